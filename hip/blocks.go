@@ -1,0 +1,76 @@
+package hip
+
+import (
+	"unsafe"
+)
+
+// Blocks is a twin's share of a launch: the blocks First … End−1, and the way
+// to device memory. It is valid during the call only.
+type Blocks struct {
+	First, End int
+
+	mem     *memory
+	scratch *scratch
+	writes  *writeLog // what the launch writes, where somebody asked
+}
+
+// In returns n values of T at p to read. The zero Ptr, or n = 0, gives nil.
+// T is plain data: numbers, or structs of numbers.
+func In[T any](b *Blocks, p Ptr, n int) []T {
+	return view[T](b, p, n, "read", false)
+}
+
+// Out returns n values of T at p to read and write. Blocks of one launch must
+// write disjoint values. The zero Ptr, or n = 0, gives nil.
+func Out[T any](b *Blocks, p Ptr, n int) []T {
+	v := view[T](b, p, n, "write", true)
+	if b.writes != nil && len(v) > 0 {
+		b.writes.add(p, len(v), kindOf[T](), int(unsafe.Sizeof(v[0])))
+	}
+	return v
+}
+
+// Scratch returns n values of T that belong to this call; their content is
+// undefined. Later calls of Scratch with the same Blocks return other memory.
+func Scratch[T any](b *Blocks, n int) []T {
+	var zero T
+	raw := b.scratch.take(n * int(unsafe.Sizeof(zero)))
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(raw))), n)
+}
+
+func view[T any](b *Blocks, p Ptr, n int, op string, write bool) []T {
+	if p == 0 || n == 0 {
+		return nil
+	}
+	var zero T
+	size, align := int64(unsafe.Sizeof(zero)), uint64(unsafe.Alignof(zero))
+	length := int64(n) * size
+	if n < 0 || length/size != int64(n) || uint64(p)%align != 0 {
+		panic(&AccessError{Op: op, Ptr: p, Len: length})
+	}
+	raw, err := b.mem.resolve(op, p, length, write)
+	if err != nil {
+		panic(err)
+	}
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(raw))), n)
+}
+
+// scratch is an arena that one worker reuses from launch to launch.
+type scratch struct {
+	chunk []uint64 // 8-byte aligned
+	used  int
+}
+
+func (s *scratch) reset() { s.used = 0 }
+
+func (s *scratch) take(bytes int) []byte {
+	words := (bytes + 63) / 64 * 8
+	if s.used+words > len(s.chunk) {
+		// Slices handed out before keep the old chunk alive.
+		s.chunk = make([]uint64, max(words, 2*len(s.chunk), 1<<12))
+		s.used = 0
+	}
+	part := s.chunk[s.used : s.used+words]
+	s.used += words
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(part))), bytes)
+}

@@ -1,0 +1,276 @@
+package hip_test
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
+)
+
+func TestDevices(t *testing.T) {
+	for name, open := range map[string]func() hip.Device{
+		"reference":          hip.NewReference,
+		"host":               hip.NewHost,
+		"host 1 thread":      func() hip.Device { return hip.NewHostThreads(1) },
+		"host 7 threads":     func() hip.Device { return hip.NewHostThreads(7) },
+		"checked host":       func() hip.Device { return hip.Check(hip.NewHost()) },
+		"checked bare host":  func() hip.Device { return hip.Check(bare{hip.NewHost()}) },
+		"device without ext": func() hip.Device { return bare{hip.NewHost()} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := open()
+			hiptest.TestDevice(t, d)
+			require.NoError(t, d.Close())
+		})
+	}
+}
+
+// bare hides every optional interface of a device.
+type bare struct{ hip.Device }
+
+func TestClosedDevice(t *testing.T) {
+	for _, d := range []hip.Device{hip.NewReference(), hip.NewHost(), hip.Check(hip.NewHost())} {
+		p, err := d.Alloc(64)
+		require.NoError(t, err)
+		require.NoError(t, d.Close())
+		require.ErrorIs(t, d.Close(), hip.ErrClosed)
+		_, err = d.Alloc(1)
+		require.ErrorIs(t, err, hip.ErrClosed)
+		require.ErrorIs(t, d.Write(p, []byte{1}), hip.ErrClosed)
+		require.ErrorIs(t, d.Read(make([]byte, 1), p), hip.ErrClosed)
+		require.ErrorIs(t, d.Free(p), hip.ErrClosed)
+		require.ErrorIs(t, d.Sync(), hip.ErrClosed)
+		require.ErrorIs(t, count.Launch(d, hip.Grid{Blocks: 1}, &countArgs{}), hip.ErrClosed)
+	}
+}
+
+func TestHostCloseEndsItsGoroutines(t *testing.T) {
+	before := runtime.NumGoroutine()
+	d := hip.NewHostThreads(9)
+	require.Equal(t, before+8, runtime.NumGoroutine())
+	require.NoError(t, d.Close())
+	require.Equal(t, before, runtime.NumGoroutine())
+}
+
+func TestAdoptSameMemoryTwice(t *testing.T) {
+	d := hip.NewReference()
+	defer d.Close()
+	a := d.(hip.Adopter)
+	mem := make([]byte, 100)
+	p, err := a.Adopt(mem, false)
+	require.NoError(t, err)
+	again, err := a.Adopt(mem, false)
+	require.NoError(t, err)
+	require.Equal(t, p, again)
+	_, err = a.Adopt(mem[10:20], false)
+	require.ErrorIs(t, err, hip.ErrAccess, "inside another adoption")
+	_, err = a.Adopt(mem, true)
+	require.ErrorIs(t, err, hip.ErrAccess, "with other rights")
+	require.NoError(t, d.Free(p))
+	require.NoError(t, d.Read(make([]byte, 100), p), "still adopted once")
+	require.NoError(t, d.Free(p))
+	require.ErrorIs(t, d.Free(p), hip.ErrAccess)
+}
+
+// count adds one to each value, once per block it is given.
+type countArgs struct {
+	Y    hip.Ptr // [N] int32
+	N    int32
+	Mode int32
+}
+
+const (
+	countWell = iota
+	countPastTheEnd
+	countSliceBounds
+	countMisaligned
+)
+
+var count = hip.NewKernel("test_count", "", func(b *hip.Blocks, a *countArgs) {
+	n := int(a.N)
+	switch a.Mode {
+	case countPastTheEnd:
+		n++
+	case countSliceBounds:
+		b.End++
+	case countMisaligned:
+		a.Y++
+	}
+	y := hip.Out[int32](b, a.Y, n)
+	for i := b.First; i < b.End; i++ {
+		y[i]++
+	}
+})
+
+func TestEveryBlockRunsOnce(t *testing.T) {
+	for _, threads := range []int{1, 2, 3, 8} {
+		d := hip.NewHostThreads(threads)
+		for _, n := range []int{1, 2, 3, 31, 32, 33, 1000} {
+			for _, cost := range []int{0, 1 << 20} {
+				y, err := hip.AllocOf[int32](d, n)
+				require.NoError(t, err)
+				require.NoError(t, count.Launch(d, hip.Grid{Blocks: n, BlockCost: cost}, &countArgs{Y: y, N: int32(n)}))
+				got := make([]int32, n)
+				require.NoError(t, hip.ReadOf(d, got, y))
+				for i, v := range got {
+					require.EqualValues(t, 1, v, "threads %d, n %d, block %d", threads, n, i)
+				}
+			}
+		}
+		require.NoError(t, d.Close())
+	}
+}
+
+func TestBadAccessIsAnErrorOfTheLaunch(t *testing.T) {
+	for _, d := range []hip.Device{hip.NewReference(), hip.NewHost(), hip.Check(hip.NewHost())} {
+		y, err := hip.AllocOf[int32](d, 100)
+		require.NoError(t, err)
+		for _, mode := range []int32{countPastTheEnd, countSliceBounds, countMisaligned} {
+			err := count.Launch(d, hip.Grid{Blocks: 100, BlockCost: 1 << 20}, &countArgs{Y: y, N: 100, Mode: mode})
+			require.ErrorIs(t, err, hip.ErrAccess, "%s, mode %d", d.Info().Name, mode)
+			var launch *hip.LaunchError
+			require.ErrorAs(t, err, &launch)
+			require.Equal(t, "test_count", launch.Kernel)
+		}
+		require.NoError(t, count.Launch(d, hip.Grid{Blocks: 100}, &countArgs{Y: y, N: 100}), "the device goes on")
+		require.NoError(t, d.Close())
+	}
+}
+
+// drift is wrong on the host: by Off in value At, in each of its outputs.
+type driftArgs struct {
+	F, B, I hip.Ptr // float32, bfloat16, int32
+	N, At   int32
+	Off     float32
+	Turn    int32 // added to the integer
+}
+
+func driftTwin(b *hip.Blocks, a *driftArgs) { drifted(b, a, 0, 0) }
+
+func drifted(b *hip.Blocks, a *driftArgs, off float32, turn int32) {
+	f, h, n := hip.Out[float32](b, a.F, int(a.N)), hip.Out[hip.BF16](b, a.B, int(a.N)), hip.Out[int32](b, a.I, int(a.N))
+	for i := b.First; i < b.End; i++ {
+		v := float32(i) - 3
+		if int32(i) == a.At {
+			v += off
+			n[i] += turn
+		}
+		f[i], h[i] = v, hip.ToBF16(v)
+		n[i] += int32(i)
+	}
+}
+
+var drift = hip.NewKernel("test_drift", "", driftTwin).Fast(1e-3, func(b *hip.Blocks, a *driftArgs) { drifted(b, a, a.Off, a.Turn) })
+
+func TestCheckNamesTheKernelThatDiffers(t *testing.T) {
+	const n = 50
+	d := hip.Check(hip.NewHost())
+	defer d.Close()
+	a := &driftArgs{N: n, At: 20}
+	var err error
+	a.F, err = hip.AllocOf[float32](d, n)
+	require.NoError(t, err)
+	a.B, err = hip.AllocOf[hip.BF16](d, n)
+	require.NoError(t, err)
+	a.I, err = hip.AllocOf[int32](d, n)
+	require.NoError(t, err)
+	launch := func() error { return drift.Launch(d, hip.Grid{Blocks: n}, a) }
+
+	require.NoError(t, launch())
+	a.Off = 0.04 // the largest magnitude is 46, the bound 0.046
+	require.NoError(t, launch())
+	a.Off = 0.05
+	err = launch()
+	require.ErrorIs(t, err, hip.ErrMismatch)
+	var mismatch *hip.Mismatch
+	require.ErrorAs(t, err, &mismatch)
+	require.Equal(t, "test_drift", mismatch.Kernel)
+	require.Equal(t, "F", mismatch.Field)
+	require.Equal(t, 20, mismatch.Index)
+	require.Equal(t, 3, mismatch.Launch)
+	require.InDelta(t, 17.05, mismatch.Got, 1e-4)
+	require.EqualValues(t, 17, mismatch.Want)
+
+	a.Off, a.Turn = 0, 1
+	err = launch()
+	require.True(t, errors.As(err, &mismatch), "integers are equal or wrong: %v", err)
+	require.Equal(t, "I", mismatch.Field)
+	a.Turn = 0
+	require.NoError(t, launch(), "the next launch is judged by itself")
+}
+
+func TestCheckSeesTheSameInput(t *testing.T) {
+	d := hip.Check(hip.NewHost())
+	defer d.Close()
+	x, err := hip.Upload(d, []int32{5, 6, 7})
+	require.NoError(t, err)
+	y, err := hip.AllocOf[int32](d, 3)
+	require.NoError(t, err)
+	require.NoError(t, d.Copy(y, x, 12))
+	for range 3 {
+		require.NoError(t, count.Launch(d, hip.Grid{Blocks: 3}, &countArgs{Y: y, N: 3}))
+	}
+	got := make([]int32, 3)
+	require.NoError(t, hip.ReadOf(d, got, y))
+	require.Equal(t, []int32{8, 9, 10}, got)
+}
+
+func TestKernels(t *testing.T) {
+	names := map[string]bool{}
+	last := ""
+	for _, k := range hip.Kernels() {
+		require.Less(t, last, k.Name)
+		last = k.Name
+		names[k.Name] = true
+	}
+	require.True(t, names["test_count"] && names["test_drift"])
+	require.Panics(t, func() { hip.NewKernel("test_count", "", func(*hip.Blocks, *countArgs) {}) }, "name taken")
+	type padded struct {
+		A int32
+		B hip.Ptr
+	}
+	require.Panics(t, func() { hip.NewKernel("test_padded", "", func(*hip.Blocks, *padded) {}) }, "C++ may lay it out otherwise")
+	type sliced struct{ A []int32 }
+	require.Panics(t, func() { hip.NewKernel("test_sliced", "", func(*hip.Blocks, *sliced) {}) })
+}
+
+func TestBF16(t *testing.T) {
+	for bits := range 1 << 16 {
+		b := hip.BF16(bits)
+		f := b.Float32()
+		if f != f {
+			back := hip.ToBF16(f).Float32()
+			require.True(t, back != back)
+			continue
+		}
+		require.Equal(t, b, hip.ToBF16(f), "bits %#x", bits)
+	}
+	for _, c := range []struct{ f, want float32 }{
+		{1 + 1.0/256, 1},                  // half a step: to even, down
+		{1 + 3.0/256, 1 + 4.0/256},        // half a step: to even, up
+		{1 + 1.0/256 + 1e-6, 1 + 2.0/256}, // just over half
+	} {
+		require.Equal(t, c.want, hip.ToBF16(c.f).Float32(), "%v", c.f)
+	}
+}
+
+func BenchmarkHostLaunch(b *testing.B) {
+	d := hip.NewHost()
+	defer d.Close()
+	for _, cost := range []int{0, 1 << 20} {
+		b.Run(fmt.Sprintf("cost %d", cost), func(b *testing.B) {
+			y, err := hip.AllocOf[int32](d, 64)
+			require.NoError(b, err)
+			a := &countArgs{Y: y, N: 64}
+			b.ReportAllocs()
+			for b.Loop() {
+				_ = count.Launch(d, hip.Grid{Blocks: 64, BlockCost: cost}, a)
+			}
+		})
+	}
+}

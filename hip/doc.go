@@ -1,0 +1,46 @@
+// Package hip runs kernels on devices: memory, launch and sync, nothing else.
+//
+// # What do I need to know to run the head on my device?
+//
+// A [Device] has nine methods and knows no tensors, shapes or formats. Three
+// come with the library:
+//
+//   - [NewHost]: the CPU, the default. All cores, fast variants where a kernel
+//     has one, memory of the caller (a memory-mapped file) used in place.
+//   - [NewReference]: the CPU as definition. Every kernel's plain Go twin,
+//     sums in float64, one goroutine. All else is tested against it.
+//   - [Check]: any device, with every launch repeated on the reference and
+//     compared. It names the first kernel that differs.
+//
+// Anything more that a device can do is a small interface found by assertion:
+// [Adopter] (use the caller's memory without a copy).
+//
+// # What is a kernel?
+//
+// One operation in two languages, with one argument struct of the same layout
+// in both, declared once as a package variable:
+//
+//	type scaleArgs struct {
+//		X, Y hip.Ptr // [N] float32
+//		N    int32
+//		K    float32
+//	}
+//
+//	var scale = hip.NewKernel("scale", scaleHIP, scaleTwin)
+//
+//	func scaleTwin(b *hip.Blocks, a *scaleArgs) { // y = k·x
+//		x := hip.In[float32](b, a.X, int(a.N))
+//		y := hip.Out[float32](b, a.Y, int(a.N))
+//		for i := b.First; i < b.End; i++ {
+//			y[i] = a.K * x[i]
+//		}
+//	}
+//
+//	err := scale.Launch(dev, hip.Grid{Blocks: n}, &scaleArgs{X: x, Y: y, N: n, K: 2})
+//
+// The twin states the mathematics and is the definition; [KernelOf.Fast] adds a
+// variant for [NewHost]. A twin is given a range of blocks and may be called
+// many times, concurrently, for disjoint ranges that together cover the grid.
+// It reaches memory only through [In] and [Out], so an address that belongs to
+// no allocation is an error of the launch, never a bad read.
+package hip

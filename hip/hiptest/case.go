@@ -1,0 +1,162 @@
+// Package hiptest tests devices and kernels: a conformance suite for a
+// [hip.Device], the comparison of one operation between two devices under a
+// bound that belongs to the case, and benchmarks that refuse to time what did
+// not compare equal.
+package hiptest
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// Case is one operation on one input, ready to run on any device.
+type Case struct {
+	Name string
+
+	// MaxError bounds |got − want| ÷ the largest |want|, over all float results
+	// of the case. Integer results are always equal.
+	MaxError float64
+
+	// Bytes is what one run has to read and write, for GB/s; 0 shows none.
+	Bytes int64
+
+	// Setup uploads the input to d. The case owns what it allocates there and
+	// frees it in Prepared.Free.
+	Setup func(d hip.Device) (*Prepared, error)
+}
+
+// Prepared is a case set up on one device.
+type Prepared struct {
+	Run    func() error
+	Floats func() ([]float32, error) // results as numbers; nil: none
+	Ints   func() ([]int32, error)   // results that must be equal; nil: none
+	Free   func() error              // nil: nothing to free
+}
+
+// Results runs the case once on d.
+func (c *Case) Results(d hip.Device) (floats []float32, ints []int32, err error) {
+	p, err := c.Setup(d)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: setup: %w", c.Name, err)
+	}
+	if p.Free != nil {
+		defer func() {
+			if e := p.Free(); err == nil {
+				err = e
+			}
+		}()
+	}
+	return p.results(c.Name)
+}
+
+func (p *Prepared) results(name string) (floats []float32, ints []int32, err error) {
+	if err = p.Run(); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if p.Floats != nil {
+		if floats, err = p.Floats(); err != nil {
+			return nil, nil, fmt.Errorf("%s: read: %w", name, err)
+		}
+	}
+	if p.Ints != nil {
+		if ints, err = p.Ints(); err != nil {
+			return nil, nil, fmt.Errorf("%s: read: %w", name, err)
+		}
+	}
+	return floats, ints, nil
+}
+
+// Compare runs the cases as subtests on d and on the reference device.
+func Compare(t *testing.T, d hip.Device, cases ...Case) {
+	t.Helper()
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) {
+			if err := c.Check(d); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Check runs the case on d and on a fresh reference device and returns what
+// differs first.
+func (c *Case) Check(d hip.Device) error {
+	ref := hip.NewReference()
+	defer ref.Close()
+	wantF, wantI, err := c.Results(ref)
+	if err != nil {
+		return fmt.Errorf("reference: %w", err)
+	}
+	gotF, gotI, err := c.Results(d)
+	if err != nil {
+		return err
+	}
+	return c.differ(gotF, wantF, gotI, wantI)
+}
+
+func (c *Case) differ(gotF, wantF []float32, gotI, wantI []int32) error {
+	if len(wantF)+len(wantI) == 0 {
+		return fmt.Errorf("%s: the case has no results to compare", c.Name)
+	}
+	if err := EqualInts(gotI, wantI); err != nil {
+		return fmt.Errorf("%s: %w", c.Name, err)
+	}
+	if err := Within(gotF, wantF, c.MaxError); err != nil {
+		return fmt.Errorf("%s: %w", c.Name, err)
+	}
+	return nil
+}
+
+// EqualInts returns an error that names the first difference.
+func EqualInts(got, want []int32) error {
+	if len(got) != len(want) {
+		return fmt.Errorf("%d integers, want %d", len(got), len(want))
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			return fmt.Errorf("integer %d is %d, want %d", i, got[i], want[i])
+		}
+	}
+	return nil
+}
+
+// Within returns an error that names the largest |got − want| if it is over
+// bound times the largest finite |want|. NaN equals NaN, an infinity itself.
+func Within(got, want []float32, bound float64) error {
+	if len(got) != len(want) {
+		return fmt.Errorf("%d values, want %d", len(got), len(want))
+	}
+	worst, at, scale := 0.0, -1, MaxAbs(want)
+	for i := range want {
+		g, w := float64(got[i]), float64(want[i])
+		if g == w || math.IsNaN(g) && math.IsNaN(w) {
+			continue
+		}
+		diff := math.Abs(g - w)
+		if math.IsNaN(diff) || math.IsInf(diff, 0) {
+			return fmt.Errorf("value %d is %v, want %v", i, g, w)
+		}
+		if diff > worst {
+			worst, at = diff, i
+		}
+	}
+	if worst > bound*scale {
+		return fmt.Errorf("value %d is %v, want %v: off by %.3g of the largest magnitude %.4g, bound %.3g",
+			at, got[at], want[at], worst/scale, scale, bound)
+	}
+	return nil
+}
+
+// MaxAbs returns the largest finite magnitude.
+func MaxAbs(values []float32) float64 {
+	largest := 0.0
+	for _, v := range values {
+		if a := math.Abs(float64(v)); a > largest && !math.IsInf(a, 0) {
+			largest = a
+		}
+	}
+	return largest
+}

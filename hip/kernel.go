@@ -1,0 +1,134 @@
+package hip
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"sync"
+	"unsafe"
+)
+
+// Kernel is what a device needs to know of a kernel. Use [NewKernel].
+type Kernel struct {
+	Name   string
+	Source string       // HIP C++; empty: the kernel has no GPU side
+	Args   reflect.Type // the argument struct
+
+	// MaxError bounds |device − reference| ÷ the largest |reference| of what
+	// one launch writes, for every device. Integers are always equal.
+	MaxError float64
+
+	twin, fast func(*Blocks, unsafe.Pointer)
+}
+
+// HasFast tells whether [NewHost] runs a variant of its own.
+func (k *Kernel) HasFast() bool { return k.fast != nil }
+
+// KernelOf is a [Kernel] with arguments of type A: a struct of fixed-size
+// fields (Ptr, int32, float32 ...) ordered so that Go and C++ lay it out alike.
+type KernelOf[A any] struct {
+	Kernel
+}
+
+// Func is the Go side of a kernel: it does the blocks b.First … b.End−1.
+type Func[A any] func(b *Blocks, a *A)
+
+// defaultMaxError is what float32 results of float32 sums may differ by.
+const defaultMaxError = 1e-5
+
+// NewKernel declares a kernel by its HIP source (empty: none) and its Go twin.
+// Declare kernels as package variables: names are unique in a program, and a
+// name taken or an argument struct that C++ would lay out otherwise panics.
+func NewKernel[A any](name, source string, twin Func[A]) *KernelOf[A] {
+	args := reflect.TypeFor[A]()
+	if err := checkLayout(args); err != nil {
+		panic(fmt.Sprintf("hip: kernel %s: %v", name, err))
+	}
+	k := &KernelOf[A]{Kernel{Name: name, Source: source, Args: args, MaxError: defaultMaxError, twin: erase(twin)}}
+	registry.add(&k.Kernel)
+	return k
+}
+
+// Fast sets the variant that [NewHost] runs, and returns k. maxError is the
+// kernel's bound (see [Kernel]); 0 keeps the default of 1e-5.
+func (k *KernelOf[A]) Fast(maxError float64, f Func[A]) *KernelOf[A] {
+	k.fast = erase(f)
+	if maxError > 0 {
+		k.MaxError = maxError
+	}
+	return k
+}
+
+// Launch queues the kernel on d. A grid of no blocks does nothing.
+func (k *KernelOf[A]) Launch(d Device, grid Grid, a *A) error {
+	if grid.Blocks == 0 {
+		return nil
+	}
+	return d.Launch(&k.Kernel, grid, unsafe.Pointer(a))
+}
+
+func erase[A any](f Func[A]) func(*Blocks, unsafe.Pointer) {
+	return func(b *Blocks, args unsafe.Pointer) { f(b, (*A)(args)) }
+}
+
+// checkLayout accepts structs of fixed-size numbers without padding, whose
+// layout is the same under the Go and the C++ rules.
+func checkLayout(t reflect.Type) error {
+	if t.Kind() != reflect.Struct {
+		return fmt.Errorf("arguments are a %s, want a struct", t.Kind())
+	}
+	end := uintptr(0)
+	for i := range t.NumField() {
+		f := t.Field(i)
+		switch f.Type.Kind() {
+		case reflect.Int32, reflect.Uint32, reflect.Float32, reflect.Int64, reflect.Uint64, reflect.Float64:
+		default:
+			return fmt.Errorf("field %s is a %s, want a fixed-size number", f.Name, f.Type)
+		}
+		if f.Offset != end {
+			return fmt.Errorf("field %s has padding before it", f.Name)
+		}
+		end = f.Offset + f.Type.Size()
+	}
+	if end != t.Size() {
+		return fmt.Errorf("%d bytes of padding behind the last field", t.Size()-end)
+	}
+	return nil
+}
+
+// Kernels returns all kernels of the program, by name.
+func Kernels() []*Kernel {
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	all := make([]*Kernel, 0, len(registry.byName))
+	for _, k := range registry.byName {
+		all = append(all, k)
+	}
+	slices.SortFunc(all, func(a, b *Kernel) int {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	})
+	return all
+}
+
+// registry only grows, while package variables are initialised.
+var registry kernelRegistry
+
+type kernelRegistry struct {
+	mu     sync.Mutex
+	byName map[string]*Kernel
+}
+
+func (r *kernelRegistry) add(k *Kernel) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.byName == nil {
+		r.byName = make(map[string]*Kernel)
+	}
+	if r.byName[k.Name] != nil {
+		panic("hip: two kernels are named " + k.Name)
+	}
+	r.byName[k.Name] = k
+}

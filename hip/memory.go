@@ -1,0 +1,202 @@
+package hip
+
+import (
+	"slices"
+	"sort"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+)
+
+// memory maps addresses to the Go memory behind them. A device address is a
+// key into this table and never turned into a pointer, so a wrong one is found.
+// Lookups are lock-free over an immutable sorted snapshot.
+type memory struct {
+	mu      sync.Mutex
+	regions atomic.Pointer[[]region] // sorted by base; never changed in place
+	bytes   int64                    // allocated, without adopted
+}
+
+type region struct {
+	base     Ptr
+	mem      []byte
+	writable bool
+	adopted  bool
+	refs     int // how many adoptions Free has to end
+}
+
+func (r *region) end() Ptr { return r.base + Ptr(len(r.mem)) }
+
+func newMemory() *memory {
+	m := new(memory)
+	m.regions.Store(new([]region))
+	return m
+}
+
+const allocAlign = 64
+
+func (m *memory) alloc(n int64) (Ptr, error) {
+	if n == 0 {
+		return 0, nil
+	}
+	if n < 0 || n > maxAlloc {
+		return 0, &MemoryError{Bytes: n}
+	}
+	raw := make([]byte, n+allocAlign-1)
+	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(raw))) & (allocAlign - 1)
+	mem := raw[skip : int64(skip)+n : int64(skip)+n]
+	return m.insert(region{base: address(mem), mem: mem, writable: true})
+}
+
+// maxAlloc keeps a wrong size from reaching make, which would end the process.
+const maxAlloc = 1 << 40
+
+func address(mem []byte) Ptr {
+	return Ptr(uintptr(unsafe.Pointer(unsafe.SliceData(mem))))
+}
+
+func (m *memory) adopt(mem []byte, writable bool) (Ptr, error) {
+	if len(mem) == 0 {
+		return 0, nil
+	}
+	return m.insert(region{base: address(mem), mem: mem, writable: writable, adopted: true})
+}
+
+// insert adds a region. The same memory may be adopted several times and is
+// then freed as often; regions that overlap otherwise are refused, since an
+// address must have one meaning.
+func (m *memory) insert(r region) (Ptr, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := m.regions.Load()
+	if old == nil {
+		return 0, ErrClosed
+	}
+	at, taken := m.find(*old, r.base)
+	next := slices.Clone(*old)
+	if taken {
+		same := &next[at]
+		if !same.adopted || !r.adopted || len(same.mem) != len(r.mem) || same.writable != r.writable {
+			return 0, &AccessError{Op: "adopt", Ptr: r.base, Len: int64(len(r.mem))}
+		}
+		same.refs++
+		m.regions.Store(&next)
+		return r.base, nil
+	}
+	if at > 0 && r.base < next[at-1].end() || at < len(next) && next[at].base < r.end() {
+		return 0, &AccessError{Op: "adopt", Ptr: r.base, Len: int64(len(r.mem))}
+	}
+	r.refs = 1
+	next = slices.Insert(next, at, r)
+	m.regions.Store(&next)
+	if !r.adopted {
+		m.bytes += int64(len(r.mem))
+	}
+	return r.base, nil
+}
+
+func (m *memory) find(regions []region, p Ptr) (int, bool) {
+	return slices.BinarySearchFunc(regions, p, func(r region, p Ptr) int {
+		switch {
+		case r.base < p:
+			return -1
+		case r.base > p:
+			return 1
+		}
+		return 0
+	})
+}
+
+func (m *memory) free(p Ptr) error {
+	if p == 0 {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := m.regions.Load()
+	if old == nil {
+		return ErrClosed
+	}
+	at, found := m.find(*old, p)
+	if !found {
+		return &AccessError{Op: "free", Ptr: p}
+	}
+	next := slices.Clone(*old)
+	if next[at].refs--; next[at].refs == 0 {
+		if !next[at].adopted {
+			m.bytes -= int64(len(next[at].mem))
+		}
+		next = slices.Delete(next, at, at+1)
+	}
+	m.regions.Store(&next)
+	return nil
+}
+
+// resolve returns the n bytes at p, if they lie in one region.
+func (m *memory) resolve(op string, p Ptr, n int64, write bool) ([]byte, error) {
+	regions := m.regions.Load()
+	if regions == nil {
+		return nil, ErrClosed
+	}
+	// The last region that starts at or before p.
+	i := sort.Search(len(*regions), func(i int) bool { return (*regions)[i].base > p }) - 1
+	if i >= 0 && n >= 0 {
+		r := &(*regions)[i]
+		if off := uint64(p - r.base); off <= uint64(len(r.mem)) && uint64(n) <= uint64(len(r.mem))-off && (r.writable || !write) {
+			return r.mem[off : off+uint64(n) : off+uint64(n)], nil
+		}
+	}
+	return nil, &AccessError{Op: op, Ptr: p, Len: n}
+}
+
+func (m *memory) write(dst Ptr, src []byte) error {
+	if len(src) == 0 {
+		return nil
+	}
+	to, err := m.resolve("write", dst, int64(len(src)), true)
+	if err != nil {
+		return err
+	}
+	copy(to, src)
+	return nil
+}
+
+func (m *memory) read(dst []byte, src Ptr) error {
+	if len(dst) == 0 {
+		return nil
+	}
+	from, err := m.resolve("read", src, int64(len(dst)), false)
+	if err != nil {
+		return err
+	}
+	copy(dst, from)
+	return nil
+}
+
+func (m *memory) copyWithin(dst, src Ptr, n int64) error {
+	if n == 0 {
+		return nil
+	}
+	from, err := m.resolve("read", src, n, false)
+	if err != nil {
+		return err
+	}
+	return m.write(dst, from)
+}
+
+func (m *memory) inUse() (bytes int64, live int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if regions := m.regions.Load(); regions != nil {
+		live = len(*regions)
+	}
+	return m.bytes, live
+}
+
+// close drops all regions; false if it was closed before.
+func (m *memory) close() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.bytes = 0
+	return m.regions.Swap(nil) != nil
+}
