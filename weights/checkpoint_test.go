@@ -1,0 +1,213 @@
+package weights
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/require"
+)
+
+// folder returns a file system of files of one-byte tensors, given by file
+// name, and of an index unless it is nil.
+func folder(files map[string][]string, index map[string]string) fstest.MapFS {
+	fsys := fstest.MapFS{"config.json": {Data: []byte("{}")}}
+	for name, tensors := range files {
+		var parts []part
+		for _, tensor := range tensors {
+			parts = append(parts, bytePart(tensor, "x"))
+		}
+		fsys[name] = &fstest.MapFile{Data: buildFile(parts...)}
+	}
+	if index != nil {
+		text, _ := json.Marshal(map[string]any{"weight_map": index})
+		fsys[IndexName] = &fstest.MapFile{Data: text}
+	}
+	return fsys
+}
+
+// closeCounter counts the files that are open.
+type closeCounter struct {
+	fs.FS
+	open *int
+}
+
+type countedFile struct {
+	fs.File
+	open *int
+}
+
+func (c closeCounter) Open(name string) (fs.File, error) {
+	f, err := c.FS.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	*c.open++
+	return countedFile{f, c.open}, nil
+}
+
+func (f countedFile) ReadAt(p []byte, off int64) (int, error) {
+	return f.File.(interface {
+		ReadAt([]byte, int64) (int, error)
+	}).ReadAt(p, off)
+}
+
+func (f countedFile) Close() error {
+	*f.open--
+	return f.File.Close()
+}
+
+func (c closeCounter) ReadDir(name string) ([]fs.DirEntry, error) { return fs.ReadDir(c.FS, name) }
+
+func TestCheckpoint(t *testing.T) {
+	mtp := func(name string) bool { _, ok := MTPLayer(name); return ok }
+	all := map[string][]string{
+		"m-1.safetensors": {"m.mtp.layers.0.b", "m.layers.0.x"}, "m-2.safetensors": {"m.mtp.layers.0.a"}, "m-3.safetensors": {"m.layers.1.y", "m.layers.0.y"},
+	}
+	index := map[string]string{
+		"m.mtp.layers.0.b": "m-1.safetensors", "m.layers.0.x": "m-1.safetensors", "m.mtp.layers.0.a": "m-2.safetensors",
+		"m.layers.1.y": "m-3.safetensors", "m.layers.0.y": "m-3.safetensors",
+	}
+	without := func(name string) map[string][]string {
+		some := make(map[string][]string)
+		for k, v := range all {
+			if k != name {
+				some[k] = v
+			}
+		}
+		return some
+	}
+	tests := []struct {
+		name     string
+		fsys     fstest.MapFS
+		needed   func(string) bool
+		files    []string
+		tensors  []string
+		unopened []UnopenedShard
+	}{
+		{"no index", folder(all, nil), mtp, []string{"m-1.safetensors", "m-2.safetensors", "m-3.safetensors"},
+			[]string{"m.layers.0.x", "m.layers.0.y", "m.layers.1.y", "m.mtp.layers.0.a", "m.mtp.layers.0.b"}, nil},
+		{"index, all needed", folder(all, index), nil, []string{"m-1.safetensors", "m-2.safetensors", "m-3.safetensors"},
+			[]string{"m.layers.0.x", "m.layers.0.y", "m.layers.1.y", "m.mtp.layers.0.a", "m.mtp.layers.0.b"}, nil},
+		{"index, some needed, the rest absent", folder(without("m-3.safetensors"), index), mtp, []string{"m-1.safetensors", "m-2.safetensors"},
+			[]string{"m.layers.0.x", "m.mtp.layers.0.a", "m.mtp.layers.0.b"},
+			[]UnopenedShard{{"m-3.safetensors", []string{"m.layers.0.y", "m.layers.1.y"}}}},
+		{"file beside the index", folder(map[string][]string{"a.safetensors": {"t"}, "other.safetensors": {"t"}}, map[string]string{"t": "a.safetensors"}), nil,
+			[]string{"a.safetensors"}, []string{"t"}, nil},
+		{"shard in a folder below", folder(map[string][]string{"sub/a.safetensors": {"t"}}, map[string]string{"t": "sub/a.safetensors"}), nil,
+			[]string{"sub/a.safetensors"}, []string{"t"}, nil},
+		{"unneeded tensor that the index does not name", folder(map[string][]string{"a.safetensors": {"m.mtp.layers.0.a", "extra"}}, map[string]string{"m.mtp.layers.0.a": "a.safetensors"}), mtp,
+			[]string{"a.safetensors"}, []string{"extra", "m.mtp.layers.0.a"}, nil},
+		{"hidden files and folders", folder(map[string][]string{"a.safetensors": {"t"}, "._a.safetensors": {"t"}, "b.safetensors/c": {"t"}}, nil), nil,
+			[]string{"a.safetensors"}, []string{"t"}, nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			open := 0
+			c, err := OpenCheckpoint(closeCounter{test.fsys, &open}, test.needed)
+			require.NoError(t, err)
+			var files, tensors []string
+			for _, f := range c.Files() {
+				files = append(files, f.Name())
+			}
+			for _, tensor := range c.Tensors() {
+				tensors = append(tensors, tensor.Name)
+				found, ok := c.Tensor(tensor.Name)
+				require.True(t, ok)
+				require.Same(t, tensor, found)
+			}
+			require.Equal(t, test.files, files)
+			require.Equal(t, test.tensors, tensors)
+			require.Equal(t, test.unopened, c.Unopened())
+			_, ok := c.Tensor("absent")
+			require.False(t, ok)
+			require.Equal(t, len(files), open)
+			require.NoError(t, c.Close())
+			require.NoError(t, c.Close())
+			require.Zero(t, open)
+		})
+	}
+}
+
+func TestCheckpointFails(t *testing.T) {
+	notZ := func(name string) bool { return name != "z" }
+	a, ab := map[string][]string{"a.safetensors": {"t"}}, map[string][]string{"a.safetensors": {"t"}, "b.safetensors": {"u"}}
+	broken := folder(a, nil)
+	broken["b.safetensors"] = &fstest.MapFile{Data: []byte("1234")}
+	brokenIndex := folder(a, nil)
+	brokenIndex[IndexName] = &fstest.MapFile{Data: []byte("{")}
+	tests := []struct {
+		name string
+		fsys fstest.MapFS
+		want error
+		say  []string
+	}{
+		{"nothing", fstest.MapFS{}, ErrNoWeights, []string{"*.safetensors"}},
+		{"only a config", folder(nil, nil), ErrNoWeights, []string{IndexName}},
+		{"index of nothing", folder(a, map[string]string{}), ErrNoWeights, []string{IndexName}},
+		{"index that is not JSON", brokenIndex, ErrNotJSON, []string{IndexName}},
+		{"index that leaves the folder", folder(a, map[string]string{"t": "../a.safetensors"}), ErrShardPath, []string{`"../a.safetensors"`, `"t"`}},
+		{"broken file", broken, ErrFileTooSmall, []string{"b.safetensors"}},
+		{"missing shard", folder(a, map[string]string{"t": "a.safetensors", "u": "b.safetensors"}), ErrMissingShard, []string{"b.safetensors"}},
+		{"missing shard is fs.ErrNotExist", folder(a, map[string]string{"u": "b.safetensors"}), fs.ErrNotExist, []string{"b.safetensors"}},
+		{"tensor not in its shard", folder(a, map[string]string{"t": "a.safetensors", "u": "a.safetensors"}), ErrIndexMismatch, []string{`"u"`, "a.safetensors"}},
+		{"unneeded tensor not in its shard", folder(a, map[string]string{"t": "a.safetensors", "z": "a.safetensors"}), ErrIndexMismatch, []string{`"z"`, "a.safetensors"}},
+		{"tensor in another shard", folder(ab, map[string]string{"t": "b.safetensors", "u": "b.safetensors"}), ErrIndexMismatch, []string{`"t"`, "b.safetensors"}},
+		{"shards swapped", folder(ab, map[string]string{"t": "b.safetensors", "u": "a.safetensors"}), ErrIndexMismatch, []string{`"t"`, `"u"`, "found in a.safetensors", "found in b.safetensors"}},
+		{"needed tensor not in the index", folder(map[string][]string{"a.safetensors": {"t", "u"}}, map[string]string{"t": "a.safetensors"}), ErrNotInIndex, []string{`"u"`, "a.safetensors"}},
+		{"tensor in two files", folder(map[string][]string{"a.safetensors": {"t"}, "b.safetensors": {"t"}}, nil), ErrDuplicateTensor, []string{`"t"`, "a.safetensors", "b.safetensors"}},
+		{"tensor in two shards", folder(map[string][]string{"a.safetensors": {"t"}, "b.safetensors": {"t", "u"}}, map[string]string{"t": "a.safetensors", "u": "b.safetensors"}),
+			ErrDuplicateTensor, []string{`"t"`, "a.safetensors", "b.safetensors"}},
+		{"needed tensor in a shard while its own is missing", folder(map[string][]string{"a.safetensors": {"t", "u"}}, map[string]string{"t": "a.safetensors", "u": "b.safetensors"}),
+			ErrIndexMismatch, []string{`"u"`, "b.safetensors", "found in a.safetensors"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			open := 0
+			c, err := OpenCheckpoint(closeCounter{test.fsys, &open}, notZ)
+			require.Nil(t, c)
+			require.ErrorIs(t, err, test.want)
+			for _, text := range test.say {
+				require.Contains(t, err.Error(), text)
+			}
+			require.Zero(t, open, "everything opened is closed again")
+		})
+	}
+}
+
+func TestCheckpointReportsAllProblems(t *testing.T) {
+	fsys := folder(map[string][]string{"a.safetensors": {"t", "extra"}, "b.safetensors": {"t"}},
+		map[string]string{"t": "a.safetensors", "u": "b.safetensors", "v": "missing.safetensors", "w": "broken.safetensors", "x": "short.safetensors"})
+	fsys["broken.safetensors"] = &fstest.MapFile{Data: rawFile(`{"w":{"dtype":"Q9","shape":[-1],"data_offsets":[0,0]}}`, "")}
+	short := buildFile(bytePart("x", "abc"))
+	fsys["short.safetensors"] = &fstest.MapFile{Data: short[:len(short)-1]}
+	_, err := OpenCheckpoint(fsys, nil)
+	require.Equal(t, []string{
+		`broken.safetensors: tensor "w": unknown dtype: got "Q9", want a safetensors dtype`,
+		`broken.safetensors: tensor "w": invalid shape: got [-1], want a list of non-negative integers`,
+		`missing.safetensors: missing shard: open missing.safetensors: file does not exist`,
+		`short.safetensors: tensor "x": file is cut short: got 2 bytes of data, want 3`,
+		`b.safetensors: tensor "t": tensor is in two files (found in a.safetensors)`,
+		`b.safetensors: tensor "u": tensor is not in the shard that the index names`,
+		`a.safetensors: tensor "extra": tensor is not in the index`,
+	}, strings.Split(err.Error(), "\n"))
+
+	problem, ok := errors.AsType[*CheckpointError](err)
+	require.True(t, ok)
+	require.Equal(t, "missing.safetensors", problem.File)
+	for _, want := range []error{ErrMissingShard, ErrUnknownDtype, ErrTruncated, ErrDuplicateTensor, ErrIndexMismatch, ErrNotInIndex} {
+		require.ErrorIs(t, err, want)
+	}
+}
+
+func TestCheckpointOfUnreadableFolder(t *testing.T) {
+	_, err := OpenCheckpoint(brokenFS{}, nil)
+	require.ErrorIs(t, err, errDisk)
+}
+
+type brokenFS struct{}
+
+func (brokenFS) Open(string) (fs.File, error) { return nil, errDisk }

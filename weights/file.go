@@ -1,0 +1,234 @@
+package weights
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+	"sync"
+)
+
+// File is an open safetensors file. Its methods may be called from several
+// goroutines at once.
+type File struct {
+	name      string
+	size      int64
+	dataStart int64
+	tensors   []*Tensor
+	byName    map[string]*Tensor
+	metadata  map[string]string
+
+	mu      sync.RWMutex // held for reading while the contents are used
+	closed  bool
+	backing backing
+}
+
+// backing is where the bytes of a file are.
+type backing struct {
+	data   []byte       // the whole file, if it is mapped or in memory
+	r      io.ReaderAt  // otherwise
+	mapped bool         // data is a mapping
+	close  func() error // may be nil
+}
+
+var errNotRegular = errors.New("not a regular file")
+
+// OpenFile opens the file called name in fsys and checks all of its header
+// against the format: see [FormatError].
+//
+// An *os.File, which is what os.DirFS opens, is mapped into memory on unix, so
+// that tensors are used in place and the kernel keeps one copy for all
+// processes; it must not be truncated while it is open. Another file that is an
+// io.ReaderAt stays open and is read as needed; any other is read into memory.
+func OpenFile(fsys fs.FS, name string) (*File, error) {
+	b, size, err := openBacking(fsys, name)
+	if err != nil {
+		return nil, errors.Join(err, b.release())
+	}
+	f, err := newFile(name, b, size)
+	if err != nil {
+		return nil, errors.Join(err, b.release())
+	}
+	return f, nil
+}
+
+// NewFile checks the header of a safetensors file of size bytes. The caller
+// keeps r, which must be readable as long as the File is used.
+func NewFile(name string, r io.ReaderAt, size int64) (*File, error) {
+	return newFile(name, backing{r: r}, size)
+}
+
+// openBacking opens a file and finds the best way to its bytes.
+func openBacking(fsys fs.FS, name string) (b backing, size int64, err error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return backing{}, 0, err
+	}
+	keep := false
+	defer func() {
+		if !keep {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	info, err := f.Stat()
+	if err != nil {
+		return backing{}, 0, err
+	}
+	if !info.Mode().IsRegular() {
+		return backing{}, 0, &fs.PathError{Op: "open", Path: name, Err: errNotRegular}
+	}
+	size = info.Size()
+	if file, ok := f.(*os.File); ok {
+		data, err := mapFile(file, size)
+		if err == nil {
+			return backing{data: data, mapped: true, close: func() error { return unmapFile(data) }}, size, nil
+		}
+		if !errors.Is(err, errors.ErrUnsupported) {
+			return backing{}, 0, &fs.PathError{Op: "map", Path: name, Err: err}
+		}
+	}
+	if r, ok := f.(io.ReaderAt); ok {
+		keep = true
+		return backing{r: r, close: f.Close}, size, nil
+	}
+	data, err := io.ReadAll(f)
+	return backing{data: data}, int64(len(data)), err
+}
+
+// newFile reads the header. Its errors leave b to the caller.
+func newFile(name string, b backing, size int64) (*File, error) {
+	f := &File{name: name, size: size, backing: b}
+	text, err := f.readHeader()
+	if err != nil {
+		return nil, err
+	}
+	f.dataStart = headerLengthSize + int64(len(text))
+	h, err := parseHeader(name, text, size-f.dataStart)
+	if err != nil {
+		return nil, err
+	}
+	f.metadata = h.metadata
+	f.tensors = make([]*Tensor, len(h.entries))
+	f.byName = make(map[string]*Tensor, len(h.entries))
+	all := make([]Tensor, len(h.entries))
+	for i, e := range h.entries {
+		all[i] = Tensor{Name: e.name, Dtype: e.dtype, Shape: e.shape, file: f, offset: f.dataStart + e.begin, size: e.end - e.begin}
+		f.tensors[i] = &all[i]
+		f.byName[e.name] = &all[i]
+	}
+	return f, nil
+}
+
+// readHeader returns the JSON header.
+func (f *File) readHeader() ([]byte, error) {
+	broken := func(err error, got, want string) error {
+		return &FormatError{File: f.name, Err: err, Got: got, Want: want}
+	}
+	if f.size < headerLengthSize {
+		return nil, broken(ErrFileTooSmall, byteCount(f.size), "at least "+byteCount(headerLengthSize))
+	}
+	var length [headerLengthSize]byte
+	if err := f.readAt(length[:], 0); err != nil {
+		return nil, err
+	}
+	n := binary.LittleEndian.Uint64(length[:])
+	if n > maxHeaderLength {
+		return nil, broken(ErrHeaderTooLarge, strconv.FormatUint(n, 10)+" bytes", "at most "+byteCount(maxHeaderLength))
+	}
+	if room := f.size - headerLengthSize; int64(n) > room {
+		return nil, broken(ErrHeaderTruncated, byteCount(int64(n)), "at most "+byteCount(room))
+	}
+	if f.backing.data != nil {
+		return f.backing.data[headerLengthSize:][:n], nil
+	}
+	// ReadAll grows with what is really there, whatever size was claimed.
+	text, err := io.ReadAll(io.NewSectionReader(f.backing.r, headerLengthSize, int64(n)))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.name, err)
+	}
+	if uint64(len(text)) < n {
+		return nil, broken(ErrTruncated, byteCount(headerLengthSize+int64(len(text))), byteCount(f.size))
+	}
+	return text, nil
+}
+
+// Name returns the name that the file was opened by.
+func (f *File) Name() string { return f.name }
+
+// Size returns the size of the file in bytes.
+func (f *File) Size() int64 { return f.size }
+
+// DataStart returns the offset of the data section in the file. It need not be
+// aligned to anything.
+func (f *File) DataStart() int64 { return f.dataStart }
+
+// Tensors returns all tensors in data order. The slice belongs to the File.
+func (f *File) Tensors() []*Tensor { return f.tensors }
+
+// Tensor returns the tensor of that name.
+func (f *File) Tensor(name string) (*Tensor, bool) {
+	t, ok := f.byName[name]
+	return t, ok
+}
+
+// Metadata returns the strings of __metadata__, nil if the file has none. The
+// map belongs to the File.
+func (f *File) Metadata() map[string]string { return f.metadata }
+
+// Mapping returns the bytes of the whole file if it is mapped or in memory, and
+// nil otherwise or once the File is closed. They must not be written, and not
+// be read after Close: either ends the program where they are a mapping.
+func (f *File) Mapping() []byte {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.backing.data
+}
+
+// Close releases the file and unmaps its bytes. It waits for reads that are
+// under way, and is a no-op the second time. Reads after it fail with
+// fs.ErrClosed; slices from Bytes and Mapping must no longer be used.
+func (f *File) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil
+	}
+	f.closed = true
+	b := f.backing
+	f.backing = backing{}
+	if err := b.release(); err != nil {
+		return fmt.Errorf("%s: %w", f.name, err)
+	}
+	return nil
+}
+
+func (b *backing) release() error {
+	if b.close == nil {
+		return nil
+	}
+	return b.close()
+}
+
+// readAt fills p from offset off of the file.
+func (f *File) readAt(p []byte, off int64) error {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	switch {
+	case f.closed:
+		return &fs.PathError{Op: "read", Path: f.name, Err: fs.ErrClosed}
+	case f.backing.data != nil:
+		copy(p, f.backing.data[off:])
+		return nil
+	}
+	n, err := f.backing.r.ReadAt(p, off)
+	switch {
+	case n == len(p):
+		return nil
+	case err == nil, errors.Is(err, io.EOF):
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("%s: %w", f.name, err)
+}

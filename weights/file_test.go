@@ -1,0 +1,279 @@
+package weights
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/require"
+)
+
+var sample = buildFile(bytePart("a", "abc"), part{"b", DtypeF32, []int{2, 1}, "12345678"}, part{"none", DtypeI64, []int{0}, ""})
+
+// onlyRead hides the ReadAt of the files of a file system.
+type onlyRead struct{ fs.FS }
+
+func (o onlyRead) Open(name string) (fs.File, error) {
+	f, err := o.FS.Open(name)
+	return struct{ fs.File }{f}, err
+}
+
+// onDisk writes files to a new folder.
+func onDisk(t testing.TB, files map[string][]byte) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, data := range files {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), data, 0o600))
+	}
+	return dir
+}
+
+func TestOpenFile(t *testing.T) {
+	const name = "x.safetensors"
+	mapped := runtime.GOOS != "windows"
+	onMap := fstest.MapFS{name: {Data: sample}}
+	tests := []struct {
+		name    string
+		fsys    fs.FS
+		inPlace bool
+	}{
+		{"os file", os.DirFS(onDisk(t, map[string][]byte{name: sample})), mapped},
+		{"io.ReaderAt", onMap, false},
+		{"io.Reader", onlyRead{onMap}, true},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			f, err := OpenFile(test.fsys, name)
+			require.NoError(t, err)
+			require.Equal(t, name, f.Name())
+			require.Equal(t, int64(len(sample)), f.Size())
+			require.Equal(t, int64(len(sample)-11), f.DataStart())
+			if test.inPlace {
+				require.Equal(t, sample, f.Mapping())
+			} else {
+				require.Nil(t, f.Mapping())
+			}
+			b, ok := f.Tensor("b")
+			require.True(t, ok)
+			require.Equal(t, f.DataStart()+3, b.Offset())
+			require.Equal(t, int64(8), b.Size())
+			require.Equal(t, []int{2, 1}, b.Shape)
+			require.Equal(t, "b F32 [2 1]", b.String())
+			require.Equal(t, []byte("12345678"), requireBytes(t, b, test.inPlace))
+			none, _ := f.Tensor("none")
+			require.Empty(t, requireBytes(t, none, test.inPlace))
+			_, ok = f.Tensor("c")
+			require.False(t, ok)
+
+			require.NoError(t, f.Close())
+			require.NoError(t, f.Close(), "closing twice")
+			_, err = b.ReadAt(make([]byte, 1), 0)
+			require.ErrorIs(t, err, fs.ErrClosed)
+			_, ok = b.Bytes()
+			require.False(t, ok)
+			require.Nil(t, f.Mapping())
+		})
+	}
+}
+
+// requireBytes returns the bytes of a tensor, which are the same in place.
+func requireBytes(t *testing.T, tensor *Tensor, inPlace bool) []byte {
+	t.Helper()
+	read, err := io.ReadAll(io.NewSectionReader(tensor, 0, tensor.Size()))
+	require.NoError(t, err)
+	data, ok := tensor.Bytes()
+	require.Equal(t, inPlace, ok)
+	if ok {
+		require.Equal(t, read, data[:len(data):cap(data)])
+		require.Equal(t, len(data), cap(data), "appending must not reach the next tensor")
+	}
+	return read
+}
+
+func TestTensorReadAtIsBounded(t *testing.T) {
+	f, err := open(sample)
+	require.NoError(t, err)
+	a, _ := f.Tensor("a")
+	tests := []struct {
+		name string
+		n    int
+		off  int64
+		want string
+		err  error
+	}{
+		{"all", 3, 0, "abc", nil},
+		{"inner", 1, 1, "b", nil},
+		{"nothing", 0, 3, "", nil},
+		{"beyond the end", 5, 1, "bc", io.EOF},
+		{"at the end", 1, 3, "", io.EOF},
+		{"far behind", 1, 1 << 62, "", io.EOF},
+		{"before the start", 1, -1, "", fs.ErrInvalid},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			p := make([]byte, test.n)
+			n, err := a.ReadAt(p, test.off)
+			require.ErrorIs(t, err, test.err)
+			require.Equal(t, test.want, string(p[:n]))
+		})
+	}
+}
+
+func TestOpenFileFails(t *testing.T) {
+	dir := onDisk(t, map[string][]byte{"empty.safetensors": nil, "x.safetensors": sample})
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "folder.safetensors"), 0o700))
+	for _, fsys := range []fs.FS{os.DirFS(dir), fstest.MapFS{
+		"empty.safetensors":         {},
+		"folder.safetensors/inside": {},
+	}} {
+		_, err := OpenFile(fsys, "absent.safetensors")
+		require.ErrorIs(t, err, fs.ErrNotExist)
+		_, err = OpenFile(fsys, "../x.safetensors")
+		require.Error(t, err)
+		_, err = OpenFile(fsys, "folder.safetensors")
+		require.ErrorIs(t, err, errNotRegular)
+		require.Contains(t, err.Error(), "folder.safetensors")
+		_, err = OpenFile(fsys, "empty.safetensors")
+		require.ErrorIs(t, err, ErrFileTooSmall)
+	}
+}
+
+var errDisk = errors.New("disk fault")
+
+// faultyReaderAt fails beyond a number of bytes.
+type faultyReaderAt struct {
+	r    io.ReaderAt
+	good int64
+}
+
+func (f faultyReaderAt) ReadAt(p []byte, off int64) (int, error) {
+	if off+int64(len(p)) > f.good {
+		return 0, errDisk
+	}
+	return f.r.ReadAt(p, off)
+}
+
+func TestReadFaultsAreReported(t *testing.T) {
+	size := int64(len(sample))
+	for good := range size - 11 {
+		_, err := NewFile("x", faultyReaderAt{bytes.NewReader(sample), good}, size)
+		require.ErrorIs(t, err, errDisk)
+	}
+	f, err := NewFile("x", faultyReaderAt{bytes.NewReader(sample), size - 1}, size)
+	require.NoError(t, err)
+	b, _ := f.Tensor("b")
+	_, err = b.ReadAt(make([]byte, 8), 0)
+	require.ErrorIs(t, err, errDisk)
+	require.Contains(t, err.Error(), `tensor "b"`)
+}
+
+// TestSizeIsClaimedTooLarge gives sizes that the reader does not have, which
+// must neither be believed nor allocated.
+func TestSizeIsClaimedTooLarge(t *testing.T) {
+	claimed := []byte{0, 0, 0, 4, 0, 0, 0, 0} // a header of 64 MB, none of which is there
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := NewFile("x", bytes.NewReader(claimed), 1<<40)
+	runtime.ReadMemStats(&after)
+	require.ErrorIs(t, err, ErrTruncated)
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20))
+
+	_, err = NewFile("x", bytes.NewReader(nil), 1<<40)
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	for _, size := range []int64{-1, 0, 7} {
+		_, err = NewFile("x", bytes.NewReader(sample), size)
+		require.ErrorIs(t, err, ErrFileTooSmall)
+	}
+
+	// The data section ends early although the header asks for all of it.
+	f, err := NewFile("x", bytes.NewReader(sample[:len(sample)-1]), int64(len(sample)))
+	require.NoError(t, err)
+	b, _ := f.Tensor("b")
+	_, err = b.ReadAt(make([]byte, 8), 0)
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+}
+
+func TestReadsDuringClose(t *testing.T) {
+	f, err := OpenFile(os.DirFS(onDisk(t, map[string][]byte{"x": sample})), "x")
+	require.NoError(t, err)
+	b, _ := f.Tensor("b")
+	const readers = 4
+	var started sync.WaitGroup
+	started.Add(readers)
+	ended := make(chan error, readers)
+	for range readers {
+		go func() {
+			p := make([]byte, 8)
+			_, err := b.ReadAt(p, 0)
+			started.Done()
+			for err == nil && string(p) == "12345678" {
+				_, err = b.ReadAt(p, 0)
+			}
+			ended <- err
+		}()
+	}
+	started.Wait()
+	require.NoError(t, f.Close())
+	for range readers {
+		require.ErrorIs(t, <-ended, fs.ErrClosed)
+	}
+}
+
+func TestPopulate(t *testing.T) {
+	// Three chunks, the last of which is no whole page.
+	size := 2*populateChunk + 12345
+	dir := t.TempDir()
+	writeSparse(t, filepath.Join(dir, "x"), size)
+	f, err := OpenFile(os.DirFS(dir), "x")
+	require.NoError(t, err)
+	defer f.Close()
+	if f.Mapping() == nil {
+		t.Skip("files are not mapped on this system")
+	}
+	var steps []int64
+	note := func(done, total int64) {
+		require.Equal(t, f.Size(), total)
+		steps = append(steps, done)
+	}
+	require.NoError(t, f.Populate(t.Context(), note))
+	require.Equal(t, []int64{populateChunk, 2 * populateChunk, f.Size()}, steps)
+	require.NoError(t, f.Populate(t.Context(), nil))
+
+	ctx, cancel := context.WithCancel(t.Context())
+	steps = nil
+	err = f.Populate(ctx, func(done, _ int64) {
+		steps = append(steps, done)
+		cancel()
+	})
+	require.ErrorIs(t, err, context.Canceled)
+	require.Equal(t, []int64{populateChunk}, steps, "the context is looked at between chunks")
+
+	touchPages(f.Mapping())
+	require.NoError(t, f.Close())
+	require.ErrorIs(t, f.Populate(t.Context(), nil), fs.ErrClosed)
+}
+
+func TestPopulateWithoutMapping(t *testing.T) {
+	for _, fsys := range []fs.FS{fstest.MapFS{"x": {Data: sample}}, onlyRead{fstest.MapFS{"x": {Data: sample}}}} {
+		f, err := OpenFile(fsys, "x")
+		require.NoError(t, err)
+		require.NoError(t, f.Populate(t.Context(), func(int64, int64) { t.Fatal("nothing is mapped") }))
+		require.NoError(t, f.Close())
+	}
+}
+
+// writeSparse writes a safetensors file of one tensor of size zeros.
+func writeSparse(t *testing.T, name string, size int) {
+	t.Helper()
+	header := rawFile("{"+tensorJSON("t", "U8", []int{size}, 0, size)+"}", "")
+	require.NoError(t, os.WriteFile(name, header, 0o600))
+	require.NoError(t, os.Truncate(name, int64(len(header)+size)))
+}

@@ -1,0 +1,203 @@
+package weights
+
+import (
+	"cmp"
+	"errors"
+	"strconv"
+)
+
+// A safetensors file is
+//
+//	byte 0      8              8+n                         size
+//	     ┌──────┬──────────────┬──────────────────────────┐
+//	     │ n    │ JSON header  │ data section             │
+//	     │ u64le│ n bytes      │ begin ──tensor── end     │
+//	     └──────┴──────────────┴──────────────────────────┘
+//
+//	{"__metadata__": {"key": "value"},
+//	 "name": {"dtype": "BF16", "shape": [2, 3], "data_offsets": [begin, end]}}
+//
+// with offsets counted from the start of the data section, which the tensors
+// tile without hole or overlap.
+const (
+	headerLengthSize = 8
+	maxHeaderLength  = 100_000_000
+	metadataKey      = "__metadata__"
+)
+
+// header is what the JSON header says, with every rule checked.
+type header struct {
+	metadata map[string]string
+	entries  []entry // in data order
+}
+
+// entry describes one tensor.
+type entry struct {
+	name       string
+	dtype      Dtype
+	shape      []int
+	begin, end int64 // bytes, from the start of the data section
+}
+
+// parseHeader parses the JSON header of a file whose data section has dataSize
+// bytes. A text that is not an unambiguous JSON object is one error; what is
+// wrong with the tensors is reported together.
+func parseHeader(file string, text []byte, dataSize int64) (*header, error) {
+	h := new(header)
+	bad := problems{file: file}
+	r, err := newJSONReader(text)
+	if err == nil {
+		err = h.read(r, &bad)
+	}
+	if err != nil {
+		return nil, locate(err, file, "")
+	}
+	// Layout is judged only once every entry is known to mean what it says:
+	// one unreadable entry would show up as a hole as well.
+	if len(bad.errs) == 0 {
+		h.checkLayout(dataSize, &bad)
+	}
+	if err := bad.err(); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// read reads the object that the header is. Unlike white space after it, white
+// space before its '{' is against the format.
+func (h *header) read(r *jsonReader, bad *problems) error {
+	if len(r.data) > 0 && r.data[0] != '{' {
+		return r.notObject()
+	}
+	err := r.object(func(key string) error {
+		if key == metadataKey {
+			return h.readMetadata(r, bad)
+		}
+		e, err := readEntry(r, key, bad)
+		if err == nil {
+			h.entries = append(h.entries, e)
+		}
+		return locate(err, "", key)
+	})
+	if err != nil {
+		return err
+	}
+	return r.end()
+}
+
+// readMetadata reads an object of strings.
+func (h *header) readMetadata(r *jsonReader, bad *problems) error {
+	h.metadata = make(map[string]string)
+	return r.stringMap(metadataKey, h.metadata, bad)
+}
+
+// readEntry reads the value of one tensor. Its error is one of JSON; what the
+// values mean wrongly goes to bad.
+func readEntry(r *jsonReader, name string, bad *problems) (entry, error) {
+	e := entry{name: name}
+	report := func(err error, got []byte, want string) {
+		bad.add(&FormatError{Tensor: name, Err: err, Got: abbreviate(string(got)), Want: want})
+	}
+	if r.peek() != '{' {
+		text, err := r.value()
+		if err == nil {
+			report(ErrNotObject, text, `{"dtype", "shape", "data_offsets"}`)
+		}
+		return e, err
+	}
+	fields := [...]struct {
+		key    string
+		decode func(text []byte) error
+		want   string
+		found  bool
+	}{
+		{key: "dtype", decode: e.decodeDtype, want: "a safetensors dtype"},
+		{key: "shape", decode: e.decodeShape, want: "a list of non-negative integers"},
+		{key: "data_offsets", decode: e.decodeOffsets, want: "[begin, end] with 0 <= begin <= end"},
+	}
+	err := r.object(func(key string) error {
+		text, err := r.value()
+		if err != nil {
+			return err
+		}
+		for i := range fields {
+			if f := &fields[i]; f.key == key {
+				f.found = true
+				if err := f.decode(text); err != nil {
+					report(err, text, f.want)
+				}
+				return nil
+			}
+		}
+		report(ErrUnknownKey, []byte(quote(key)), "dtype, shape and data_offsets")
+		return nil
+	})
+	for _, f := range fields {
+		if err == nil && !f.found {
+			report(ErrMissingKey, nil, f.key)
+		}
+	}
+	return e, err
+}
+
+func (e *entry) decodeDtype(text []byte) (err error) {
+	name, err := (&jsonReader{data: text}).string()
+	if err != nil {
+		return ErrUnknownDtype
+	}
+	if e.dtype, err = ParseDtype(name); err != nil {
+		return ErrUnknownDtype
+	}
+	return nil
+}
+
+func (e *entry) decodeShape(text []byte) error {
+	dims, err := decodeIntegers(text, strconv.IntSize)
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		return ErrSizeOverflow
+	case err != nil:
+		return ErrShape
+	}
+	e.shape = make([]int, len(dims))
+	for i, d := range dims {
+		e.shape[i] = int(d)
+	}
+	return nil
+}
+
+func (e *entry) decodeOffsets(text []byte) error {
+	offsets, err := decodeIntegers(text, 64)
+	if err != nil || len(offsets) != 2 || offsets[0] > offsets[1] {
+		return ErrOffsets
+	}
+	e.begin, e.end = offsets[0], offsets[1]
+	return nil
+}
+
+// decodeIntegers decodes a list of non-negative integers of at most bitSize
+// bits with sign. The error matches strconv.ErrRange or strconv.ErrSyntax.
+func decodeIntegers(text []byte, bitSize int) ([]int64, error) {
+	var list []int64
+	r := &jsonReader{data: text}
+	err := r.array(func() error {
+		number, err := r.value()
+		if err != nil {
+			return err
+		}
+		// JSON allows 1.0 and 1e3 for integers; the format's owner does not.
+		n, err := strconv.ParseUint(string(number), 10, bitSize-1)
+		list = append(list, int64(n))
+		return err
+	})
+	return list, err
+}
+
+// locate fills in the file and the tensor of a *FormatError that lacks them.
+func locate(err error, file, tensor string) error {
+	if e, ok := errors.AsType[*FormatError](err); ok {
+		e.File = cmp.Or(e.File, file)
+		e.Tensor = cmp.Or(e.Tensor, tensor)
+	}
+	return err
+}

@@ -1,0 +1,91 @@
+package weights
+
+import (
+	"errors"
+	"io/fs"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestIndexAccepts(t *testing.T) {
+	text := " {\"metadata\":{\"total_size\":12.5,\"more\":[null]}, \"weight_map\":{\"a\":\"x.safetensors\",\"b\":\"sub/y.safetensors\"},\"other\":true}\n"
+	index, err := ReadIndex(fstest.MapFS{IndexName: {Data: []byte(text)}})
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"a": "x.safetensors", "b": "sub/y.safetensors"}, index.WeightMap)
+}
+
+func TestIndexRefuses(t *testing.T) {
+	tests := []struct {
+		name, text string
+		want       error
+	}{
+		{"empty", "", ErrNotObject},
+		{"not JSON", "{not json", ErrNotJSON},
+		{"cut short", `{"weight_map":{"a":"x"`, ErrNotJSON},
+		{"two objects", `{"weight_map":{}}{}`, ErrNotJSON},
+		{"not UTF-8", "{\"weight_map\":{\"\xff\":\"x\"}}", ErrNotUTF8},
+		{"array", `[]`, ErrNotObject},
+		{"no weight_map", `{"metadata":{}}`, ErrMissingKey},
+		{"weight_map is null", `{"weight_map":null}`, ErrNotObject},
+		{"weight_map is a list", `{"weight_map":["x"]}`, ErrNotObject},
+		{"weight_map twice", `{"weight_map":{},"weight_map":{}}`, ErrDuplicateKey},
+		{"tensor twice", `{"weight_map":{"a":"x","a":"y"}}`, ErrDuplicateKey},
+		{"shard is a number", `{"weight_map":{"a":1}}`, ErrNotString},
+		{"shard is null", `{"weight_map":{"a":null}}`, ErrNotString},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := ReadIndex(fstest.MapFS{IndexName: {Data: []byte(test.text)}})
+			require.ErrorIs(t, err, test.want)
+			format, ok := errors.AsType[*FormatError](err)
+			require.True(t, ok)
+			require.Equal(t, IndexName, format.File)
+		})
+	}
+	_, err := ReadIndex(fstest.MapFS{})
+	require.ErrorIs(t, err, fs.ErrNotExist)
+}
+
+func TestIndexIsTooLarge(t *testing.T) {
+	_, err := ParseIndex("i", make([]byte, maxHeaderLength+1))
+	require.ErrorIs(t, err, ErrIndexTooLarge)
+}
+
+func TestShardPaths(t *testing.T) {
+	for _, path := range []string{"x", "model-00001-of-00002.safetensors", "sub/x.safetensors", "..x", "x..", "é.safetensors", "a b"} {
+		require.True(t, isShardPath(path), path)
+	}
+	for _, path := range []string{
+		"", ".", "..", "/", "/x", "//x", "../x", "a/../x", "a/..", "./x", "a//x", "a/",
+		`a\x`, `..\x`, `\\host\x`, "C:x", "C:/x", `C:\x`, "x:stream", "a\nb", "a\x00", "a\u202eb",
+	} {
+		t.Run(path, func(t *testing.T) {
+			require.False(t, isShardPath(path))
+			_, err := ParseIndex("i", []byte(`{"weight_map":{"t":`+quoteJSON(path)+`}}`))
+			require.ErrorIs(t, err, ErrShardPath)
+			format, ok := errors.AsType[*FormatError](err)
+			require.True(t, ok)
+			require.Equal(t, "t", format.Tensor)
+			require.Contains(t, err.Error(), strconv.Quote(path))
+			require.NotContains(t, err.Error(), "\n")
+		})
+	}
+}
+
+// quoteJSON quotes s, which Go would with escapes that JSON lacks.
+func quoteJSON(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\x00", `\u0000`).Replace(s) + `"`
+}
+
+func TestIndexReportsAllProblems(t *testing.T) {
+	_, err := ParseIndex("i", []byte(`{"weight_map":{"b":"../y","a":"/x","c":3,"d":"ok"}}`))
+	require.Equal(t, []string{
+		`i: value is not a string: got weight_map["c"] = 3`,
+		`i: tensor "a": shard path leaves the folder: got "/x"`,
+		`i: tensor "b": shard path leaves the folder: got "../y"`,
+	}, strings.Split(err.Error(), "\n"))
+}

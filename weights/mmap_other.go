@@ -1,0 +1,13 @@
+//go:build !unix
+
+package weights
+
+import (
+	"errors"
+	"os"
+)
+
+// mapFile is for unix; elsewhere files are read.
+func mapFile(*os.File, int64) ([]byte, error) { return nil, errors.ErrUnsupported }
+
+func unmapFile([]byte) error { return nil }

@@ -1,0 +1,28 @@
+//go:build unix
+
+package weights
+
+import (
+	"errors"
+	"math"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// mapFile maps the whole file read-only. It fails with errors.ErrUnsupported
+// where a file system cannot map, and for sizes that no slice has: such a file
+// is read instead. The mapping is private, which file systems without shared
+// mappings offer too; nothing writes to it, so pages are those of the page cache.
+func mapFile(f *os.File, size int64) ([]byte, error) {
+	if size == 0 || size > math.MaxInt {
+		return nil, errors.ErrUnsupported
+	}
+	data, err := unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_PRIVATE)
+	if errors.Is(err, unix.ENODEV) {
+		return nil, errors.ErrUnsupported
+	}
+	return data, os.NewSyscallError("mmap", err)
+}
+
+func unmapFile(data []byte) error { return os.NewSyscallError("munmap", unix.Munmap(data)) }

@@ -1,0 +1,205 @@
+package weights
+
+import (
+	"strconv"
+	"strings"
+)
+
+// Names of a checkpoint become names of the draft head's parameters in the
+// steps of vLLM's MiniMaxM3MTP.load_weights, one function or table each:
+//
+//	language_model.model.mtp.layers.0.transformer_layer.self_attn.q_proj.weight_scale_inv
+//	  MTPLayer  0
+//	  MapName   model.layers.0.transformer_layer.self_attn.q_proj.weight_scale
+//	  Stacked   model.layers.0.transformer_layer.self_attn.qkv_proj.weight_scale, shard "q"
+//
+// and for routed experts, instead of the last:
+//
+//	Expert    ….experts.7.w3.weight → ….experts.w13_weight, expert 7, shard "w3"
+
+// routedExperts is the part of a name by which load_weights tells routed
+// experts, which have a stacking of their own.
+const routedExperts = "block_sparse_moe.experts."
+
+// MTPLayer returns N of the first ".mtp.layers.N." in a checkpoint name, as
+// _get_mtp_layer_idx_from_weight_name does. A number that no int holds is none.
+func MTPLayer(name string) (int, bool) {
+	const prefix = ".mtp.layers."
+	for {
+		at := strings.Index(name, prefix)
+		if at < 0 {
+			return 0, false
+		}
+		rest := name[at+len(prefix):]
+		digits := leadingDigits(rest)
+		if digits != "" && strings.HasPrefix(rest[len(digits):], ".") {
+			layer, err := strconv.Atoi(digits)
+			if err != nil {
+				return 0, false
+			}
+			return layer, true
+		}
+		// The next match may begin at the dot that ends this prefix.
+		name = name[at+len(prefix)-1:]
+	}
+}
+
+// MapName maps a checkpoint name to the name of a parameter of the MTP module,
+// as _map_checkpoint_name does. It returns false for a name that belongs to
+// another module. Of a block scale "weight_scale_inv" becomes "weight_scale".
+func MapName(name string) (string, bool) {
+	name = strings.TrimPrefix(name, "language_model.")
+	switch {
+	case name == "model.embed_tokens.weight", name == "lm_head.weight":
+		return name, true
+	case strings.Contains(name, "model.mtp.layers"):
+		name = strings.ReplaceAll(name, "weight_scale_inv", "weight_scale")
+		return strings.ReplaceAll(name, ".mtp.", "."), true
+	}
+	return "", false
+}
+
+// StackedParam says that the rows of the checkpoint's Shard are part ID of the
+// parameter Param.
+type StackedParam struct {
+	Param, Shard string // parts of names, with their leading dots
+	ID           string
+}
+
+var stackedParams = [...]StackedParam{
+	{".qkv_proj", ".q_proj", "q"},
+	{".qkv_proj", ".k_proj", "k"},
+	{".qkv_proj", ".v_proj", "v"},
+	{".qkv_proj", ".index_q_proj", "index_q"},
+	{".qkv_proj", ".index_k_proj", "index_k"},
+	{".gate_up_proj", ".gate_proj", "0"},
+	{".gate_up_proj", ".up_proj", "1"},
+}
+
+// StackedParams returns stacked_params_mapping of load_weights. The shards of a
+// parameter are in the order of its rows.
+func StackedParams() []StackedParam {
+	table := stackedParams
+	return table[:]
+}
+
+// Stacked returns the stacked parameter that a mapped name is part of, and
+// which part. Routed experts are never stacked by it.
+//
+// The parameter need not exist: "….k_proj.k_scale" becomes "….qkv_proj.k_scale"
+// too, which is no parameter, so that [RemapKVScale] has to see the name first.
+func Stacked(name string) (param, shardID string, ok bool) {
+	if strings.Contains(name, routedExperts) {
+		return "", "", false
+	}
+	for _, s := range &stackedParams {
+		if strings.Contains(name, s.Shard) {
+			return strings.ReplaceAll(name, s.Shard, s.Param), s.ID, true
+		}
+	}
+	return "", "", false
+}
+
+// ExpertParam says that the checkpoint's Weight of expert Expert is part ID of
+// the parameter Param.
+type ExpertParam struct {
+	Param  string // "experts.w13_" or "experts.w2_"
+	Weight string // "experts.7.w1."
+	Expert int
+	ID     string // "w1" (gate), "w2" (down) or "w3" (up)
+}
+
+// expertShards are the matrices of one expert in the order of ExpertParams.
+var expertShards = [...]struct{ id, param string }{
+	{"w1", "experts.w13_"},
+	{"w2", "experts.w2_"},
+	{"w3", "experts.w13_"},
+}
+
+// ExpertParams returns what fused_moe_make_expert_params_mapping returns for
+// numExperts experts with gate, down and up called w1, w2 and w3.
+func ExpertParams(numExperts int) []ExpertParam {
+	var table []ExpertParam
+	for e := range numExperts {
+		for _, s := range expertShards {
+			table = append(table, ExpertParam{
+				Param:  s.param,
+				Weight: "experts." + strconv.Itoa(e) + "." + s.id + ".",
+				Expert: e,
+				ID:     s.id,
+			})
+		}
+	}
+	return table
+}
+
+// Expert returns the expert parameter that a mapped name is part of: what a
+// scan of [ExpertParams] would find, for any number of experts, without it.
+func Expert(name string) (param string, expert int, shardID string, ok bool) {
+	const prefix = "experts."
+	for rest := name; ; {
+		_, after, found := strings.Cut(rest, prefix)
+		if !found {
+			return "", 0, "", false
+		}
+		rest = after
+		digits := leadingDigits(after)
+		expert, err := strconv.Atoi(digits)
+		if err != nil || strconv.Itoa(expert) != digits {
+			continue // no number, or one that the table writes differently
+		}
+		for _, s := range expertShards {
+			if strings.HasPrefix(after[len(digits):], "."+s.id+".") {
+				weight := prefix + digits + "." + s.id + "."
+				return strings.ReplaceAll(name, weight, s.param), expert, s.id, true
+			}
+		}
+	}
+}
+
+// RemapKVScale maps the name of a scale of an fp8 KV cache to that of the
+// attention layer's parameter, as vLLM's maybe_remap_kv_scale_name does:
+//
+//	….kv_scale                      ….attn.k_scale
+//	….self_attn.k_proj.k_scale      ….self_attn.attn.k_scale
+//	….self_attn.v_proj.v_scale      ….self_attn.attn.v_scale
+//	any other ….k_scale, ….v_scale  ….attn.k_scale, ….attn.v_scale
+//
+// The first form, one scale for keys and values, is deprecated. It returns
+// false if has, which tells the parameters that exist, does not know the new
+// name. A name that is none of these is returned as it is, with true.
+func RemapKVScale(name string, has func(param string) bool) (string, bool) {
+	const (
+		keyScale   = ".self_attn.k_proj.k_scale"
+		valueScale = ".self_attn.v_proj.v_scale"
+	)
+	perProjection := strings.Contains(name, keyScale) || strings.Contains(name, valueScale)
+	old, attn := "", ""
+	switch {
+	case strings.HasSuffix(name, ".kv_scale"):
+		old, attn = ".kv_scale", ".attn.k_scale"
+	case strings.HasSuffix(name, ".k_scale") && perProjection:
+		old, attn = keyScale, ".self_attn.attn.k_scale"
+	case strings.HasSuffix(name, ".k_scale"):
+		old, attn = ".k_scale", ".attn.k_scale"
+	case strings.HasSuffix(name, ".v_scale") && perProjection:
+		old, attn = valueScale, ".self_attn.attn.v_scale"
+	case strings.HasSuffix(name, ".v_scale"):
+		old, attn = ".v_scale", ".attn.v_scale"
+	default:
+		return name, true
+	}
+	remapped := strings.ReplaceAll(name, old, attn)
+	if !has(remapped) {
+		return "", false
+	}
+	return remapped, true
+}
+
+func leadingDigits(s string) string {
+	end := strings.IndexFunc(s, func(c rune) bool { return c < '0' || c > '9' })
+	if end < 0 {
+		end = len(s)
+	}
+	return s[:end]
+}

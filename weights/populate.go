@@ -1,0 +1,66 @@
+package weights
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"runtime"
+)
+
+// populateChunk bounds the bytes read between two looks at the context.
+const populateChunk = 64 << 20
+
+// Populate reads a mapped file into memory ahead of its use, so that the first
+// pass over the weights takes no page faults. progress, which may be nil, is
+// called after every chunk of at most 64 MB with the bytes done of all of them.
+// It returns ctx.Err() when ctx ends between two chunks, and fs.ErrClosed when
+// the File is closed. Where nothing is mapped there is nothing to do.
+func (f *File) Populate(ctx context.Context, progress func(done, total int64)) error {
+	for done := int64(0); done < f.size; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		end := min(done+populateChunk, f.size)
+		mapped, err := f.populateRange(done, end)
+		if err != nil {
+			return &fs.PathError{Op: "populate", Path: f.name, Err: err}
+		}
+		if !mapped {
+			return nil
+		}
+		done = end
+		if progress != nil {
+			progress(done, f.size)
+		}
+	}
+	return nil
+}
+
+// populateRange populates the bytes from begin, a multiple of the page size, to
+// end, if the file is mapped.
+func (f *File) populateRange(begin, end int64) (mapped bool, err error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.closed {
+		return false, fs.ErrClosed
+	}
+	if !f.backing.mapped {
+		return false, nil
+	}
+	data := f.backing.data[begin:end]
+	if err := populateRead(data); !errors.Is(err, errors.ErrUnsupported) {
+		return true, err
+	}
+	touchPages(data)
+	return true, nil
+}
+
+// touchPages reads one byte of every page.
+func touchPages(data []byte) {
+	var sum byte
+	for i := 0; i < len(data); i += os.Getpagesize() {
+		sum += data[i]
+	}
+	runtime.KeepAlive(sum)
+}

@@ -1,0 +1,48 @@
+package weights
+
+import (
+	"fmt"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// product computes y = x · wᵀ, in float32 as [Rows.Multiply64] defines it.
+var product = hip.NewKernel("product", "", productTwin).Fast(0, productHost)
+
+type productArgs struct {
+	X, Y     hip.Ptr // [Rows, In], [Rows, Out] float32
+	Weights  hip.Ptr // [Segments] Segment
+	Segments int32
+	Rows     int32
+	Out, In  int32
+}
+
+// productTile is the rows of weights that one block multiplies.
+const productTile = 16
+
+// Product multiplies rows rows of x, each m.Cols float32, with every row of m:
+// y[i][j] = Σ_c m[j][c] · x[i][c], rows × m.Rows float32. x and y must not
+// overlap. No row of y depends on another row of x.
+func (m *Matrix) Product(d hip.Device, y, x hip.Ptr, rows int) error {
+	if rows < 0 || rows > 1<<31-1 {
+		return fmt.Errorf("%w: product with %d rows", ErrMatrix, rows)
+	}
+	if rows == 0 {
+		return nil
+	}
+	grid := hip.Grid{Blocks: ceilDiv(m.Rows, productTile), Threads: 256, BlockCost: productTile * m.RowBytes()}
+	return product.Launch(d, grid, &productArgs{
+		X: x, Y: y, Weights: m.table, Segments: int32(len(m.Segments)),
+		Rows: int32(rows), Out: int32(m.Rows), In: int32(m.Cols),
+	})
+}
+
+func productTwin(b *hip.Blocks, a *productArgs) { multiplyTiles(b, a, (*Rows).Multiply64) }
+func productHost(b *hip.Blocks, a *productArgs) { multiplyTiles(b, a, (*Rows).Multiply) }
+
+func multiplyTiles(b *hip.Blocks, a *productArgs, multiply func(r *Rows, y []float32, yStride, first, count int, x []float32, n int)) {
+	n, in, out := int(a.Rows), int(a.In), int(a.Out)
+	x, y := hip.In[float32](b, a.X, n*in), hip.Out[float32](b, a.Y, n*out)
+	first, end := b.First*productTile, min(b.End*productTile, out)
+	multiply(OpenRows(b, a.Weights, int(a.Segments), in), y[first:], out, first, end-first, x, n)
+}

@@ -1,0 +1,149 @@
+package weights
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+)
+
+// Report says what a load takes from a checkpoint. It prints as a table.
+type Report struct {
+	Params     []ParamReport
+	Tensors    int              // taken, scales among them
+	Parameters int64            // weights, without scales
+	Bytes      int64            // weights and scales, what this rank holds
+	Formats    map[string]int64 // bytes by format
+	Ignored    []Ignored
+	Notes      []string // what a user should know and need not act on
+}
+
+// ParamReport is one parameter.
+type ParamReport struct {
+	Name    string
+	Tensors int // taken, scales among them
+	Rows    int // of this rank
+	Cols    int // 1: a vector
+	Bytes   int64
+	Formats []string // of its parts, each once
+}
+
+// Ignored counts tensors of other modules by the first parts of their names.
+type Ignored struct {
+	Prefix  string
+	Tensors int
+}
+
+func newReport(p *Plan, ignored []string, unopened []UnopenedShard) Report {
+	r := Report{Formats: make(map[string]int64)}
+	for i := range p.params {
+		r.add(&p.params[i], p.sources[i])
+	}
+	for _, shard := range unopened {
+		ignored = append(ignored, shard.Tensors...)
+	}
+	r.Ignored = countByPrefix(ignored)
+	return r
+}
+
+func (r *Report) add(p *Param, sources []origin) {
+	row := ParamReport{Name: p.Name, Cols: p.Cols}
+	for j, s := range sources {
+		if s.weight == nil {
+			continue
+		}
+		part := &p.Parts[j]
+		rows, cols := part.KeepRows.Len(), part.KeepCols.Len()
+		bytes := int64(rows) * s.format.RowBytes(cols)
+		row.Tensors++
+		if s.scale != nil {
+			row.Tensors++
+			scaleRows, scaleCols := s.format.ScaleShape(rows, cols)
+			bytes += int64(scaleRows) * int64(scaleCols) * s.format.scaleBytes()
+		}
+		row.Rows += rows
+		row.Bytes += bytes
+		r.Formats[s.format.String()] += bytes
+		r.Parameters += int64(rows) * int64(cols)
+		if name := s.format.String(); !slices.Contains(row.Formats, name) {
+			row.Formats = append(row.Formats, name)
+		}
+	}
+	if row.Tensors == 0 {
+		return
+	}
+	r.Tensors += row.Tensors
+	r.Bytes += row.Bytes
+	r.Params = append(r.Params, row)
+}
+
+// countByPrefix groups names by their first two parts, most tensors first.
+func countByPrefix(names []string) []Ignored {
+	counts := make(map[string]int)
+	for _, name := range names {
+		parts := strings.SplitN(strings.TrimPrefix(name, bundledPrefix), ".", 3)
+		prefix := strings.Join(parts[:min(2, len(parts))], ".")
+		if strings.HasPrefix(name, bundledPrefix) {
+			prefix = bundledPrefix + prefix
+		}
+		counts[prefix]++
+	}
+	out := make([]Ignored, 0, len(counts))
+	for prefix := range maps.Keys(counts) {
+		out = append(out, Ignored{prefix, counts[prefix]})
+	}
+	slices.SortFunc(out, func(a, b Ignored) int {
+		return cmp.Or(cmp.Compare(b.Tensors, a.Tensors), cmp.Compare(a.Prefix, b.Prefix))
+	})
+	return out
+}
+
+// WriteTo prints the report.
+func (r *Report) WriteTo(w io.Writer) (int64, error) {
+	var s strings.Builder
+	t := tabwriter.NewWriter(&s, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "parameter\tshape\ttensors\tbytes\tformat")
+	for _, p := range r.Params {
+		shape := fmt.Sprintf("[%d, %d]", p.Rows, p.Cols)
+		if p.Cols == 1 {
+			shape = fmt.Sprintf("[%d]", p.Rows)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\n", p.Name, shape, p.Tensors, FormatBytes(p.Bytes), strings.Join(p.Formats, ", "))
+	}
+	t.Flush()
+	fmt.Fprintf(&s, "\n%d parameters in %d tensors, %s:", r.Parameters, r.Tensors, FormatBytes(r.Bytes))
+	for _, name := range slices.Sorted(maps.Keys(r.Formats)) {
+		fmt.Fprintf(&s, "  %s %s", name, FormatBytes(r.Formats[name]))
+	}
+	s.WriteString("\n")
+	for _, ig := range r.Ignored {
+		fmt.Fprintf(&s, "not the head's: %s under %s\n", count(ig.Tensors, "tensor"), ig.Prefix)
+	}
+	for _, note := range r.Notes {
+		s.WriteString("note: " + note + "\n")
+	}
+	n, err := io.WriteString(w, s.String())
+	return int64(n), err
+}
+
+func (r *Report) String() string {
+	var s strings.Builder
+	r.WriteTo(&s)
+	return s.String()
+}
+
+// FormatBytes writes a size with the decimal unit that fits it: "7.73 GB".
+func FormatBytes(n int64) string {
+	for _, u := range []struct {
+		name string
+		size float64
+	}{{"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}} {
+		if float64(n) >= u.size {
+			return fmt.Sprintf("%.2f %s", float64(n)/u.size, u.name)
+		}
+	}
+	return fmt.Sprintf("%d B", n)
+}

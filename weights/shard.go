@@ -1,0 +1,101 @@
+package weights
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Shard is one rank's share of a parallel head. The zero Shard is all of it.
+type Shard struct {
+	Rank, Size int
+}
+
+// ErrShard is a share that cannot be cut as asked.
+var ErrShard = errors.New("cannot be sharded")
+
+// Whole tells whether the share is everything.
+func (s Shard) Whole() bool { return s.Size <= 1 }
+
+// Check returns an error that wraps [ErrShard] unless 0 ≤ Rank < Size, or both are 0.
+func (s Shard) Check() error {
+	if s == (Shard{}) || s.Size >= 1 && s.Rank >= 0 && s.Rank < s.Size {
+		return nil
+	}
+	return fmt.Errorf("rank %d of %d: %w", s.Rank, s.Size, ErrShard)
+}
+
+// Parallel says which share of every parameter a rank holds, as vLLM cuts them.
+//
+// Tensor parallel: attention heads, and KV heads with their index heads, which
+// are held by several ranks where there are more ranks than KV heads; rows of
+// gate and up and columns of down projections; rows of the vocabulary.
+// Expert parallel: whole experts; the routed experts are then not cut by Tensor.
+// Norms, eh_proj, the router and the one index key are held by every rank.
+type Parallel struct {
+	Tensor, Expert Shard
+}
+
+// Range is the half-open interval [First, End).
+type Range struct{ First, End int }
+
+// Len returns the number of elements.
+func (r Range) Len() int { return r.End - r.First }
+
+// All returns [0, n).
+func All(n int) Range { return Range{End: n} }
+
+// Even cuts n equal parts; n must be a multiple of the number of ranks.
+func (s Shard) Even(n int) (Range, error) {
+	if s.Whole() {
+		return All(n), nil
+	}
+	if n%s.Size != 0 {
+		return Range{}, fmt.Errorf("%d over %d ranks: %w", n, s.Size, ErrShard)
+	}
+	part := n / s.Size
+	return Range{s.Rank * part, (s.Rank + 1) * part}, nil
+}
+
+// Replicated cuts n like [Shard.Even] while ranks are few; with more ranks than
+// parts, each part is held by Size/n neighbouring ranks.
+func (s Shard) Replicated(n int) (Range, error) {
+	if s.Size <= n {
+		return s.Even(n)
+	}
+	if s.Size%n != 0 {
+		return Range{}, fmt.Errorf("%d replicated over %d ranks: %w", n, s.Size, ErrShard)
+	}
+	part := s.Rank / (s.Size / n)
+	return Range{part, part + 1}, nil
+}
+
+// Uneven cuts n parts that need not be equal: the first n mod Size ranks hold
+// one more. It is how whole experts are dealt.
+func (s Shard) Uneven(n int) Range {
+	if s.Whole() {
+		return All(n)
+	}
+	part, more := n/s.Size, n%s.Size
+	first := s.Rank*part + min(s.Rank, more)
+	end := first + part
+	if s.Rank < more {
+		end++
+	}
+	return Range{first, end}
+}
+
+// vocabPadding is what vLLM pads a parallel vocabulary to a multiple of.
+const vocabPadding = 64
+
+// Vocabulary cuts n rows padded to a multiple of 64; the last ranks may hold
+// fewer rows, or none.
+func (s Shard) Vocabulary(n int) (Range, error) {
+	padded, err := s.Even(ceilDiv(n, vocabPadding) * vocabPadding)
+	if err != nil || s.Whole() {
+		return All(n), err
+	}
+	return Range{min(padded.First, n), min(padded.End, n)}, nil
+}
+
+// Times returns the range in a finer unit: rows of heads, for example.
+func (r Range) Times(n int) Range { return Range{r.First * n, r.End * n} }
