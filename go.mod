@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/dlclark/regexp2 v1.12.0 // indirect
+	github.com/google/flatbuffers v23.5.26+incompatible // indirect
 	github.com/nlpodyssey/spago v1.1.0 // indirect
 	github.com/stretchr/testify v1.12.1 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect

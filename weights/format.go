@@ -93,6 +93,12 @@ func decodeF32(dst []float32, data, _ []byte) {
 
 func decodeF16(dst []float32, data, _ []byte) {
 	data = data[:2*len(dst)]
+	for len(dst) >= 4 && len(data) >= 8 {
+		d, four := (*[4]float32)(dst), binary.LittleEndian.Uint64(data)
+		d[0], d[1] = halfToFloat32(uint16(four)), halfToFloat32(uint16(four>>16))
+		d[2], d[3] = halfToFloat32(uint16(four>>32)), halfToFloat32(uint16(four>>48))
+		dst, data = dst[4:], data[8:]
+	}
 	for i := range dst {
 		dst[i] = halfToFloat32(binary.LittleEndian.Uint16(data[2*i:]))
 	}
@@ -100,35 +106,54 @@ func decodeF16(dst []float32, data, _ []byte) {
 
 func decodeBF16(dst []float32, data, _ []byte) {
 	data = data[:2*len(dst)]
+	for len(dst) >= 4 && len(data) >= 8 {
+		d, four := (*[4]float32)(dst), binary.LittleEndian.Uint64(data)
+		d[0], d[1] = hip.BF16(four).Float32(), hip.BF16(four>>16).Float32()
+		d[2], d[3] = hip.BF16(four>>32).Float32(), hip.BF16(four>>48).Float32()
+		dst, data = dst[4:], data[8:]
+	}
 	for i := range dst {
 		dst[i] = hip.BF16(binary.LittleEndian.Uint16(data[2*i:])).Float32()
 	}
 }
 
 func decodeMXFP8(dst []float32, data, scale []byte) {
-	decodeE4M3(dst, data, 32, func(block int) float32 { return E8M0(scale[block]) })
+	for block := 0; len(dst) > 0; block++ {
+		dst, data = decodeBlock(dst, data, 32, E8M0(scale[block]))
+	}
 }
 
 func decodeFP8F32(dst []float32, data, scale []byte) {
-	decodeE4M3(dst, data, 128, func(block int) float32 {
-		return math.Float32frombits(binary.LittleEndian.Uint32(scale[4*block:]))
-	})
+	for block := 0; len(dst) > 0; block++ {
+		s := math.Float32frombits(binary.LittleEndian.Uint32(scale[4*block:]))
+		dst, data = decodeBlock(dst, data, 128, s)
+	}
 }
 
 func decodeFP8BF16(dst []float32, data, scale []byte) {
-	decodeE4M3(dst, data, 128, func(block int) float32 {
-		return hip.BF16(binary.LittleEndian.Uint16(scale[2*block:])).Float32()
-	})
+	for block := 0; len(dst) > 0; block++ {
+		s := hip.BF16(binary.LittleEndian.Uint16(scale[2*block:])).Float32()
+		dst, data = decodeBlock(dst, data, 128, s)
+	}
 }
 
-func decodeE4M3(dst []float32, data []byte, block int, scale func(block int) float32) {
-	data = data[:len(dst)]
-	for first := 0; first < len(dst); first += block {
-		s := scale(first / block)
-		for i := first; i < min(first+block, len(dst)); i++ {
-			dst[i] = e4m3[data[i]] * s
-		}
+// decodeBlock decodes at most block e4m3 values of one scale, and returns what
+// lies behind them.
+func decodeBlock(dst []float32, data []byte, block int, scale float32) ([]float32, []byte) {
+	n := min(block, len(dst))
+	values, codes := dst[:n], data[:n]
+	for len(values) >= 8 && len(codes) >= 8 {
+		v, c := (*[8]float32)(values), (*[8]byte)(codes)
+		v[0], v[1] = e4m3[c[0]]*scale, e4m3[c[1]]*scale
+		v[2], v[3] = e4m3[c[2]]*scale, e4m3[c[3]]*scale
+		v[4], v[5] = e4m3[c[4]]*scale, e4m3[c[5]]*scale
+		v[6], v[7] = e4m3[c[6]]*scale, e4m3[c[7]]*scale
+		values, codes = values[8:], codes[8:]
 	}
+	for i, c := range codes {
+		values[i] = e4m3[c] * scale
+	}
+	return dst[n:], data[n:]
 }
 
 // e4m3 holds the values of the 256 codes of F8_E4M3.
@@ -168,15 +193,15 @@ func E8M0(code byte) float32 {
 	return math.Float32frombits(uint32(code) << 23)
 }
 
-// halfToFloat32 widens an IEEE binary16, exactly.
+// halfToFloat32 widens an IEEE binary16, exactly: the exponent moves from bias 15
+// to bias 127. A subnormal is read as 2^−14 too much, which is then taken off.
 func halfToFloat32(h uint16) float32 {
-	sign, exponent, mantissa := uint32(h>>15)<<31, uint32(h>>10&31), uint32(h&0x3ff)
-	switch exponent {
-	case 0: // zero and subnormals: mantissa · 2^−24
-		v := float32(mantissa) * (1.0 / (1 << 24))
-		return math.Float32frombits(math.Float32bits(v) | sign)
-	case 31: // infinity and NaN
-		return math.Float32frombits(sign | 0x7f800000 | mantissa<<13)
+	bits := uint32(h&0x7fff)<<13 + 112<<23
+	switch {
+	case bits < 113<<23:
+		bits = math.Float32bits(math.Float32frombits(bits+1<<23) - 1.0/(1<<14))
+	case bits >= 143<<23: // infinity and NaN
+		bits += 112 << 23
 	}
-	return math.Float32frombits(sign | (exponent+112)<<23 | mantissa<<13)
+	return math.Float32frombits(bits | uint32(h>>15)<<31)
 }

@@ -1,0 +1,172 @@
+package attention
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
+)
+
+func scenarios() []scenario {
+	var all []scenario
+	add := func(name string, g Geometry, spans ...scenarioSpan) {
+		for i := range spans {
+			spans[i].seed = uint64(i + 1)
+		}
+		for _, format := range []CacheFormat{CacheF32, CacheBF16} {
+			all = append(all, scenario{name: fmt.Sprintf("%s %v", name, format), geometry: g, format: format, learned: randomLearned(&g), spans: spans})
+		}
+	}
+	for _, rows := range []int{1, 2, 3, 63, 64, 65} {
+		add(fmt.Sprintf("tiny prefill of %d", rows), tiny(), scenarioSpan{rows: rows})
+	}
+	add("tiny decode", tiny(), scenarioSpan{position: 61, rows: 1})
+	add("tiny ragged", tiny(), scenarioSpan{position: 0, rows: 3}, scenarioSpan{position: 29, rows: 1}, scenarioSpan{position: 14, rows: 5})
+	add("tiny holes", tiny(),
+		scenarioSpan{position: 40, rows: 3, hole: func(p int) bool { return p%3 == 1 || p >= 12 && p < 30 }},
+		scenarioSpan{position: 35, rows: 2},
+		scenarioSpan{position: 20, rows: 1, hole: func(p int) bool { return true }},
+	)
+	odd := tiny()
+	odd.Heads, odd.HeadDim, odd.IndexDim, odd.BlockSize = 10, 24, 17, 3
+	add("odd sizes", odd, scenarioSpan{position: 31, rows: 4})
+	plain := tiny()
+	plain.Rope.Dim, plain.InitBlocks, plain.LocalBlocks = 0, 0, 0
+	add("no rotation, nothing forced", plain, scenarioSpan{position: 50, rows: 2})
+	crowded := tiny()
+	crowded.InitBlocks, crowded.LocalBlocks = 3, 4
+	add("more forced than chosen", crowded, scenarioSpan{position: 60, rows: 2})
+	stretched := tiny()
+	stretched.Rope.AttentionFactor = 1.25
+	add("attention factor", stretched, scenarioSpan{position: 30, rows: 2})
+	for _, position := range []int{127, 128, 129} {
+		add(fmt.Sprintf("released at %d", position), released(), scenarioSpan{position: position, rows: 1})
+	}
+	few := released()
+	few.TopkBlocks = 2
+	add("released, two blocks of four", few, scenarioSpan{position: 400, rows: 2})
+	return all
+}
+
+// The bound is a few roundings to float32 of sums of some hundred terms.
+const naiveBound = 1e-6
+
+func TestReferenceAgainstFormulas(t *testing.T) {
+	for _, s := range scenarios() {
+		t.Run(s.name, func(t *testing.T) {
+			d := hip.NewReference()
+			defer d.Close()
+			got, err := s.run(d)
+			require.NoError(t, err)
+			want := s.naive()
+			bound := naiveBound
+			if s.format == CacheBF16 {
+				bound = 1e-3 // a float32 that sits on an edge of bfloat16 may go either way
+			}
+			require.NoError(t, hiptest.Within(got.qkv, want.qkv, naiveBound), "projection")
+			require.NoError(t, hiptest.Within(got.scores, want.scores, bound), "scores")
+			require.NoError(t, hiptest.EqualInts(got.selected, want.selected), "selected")
+			require.NoError(t, hiptest.Within(got.out, want.out, bound), "out")
+			_, live := d.(hip.Accountant).InUse()
+			require.Zero(t, live)
+		})
+	}
+}
+
+func TestHostAgainstReference(t *testing.T) {
+	d := hip.NewHost()
+	defer d.Close()
+	for _, s := range scenarios() {
+		bound := 1e-5
+		if s.format == CacheBF16 {
+			bound = 1e-3 // as above
+		}
+		for _, stage := range []struct {
+			name   string
+			floats func(r *results) []float32
+		}{
+			{"projection", func(r *results) []float32 { return r.qkv }},
+			{"scores", func(r *results) []float32 { return r.scores }},
+			{"out", func(r *results) []float32 { return r.out }},
+		} {
+			hiptest.Compare(t, d, hiptest.Case{Name: s.name + " " + stage.name, MaxError: bound, Setup: func(d hip.Device) (*hiptest.Prepared, error) {
+				var r *results
+				return &hiptest.Prepared{
+					Run:    func() (err error) { r, err = s.run(d); return err },
+					Floats: func() ([]float32, error) { return stage.floats(r), nil },
+					Ints:   func() ([]int32, error) { return r.selected, nil },
+				}, nil
+			}})
+		}
+	}
+}
+
+func TestEveryLaunchAgainstReference(t *testing.T) {
+	d := hip.Check(hip.NewHostThreads(3))
+	defer d.Close()
+	for _, s := range scenarios() {
+		t.Run(s.name, func(t *testing.T) {
+			_, err := s.run(d)
+			require.NoError(t, err)
+		})
+	}
+}
+
+// What shares a pass does not change a bit of the results.
+func TestRaggedBatchEqualsSingleSequences(t *testing.T) {
+	for _, name := range []string{"tiny ragged F32", "tiny ragged BF16", "tiny holes BF16"} {
+		all := scenarios()
+		s := all[slices.IndexFunc(all, func(s scenario) bool { return s.name == name })]
+		for _, d := range []hip.Device{hip.NewReference(), hip.NewHost()} {
+			t.Run(name+" "+d.Info().Kind, func(t *testing.T) {
+				defer d.Close()
+				together, err := s.run(d)
+				require.NoError(t, err)
+				var qkv, out []float32
+				var selected []int32
+				for i := range s.spans {
+					single := s
+					single.spans = s.spans[i : i+1]
+					alone, err := single.run(d)
+					require.NoError(t, err)
+					qkv, out, selected = append(qkv, alone.qkv...), append(out, alone.out...), append(selected, alone.selected...)
+				}
+				require.Equal(t, qkv, together.qkv)
+				require.Equal(t, selected, together.selected)
+				require.Equal(t, out, together.out)
+			})
+		}
+	}
+}
+
+// With room for every block the selection is all of them, and scores do not
+// matter: attention is dense.
+func TestEveryBlockIsDenseAttention(t *testing.T) {
+	forEachDevice(t, func(t *testing.T, d hip.Device) {
+		g := tiny()
+		g.TopkBlocks = 16
+		s := scenario{geometry: g, format: CacheF32, learned: randomLearned(&g), spans: []scenarioSpan{{seed: 1, position: 60, rows: 4}}}
+		got, err := s.run(d)
+		require.NoError(t, err)
+		s.geometry.TopkBlocks, s.geometry.InitBlocks = 1000, 1000 // the formulas, told to take all
+		require.NoError(t, hiptest.Within(got.out, s.naive().out, 1e-5))
+	})
+}
+
+// A row's stride may be wider than its columns, and what is between stays.
+func TestPaddedRows(t *testing.T) {
+	forEachDevice(t, func(t *testing.T, d hip.Device) {
+		g := tiny()
+		s := scenario{geometry: g, learned: randomLearned(&g), padding: 13, spans: []scenarioSpan{{seed: 1, position: 9, rows: 3}}}
+		got, err := s.run(d)
+		require.NoError(t, err)
+		for row := range 3 {
+			columns := s.projected(0, 9+row)
+			require.Equal(t, columns[g.Columns():], got.qkv[(row+1)*len(columns)-13:][:13])
+		}
+	})
+}

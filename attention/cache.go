@@ -1,0 +1,149 @@
+package attention
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// Cache is the paged cache of keys, values and index keys of all layers, shared
+// by many sequences. A page is BlockSize positions; page p is page p in every
+// layer. Per layer there are three buffers:
+//
+//	K, V        [page][KV head][slot][HeadDim]
+//	index keys  [page][slot][IndexDim]
+//
+//	block table of a sequence      pages
+//	position 0 … BlockSize−1  ──▶  7   ┌─ head 0 ─ slot 0 │ slot 1 │ … │ slot BlockSize−1
+//	BlockSize … 2·BlockSize−1 ──▶  2   ├─ head 1 ─ slot 0 │ …
+//	…                                  └─ …
+//
+// so that one head's keys of a block are contiguous. A position's slot number
+// over all pages is page·BlockSize + position mod BlockSize.
+//
+// The bookkeeping is safe for concurrent use by different sequences; a sequence
+// is used by one goroutine at a time. Pages hold whatever their last owner
+// wrote: a reader goes by the presence of its sequence.
+type Cache struct {
+	device   hip.Device
+	geometry Geometry
+	format   CacheFormat
+	layers   []cacheLayer
+	pages    pages
+}
+
+type cacheLayer struct {
+	keys, values, indexKeys hip.Ptr
+}
+
+// NewCache allocates a cache of the given number of pages for each layer. The
+// device must stay open until Close.
+func NewCache(d hip.Device, g Geometry, layers, pages int, format CacheFormat) (*Cache, error) {
+	if err := g.Check(); err != nil {
+		return nil, err
+	}
+	p := problems{op: "cache"}
+	p.refuse(layers < 1 || layers > maxWidth, "layers", layers, "1 to 2^20")
+	p.refuse(format != CacheBF16 && format != CacheF32, "format", format, "BF16 or F32")
+	most := math.MaxInt32 / g.BlockSize // slot numbers are int32
+	p.refuse(pages < 1 || pages > most, "pages", pages, fmt.Sprintf("1 to %d", most))
+	if err := p.err(); err != nil {
+		return nil, err
+	}
+	c := &Cache{device: d, geometry: g, format: format, layers: make([]cacheLayer, layers)}
+	c.pages.init(pages)
+	for l := range c.layers {
+		if err := c.layers[l].alloc(c); err != nil {
+			return nil, errors.Join(fmt.Errorf("cache of %d pages, layer %d: %w", pages, l, err), c.Close())
+		}
+	}
+	return c, nil
+}
+
+func (l *cacheLayer) alloc(c *Cache) (err error) {
+	keyBytes, indexBytes, err := c.pageBytes()
+	if err != nil {
+		return err
+	}
+	n := int64(c.Pages())
+	if l.keys, err = c.device.Alloc(n * keyBytes); err != nil {
+		return err
+	}
+	if l.values, err = c.device.Alloc(n * keyBytes); err != nil {
+		return err
+	}
+	l.indexKeys, err = c.device.Alloc(n * indexBytes)
+	return err
+}
+
+// pageBytes returns the bytes of one page in a layer's K (or V) and index
+// buffers, and an error if a buffer of all pages could not be addressed.
+func (c *Cache) pageBytes() (keys, index int64, err error) {
+	g := &c.geometry
+	slotBytes := int64(g.KVHeads) * int64(g.HeadDim) * c.format.bytes()
+	keys = slotBytes * int64(g.BlockSize)
+	index = int64(g.IndexDim) * int64(g.BlockSize) * c.format.bytes()
+	if most := int64(math.MaxInt64) / int64(c.Pages()) / int64(g.BlockSize); slotBytes > most || int64(g.IndexDim)*4 > most {
+		return 0, 0, &hip.MemoryError{Bytes: math.MaxInt64}
+	}
+	return keys, index, nil
+}
+
+// Geometry returns the geometry that the cache was made for.
+func (c *Cache) Geometry() Geometry { return c.geometry }
+
+// Layers returns the number of layers.
+func (c *Cache) Layers() int { return len(c.layers) }
+
+// Format returns how values are stored.
+func (c *Cache) Format() CacheFormat { return c.format }
+
+// Pages returns the number of pages of each layer.
+func (c *Cache) Pages() int { return len(c.pages.refs) }
+
+// FreePages returns how many pages no sequence holds.
+func (c *Cache) FreePages() int { return c.pages.freeCount() }
+
+// Bytes returns the device memory of the cache.
+func (c *Cache) Bytes() int64 {
+	keys, index, _ := c.pageBytes() // NewCache checked it
+	return int64(c.Pages()) * int64(len(c.layers)) * (2*keys + index)
+}
+
+// copyPage copies all layers of page src to page dst.
+func (c *Cache) copyPage(dst, src int32) error {
+	keys, index, err := c.pageBytes()
+	if err != nil {
+		return err
+	}
+	for _, l := range c.layers {
+		for _, buffer := range []struct {
+			p hip.Ptr
+			n int64
+		}{{l.keys, keys}, {l.values, keys}, {l.indexKeys, index}} {
+			if err := c.device.Copy(buffer.p.Add(int64(dst)*buffer.n), buffer.p.Add(int64(src)*buffer.n), buffer.n); err != nil {
+				return fmt.Errorf("copy page %d to %d: %w", src, dst, err)
+			}
+		}
+	}
+	return nil
+}
+
+// Close frees the device memory. Sequences that are still open can only be
+// closed afterwards. Calls after the first do nothing.
+func (c *Cache) Close() error {
+	if !c.pages.close() {
+		return nil
+	}
+	var errs []error
+	for l := range c.layers {
+		layer := &c.layers[l]
+		for _, p := range []hip.Ptr{layer.keys, layer.values, layer.indexKeys} {
+			errs = append(errs, c.device.Free(p))
+		}
+		*layer = cacheLayer{}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,133 @@
+package attention
+
+import (
+	"errors"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// forEachDevice runs f on the reference, the host, and the host checked launch
+// by launch, and then looks for memory that was not freed.
+func forEachDevice(t *testing.T, f func(t *testing.T, d hip.Device)) {
+	for name, open := range map[string]func() hip.Device{
+		"reference":    hip.NewReference,
+		"host":         hip.NewHost,
+		"checked host": func() hip.Device { return hip.Check(hip.NewHost()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := open()
+			defer func() { require.NoError(t, d.Close()) }()
+			f(t, d)
+			bytes, live := d.(hip.Accountant).InUse()
+			require.Zero(t, live, "%d bytes were not freed", bytes)
+		})
+	}
+}
+
+// tiny has index heads wider than heads, forced blocks at both ends, and pages
+// of four positions.
+func tiny() Geometry {
+	return Geometry{
+		Heads: 6, KVHeads: 2, HeadDim: 16, IndexHeads: 2, IndexDim: 32,
+		BlockSize: 4, TopkBlocks: 4, InitBlocks: 1, LocalBlocks: 2, Eps: 1e-6,
+		Rope: Rope{Theta: 10000, Dim: 8, Type: RopeDefault, MaxPosition: 1 << 20, AttentionFactor: 1},
+	}
+}
+
+// released is the geometry of the released model with fewer query heads.
+func released() Geometry {
+	return Geometry{
+		Heads: 10, KVHeads: 2, HeadDim: 128, IndexHeads: 2, IndexDim: 128,
+		BlockSize: 128, TopkBlocks: 16, LocalBlocks: 1, Eps: 1e-6,
+		Rope: Rope{Theta: 5e6, Dim: 64, Type: RopeDefault, MaxPosition: 1 << 20, AttentionFactor: 1},
+	}
+}
+
+func randomValues(seed, stream uint64, n int) []float32 {
+	r := rand.New(rand.NewPCG(seed, stream))
+	values := make([]float32, n)
+	for i := range values {
+		values[i] = float32(r.NormFloat64())
+	}
+	return values
+}
+
+func newCache(t *testing.T, d hip.Device, g Geometry, layers, pages int, format CacheFormat) *Cache {
+	t.Helper()
+	c, err := NewCache(d, g, layers, pages, format)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	return c
+}
+
+// arena frees what tests upload.
+type arena struct {
+	d    hip.Device
+	ptrs []hip.Ptr
+}
+
+func (a *arena) close() error {
+	var errs []error
+	for _, p := range a.ptrs {
+		errs = append(errs, a.d.Free(p))
+	}
+	a.ptrs = nil
+	return errors.Join(errs...)
+}
+
+func put[T any](a *arena, values []T) (hip.Ptr, error) {
+	p, err := hip.Upload(a.d, values)
+	a.ptrs = append(a.ptrs, p)
+	return p, err
+}
+
+func mustPut[T any](t *testing.T, a *arena, values []T) hip.Ptr {
+	t.Helper()
+	p, err := put(a, values)
+	require.NoError(t, err)
+	return p
+}
+
+func get[T any](t *testing.T, d hip.Device, p hip.Ptr, n int) []T {
+	t.Helper()
+	values := make([]T, n)
+	require.NoError(t, hip.ReadOf(d, values, p))
+	return values
+}
+
+// learned is the host side of Params.
+type learned struct {
+	qNorm, kNorm, indexQNorm, indexKNorm []float32
+}
+
+func randomLearned(g *Geometry) learned {
+	return learned{
+		randomValues(7, 1, g.HeadDim), randomValues(7, 2, g.HeadDim),
+		randomValues(7, 3, g.IndexDim), randomValues(7, 4, g.IndexDim),
+	}
+}
+
+func constantLearned(g *Geometry, q, k float32) learned {
+	fill := func(n int, v float32) []float32 {
+		values := make([]float32, n)
+		for i := range values {
+			values[i] = v
+		}
+		return values
+	}
+	return learned{fill(g.HeadDim, q), fill(g.HeadDim, k), fill(g.IndexDim, q), fill(g.IndexDim, k)}
+}
+
+func (l *learned) upload(a *arena, g *Geometry) (p Params, err error) {
+	var errs [5]error
+	p.QNorm, errs[0] = put(a, l.qNorm)
+	p.KNorm, errs[1] = put(a, l.kNorm)
+	p.IndexQNorm, errs[2] = put(a, l.indexQNorm)
+	p.IndexKNorm, errs[3] = put(a, l.indexKNorm)
+	p.InverseFrequencies, errs[4] = put(a, g.Rope.InverseFrequencies())
+	return p, errors.Join(errs[:]...)
+}

@@ -1,0 +1,123 @@
+package attention
+
+import (
+	"math"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// Scores rates the blocks of keys for each row and index head:
+//
+//	score[row][g][block] = max over keys j of the block, j ≤ position, of index_q[g] · index_k[j]
+//
+// −Inf where the block holds no such key, NaN where a product is NaN. scores is
+// float32 [b.Rows(), IndexHeads, b.Blocks()]. Index queries come from qkv after
+// [Insert]. Products are summed in float64 on the reference, float32 elsewhere.
+func Scores(b *Batch, layer int, qkv QKV, scores hip.Ptr) error {
+	p := problems{op: "scores"}
+	l := p.layer(b, layer)
+	p.qkv(b, qkv)
+	p.memory(b, scores, "scores")
+	if err := p.err(); err != nil {
+		return err
+	}
+	g, n := &b.cache.geometry, b.size()
+	chunk := max(1, keysPerChunk/g.BlockSize)
+	chunks := (b.blocks + chunk - 1) / chunk
+	a := &scoresArgs{
+		IndexQ: qkv.Data.Add(4 * int64(g.indexQColumn())), IndexKeys: l.indexKeys, Batch: b.buffer, Scores: scores, Stride: int64(qkv.Stride),
+		Rows: n.rows, Sequences: n.sequences, TableEntries: n.tables, PresenceWords: n.presence,
+		IndexHeads: int32(g.IndexHeads), IndexDim: int32(g.IndexDim), BlockSize: int32(g.BlockSize), Format: int32(b.cache.format),
+		ScoreBlocks: int32(b.blocks), ChunkBlocks: int32(chunk),
+	}
+	cost := chunk * g.BlockSize * g.IndexDim * int(b.cache.format.bytes())
+	return indexScores.Launch(b.cache.device, hip.Grid{Blocks: b.rows * chunks, Threads: 256, BlockCost: cost}, a)
+}
+
+// keysPerChunk is about how many keys one block of the launch reads: few enough
+// that one row over a long context keeps a device busy.
+const keysPerChunk = 1024
+
+type scoresArgs struct {
+	IndexQ    hip.Ptr // float32 [Rows] rows of [IndexHeads, IndexDim], Stride apart
+	IndexKeys hip.Ptr // Format [pages, BlockSize, IndexDim]
+	Batch     hip.Ptr // see Batch
+	Scores    hip.Ptr // float32 [Rows, IndexHeads, ScoreBlocks]
+	Stride    int64
+
+	Rows, Sequences, TableEntries, PresenceWords int32
+
+	IndexHeads, IndexDim, BlockSize, Format int32
+	ScoreBlocks, ChunkBlocks                int32
+}
+
+// indexScores runs one block per row and chunk of ChunkBlocks blocks of keys.
+var indexScores = hip.NewKernel("index_scores", "", scoresTwin).Fast(0, scoresFast)
+
+func scoresTwin(b *hip.Blocks, a *scoresArgs) {
+	dim := int(a.IndexDim)
+	key := hip.Scratch[float32](b, dim)
+	a.each(b, func(c *rowContext, queries []float32, block int, keys vectors, best []float32) {
+		for g := range best {
+			top := math.Inf(-1)
+			for s := range c.keys(block, int(a.BlockSize)) {
+				if c.present(block*int(a.BlockSize) + s) {
+					top = max(top, dot64(queries[g*dim:(g+1)*dim], keys.at(s, key)))
+				}
+			}
+			best[g] = float32(top)
+		}
+	})
+}
+
+func scoresFast(b *hip.Blocks, a *scoresArgs) {
+	key := hip.Scratch[float32](b, int(a.IndexDim))
+	products := hip.Scratch[float32](b, int(a.IndexHeads))
+	a.each(b, func(c *rowContext, queries []float32, block int, keys vectors, best []float32) {
+		for g := range best {
+			best[g] = float32(math.Inf(-1))
+		}
+		for s := range c.keys(block, int(a.BlockSize)) {
+			if !c.present(block*int(a.BlockSize) + s) {
+				continue
+			}
+			dots(products, queries, keys.at(s, key))
+			for g, product := range products {
+				if product > best[g] || product != product {
+					best[g] = product // a NaN stays: nothing is larger
+				}
+			}
+		}
+	})
+}
+
+// each calls score for every row and block of keys of the launch's blocks, with
+// the row's index queries and the block's index keys, and stores the scores
+// that it sets, one for each index head.
+func (a *scoresArgs) each(b *hip.Blocks, score func(c *rowContext, queries []float32, block int, keys vectors, best []float32)) {
+	rows := viewRows(b, a.Batch, batchSize{a.Rows, a.Sequences, a.TableEntries, a.PresenceWords})
+	heads, dim, size := int(a.IndexHeads), int(a.IndexDim), int(a.BlockSize)
+	best := hip.Scratch[float32](b, heads)
+	out := make([][]float32, heads)
+	blocks, chunk := int(a.ScoreBlocks), int(a.ChunkBlocks)
+	chunks := (blocks + chunk - 1) / chunk
+	for i := b.First; i < b.End; i++ {
+		row, first := i/chunks, i%chunks*chunk
+		n := min(chunk, blocks-first)
+		for g := range out {
+			out[g] = hip.Out[float32](b, a.Scores.Add(((int64(row)*int64(heads)+int64(g))*int64(blocks)+int64(first))*4), n)
+		}
+		c := rows.context(row)
+		queries := hip.In[float32](b, a.IndexQ.Add(int64(row)*a.Stride*4), heads*dim)
+		for k := range n {
+			var keys vectors
+			if visible := c.keys(first+k, size); visible > 0 {
+				keys = readVectors(b, a.IndexKeys, CacheFormat(a.Format), dim, int64(c.table[first+k])*int64(size), visible)
+			}
+			score(&c, queries, first+k, keys, best)
+			for g := range out {
+				out[g][k] = best[g]
+			}
+		}
+	}
+}

@@ -1,0 +1,180 @@
+package attention
+
+import (
+	"fmt"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/norm"
+)
+
+// QKV is the fused projection of a batch's rows: float32, Stride values from
+// row to row, in the column order of [Geometry].
+type QKV struct {
+	Data   hip.Ptr
+	Stride int // at least Geometry.Columns()
+}
+
+// Params is what a layer learned for its queries and keys, and the rotary
+// frequencies, in device memory. The caller keeps owning it.
+type Params struct {
+	QNorm, KNorm           hip.Ptr // float32 [HeadDim]
+	IndexQNorm, IndexKNorm hip.Ptr // float32 [IndexDim]
+	InverseFrequencies     hip.Ptr // float64 [Rope.Dim/2], of Rope.InverseFrequencies
+}
+
+// Insert makes queries and keys of what was projected and fills the cache. Per
+// row, each head of q and k, each head of index_q, and index_k become
+//
+//	rope(rms(x; its norm's weight, Eps), position)
+//
+// in place (see [norm.RMSNorm] and [Rope]), rounded to float32 after the norm
+// and after the rotation. k, v and index_k are then stored at the row's slot,
+// rounded once more by a bfloat16 cache. v stays as projected.
+func Insert(b *Batch, layer int, qkv QKV, params Params) error {
+	p := problems{op: "insert"}
+	l := p.layer(b, layer)
+	p.qkv(b, qkv)
+	p.memory(b, params.QNorm, "q norm")
+	p.memory(b, params.KNorm, "k norm")
+	p.memory(b, params.IndexQNorm, "index q norm")
+	p.memory(b, params.IndexKNorm, "index k norm")
+	g := &b.cache.geometry
+	if g.Rope.Dim > 0 {
+		p.memory(b, params.InverseFrequencies, "inverse frequencies")
+	}
+	if err := p.err(); err != nil {
+		return err
+	}
+	n := b.size()
+	a := &insertArgs{
+		QKV: qkv.Data, QNorm: params.QNorm, KNorm: params.KNorm, IndexQNorm: params.IndexQNorm, IndexKNorm: params.IndexKNorm,
+		InverseFrequencies: params.InverseFrequencies, Keys: l.keys, Values: l.values, IndexKeys: l.indexKeys, Batch: b.buffer,
+		Eps: g.Eps, AttentionFactor: g.Rope.AttentionFactor, Stride: int64(qkv.Stride),
+		Rows: n.rows, Sequences: n.sequences, TableEntries: n.tables, PresenceWords: n.presence,
+		Heads: int32(g.Heads), KVHeads: int32(g.KVHeads), HeadDim: int32(g.HeadDim), IndexHeads: int32(g.IndexHeads), IndexDim: int32(g.IndexDim),
+		RotaryDim: int32(g.Rope.Dim), BlockSize: int32(g.BlockSize), Format: int32(b.cache.format),
+	}
+	grid := hip.Grid{Blocks: b.rows * a.heads(), Threads: 64, BlockCost: 16 * max(g.HeadDim, g.IndexDim)}
+	return insert.Launch(b.cache.device, grid, a)
+}
+
+type insertArgs struct {
+	QKV                    hip.Ptr // float32 [Rows] rows, Stride apart
+	QNorm, KNorm           hip.Ptr // float32 [HeadDim]
+	IndexQNorm, IndexKNorm hip.Ptr // float32 [IndexDim]
+	InverseFrequencies     hip.Ptr // float64 [RotaryDim/2]
+	Keys, Values           hip.Ptr // Format [pages, KVHeads, BlockSize, HeadDim]
+	IndexKeys              hip.Ptr // Format [pages, BlockSize, IndexDim]
+	Batch                  hip.Ptr // see Batch
+
+	Eps, AttentionFactor float64
+	Stride               int64
+
+	Rows, Sequences, TableEntries, PresenceWords int32
+
+	Heads, KVHeads, HeadDim, IndexHeads, IndexDim int32
+	RotaryDim, BlockSize, Format                  int32
+}
+
+// heads is the number of vectors in a row: those of q, k, v, index_q, index_k.
+func (a *insertArgs) heads() int { return int(a.Heads + 2*a.KVHeads + a.IndexHeads + 1) }
+
+// insert runs one block per vector of a row; block = row·heads + vector.
+var insert = hip.NewKernel("qk_norm_rope_insert", "", insertTwin).Fast(0, insertFast)
+
+func insertTwin(b *hip.Blocks, a *insertArgs) { insertVectors(b, a, norm.RMS64, rotate64) }
+
+func insertFast(b *hip.Blocks, a *insertArgs) { insertVectors(b, a, norm.RMS32, rotate32) }
+
+func insertVectors(
+	b *hip.Blocks, a *insertArgs,
+	rms func(dst, x, w []float32, eps float64), rotate func(x []float32, r rotation),
+) {
+	rows := viewRows(b, a.Batch, batchSize{a.Rows, a.Sequences, a.TableEntries, a.PresenceWords})
+	frequencies := hip.In[float64](b, a.InverseFrequencies, int(a.RotaryDim/2))
+	turn := rotation{hip.Scratch[float32](b, len(frequencies)), hip.Scratch[float32](b, len(frequencies))}
+	format, turned := CacheFormat(a.Format), -1
+	for block := b.First; block < b.End; block++ {
+		row, i := block/a.heads(), block%a.heads()
+		v := a.vector(i)
+		at := a.QKV.Add((int64(row)*a.Stride + int64(v.column)) * 4)
+		slot := int64(rows.slots[row])
+		if v.norm == 0 {
+			storeVector(b, v.cache, format, a.slotOf(slot, v), hip.In[float32](b, at, v.dim))
+			continue
+		}
+		if turned != row {
+			turn.set(rows.positions[row], frequencies, a.AttentionFactor)
+			turned = row
+		}
+		x := hip.Out[float32](b, at, v.dim)
+		rms(x, x, hip.In[float32](b, v.norm, v.dim), a.Eps)
+		rotate(x, turn)
+		if v.cache != 0 {
+			storeVector(b, v.cache, format, a.slotOf(slot, v), x)
+		}
+	}
+}
+
+// rowVector is one vector of a row of the fused projection.
+type rowVector struct {
+	column, dim int
+	norm        hip.Ptr // 0: neither norm nor rotation
+	cache       hip.Ptr // 0: not stored
+	head, heads int     // in the cache
+}
+
+// vector returns vector i of a row.
+func (a *insertArgs) vector(i int) rowVector {
+	dim, heads, kvHeads, indexHeads := int(a.HeadDim), int(a.Heads), int(a.KVHeads), int(a.IndexHeads)
+	v := rowVector{column: i * dim, dim: dim, heads: kvHeads}
+	if i < heads {
+		v.norm = a.QNorm
+		return v
+	}
+	if i -= heads; i < kvHeads {
+		v.norm, v.cache, v.head = a.KNorm, a.Keys, i
+		return v
+	}
+	if i -= kvHeads; i < kvHeads {
+		v.cache, v.head = a.Values, i
+		return v
+	}
+	i -= kvHeads
+	v = rowVector{column: (heads+2*kvHeads)*dim + i*int(a.IndexDim), dim: int(a.IndexDim), heads: 1, norm: a.IndexQNorm}
+	if i == indexHeads {
+		v.norm, v.cache = a.IndexKNorm, a.IndexKeys
+	}
+	return v
+}
+
+// slotOf returns the place of a vector in its cache buffer, in vectors.
+func (a *insertArgs) slotOf(slot int64, v rowVector) int64 {
+	size := int64(a.BlockSize)
+	page, within := slot/size, slot%size
+	return (page*int64(v.heads)+int64(v.head))*size + within
+}
+
+// layer checks that b can be launched over a layer of its cache, and returns it.
+func (p *problems) layer(b *Batch, layer int) cacheLayer {
+	layers := b.cache.layers
+	if layer < 0 || layer >= len(layers) {
+		p.refuse(true, "layer", layer, fmt.Sprintf("0 to %d", len(layers)-1))
+		return cacheLayer{}
+	}
+	if layers[layer].keys == 0 {
+		p.errs = append(p.errs, fmt.Errorf("%s: %w", p.op, ErrClosedCache))
+	}
+	return layers[layer]
+}
+
+func (p *problems) qkv(b *Batch, qkv QKV) {
+	columns := b.cache.geometry.Columns()
+	p.memory(b, qkv.Data, "qkv")
+	p.refuse(qkv.Stride < columns, "stride of qkv", qkv.Stride, fmt.Sprintf("at least %d columns", columns))
+}
+
+// memory checks that an address is given, where there are rows.
+func (p *problems) memory(b *Batch, ptr hip.Ptr, argument string) {
+	p.refuse(ptr == 0 && b.rows > 0, argument, "no memory", "an address")
+}

@@ -1,0 +1,38 @@
+package attention
+
+import "math"
+
+// rotation is the cosines and sines of one position, one for each pair.
+type rotation struct {
+	cos, sin []float32
+}
+
+// set computes the rotation of a position: the angle position·frequency, its
+// cosine and sine and their product with factor in float64, rounded once.
+func (r rotation) set(position int32, frequencies []float64, factor float64) {
+	for j, f := range frequencies {
+		sin, cos := math.Sincos(float64(position) * f)
+		r.cos[j], r.sin[j] = float32(factor*cos), float32(factor*sin)
+	}
+}
+
+// rotate64 turns the pairs (j, j + len(cos)) of one head, in place (see
+// [Rope]): products and sums in float64, rounded once.
+func rotate64(x []float32, r rotation) {
+	half := len(r.cos)
+	for j := range half {
+		a, b := float64(x[j]), float64(x[j+half])
+		cos, sin := float64(r.cos[j]), float64(r.sin[j])
+		x[j], x[j+half] = float32(a*cos-b*sin), float32(b*cos+a*sin)
+	}
+}
+
+// rotate32 is [rotate64] in float32.
+func rotate32(x []float32, r rotation) {
+	half := len(r.cos)
+	low, high, sin := x[:half], x[half:][:half], r.sin[:half]
+	for j, cos := range r.cos {
+		a, b := low[j], high[j]
+		low[j], high[j] = a*cos-b*sin[j], b*cos+a*sin[j]
+	}
+}

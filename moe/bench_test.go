@@ -1,0 +1,114 @@
+package moe
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
+	"github.com/drafthead/drafthead/weights"
+)
+
+// BenchmarkForward is a mixture of the released shape, 4 of 16 experts in
+// MXFP8. The experts with the same id modulo 4 share their memory, and the bias
+// picks those that do not, so that 226 MB of weights are held and read.
+func BenchmarkForward(b *testing.B) {
+	const experts, distinct = 16, 4
+	c := Config{
+		Hidden: 6144, Intermediate: 3072, SharedIntermediate: 3072, Experts: experts, TopK: 4,
+		Scale: 2, Alpha: 1.702, Limit: 7, Beta: 1,
+	}
+	rng := rand.New(rand.NewPCG(14, 14))
+	m := &mixture{
+		config: c,
+		gate:   random(rng, experts, c.Hidden, experts, weights.F32),
+		gateUp: randomDense(rng, 2*c.SharedIntermediate, c.Hidden), down: randomDense(rng, c.Hidden, c.SharedIntermediate),
+		w13: &stored{cols: c.Hidden}, w2: &stored{cols: c.Intermediate},
+	}
+	for e := range experts {
+		if e < distinct {
+			m.bias = append(m.bias, 2)
+			m.w13.parts = append(m.w13.parts, randomDense(rng, 2*c.Intermediate, c.Hidden).parts[0])
+			m.w2.parts = append(m.w2.parts, randomDense(rng, c.Hidden, c.Intermediate).parts[0])
+			continue
+		}
+		m.bias = append(m.bias, 0)
+		m.w13.parts = append(m.w13.parts, m.w13.parts[e%distinct])
+		m.w2.parts = append(m.w2.parts, m.w2.parts[e%distinct])
+	}
+	d := hip.NewHost()
+	defer d.Close()
+	for _, rows := range []int{1, 4, 64} {
+		x, residual := randomValues(rng, rows*c.Hidden), randomValues(rng, rows*c.Hidden)
+		b.Run(fmt.Sprintf("%d rows", rows), func(b *testing.B) {
+			hiptest.Bench(b, d, m.benchCase(b, x, residual, distinct))
+		})
+	}
+}
+
+// randomDense is one part of MXFP8, without the decoded values.
+func randomDense(rng *rand.Rand, rows, cols int) *stored {
+	data, scale := make([]byte, rows*cols), make([]byte, rows*tiles(cols, 32))
+	for i := range data {
+		data[i] = byte(rng.IntN(0x70) | rng.IntN(2)<<7)
+	}
+	for i := range scale {
+		scale[i] = 127 - 11
+	}
+	return &stored{cols: cols, parts: []part{{weights.MXFP8, rows, data, scale}}}
+}
+
+// benchCase adopts the weights, so that devices share them; read is how many
+// experts a run reads.
+func (m *mixture) benchCase(b *testing.B, x, residual []float32, read int) hiptest.Case {
+	rows := len(x) / m.config.Hidden
+	expert := 3 * int64(m.config.Hidden) * int64(m.config.Intermediate) * 33 / 32
+	shared := 3 * int64(m.config.Hidden) * int64(m.config.SharedIntermediate) * 33 / 32
+	return hiptest.Case{
+		Name: "forward", MaxError: 1e-5, Bytes: int64(read)*expert + shared,
+		Setup: func(d hip.Device) (*hiptest.Prepared, error) {
+			e := &Experts{
+				Gate: m.gate.adopt(b, d), W13: m.w13.adopt(b, d), W2: m.w2.adopt(b, d),
+				GateUp: m.gateUp.adopt(b, d), Down: m.down.adopt(b, d), Bias: upload(b, d, m.bias), Config: m.config,
+			}
+			ws := new(Workspace)
+			px, pr, hidden := upload(b, d, x), upload(b, d, residual), alloc(b, d, len(x))
+			return &hiptest.Prepared{
+				Run: func() error { return e.Forward(d, ws, hidden, pr, px, rows) },
+				Floats: func() ([]float32, error) {
+					values := make([]float32, len(x))
+					return values, hip.ReadOf(d, values, hidden)
+				},
+				Ints: func() ([]int32, error) {
+					ids := make([]int32, rows*m.config.TopK)
+					return ids, hip.ReadOf(d, ids, ws.Stages().ExpertIDs)
+				},
+				Free: func() error { return ws.Free(d) },
+			}, nil
+		},
+	}
+}
+
+// adopt makes a matrix of memory that stays where it is. What it takes on d
+// lives as long as d.
+func (s *stored) adopt(b *testing.B, d hip.Device) *weights.Matrix {
+	b.Helper()
+	adopt := func(mem []byte) hip.Ptr {
+		if len(mem) == 0 {
+			return 0
+		}
+		p, err := d.(hip.Adopter).Adopt(mem, false)
+		require.NoError(b, err)
+		return p
+	}
+	var segments []weights.Segment
+	for _, p := range s.parts {
+		segments = append(segments, weights.DenseSegment(p.format, p.rows, s.cols, adopt(p.data), adopt(p.scale)))
+	}
+	m, err := weights.NewMatrix(d, s.cols, segments)
+	require.NoError(b, err)
+	return m
+}

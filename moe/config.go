@@ -1,0 +1,107 @@
+package moe
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/weights"
+)
+
+// Config is the shape of a mixture of experts, under the names that
+// config.json has for it.
+type Config struct {
+	Hidden             int // hidden_size
+	Intermediate       int // intermediate_size, of one routed expert
+	SharedIntermediate int // shared_intermediate_size
+	Experts            int // num_local_experts
+	TopK               int // num_experts_per_tok, 1 to Experts
+
+	Scale float64 // routed_scaling_factor
+	Alpha float64 // swiglu_alpha
+	Limit float64 // swiglu_limit, above 0; +Inf does not limit
+	Beta  float64 // swiglu_beta
+}
+
+// Validate returns all fields that are out of range, each a [ConfigError].
+func (c *Config) Validate() error {
+	var errs []error
+	for _, size := range []struct {
+		field string
+		got   int
+		most  int
+	}{
+		{"Hidden", c.Hidden, math.MaxInt32},
+		{"Intermediate", c.Intermediate, math.MaxInt32 / 2},
+		{"SharedIntermediate", c.SharedIntermediate, math.MaxInt32 / 2},
+		{"Experts", c.Experts, math.MaxInt32 - 1},
+		{"TopK", c.TopK, max(c.Experts, 1)},
+	} {
+		if size.got < 1 || size.got > size.most {
+			want := fmt.Sprintf("1 to %d", size.most)
+			errs = append(errs, &ConfigError{Field: size.field, Got: float64(size.got), Want: want})
+		}
+	}
+	for _, number := range []struct {
+		field string
+		got   float64
+	}{{"Scale", c.Scale}, {"Alpha", c.Alpha}, {"Beta", c.Beta}} {
+		if math.IsNaN(number.got) || math.IsInf(number.got, 0) {
+			errs = append(errs, &ConfigError{Field: number.field, Got: number.got, Want: "a finite number"})
+		}
+	}
+	if !(c.Limit > 0) {
+		errs = append(errs, &ConfigError{Field: "Limit", Got: c.Limit, Want: "above 0"})
+	}
+	return errors.Join(errs...)
+}
+
+// activation returns the config's activation function.
+func (c *Config) activation() swiGLU { return swiGLU{alpha: c.Alpha, limit: c.Limit, beta: c.Beta} }
+
+// Experts is the weights of a mixture of experts in device memory, as stored in
+// the checkpoint, and its shape. It owns none of the memory. It is read only
+// and safe for concurrent use.
+type Experts struct {
+	Gate   *weights.Matrix // [Experts, Hidden]                      gate.weight
+	W13    *weights.Matrix // [Experts · 2·Intermediate, Hidden]     per expert: w1 (gate) rows, then w3 (up) rows
+	W2     *weights.Matrix // [Experts · Hidden, Intermediate]       per expert: w2 (down) rows
+	GateUp *weights.Matrix // [2·SharedIntermediate, Hidden]         the shared expert's gate rows, then its up rows
+	Down   *weights.Matrix // [Hidden, SharedIntermediate]           the shared expert's down rows
+	Bias   hip.Ptr         // [Experts] float32                      e_score_correction_bias
+
+	Config
+}
+
+// Validate returns everything that is wrong with the config and the weights,
+// each problem a [ConfigError] or a [WeightError].
+func (e *Experts) Validate() error {
+	if err := e.Config.Validate(); err != nil {
+		return err // no shapes to compare with
+	}
+	var errs []error
+	for _, weight := range []struct {
+		name       string
+		matrix     *weights.Matrix
+		rows, cols int64
+	}{
+		{"Gate", e.Gate, int64(e.Experts), int64(e.Hidden)},
+		{"W13", e.W13, int64(e.Experts) * 2 * int64(e.Intermediate), int64(e.Hidden)},
+		{"W2", e.W2, int64(e.Experts) * int64(e.Hidden), int64(e.Intermediate)},
+		{"GateUp", e.GateUp, 2 * int64(e.SharedIntermediate), int64(e.Hidden)},
+		{"Down", e.Down, int64(e.Hidden), int64(e.SharedIntermediate)},
+	} {
+		problem := &WeightError{Weight: weight.name, WantRows: int(weight.rows), WantCols: int(weight.cols)}
+		if m := weight.matrix; m != nil && m.Table() != 0 {
+			problem.Rows, problem.Cols = m.Rows, m.Cols
+		}
+		if int64(problem.Rows) != weight.rows || int64(problem.Cols) != weight.cols {
+			errs = append(errs, problem)
+		}
+	}
+	if e.Bias == 0 {
+		errs = append(errs, &WeightError{Weight: "Bias", WantRows: 1, WantCols: e.Experts})
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,130 @@
+package moe
+
+import (
+	"errors"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/weights"
+)
+
+func validConfig() Config {
+	return Config{Hidden: 8, Intermediate: 4, SharedIntermediate: 6, Experts: 3, TopK: 2, Scale: 2, Alpha: 1.702, Limit: 7, Beta: 1}
+}
+
+func TestConfigValidate(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(c *Config)
+		fields []string
+	}{
+		{"valid", func(*Config) {}, nil},
+		{"no limit", func(c *Config) { c.Limit = math.Inf(1) }, nil},
+		{"zero", func(c *Config) { *c = Config{} }, []string{"Hidden", "Intermediate", "SharedIntermediate", "Experts", "TopK", "Limit"}},
+		{"negative sizes", func(c *Config) { c.Hidden, c.Experts = -1, -2 }, []string{"Hidden", "Experts", "TopK"}},
+		{"more picks than experts", func(c *Config) { c.TopK = 4 }, []string{"TopK"}},
+		{"sizes beyond int32", func(c *Config) { c.Hidden, c.Intermediate = math.MaxInt, math.MaxInt32 }, []string{"Hidden", "Intermediate"}},
+		{"NaN", func(c *Config) { c.Scale, c.Alpha, c.Limit, c.Beta = math.NaN(), math.NaN(), math.NaN(), math.NaN() }, []string{"Scale", "Alpha", "Beta", "Limit"}},
+		{"infinities", func(c *Config) { c.Scale, c.Alpha, c.Beta = math.Inf(1), math.Inf(-1), math.Inf(1) }, []string{"Scale", "Alpha", "Beta"}},
+		{"limit of zero", func(c *Config) { c.Limit = 0 }, []string{"Limit"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			config := validConfig()
+			c.change(&config)
+			err := config.Validate()
+			require.Equal(t, c.fields, problems(err, func(e *ConfigError) string { return e.Field }))
+			if c.fields != nil {
+				require.ErrorIs(t, err, ErrConfig)
+			}
+		})
+	}
+}
+
+// problems lists one property of every error of type E that err joins.
+func problems[E error](err error, name func(E) string) (names []string) {
+	var one E
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			names = append(names, problems(e, name)...)
+		}
+	} else if errors.As(err, &one) {
+		names = append(names, name(one))
+	}
+	return names
+}
+
+// noLaunches fails the launch of anything.
+type noLaunches struct{ hip.Device }
+
+var errLaunched = errors.New("launched")
+
+func (noLaunches) Launch(*hip.Kernel, hip.Grid, unsafe.Pointer) error { return errLaunched }
+
+func TestForwardRefusesBadWeights(t *testing.T) {
+	d := noLaunches{hip.NewReference()}
+	m := randomMixture(rand.New(rand.NewPCG(1, 1)), validConfig(), weights.F32)
+	for _, c := range []struct {
+		name    string
+		change  func(e *Experts)
+		weights []string
+	}{
+		{"nothing", func(e *Experts) { *e = Experts{Config: e.Config} }, []string{"Gate", "W13", "W2", "GateUp", "Down", "Bias"}},
+		{"no matrix", func(e *Experts) { e.W2 = nil }, []string{"W2"}},
+		{"no bias", func(e *Experts) { e.Bias = 0 }, []string{"Bias"}},
+		{"a matrix without memory", func(e *Experts) { e.Gate = &weights.Matrix{Rows: 3, Cols: 8} }, []string{"Gate"}},
+		{"gate and up mixed up with down", func(e *Experts) { e.GateUp, e.Down = e.Down, e.GateUp }, []string{"GateUp", "Down"}},
+		{"another hidden size", func(e *Experts) { e.Hidden = 9 }, []string{"Gate", "W13", "W2", "GateUp", "Down"}},
+		{"another intermediate size", func(e *Experts) { e.Intermediate = 5 }, []string{"W13", "W2"}},
+		{"another number of experts", func(e *Experts) { e.Experts = 4 }, []string{"Gate", "W13", "W2"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := m.upload(t, d)
+			c.change(e)
+			x := alloc(t, d, 8)
+			var ws Workspace
+			err := e.Forward(d, &ws, x, x, x, 1)
+			require.ErrorIs(t, err, ErrConfig)
+			require.NotErrorIs(t, err, errLaunched)
+			require.Equal(t, c.weights, problems(err, func(e *WeightError) string { return e.Weight }))
+			require.Equal(t, Workspace{}, ws, "nothing allocated")
+		})
+	}
+	e := m.upload(t, d)
+	e.Intermediate, e.Gate = 5, nil
+	require.EqualError(t, e.Validate(), `invalid mixture of experts: Gate is missing, want 3 × 8
+invalid mixture of experts: W13 is 24 × 8, want 30 × 8
+invalid mixture of experts: W2 is 24 × 4, want 24 × 5`)
+}
+
+func TestForwardRefusesBadInput(t *testing.T) {
+	d := noLaunches{hip.NewReference()}
+	e := randomMixture(rand.New(rand.NewPCG(1, 1)), validConfig(), weights.F32).upload(t, d)
+	x := alloc(t, d, 8)
+	for _, c := range []struct {
+		name                string
+		ws                  *Workspace
+		hidden, residual, x hip.Ptr
+		rows                int
+		arguments           []string
+	}{
+		{"negative rows", new(Workspace), x, x, x, -1, []string{"rows"}},
+		{"too many rows", new(Workspace), x, x, x, math.MaxInt32/2 + 1, []string{"rows"}},
+		{"no memory", new(Workspace), 0, 0, 0, 1, []string{"hidden", "residual", "x"}},
+		{"no x", new(Workspace), x, x, 0, 1, []string{"x"}},
+		{"no workspace", nil, x, x, x, 1, []string{"ws"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := e.Forward(d, c.ws, c.hidden, c.residual, c.x, c.rows)
+			require.ErrorIs(t, err, ErrInput)
+			require.NotErrorIs(t, err, errLaunched)
+			require.Equal(t, c.arguments, problems(err, func(e *InputError) string { return e.Argument }))
+		})
+	}
+	require.NoError(t, e.Forward(d, new(Workspace), 0, 0, 0, 0), "no rows, nothing to do")
+	require.ErrorIs(t, e.Forward(d, new(Workspace), x, x, x, 1), errLaunched)
+}

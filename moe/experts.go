@@ -1,0 +1,135 @@
+package moe
+
+import (
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/weights"
+)
+
+// expertsGateUp computes, for every pair of a row x and a picked expert e,
+//
+//	y[pair][j] = act(w13_e[j] · x, w13_e[Out+j] · x)        j = 0 … Out−1
+//
+// and expertsDown, for every pair and its own x[pair],
+//
+//	y[pair][j] = w2_e[j] · x[pair]
+//
+// as [weights.Rows.Multiply64] and [swiGLU] define the parts: a product is
+// rounded to float32 before it is activated.
+var (
+	expertsGateUp = hip.NewKernel("experts_gate_up", "", expertsGateUpTwin).Fast(0, expertsGateUpHost)
+	expertsDown   = hip.NewKernel("experts_down", "", expertsDownTwin).Fast(0, expertsDownHost)
+)
+
+// expertsArgs has the grid (slot of the list of active experts) × (tile of
+// output columns), tiles counting fastest:
+//
+//	block        0   1   2   3   4   5   6   7   8
+//	slot         0   0   0   1   1   1   2   2   2      active[slot]; done if slot ≥ activeCount
+//	columns      ├─ tile ─┼─ tile ─┼─ tile ─┤
+type expertsArgs struct {
+	X           hip.Ptr // [Pairs/PairsPerX, In] float32
+	Y           hip.Ptr // [Pairs, Out] float32, written
+	Weights     hip.Ptr // [Segments] weights.Segment
+	Offsets     hip.Ptr // as groupByExpert wrote them
+	Order       hip.Ptr
+	Active      hip.Ptr
+	ActiveCount hip.Ptr
+	Alpha       float64 // activation of expertsGateUp
+	Limit       float64
+	Beta        float64
+	Segments    int32
+	Pairs       int32
+	PairsPerX   int32 // pair p multiplies x[p / PairsPerX]
+	Experts     int32
+	In, Out     int32
+}
+
+const (
+	// expertTile is the output columns of one block.
+	expertTile = 16
+
+	// gatherRows is how many rows of x are multiplied with a row of weights
+	// while it is decoded, at most; they stay in a core's cache meanwhile.
+	gatherRows = 64
+)
+
+// tiles returns how many tiles of the given size cover n columns.
+func tiles(n, size int) int { return n/size + min(n%size, 1) }
+
+// launchExperts launches k, for which one output column takes weightRows rows of w.
+func launchExperts(d hip.Device, k *hip.KernelOf[expertsArgs], w *weights.Matrix, weightRows int, a *expertsArgs) error {
+	a.Weights, a.Segments = w.Table(), int32(len(w.Segments))
+	slots := min(int(a.Experts), int(a.Pairs))
+	return k.Launch(d, hip.Grid{
+		Blocks:    slots * tiles(int(a.Out), expertTile),
+		Threads:   256,
+		BlockCost: expertTile * weightRows * w.RowBytes(),
+	}, a)
+}
+
+func expertsGateUpTwin(b *hip.Blocks, a *expertsArgs) { gateUpExperts(b, a, definition) }
+func expertsGateUpHost(b *hip.Blocks, a *expertsArgs) { gateUpExperts(b, a, host) }
+func expertsDownTwin(b *hip.Blocks, a *expertsArgs)   { downExperts(b, a, definition) }
+func expertsDownHost(b *hip.Blocks, a *expertsArgs)   { downExperts(b, a, host) }
+
+func gateUpExperts(b *hip.Blocks, a *expertsArgs, with arithmetic) {
+	g := newGateUp(b, with, swiGLU{a.Alpha, a.Limit, a.Beta}, gatherRows, expertTile)
+	w := weights.OpenRows(b, a.Weights, int(a.Segments), int(a.In))
+	out := int(a.Out)
+	eachExpertTile(b, a, func(expert, first, count int, x []float32, n int) []float32 {
+		gate := expert*2*out + first
+		return g.multiply(w, gate, gate+out, count, x, n)
+	})
+}
+
+func downExperts(b *hip.Blocks, a *expertsArgs, with arithmetic) {
+	y := hip.Scratch[float32](b, gatherRows*expertTile)
+	w := weights.OpenRows(b, a.Weights, int(a.Segments), int(a.In))
+	out := int(a.Out)
+	eachExpertTile(b, a, func(expert, first, count int, x []float32, n int) []float32 {
+		with.multiply(w, y, count, expert*out+first, count, x, n)
+		return y
+	})
+}
+
+// eachExpertTile calls compute for every block and every gathered set of n ≤
+// gatherRows rows x whose pairs picked the block's expert. It returns n × count
+// values, for the columns from first, which are stored with their pairs.
+func eachExpertTile(b *hip.Blocks, a *expertsArgs, compute func(expert, first, count int, x []float32, n int) []float32) {
+	pairs, experts, in, out := int(a.Pairs), int(a.Experts), int(a.In), int(a.Out)
+	x := hip.In[float32](b, a.X, pairs/int(a.PairsPerX)*in)
+	y := hip.Out[float32](b, a.Y, pairs*out)
+	offsets := hip.In[int32](b, a.Offsets, experts+1)
+	order := hip.In[int32](b, a.Order, pairs)
+	active := hip.In[int32](b, a.Active, min(experts, pairs))
+	active = active[:hip.In[int32](b, a.ActiveCount, 1)[0]]
+	gathered := hip.Scratch[float32](b, min(pairs, gatherRows)*in)
+
+	perExpert := tiles(out, expertTile)
+	for block := b.First; block < b.End; {
+		slot := block / perExpert
+		if slot >= len(active) {
+			return
+		}
+		expert := int(active[slot])
+		firstTile, endTile := block-slot*perExpert, min(b.End-slot*perExpert, perExpert)
+		picked := order[offsets[expert]:offsets[expert+1]]
+		for len(picked) > 0 {
+			n := min(len(picked), gatherRows)
+			for i, pair := range picked[:n] {
+				row := int(pair / a.PairsPerX)
+				copy(gathered[i*in:(i+1)*in], x[row*in:(row+1)*in])
+			}
+			for tile := firstTile; tile < endTile; tile++ {
+				first := tile * expertTile
+				count := min(expertTile, out-first)
+				values := compute(expert, first, count, gathered[:n*in], n)
+				for i, pair := range picked[:n] {
+					copy(y[int(pair)*out+first:], values[i*count:(i+1)*count])
+				}
+			}
+			picked = picked[n:]
+		}
+		block = slot*perExpert + endTile
+	}
+}

@@ -1,0 +1,101 @@
+package moe
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+type groups struct {
+	offsets, order, active []int32
+}
+
+func runGroup(t *testing.T, d hip.Device, ids []int32, experts int) groups {
+	t.Helper()
+	most := min(experts, len(ids))
+	a := groupByExpertArgs{
+		IDs: upload(t, d, ids), Offsets: alloc(t, d, experts+1), Order: alloc(t, d, len(ids)),
+		Active: alloc(t, d, most), ActiveCount: alloc(t, d, 1),
+		Pairs: int32(len(ids)), Experts: int32(experts),
+	}
+	require.NoError(t, launchGroupByExpert(d, &a))
+	count := read[int32](t, d, a.ActiveCount, 1)[0]
+	require.LessOrEqual(t, int(count), most)
+	return groups{
+		read[int32](t, d, a.Offsets, experts+1), read[int32](t, d, a.Order, len(ids)),
+		read[int32](t, d, a.Active, most)[:count],
+	}
+}
+
+func TestGroupByExpert(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		ids     []int32
+		experts int
+		want    groups
+	}{
+		{"one pair", []int32{2}, 4, groups{[]int32{0, 0, 0, 1, 1}, []int32{0}, []int32{2}}},
+		{"one expert", []int32{0, 0, 0}, 1, groups{[]int32{0, 3}, []int32{0, 1, 2}, []int32{0}}},
+		{"first and last expert", []int32{3, 0, 3}, 4, groups{[]int32{0, 1, 1, 1, 3}, []int32{1, 0, 2}, []int32{0, 3}}},
+		{"the picture of the package", []int32{5, 2, 2, 7}, 8, groups{
+			[]int32{0, 0, 0, 2, 2, 2, 3, 3, 4}, []int32{1, 2, 0, 3}, []int32{2, 5, 7},
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			onEach(t, func(t *testing.T, d hip.Device) {
+				require.Equal(t, c.want, runGroup(t, d, c.ids, c.experts))
+			})
+		})
+	}
+}
+
+// TestGroupByExpertProperties: order is a permutation, sorted by expert and
+// then by pair, and offsets and active say where each expert lies.
+func TestGroupByExpertProperties(t *testing.T) {
+	onEach(t, func(t *testing.T, d hip.Device) {
+		for _, experts := range []int{1, 2, 3, 16, 128} {
+			for _, pairs := range []int{1, 2, 3, 63, 64, 65, 260} {
+				rng := rand.New(rand.NewPCG(uint64(experts), uint64(pairs)))
+				ids := make([]int32, pairs)
+				for i := range ids {
+					ids[i] = int32(rng.IntN(experts))
+				}
+				g := runGroup(t, d, ids, experts)
+				seen := make([]bool, pairs)
+				var active []int32
+				for e := range experts {
+					for at := g.offsets[e]; at < g.offsets[e+1]; at++ {
+						pair := g.order[at]
+						require.Equal(t, int32(e), ids[pair])
+						require.True(t, at == g.offsets[e] || g.order[at-1] < pair, "pairs in their order")
+						seen[pair] = true
+					}
+					if g.offsets[e+1] > g.offsets[e] {
+						active = append(active, int32(e))
+					}
+				}
+				require.NotContains(t, seen, false)
+				require.Equal(t, active, g.active)
+				require.Equal(t, int32(pairs), g.offsets[experts])
+			}
+		}
+	})
+}
+
+// TestGroupByExpertBadID: an id that is no expert fails the launch.
+func TestGroupByExpertBadID(t *testing.T) {
+	for _, id := range []int32{-1, 4, 1 << 30} {
+		d := hip.NewReference()
+		a := groupByExpertArgs{
+			IDs: upload(t, d, []int32{0, id}), Offsets: alloc(t, d, 5), Order: alloc(t, d, 2),
+			Active: alloc(t, d, 2), ActiveCount: alloc(t, d, 1), Pairs: 2, Experts: 4,
+		}
+		var failed *hip.LaunchError
+		require.ErrorAs(t, launchGroupByExpert(d, &a), &failed, "id %d", id)
+		require.Equal(t, "group_by_expert", failed.Kernel)
+		require.ErrorIs(t, failed, hip.ErrAccess)
+	}
+}

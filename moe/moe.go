@@ -1,0 +1,133 @@
+package moe
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// Forward computes, for rows rows of Hidden float32 values each,
+//
+//	hidden = residual + moe(x)
+//
+// x is the normalised residual. hidden may be the memory of residual or of x;
+// the three must not overlap otherwise. ws is grown where it is too small and
+// holds the stages afterwards (see [Workspace.Stages]). rows = 0 does nothing.
+//
+// Everything is checked before the first launch; errors are those of
+// [Experts.Validate], an [InputError] for each bad argument, and the device's.
+// Launches are queued: results are there after the device's Sync or Read.
+// Concurrent calls need a workspace each.
+func (e *Experts) Forward(d hip.Device, ws *Workspace, hidden, residual, x hip.Ptr, rows int) error {
+	if err := e.Validate(); err != nil {
+		return err
+	}
+	if err := e.checkInput(ws, hidden, residual, x, rows); err != nil {
+		return err
+	}
+	if rows == 0 {
+		return nil
+	}
+	if err := ws.reserve(d, &e.Config, rows); err != nil {
+		return fmt.Errorf("mixture of experts, workspace for %d rows: %w", rows, err)
+	}
+	for _, stage := range []func() error{
+		func() error { return e.route(d, ws, x, rows) },
+		func() error { return e.routedExperts(d, ws, x, rows) },
+		func() error { return e.sharedExpert(d, ws, x, rows) },
+		func() error { return e.combine(d, ws, hidden, residual, rows) },
+	} {
+		if err := stage(); err != nil {
+			return fmt.Errorf("mixture of experts: %w", err)
+		}
+	}
+	return nil
+}
+
+// route fills scores, ids and weights.
+func (e *Experts) route(d hip.Device, ws *Workspace, x hip.Ptr, rows int) error {
+	if err := e.Gate.Product(d, ws.logits.ptr, x, rows); err != nil {
+		return err
+	}
+	return launchRoute(d, rows, &routeArgs{
+		Logits: ws.logits.ptr, Bias: e.Bias,
+		Scores: ws.scores.ptr, IDs: ws.ids.ptr, Weights: ws.weights.ptr,
+		Scale: e.Scale, Experts: int32(e.Experts), TopK: int32(e.TopK),
+	})
+}
+
+// routedExperts fills expertOut, a row per pair, not yet weighted.
+func (e *Experts) routedExperts(d hip.Device, ws *Workspace, x hip.Ptr, rows int) error {
+	pairs := int32(rows * e.TopK)
+	err := launchGroupByExpert(d, &groupByExpertArgs{
+		IDs: ws.ids.ptr, Offsets: ws.offsets.ptr, Order: ws.order.ptr,
+		Active: ws.active.ptr, ActiveCount: ws.activeCount.ptr,
+		Pairs: pairs, Experts: int32(e.Experts),
+	})
+	if err != nil {
+		return err
+	}
+	grouped := expertsArgs{
+		Offsets: ws.offsets.ptr, Order: ws.order.ptr, Active: ws.active.ptr, ActiveCount: ws.activeCount.ptr,
+		Pairs: pairs, Experts: int32(e.Experts),
+	}
+	up, down := grouped, grouped
+	up.X, up.Y, up.PairsPerX = x, ws.intermediate.ptr, int32(e.TopK)
+	up.Alpha, up.Limit, up.Beta = e.Alpha, e.Limit, e.Beta
+	up.In, up.Out = int32(e.Hidden), int32(e.Intermediate)
+	if err := launchExperts(d, expertsGateUp, e.W13, 2, &up); err != nil {
+		return err
+	}
+	down.X, down.Y, down.PairsPerX = ws.intermediate.ptr, ws.expertOut.ptr, 1
+	down.In, down.Out = int32(e.Intermediate), int32(e.Hidden)
+	return launchExperts(d, expertsDown, e.W2, 1, &down)
+}
+
+// sharedExpert fills shared.
+func (e *Experts) sharedExpert(d hip.Device, ws *Workspace, x hip.Ptr, rows int) error {
+	err := launchGateUpSwiGLU(d, e.GateUp, &gateUpSwiGLUArgs{
+		X: x, Y: ws.sharedInner.ptr, Alpha: e.Alpha, Limit: e.Limit, Beta: e.Beta,
+		Rows: int32(rows), In: int32(e.Hidden), Out: int32(e.SharedIntermediate),
+	})
+	if err != nil {
+		return err
+	}
+	return e.Down.Product(d, ws.shared.ptr, ws.sharedInner.ptr, rows)
+}
+
+func (e *Experts) combine(d hip.Device, ws *Workspace, hidden, residual hip.Ptr, rows int) error {
+	stages := ws.Stages()
+	return launchCombine(d, &combineArgs{
+		Hidden: hidden, Residual: residual, Y: ws.expertOut.ptr, Weights: stages.ExpertWeights,
+		Shared: stages.Shared, Routed: stages.Routed, Total: stages.MoEOut,
+		Rows: int64(rows), TopK: int32(e.TopK), Cols: int32(e.Hidden),
+	})
+}
+
+// checkRows bounds rows so that pairs are counted by an int32.
+func (c *Config) checkRows(rows int) error {
+	if most := math.MaxInt32 / c.TopK; rows < 0 || rows > most {
+		return &InputError{Argument: "rows", Got: int64(rows), Want: fmt.Sprintf("0 to %d", most)}
+	}
+	return nil
+}
+
+func (e *Experts) checkInput(ws *Workspace, hidden, residual, x hip.Ptr, rows int) error {
+	errs := []error{e.checkRows(rows)}
+	if ws == nil {
+		errs = append(errs, &InputError{Argument: "ws", Want: "a workspace"})
+	}
+	if rows > 0 {
+		for _, argument := range []struct {
+			name string
+			ptr  hip.Ptr
+		}{{"hidden", hidden}, {"residual", residual}, {"x", x}} {
+			if argument.ptr == 0 {
+				errs = append(errs, &InputError{Argument: argument.name, Want: "an address"})
+			}
+		}
+	}
+	return errors.Join(errs...)
+}

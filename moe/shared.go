@@ -1,0 +1,55 @@
+package moe
+
+import (
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/weights"
+)
+
+// gateUpSwiGLU computes the first half of an expert that takes every row:
+//
+//	y[row][j] = act(w[j] · x[row], w[Out+j] · x[row])       j = 0 … Out−1
+//
+// one tile of columns per block, each product rounded to float32 before it is
+// activated. The second half is [weights.Matrix.Product].
+var gateUpSwiGLU = hip.NewKernel("gate_up_swiglu", "", gateUpSwiGLUTwin).Fast(0, gateUpSwiGLUHost)
+
+type gateUpSwiGLUArgs struct {
+	X        hip.Ptr // [Rows, In] float32
+	Y        hip.Ptr // [Rows, Out] float32, written
+	Weights  hip.Ptr // [Segments] weights.Segment
+	Alpha    float64
+	Limit    float64
+	Beta     float64
+	Segments int32
+	Rows     int32
+	In, Out  int32
+}
+
+func launchGateUpSwiGLU(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) error {
+	a.Weights, a.Segments = w.Table(), int32(len(w.Segments))
+	return gateUpSwiGLU.Launch(d, hip.Grid{
+		Blocks:    tiles(int(a.Out), expertTile),
+		Threads:   256,
+		BlockCost: expertTile * 2 * w.RowBytes(),
+	}, a)
+}
+
+func gateUpSwiGLUTwin(b *hip.Blocks, a *gateUpSwiGLUArgs) { gateUpTiles(b, a, definition) }
+func gateUpSwiGLUHost(b *hip.Blocks, a *gateUpSwiGLUArgs) { gateUpTiles(b, a, host) }
+
+func gateUpTiles(b *hip.Blocks, a *gateUpSwiGLUArgs, with arithmetic) {
+	rows, in, out := int(a.Rows), int(a.In), int(a.Out)
+	x, y := hip.In[float32](b, a.X, rows*in), hip.Out[float32](b, a.Y, rows*out)
+	w := weights.OpenRows(b, a.Weights, int(a.Segments), in)
+	g := newGateUp(b, with, swiGLU{a.Alpha, a.Limit, a.Beta}, min(rows, gatherRows), expertTile)
+	for row := 0; row < rows; row += gatherRows {
+		n := min(gatherRows, rows-row)
+		for first := b.First * expertTile; first < min(b.End*expertTile, out); first += expertTile {
+			count := min(expertTile, out-first)
+			values := g.multiply(w, first, out+first, count, x[row*in:(row+n)*in], n)
+			for i := range n {
+				copy(y[(row+i)*out+first:], values[i*count:(i+1)*count])
+			}
+		}
+	}
+}

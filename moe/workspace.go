@@ -1,0 +1,144 @@
+package moe
+
+import (
+	"errors"
+	"math"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// Workspace is the device memory between the launches of a [Experts.Forward].
+// The zero Workspace is ready for use; it belongs to one device, grows when it
+// has to and serves one Forward at a time. Give it back with Free.
+type Workspace struct {
+	// Observe has Forward store Stages.Routed and Stages.MoEOut too.
+	Observe bool
+
+	logits       buffer // [rows, Experts] float32
+	scores       buffer // [rows, Experts] float32
+	ids          buffer // [rows, TopK] int32
+	weights      buffer // [rows, TopK] float32
+	offsets      buffer // [Experts+1] int32
+	order        buffer // [rows · TopK] int32
+	active       buffer // [min(Experts, rows · TopK)] int32
+	activeCount  buffer // [1] int32
+	intermediate buffer // [rows · TopK, Intermediate] float32
+	expertOut    buffer // [rows · TopK, Hidden] float32
+	sharedInner  buffer // [rows, SharedIntermediate] float32
+	shared       buffer // [rows, Hidden] float32
+	routed       buffer // [rows, Hidden] float32, if observed
+	total        buffer // [rows, Hidden] float32, if observed
+}
+
+// Stages is where the last Forward of a [Workspace] left what it computed on
+// the way. The memory is the workspace's, until its next Forward or Free.
+type Stages struct {
+	RouterScores  hip.Ptr // [rows, Experts] float32: s
+	ExpertIDs     hip.Ptr // [rows, TopK] int32, by descending s + bias
+	ExpertWeights hip.Ptr // [rows, TopK] float32
+	Shared        hip.Ptr // [rows, Hidden] float32: the shared expert
+	Routed        hip.Ptr // [rows, Hidden] float32: the weighted sum; 0 if not observed
+	MoEOut        hip.Ptr // [rows, Hidden] float32: Routed + Shared; 0 if not observed
+}
+
+// Stages returns the addresses that the last Forward used.
+func (w *Workspace) Stages() Stages {
+	s := Stages{
+		RouterScores: w.scores.ptr, ExpertIDs: w.ids.ptr, ExpertWeights: w.weights.ptr, Shared: w.shared.ptr,
+	}
+	if w.Observe {
+		s.Routed, s.MoEOut = w.routed.ptr, w.total.ptr
+	}
+	return s
+}
+
+// Reserve makes room for a Forward of rows rows, so that none up to it
+// allocates. Errors are those of Validate, [InputError] and [hip.MemoryError];
+// after one the workspace can be used, reserved or freed.
+func (w *Workspace) Reserve(d hip.Device, c *Config, rows int) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	if err := c.checkRows(rows); err != nil {
+		return err
+	}
+	return w.reserve(d, c, rows)
+}
+
+func (w *Workspace) reserve(d hip.Device, c *Config, rows int) error {
+	pairs := rows * c.TopK
+	observed := 0
+	if w.Observe {
+		observed = rows
+	}
+	for _, size := range []struct {
+		buffer     *buffer
+		rows, cols int
+	}{
+		{&w.logits, rows, c.Experts},
+		{&w.scores, rows, c.Experts},
+		{&w.ids, rows, c.TopK},
+		{&w.weights, rows, c.TopK},
+		{&w.offsets, 1, c.Experts + 1},
+		{&w.order, 1, pairs},
+		{&w.active, 1, min(c.Experts, pairs)},
+		{&w.activeCount, 1, 1},
+		{&w.intermediate, pairs, c.Intermediate},
+		{&w.expertOut, pairs, c.Hidden},
+		{&w.sharedInner, rows, c.SharedIntermediate},
+		{&w.shared, rows, c.Hidden},
+		{&w.routed, observed, c.Hidden},
+		{&w.total, observed, c.Hidden},
+	} {
+		if err := size.buffer.grow(d, int64(size.rows)*int64(size.cols)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Free gives all memory back, after the work queued on it. The workspace is
+// then as new.
+func (w *Workspace) Free(d hip.Device) error {
+	errs := []error{d.Sync()}
+	for _, b := range []*buffer{
+		&w.logits, &w.scores, &w.ids, &w.weights, &w.offsets, &w.order, &w.active, &w.activeCount,
+		&w.intermediate, &w.expertOut, &w.sharedInner, &w.shared, &w.routed, &w.total,
+	} {
+		errs = append(errs, d.Free(b.ptr))
+		*b = buffer{}
+	}
+	return errors.Join(errs...)
+}
+
+// buffer is an allocation of 4-byte values.
+type buffer struct {
+	ptr    hip.Ptr
+	values int64
+}
+
+// grow makes room for n values. The old memory goes first, so that both are
+// never held, and after the launches that may still use it.
+func (b *buffer) grow(d hip.Device, n int64) error {
+	if n <= b.values {
+		return nil
+	}
+	if n > math.MaxInt64/4 {
+		return &hip.MemoryError{Bytes: math.MaxInt64}
+	}
+	if b.ptr != 0 {
+		if err := d.Sync(); err != nil {
+			return err
+		}
+		if err := d.Free(b.ptr); err != nil {
+			return err
+		}
+		*b = buffer{}
+	}
+	ptr, err := d.Alloc(4 * n)
+	if err != nil {
+		return err
+	}
+	*b = buffer{ptr: ptr, values: n}
+	return nil
+}

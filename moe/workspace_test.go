@@ -1,0 +1,158 @@
+package moe
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/weights"
+)
+
+// TestWorkspaceGrows: results do not depend on what a workspace was used for before.
+func TestWorkspaceGrows(t *testing.T) {
+	rng := rand.New(rand.NewPCG(11, 11))
+	small, large := validConfig(), validConfig()
+	large.Hidden, large.Intermediate, large.Experts, large.TopK = 20, 30, 9, 5
+	onEach(t, func(t *testing.T, d hip.Device) {
+		ws := Workspace{Observe: true}
+		for _, c := range []Config{small, large, small} {
+			m := randomMixture(rng, c, weights.F32)
+			e := m.upload(t, d)
+			for _, rows := range []int{1, 5, 2, 33, 3} {
+				x, residual := randomValues(rng, rows*c.Hidden), randomValues(rng, rows*c.Hidden)
+				hidden := alloc(t, d, len(x))
+				require.NoError(t, e.Forward(d, &ws, hidden, upload(t, d, residual), upload(t, d, x), rows))
+				require.Equal(t, m.forward(t, d, x, residual).hidden, read[float32](t, d, hidden, len(x)))
+			}
+		}
+		require.NoError(t, ws.Free(d))
+		require.Equal(t, Stages{}, ws.Stages())
+		require.NoError(t, ws.Free(d), "twice")
+	})
+}
+
+// TestWorkspaceReserve: after a Reserve nothing is allocated, and what is not
+// observed takes no memory.
+func TestWorkspaceReserve(t *testing.T) {
+	c, rows := validConfig(), 9
+	for _, observe := range []bool{false, true} {
+		t.Run(fmt.Sprintf("observe %v", observe), func(t *testing.T) {
+			d := hip.NewReference()
+			e := randomMixture(rand.New(rand.NewPCG(1, 1)), c, weights.F32).upload(t, d)
+			x := alloc(t, d, rows*c.Hidden)
+			ws := Workspace{Observe: observe}
+			require.NoError(t, ws.Reserve(d, &c, rows))
+			before, _ := d.(hip.Accountant).InUse()
+			for n := 1; n <= rows; n++ {
+				require.NoError(t, e.Forward(d, &ws, x, x, x, n))
+			}
+			after, _ := d.(hip.Accountant).InUse()
+			require.Equal(t, before, after)
+			s := ws.Stages()
+			require.Equal(t, observe, s.Routed != 0)
+			require.Equal(t, observe, s.MoEOut != 0)
+			require.NoError(t, ws.Free(d))
+		})
+	}
+	bad := validConfig()
+	bad.TopK = 0
+	var ws Workspace
+	require.ErrorIs(t, ws.Reserve(hip.NewReference(), &bad, 1), ErrConfig)
+	require.ErrorIs(t, ws.Reserve(hip.NewReference(), &c, -1), ErrInput)
+}
+
+// TestWorkspaceSizesDoNotOverflow: sizes near the ends of int32 are an error
+// of memory, not a small allocation.
+func TestWorkspaceSizesDoNotOverflow(t *testing.T) {
+	d := hip.NewReference()
+	c := validConfig()
+	c.Experts = 1<<31 - 2
+	c.TopK = 1
+	var ws Workspace
+	require.ErrorIs(t, ws.Reserve(d, &c, 1<<31-1), hip.ErrOutOfMemory)
+	require.NoError(t, ws.Free(d))
+}
+
+// faulty fails the n-th allocation or launch from now.
+type faulty struct {
+	hip.Device
+	allocs, launches int
+}
+
+var errFault = errors.New("injected fault")
+
+func (f *faulty) Alloc(n int64) (hip.Ptr, error) {
+	if f.allocs--; f.allocs == 0 {
+		return 0, errFault
+	}
+	return f.Device.Alloc(n)
+}
+
+func (f *faulty) Launch(k *hip.Kernel, g hip.Grid, args unsafe.Pointer) error {
+	if f.launches--; f.launches == 0 {
+		return &hip.LaunchError{Kernel: k.Name, Err: errFault}
+	}
+	return f.Device.Launch(k, g, args)
+}
+
+// TestFaults: after a failed allocation or launch, wherever it was, the same
+// workspace computes the right result, and nothing leaks.
+func TestFaults(t *testing.T) {
+	rng := rand.New(rand.NewPCG(12, 12))
+	c := validConfig()
+	m := randomMixture(rng, c, weights.F32)
+	x, residual := randomValues(rng, 3*c.Hidden), randomValues(rng, 3*c.Hidden)
+	reference := hip.NewReference()
+	want := m.forward(t, reference, x, residual).hidden
+	e := m.upload(t, reference)
+	px, pr, hidden := upload(t, reference, x), upload(t, reference, residual), alloc(t, reference, len(x))
+	_, live := reference.(hip.Accountant).InUse()
+
+	try := func(fail func(d *faulty)) bool {
+		d := &faulty{Device: reference}
+		var ws Workspace
+		require.NoError(t, e.Forward(d, &ws, hidden, pr, px, 1)) // so that the next one grows
+		fail(d)
+		err := e.Forward(d, &ws, hidden, pr, px, 3)
+		if err != nil {
+			require.ErrorIs(t, err, errFault)
+			require.NoError(t, e.Forward(d, &ws, hidden, pr, px, 3))
+		}
+		require.Equal(t, want, read[float32](t, d, hidden, len(x)))
+		require.NoError(t, ws.Free(d))
+		_, after := reference.(hip.Accountant).InUse()
+		require.Equal(t, live, after, "leaked")
+		return err != nil
+	}
+	failedAllocs, failedLaunches := 0, 0
+	for try(func(d *faulty) { d.allocs = failedAllocs + 1 }) {
+		failedAllocs++
+	}
+	for try(func(d *faulty) { d.launches = failedLaunches + 1 }) {
+		failedLaunches++
+	}
+	require.Equal(t, 10, failedAllocs, "nine buffers have a size per row, and active grows with them")
+	require.Equal(t, 8, failedLaunches, "the launches of a Forward")
+}
+
+// TestBadAddress: memory that does not hold what the arguments say is
+// found by the launch, which is named.
+func TestBadAddress(t *testing.T) {
+	onEach(t, func(t *testing.T, d hip.Device) {
+		e := randomMixture(rand.New(rand.NewPCG(1, 1)), validConfig(), weights.F32).upload(t, d)
+		var ws Workspace
+		short, x := alloc(t, d, 1), alloc(t, d, 8)
+		var failed *hip.LaunchError
+		require.ErrorAs(t, e.Forward(d, &ws, x, x, short, 1), &failed)
+		require.Equal(t, "product", failed.Kernel)
+		require.ErrorAs(t, e.Forward(d, &ws, short, x, x, 1), &failed)
+		require.Equal(t, "moe_combine", failed.Kernel)
+		require.ErrorIs(t, failed, hip.ErrAccess)
+		require.NoError(t, ws.Free(d))
+	})
+}

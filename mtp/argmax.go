@@ -1,0 +1,110 @@
+package mtp
+
+import (
+	"math"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// argmax picks the greedy token of each row of logits, in two kernels so that
+// one row keeps every core busy: parts of a row, then the parts of each row.
+//
+//	id          = the lowest index of the largest logit; NaN is below every
+//	              number, and a row of nothing but NaN gives 0
+//	probability = 1 / Σ exp(logit − largest): softmax at id; NaN if any is
+var (
+	argmaxParts = hip.NewKernel("argmax_parts", "", argmaxPartsTwin).Fast(1e-5, argmaxPartsHost)
+	argmaxMerge = hip.NewKernel("argmax_merge", "", argmaxMergeTwin)
+)
+
+// argmaxPart is the logits that one block looks at.
+const argmaxPart = 4096
+
+type argmaxArgs struct {
+	Logits        hip.Ptr // [Rows, Vocab] float32
+	Largest       hip.Ptr // [Rows, Parts] float32
+	Sums          hip.Ptr // [Rows, Parts] float64: Σ exp(logit − largest of the part)
+	Index         hip.Ptr // [Rows, Parts] int32
+	IDs           hip.Ptr // [Rows] int32
+	Probabilities hip.Ptr // [Rows] float32
+	Rows, Vocab   int32
+	Parts         int64
+}
+
+func argmaxPartsTwin(b *hip.Blocks, a *argmaxArgs) { argmaxOfParts(b, a, math.Exp) }
+
+// argmaxPartsHost leaves out the terms that cannot change a float32 sum that is
+// at least 1: exp(−30) · 2^18 logits < 2^−24.
+func argmaxPartsHost(b *hip.Blocks, a *argmaxArgs) {
+	argmaxOfParts(b, a, func(x float64) float64 {
+		if x < -30 {
+			return 0
+		}
+		return math.Exp(x)
+	})
+}
+
+func argmaxOfParts(b *hip.Blocks, a *argmaxArgs, exp func(float64) float64) {
+	rows, vocab, parts := int(a.Rows), int(a.Vocab), int(a.Parts)
+	largest, sums := hip.Out[float32](b, a.Largest, rows*parts), hip.Out[float64](b, a.Sums, rows*parts)
+	index := hip.Out[int32](b, a.Index, rows*parts)
+	for block := b.First; block < b.End; block++ {
+		row, first := block/parts, block%parts*argmaxPart
+		n := min(argmaxPart, vocab-first)
+		logits := hip.In[float32](b, a.Logits.Add(4*int64(row*vocab+first)), n)
+		at := largestIndex(logits)
+		top, sum := float64(logits[at]), 0.0
+		for _, v := range logits {
+			sum += exp(float64(v) - top)
+		}
+		if math.IsInf(top, 0) { // exp(∞ − ∞): count the infinities, or nothing
+			sum = float64(countEqual(logits, logits[at]))
+		}
+		largest[block], sums[block], index[block] = logits[at], sum, int32(first+at)
+	}
+}
+
+// largestIndex returns the first index of the largest value that is a number.
+func largestIndex(values []float32) int {
+	best := 0
+	for i, v := range values {
+		if v > values[best] || values[best] != values[best] && v == v {
+			best = i
+		}
+	}
+	return best
+}
+
+func countEqual(values []float32, want float32) int {
+	n := 0
+	for _, v := range values {
+		if v == want {
+			n++
+		}
+	}
+	return n
+}
+
+func argmaxMergeTwin(b *hip.Blocks, a *argmaxArgs) {
+	rows, parts := int(a.Rows), int(a.Parts)
+	largest, sums := hip.In[float32](b, a.Largest, rows*parts), hip.In[float64](b, a.Sums, rows*parts)
+	index := hip.In[int32](b, a.Index, rows*parts)
+	ids, probabilities := hip.Out[int32](b, a.IDs, rows), hip.Out[float32](b, a.Probabilities, rows)
+	for row := b.First; row < b.End; row++ {
+		of := largest[row*parts : (row+1)*parts]
+		best := largestIndex(of)
+		sum := 0.0
+		for p, v := range of {
+			part := sums[row*parts+p]
+			if v != of[best] { // equal also where both are infinite
+				part *= math.Exp(float64(v) - float64(of[best]))
+			}
+			sum += part
+		}
+		ids[row] = index[row*parts+best]
+		if of[best] != of[best] {
+			ids[row] = 0
+		}
+		probabilities[row] = float32(1 / sum)
+	}
+}

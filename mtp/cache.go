@@ -1,0 +1,139 @@
+package mtp
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/drafthead/drafthead/attention"
+)
+
+// Cache is the paged KV cache of a head: pages of sparse_block_size tokens that
+// many sequences share, with one layer of keys and values for each module, or
+// for each step of an aligned chain. It belongs to the head.
+type Cache struct {
+	head *Head
+	kv   *attention.Cache
+}
+
+// NewCache allocates a cache of the given number of pages.
+func (h *Head) NewCache(pages int) (*Cache, error) {
+	if err := h.enter(); err != nil {
+		return nil, err
+	}
+	defer h.leave()
+	layers := h.config.NumMTPModules
+	if h.chain == ChainAligned {
+		layers = max(layers, h.alignedSteps())
+	}
+	kv, err := attention.NewCache(h.device, h.geometry, layers, pages, h.options.CacheFormat)
+	if err != nil {
+		return nil, fmt.Errorf("cache: %w", err)
+	}
+	c := &Cache{head: h, kv: kv}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.caches[c] = struct{}{}
+	return c, nil
+}
+
+// alignedSteps is the steps whose rows an aligned chain keeps.
+func (h *Head) alignedSteps() int {
+	if h.options.MaxDraft > 0 {
+		return h.options.MaxDraft
+	}
+	return h.config.NumMTPModules
+}
+
+// Pages returns the number of pages, FreePages those that no sequence holds.
+func (c *Cache) Pages() int     { return c.kv.Pages() }
+func (c *Cache) FreePages() int { return c.kv.FreePages() }
+
+// Bytes returns the device memory of the cache.
+func (c *Cache) Bytes() int64 { return c.kv.Bytes() }
+
+// PageSize returns the tokens of a page: sparse_block_size.
+func (c *Cache) PageSize() int { return c.head.config.Sparse.BlockSize }
+
+// Close frees the cache. Its sequences can only be closed afterwards.
+func (c *Cache) Close() error {
+	if err := c.head.enter(); err != nil {
+		return err
+	}
+	defer c.head.leave()
+	c.head.mu.Lock()
+	delete(c.head.caches, c)
+	c.head.mu.Unlock()
+	return c.kv.Close()
+}
+
+// Sequence is the cached rows of one token sequence. One goroutine uses a
+// sequence at a time.
+type Sequence struct {
+	cache *Cache
+	kv    *attention.Sequence
+
+	// Of an aligned chain: carry[s] is the hidden state that step s returned for
+	// row aligned−1−s, its last whose tokens were all confirmed; step s+1 starts
+	// from there. Valid while Len is aligned.
+	carry   [][]float32
+	aligned int
+}
+
+// NewSequence returns an empty sequence.
+func (c *Cache) NewSequence() *Sequence {
+	return &Sequence{cache: c, kv: c.kv.NewSequence()}
+}
+
+// Len returns the number of rows. After Draft these are the committed ones.
+func (s *Sequence) Len() int { return s.kv.Len() }
+
+// Reserve takes the pages for n more rows, so that they cannot be missing later.
+// The error wraps [attention.ErrCacheFull].
+func (s *Sequence) Reserve(n int) error { return s.kv.Reserve(n) }
+
+// Truncate drops the rows from position n on, 0 ≤ n ≤ Len.
+func (s *Sequence) Truncate(n int) error {
+	if err := s.kv.Truncate(n); err != nil {
+		return err
+	}
+	if n == 0 {
+		s.aligned, s.carry = 0, nil
+	}
+	return nil
+}
+
+// Fork returns a sequence of the same content that shares its pages until one
+// side writes.
+func (s *Sequence) Fork() (*Sequence, error) {
+	kv, err := s.kv.Fork()
+	if err != nil {
+		return nil, err
+	}
+	// Draft replaces carried hidden states and never changes them.
+	return &Sequence{cache: s.cache, kv: kv, aligned: s.aligned, carry: append([][]float32(nil), s.carry...)}, nil
+}
+
+// Close returns the pages. Calls after the first do nothing.
+func (s *Sequence) Close() error { return s.kv.Close() }
+
+// BlockTable returns a copy of the sequence's pages in the order of positions.
+func (s *Sequence) BlockTable() []int32 { return s.kv.BlockTable() }
+
+// alignedReady tells whether an aligned chain can go on from here.
+func (s *Sequence) alignedReady() error {
+	if s.aligned != s.Len() {
+		return fmt.Errorf("sequence of %d rows, drafted up to %d: %w", s.Len(), s.aligned, ErrNotAligned)
+	}
+	return nil
+}
+
+// rollback undoes what reserve and marks did behind length.
+func rollback(sequences []Rows, lengths []int) error {
+	var errs []error
+	for i := range sequences {
+		if s := sequences[i].Sequence; s != nil {
+			errs = append(errs, s.kv.Truncate(lengths[i]))
+		}
+	}
+	return errors.Join(errs...)
+}

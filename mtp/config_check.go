@@ -1,0 +1,91 @@
+package mtp
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+)
+
+// requireBranches refuses the branches of the model family that the draft head does not have.
+func (s section) requireBranches() {
+	s.oneOf("hidden_act", true, "swigluoai")
+	s.oneOf("qk_norm_type", true, "per_head")
+	s.oneOf("scoring_func", false, "sigmoid")
+	s.requireBool("use_gemma_norm", true, true)
+	s.requireBool("use_qk_norm", true, false)
+	s.requireBool("use_routing_bias", true, false)
+	s.requireBool("attention_output_gate", false, false)
+}
+
+// checkConsistent compares the values with each other. A size that was already
+// reported is zero, and what depends on it is not reported again.
+func (c *Config) checkConsistent(s section) {
+	if c.NumKeyValueHeads > 0 && c.NumAttentionHeads%c.NumKeyValueHeads != 0 {
+		s.fail("num_attention_heads", fmt.Sprintf("a multiple of num_key_value_heads %d", c.NumKeyValueHeads), ErrInconsistent)
+	}
+	if c.NumLocalExperts > 0 && c.NumExpertsPerTok > c.NumLocalExperts {
+		s.fail("num_experts_per_tok", fmt.Sprintf("at most num_local_experts %d", c.NumLocalExperts), ErrInconsistent)
+	}
+	if c.NSharedExperts != 1 {
+		s.fail("n_shared_experts", "1", ErrUnsupported)
+	}
+	sparse := section{path: joinKey(s.path, "sparse_attention_config"), problems: s.problems}
+	sparse.fields, _ = s.fields["sparse_attention_config"].(map[string]any)
+	if c.Sparse.NumIndexHeads > 0 && c.NumKeyValueHeads > 0 && c.Sparse.NumIndexHeads != c.NumKeyValueHeads {
+		sparse.fail("sparse_num_index_heads", fmt.Sprintf("num_key_value_heads %d", c.NumKeyValueHeads), ErrUnsupported)
+	}
+	if c.Sparse.IndexDim > 0 && c.Sparse.IndexDim < c.Rope.Dim {
+		sparse.fail("sparse_index_dim", fmt.Sprintf("at least rotary_dim %d: index heads rotate too", c.Rope.Dim), ErrInconsistent)
+	}
+}
+
+// oneOf returns the string at key, which must be among supported; "" when it is absent or wrong.
+func (s section) oneOf(key string, required bool, supported ...string) string {
+	want := fmt.Sprintf("one of %q", supported)
+	if len(supported) == 1 {
+		want = fmt.Sprintf("%q", supported[0])
+	}
+	got, ok := value[string](s, key, want, required)
+	if !ok {
+		return ""
+	}
+	if !slices.Contains(supported, got) {
+		s.fail(key, want, ErrUnsupported)
+		return ""
+	}
+	return got
+}
+
+// requireBool refuses a boolean at key other than want.
+func (s section) requireBool(key string, want, required bool) {
+	got, ok := value[bool](s, key, fmt.Sprint(want), required)
+	if ok && got != want {
+		s.fail(key, fmt.Sprint(want), ErrUnsupported)
+	}
+}
+
+// strings returns the list of strings at key; nil when it is absent or wrong.
+func (s section) strings(key string) []string {
+	const want = "a list of strings"
+	elements, ok := value[[]any](s, key, want, false)
+	if !ok {
+		return nil
+	}
+	list := make([]string, 0, len(elements))
+	for _, element := range elements {
+		text, ok := element.(string)
+		if !ok {
+			s.fail(key, want, ErrWrongType)
+			return nil
+		}
+		list = append(list, text)
+	}
+	return list
+}
+
+// jsonDiffer reports whether two decoded values differ.
+func jsonDiffer(a, b any) bool { return !reflect.DeepEqual(a, b) }
+
+// sortedKeys returns the keys of an object in order, so that problems are reported in the same order each time.
+func sortedKeys(fields map[string]any) []string { return slices.Sorted(maps.Keys(fields)) }

@@ -1,0 +1,96 @@
+package mtp_test
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/attention"
+	"github.com/drafthead/drafthead/mtp"
+)
+
+// requireInvariants checks what ParseConfig promises of a config it returns.
+func requireInvariants(t testing.TB, c *mtp.Config) {
+	t.Helper()
+	for name, size := range map[string]int{
+		"HiddenSize": c.HiddenSize, "IntermediateSize": c.IntermediateSize, "SharedIntermediateSize": c.SharedIntermediateSize,
+		"NumAttentionHeads": c.NumAttentionHeads, "NumKeyValueHeads": c.NumKeyValueHeads, "HeadDim": c.HeadDim,
+		"VocabSize": c.VocabSize, "MaxPositionEmbeddings": c.MaxPositionEmbeddings, "NumLocalExperts": c.NumLocalExperts,
+		"NumExpertsPerTok": c.NumExpertsPerTok, "NumMTPModules": c.NumMTPModules, "IndexDim": c.Sparse.IndexDim,
+		"TopkBlocks": c.Sparse.TopkBlocks, "BlockSize": c.Sparse.BlockSize,
+	} {
+		require.Positive(t, size, name)
+		require.LessOrEqual(t, size, 1<<30, name)
+	}
+	for name, x := range map[string]float64{
+		"RMSNormEps": c.RMSNormEps, "RoutedScalingFactor": c.RoutedScalingFactor, "SwigluAlpha": c.SwigluAlpha,
+		"SwigluLimit": c.SwigluLimit, "AttentionFactor": c.Rope.AttentionFactor,
+	} {
+		require.Greater(t, float32(x), float32(0), name)
+		require.LessOrEqual(t, x, math.MaxFloat32, name)
+	}
+	require.LessOrEqual(t, math.Abs(c.SwigluBeta), math.MaxFloat32)
+	require.Zero(t, c.NumAttentionHeads%c.NumKeyValueHeads)
+	require.Equal(t, c.NumKeyValueHeads, c.Sparse.NumIndexHeads)
+	require.LessOrEqual(t, c.NumExpertsPerTok, c.NumLocalExperts)
+	require.Equal(t, 1, c.NSharedExperts)
+	require.GreaterOrEqual(t, c.Sparse.InitBlock, 0)
+	require.GreaterOrEqual(t, c.Sparse.LocalBlock, 0)
+	require.Contains(t, []string{"", "float32", "bfloat16"}, c.RouterDtype)
+
+	require.Zero(t, c.Rope.Dim%2)
+	require.LessOrEqual(t, c.Rope.Dim, c.HeadDim)
+	require.LessOrEqual(t, c.Rope.Dim, c.Sparse.IndexDim)
+	require.Contains(t, []attention.RopeType{attention.RopeDefault, attention.RopeLinear, attention.RopeYaRN}, c.Rope.Type)
+	require.GreaterOrEqual(t, c.Rope.Positions(), c.MaxPositionEmbeddings)
+	require.Less(t, c.Rope.Positions(), math.MaxInt32)
+	frequencies := c.Rope.InverseFrequencies()
+	require.Len(t, frequencies, c.Rope.Dim/2)
+	for _, f := range frequencies {
+		require.GreaterOrEqual(t, f, 0.0)
+		require.LessOrEqual(t, f, 1.0)
+	}
+
+	// The largest parameter, all experts of a layer, in 4-byte elements.
+	bytes := 4 * int64(c.NumLocalExperts) * 2 * int64(c.IntermediateSize) * int64(c.HiddenSize)
+	require.LessOrEqual(t, bytes, int64(1)<<49)
+	if c.Quantization != nil {
+		require.Contains(t, []string{mtp.QuantMXFP8, mtp.QuantFP8}, c.Quantization.Method)
+		require.Positive(t, c.Quantization.BlockRows*c.Quantization.BlockCols)
+	}
+}
+
+// FuzzConfig: no input panics or hangs; what parses keeps the promises, and what
+// does not is an ErrConfig.
+func FuzzConfig(f *testing.F) {
+	files, err := filepath.Glob(filepath.Join("..", "..", "shared", "golden", "*", "config.json"))
+	require.NoError(f, err)
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		require.NoError(f, err)
+		f.Add(data)
+	}
+	f.Add([]byte(releasedConfig))
+	f.Add(bundled(f))
+	f.Add(editedConfig(f, releasedConfig, set("rope_scaling", `{"rope_type": "yarn", "factor": 4, "beta_fast": 32, "mscale": 1, "mscale_all_dim": 1}`)))
+	f.Add(editedConfig(f, releasedConfig, set("rope_parameters", `{"rope_type": "linear", "factor": 1.5, "rope_theta": 5000000}`)))
+	f.Add([]byte(`{"model_type": "minimax_m3_vl", "text_config": {}}`))
+	f.Add([]byte(`{"a": [[[[1e999, "\ud800"]]]], "a": null}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := mtp.ParseConfig(data)
+		if err != nil {
+			require.ErrorIs(t, err, mtp.ErrConfig)
+			require.Nil(t, c)
+			return
+		}
+		requireInvariants(t, c)
+		if c.Quantization != nil {
+			if _, err := c.Quantization.Ignored("language_model.model.mtp.layers.0.eh_proj"); err != nil {
+				require.ErrorIs(t, err, mtp.ErrPattern)
+			}
+		}
+	})
+}

@@ -1,0 +1,137 @@
+package mtp
+
+import (
+	"encoding/json"
+	"math"
+)
+
+// Upper bounds of the sizes of a config, far above any released model. They
+// keep the product of any sizes that form a parameter below 2^50 bytes, and the
+// number of tensors a small file can ask for below a few million.
+const (
+	maxWidth     = 1 << 17 // hidden_size and the intermediate sizes
+	maxHeads     = 1 << 12
+	maxHeadDim   = 1 << 12 // head_dim, rotary_dim, sparse_index_dim
+	maxVocab     = 1 << 24
+	maxExperts   = 1 << 12
+	maxModules   = 1 << 6
+	maxPositions = 1 << 30
+	maxBlocks    = 1 << 20 // sparse_topk_blocks, sparse_init_block, sparse_local_block
+	maxBlockSize = 1 << 20
+)
+
+// readConfig reads the keys of the draft head and checks each value, then all
+// of them against each other. Values found wrong are zero in the result.
+func readConfig(top section) *Config {
+	c := &Config{}
+	c.ModelType = top.oneOf("model_type", true, ModelTypeBundled, ModelTypeM3, ModelTypeText, ModelTypeMTP)
+	text := top
+	if nested, ok := top.object("text_config", c.ModelType == ModelTypeBundled); ok {
+		text, c.Bundled = nested, true
+	} else if top.fields["text_config"] != nil || c.ModelType == ModelTypeBundled {
+		return c // the keys have no place to be
+	}
+	c.readSizes(text)
+	c.readExperts(text)
+	c.readSparse(text)
+	c.Rope = text.rope(c.HeadDim, c.MaxPositionEmbeddings)
+	c.TieWordEmbeddings = text.tieWordEmbeddings(top)
+	c.Quantization = text.quantization(top)
+	text.requireBranches()
+	c.checkConsistent(text)
+	return c
+}
+
+func (c *Config) readSizes(s section) {
+	c.HiddenSize = s.integer("hidden_size", 1, maxWidth)
+	c.IntermediateSize = s.integer("intermediate_size", 1, maxWidth)
+	c.SharedIntermediateSize = s.integerOr("shared_intermediate_size", 1, maxWidth, c.IntermediateSize)
+	c.NumAttentionHeads = s.integer("num_attention_heads", 1, maxHeads)
+	c.NumKeyValueHeads = s.integer("num_key_value_heads", 1, maxHeads)
+	c.HeadDim = s.integer("head_dim", 1, maxHeadDim)
+	c.VocabSize = s.integer("vocab_size", 1, maxVocab)
+	c.MaxPositionEmbeddings = s.integer("max_position_embeddings", 1, maxPositions)
+	c.NumMTPModules = s.integer("num_mtp_modules", 1, maxModules)
+	c.RMSNormEps, _ = s.positive("rms_norm_eps", true)
+}
+
+func (c *Config) readExperts(s section) {
+	c.NumLocalExperts = s.integer("num_local_experts", 1, maxExperts)
+	c.NumExpertsPerTok = s.integer("num_experts_per_tok", 1, maxExperts)
+	c.NSharedExperts = s.integerOr("n_shared_experts", 0, maxExperts, 1)
+	c.RoutedScalingFactor, _ = s.positive("routed_scaling_factor", true)
+	c.SwigluAlpha, _ = s.positive("swiglu_alpha", true)
+	c.SwigluLimit, _ = s.positive("swiglu_limit", true)
+	c.SwigluBeta = 1
+	if beta, ok := s.float("swiglu_beta", -math.MaxFloat32, math.MaxFloat32, false); ok {
+		c.SwigluBeta = beta
+	}
+	c.RouterDtype = s.oneOf("router_dtype", false, "float32", "bfloat16")
+}
+
+func (c *Config) readSparse(text section) {
+	s, ok := text.object("sparse_attention_config", true)
+	if !ok {
+		return
+	}
+	c.Sparse = SparseAttention{
+		IndexDim:      s.integer("sparse_index_dim", 1, maxHeadDim),
+		NumIndexHeads: s.integer("sparse_num_index_heads", 1, maxHeads),
+		TopkBlocks:    s.integer("sparse_topk_blocks", 1, maxBlocks),
+		BlockSize:     s.integer("sparse_block_size", 1, maxBlockSize),
+		InitBlock:     s.integerOr("sparse_init_block", 0, maxBlocks, 0),
+		LocalBlock:    s.integerOr("sparse_local_block", 0, maxBlocks, 0),
+	}
+	s.requireBool("use_sparse_attention", true, true)
+	s.oneOf("sparse_score_type", false, "max")
+	s.requireScoreOnlyIndexer()
+}
+
+// tieWordEmbeddings reads tie_word_embeddings beside the model's keys or at the top level; given both, they must agree.
+func (s section) tieWordEmbeddings(top section) bool {
+	const key = "tie_word_embeddings"
+	outer := top.boolOr(key, false)
+	if _, given := s.get(key); !given || s.path == top.path {
+		return outer
+	}
+	tied := s.boolOr(key, false)
+	if _, both := top.get(key); both && tied != outer {
+		top.fail(key, "the same as "+joinKey(s.path, key), ErrInconsistent)
+	}
+	return tied
+}
+
+// requireScoreOnlyIndexer checks sparse_disable_index_value: the indexer only
+// scores blocks, index value and output projections do not exist. A list has an
+// entry per layer of the target, of which those count that sparse_attention_freq
+// marks as sparse (all, without it).
+func (s section) requireScoreOnlyIndexer() {
+	const key, want = "sparse_disable_index_value", "true for every sparse layer"
+	disabled, present := s.get(key)
+	if !present {
+		return
+	}
+	layers, isList := disabled.([]any)
+	if !isList {
+		layers = []any{disabled}
+	}
+	sparse, _ := value[[]any](s, "sparse_attention_freq", "a list", false)
+	if sparse != nil && isList && len(sparse) != len(layers) {
+		s.fail(key, "an entry per entry of sparse_attention_freq", ErrInconsistent)
+		return
+	}
+	for i, layer := range layers {
+		if isList && sparse != nil && (sparse[i] == json.Number("0") || sparse[i] == false) {
+			continue
+		}
+		switch layer {
+		case true, json.Number("1"):
+		case false, json.Number("0"):
+			s.fail(key, want, ErrUnsupported)
+			return
+		default:
+			s.fail(key, want, ErrWrongType)
+			return
+		}
+	}
+}

@@ -1,0 +1,228 @@
+package mtp_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/mtp"
+)
+
+// One row per rule: the edits break it, and exactly one error names the key and the kind.
+func TestParseConfigRejects(t *testing.T) {
+	const sparse, quant, scaling = "sparse_attention_config.", "quantization_config.", "rope_scaling."
+	yarn := func(edits ...edit) []edit {
+		return append([]edit{set("rope_scaling", `{"rope_type": "yarn", "factor": 4}`)}, edits...)
+	}
+	tests := []struct {
+		name  string
+		edits []edit
+		key   string
+		kind  error
+	}{
+		{"model_type absent", []edit{remove("model_type")}, "model_type", mtp.ErrMissingKey},
+		{"model_type unknown", []edit{set("model_type", `"llama"`)}, "model_type", mtp.ErrUnsupported},
+		{"model_type not a string", []edit{set("model_type", "3")}, "model_type", mtp.ErrWrongType},
+		{"bundled without text_config", []edit{set("model_type", `"minimax_m3_vl"`)}, "text_config", mtp.ErrMissingKey},
+		{"text_config not an object", []edit{set("text_config", "[]")}, "text_config", mtp.ErrWrongType},
+
+		{"integer with a fraction", []edit{set("hidden_size", "3.5")}, "hidden_size", mtp.ErrWrongType},
+		{"integer with a zero fraction", []edit{set("hidden_size", "64.0")}, "hidden_size", mtp.ErrWrongType},
+		{"integer with an exponent", []edit{set("hidden_size", "1e3")}, "hidden_size", mtp.ErrWrongType},
+		{"integer as a string", []edit{set("hidden_size", `"64"`)}, "hidden_size", mtp.ErrWrongType},
+		{"integer as a boolean", []edit{set("hidden_size", "true")}, "hidden_size", mtp.ErrWrongType},
+		{"integer as null", []edit{set("hidden_size", "null")}, "hidden_size", mtp.ErrMissingKey},
+		{"integer beyond int64", []edit{set("hidden_size", "99999999999999999999")}, "hidden_size", mtp.ErrOutOfRange},
+		{"hidden_size 0", []edit{set("hidden_size", "0")}, "hidden_size", mtp.ErrOutOfRange},
+		{"hidden_size huge", []edit{set("hidden_size", "131073")}, "hidden_size", mtp.ErrOutOfRange},
+		{"vocab_size huge", []edit{set("vocab_size", "4294967296")}, "vocab_size", mtp.ErrOutOfRange},
+		{"max_position_embeddings negative", []edit{set("max_position_embeddings", "-1")}, "max_position_embeddings", mtp.ErrOutOfRange},
+		{"num_mtp_modules 0", []edit{set("num_mtp_modules", "0")}, "num_mtp_modules", mtp.ErrOutOfRange},
+		{"shared_intermediate_size 0", []edit{set("shared_intermediate_size", "0")}, "shared_intermediate_size", mtp.ErrOutOfRange},
+		{"num_local_experts negative", []edit{set("num_local_experts", "-1")}, "num_local_experts", mtp.ErrOutOfRange},
+
+		{"rms_norm_eps 0", []edit{set("rms_norm_eps", "0")}, "rms_norm_eps", mtp.ErrOutOfRange},
+		{"rms_norm_eps below float32", []edit{set("rms_norm_eps", "1e-60")}, "rms_norm_eps", mtp.ErrOutOfRange},
+		{"rms_norm_eps as a string", []edit{set("rms_norm_eps", `"1e-6"`)}, "rms_norm_eps", mtp.ErrWrongType},
+		{"swiglu_limit negative", []edit{set("swiglu_limit", "-7")}, "swiglu_limit", mtp.ErrOutOfRange},
+		{"swiglu_alpha beyond float64", []edit{set("swiglu_alpha", "1e999")}, "swiglu_alpha", mtp.ErrOutOfRange},
+		{"swiglu_beta beyond float32", []edit{set("swiglu_beta", "1e39")}, "swiglu_beta", mtp.ErrOutOfRange},
+		{"routed_scaling_factor 0", []edit{set("routed_scaling_factor", "0")}, "routed_scaling_factor", mtp.ErrOutOfRange},
+
+		{"heads not a multiple", []edit{set("num_attention_heads", "63")}, "num_attention_heads", mtp.ErrInconsistent},
+		{"topk beyond experts", []edit{set("num_experts_per_tok", "129")}, "num_experts_per_tok", mtp.ErrInconsistent},
+		{"two shared experts", []edit{set("n_shared_experts", "2")}, "n_shared_experts", mtp.ErrUnsupported},
+		{"no shared expert", []edit{set("n_shared_experts", "0")}, "n_shared_experts", mtp.ErrUnsupported},
+
+		{"hidden_act", []edit{set("hidden_act", `"silu"`)}, "hidden_act", mtp.ErrUnsupported},
+		{"qk_norm_type", []edit{set("qk_norm_type", `"per_layer"`)}, "qk_norm_type", mtp.ErrUnsupported},
+		{"scoring_func", []edit{set("scoring_func", `"softmax"`)}, "scoring_func", mtp.ErrUnsupported},
+		{"router_dtype", []edit{set("router_dtype", `"float16"`)}, "router_dtype", mtp.ErrUnsupported},
+		{"use_gemma_norm false", []edit{set("use_gemma_norm", "false")}, "use_gemma_norm", mtp.ErrUnsupported},
+		{"use_gemma_norm as a number", []edit{set("use_gemma_norm", "1")}, "use_gemma_norm", mtp.ErrWrongType},
+		{"use_qk_norm false", []edit{set("use_qk_norm", "false")}, "use_qk_norm", mtp.ErrUnsupported},
+		{"use_routing_bias false", []edit{set("use_routing_bias", "false")}, "use_routing_bias", mtp.ErrUnsupported},
+		{"attention_output_gate true", []edit{set("attention_output_gate", "true")}, "attention_output_gate", mtp.ErrUnsupported},
+		{"tie_word_embeddings as a string", []edit{set("tie_word_embeddings", `"no"`)}, "tie_word_embeddings", mtp.ErrWrongType},
+
+		{"no sparse attention", []edit{remove("sparse_attention_config")}, "sparse_attention_config", mtp.ErrMissingKey},
+		{"sparse attention unused", []edit{set(sparse+"use_sparse_attention", "false")}, sparse + "use_sparse_attention", mtp.ErrUnsupported},
+		{"block size 0", []edit{set(sparse+"sparse_block_size", "0")}, sparse + "sparse_block_size", mtp.ErrOutOfRange},
+		{"topk blocks 0", []edit{set(sparse+"sparse_topk_blocks", "0")}, sparse + "sparse_topk_blocks", mtp.ErrOutOfRange},
+		{"init block negative", []edit{set(sparse+"sparse_init_block", "-1")}, sparse + "sparse_init_block", mtp.ErrOutOfRange},
+		{"local block negative", []edit{set(sparse+"sparse_local_block", "-1")}, sparse + "sparse_local_block", mtp.ErrOutOfRange},
+		{"score type", []edit{set(sparse+"sparse_score_type", `"mean"`)}, sparse + "sparse_score_type", mtp.ErrUnsupported},
+		{"index heads unlike KV heads", []edit{set(sparse+"sparse_num_index_heads", "2")}, sparse + "sparse_num_index_heads", mtp.ErrUnsupported},
+		{"index dim below rotary", []edit{set(sparse+"sparse_index_dim", "32")}, sparse + "sparse_index_dim", mtp.ErrInconsistent},
+		{"index value on a sparse layer", []edit{set(sparse+"sparse_disable_index_value", "[0, 0, 1, 0]")}, sparse + "sparse_disable_index_value", mtp.ErrUnsupported},
+		{"index value everywhere", []edit{set(sparse+"sparse_disable_index_value", "false")}, sparse + "sparse_disable_index_value", mtp.ErrUnsupported},
+		{"index value flag of another type", []edit{set(sparse+"sparse_disable_index_value", "[0, 0, 1, 2]")}, sparse + "sparse_disable_index_value", mtp.ErrWrongType},
+		{"index value flags of another length", []edit{set(sparse+"sparse_disable_index_value", "[1]")}, sparse + "sparse_disable_index_value", mtp.ErrInconsistent},
+		{"index value with every layer sparse", []edit{remove(sparse + "sparse_attention_freq")}, sparse + "sparse_disable_index_value", mtp.ErrUnsupported},
+
+		{"rope_theta absent", []edit{remove("rope_theta")}, "rope_theta", mtp.ErrMissingKey},
+		{"rope_theta below 1", []edit{set("rope_theta", "0.5")}, "rope_theta", mtp.ErrOutOfRange},
+		{"rope_theta twice", []edit{set("rope_parameters.rope_theta", "10000")}, "rope_parameters.rope_theta", mtp.ErrInconsistent},
+		{"rotary width absent", []edit{remove("rotary_dim"), remove("partial_rotary_factor")}, "rotary_dim", mtp.ErrMissingKey},
+		{"rotary_dim odd", []edit{set("rotary_dim", "63"), remove("partial_rotary_factor")}, "rotary_dim", mtp.ErrInconsistent},
+		{"rotary_dim beyond head_dim", []edit{set("rotary_dim", "256"), remove("partial_rotary_factor"), set(sparse+"sparse_index_dim", "256")}, "rotary_dim", mtp.ErrInconsistent},
+		{"rotary_dim unlike partial_rotary_factor", []edit{set("rotary_dim", "32")}, "rotary_dim", mtp.ErrInconsistent},
+		{"partial_rotary_factor beyond 1", []edit{remove("rotary_dim"), set("partial_rotary_factor", "1.5")}, "partial_rotary_factor", mtp.ErrOutOfRange},
+		{"partial_rotary_factor of nothing", []edit{remove("rotary_dim"), set("partial_rotary_factor", "0")}, "rotary_dim", mtp.ErrInconsistent},
+
+		{"rope_scaling and rope_parameters", []edit{set("rope_scaling", `{"rope_type": "default"}`), set("rope_parameters", `{"rope_type": "default"}`)}, "rope_scaling", mtp.ErrInconsistent},
+		{"rope_scaling without a type", []edit{set("rope_scaling", `{"factor": 2}`)}, scaling + "rope_type", mtp.ErrMissingKey},
+		{"rope type unknown", []edit{set("rope_scaling", `{"type": "dynamic", "factor": 2}`)}, scaling + "type", mtp.ErrUnsupported},
+		{"rope types that differ", []edit{set("rope_scaling", `{"type": "linear", "rope_type": "default"}`)}, scaling + "type", mtp.ErrInconsistent},
+		{"rope key unknown", []edit{set("rope_scaling", `{"rope_type": "default", "mrope_section": [1]}`)}, scaling + "mrope_section", mtp.ErrUnsupported},
+		{"linear without factor", []edit{set("rope_scaling", `{"rope_type": "linear"}`)}, scaling + "factor", mtp.ErrMissingKey},
+		{"linear shrinking", []edit{set("rope_scaling", `{"rope_type": "linear", "factor": 0.5}`)}, scaling + "factor", mtp.ErrOutOfRange},
+		{"linear beyond int32", []edit{set("rope_scaling", `{"rope_type": "linear", "factor": 2048}`)}, scaling + "factor", mtp.ErrOutOfRange},
+		{"yarn without factor", yarn(remove(scaling + "factor")), scaling + "factor", mtp.ErrMissingKey},
+		{"yarn beyond int32", yarn(set(scaling+"factor", "2048")), scaling + "factor", mtp.ErrOutOfRange},
+		{"yarn original 0", yarn(set(scaling+"original_max_position_embeddings", "0")), scaling + "original_max_position_embeddings", mtp.ErrOutOfRange},
+		{"yarn base 1", yarn(set("rope_theta", "1")), scaling + "rope_theta", mtp.ErrOutOfRange},
+		{"yarn betas swapped", yarn(set(scaling+"beta_fast", "1"), set(scaling+"beta_slow", "32")), scaling + "beta_fast", mtp.ErrInconsistent},
+		{"yarn without truncation", yarn(set(scaling+"truncate", "false")), scaling + "truncate", mtp.ErrUnsupported},
+		{"yarn attention_factor 0", yarn(set(scaling+"attention_factor", "0")), scaling + "attention_factor", mtp.ErrOutOfRange},
+
+		{"quantization not an object", []edit{set("quantization_config", `"fp8"`)}, "quantization_config", mtp.ErrWrongType},
+		{"quant_method absent", []edit{remove(quant + "quant_method")}, quant + "quant_method", mtp.ErrMissingKey},
+		{"quant_method unknown", []edit{set(quant+"quant_method", `"awq"`)}, quant + "quant_method", mtp.ErrUnsupported},
+		{"weight_block_size absent", []edit{remove(quant + "weight_block_size")}, quant + "weight_block_size", mtp.ErrMissingKey},
+		{"weight_block_size of fp8 for mxfp8", []edit{set(quant+"weight_block_size", "[128, 128]")}, quant + "weight_block_size", mtp.ErrUnsupported},
+		{"fmt", []edit{set(quant+"fmt", `"e5m2"`)}, quant + "fmt", mtp.ErrUnsupported},
+		{"scale_fmt", []edit{set(quant+"scale_fmt", `"float"`)}, quant + "scale_fmt", mtp.ErrUnsupported},
+		{"ignored_layers not a list", []edit{set(quant+"ignored_layers", `"lm_head"`)}, quant + "ignored_layers", mtp.ErrWrongType},
+		{"ignored_layers of numbers", []edit{set(quant+"ignored_layers", `["lm_head", 3]`)}, quant + "ignored_layers", mtp.ErrWrongType},
+		{"ignored_layers with an empty name", []edit{set(quant+"ignored_layers", `["lm_head", ""]`)}, quant + "ignored_layers[1]", mtp.ErrOutOfRange},
+		{"ignored_layers with a bad pattern", []edit{set(quant+"ignored_layers", `["re:(unclosed"]`)}, quant + "ignored_layers[0]", mtp.ErrPattern},
+		{"ignored_layers with a long pattern", []edit{set(quant+"ignored_layers", `["re:`+strings.Repeat("a", 5000)+`"]`)}, quant + "ignored_layers[0]", mtp.ErrPattern},
+		{"ignored_layers with many patterns", []edit{set(quant+"ignored_layers", `["re:a"`+strings.Repeat(`, "re:a"`, 256)+`]`)}, quant + "ignored_layers[256]", mtp.ErrOutOfRange},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			c, err := mtp.ParseConfig(editedConfig(t, releasedConfig, test.edits...))
+			require.Nil(t, c)
+			require.ErrorIs(t, err, mtp.ErrConfig)
+			found := configErrors(t, err)
+			require.Len(t, found, 1, "%v", err)
+			require.Equal(t, test.key, found[0].Key)
+			require.Equal(t, test.kind, found[0].Kind, "%v", err)
+			require.ErrorContains(t, err, "config.json: "+test.key+": ")
+		})
+	}
+}
+
+func TestParseConfigRequiredKeys(t *testing.T) {
+	for _, key := range []string{
+		"hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size",
+		"max_position_embeddings", "rms_norm_eps", "num_local_experts", "num_experts_per_tok", "routed_scaling_factor",
+		"swiglu_alpha", "swiglu_limit", "num_mtp_modules", "hidden_act", "use_gemma_norm", "qk_norm_type",
+		"sparse_attention_config.use_sparse_attention", "sparse_attention_config.sparse_index_dim",
+		"sparse_attention_config.sparse_num_index_heads", "sparse_attention_config.sparse_topk_blocks",
+		"sparse_attention_config.sparse_block_size",
+	} {
+		t.Run(key, func(t *testing.T) {
+			for prefix, data := range map[string][]byte{
+				"":             editedConfig(t, releasedConfig, remove(key)),
+				"text_config.": bundled(t, remove(key)),
+			} {
+				_, err := mtp.ParseConfig(data)
+				found := configErrors(t, err)
+				require.Len(t, found, 1, "%v", err)
+				require.Equal(t, prefix+key, found[0].Key)
+				require.Equal(t, "nothing", found[0].Got)
+				require.ErrorIs(t, err, mtp.ErrMissingKey)
+			}
+		})
+	}
+}
+
+// Contradictions between the two levels of a bundled config.
+func TestParseConfigBundledConflicts(t *testing.T) {
+	tests := []struct {
+		name string
+		edit edit
+		key  string
+	}{
+		{"quantization", set("quantization_config", `{"quant_method": "fp8", "weight_block_size": [128, 128]}`), "quantization_config"},
+		{"tied embeddings", set("tie_word_embeddings", "true"), "tie_word_embeddings"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := mtp.ParseConfig(editedConfig(t, string(bundled(t)), test.edit))
+			require.ErrorIs(t, err, mtp.ErrInconsistent)
+			require.Equal(t, test.key, configErrors(t, err)[0].Key)
+		})
+	}
+}
+
+func TestParseConfigReportsAllProblems(t *testing.T) {
+	_, err := mtp.ParseConfig(editedConfig(t, releasedConfig, remove("hidden_size"), set("head_dim", "1.5"), set("vocab_size", "0"),
+		set("hidden_act", `"gelu"`), set("num_attention_heads", "63"), remove("sparse_attention_config.sparse_block_size")))
+	keys := map[string]bool{}
+	for _, e := range configErrors(t, err) {
+		keys[e.Key] = true
+	}
+	require.Equal(t, map[string]bool{
+		"hidden_size": true, "head_dim": true, "vocab_size": true, "hidden_act": true,
+		"num_attention_heads": true, "sparse_attention_config.sparse_block_size": true,
+	}, keys)
+}
+
+func TestParseConfigSyntax(t *testing.T) {
+	withExtra := func(extra string) string { return strings.Replace(releasedConfig, "{", "{"+extra, 1) }
+	tests := []struct {
+		name, data string
+		kind       error
+		text       string
+	}{
+		{"empty", "", mtp.ErrSyntax, "unexpected EOF"},
+		{"cut", releasedConfig[:200], mtp.ErrSyntax, ""},
+		{"array", "[]", mtp.ErrSyntax, "[]"},
+		{"number", "3", mtp.ErrSyntax, "3"},
+		{"null", "null", mtp.ErrSyntax, "null"},
+		{"trailing object", releasedConfig + "{}", mtp.ErrSyntax, "more text"},
+		{"trailing garbage", releasedConfig + "x", mtp.ErrSyntax, "more text"},
+		{"closing bracket", "]", mtp.ErrSyntax, ""},
+		{"trailing comma", `{"a": 1,}`, mtp.ErrSyntax, ""},
+		{"python NaN", `{"a": NaN}`, mtp.ErrSyntax, ""},
+		{"invalid UTF-8", withExtra("\"a\": \"\xff\","), mtp.ErrSyntax, "UTF-8"},
+		{"byte order mark", "\ufeff" + releasedConfig, mtp.ErrSyntax, ""},
+		{"nested too deep", withExtra(`"a": ` + strings.Repeat("[", 100000) + strings.Repeat("]", 100000) + ","), mtp.ErrSyntax, "nested deeper"},
+		{"duplicate at the top", withExtra(`"hidden_size": 6144,`), mtp.ErrDuplicateKey, "hidden_size"},
+		{"duplicate escaped", withExtra(`"hidden\u005fsize": 6144,`), mtp.ErrDuplicateKey, "hidden_size"},
+		{"duplicate nested", withExtra(`"a": {"b": [{"c": 1, "c": 1}]},`), mtp.ErrDuplicateKey, "a.b.c"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			c, err := mtp.ParseConfig([]byte(test.data))
+			require.Nil(t, c)
+			require.ErrorIs(t, err, mtp.ErrConfig)
+			require.ErrorIs(t, err, test.kind)
+			require.ErrorContains(t, err, test.text)
+		})
+	}
+}

@@ -1,0 +1,151 @@
+package mtp
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+
+	"github.com/drafthead/drafthead/attention"
+)
+
+// ropeKeys are the keys understood in rope_scaling and rope_parameters. Any
+// other would change the angles in a way that is not computed here.
+var ropeKeys = []string{
+	"rope_type", "type", "rope_theta", "partial_rotary_factor", "factor",
+	"original_max_position_embeddings", "beta_fast", "beta_slow",
+	"attention_factor", "mscale", "mscale_all_dim", "truncate",
+}
+
+// rope resolves the rotary embedding. Hugging Face transformers keeps
+// rope_theta and partial_rotary_factor beside a rope_scaling object up to
+// version 4, and inside rope_parameters from version 5; either layout is read.
+func (s section) rope(headDim, maxPosition int) attention.Rope {
+	scaling, scaled := s.object("rope_scaling", false)
+	parameters, parametrized := s.object("rope_parameters", false)
+	if scaled && parametrized {
+		s.fail("rope_scaling", "one of rope_scaling and rope_parameters", ErrInconsistent)
+	}
+	if !parametrized {
+		parameters = scaling
+	}
+	parameters.onlyKnown(ropeKeys)
+
+	r := attention.Rope{Type: attention.RopeDefault, MaxPosition: maxPosition, AttentionFactor: 1}
+	r.Theta, _ = s.either(parameters, "rope_theta", 1, math.MaxFloat32, true)
+	r.Dim = s.rotaryDim(parameters, headDim)
+	if !scaled && !parametrized {
+		return r
+	}
+	r.Type = parameters.ropeType(scaled)
+	switch r.Type {
+	case attention.RopeLinear:
+		r.Factor, _ = parameters.float("factor", 1, maxPositions, true)
+	case attention.RopeYaRN:
+		parameters.yarn(&r)
+	}
+	if r.MaxPosition > 0 && r.Positions() >= math.MaxInt32 {
+		parameters.fail("factor", "a range of fewer than "+strconv.Itoa(math.MaxInt32)+" positions", ErrOutOfRange)
+	}
+	return r
+}
+
+// ropeType reads rope_type, or type as older configs spell it.
+func (s section) ropeType(required bool) attention.RopeType {
+	key := "rope_type"
+	if _, modern := s.get(key); !modern {
+		if _, older := s.get("type"); older {
+			key = "type"
+		}
+	} else if older, both := s.get("type"); both && jsonDiffer(older, s.fields[key]) {
+		s.fail("type", "the same as rope_type", ErrInconsistent)
+	}
+	name := s.oneOf(key, required, string(attention.RopeDefault), string(attention.RopeLinear), string(attention.RopeYaRN))
+	if name == "" {
+		return attention.RopeDefault
+	}
+	return attention.RopeType(name)
+}
+
+// yarn reads the parameters of YaRN into r, with the defaults of Hugging Face transformers.
+func (s section) yarn(r *attention.Rope) {
+	r.Factor, _ = s.float("factor", 1, maxPositions, true)
+	r.OriginalMaxPosition = s.integerOr("original_max_position_embeddings", 1, maxPositions, r.MaxPosition)
+	if r.Theta == 1 {
+		s.problems.add(joinKey(s.path, "rope_theta"), "1", "more than 1 for yarn, which divides by its logarithm", ErrOutOfRange)
+	}
+	r.BetaFast, r.BetaSlow = 32, 1
+	if beta, ok := s.positive("beta_fast", false); ok {
+		r.BetaFast = beta
+	}
+	if beta, ok := s.positive("beta_slow", false); ok {
+		r.BetaSlow = beta
+	}
+	if r.BetaFast <= r.BetaSlow {
+		s.problems.add(joinKey(s.path, "beta_fast"), fmt.Sprint(r.BetaFast), fmt.Sprintf("more than beta_slow %g", r.BetaSlow), ErrInconsistent)
+	}
+	if !s.boolOr("truncate", true) {
+		s.fail("truncate", "true", ErrUnsupported)
+	}
+
+	const maxMagnitude = 1 << 10 // far above any in use
+	// A zero mscale counts as absent, as in both sources.
+	mscale, _ := s.float("mscale", 0, maxMagnitude, false)
+	mscaleAllDim, _ := s.float("mscale_all_dim", 0, maxMagnitude, false)
+	given, ok := s.positive("attention_factor", false)
+	switch {
+	case ok:
+		r.AttentionFactor = given
+	case mscale != 0 && mscaleAllDim != 0:
+		r.AttentionFactor = attention.YaRNMagnitude(r.Factor, mscale) / attention.YaRNMagnitude(r.Factor, mscaleAllDim)
+	default:
+		r.AttentionFactor = attention.YaRNMagnitude(r.Factor, 1)
+	}
+}
+
+// rotaryDim reads rotary_dim, or derives it as ⌊partial_rotary_factor · head_dim⌋. Given both, they must agree.
+func (s section) rotaryDim(parameters section, headDim int) int {
+	fraction, derived := s.either(parameters, "partial_rotary_factor", 0, 1, false)
+	dim, given := s.integerIn("rotary_dim", 2, maxHeadDim, false)
+	_, present := s.get("rotary_dim")
+	_, outside := s.get("partial_rotary_factor")
+	_, inside := parameters.get("partial_rotary_factor")
+	switch {
+	case !present && !outside && !inside:
+		s.fail("rotary_dim", "an even integer, or partial_rotary_factor in its place", ErrMissingKey)
+		return 0
+	case headDim == 0 || present && !given || !present && !derived:
+		return 0 // reported already
+	case given && derived && dim != int(fraction*float64(headDim)):
+		s.fail("rotary_dim", fmt.Sprintf("partial_rotary_factor %g · head_dim %d", fraction, headDim), ErrInconsistent)
+	case !given:
+		dim = int(fraction * float64(headDim))
+	}
+	if dim < 2 || dim%2 != 0 || dim > headDim {
+		s.problems.add(joinKey(s.path, "rotary_dim"), strconv.Itoa(dim), fmt.Sprintf("an even integer in [2, head_dim %d]", headDim), ErrInconsistent)
+	}
+	return dim
+}
+
+// either reads a number that may sit in s or in nested, or in both with equal values.
+func (s section) either(nested section, key string, low, high float64, required bool) (float64, bool) {
+	_, inside := nested.get(key)
+	x, ok := s.float(key, low, high, required && !inside)
+	if !inside {
+		return x, ok
+	}
+	y, nestedOK := nested.float(key, low, high, true)
+	if ok && nestedOK && x != y {
+		nested.fail(key, "the same as "+joinKey(s.path, key), ErrInconsistent)
+	}
+	return y, nestedOK
+}
+
+// onlyKnown reports the keys of s that are not among known.
+func (s section) onlyKnown(known []string) {
+	for _, key := range sortedKeys(s.fields) {
+		if _, present := s.get(key); present && !slices.Contains(known, key) {
+			s.fail(key, "no such key", ErrUnsupported)
+		}
+	}
+}

@@ -1,0 +1,263 @@
+package mtp_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/attention"
+	"github.com/drafthead/drafthead/mtp"
+)
+
+// releasedConfig is the flat config of the released model's dimensions.
+const releasedConfig = `{
+	"architectures": ["MiniMaxM3MTP"], "model_type": "minimax_m3_mtp",
+	"hidden_size": 6144, "intermediate_size": 3072, "shared_intermediate_size": 3072,
+	"num_attention_heads": 64, "num_key_value_heads": 4, "head_dim": 128, "vocab_size": 200064,
+	"max_position_embeddings": 1048576, "rms_norm_eps": 1e-06, "use_gemma_norm": true,
+	"attention_output_gate": false, "rope_theta": 5000000, "rotary_dim": 64, "partial_rotary_factor": 0.5,
+	"rope_scaling": null, "hidden_act": "swigluoai", "use_qk_norm": true, "qk_norm_type": "per_head",
+	"tie_word_embeddings": false, "num_local_experts": 128, "num_experts_per_tok": 4, "n_shared_experts": 1,
+	"scoring_func": "sigmoid", "use_routing_bias": true, "routed_scaling_factor": 2.0,
+	"swiglu_alpha": 1.702, "swiglu_limit": 7.0, "num_mtp_modules": 1,
+	"sparse_attention_config": {
+		"use_sparse_attention": true, "sparse_index_dim": 128, "sparse_num_index_heads": 4,
+		"sparse_topk_blocks": 16, "sparse_block_size": 128, "sparse_score_type": "max",
+		"sparse_init_block": 0, "sparse_local_block": 1,
+		"sparse_attention_freq": [0, 0, 1, 1], "sparse_disable_index_value": [0, 0, 1, 1]
+	},
+	"quantization_config": {
+		"quant_method": "mxfp8", "activation_scheme": "dynamic", "fmt": "e4m3", "scale_fmt": "ue8m0",
+		"weight_block_size": [1, 32], "ignored_layers": ["lm_head", "re:.*\\.gate$"]
+	}
+}`
+
+// edit is one change to releasedConfig: a JSON value for a dotted key, or "" to remove it.
+type edit struct{ key, value string }
+
+func set(key, value string) edit { return edit{key, value} }
+func remove(key string) edit     { return edit{key, ""} }
+
+// editedConfig applies edits to the JSON object base.
+func editedConfig(t testing.TB, base string, edits ...edit) []byte {
+	t.Helper()
+	config := decodeJSON(t, base).(map[string]any)
+	for _, e := range edits {
+		path := strings.Split(e.key, ".")
+		object, last := config, len(path)-1
+		for _, key := range path[:last] {
+			nested, ok := object[key].(map[string]any)
+			if !ok {
+				nested = map[string]any{}
+				object[key] = nested
+			}
+			object = nested
+		}
+		if e.value == "" {
+			delete(object, path[last])
+		} else {
+			object[path[last]] = decodeJSON(t, e.value)
+		}
+	}
+	data, err := json.Marshal(config)
+	require.NoError(t, err)
+	return data
+}
+
+// decodeJSON decodes text and keeps its numbers as they are written.
+func decodeJSON(t testing.TB, text string) (value any) {
+	t.Helper()
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.UseNumber()
+	require.NoError(t, decoder.Decode(&value))
+	return value
+}
+
+// bundled nests the edited released config under text_config.
+func bundled(t testing.TB, edits ...edit) []byte {
+	t.Helper()
+	text := editedConfig(t, releasedConfig, append([]edit{remove("model_type")}, edits...)...)
+	return editedConfig(t, `{"model_type": "minimax_m3_vl"}`, set("text_config", string(text)))
+}
+
+// configErrors flattens joined errors into their ConfigErrors.
+func configErrors(t testing.TB, err error) []*mtp.ConfigError {
+	t.Helper()
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		if _, leaf := err.(*mtp.ConfigError); !leaf {
+			var all []*mtp.ConfigError
+			for _, e := range joined.Unwrap() {
+				all = append(all, configErrors(t, e)...)
+			}
+			return all
+		}
+	}
+	var one *mtp.ConfigError
+	require.ErrorAs(t, err, &one)
+	return []*mtp.ConfigError{one}
+}
+
+func TestParseConfigReleased(t *testing.T) {
+	c, err := mtp.ParseConfig([]byte(releasedConfig))
+	require.NoError(t, err)
+	require.NotNil(t, c.Quantization)
+	require.Equal(t, mtp.QuantMXFP8, c.Quantization.Method)
+	require.Equal(t, [2]int{1, 32}, [2]int{c.Quantization.BlockRows, c.Quantization.BlockCols})
+	require.Equal(t, []string{"lm_head", `re:.*\.gate$`}, c.Quantization.IgnoredLayers)
+	c.Quantization = nil
+	require.Equal(t, &mtp.Config{
+		ModelType: mtp.ModelTypeMTP, HiddenSize: 6144, IntermediateSize: 3072, SharedIntermediateSize: 3072,
+		NumAttentionHeads: 64, NumKeyValueHeads: 4, HeadDim: 128, VocabSize: 200064, MaxPositionEmbeddings: 1048576,
+		RMSNormEps: 1e-6, NumLocalExperts: 128, NumExpertsPerTok: 4, NSharedExperts: 1, RoutedScalingFactor: 2,
+		SwigluAlpha: 1.702, SwigluLimit: 7, SwigluBeta: 1, NumMTPModules: 1,
+		Sparse: mtp.SparseAttention{IndexDim: 128, NumIndexHeads: 4, TopkBlocks: 16, BlockSize: 128, LocalBlock: 1},
+		Rope:   attention.Rope{Theta: 5e6, Dim: 64, Type: attention.RopeDefault, MaxPosition: 1048576, AttentionFactor: 1},
+	}, c)
+}
+
+func TestParseConfigDefaults(t *testing.T) {
+	c, err := mtp.ParseConfig(editedConfig(t, releasedConfig,
+		set("intermediate_size", "1024"), remove("shared_intermediate_size"), remove("n_shared_experts"),
+		remove("scoring_func"), remove("attention_output_gate"), remove("use_qk_norm"), remove("use_routing_bias"),
+		remove("tie_word_embeddings"), remove("rope_scaling"), remove("quantization_config"),
+		remove("sparse_attention_config.sparse_local_block"), remove("sparse_attention_config.sparse_init_block"),
+		remove("sparse_attention_config.sparse_score_type"), remove("sparse_attention_config.sparse_disable_index_value"),
+	))
+	require.NoError(t, err)
+	require.Equal(t, 1024, c.SharedIntermediateSize)
+	require.Equal(t, 1, c.NSharedExperts)
+	require.Equal(t, 1.0, c.SwigluBeta)
+	require.Zero(t, c.Sparse.LocalBlock)
+	require.Zero(t, c.Sparse.InitBlock)
+	require.False(t, c.TieWordEmbeddings)
+	require.Empty(t, c.RouterDtype)
+	require.Nil(t, c.Quantization)
+}
+
+// Accepted spellings that differ from the released file.
+func TestParseConfigAccepts(t *testing.T) {
+	tests := []struct {
+		name  string
+		data  []byte
+		check func(t *testing.T, c *mtp.Config)
+	}{
+		{"rope_theta as a float", editedConfig(t, releasedConfig, set("rope_theta", "5000000.0")),
+			func(t *testing.T, c *mtp.Config) { require.Equal(t, 5e6, c.Rope.Theta) }},
+		{"rotary_dim derived", editedConfig(t, releasedConfig, remove("rotary_dim")),
+			func(t *testing.T, c *mtp.Config) { require.Equal(t, 64, c.Rope.Dim) }},
+		{"rotary_dim alone", editedConfig(t, releasedConfig, remove("partial_rotary_factor")),
+			func(t *testing.T, c *mtp.Config) { require.Equal(t, 64, c.Rope.Dim) }},
+		{"swiglu_beta", editedConfig(t, releasedConfig, set("swiglu_beta", "0.0")),
+			func(t *testing.T, c *mtp.Config) { require.Zero(t, c.SwigluBeta) }},
+		{"router_dtype", editedConfig(t, releasedConfig, set("router_dtype", `"bfloat16"`)),
+			func(t *testing.T, c *mtp.Config) { require.Equal(t, "bfloat16", c.RouterDtype) }},
+		{"sparse_disable_index_value true", editedConfig(t, releasedConfig, set("sparse_attention_config.sparse_disable_index_value", "true")), nil},
+		{"sparse_disable_index_value of booleans", editedConfig(t, releasedConfig, set("sparse_attention_config.sparse_disable_index_value", "[false, false, true, 1]")), nil},
+		{"forced blocks beyond topk", editedConfig(t, releasedConfig, set("sparse_attention_config.sparse_init_block", "16")),
+			func(t *testing.T, c *mtp.Config) { require.Equal(t, 16, c.Sparse.InitBlock) }},
+		{"tied at the top level of a bundle", editedConfig(t, string(bundled(t, remove("tie_word_embeddings"))), set("tie_word_embeddings", "true")),
+			func(t *testing.T, c *mtp.Config) { require.True(t, c.TieWordEmbeddings) }},
+		{"bundled", bundled(t), func(t *testing.T, c *mtp.Config) {
+			require.True(t, c.Bundled)
+			require.Equal(t, mtp.ModelTypeBundled, c.ModelType)
+			require.Equal(t, 6144, c.HiddenSize)
+			require.NotNil(t, c.Quantization)
+		}},
+		{"bundled, quantization at the top level", editedConfig(t, string(bundled(t, remove("quantization_config"))),
+			set("quantization_config", `{"quant_method": "fp8", "weight_block_size": [128, 128], "modules_to_not_convert": ["lm_head"]}`)),
+			func(t *testing.T, c *mtp.Config) {
+				require.Equal(t, mtp.QuantFP8, c.Quantization.Method)
+				require.Equal(t, 128, c.Quantization.BlockRows)
+				require.Equal(t, []string{"lm_head"}, c.Quantization.IgnoredLayers)
+			}},
+		{"text_config under the MTP model type", editedConfig(t, string(bundled(t)), set("model_type", `"minimax_m3_mtp"`)),
+			func(t *testing.T, c *mtp.Config) { require.True(t, c.Bundled) }},
+		{"unrelated keys", editedConfig(t, releasedConfig, set("vision_config.hidden_size", `"anything"`), set("num_hidden_layers", "60")), nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			c, err := mtp.ParseConfig(test.data)
+			require.NoError(t, err)
+			if test.check != nil {
+				test.check(t, c)
+			}
+		})
+	}
+}
+
+func TestReadConfig(t *testing.T) {
+	c, err := mtp.ReadConfig(fstest.MapFS{"config.json": {Data: []byte(releasedConfig)}})
+	require.NoError(t, err)
+	require.Equal(t, 6144, c.HiddenSize)
+
+	_, err = mtp.ReadConfig(fstest.MapFS{})
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.ErrorContains(t, err, "config.json")
+
+	_, err = mtp.ReadConfig(fstest.MapFS{"config.json": {Mode: fs.ModeDir}})
+	require.Error(t, err)
+
+	huge := []byte(releasedConfig + strings.Repeat(" ", 16<<20))
+	_, err = mtp.ReadConfig(fstest.MapFS{"config.json": {Data: huge}})
+	require.ErrorIs(t, err, mtp.ErrOutOfRange)
+}
+
+// shared returns the path of a reference folder beside the repository.
+func shared(t testing.TB, elem ...string) string {
+	t.Helper()
+	path := filepath.Join(append([]string{"..", "..", "shared"}, elem...)...)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if os.Getenv("DRAFTHEAD_REQUIRE_SHARED") == "1" {
+			t.Fatalf("reference data required: %v", err)
+		}
+		t.Skipf("no reference data beside the repository: %v", err)
+	}
+	return path
+}
+
+func TestReadConfigGolden(t *testing.T) {
+	for _, name := range []string{
+		"golden/tiny-f32", "golden/tiny-bf16-bundled-sharded", "golden/tiny-mxfp8", "golden/tiny-mxfp8-e8m0",
+		"golden/tiny-init1-local2", "golden/tiny-local0", "golden/slim-real", "golden/broken/ok-control",
+		"m3-nano/bf16", "m3-nano/mxfp8",
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := mtp.ReadConfig(os.DirFS(shared(t, filepath.FromSlash(name))))
+			require.NoError(t, err)
+			requireInvariants(t, c)
+			require.Equal(t, strings.Contains(name, "bundled"), c.Bundled)
+			require.Equal(t, strings.Contains(name, "mxfp8") || strings.Contains(name, "slim-real"), c.Quantization != nil)
+		})
+	}
+}
+
+func TestReadConfigBroken(t *testing.T) {
+	tests := []struct {
+		folder, key string
+		kind        error
+	}{
+		{"config-missing-hidden-size", "hidden_size", mtp.ErrMissingKey},
+		{"config-heads-not-divisible", "num_attention_heads", mtp.ErrInconsistent},
+		{"config-negative-experts", "num_local_experts", mtp.ErrOutOfRange},
+		{"config-topk-too-large", "num_experts_per_tok", mtp.ErrInconsistent},
+		{"config-zero-block", "sparse_attention_config.sparse_block_size", mtp.ErrOutOfRange},
+		{"config-not-json", "", mtp.ErrSyntax},
+	}
+	for _, test := range tests {
+		t.Run(test.folder, func(t *testing.T) {
+			_, err := mtp.ReadConfig(os.DirFS(shared(t, "golden", "broken", test.folder)))
+			require.ErrorIs(t, err, test.kind)
+			require.ErrorIs(t, err, mtp.ErrConfig)
+			require.Equal(t, test.key, configErrors(t, err)[0].Key)
+		})
+	}
+	_, err := mtp.ReadConfig(os.DirFS(shared(t, "golden", "broken", "no-config")))
+	require.ErrorIs(t, err, fs.ErrNotExist)
+}

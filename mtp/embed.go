@@ -1,0 +1,102 @@
+package mtp
+
+import (
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/norm"
+	"github.com/drafthead/drafthead/weights"
+)
+
+// embedNorm builds the input of eh_proj, one row a block:
+//
+//	e      = embed[token], or the given embedding; zero where position is 0
+//	out    = [ rms(e; enorm) | rms(hidden; hnorm) ]      embedding half first
+//
+// The mask comes before enorm, so that the masked half is zero.
+var embedNorm = hip.NewKernel("embed_norm", "", embedNormTwin).Fast(0, embedNormHost)
+
+type embedNormArgs struct {
+	Out             hip.Ptr // [Rows, 2·Hidden] float32
+	Masked          hip.Ptr // [Rows, Hidden] float32: e, if wanted
+	States          hip.Ptr // [Rows, Hidden] float32: previous hidden states
+	Embeds          hip.Ptr // [Rows, Hidden] float32: embeddings in place of the table's, if given
+	Table           hip.Ptr // [Segments] weights.Segment of embed_tokens
+	Tokens          hip.Ptr // [Rows] int32
+	Positions       hip.Ptr // [Rows] int32
+	EmbedNorm       hip.Ptr // [Hidden] float32: enorm
+	HiddenNorm      hip.Ptr // [Hidden] float32: hnorm
+	Eps             float64
+	Rows, Hidden    int32
+	Segments, Vocab int32
+}
+
+func embedNormTwin(b *hip.Blocks, a *embedNormArgs) { embedNormRows(b, a, norm.RMS64) }
+func embedNormHost(b *hip.Blocks, a *embedNormArgs) { embedNormRows(b, a, norm.RMS32) }
+
+func embedNormRows(b *hip.Blocks, a *embedNormArgs, rms func(dst, x, w []float32, eps float64)) {
+	n, rows := int(a.Hidden), int(a.Rows)
+	out := hip.Out[float32](b, a.Out, rows*2*n)
+	masked := hip.Out[float32](b, a.Masked, rows*n)
+	states := hip.In[float32](b, a.States, rows*n)
+	positions := hip.In[int32](b, a.Positions, rows)
+	enorm, hnorm := hip.In[float32](b, a.EmbedNorm, n), hip.In[float32](b, a.HiddenNorm, n)
+	embedding := openEmbedding(b, a.Table, int(a.Segments), n, a.Tokens, a.Embeds, rows)
+	e := hip.Scratch[float32](b, n)
+	for row := b.First; row < b.End; row++ {
+		if positions[row] == 0 {
+			clear(e)
+		} else {
+			embedding.row(e, row)
+		}
+		if masked != nil {
+			copy(masked[row*n:], e)
+		}
+		both := out[row*2*n : (row+1)*2*n]
+		rms(both[:n], e, enorm, a.Eps)
+		rms(both[n:], states[row*n:(row+1)*n], hnorm, a.Eps)
+	}
+}
+
+// gather copies rows of embed_tokens, one token a block.
+var gather = hip.NewKernel("embed_gather", "", gatherTwin)
+
+type gatherArgs struct {
+	Out      hip.Ptr // [Rows, Hidden] float32
+	Table    hip.Ptr // [Segments] weights.Segment
+	Tokens   hip.Ptr // [Rows] int32
+	Rows     int32
+	Hidden   int32
+	Segments int32
+	Vocab    int32
+}
+
+func gatherTwin(b *hip.Blocks, a *gatherArgs) {
+	n, rows := int(a.Hidden), int(a.Rows)
+	out := hip.Out[float32](b, a.Out, rows*n)
+	embedding := openEmbedding(b, a.Table, int(a.Segments), n, a.Tokens, 0, rows)
+	for row := b.First; row < b.End; row++ {
+		embedding.row(out[row*n:(row+1)*n], row)
+	}
+}
+
+// embedding reads a row's embedding from the table or from given values.
+type embedding struct {
+	table  *weights.Rows
+	tokens []int32
+	given  []float32
+	n      int
+}
+
+func openEmbedding(b *hip.Blocks, table hip.Ptr, segments, n int, tokens, given hip.Ptr, rows int) embedding {
+	return embedding{
+		table: weights.OpenRows(b, table, segments, n), tokens: hip.In[int32](b, tokens, rows),
+		given: hip.In[float32](b, given, rows*n), n: n,
+	}
+}
+
+func (e *embedding) row(dst []float32, row int) {
+	if e.given != nil {
+		copy(dst, e.given[row*e.n:(row+1)*e.n])
+		return
+	}
+	e.table.Decode(dst, int(e.tokens[row]))
+}

@@ -1,0 +1,204 @@
+package mtp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/weights"
+)
+
+// Report says what a checkpoint holds for the head. It prints as a table.
+type Report = weights.Report
+
+// Load opens the checkpoint folder dir and loads its MTP head: config.json, and
+// the weights in model.safetensors, or in shards by model.safetensors.index.json,
+// bundled with the target or standalone.
+//
+// Headers are read first and every parameter is matched to its tensors; only if
+// everything fits are bytes moved. Whatever does not fit is reported at once, as
+// a [*ConfigError], [*weights.FormatError], [*weights.CheckpointError] or
+// [*weights.AuditError]. Nothing is skipped and nothing is left uninitialised.
+// On any error, the end of ctx among them, all that was taken is given back.
+//
+// The checkpoint's files must not change while the head is open: on a CPU they
+// are used in place.
+func Load(ctx context.Context, dir string, opts Options) (*Head, error) {
+	return LoadFS(ctx, os.DirFS(dir), opts)
+}
+
+// LoadFS is [Load] from a file system. Files that are operating-system files are
+// memory-mapped, others are read into the device's memory.
+func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) {
+	start := time.Now()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	checkpoint, config, plan, err := inspect(fsys, opts)
+	if err != nil {
+		return nil, err
+	}
+	h = &Head{config: config, options: opts, report: plan.Report(), device: opts.Device, checkpoint: checkpoint}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, h.release())
+			h = nil
+		}
+	}()
+	if h.device == nil {
+		h.device, h.ownsDevice = hip.NewHost(), true
+	}
+	h.loaded, err = plan.Load(ctx, h.device, weights.LoadOptions{Progress: opts.Progress, Populate: opts.Populate})
+	if err != nil {
+		return h, fmt.Errorf("load: %w", err)
+	}
+	if !h.loaded.InPlace() {
+		h.checkpoint = nil
+		if err := checkpoint.Close(); err != nil {
+			return h, err
+		}
+	}
+	if err := h.build(); err != nil {
+		return h, err
+	}
+	if opts.Logger != nil {
+		opts.Logger.InfoContext(ctx, "MTP head loaded", "modules", config.NumMTPModules, "parameters", h.report.Parameters,
+			"bytes", h.report.Bytes, "device", h.device.Info().Name, "duration", time.Since(start))
+		for _, note := range h.report.Notes {
+			opts.Logger.WarnContext(ctx, note)
+		}
+	}
+	return h, nil
+}
+
+// Inspect reads the config and the headers in dir and reports what Load would
+// take, or everything that is wrong, without a device and without reading
+// weights. Options that say which parameters are wanted are heeded.
+func Inspect(dir string, opts Options) (*Config, *Report, error) {
+	return InspectFS(os.DirFS(dir), opts)
+}
+
+// InspectFS is [Inspect] from a file system. The config is returned also with an
+// error, if it could be read.
+func InspectFS(fsys fs.FS, opts Options) (*Config, *Report, error) {
+	checkpoint, config, plan, err := inspect(fsys, opts)
+	if err != nil {
+		return config, nil, err
+	}
+	return config, plan.Report(), checkpoint.Close()
+}
+
+// inspect returns an open checkpoint and its plan, or with an error none.
+func inspect(fsys fs.FS, opts Options) (*weights.Checkpoint, *Config, *weights.Plan, error) {
+	config, configErr := ReadConfig(fsys)
+	checkpoint, err := weights.OpenCheckpoint(fsys, weights.Needed)
+	if err = errors.Join(configErr, err); err != nil {
+		if checkpoint != nil {
+			err = errors.Join(err, checkpoint.Close())
+		}
+		return nil, config, nil, err
+	}
+	plan, err := config.plan(checkpoint, opts)
+	if err != nil {
+		return nil, config, nil, errors.Join(err, checkpoint.Close())
+	}
+	return checkpoint, config, plan, nil
+}
+
+func (c *Config) plan(checkpoint *weights.Checkpoint, opts Options) (*weights.Plan, error) {
+	if err := c.checkOptions(opts); err != nil {
+		return nil, err
+	}
+	params, err := c.Parameters(opts.Parallel)
+	if err != nil {
+		return nil, err
+	}
+	wanted := params[:0]
+	for _, p := range params {
+		if p.Name == embedTokens && opts.Embed != nil || p.Name == lmHead && opts.LMHead != nil {
+			continue
+		}
+		wanted = append(wanted, p)
+	}
+	var planOptions weights.PlanOptions
+	if q := c.Quantization; q != nil {
+		planOptions.BlockRows, planOptions.BlockCols = q.BlockRows, q.BlockCols
+	}
+	plan, err := weights.NewPlan(checkpoint, wanted, planOptions)
+	if err != nil {
+		return nil, err
+	}
+	notes, err := c.quantizationNotes(checkpoint)
+	if err != nil {
+		return nil, err
+	}
+	plan.Report().Notes = append(plan.Report().Notes, notes...)
+	return plan, nil
+}
+
+func (c *Config) checkOptions(opts Options) error {
+	var errs []error
+	refuse := func(bad bool, field string, got any, want string) {
+		if bad {
+			errs = append(errs, &InputError{Sequence: -1, Field: "Options." + field, Got: got, Want: want})
+		}
+	}
+	_, err := opts.Chain.resolve(c.NumMTPModules)
+	errs = append(errs, err)
+	refuse(opts.MaxDraft < 0 || opts.MaxDraft > maxDraft, "MaxDraft", opts.MaxDraft, fmt.Sprintf("0 to %d", maxDraft))
+	refuse(!(opts.MinProbability >= 0 && opts.MinProbability <= 1), "MinProbability", opts.MinProbability, "0 to 1")
+	for _, m := range []struct {
+		field  string
+		matrix *weights.Matrix
+	}{{"Embed", opts.Embed}, {"LMHead", opts.LMHead}} {
+		if m.matrix != nil {
+			refuse(m.matrix.Rows != c.VocabSize || m.matrix.Cols != c.HiddenSize, m.field,
+				fmt.Sprintf("%d × %d", m.matrix.Rows, m.matrix.Cols), fmt.Sprintf("%d × %d", c.VocabSize, c.HiddenSize))
+		}
+	}
+	refuse((opts.Embed != nil || opts.LMHead != nil) && opts.Device == nil, "Device", "nil", "the device of Embed and LMHead")
+	return errors.Join(errs...)
+}
+
+// quantizationNotes says where the config and the stored tensors disagree on
+// what is quantized. The tensors are right; an engine that believes the config
+// misreads them.
+func (c *Config) quantizationNotes(checkpoint *weights.Checkpoint) ([]string, error) {
+	if c.Quantization == nil {
+		return nil, nil
+	}
+	var plain, ignored int
+	var firstPlain, firstIgnored string
+	for _, t := range checkpoint.Tensors() {
+		module, ok := quantizableModule(t)
+		if !ok {
+			continue
+		}
+		says, err := c.Quantization.Ignored(module)
+		if err != nil {
+			return nil, err
+		}
+		switch stored := t.Dtype == weights.DtypeF8E4M3; {
+		case !says && !stored:
+			if plain++; plain == 1 {
+				firstPlain = t.Name
+			}
+		case says && stored:
+			if ignored++; ignored == 1 {
+				firstIgnored = t.Name
+			}
+		}
+	}
+	var notes []string
+	if plain > 0 {
+		notes = append(notes, fmt.Sprintf("%d weights are stored unquantized though the config does not list them in ignored_layers, %s first: read as stored", plain, firstPlain))
+	}
+	if ignored > 0 {
+		notes = append(notes, fmt.Sprintf("%d weights are stored quantized though the config lists them in ignored_layers, %s first: read as stored", ignored, firstIgnored))
+	}
+	return notes, nil
+}

@@ -1,0 +1,181 @@
+package mtp
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/norm"
+)
+
+// Logits returns lm_head · rms(hidden; final_layernorm) of module step mod
+// num_mtp_modules for the given rows of hidden, len(rows) × vocab_size float32,
+// the caller's. Rows may repeat and come in any order; nil stands for all rows
+// of hidden states on the host.
+func (h *Head) Logits(ctx context.Context, hidden Hidden, rows []int, step int) ([]float32, error) {
+	if err := h.enter(); err != nil {
+		return nil, err
+	}
+	defer h.leave()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	picked, err := h.pickRows(hidden, rows)
+	if err != nil {
+		return nil, err
+	}
+	if step < 0 {
+		return nil, &InputError{Sequence: -1, Field: "step", Got: step, Want: "at least 0"}
+	}
+	if len(picked) == 0 {
+		return nil, nil
+	}
+	w := h.take()
+	defer h.give(w)
+	states, err := h.gatherRows(w, &hidden, picked)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.logits(w, states, len(picked), step%len(h.modules)); err != nil {
+		return nil, err
+	}
+	logits := make([]float32, len(picked)*h.config.VocabSize)
+	return logits, hip.ReadOf(h.device, logits, w.logits.ptr)
+}
+
+// pickRows checks the rows that Logits is asked for.
+func (h *Head) pickRows(hidden Hidden, rows []int) ([]int, error) {
+	n, width := 0, h.config.HiddenSize
+	switch {
+	case hidden.Float32 != nil:
+		n = len(hidden.Float32) / width
+	case hidden.BFloat16 != nil:
+		n = len(hidden.BFloat16) / width
+	case rows == nil:
+		return nil, &InputError{Sequence: -1, Field: "rows", Got: "nil", Want: "the rows of hidden states on the device"}
+	default: // as many as the caller says: the device checks its own memory
+		for _, r := range rows {
+			n = max(n, r+1)
+		}
+	}
+	if err := hidden.check("hidden", n*width); err != nil {
+		return nil, err
+	}
+	if rows == nil {
+		for r := range n {
+			rows = append(rows, r)
+		}
+	}
+	for i, r := range rows {
+		if r < 0 || r >= n {
+			return nil, &InputError{Sequence: -1, Field: fmt.Sprintf("rows[%d]", i), Got: r, Want: fmt.Sprintf("0 to %d", n-1)}
+		}
+	}
+	return rows, nil
+}
+
+// gatherRows brings the picked rows to the device, one after the other.
+func (h *Head) gatherRows(w *workspace, hidden *Hidden, rows []int) (hip.Ptr, error) {
+	width := h.config.HiddenSize
+	if hidden.Device == 0 {
+		var some Hidden
+		for _, r := range rows {
+			if hidden.Float32 != nil {
+				some.Float32 = append(some.Float32, hidden.Float32[r*width:(r+1)*width]...)
+			} else {
+				some.BFloat16 = append(some.BFloat16, hidden.BFloat16[r*width:(r+1)*width]...)
+			}
+		}
+		return w.stage(&some, &w.hiddenIn, len(rows)*width)
+	}
+	size, to := 4, &w.embeds // not in use outside of a forward
+	if hidden.DeviceBFloat16 {
+		size = 2
+	}
+	if err := to.grow(h.device, len(rows)*width, size); err != nil {
+		return 0, err
+	}
+	for i, r := range rows {
+		n := int64(width * size)
+		if err := h.device.Copy(to.ptr.Add(int64(i)*n), hidden.Device.Add(int64(r)*n), n); err != nil {
+			return 0, err
+		}
+	}
+	return w.stage(&Hidden{Device: to.ptr, DeviceBFloat16: hidden.DeviceBFloat16}, &w.hiddenIn, len(rows)*width)
+}
+
+// logits computes w.logits of rows rows of states.
+func (h *Head) logits(w *workspace, states hip.Ptr, rows, module int) error {
+	n, vocab := h.config.HiddenSize, h.config.VocabSize
+	if err := w.grow(need{&w.finalNorm, rows * n, 4}, need{&w.logits, rows * vocab, 4}); err != nil {
+		return err
+	}
+	if err := norm.RMSNorm(h.device, w.finalNorm.ptr, states, h.modules[module].finalNorm, rows, n, h.config.RMSNormEps); err != nil {
+		return err
+	}
+	return h.lmHead.Product(h.device, w.logits.ptr, w.finalNorm.ptr, rows)
+}
+
+// greedy returns the largest of each row of w.logits and its probability.
+func (h *Head) greedy(w *workspace, rows int) (ids []int32, probabilities []float32, err error) {
+	vocab := h.config.VocabSize
+	parts := (vocab + argmaxPart - 1) / argmaxPart
+	err = w.grow(need{&w.largest, rows * parts, 4}, need{&w.sums, rows * parts, 8}, need{&w.index, rows * parts, 4},
+		need{&w.ids, rows, 4}, need{&w.probabilities, rows, 4})
+	if err != nil {
+		return nil, nil, err
+	}
+	a := &argmaxArgs{
+		Logits: w.logits.ptr, Largest: w.largest.ptr, Sums: w.sums.ptr, Index: w.index.ptr, IDs: w.ids.ptr, Probabilities: w.probabilities.ptr,
+		Rows: int32(rows), Vocab: int32(vocab), Parts: int64(parts),
+	}
+	if err := argmaxParts.Launch(h.device, hip.Grid{Blocks: rows * parts, Threads: 256, BlockCost: 16 * argmaxPart}, a); err != nil {
+		return nil, nil, err
+	}
+	if err := argmaxMerge.Launch(h.device, hip.Grid{Blocks: rows, Threads: 64, BlockCost: 16 * parts}, a); err != nil {
+		return nil, nil, err
+	}
+	ids, probabilities = make([]int32, rows), make([]float32, rows)
+	if err := hip.ReadOf(h.device, ids, w.ids.ptr); err != nil {
+		return nil, nil, err
+	}
+	return ids, probabilities, hip.ReadOf(h.device, probabilities, w.probabilities.ptr)
+}
+
+// Embed returns the rows of embed_tokens for the tokens, len(tokens) ×
+// hidden_size float32, the caller's. Position 0 is not masked here.
+func (h *Head) Embed(ctx context.Context, tokens []int32) ([]float32, error) {
+	if err := h.enter(); err != nil {
+		return nil, err
+	}
+	defer h.leave()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	for i, t := range tokens {
+		if t < 0 || int(t) >= h.config.VocabSize {
+			return nil, &InputError{Sequence: -1, Field: fmt.Sprintf("tokens[%d]", i), Got: t, Want: fmt.Sprintf("0 to %d", h.config.VocabSize-1), Err: ErrToken}
+		}
+	}
+	rows, n := len(tokens), h.config.HiddenSize
+	if rows == 0 {
+		return nil, nil
+	}
+	w := h.take()
+	defer h.give(w)
+	if err := w.grow(need{&w.tokens, rows, 4}, need{&w.embeds, rows * n, 4}); err != nil {
+		return nil, err
+	}
+	if err := hip.WriteOf(h.device, w.tokens.ptr, tokens); err != nil {
+		return nil, err
+	}
+	err := gather.Launch(h.device, hip.Grid{Blocks: rows, Threads: 256, BlockCost: 8 * n}, &gatherArgs{
+		Out: w.embeds.ptr, Table: h.embed.Table(), Tokens: w.tokens.ptr,
+		Rows: int32(rows), Hidden: int32(n), Segments: int32(len(h.embed.Segments)), Vocab: int32(h.config.VocabSize),
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]float32, rows*n)
+	return out, hip.ReadOf(h.device, out, w.embeds.ptr)
+}

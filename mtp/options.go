@@ -1,0 +1,87 @@
+package mtp
+
+import (
+	"log/slog"
+
+	"github.com/drafthead/drafthead/attention"
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/weights"
+)
+
+// Options of [Load] and [Inspect]. The zero value is right for most callers.
+type Options struct {
+	// Device runs the head. nil: a new [hip.NewHost] that the head closes. A
+	// device that is given stays the caller's to close, after the head.
+	Device hip.Device
+
+	// Progress is called while weights are read, from the loading goroutine.
+	Progress weights.Progress
+
+	// Populate reads a memory-mapped checkpoint ahead during Load. Without it
+	// Load returns at once and the first drafts wait for the disk.
+	Populate bool
+
+	// Logger gets one record per load, with what was found. nil: no logging.
+	Logger *slog.Logger
+
+	// CacheFormat is how keys and values are stored: bfloat16 unless told.
+	CacheFormat attention.CacheFormat
+
+	// Chain is the rule by which Draft goes from step to step.
+	Chain Chain
+
+	// PostNorm feeds steps after the first with rms(hidden; final_layernorm)
+	// in place of the hidden state before that norm, which is the seed's rule.
+	PostNorm bool
+
+	// MaxDraft is the longest chain of an aligned head: its caches hold one
+	// layer for each step. 0: num_mtp_modules. Other rules have no limit.
+	MaxDraft int
+
+	// MinProbability ends the drafting of a sequence before the first token
+	// whose softmax probability is below it. 0: chains always have k tokens.
+	MinProbability float64
+
+	// Embed and LMHead are the target's own embed_tokens and lm_head,
+	// vocab_size × hidden_size, in the memory of Device. What is given is not
+	// read from the checkpoint, which need not hold it, and stays the caller's.
+	Embed, LMHead *weights.Matrix
+
+	// Parallel loads one rank's share of the parameters. Running a head that is
+	// not whole is not possible yet: Forward, Logits and Draft refuse it.
+	Parallel weights.Parallel
+}
+
+// Chain is a rule by which a chain of drafts uses the modules of a head. The
+// names are those of model.md's chains; with one module all are the same.
+type Chain string
+
+const (
+	// ChainDefault is ChainFirst with one module, ChainAligned with several.
+	ChainDefault Chain = ""
+	// ChainFirst runs module 0 at every step.
+	ChainFirst Chain = "chain"
+	// ChainModOwn runs module s mod n at step s; each sees only its own rows,
+	// which leaves holes in the caches. It needs Sequences.
+	ChainModOwn Chain = "chain_mod_own"
+	// ChainAligned runs module s mod n over all rows, with positions kept and
+	// tokens shifted by s, as the modules were trained. Rows that a step ran
+	// with drafted tokens run again once the target has confirmed others, from
+	// one hidden state per step that the sequence keeps. It needs Sequences,
+	// changed by nothing but Draft; Truncate(0) starts one anew.
+	ChainAligned Chain = "chain_aligned"
+)
+
+// resolve returns the rule for a head of n modules.
+func (c Chain) resolve(modules int) (Chain, error) {
+	switch c {
+	case ChainDefault:
+		if modules > 1 {
+			return ChainAligned, nil
+		}
+		return ChainFirst, nil
+	case ChainFirst, ChainModOwn, ChainAligned:
+		return c, nil
+	}
+	return "", &InputError{Sequence: -1, Field: "Options.Chain", Got: string(c), Want: "chain, chain_mod_own or chain_aligned"}
+}

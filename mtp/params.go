@@ -1,0 +1,207 @@
+package mtp
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/drafthead/drafthead/weights"
+)
+
+const (
+	embedTokens = "model.embed_tokens.weight"
+	lmHead      = "lm_head.weight"
+)
+
+// layerName returns the name in the model of parameter name of an MTP module.
+func layerName(module int, name string) string {
+	return fmt.Sprintf("model.layers.%d.%s", module, name)
+}
+
+// tensorName returns the name in a standalone checkpoint.
+func tensorName(module int, name string) string {
+	return fmt.Sprintf("model.mtp.layers.%d.%s", module, name)
+}
+
+// Parameters returns every parameter of the head as a rank of a parallel head
+// holds it, with the tensors that make it up; the table is in model order.
+// Shares that cannot be cut are all reported, as errors that wrap
+// [weights.ErrShard].
+func (c *Config) Parameters(p weights.Parallel) ([]weights.Param, error) {
+	shares, err := c.shares(p)
+	if err != nil {
+		return nil, err
+	}
+	b := paramBuilder{config: c, shares: shares}
+	b.shared(embedTokens)
+	if !c.TieWordEmbeddings {
+		b.shared(lmHead)
+	}
+	for module := range c.NumMTPModules {
+		b.module(module)
+	}
+	return b.params, nil
+}
+
+// shares are a rank's ranges in the units in which parameters are cut.
+type shares struct {
+	heads, kvHeads       weights.Range
+	intermediate, shared weights.Range // inner width of a routed, of the shared expert
+	experts, vocab       weights.Range
+}
+
+func (c *Config) shares(p weights.Parallel) (s shares, err error) {
+	var errs []error
+	cut := func(what string, f func(int) (weights.Range, error), n int) weights.Range {
+		r, err := f(n)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", what, err))
+		}
+		return r
+	}
+	errs = append(errs, p.Tensor.Check(), p.Expert.Check())
+	if err := errors.Join(errs...); err != nil {
+		return s, err
+	}
+	s.heads = cut("num_attention_heads", p.Tensor.Even, c.NumAttentionHeads)
+	s.kvHeads = cut("num_key_value_heads", p.Tensor.Replicated, c.NumKeyValueHeads)
+	s.shared = cut("shared_intermediate_size", p.Tensor.Even, c.SharedIntermediateSize)
+	s.vocab = cut("vocab_size", p.Tensor.Vocabulary, c.VocabSize)
+	s.intermediate, s.experts = weights.All(c.IntermediateSize), weights.All(c.NumLocalExperts)
+	if p.Expert.Whole() {
+		s.intermediate = cut("intermediate_size", p.Tensor.Even, c.IntermediateSize)
+	} else {
+		s.experts = p.Expert.Uneven(c.NumLocalExperts)
+	}
+	return s, errors.Join(errs...)
+}
+
+type paramBuilder struct {
+	config *Config
+	shares shares
+	params []weights.Param
+}
+
+// shared adds a matrix that the head shares with its target.
+func (b *paramBuilder) shared(name string) {
+	c := b.config
+	b.params = append(b.params, weights.Param{Name: name, Layer: -1, Cols: c.HiddenSize, Parts: []weights.Part{{
+		Tensor: name, Expert: -1, Rows: c.VocabSize, Cols: c.HiddenSize,
+		KeepRows: b.shares.vocab, KeepCols: weights.All(c.HiddenSize),
+	}}})
+}
+
+// piece is a part of a matrix of one module.
+type piece struct {
+	tensor   string // after "model.mtp.layers.N.", without ".weight"
+	id       string
+	rows     int
+	keepRows weights.Range
+	cols     int
+	keepCols weights.Range
+}
+
+func (b *paramBuilder) matrix(module int, name string, pieces ...piece) {
+	p := weights.Param{Name: layerName(module, name+".weight"), Layer: module, Cols: pieces[0].keepCols.Len()}
+	for _, s := range pieces {
+		p.Parts = append(p.Parts, weights.Part{
+			Tensor: tensorName(module, s.tensor+".weight"), ID: s.id, Expert: -1,
+			Rows: s.rows, Cols: s.cols, KeepRows: s.keepRows, KeepCols: s.keepCols,
+		})
+	}
+	b.params = append(b.params, p)
+}
+
+func (b *paramBuilder) vector(module int, name string, n int) {
+	b.params = append(b.params, weights.Param{Name: layerName(module, name), Layer: module, Vector: true, Cols: 1, Parts: []weights.Part{{
+		Tensor: tensorName(module, name), Expert: -1, Rows: n, Cols: 1, KeepRows: weights.All(n), KeepCols: weights.All(1),
+	}}})
+}
+
+// kvScale adds the optional scale of an fp8 KV cache, a scalar.
+func (b *paramBuilder) kvScale(module int, name, tensor string) {
+	b.params = append(b.params, weights.Param{Name: layerName(module, name), Layer: module, Vector: true, Optional: true, Cols: 1, Parts: []weights.Part{{
+		Tensor: tensorName(module, tensor), Expert: -1, Cols: 1, KeepRows: weights.All(1), KeepCols: weights.All(1),
+	}}})
+}
+
+// whole is a piece of which every rank holds all.
+func whole(tensor string, rows, cols int) piece {
+	return piece{tensor: tensor, rows: rows, keepRows: weights.All(rows), cols: cols, keepCols: weights.All(cols)}
+}
+
+// rowsOf is a piece cut by rows in units of unit rows.
+func rowsOf(tensor, id string, n, unit int, keep weights.Range, cols int) piece {
+	return piece{tensor: tensor, id: id, rows: n * unit, keepRows: keep.Times(unit), cols: cols, keepCols: weights.All(cols)}
+}
+
+// colsOf is a piece cut by columns in units of unit columns.
+func colsOf(tensor string, rows, n, unit int, keep weights.Range) piece {
+	return piece{tensor: tensor, rows: rows, keepRows: weights.All(rows), cols: n * unit, keepCols: keep.Times(unit)}
+}
+
+// module adds the parameters of one MTP module, in the order of model.md's
+// table of tensors.
+func (b *paramBuilder) module(m int) {
+	c, s := b.config, &b.shares
+	h, d, sparse := c.HiddenSize, c.HeadDim, &c.Sparse
+	const layer, attn, moe = "transformer_layer.", "transformer_layer.self_attn.", "transformer_layer.block_sparse_moe."
+
+	b.vector(m, "enorm.weight", h)
+	b.vector(m, "hnorm.weight", h)
+	b.vector(m, "final_layernorm.weight", h)
+	b.matrix(m, "eh_proj", whole("eh_proj", h, 2*h))
+	b.vector(m, layer+"input_layernorm.weight", h)
+	b.vector(m, layer+"post_attention_layernorm.weight", h)
+
+	b.matrix(m, attn+"qkv_proj",
+		rowsOf(attn+"q_proj", "q", c.NumAttentionHeads, d, s.heads, h),
+		rowsOf(attn+"k_proj", "k", c.NumKeyValueHeads, d, s.kvHeads, h),
+		rowsOf(attn+"v_proj", "v", c.NumKeyValueHeads, d, s.kvHeads, h),
+		rowsOf(attn+"index_q_proj", "index_q", sparse.NumIndexHeads, sparse.IndexDim, s.kvHeads, h),
+		rowsOf(attn+"index_k_proj", "index_k", 1, sparse.IndexDim, weights.All(1), h))
+	b.matrix(m, attn+"o_proj", colsOf(attn+"o_proj", h, c.NumAttentionHeads, d, s.heads))
+	b.vector(m, attn+"q_norm.weight", d)
+	b.vector(m, attn+"k_norm.weight", d)
+	b.vector(m, attn+"index_q_norm.weight", sparse.IndexDim)
+	b.vector(m, attn+"index_k_norm.weight", sparse.IndexDim)
+	b.kvScale(m, attn+"attn.k_scale", attn+"k_proj.k_scale")
+	b.kvScale(m, attn+"attn.v_scale", attn+"v_proj.v_scale")
+
+	b.matrix(m, moe+"gate", whole(moe+"gate", c.NumLocalExperts, h))
+	b.vector(m, moe+"e_score_correction_bias", c.NumLocalExperts)
+	b.experts(m, moe)
+	b.matrix(m, moe+"shared_experts.gate_up_proj",
+		rowsOf(moe+"shared_experts.gate_proj", "0", c.SharedIntermediateSize, 1, s.shared, h),
+		rowsOf(moe+"shared_experts.up_proj", "1", c.SharedIntermediateSize, 1, s.shared, h))
+	b.matrix(m, moe+"shared_experts.down_proj",
+		colsOf(moe+"shared_experts.down_proj", h, c.SharedIntermediateSize, 1, s.shared))
+}
+
+// experts adds w13 (per expert: gate rows, then up rows) and w2 of all experts.
+// An expert that another rank holds is still checked, and none of it is kept.
+func (b *paramBuilder) experts(m int, moe string) {
+	c, s := b.config, &b.shares
+	h, width := c.HiddenSize, c.IntermediateSize
+	w13 := weights.Param{Name: layerName(m, moe+"experts.w13_weight"), Layer: m, Cols: h}
+	w2 := weights.Param{Name: layerName(m, moe+"experts.w2_weight"), Layer: m, Cols: s.intermediate.Len()}
+	for e := range c.NumLocalExperts {
+		keep, keepDown := s.intermediate, weights.All(h)
+		if e < s.experts.First || e >= s.experts.End {
+			keep, keepDown = weights.Range{}, weights.Range{}
+		}
+		tensor := func(id string) string {
+			return tensorName(m, fmt.Sprintf("%sexperts.%d.%s.weight", moe, e, id))
+		}
+		for _, id := range []string{"w1", "w3"} {
+			w13.Parts = append(w13.Parts, weights.Part{
+				Tensor: tensor(id), ID: id, Expert: e, Rows: width, Cols: h,
+				KeepRows: keep, KeepCols: weights.All(h),
+			})
+		}
+		w2.Parts = append(w2.Parts, weights.Part{
+			Tensor: tensor("w2"), ID: "w2", Expert: e, Rows: h, Cols: width,
+			KeepRows: keepDown, KeepCols: s.intermediate,
+		})
+	}
+	b.params = append(b.params, w13, w2)
+}

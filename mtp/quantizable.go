@@ -1,0 +1,16 @@
+package mtp
+
+import (
+	"strings"
+
+	"github.com/drafthead/drafthead/weights"
+)
+
+// quantizableModule returns the module of a head's weight that a quantizer would
+// take by default: a matrix of an MTP layer.
+func quantizableModule(t *weights.Tensor) (module string, ok bool) {
+	if _, ours := weights.MTPLayer(t.Name); !ours || len(t.Shape) != 2 {
+		return "", false
+	}
+	return strings.CutSuffix(t.Name, ".weight")
+}

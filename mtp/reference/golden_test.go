@@ -1,0 +1,257 @@
+package reference_test
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/nlpodyssey/spago/mat"
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/mtp/reference"
+	"github.com/drafthead/drafthead/weights"
+)
+
+// stageBound is the largest difference allowed, relative to the largest
+// magnitude of a stage: the stored values are float64 results rounded to float32.
+const stageBound = 1e-7
+
+var goldenCases = []string{
+	"tiny-f32", "tiny-bf16-bundled-sharded", "tiny-mxfp8", "tiny-mxfp8-e8m0",
+	"tiny-init1-local2", "tiny-local0", "slim-real",
+}
+
+// shared returns the path of a reference folder beside the repository.
+func shared(t testing.TB, elem ...string) string {
+	t.Helper()
+	path := filepath.Join(append([]string{"..", "..", "..", "shared"}, elem...)...)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if os.Getenv("DRAFTHEAD_REQUIRE_SHARED") == "1" {
+			t.Fatalf("reference data required: %v", err)
+		}
+		t.Skipf("no reference data beside the repository: %v", err)
+	}
+	return path
+}
+
+// golden is an open golden.safetensors.
+type golden struct {
+	t    *testing.T
+	file *weights.File
+}
+
+func openGolden(t *testing.T, dir string) golden {
+	t.Helper()
+	file, err := weights.OpenFile(os.DirFS(dir), "golden.safetensors")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, file.Close()) })
+	return golden{t, file}
+}
+
+func (g golden) read(name string, dtype weights.Dtype) (data []byte, shape []int) {
+	g.t.Helper()
+	tensor, ok := g.file.Tensor(name)
+	require.True(g.t, ok, "no %s", name)
+	require.Equal(g.t, dtype, tensor.Dtype, name)
+	data = make([]byte, tensor.Size())
+	_, err := tensor.ReadAt(data, 0)
+	require.True(g.t, err == nil || err == io.EOF, "%v", err)
+	return data, tensor.Shape
+}
+
+// floats returns an F32 tensor.
+func (g golden) floats(name string) ([]float64, []int) {
+	g.t.Helper()
+	data, shape := g.read(name, weights.DtypeF32)
+	values := make([]float64, len(data)/4)
+	for i := range values {
+		values[i] = float64(math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:])))
+	}
+	return values, shape
+}
+
+// matrix returns an F32 tensor [rows, …] with its trailing dimensions flattened.
+func (g golden) matrix(name string) mat.Matrix {
+	g.t.Helper()
+	values, shape := g.floats(name)
+	return mat.NewDense[float64](mat.WithShape(shape[0], len(values)/shape[0]), mat.WithBacking(values))
+}
+
+// ints returns an I64 tensor.
+func (g golden) ints(name string) []int {
+	g.t.Helper()
+	data, _ := g.read(name, weights.DtypeI64)
+	values := make([]int, len(data)/8)
+	for i := range values {
+		values[i] = int(int64(binary.LittleEndian.Uint64(data[8*i:])))
+	}
+	return values
+}
+
+// ints32 returns an I32 tensor, its last dimension and its size.
+func (g golden) ints32(name string) (values []int, last int) {
+	g.t.Helper()
+	data, shape := g.read(name, weights.DtypeI32)
+	values = make([]int, len(data)/4)
+	for i := range values {
+		values[i] = int(int32(binary.LittleEndian.Uint32(data[4*i:])))
+	}
+	return values, shape[len(shape)-1]
+}
+
+// requireClose compares a stage with its golden tensor; infinities must be equal.
+func (g golden) requireClose(name string, got []float64) {
+	g.t.Helper()
+	want, _ := g.floats(name)
+	require.Len(g.t, got, len(want), name)
+	largest, worst := 0.0, 0.0
+	for i, w := range want {
+		if math.IsInf(w, 0) || math.IsInf(got[i], 0) {
+			require.Equal(g.t, w, got[i], "%s[%d]", name, i)
+			continue
+		}
+		largest = max(largest, math.Abs(w))
+		diff := math.Abs(w - got[i])
+		require.False(g.t, math.IsNaN(diff), "%s[%d] is NaN", name, i)
+		worst = max(worst, diff)
+	}
+	require.LessOrEqual(g.t, worst, stageBound*largest, "%s: largest magnitude %g", name, largest)
+}
+
+func TestForwardGolden(t *testing.T) {
+	for _, name := range goldenCases {
+		t.Run(name, func(t *testing.T) {
+			dir := shared(t, "golden", name)
+			head, err := reference.Load(dir)
+			require.NoError(t, err)
+			g := openGolden(t, dir)
+			rows := g.ints("rows")
+			for module := range head.Config.NumMTPModules {
+				s, err := head.Forward(module, g.ints("in.tokens"), g.ints("in.positions"), g.matrix("in.target_hidden"))
+				require.NoError(t, err)
+				requireStages(g, fmt.Sprintf("l%d.", module), s, rows)
+			}
+		})
+	}
+}
+
+// requireStages compares all stages; rows are those that matrices are stored for.
+func requireStages(g golden, prefix string, s *reference.Stages, rows []int) {
+	g.t.Helper()
+	for name, stage := range map[string]mat.Matrix{
+		"embeds_masked": s.EmbedsMasked, "enorm_out": s.EnormOut, "hnorm_out": s.HnormOut, "eh_proj_out": s.EhProjOut,
+		"attn_norm_out": s.AttnNormOut, "q": s.Q, "k": s.K, "v": s.V, "index_q": s.IndexQ, "index_k": s.IndexK,
+		"block_scores": s.BlockScores, "attn_ctx": s.AttnCtx, "attn_out": s.AttnOut, "post_attn_residual": s.PostAttnResidual,
+		"moe_norm_out": s.MoeNormOut, "router_scores": s.RouterScores, "expert_weights": s.ExpertWeights,
+		"moe_routed_out": s.MoeRoutedOut, "shared_out": s.SharedOut, "moe_out": s.MoeOut, "hidden": s.Hidden,
+		"final_norm_out": s.FinalNormOut, "logits": s.Logits,
+	} {
+		g.requireClose(prefix+name, rowsOf(stage, rows))
+	}
+	g.requireClose(prefix+"select_margin", mat.Data[float64](s.SelectMargin))
+	g.requireClose(prefix+"router_margin", mat.Data[float64](s.RouterMargin))
+
+	experts, k := g.ints32(prefix + "expert_ids")
+	blocks, topk := g.ints32(prefix + "selected_blocks")
+	for i := range s.Rows {
+		require.Equal(g.t, experts[i*k:(i+1)*k], s.ExpertIDs[i], "experts of row %d", i)
+		for head, selected := range s.SelectedBlocks[i] {
+			for len(selected) < topk {
+				selected = append(selected, -1)
+			}
+			from := (i*len(s.SelectedBlocks[i]) + head) * topk
+			require.Equal(g.t, blocks[from:from+topk], selected, "blocks of row %d, index head %d", i, head)
+		}
+	}
+}
+
+// rowsOf returns the values of the given rows of m.
+func rowsOf(m mat.Matrix, rows []int) (values []float64) {
+	cols := m.Shape()[1]
+	for _, r := range rows {
+		values = append(values, mat.Data[float64](m)[r*cols:(r+1)*cols]...)
+	}
+	return values
+}
+
+func TestChainGolden(t *testing.T) {
+	for _, name := range goldenCases {
+		t.Run(name, func(t *testing.T) {
+			dir := shared(t, "golden", name)
+			head, err := reference.Load(dir)
+			require.NoError(t, err)
+			g := openGolden(t, dir)
+			rules := []reference.Rule{reference.RuleChain, reference.RulePostNorm}
+			if head.Config.NumMTPModules > 1 {
+				rules = append(rules, reference.RuleModOwn, reference.RuleModPrefilled, reference.RuleModEveryRow, reference.RuleAligned)
+			}
+			tokens, hidden := g.ints("in.seq_tokens"), g.matrix("in.target_hidden")
+			for _, rule := range rules {
+				t.Run(string(rule), func(t *testing.T) {
+					requireDrafts(golden{t, g.file}, string(rule), head, tokens, hidden, rule)
+				})
+			}
+			// The verification round is a chain over a prompt that is longer by
+			// the accepted drafts and the new token.
+			t.Run("round2", func(t *testing.T) {
+				g := golden{t, g.file}
+				longer := append(append([]int{}, tokens...), g.ints("round2.in_tokens")...)
+				both := append(append([]float64{}, mat.Data[float64](hidden)...), mat.Data[float64](g.matrix("round2.in_target_hidden"))...)
+				rows := len(longer) - 1
+				stacked := mat.NewDense[float64](mat.WithShape(rows, len(both)/rows), mat.WithBacking(both))
+				requireDrafts(g, "round2", head, longer, stacked, reference.RuleChain)
+
+				positions := make([]int, rows)
+				for i := range positions {
+					positions[i] = i
+				}
+				require.Equal(t, g.ints("round2.in_positions"), positions[rows-3:])
+				s, err := head.ForwardRows(0, longer[1:], positions, stacked, []int{rows - 3, rows - 2, rows - 1})
+				require.NoError(t, err)
+				g.requireClose("round2.rows_hidden", mat.Data[float64](s.Hidden))
+			})
+		})
+	}
+}
+
+func requireDrafts(g golden, name string, head *reference.Head, tokens []int, hidden mat.Matrix, rule reference.Rule) {
+	g.t.Helper()
+	ids := g.ints(name + ".ids")
+	drafts, err := head.Chain(tokens, hidden, len(ids), rule)
+	require.NoError(g.t, err)
+	require.Equal(g.t, ids, drafts.IDs)
+	if _, ok := g.file.Tensor(name + ".layers"); ok {
+		require.Equal(g.t, g.ints(name+".layers"), drafts.Modules)
+	}
+	g.requireClose(name+".hidden", mat.Data[float64](drafts.Hidden))
+	g.requireClose(name+".logits", mat.Data[float64](drafts.Logits))
+	g.requireClose(name+".margin", drafts.Margin)
+}
+
+func TestLoadBroken(t *testing.T) {
+	manifest, err := os.ReadFile(filepath.Join(shared(t, "golden", "broken"), "manifest.json"))
+	require.NoError(t, err)
+	var cases map[string]struct {
+		MustFail bool `json:"must_fail"`
+	}
+	require.NoError(t, json.Unmarshal(manifest, &cases))
+	require.NotEmpty(t, cases)
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			head, err := reference.Load(shared(t, "golden", "broken", name))
+			if !c.MustFail {
+				require.NoError(t, err)
+				return
+			}
+			require.Error(t, err)
+			require.Nil(t, head)
+		})
+	}
+}

@@ -1,0 +1,194 @@
+package reference
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/nlpodyssey/spago/mat"
+
+	"github.com/drafthead/drafthead/mtp"
+	"github.com/drafthead/drafthead/weights"
+)
+
+// Head is a draft head in float64. It is read only after loading: its methods
+// may be called from several goroutines at once.
+type Head struct {
+	// Config is the checkpoint's config; it belongs to the Head.
+	Config *mtp.Config
+
+	embed, lmHead mat.Matrix // [V, H]
+	modules       []module
+}
+
+// module holds the decoded weights of one MTP module, each of the shape it is stored in.
+type module struct {
+	enorm, hnorm, finalLayernorm           []float64  // [H]
+	ehProj                                 mat.Matrix // [H, 2H]
+	inputLayernorm, postAttentionLayernorm []float64  // [H]
+
+	qProj, kProj, vProj, oProj mat.Matrix
+	qNorm, kNorm               []float64 // [D]
+	indexQProj, indexKProj     mat.Matrix
+	indexQNorm, indexKNorm     []float64 // [index_dim]
+
+	gate                mat.Matrix // [E, H]
+	scoreCorrectionBias []float64  // [E]
+	experts             []expert
+	sharedExpert        expert
+}
+
+// expert is one gated feed-forward network.
+type expert struct {
+	w1, w3 mat.Matrix // gate and up, [I, H]
+	w2     mat.Matrix // down, [H, I]
+}
+
+// Load reads the draft head of a checkpoint folder; see LoadFS.
+func Load(dir string) (*Head, error) { return LoadFS(os.DirFS(dir)) }
+
+// LoadFS reads config.json and the head's tensors from the top folder of fsys
+// and decodes them. Tensors of the target and of other modules are not looked
+// at. All tensors that are missing, of the wrong shape or undecodable are
+// reported together, each a *TensorError.
+func LoadFS(fsys fs.FS) (*Head, error) {
+	config, err := mtp.ReadConfig(fsys)
+	if err != nil {
+		return nil, err
+	}
+	checkpoint, err := weights.OpenCheckpoint(fsys, ofHead)
+	if err != nil {
+		return nil, err
+	}
+	l := &loader{checkpoint: checkpoint}
+	head := &Head{Config: config}
+	head.embed = l.matrix("model.embed_tokens.weight", config.VocabSize, config.HiddenSize)
+	head.lmHead = head.embed
+	if !config.TieWordEmbeddings {
+		head.lmHead = l.matrix("lm_head.weight", config.VocabSize, config.HiddenSize)
+	}
+	for i := range config.NumMTPModules {
+		head.modules = append(head.modules, l.module(fmt.Sprintf("model.mtp.layers.%d.", i), config))
+	}
+	if err := errors.Join(append(l.problems, checkpoint.Close())...); err != nil {
+		return nil, err
+	}
+	return head, nil
+}
+
+const bundledPrefix = "language_model."
+
+// ofHead reports whether a tensor belongs to the head or is shared with it.
+func ofHead(name string) bool {
+	name = strings.TrimPrefix(name, bundledPrefix)
+	return name == "model.embed_tokens.weight" || name == "lm_head.weight" || strings.HasPrefix(name, "model.mtp.layers.")
+}
+
+// loader decodes tensors and collects what is wrong with them. A tensor in error is nil.
+type loader struct {
+	checkpoint *weights.Checkpoint
+	problems   []error
+}
+
+// find returns the tensor stored under name, with or without the bundled prefix.
+func (l *loader) find(name string) (*weights.Tensor, bool) {
+	bare, isBare := l.checkpoint.Tensor(name)
+	prefixed, isPrefixed := l.checkpoint.Tensor(bundledPrefix + name)
+	if isBare && isPrefixed {
+		l.problems = append(l.problems, &TensorError{Tensor: name, Got: "also " + prefixed.Name, Want: "one of them"})
+	}
+	if isPrefixed {
+		return prefixed, true
+	}
+	return bare, isBare
+}
+
+// require is find for a tensor that must exist.
+func (l *loader) require(name string, shape ...int) (*weights.Tensor, bool) {
+	t, ok := l.find(name)
+	if !ok {
+		l.problems = append(l.problems, &TensorError{Tensor: name, Got: "nothing", Want: fmt.Sprintf("a tensor of shape %v", shape)})
+	}
+	return t, ok
+}
+
+// vector decodes a tensor of shape [n].
+func (l *loader) vector(name string, n int) []float64 {
+	t, ok := l.require(name, n)
+	if !ok {
+		return nil
+	}
+	values, err := elements(t, []int{n}, weights.DtypeF32, weights.DtypeBF16, weights.DtypeF16)
+	if err != nil {
+		l.problems = append(l.problems, err)
+	}
+	return values
+}
+
+// matrix decodes a tensor of shape [rows, cols]. It is quantized exactly when
+// it is F8_E4M3, and then its scales must lie beside it.
+func (l *loader) matrix(name string, rows, cols int) mat.Matrix {
+	t, ok := l.require(name, rows, cols)
+	if !ok {
+		return nil
+	}
+	values, err := elements(t, []int{rows, cols}, weights.DtypeF32, weights.DtypeBF16, weights.DtypeF16, weights.DtypeF8E4M3)
+	scale, hasScale := l.find(name + "_scale_inv")
+	switch quantized := t.Dtype == weights.DtypeF8E4M3; {
+	case err != nil:
+	case quantized && hasScale:
+		values, err = scaled(values, rows, cols, scale)
+	case quantized:
+		err = &TensorError{Tensor: t.Name, Got: "no " + name + "_scale_inv", Want: "scales beside a matrix of F8_E4M3"}
+	case hasScale:
+		err = &TensorError{Tensor: scale.Name, Got: "a weight of " + t.Dtype.String(), Want: "scales beside a matrix of F8_E4M3 only"}
+	}
+	if err != nil {
+		l.problems = append(l.problems, err)
+		return nil
+	}
+	return newMatrix(rows, cols, values)
+}
+
+// module decodes the tensors of one MTP module, whose names begin with prefix.
+func (l *loader) module(prefix string, c *mtp.Config) module {
+	h, d := c.HiddenSize, c.HeadDim
+	layer := prefix + "transformer_layer."
+	attn, moe := layer+"self_attn.", layer+"block_sparse_moe."
+	m := module{
+		enorm:                  l.vector(prefix+"enorm.weight", h),
+		hnorm:                  l.vector(prefix+"hnorm.weight", h),
+		ehProj:                 l.matrix(prefix+"eh_proj.weight", h, 2*h),
+		finalLayernorm:         l.vector(prefix+"final_layernorm.weight", h),
+		inputLayernorm:         l.vector(layer+"input_layernorm.weight", h),
+		postAttentionLayernorm: l.vector(layer+"post_attention_layernorm.weight", h),
+		qProj:                  l.matrix(attn+"q_proj.weight", c.NumAttentionHeads*d, h),
+		kProj:                  l.matrix(attn+"k_proj.weight", c.NumKeyValueHeads*d, h),
+		vProj:                  l.matrix(attn+"v_proj.weight", c.NumKeyValueHeads*d, h),
+		oProj:                  l.matrix(attn+"o_proj.weight", h, c.NumAttentionHeads*d),
+		qNorm:                  l.vector(attn+"q_norm.weight", d),
+		kNorm:                  l.vector(attn+"k_norm.weight", d),
+		indexQProj:             l.matrix(attn+"index_q_proj.weight", c.Sparse.NumIndexHeads*c.Sparse.IndexDim, h),
+		indexKProj:             l.matrix(attn+"index_k_proj.weight", c.Sparse.IndexDim, h),
+		indexQNorm:             l.vector(attn+"index_q_norm.weight", c.Sparse.IndexDim),
+		indexKNorm:             l.vector(attn+"index_k_norm.weight", c.Sparse.IndexDim),
+		gate:                   l.matrix(moe+"gate.weight", c.NumLocalExperts, h),
+		scoreCorrectionBias:    l.vector(moe+"e_score_correction_bias", c.NumLocalExperts),
+		sharedExpert: expert{
+			w1: l.matrix(moe+"shared_experts.gate_proj.weight", c.SharedIntermediateSize, h),
+			w3: l.matrix(moe+"shared_experts.up_proj.weight", c.SharedIntermediateSize, h),
+			w2: l.matrix(moe+"shared_experts.down_proj.weight", h, c.SharedIntermediateSize),
+		},
+	}
+	for e := range c.NumLocalExperts {
+		name := fmt.Sprintf("%sexperts.%d.", moe, e)
+		m.experts = append(m.experts, expert{
+			w1: l.matrix(name+"w1.weight", c.IntermediateSize, h),
+			w3: l.matrix(name+"w3.weight", c.IntermediateSize, h),
+			w2: l.matrix(name+"w2.weight", h, c.IntermediateSize),
+		})
+	}
+	return m
+}

@@ -1,0 +1,65 @@
+package norm
+
+import "math"
+
+// RMS64 is Gemma RMSNorm of one row, the definition:
+//
+//	dst[i] = x[i] · 1/√(mean(x²) + eps) · (1 + w[i])
+//
+// Everything is float64, and the result is rounded to float32 once. dst may be
+// x. dst and w have the length of x.
+func RMS64(dst, x, w []float32, eps float64) {
+	scale := 1 / math.Sqrt(sumSquares(x)/float64(len(x))+eps)
+	for i, v := range x {
+		dst[i] = float32(float64(v) * scale * (1 + float64(w[i])))
+	}
+}
+
+// RMS32 is [RMS64] with float32 sums, in eight strands, and float32 products.
+// A row whose float32 squares overflow or vanish is left to RMS64.
+func RMS32(dst, x, w []float32, eps float64) {
+	sum := sumSquares32(x)
+	if !(sum > smallestSum && sum < largestSum) {
+		RMS64(dst, x, w, eps)
+		return
+	}
+	scale := float32(1 / math.Sqrt(float64(sum)/float64(len(x))+eps))
+	dst, w = dst[:len(x)], w[:len(x)]
+	for i, v := range x {
+		dst[i] = v * scale * (1 + w[i])
+	}
+}
+
+// Between these a float32 sum of squares has neither lost a square that counts
+// to underflow nor come near overflow.
+const (
+	smallestSum = 1e-24
+	largestSum  = 1e36
+)
+
+func sumSquares(x []float32) float64 {
+	sum := 0.0
+	for _, v := range x {
+		sum += float64(v) * float64(v)
+	}
+	return sum
+}
+
+func sumSquares32(x []float32) float32 {
+	var s [8]float32
+	for ; len(x) >= len(s); x = x[len(s):] {
+		v := (*[len(s)]float32)(x)
+		s[0] += v[0] * v[0]
+		s[1] += v[1] * v[1]
+		s[2] += v[2] * v[2]
+		s[3] += v[3] * v[3]
+		s[4] += v[4] * v[4]
+		s[5] += v[5] * v[5]
+		s[6] += v[6] * v[6]
+		s[7] += v[7] * v[7]
+	}
+	for i, v := range x {
+		s[i] += v * v
+	}
+	return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]))
+}

@@ -1,0 +1,125 @@
+package norm
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// ErrArgument is an argument that no launch can be made of.
+var ErrArgument = errors.New("bad argument")
+
+// ArgumentError names the argument of a call that was refused before anything
+// was launched. It wraps [ErrArgument].
+type ArgumentError struct {
+	Argument string // "rows", "weight", ...
+	Got      any
+	Want     string
+}
+
+func (e *ArgumentError) Error() string {
+	return fmt.Sprintf("rms norm: %s is %v, want %s", e.Argument, e.Got, e.Want)
+}
+
+func (e *ArgumentError) Unwrap() error { return ErrArgument }
+
+// RMSNorm is Gemma RMSNorm of each row:
+//
+//	y[r] = x[r] · 1/√(mean(x[r]²) + eps) · (1 + w)
+//
+// x and y are float32 [rows, n], w is float32 [n]. y may be x; otherwise they
+// must not overlap. Sums are float64 on the reference and float32 elsewhere,
+// y is rounded to float32 after the multiplications. A NaN or an infinity
+// spoils its own row only. Rows of 0 do nothing. All problems with the
+// arguments are reported together, as [ArgumentError]s.
+func RMSNorm(d hip.Device, y, x, w hip.Ptr, rows, n int, eps float64) error {
+	return launch(d, &rmsNormArgs{Y: y, X: x, W: w}, strides{y: n, x: n}, rows, n, eps)
+}
+
+// RMSNormStrided is [RMSNorm] over rows that start yStride and xStride values
+// apart, each at least n: one half of a concatenation, or a column range. What
+// lies between the rows of y is left as it is. In place needs equal strides.
+func RMSNormStrided(d hip.Device, y hip.Ptr, yStride int, x hip.Ptr, xStride int, w hip.Ptr, rows, n int, eps float64) error {
+	return launch(d, &rmsNormArgs{Y: y, X: x, W: w}, strides{y: yStride, x: xStride}, rows, n, eps)
+}
+
+// AddRMSNorm adds x to the residual stream and normalises the sum:
+//
+//	residual[r] = residual[r] + x[r]            float32
+//	y[r]        = RMSNorm(residual[r]; w, eps)
+//
+// The norm sees the sum as rounded to float32. Shapes are those of [RMSNorm];
+// y may be x, and neither may overlap residual.
+func AddRMSNorm(d hip.Device, y, residual, x, w hip.Ptr, rows, n int, eps float64) error {
+	if residual == 0 {
+		return &ArgumentError{"residual", "no memory", "float32 [rows, n]"}
+	}
+	return launch(d, &rmsNormArgs{Y: y, X: x, W: w, Residual: residual}, strides{y: n, x: n}, rows, n, eps)
+}
+
+type rmsNormArgs struct {
+	Y        hip.Ptr // float32 [Rows] rows of N, YStride apart
+	X        hip.Ptr // float32 [Rows] rows of N, XStride apart
+	W        hip.Ptr // float32 [N]
+	Residual hip.Ptr // float32 [Rows, N], or none
+	Eps      float64
+	YStride  int64
+	XStride  int64
+	Rows, N  int32
+}
+
+// rmsNorm runs one block per row.
+var rmsNorm = hip.NewKernel("rms_norm", "", rmsNormTwin).Fast(0, rmsNormFast)
+
+// rmsNormThreads is the threads that share a row on a GPU.
+const rmsNormThreads = 256
+
+type strides struct{ y, x int }
+
+func launch(d hip.Device, a *rmsNormArgs, s strides, rows, n int, eps float64) error {
+	var problems []error
+	refuse := func(bad bool, argument string, got any, want string) {
+		if bad {
+			problems = append(problems, &ArgumentError{argument, got, want})
+		}
+	}
+	refuse(rows < 0 || rows > math.MaxInt32, "rows", rows, "0 to 2^31-1")
+	refuse(n < 1 || n > math.MaxInt32, "n", n, "1 to 2^31-1")
+	refuse(!(eps >= 0) || math.IsInf(eps, 1), "eps", eps, "a finite number, at least 0")
+	refuse(s.y < n, "stride of y", s.y, fmt.Sprintf("at least n = %d", n))
+	refuse(s.x < n, "stride of x", s.x, fmt.Sprintf("at least n = %d", n))
+	refuse(a.Y == a.X && s.y != s.x, "stride of y", s.y, fmt.Sprintf("that of x, %d, in place", s.x))
+	if rows > 0 {
+		refuse(a.Y == 0, "y", "no memory", "float32 rows")
+		refuse(a.X == 0, "x", "no memory", "float32 rows")
+		refuse(a.W == 0, "weight", "no memory", "float32 [n]")
+	}
+	if problems != nil {
+		return errors.Join(problems...)
+	}
+	a.Eps, a.YStride, a.XStride, a.Rows, a.N = eps, int64(s.y), int64(s.x), int32(rows), int32(n)
+	return rmsNorm.Launch(d, hip.Grid{Blocks: rows, Threads: rmsNormThreads, BlockCost: 12 * n}, a)
+}
+
+func rmsNormTwin(b *hip.Blocks, a *rmsNormArgs) { rmsNormRows(b, a, RMS64) }
+
+func rmsNormFast(b *hip.Blocks, a *rmsNormArgs) { rmsNormRows(b, a, RMS32) }
+
+func rmsNormRows(b *hip.Blocks, a *rmsNormArgs, rms func(dst, x, w []float32, eps float64)) {
+	n := int(a.N)
+	w := hip.In[float32](b, a.W, n)
+	for r := int64(b.First); r < int64(b.End); r++ {
+		x := hip.In[float32](b, a.X.Add(r*a.XStride*4), n)
+		y := hip.Out[float32](b, a.Y.Add(r*a.YStride*4), n)
+		if a.Residual != 0 {
+			sum := hip.Out[float32](b, a.Residual.Add(r*int64(n)*4), n)
+			for i := range sum {
+				sum[i] += x[i]
+			}
+			x = sum
+		}
+		rms(y, x, w, a.Eps)
+	}
+}

@@ -1,0 +1,247 @@
+package norm_test
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
+	"github.com/drafthead/drafthead/norm"
+)
+
+func forEachDevice(t *testing.T, f func(t *testing.T, d hip.Device)) {
+	for _, d := range []hip.Device{hip.NewReference(), hip.NewHost(), hip.Check(hip.NewHost())} {
+		t.Run(d.Info().Kind, func(t *testing.T) {
+			f(t, d)
+			require.NoError(t, d.Close())
+		})
+	}
+}
+
+func upload(t *testing.T, d hip.Device, values []float32) hip.Ptr {
+	t.Helper()
+	p, err := hip.Upload(d, values)
+	require.NoError(t, err)
+	return p
+}
+
+func download(t *testing.T, d hip.Device, p hip.Ptr, n int) []float32 {
+	t.Helper()
+	values := make([]float32, n)
+	require.NoError(t, hip.ReadOf(d, values, p))
+	return values
+}
+
+func constant(n int, v float32) []float32 {
+	values := make([]float32, n)
+	for i := range values {
+		values[i] = v
+	}
+	return values
+}
+
+func random(seed uint64, n int) []float32 {
+	r := rand.New(rand.NewPCG(seed, uint64(n)))
+	values := make([]float32, n)
+	for i := range values {
+		values[i] = float32(r.NormFloat64())
+	}
+	return values
+}
+
+func TestClosedForms(t *testing.T) {
+	inf, nan := float32(math.Inf(1)), float32(math.NaN())
+	tests := []struct {
+		name    string
+		x, w    []float32
+		eps     float64
+		want    []float32
+		epsilon float64
+	}{
+		{"constant row", constant(7, 5), constant(7, 0), 0, constant(7, 1), 1e-6},
+		{"negative constant", constant(7, -5), constant(7, 0), 0, constant(7, -1), 1e-6},
+		{"weight is added to one", constant(3, 2), []float32{0, 1, -3}, 0, []float32{1, 2, -2}, 1e-6},
+		{"weight -1", []float32{1, 2, 3}, constant(3, -1), 1e-6, constant(3, 0), 0},
+		{"3 4", []float32{3, 4}, constant(2, 0), 0, []float32{0.8485281, 1.1313709}, 1e-6},
+		{"eps is added to the mean, inside of the root", []float32{1, 1}, constant(2, 0), 3, constant(2, 0.5), 1e-6},
+		{"zeros", constant(9, 0), constant(9, 0), 1e-6, constant(9, 0), 0},
+		{"squares overflow float32", constant(9, 1e30), constant(9, 0), 1e-6, constant(9, 1), 1e-6},
+		{"squares vanish in float32", constant(9, 1e-30), constant(9, 0), 0, constant(9, 1), 1e-6},
+		{"NaN", []float32{1, nan}, constant(2, 0), 1e-6, []float32{nan, nan}, 0},
+		{"infinity", []float32{1, inf}, constant(2, 0), 1e-6, []float32{0, nan}, 0},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			for name, rms := range map[string]func(dst, x, w []float32, eps float64){"RMS64": norm.RMS64, "RMS32": norm.RMS32} {
+				got := make([]float32, len(test.x))
+				rms(got, test.x, test.w, test.eps)
+				require.NoError(t, hiptest.Within(got, test.want, test.epsilon), name)
+				inPlace := append([]float32(nil), test.x...)
+				rms(inPlace, inPlace, test.w, test.eps)
+				require.NoError(t, hiptest.Within(inPlace, got, 0), "%s in place", name)
+			}
+		})
+	}
+}
+
+// Scaling a row changes nothing while eps is small beside it.
+func TestScaleInvariance(t *testing.T) {
+	x, w := random(1, 100), random(2, 100)
+	want, got := make([]float32, 100), make([]float32, 100)
+	norm.RMS64(want, x, w, 0)
+	for _, k := range []float32{0x1p-20, 0.5, 0x1p20} {
+		scaled := make([]float32, len(x))
+		for i := range x {
+			scaled[i] = k * x[i]
+		}
+		norm.RMS64(got, scaled, w, 0)
+		require.Equal(t, want, got, "a power of two is exact")
+	}
+}
+
+func TestHostAgainstReference(t *testing.T) {
+	var cases []hiptest.Case
+	for _, n := range []int{1, 2, 7, 8, 9, 31, 32, 33, 63, 64, 65, 512, 6144} {
+		for _, rows := range []int{1, 2, 3, 65} {
+			cases = append(cases, normCase(n, rows, false), normCase(n, rows, true))
+		}
+	}
+	for _, d := range []hip.Device{hip.NewHost(), hip.Check(hip.NewHost())} {
+		hiptest.Compare(t, d, cases...)
+		_, live := d.(hip.Accountant).InUse()
+		require.Zero(t, live)
+		require.NoError(t, d.Close())
+	}
+}
+
+// normCase returns y and the residual stream of one launch.
+func normCase(n, rows int, add bool) hiptest.Case {
+	name := fmt.Sprintf("n %d rows %d add %t", n, rows, add)
+	return hiptest.Case{Name: name, MaxError: 1e-6, Setup: func(d hip.Device) (*hiptest.Prepared, error) {
+		var buffers [4]hip.Ptr
+		for i, size := range []int{rows * n, rows * n, rows * n, n} {
+			p, err := hip.Upload(d, random(uint64(i), size))
+			if err != nil {
+				return nil, err
+			}
+			buffers[i] = p
+		}
+		y, residual, x, w := buffers[0], buffers[1], buffers[2], buffers[3]
+		return &hiptest.Prepared{
+			Run: func() error {
+				if add {
+					return norm.AddRMSNorm(d, y, residual, x, w, rows, n, 1e-6)
+				}
+				return norm.RMSNorm(d, y, x, w, rows, n, 1e-6)
+			},
+			Floats: func() ([]float32, error) {
+				values := make([]float32, 2*rows*n)
+				if err := hip.ReadOf(d, values[:rows*n], y); err != nil {
+					return nil, err
+				}
+				return values, hip.ReadOf(d, values[rows*n:], residual)
+			},
+			Free: func() error {
+				for _, p := range buffers {
+					if err := d.Free(p); err != nil {
+						return err
+					}
+				}
+				return nil
+			},
+		}, nil
+	}}
+}
+
+func TestAddRMSNormIsTheSumThenTheNorm(t *testing.T) {
+	forEachDevice(t, func(t *testing.T, d hip.Device) {
+		const rows, n = 3, 65
+		x, residual, w := random(1, rows*n), random(2, rows*n), random(3, n)
+		px, pr, pw := upload(t, d, x), upload(t, d, residual), upload(t, d, w)
+		require.NoError(t, norm.AddRMSNorm(d, px, pr, px, pw, rows, n, 1e-6), "y may be x")
+		for i := range residual {
+			residual[i] += x[i]
+		}
+		require.Equal(t, residual, download(t, d, pr, rows*n), "rounded once")
+		py, ps := upload(t, d, make([]float32, rows*n)), upload(t, d, residual)
+		require.NoError(t, norm.RMSNorm(d, py, ps, pw, rows, n, 1e-6))
+		require.Equal(t, download(t, d, py, rows*n), download(t, d, px, rows*n))
+	})
+}
+
+// The two halves of a concatenation, each from a matrix of its own.
+func TestStridedRows(t *testing.T) {
+	forEachDevice(t, func(t *testing.T, d hip.Device) {
+		const rows, n, xStride, yStride = 3, 5, 7, 11
+		x, w := upload(t, d, random(1, rows*xStride)), upload(t, d, random(2, n))
+		y, dense := upload(t, d, constant(rows*yStride, 99)), upload(t, d, make([]float32, n))
+		require.NoError(t, norm.RMSNormStrided(d, y.Add(4*n), yStride, x, xStride, w, rows, n, 1e-6))
+		got := download(t, d, y, rows*yStride)
+		for r := range rows {
+			require.NoError(t, norm.RMSNorm(d, dense, x.Add(int64(4*r*xStride)), w, 1, n, 1e-6))
+			require.Equal(t, download(t, d, dense, n), got[r*yStride+n:][:n])
+			require.Equal(t, constant(n, 99), got[r*yStride:][:n], "what is not a row stays")
+			require.EqualValues(t, 99, got[r*yStride+2*n], "what is not a row stays")
+		}
+	})
+}
+
+func TestNaNStaysInItsRow(t *testing.T) {
+	forEachDevice(t, func(t *testing.T, d hip.Device) {
+		const rows, n = 65, 33
+		x := random(1, rows*n)
+		clean, w := upload(t, d, x), upload(t, d, random(2, n))
+		x[40*n+7] = float32(math.NaN())
+		spoiled := upload(t, d, x)
+		require.NoError(t, norm.RMSNorm(d, clean, clean, w, rows, n, 1e-6))
+		require.NoError(t, norm.RMSNorm(d, spoiled, spoiled, w, rows, n, 1e-6))
+		want := download(t, d, clean, rows*n)
+		for i := range n {
+			want[40*n+i] = float32(math.NaN())
+		}
+		require.NoError(t, hiptest.Within(download(t, d, spoiled, rows*n), want, 0))
+	})
+}
+
+func TestRefusedArguments(t *testing.T) {
+	d := hip.NewReference()
+	defer d.Close()
+	p := upload(t, d, constant(64, 1))
+	tests := []struct {
+		name     string
+		err      error
+		argument string
+	}{
+		{"negative rows", norm.RMSNorm(d, p, p, p, -1, 8, 1e-6), "rows"},
+		{"no columns", norm.RMSNorm(d, p, p, p, 1, 0, 1e-6), "n"},
+		{"negative eps", norm.RMSNorm(d, p, p, p, 1, 8, -1), "eps"},
+		{"eps is NaN", norm.RMSNorm(d, p, p, p, 1, 8, math.NaN()), "eps"},
+		{"eps is infinite", norm.RMSNorm(d, p, p, p, 1, 8, math.Inf(1)), "eps"},
+		{"no y", norm.RMSNorm(d, 0, p, p, 1, 8, 1e-6), "y"},
+		{"no x", norm.RMSNorm(d, p, 0, p, 1, 8, 1e-6), "x"},
+		{"no weight", norm.RMSNorm(d, p, p, 0, 1, 8, 1e-6), "weight"},
+		{"no residual", norm.AddRMSNorm(d, p, 0, p, p, 1, 8, 1e-6), "residual"},
+		{"rows of y overlap", norm.RMSNormStrided(d, p, 7, p.Add(128), 8, p, 2, 8, 1e-6), "stride of y"},
+		{"rows of x overlap", norm.RMSNormStrided(d, p, 8, p.Add(128), 7, p, 2, 8, 1e-6), "stride of x"},
+		{"in place with two strides", norm.RMSNormStrided(d, p, 9, p, 8, p, 2, 8, 1e-6), "stride of y"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			require.ErrorIs(t, test.err, norm.ErrArgument)
+			var argument *norm.ArgumentError
+			require.ErrorAs(t, test.err, &argument)
+			require.Equal(t, test.argument, argument.Argument)
+		})
+	}
+	require.Equal(t, constant(64, 1), download(t, d, p, 64), "nothing was launched")
+	require.NoError(t, norm.RMSNorm(d, 0, 0, 0, 0, 8, 1e-6), "no rows, nothing to do")
+
+	err := norm.RMSNorm(d, 0, 0, 0, 1, 8, -1)
+	for _, argument := range []string{"eps", "y", "x", "weight"} {
+		require.ErrorContains(t, err, argument+" is", "all problems together")
+	}
+}
