@@ -13,34 +13,59 @@ import (
 // the caller's. Rows may repeat and come in any order; nil stands for all rows
 // of hidden states on the host.
 func (h *Head) Logits(ctx context.Context, hidden Hidden, rows []int, step int) ([]float32, error) {
+	var logits []float32
+	err := h.onRows(ctx, hidden, rows, step, func(w *workspace, states hip.Ptr, n, module int) error {
+		if err := h.logits(w, states, n, module); err != nil {
+			return err
+		}
+		logits = make([]float32, n*h.config.VocabSize)
+		return hip.ReadOf(h.device, logits, w.logits.ptr)
+	})
+	return logits, err
+}
+
+// FinalNorm returns rms(hidden; final_layernorm) of module step mod
+// num_mtp_modules for the given rows, len(rows) × hidden_size float32: what
+// lm_head is applied to. Arguments are those of Logits.
+func (h *Head) FinalNorm(ctx context.Context, hidden Hidden, rows []int, step int) ([]float32, error) {
+	var normed []float32
+	err := h.onRows(ctx, hidden, rows, step, func(w *workspace, states hip.Ptr, n, module int) error {
+		if err := h.finalNorm(w, states, n, module); err != nil {
+			return err
+		}
+		normed = make([]float32, n*h.config.HiddenSize)
+		return hip.ReadOf(h.device, normed, w.finalNorm.ptr)
+	})
+	return normed, err
+}
+
+// onRows checks the arguments of Logits, brings the picked rows to the device
+// and calls do, unless there are none.
+func (h *Head) onRows(ctx context.Context, hidden Hidden, rows []int, step int, do func(w *workspace, states hip.Ptr, n, module int) error) error {
 	if err := h.enter(); err != nil {
-		return nil, err
+		return err
 	}
 	defer h.leave()
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return err
 	}
 	picked, err := h.pickRows(hidden, rows)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if step < 0 {
-		return nil, &InputError{Sequence: -1, Field: "step", Got: step, Want: "at least 0"}
+		return &InputError{Sequence: -1, Field: "step", Got: step, Want: "at least 0"}
 	}
 	if len(picked) == 0 {
-		return nil, nil
+		return nil
 	}
 	w := h.take()
 	defer h.give(w)
 	states, err := h.gatherRows(w, &hidden, picked)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := h.logits(w, states, len(picked), step%len(h.modules)); err != nil {
-		return nil, err
-	}
-	logits := make([]float32, len(picked)*h.config.VocabSize)
-	return logits, hip.ReadOf(h.device, logits, w.logits.ptr)
+	return do(w, states, len(picked), step%len(h.modules))
 }
 
 // pickRows checks the rows that Logits is asked for.
@@ -104,13 +129,21 @@ func (h *Head) gatherRows(w *workspace, hidden *Hidden, rows []int) (hip.Ptr, er
 	return w.stage(&Hidden{Device: to.ptr, DeviceBFloat16: hidden.DeviceBFloat16}, &w.hiddenIn, len(rows)*width)
 }
 
-// logits computes w.logits of rows rows of states.
-func (h *Head) logits(w *workspace, states hip.Ptr, rows, module int) error {
-	n, vocab := h.config.HiddenSize, h.config.VocabSize
-	if err := w.grow(need{&w.finalNorm, rows * n, 4}, need{&w.logits, rows * vocab, 4}); err != nil {
+// finalNorm computes w.finalNorm of rows rows of states.
+func (h *Head) finalNorm(w *workspace, states hip.Ptr, rows, module int) error {
+	n := h.config.HiddenSize
+	if err := w.finalNorm.grow(h.device, rows*n, 4); err != nil {
 		return err
 	}
-	if err := norm.RMSNorm(h.device, w.finalNorm.ptr, states, h.modules[module].finalNorm, rows, n, h.config.RMSNormEps); err != nil {
+	return norm.RMSNorm(h.device, w.finalNorm.ptr, states, h.modules[module].finalNorm, rows, n, h.config.RMSNormEps)
+}
+
+// logits computes w.logits of rows rows of states.
+func (h *Head) logits(w *workspace, states hip.Ptr, rows, module int) error {
+	if err := h.finalNorm(w, states, rows, module); err != nil {
+		return err
+	}
+	if err := w.logits.grow(h.device, rows*h.config.VocabSize, 4); err != nil {
 		return err
 	}
 	return h.lmHead.Product(h.device, w.logits.ptr, w.finalNorm.ptr, rows)

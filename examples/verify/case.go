@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/drafthead/drafthead/attention"
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/mtp"
+)
+
+// caseResult is a case folder's outcome, as it is printed.
+type caseResult struct {
+	Case   string        `json:"case"`
+	OK     bool          `json:"ok"`
+	Error  string        `json:"error,omitempty"`
+	Stages []stageResult `json:"stages"`
+}
+
+// caseRun is a case under way on one device.
+type caseRun struct {
+	dir     string
+	device  hip.Device
+	bound   float64
+	golden  *golden
+	prompt  prompt
+	head    *mtp.Head
+	cache   *mtp.Cache
+	results []stageResult
+
+	// Sequences that hold the prompt, run by module 0 and by every module.
+	firstOnly, everyModule *mtp.Sequence
+}
+
+// relativeBound is what a device's results may differ by, relative to the
+// largest magnitude of the stage. Products on the CPU keep activations in
+// float32.
+func relativeBound(d hip.Device) float64 {
+	switch d.Info().Kind {
+	case "cpu", "reference":
+		return 1e-5
+	}
+	return 2e-3
+}
+
+// verifyCase runs all stages and chains of a case folder.
+func verifyCase(ctx context.Context, dir string, device hip.Device) caseResult {
+	c := &caseRun{dir: dir, device: device, bound: relativeBound(device)}
+	err := c.all(ctx)
+	result := caseResult{Case: filepath.Base(filepath.Clean(dir)), OK: err == nil, Stages: c.results}
+	if err != nil {
+		result.Error = err.Error()
+	}
+	for _, s := range c.results {
+		result.OK = result.OK && s.OK
+	}
+	return result
+}
+
+func (c *caseRun) all(ctx context.Context) (err error) {
+	if c.golden, err = openGolden(os.DirFS(c.dir)); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.golden.close()) }()
+	if c.prompt, err = c.golden.prompt(); err != nil {
+		return err
+	}
+	err = c.withHead(ctx, mtp.Options{}, func(run *caseRun) error {
+		defer func() { c.results = run.results }()
+		return run.byHand(ctx)
+	})
+	if err != nil {
+		return err
+	}
+	for _, rule := range chains {
+		if rule.draft != "" && c.golden.has(rule.name+".ids") {
+			if err := c.verifyDraft(ctx, rule.name, rule.draft, rule.postNorm); err != nil {
+				return err
+			}
+		}
+	}
+	if c.golden.has("chain_aligned.ids") {
+		return c.verifyDraft(ctx, "chain_aligned", mtp.ChainAligned, false)
+	}
+	return nil
+}
+
+// byHand is everything through Forward, FinalNorm and Logits.
+func (c *caseRun) byHand(ctx context.Context) error {
+	c.everyModule = c.cache.NewSequence()
+	for module := range c.head.Config().NumMTPModules {
+		err := c.verifyModule(ctx, module)
+		if err == nil && module == 0 {
+			c.firstOnly, err = c.everyModule.Fork()
+		}
+		if err != nil {
+			return fmt.Errorf("module %d: %w", module, err)
+		}
+	}
+	for i := range chains {
+		if !c.golden.has(chains[i].name + ".ids") {
+			continue
+		}
+		if err := c.verifyChain(ctx, &chains[i]); err != nil {
+			return fmt.Errorf("%s: %w", chains[i].name, err)
+		}
+	}
+	if c.golden.has("chain_aligned.ids") {
+		if err := c.verifyAligned(ctx); err != nil {
+			return fmt.Errorf("chain_aligned: %w", err)
+		}
+	}
+	if err := c.verifyRound2(ctx); err != nil {
+		return fmt.Errorf("round2: %w", err)
+	}
+	return nil
+}
+
+// withHead loads the case with some options for the time of a call. The cache
+// is float32, as golden data is.
+func (c *caseRun) withHead(ctx context.Context, opts mtp.Options, do func(*caseRun) error) (err error) {
+	opts.Device, opts.CacheFormat = c.device, attention.CacheF32
+	run := *c
+	if run.head, err = mtp.Load(ctx, c.dir, opts); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, run.head.Close()) }()
+	config := run.head.Config()
+	// Room for the prompt of each module, and for the chains that fork it.
+	pages := (2*config.NumMTPModules + 2) * (len(c.prompt.tokens)/config.Sparse.BlockSize + 4)
+	if run.cache, err = run.head.NewCache(pages); err != nil {
+		return err
+	}
+	return do(&run)
+}
+
+func (c *caseRun) batch(seq *mtp.Sequence, position int, tokens []int32, hidden []float32) *mtp.Batch {
+	return &mtp.Batch{
+		Sequences: []mtp.Rows{{Sequence: seq, Tokens: tokens, Position: position}},
+		Hidden:    mtp.Hidden{Float32: hidden},
+	}
+}
+
+// run is one Forward; it returns the hidden states of all rows.
+func (c *caseRun) run(ctx context.Context, seq *mtp.Sequence, position int, tokens []int32, hidden []float32, step int) ([]float32, error) {
+	out, err := c.head.Forward(ctx, c.batch(seq, position, tokens, hidden), step)
+	return out.Float32, err
+}

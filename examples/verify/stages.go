@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/drafthead/drafthead/mtp"
+)
+
+// wholeRows are the stages that golden data stores for all rows, with the
+// margins of their choices.
+var wholeRows = map[string]string{"selected_blocks": "select_margin", "expert_ids": "router_margin"}
+
+// verifyModule runs a module alone over the prompt, into its own layer of the
+// common sequence, and compares every stage.
+func (c *caseRun) verifyModule(ctx context.Context, module int) error {
+	name := func(stage string) string { return fmt.Sprintf("l%d.%s", module, stage) }
+	stages := make(map[string]mtp.Stage)
+	batch := c.batch(c.everyModule, 0, c.prompt.tokens, c.prompt.hidden)
+	batch.Observe = func(s mtp.Stage) { stages[s.Name] = s }
+	hidden, err := c.head.Forward(ctx, batch, module)
+	if err != nil {
+		return err
+	}
+	rows := make([]int, len(c.prompt.rows))
+	for i, r := range c.prompt.rows {
+		rows[i] = int(r)
+	}
+	for _, t := range c.golden.file.Tensors() {
+		var stage string
+		if _, err := fmt.Sscanf(t.Name, fmt.Sprintf("l%d.%%s", module), &stage); err != nil {
+			continue
+		}
+		switch stage {
+		case "select_margin", "router_margin":
+			continue // of choices: nothing a head computes
+		case "logits", "final_norm_out":
+			get := c.head.Logits
+			if stage == "final_norm_out" {
+				get = c.head.FinalNorm
+			}
+			got, err := get(ctx, hidden, rows, module)
+			if err != nil {
+				return err
+			}
+			if err := c.floats(name(stage), got); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := c.stage(name(stage), stages[stage], module); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stage compares an observed stage with the golden one.
+func (c *caseRun) stage(name string, s mtp.Stage, module int) error {
+	if s.Name == "" {
+		c.results = append(c.results, stageResult{Name: name}) // not observed
+		return nil
+	}
+	width := 1
+	for _, n := range s.Shape[1:] {
+		width *= n
+	}
+	if s.Float32 != nil {
+		return c.floats(name, pickRows(s.Float32, width, c.prompt.rows))
+	}
+	want, err := c.golden.ints(name)
+	if err != nil {
+		return err
+	}
+	margins, err := c.golden.floats(fmt.Sprintf("l%d.%s", module, wholeRows[s.Name]))
+	if err != nil {
+		return err
+	}
+	perMargin := len(want) / max(len(margins), 1)
+	c.results = append(c.results, compareInts(name, s.Int32, want, max(perMargin, 1), margins, c.bound))
+	return nil
+}
+
+// floats compares values with the golden tensor of that name.
+func (c *caseRun) floats(name string, got []float32) error {
+	want, err := c.golden.floats(name)
+	if err != nil {
+		return err
+	}
+	c.results = append(c.results, compareFloats(name, got, want, c.bound))
+	return nil
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// cases returns the golden case folders.
+func cases(t *testing.T) []string {
+	t.Helper()
+	shared := filepath.Join("..", "..", "..", "shared", "golden")
+	dirs, err := filepath.Glob(filepath.Join(shared, "*", "golden.safetensors"))
+	require.NoError(t, err)
+	if len(dirs) == 0 {
+		if os.Getenv("DRAFTHEAD_REQUIRE_SHARED") == "1" {
+			t.Fatalf("no golden cases in %s", shared)
+		}
+		t.Skipf("no golden cases in %s: they do not come with the repository", shared)
+	}
+	for i := range dirs {
+		dirs[i] = filepath.Dir(dirs[i])
+	}
+	return dirs
+}
+
+// TestGolden holds every stage and chain of every case to its bound. The cases
+// of a few rows also run under Check, which compares each launch.
+func TestGolden(t *testing.T) {
+	for _, dir := range cases(t) {
+		devices := map[string]func() hip.Device{"cpu": hip.NewHost}
+		if filepath.Base(dir) != "slim-real" { // 900 rows: the program's run in CI does it on the reference
+			devices["reference"] = hip.NewReference
+			devices["checked cpu"] = func() hip.Device { return hip.Check(hip.NewHost()) }
+		}
+		for name, open := range devices {
+			t.Run(filepath.Base(dir)+"/"+name, func(t *testing.T) {
+				device := open()
+				result := verifyCase(context.Background(), dir, device)
+				require.Empty(t, result.Error)
+				require.Greater(t, len(result.Stages), 30)
+				for _, s := range result.Stages {
+					require.True(t, s.OK, "%s: off by %.3g, bound %.3g, largest %.3g", s.Name, s.MaxAbs, s.Bound, s.MaxRef)
+					require.Zero(t, s.Ties, "%s", s.Name)
+				}
+				require.True(t, result.OK)
+				require.NoError(t, device.Close())
+			})
+		}
+	}
+}
