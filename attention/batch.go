@@ -159,40 +159,48 @@ func (b *Batch) check(spans []Span) error {
 	return errors.Join(errs...)
 }
 
+// checkSpan builds nothing to report until there is something to report.
 func (b *Batch) checkSpan(i int, s *Span) error {
 	size, limit := b.cache.geometry.BlockSize, b.cache.geometry.Rope.Positions()
-	p := problems{op: fmt.Sprintf("batch: span %d", i)}
+	var errs []error
+	position := func(p int) { errs = append(errs, fmt.Errorf("batch: span %d: %w", i, &PositionError{p, limit})) }
+	refuse := func(argument string, got any, want string) {
+		errs = append(errs, &ArgumentError{fmt.Sprintf("batch: span %d", i), argument, got, want})
+	}
 	switch {
 	case s.Position < 0 || s.Position >= limit:
-		p.errs = append(p.errs, fmt.Errorf("%s: %w", p.op, &PositionError{s.Position, limit}))
+		position(s.Position)
 	case s.Rows < 1:
-		p.refuse(true, "rows", s.Rows, "at least 1")
+		refuse("rows", s.Rows, "at least 1")
 	case s.Rows > limit-s.Position:
-		p.errs = append(p.errs, fmt.Errorf("%s: %w", p.op, &PositionError{s.Position + s.Rows - 1, limit}))
+		position(s.Position + s.Rows - 1)
 	}
-	if p.errs != nil {
-		return p.err()
+	if errs != nil {
+		return errors.Join(errs...)
 	}
 	end, blocks := s.Position+s.Rows, s.blocks(size)
-	if len(s.BlockTable) < blocks {
-		p.refuse(true, "block table", fmt.Sprintf("of %d blocks", len(s.BlockTable)), fmt.Sprintf("at least %d, for position %d", blocks, end-1))
-		return p.err()
+	if n := len(s.BlockTable); n < blocks {
+		refuse("block table", fmt.Sprintf("of %d blocks", n), fmt.Sprintf("at least %d, for position %d", blocks, end-1))
 	}
-	for block, page := range s.BlockTable[:blocks] {
-		if page < 0 || int(page) >= len(b.writers) {
-			p.refuse(true, fmt.Sprintf("block table[%d]", block), page, fmt.Sprintf("a page, 0 to %d", len(b.writers)-1))
-			continue
-		}
-		if block >= s.Position/size {
-			p.refuse(b.writers[page] == b.upload, fmt.Sprintf("block table[%d]", block), page, "a page that no other rows of the batch are written to")
+	for block, page := range s.BlockTable[:min(blocks, len(s.BlockTable))] {
+		switch {
+		case page < 0 || int(page) >= len(b.writers):
+			refuse(fmt.Sprintf("block table[%d]", block), page, fmt.Sprintf("a page, 0 to %d", len(b.writers)-1))
+		case block < s.Position/size: // only read
+		case b.writers[page] == b.upload:
+			refuse(fmt.Sprintf("block table[%d]", block), page, "a page that no other rows of the batch are written to")
+		default:
 			b.writers[page] = b.upload
 		}
 	}
-	if s.Presence != nil {
-		p.refuse(len(s.Presence) < wordsFor(end), "presence", fmt.Sprintf("of %d words", len(s.Presence)), fmt.Sprintf("at least %d, for position %d", wordsFor(end), end-1))
-		for j := s.Position; j < end && len(s.Presence) >= wordsFor(end); j++ {
-			p.refuse(s.Presence[j/32]>>(j%32)&1 == 0, "presence", fmt.Sprintf("without position %d", j), "the rows' own positions")
+	if n := len(s.Presence); s.Presence != nil && n < wordsFor(end) {
+		refuse("presence", fmt.Sprintf("of %d words", n), fmt.Sprintf("at least %d, for position %d", wordsFor(end), end-1))
+	} else if s.Presence != nil {
+		for j := s.Position; j < end; j++ {
+			if s.Presence[j/32]>>(j%32)&1 == 0 {
+				refuse("presence", fmt.Sprintf("without position %d", j), "the rows' own positions")
+			}
 		}
 	}
-	return p.err()
+	return errors.Join(errs...)
 }

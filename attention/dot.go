@@ -35,14 +35,27 @@ func dots(dst, queries, key []float32) {
 	}
 }
 
-// accumulate adds weight[h]·value to sum h, where sums holds them one behind
-// the other, in float32.
-func accumulate(sums, weights, value []float32) {
-	n := len(value)
-	for h, w := range weights {
-		sum := sums[h*n:][:n]
-		for i, v := range value {
-			sum[i] += w * v
+// accumulate adds Σ weights[k][h]·values[k] to sum h, where sums holds them one
+// behind the other, in float32: four values at a time, pairwise, and then one by
+// one, so that a sum is loaded and stored once for four.
+func accumulate(sums []float32, weights, values [][]float32) {
+	for ; len(values) >= 4; weights, values = weights[4:], values[4:] {
+		n := len(values[0])
+		v0, v1, v2, v3 := values[0], values[1][:n], values[2][:n], values[3][:n]
+		for h, w0 := range weights[0] {
+			w1, w2, w3 := weights[1][h], weights[2][h], weights[3][h]
+			sum := sums[h*n:][:n]
+			for i, v := range v0 {
+				sum[i] += (w0*v + w1*v1[i]) + (w2*v2[i] + w3*v3[i])
+			}
+		}
+	}
+	for k, value := range values {
+		for h, w := range weights[k] {
+			sum := sums[h*len(value):][:len(value)]
+			for i, v := range value {
+				sum[i] += w * v
+			}
 		}
 	}
 }

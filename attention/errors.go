@@ -88,17 +88,3 @@ func (e *RangeError) Error() string {
 }
 
 func (e *RangeError) Unwrap() error { return ErrRange }
-
-// problems gathers everything wrong with the arguments of one operation.
-type problems struct {
-	op   string
-	errs []error
-}
-
-func (p *problems) refuse(bad bool, argument string, got any, want string) {
-	if bad {
-		p.errs = append(p.errs, &ArgumentError{p.op, argument, got, want})
-	}
-}
-
-func (p *problems) err() error { return errors.Join(p.errs...) }

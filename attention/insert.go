@@ -1,8 +1,6 @@
 package attention
 
 import (
-	"fmt"
-
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/norm"
 )
@@ -153,28 +151,4 @@ func (a *insertArgs) slotOf(slot int64, v rowVector) int64 {
 	size := int64(a.BlockSize)
 	page, within := slot/size, slot%size
 	return (page*int64(v.heads)+int64(v.head))*size + within
-}
-
-// layer checks that b can be launched over a layer of its cache, and returns it.
-func (p *problems) layer(b *Batch, layer int) cacheLayer {
-	layers := b.cache.layers
-	if layer < 0 || layer >= len(layers) {
-		p.refuse(true, "layer", layer, fmt.Sprintf("0 to %d", len(layers)-1))
-		return cacheLayer{}
-	}
-	if layers[layer].keys == 0 {
-		p.errs = append(p.errs, fmt.Errorf("%s: %w", p.op, ErrClosedCache))
-	}
-	return layers[layer]
-}
-
-func (p *problems) qkv(b *Batch, qkv QKV) {
-	columns := b.cache.geometry.Columns()
-	p.memory(b, qkv.Data, "qkv")
-	p.refuse(qkv.Stride < columns, "stride of qkv", qkv.Stride, fmt.Sprintf("at least %d columns", columns))
-}
-
-// memory checks that an address is given, where there are rows.
-func (p *problems) memory(b *Batch, ptr hip.Ptr, argument string) {
-	p.refuse(ptr == 0 && b.rows > 0, argument, "no memory", "an address")
 }

@@ -121,7 +121,7 @@ func TestSelectOfManyBlocks(t *testing.T) {
 // While every block fits the scores are not needed.
 func TestSelectWithoutScores(t *testing.T) {
 	d := hip.NewReference()
-	defer d.Close()
+	t.Cleanup(func() { _ = d.Close() })
 	g := tiny()
 	c := newCache(t, d, g, 1, 5, CacheF32)
 	a, b := &arena{d: d}, NewBatch(c)

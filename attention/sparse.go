@@ -104,8 +104,10 @@ func sparseTwin(b *hip.Blocks, a *sparseArgs) {
 func sparseFast(b *hip.Blocks, a *sparseArgs) {
 	dim := int(a.HeadDim)
 	scale := float32(1 / math.Sqrt(float64(dim)))
-	vector, scaled := hip.Scratch[float32](b, dim), hip.Scratch[float32](b, int(a.HeadTile)*dim)
+	scaled := hip.Scratch[float32](b, int(a.HeadTile)*dim)
 	weights := hip.Scratch[float32](b, a.mostKeys()*int(a.HeadTile))
+	buffer := hip.Scratch[float32](b, 4*dim) // four vectors at a time
+	var pendingWeights, pendingValues [4][]float32
 	a.each(b, func(q, out []float32, eachKey keyWalk) {
 		heads := len(q) / dim
 		scaled := scaled[:len(q)]
@@ -114,7 +116,7 @@ func sparseFast(b *hip.Blocks, a *sparseArgs) {
 		}
 		n := 0
 		eachKey(a.Keys, func(keys vectors, slot int) {
-			dots(weights[n:n+heads], scaled, keys.at(slot, vector))
+			dots(weights[n:n+heads], scaled, keys.at(slot, buffer[:dim]))
 			n += heads
 		})
 		for h := range heads {
@@ -122,10 +124,17 @@ func sparseFast(b *hip.Blocks, a *sparseArgs) {
 		}
 		clear(out)
 		n = 0
+		pending := 0
 		eachKey(a.Values, func(values vectors, slot int) {
-			accumulate(out, weights[n:n+heads], values.at(slot, vector))
+			pendingWeights[pending] = weights[n : n+heads]
+			pendingValues[pending] = values.at(slot, buffer[pending*dim:][:dim])
 			n += heads
+			if pending++; pending == 4 {
+				accumulate(out, pendingWeights[:], pendingValues[:])
+				pending = 0
+			}
 		})
+		accumulate(out, pendingWeights[:pending], pendingValues[:pending])
 	})
 }
 

@@ -3,6 +3,7 @@ package hip_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"testing"
 
@@ -196,6 +197,8 @@ func TestCheckNamesTheKernelThatDiffers(t *testing.T) {
 	require.InDelta(t, 17.05, mismatch.Got, 1e-4)
 	require.EqualValues(t, 17, mismatch.Want)
 
+	a.Off = float32(math.NaN())
+	require.ErrorIs(t, launch(), hip.ErrMismatch, "a NaN where the reference has a number")
 	a.Off, a.Turn = 0, 1
 	err = launch()
 	require.True(t, errors.As(err, &mismatch), "integers are equal or wrong: %v", err)
@@ -203,6 +206,37 @@ func TestCheckNamesTheKernelThatDiffers(t *testing.T) {
 	a.Turn = 0
 	require.NoError(t, launch(), "the next launch is judged by itself")
 }
+
+func TestCheckKeepsItsBoundBesideNaN(t *testing.T) {
+	d := hip.Check(hip.NewHost())
+	defer d.Close()
+	x, err := hip.Upload(d, []float32{float32(math.NaN()), 100, 1})
+	require.NoError(t, err)
+	y, err := hip.AllocOf[float32](d, 3)
+	require.NoError(t, err)
+	launch := func(off float32) error {
+		return perturb.Launch(d, hip.Grid{Blocks: 3}, &perturbArgs{X: x, Y: y, N: 3, Off: off})
+	}
+	require.NoError(t, launch(0.09))
+	require.ErrorIs(t, launch(0.11), hip.ErrMismatch)
+}
+
+// perturb copies x, and is off by Off on the host.
+type perturbArgs struct {
+	X, Y hip.Ptr // [N] float32
+	N    int32
+	Off  float32
+}
+
+func perturbed(b *hip.Blocks, a *perturbArgs, off float32) {
+	x, y := hip.In[float32](b, a.X, int(a.N)), hip.Out[float32](b, a.Y, int(a.N))
+	for i := b.First; i < b.End; i++ {
+		y[i] = x[i] + off
+	}
+}
+
+var perturb = hip.NewKernel("test_perturb", "", func(b *hip.Blocks, a *perturbArgs) { perturbed(b, a, 0) }).
+	Fast(1e-3, func(b *hip.Blocks, a *perturbArgs) { perturbed(b, a, a.Off) })
 
 func TestCheckSeesTheSameInput(t *testing.T) {
 	d := hip.Check(hip.NewHost())

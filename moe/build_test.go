@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
@@ -195,9 +196,27 @@ func forward(t testing.TB, d hip.Device, e *Experts, x, residual []float32) outc
 
 // devices are what every operation is tested on.
 var devices = map[string]func() hip.Device{
-	"reference":    hip.NewReference,
-	"host":         func() hip.Device { return hip.NewHostThreads(3) },
-	"checked host": func() hip.Device { return hip.Check(hip.NewHostThreads(3)) },
+	"reference":     hip.NewReference,
+	"host":          hip.NewHost,
+	"host in parts": newHostInParts,
+	"checked host":  func() hip.Device { return hip.Check(newHostInParts()) },
+}
+
+// hostInParts spreads every launch over its threads, however small it is, so
+// that Go sides are called for a few blocks at a time.
+type hostInParts struct {
+	hip.Device
+	hip.Accountant
+}
+
+func newHostInParts() hip.Device {
+	d := hip.NewHostThreads(8)
+	return hostInParts{d, d.(hip.Accountant)}
+}
+
+func (d hostInParts) Launch(k *hip.Kernel, grid hip.Grid, args unsafe.Pointer) error {
+	grid.BlockCost = 1 << 30
+	return d.Device.Launch(k, grid, args)
 }
 
 // onEach runs test on every device and expects that nothing is left allocated.

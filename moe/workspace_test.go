@@ -156,3 +156,14 @@ func TestBadAddress(t *testing.T) {
 		require.NoError(t, ws.Free(d))
 	})
 }
+
+// gridRecorder launches nothing and keeps the grid.
+type gridRecorder struct {
+	hip.Device
+	grid hip.Grid
+}
+
+func (d *gridRecorder) Launch(_ *hip.Kernel, g hip.Grid, _ unsafe.Pointer) error {
+	d.grid = g
+	return nil
+}

@@ -32,7 +32,7 @@ func (e *ArgumentError) Unwrap() error { return ErrArgument }
 // x and y are float32 [rows, n], w is float32 [n]. y may be x; otherwise they
 // must not overlap. Sums are float64 on the reference and float32 elsewhere,
 // y is rounded to float32 after the multiplications. A NaN or an infinity
-// spoils its own row only. Rows of 0 do nothing. All problems with the
+// spoils its own row only. No rows, nothing to do. All problems with the
 // arguments are reported together, as [ArgumentError]s.
 func RMSNorm(d hip.Device, y, x, w hip.Ptr, rows, n int, eps float64) error {
 	return launch(d, &rmsNormArgs{Y: y, X: x, W: w}, strides{y: n, x: n}, rows, n, eps)

@@ -27,6 +27,8 @@ var (
 	ErrMissingScale = errors.New("weight has no scales")
 	// ErrStrayScale: scales beside no weight, or beside one that has none.
 	ErrStrayScale = errors.New("scales without a quantized weight")
+	// ErrParam: a parameter contradicts itself, whatever the checkpoint.
+	ErrParam = errors.New("invalid parameter")
 )
 
 // Problem is one thing wrong with a checkpoint.
@@ -37,13 +39,14 @@ type Problem struct {
 	Err       error
 }
 
+// Error returns one line: tensor, rule, what was got and wanted, and for which
+// parameter.
 func (p *Problem) Error() string {
-	var s strings.Builder
 	if errors.Is(p.Err, ErrMissingLayer) {
-		s.WriteString(p.Want) // the seed's own sentence
-		return s.String()
+		return p.Want // the seed's own sentence
 	}
-	fmt.Fprintf(&s, "%s: %v", p.Tensor, p.Err)
+	var s strings.Builder
+	fmt.Fprintf(&s, "%s: %v", printable(p.Tensor), p.Err)
 	if p.Got != "" {
 		s.WriteString(": got " + p.Got)
 	}
@@ -66,6 +69,7 @@ type AuditError struct {
 // shownProblems is how many problems a message spells out.
 const shownProblems = 32
 
+// Error returns a line per problem, the first 32 of them.
 func (e *AuditError) Error() string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "checkpoint does not fit the head, %s:", count(len(e.Problems), "problem"))
@@ -97,9 +101,38 @@ func auditError(problems []*Problem) error {
 	return &AuditError{Problems: problems}
 }
 
+// printable returns a name from a file as it is, or quoted where it is not plain
+// text of a readable length.
+func printable(name string) string {
+	if q := quote(name); q != `"`+name+`"` {
+		return q
+	}
+	return name
+}
+
 func count(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// Problems returns the problems inside err, of an audit, of the files below it
+// or of both, one by one: what a listing shows. It is nil for a nil err.
+func Problems(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []error
+		for _, e := range joined.Unwrap() {
+			all = append(all, Problems(e)...)
+		}
+		return all
+	}
+	var audit *AuditError
+	if errors.As(err, &audit) { // behind what its caller added
+		return audit.Unwrap()
+	}
+	return []error{err}
 }

@@ -31,8 +31,8 @@ const (
 //	scale   [rows, ceil(cols/32)]   bytes s, standing for 2^(s−127); 255 is NaN
 //	value   e4m3(weight[r][c]) · scale[r][c/32]
 //
-// A value is rounded once to float32, which changes none but those beyond the
-// range of float32.
+// A value is a float32, rounded once. With power-of-two scales that changes no
+// value within the range of float32.
 var formats = [endFormat]struct {
 	name      string
 	weight    Dtype
@@ -60,7 +60,8 @@ func (f Format) String() string {
 	return formats[f].name
 }
 
-// RowBytes returns the bytes of cols stored values, without scales.
+// RowBytes returns the bytes of cols stored values, without scales. f is valid,
+// here and in the methods below.
 func (f Format) RowBytes(cols int) int64 { return int64(cols) * int64(formats[f].weight.Bits()/8) }
 
 // Quantized tells whether the format has scales.
@@ -75,11 +76,17 @@ func (f Format) ScaleShape(rows, cols int) (scaleRows, scaleCols int) {
 	return ceilDiv(rows, formats[f].blockRows), ceilDiv(cols, formats[f].blockCols)
 }
 
+// scaleRows returns the rows of scales that rows of weights need.
+func (f Format) scaleRows(rows Range) Range {
+	block := formats[f].blockRows
+	return Range{rows.First / block, ceilDiv(rows.End, block)}
+}
+
 // scaleBytes is the size of one stored scale.
 func (f Format) scaleBytes() int64 { return int64(formats[f].scales[0].Bits() / 8) }
 
 // Decode writes the values of one row. data holds len(dst) stored values, scale
-// the row's scales, if the format has any.
+// the row's scales, if the format has any. Neither needs alignment.
 func (f Format) Decode(dst []float32, data, scale []byte) { formats[f].decode(dst, data, scale) }
 
 func ceilDiv(a, b int) int { return a/b + min(a%b, 1) }

@@ -3,6 +3,8 @@ package weights
 import (
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 
 	"github.com/drafthead/drafthead/hip"
 )
@@ -45,31 +47,38 @@ type Matrix struct {
 	table hip.Ptr // Segments in device memory
 }
 
-// ErrMatrix is a matrix whose segments do not fit it.
+// ErrMatrix is a matrix whose segments do not fit it, or that is used wrongly.
 var ErrMatrix = errors.New("invalid matrix")
 
-// NewMatrix makes a matrix of weights that lie in d's memory. The segments are
-// in the order of their rows; First is set here.
-func NewMatrix(d hip.Device, cols int, segments []Segment) (*Matrix, error) {
-	m := &Matrix{Cols: cols, Segments: append([]Segment(nil), segments...)}
-	for i := range m.Segments {
-		s := &m.Segments[i]
-		switch {
-		case !s.Format.Valid():
-			return nil, fmt.Errorf("%w: segment %d: format %v", ErrMatrix, i, s.Format)
-		case s.Rows < 1 || cols < 1 || int(s.Rows) > 1<<31-1-m.Rows:
-			return nil, fmt.Errorf("%w: segment %d: %d rows of %d columns", ErrMatrix, i, s.Rows, cols)
-		case s.Data == 0 || s.Format.Quantized() && s.Scale == 0:
-			return nil, fmt.Errorf("%w: segment %d: no memory", ErrMatrix, i)
-		case s.RowStride < s.Format.RowBytes(cols):
-			return nil, fmt.Errorf("%w: segment %d: %d bytes from row to row, want at least %d",
-				ErrMatrix, i, s.RowStride, s.Format.RowBytes(cols))
-		}
-		s.First = int32(m.Rows)
-		m.Rows += int(s.Rows)
+// MatrixError names what is wrong with a matrix. It wraps [ErrMatrix].
+type MatrixError struct {
+	Segment int    // −1: the matrix as a whole
+	Field   string // "RowStride", ...
+	Got     any
+	Want    string
+}
+
+func (e *MatrixError) Error() string {
+	where := ErrMatrix.Error()
+	if e.Segment >= 0 {
+		where += fmt.Sprintf(": segment %d", e.Segment)
 	}
-	if m.Rows == 0 {
-		return nil, fmt.Errorf("%w: no segments", ErrMatrix)
+	return fmt.Sprintf("%s: %s is %v, want %s", where, e.Field, e.Got, e.Want)
+}
+
+func (e *MatrixError) Unwrap() error { return ErrMatrix }
+
+// NewMatrix makes a matrix of weights that lie in d's memory. The segments are
+// in the order of their rows; First is set here. Everything that is wrong with
+// them is reported together, as [MatrixError]s.
+func NewMatrix(d hip.Device, cols int, segments []Segment) (*Matrix, error) {
+	m := &Matrix{Cols: cols, Segments: slices.Clone(segments)}
+	if err := m.check(); err != nil {
+		return nil, err
+	}
+	for i := range m.Segments {
+		m.Segments[i].First = int32(m.Rows)
+		m.Rows += int(m.Segments[i].Rows)
 	}
 	table, err := hip.Upload(d, m.Segments)
 	if err != nil {
@@ -77,6 +86,46 @@ func NewMatrix(d hip.Device, cols int, segments []Segment) (*Matrix, error) {
 	}
 	m.table = table
 	return m, nil
+}
+
+// check reports all that is wrong with the segments. Rows and columns are counted
+// in an int32 by the kernels.
+func (m *Matrix) check() error {
+	var problems []error
+	refuse := func(bad bool, segment int, field string, got any, want string) {
+		if bad {
+			problems = append(problems, &MatrixError{segment, field, got, want})
+		}
+	}
+	refuse(len(m.Segments) == 0, -1, "Segments", "empty", "at least one")
+	refuse(m.Cols < 1 || m.Cols > math.MaxInt32, -1, "Cols", m.Cols, "1 to 2^31-1")
+	if problems != nil {
+		return errors.Join(problems...)
+	}
+	rows := int64(0)
+	for i := range m.Segments {
+		s := &m.Segments[i]
+		rows += int64(s.Rows)
+		refuse(s.Rows < 1, i, "Rows", s.Rows, "at least 1")
+		refuse(s.Data == 0, i, "Data", "no memory", "the weights")
+		refuse(!s.Format.Valid(), i, "Format", s.Format, "a format")
+		if !s.Format.Valid() {
+			continue
+		}
+		stride := s.Format.RowBytes(m.Cols)
+		refuse(s.RowStride < stride, i, "RowStride", s.RowStride, fmt.Sprintf("at least %d bytes", stride))
+		if !s.Format.Quantized() {
+			continue
+		}
+		block := formats[s.Format].blockRows
+		_, scaleCols := s.Format.ScaleShape(1, m.Cols)
+		stride = int64(scaleCols) * s.Format.scaleBytes()
+		refuse(s.Scale == 0, i, "Scale", "no memory", "the scales")
+		refuse(s.ScaleStride < stride, i, "ScaleStride", s.ScaleStride, fmt.Sprintf("at least %d bytes", stride))
+		refuse(s.ScaleRow < 0 || int(s.ScaleRow) >= block, i, "ScaleRow", s.ScaleRow, fmt.Sprintf("0 to %d", block-1))
+	}
+	refuse(rows > math.MaxInt32, -1, "rows of all segments", rows, "at most 2^31-1")
+	return errors.Join(problems...)
 }
 
 // DenseSegment describes rows × cols weights stored without gaps at data, with
@@ -90,7 +139,7 @@ func DenseSegment(f Format, rows, cols int, data, scale hip.Ptr) Segment {
 	return s
 }
 
-// Free gives the table of segments back.
+// Free gives the table of segments back. Products with m then fail.
 func (m *Matrix) Free(d hip.Device) error {
 	table := m.table
 	m.table = 0
@@ -112,8 +161,9 @@ func (m *Matrix) Bytes() int64 {
 		s := &m.Segments[i]
 		total += int64(s.Rows) * s.Format.RowBytes(m.Cols)
 		if s.Format.Quantized() {
-			r, c := s.Format.ScaleShape(int(s.Rows), m.Cols)
-			total += int64(r) * int64(c) * s.Format.scaleBytes()
+			rows := s.Format.scaleRows(Range{int(s.ScaleRow), int(s.ScaleRow) + int(s.Rows)})
+			_, cols := s.Format.ScaleShape(1, m.Cols)
+			total += int64(rows.Len()) * int64(cols) * s.Format.scaleBytes()
 		}
 	}
 	return total

@@ -1,12 +1,17 @@
 package weights
 
+import (
+	"fmt"
+	"math"
+)
+
 // Param is a parameter of a model: what a plan has to find in a checkpoint.
 type Param struct {
 	Name     string // in the model, as MapName, Stacked and Expert give it
 	Layer    int    // MTP layer, or −1
 	Vector   bool   // one-dimensional (norms, biases) or a scalar; decoded to float32
 	Optional bool   // may be absent
-	Cols     int    // columns of a matrix, over all parts the same; 1 of a vector
+	Cols     int    // columns that this rank holds, of every part; 1 of a vector
 	Parts    []Part // in the order of their rows
 }
 
@@ -16,8 +21,44 @@ type Part struct {
 	ID         string // shard_id of the seed's tables: "q", "0", "w1"; "" if not stacked
 	Expert     int    // of a routed expert, otherwise −1
 	Rows, Cols int    // the shape it must have; Cols 1: a vector of Rows, 0 rows: a scalar
-	KeepRows   Range  // what this rank holds of it
-	KeepCols   Range
+	KeepRows   Range  // what this rank holds of it; empty: nothing, but it must exist
+	KeepCols   Range  // [0, 1) of a vector
+}
+
+// checkParams reports the parameters that no checkpoint could satisfy, or whose
+// shares would reach beyond their tensors.
+func checkParams(params []Param) (problems []*Problem) {
+	names := make(map[string]bool, len(params))
+	parts := make(map[partKey]bool)
+	for i := range params {
+		p := &params[i]
+		refuse := func(bad bool, tensor string, got any, want string) {
+			if bad {
+				problems = append(problems, &Problem{Tensor: tensor, Parameter: p.Name, Got: fmt.Sprint(got), Want: want, Err: ErrParam})
+			}
+		}
+		refuse(names[p.Name], p.Name, "a second one", "one parameter of a name")
+		refuse(len(p.Parts) == 0, p.Name, "no parts", "at least one")
+		names[p.Name] = true
+		for j := range p.Parts {
+			part := &p.Parts[j]
+			key := partKey{p.Name, part.ID, part.Expert}
+			refuse(parts[key], part.Tensor, part.ID, "one part of an ID and expert")
+			parts[key] = true
+			rows := part.Rows
+			if p.Vector && rows == 0 { // a scalar
+				rows = 1
+			}
+			refuse(p.Vector && part.Cols != 1, part.Tensor, part.Cols, "a vector of 1 column")
+			refuse(rows < 1 || rows > math.MaxInt32, part.Tensor, part.Rows, "1 to 2^31-1 rows")
+			refuse(part.Cols < 1 || part.Cols > math.MaxInt32, part.Tensor, part.Cols, "1 to 2^31-1 columns")
+			refuse(!part.KeepRows.within(rows), part.Tensor, part.KeepRows, "a share of its rows")
+			refuse(!part.KeepCols.within(part.Cols), part.Tensor, part.KeepCols, "a share of its columns")
+			refuse(part.KeepRows.Len() != 0 && part.KeepCols.Len() != p.Cols, part.Tensor, part.KeepCols, "as many columns as the parameter")
+			refuse(part.KeepRows.Len() != 0 && part.KeepCols.Len() == 0, part.Tensor, part.KeepCols, "a share of columns for its rows")
+		}
+	}
+	return problems
 }
 
 // partKey finds a part by what the seed's mapping gives for a tensor name.

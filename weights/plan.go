@@ -1,7 +1,6 @@
 package weights
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 )
@@ -39,6 +38,7 @@ func weightOfScale(mapped string) (weight string, scale bool) {
 
 // Plan says for every parameter which bytes of which tensors it is made of. It
 // was checked completely; moving the bytes cannot find anything wrong with them.
+// Its methods may be called from several goroutines at once.
 type Plan struct {
 	params  []Param
 	sources [][]origin // by parameter, by part
@@ -58,9 +58,13 @@ type PlanOptions struct {
 	BlockRows, BlockCols int
 }
 
-// NewPlan matches every parameter to its tensors. It reads no weights. The
-// error is an [*AuditError] with everything that is wrong.
+// NewPlan matches every parameter to its tensors. It reads no weights. params
+// belong to the plan from then on. The error is an [*AuditError] with everything
+// that is wrong.
 func NewPlan(c *Checkpoint, params []Param, opts PlanOptions) (*Plan, error) {
+	if err := auditError(checkParams(params)); err != nil {
+		return nil, err
+	}
 	a := newAudit(params, opts)
 	for _, t := range c.Tensors() {
 		a.take(t)
@@ -74,7 +78,8 @@ func NewPlan(c *Checkpoint, params []Param, opts PlanOptions) (*Plan, error) {
 	return p, nil
 }
 
-// Report returns what the plan will load.
+// Report returns what the plan will load. It belongs to the plan; a caller that
+// adds notes does so before it shares the plan.
 func (p *Plan) Report() *Report { return &p.report }
 
 // audit collects sources and problems.
@@ -155,131 +160,4 @@ func (a *audit) settle() {
 			a.check(p, &p.Parts[j], &a.sources[i][j])
 		}
 	}
-}
-
-// check decides a part's format and says what does not fit.
-func (a *audit) check(p *Param, part *Part, s *origin) {
-	switch {
-	case s.weight == nil && s.scale != nil:
-		a.problem(s.scale.Name, p.Name, ErrStrayScale, "", "a weight beside it")
-		return
-	case s.weight == nil:
-		if !p.Optional {
-			a.problem(a.prefix+part.Tensor, p.Name, ErrMissing, "", "")
-		}
-		return
-	}
-	format, wantScale, err := a.formatOf(p, s)
-	if err != nil {
-		a.problem(s.weight.Name, p.Name, err, describe(s), wantScale)
-		return
-	}
-	s.format = format
-	if got, want := s.weight.Shape, wantShape(p, part); !fits(got, want) {
-		a.problem(s.weight.Name, p.Name, ErrWrongShape, fmt.Sprint(got), fmt.Sprint(want[0]))
-		return
-	}
-	if format.Quantized() {
-		r, c := format.ScaleShape(part.Rows, part.Cols)
-		if !fits(s.scale.Shape, [][]int{{r, c}}) {
-			a.problem(s.scale.Name, p.Name, ErrWrongShape, fmt.Sprint(s.scale.Shape), fmt.Sprint([]int{r, c}))
-		}
-		block := formats[format].blockCols
-		if k := part.KeepCols; k.First%block != 0 || k.End%block != 0 && k.End != part.Cols {
-			a.problem(s.weight.Name, p.Name, ErrShard, fmt.Sprintf("columns %d to %d", k.First, k.End),
-				fmt.Sprintf("multiples of the scale block, %d", block))
-		}
-	}
-}
-
-// formatOf finds the row of the format table for a weight and its scales.
-func (a *audit) formatOf(p *Param, s *origin) (f Format, want string, err error) {
-	dtype := s.weight.Dtype
-	for f = 1; f < endFormat; f++ {
-		row := &formats[f]
-		switch {
-		case row.weight != dtype || p.Vector && f.Quantized():
-			continue
-		case !f.Quantized():
-			if s.scale != nil {
-				return 0, "no scales beside " + dtype.String(), ErrStrayScale
-			}
-			return f, "", nil
-		case s.scale == nil:
-			return 0, "", ErrMissingScale
-		case a.opts.BlockCols != 0 && (a.opts.BlockRows != row.blockRows || a.opts.BlockCols != row.blockCols):
-			continue
-		}
-		for _, scale := range row.scales {
-			if scale == s.scale.Dtype {
-				return f, "", nil
-			}
-		}
-	}
-	return 0, wantDtypes(p.Vector, s, a.opts), ErrWrongDtype
-}
-
-func wantDtypes(vector bool, s *origin, opts PlanOptions) string {
-	switch {
-	case vector:
-		return "F32, F16 or BF16"
-	case s.weight.Dtype != DtypeF8E4M3:
-		return "F32, F16, BF16 or F8_E4M3"
-	case opts.BlockCols == formats[MXFP8].blockCols:
-		return "U8 or F8_E8M0 scales"
-	case opts.BlockCols != 0:
-		return "F32 or BF16 scales"
-	}
-	return "U8, F8_E8M0, F32 or BF16 scales"
-}
-
-func describe(s *origin) string {
-	if s.scale == nil {
-		return s.weight.Dtype.String()
-	}
-	return fmt.Sprintf("%v with %v scales", s.weight.Dtype, s.scale.Dtype)
-}
-
-// wantShape returns the shapes that a part may have, the usual one first.
-func wantShape(p *Param, part *Part) [][]int {
-	if !p.Vector {
-		return [][]int{{part.Rows, part.Cols}}
-	}
-	if part.Rows == 0 {
-		return [][]int{{}, {1}}
-	}
-	return [][]int{{part.Rows}}
-}
-
-func fits(got []int, want [][]int) bool {
-	for _, w := range want {
-		equal := len(got) == len(w)
-		for i := 0; equal && i < len(w); i++ {
-			equal = got[i] == w[i]
-		}
-		if equal {
-			return true
-		}
-	}
-	return false
-}
-
-// Problems returns the problems inside err, of an audit or of the files below
-// it, one by one: what a listing shows.
-func Problems(err error) []error {
-	var audit *AuditError
-	if errors.As(err, &audit) {
-		return audit.Unwrap()
-	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var all []error
-		for _, e := range joined.Unwrap() {
-			all = append(all, Problems(e)...)
-		}
-		return all
-	}
-	if err == nil {
-		return nil
-	}
-	return []error{err}
 }

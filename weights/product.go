@@ -1,7 +1,7 @@
 package weights
 
 import (
-	"fmt"
+	"math"
 
 	"github.com/drafthead/drafthead/hip"
 )
@@ -22,10 +22,12 @@ const productTile = 16
 
 // Product multiplies rows rows of x, each m.Cols float32, with every row of m:
 // y[i][j] = Σ_c m[j][c] · x[i][c], rows × m.Rows float32. x and y must not
-// overlap. No row of y depends on another row of x.
+// overlap. No row of y depends on another row of x, nor on how many there are:
+// on one CPU device it is the same bit for bit, as long as float32 products of
+// the stored values neither overflow nor underflow.
 func (m *Matrix) Product(d hip.Device, y, x hip.Ptr, rows int) error {
-	if rows < 0 || rows > 1<<31-1 {
-		return fmt.Errorf("%w: product with %d rows", ErrMatrix, rows)
+	if rows < 0 || rows > math.MaxInt32 {
+		return &MatrixError{-1, "rows of x", rows, "0 to 2^31-1"}
 	}
 	if rows == 0 {
 		return nil
@@ -40,6 +42,7 @@ func (m *Matrix) Product(d hip.Device, y, x hip.Ptr, rows int) error {
 func productTwin(b *hip.Blocks, a *productArgs) { multiplyTiles(b, a, (*Rows).Multiply64) }
 func productHost(b *hip.Blocks, a *productArgs) { multiplyTiles(b, a, (*Rows).Multiply) }
 
+// multiplyTiles multiplies the rows of weights of all its blocks at once.
 func multiplyTiles(b *hip.Blocks, a *productArgs, multiply func(r *Rows, y []float32, yStride, first, count int, x []float32, n int)) {
 	n, in, out := int(a.Rows), int(a.In), int(a.Out)
 	x, y := hip.In[float32](b, a.X, n*in), hip.Out[float32](b, a.Y, n*out)

@@ -13,10 +13,10 @@ import (
 // Report says what a load takes from a checkpoint. It prints as a table.
 type Report struct {
 	Params     []ParamReport
-	Tensors    int              // taken, scales among them
-	Parameters int64            // weights, without scales
-	Bytes      int64            // weights and scales, what this rank holds
-	Formats    map[string]int64 // bytes by format
+	Tensors    int              // of which this rank holds a share, scales among them
+	Parameters int64            // weights of this rank, without scales
+	Bytes      int64            // weights and scales of this rank, as stored
+	Formats    map[string]int64 // these bytes by format
 	Ignored    []Ignored
 	Notes      []string // what a user should know and need not act on
 }
@@ -24,7 +24,7 @@ type Report struct {
 // ParamReport is one parameter.
 type ParamReport struct {
 	Name    string
-	Tensors int // taken, scales among them
+	Tensors int // of which this rank holds a share, scales among them
 	Rows    int // of this rank
 	Cols    int // 1: a vector
 	Bytes   int64
@@ -52,17 +52,16 @@ func newReport(p *Plan, ignored []string, unopened []UnopenedShard) Report {
 func (r *Report) add(p *Param, sources []origin) {
 	row := ParamReport{Name: p.Name, Cols: p.Cols}
 	for j, s := range sources {
-		if s.weight == nil {
-			continue
-		}
 		part := &p.Parts[j]
 		rows, cols := part.KeepRows.Len(), part.KeepCols.Len()
-		bytes := int64(rows) * s.format.RowBytes(cols)
+		if s.weight == nil || rows == 0 {
+			continue
+		}
+		data, scale := s.share(part)
+		bytes := data.bytes() + scale.bytes()
 		row.Tensors++
 		if s.scale != nil {
 			row.Tensors++
-			scaleRows, scaleCols := s.format.ScaleShape(rows, cols)
-			bytes += int64(scaleRows) * int64(scaleCols) * s.format.scaleBytes()
 		}
 		row.Rows += rows
 		row.Bytes += bytes
@@ -92,8 +91,8 @@ func countByPrefix(names []string) []Ignored {
 		counts[prefix]++
 	}
 	out := make([]Ignored, 0, len(counts))
-	for prefix := range maps.Keys(counts) {
-		out = append(out, Ignored{prefix, counts[prefix]})
+	for prefix, n := range counts {
+		out = append(out, Ignored{prefix, n})
 	}
 	slices.SortFunc(out, func(a, b Ignored) int {
 		return cmp.Or(cmp.Compare(b.Tensors, a.Tensors), cmp.Compare(a.Prefix, b.Prefix))
@@ -101,7 +100,8 @@ func countByPrefix(names []string) []Ignored {
 	return out
 }
 
-// WriteTo prints the report.
+// WriteTo prints the report: a table of the parameters, totals, and what was
+// left to others.
 func (r *Report) WriteTo(w io.Writer) (int64, error) {
 	var s strings.Builder
 	t := tabwriter.NewWriter(&s, 0, 0, 2, ' ', 0)
@@ -120,7 +120,7 @@ func (r *Report) WriteTo(w io.Writer) (int64, error) {
 	}
 	s.WriteString("\n")
 	for _, ig := range r.Ignored {
-		fmt.Fprintf(&s, "not the head's: %s under %s\n", count(ig.Tensors, "tensor"), ig.Prefix)
+		fmt.Fprintf(&s, "not the head's: %s under %s\n", count(ig.Tensors, "tensor"), printable(ig.Prefix))
 	}
 	for _, note := range r.Notes {
 		s.WriteString("note: " + note + "\n")
@@ -129,6 +129,7 @@ func (r *Report) WriteTo(w io.Writer) (int64, error) {
 	return int64(n), err
 }
 
+// String returns what WriteTo prints.
 func (r *Report) String() string {
 	var s strings.Builder
 	r.WriteTo(&s)
@@ -141,7 +142,7 @@ func FormatBytes(n int64) string {
 		name string
 		size float64
 	}{{"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}} {
-		if float64(n) >= u.size {
+		if float64(n) >= 0.999995*u.size { // what would round up to "1000.00" of the unit below
 			return fmt.Sprintf("%.2f %s", float64(n)/u.size, u.name)
 		}
 	}

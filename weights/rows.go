@@ -7,7 +7,8 @@ import (
 )
 
 // Rows gives a kernel's Go side the rows of a [Matrix], through bounds-checked
-// views of device memory. It belongs to the call that opened it.
+// views of device memory: a row that the matrix does not have is an error of the
+// launch. It belongs to the call that opened it.
 type Rows struct {
 	b        *hip.Blocks
 	segments []Segment
@@ -24,11 +25,14 @@ func OpenRows(b *hip.Blocks, table hip.Ptr, n, cols int) *Rows {
 func (r *Rows) encoded(row int) (f Format, data, scale []byte) {
 	i := 0
 	if len(r.segments) > 1 {
-		i = sort.Search(len(r.segments), func(i int) bool { return int(r.segments[i].First) > row }) - 1
+		i = max(sort.Search(len(r.segments), func(i int) bool { return int(r.segments[i].First) > row })-1, 0)
 	}
 	s := &r.segments[i]
 	f = s.Format
 	in := int64(row) - int64(s.First)
+	if in < 0 || in >= int64(s.Rows) {
+		panic(&hip.AccessError{Op: "row", Ptr: s.Data.Add(in * s.RowStride), Len: f.RowBytes(r.cols)})
+	}
 	data = hip.In[byte](r.b, s.Data.Add(in*s.RowStride), int(f.RowBytes(r.cols)))
 	if f.Quantized() {
 		_, n := f.ScaleShape(1, r.cols)
@@ -64,6 +68,7 @@ func (r *Rows) Multiply64(y []float32, yStride, first, count int, x []float32, n
 	}
 }
 
+// decoded returns scratch memory for one row.
 func (r *Rows) decoded() []float32 {
 	if r.row == nil {
 		r.row = hip.Scratch[float32](r.b, r.cols)

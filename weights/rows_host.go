@@ -7,42 +7,39 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
+// directRows is up to how many rows of x the stored weights are read for each,
+// rather than decoded once for all.
+const directRows = 2
+
 // Multiply is [Rows.Multiply64] for the host: products in float32, summed in
-// float32 over at most 32 columns and over these sums in float64, so that the
-// error does not grow with the number of columns. One row of x is multiplied
-// with the weights as they are stored; for several, a row of weights is decoded
-// once.
+// float32 over 32 columns and over these sums in float64, so that the error does
+// not grow with the number of columns; columns behind the last 32 in float64. A
+// row of y does not depend on n: a power-of-two scale may be applied before or
+// after a sum, without a difference within the range of float32.
 func (r *Rows) Multiply(y []float32, yStride, first, count int, x []float32, n int) {
-	if n == 1 {
-		for j := range count {
-			y[j] = r.dot(first+j, x[:r.cols])
-		}
-		return
-	}
 	w := r.decoded()
 	for j := range count {
-		r.Decode(w, first+j)
+		f, data, scale := r.encoded(first + j)
+		if n > directRows || f != MXFP8 && f != BF16 {
+			f.Decode(w, data, scale)
+			f = F32
+		}
 		for i := range n {
-			y[i*yStride+j] = dotF32(w, x[i*r.cols:(i+1)*r.cols])
+			row, sum := x[i*r.cols:(i+1)*r.cols], &y[i*yStride+j]
+			switch f {
+			case MXFP8:
+				*sum = dotMXFP8(data, scale, row)
+			case BF16:
+				*sum = dotBF16(data, row)
+			default:
+				*sum = dotF32(w, row)
+			}
 		}
 	}
 }
 
-// dot multiplies one stored row with x.
-func (r *Rows) dot(row int, x []float32) float32 {
-	f, data, scale := r.encoded(row)
-	switch f {
-	case MXFP8:
-		return dotMXFP8(data, scale, x)
-	case BF16:
-		return dotBF16(data, x)
-	}
-	w := r.decoded()
-	f.Decode(w, data, scale)
-	return dotF32(w, x)
-}
-
-// chunk is the columns summed in float32.
+// chunk is the columns summed in float32, in four strands: column c in strand
+// c mod 4, and then (0 + 1) + (2 + 3). It is also the columns of an MXFP8 scale.
 const chunk = 32
 
 func dotF32(w, x []float32) float32 {
@@ -102,12 +99,8 @@ func dotMXFP8(w, scale []byte, x []float32) float32 {
 		block++
 		w, x = w[chunk:], x[chunk:]
 	}
-	if len(x) > 0 {
-		tail := 0.0
-		for i, v := range x {
-			tail += float64(e4m3[w[i]]) * float64(v)
-		}
-		sum += tail * float64(E8M0(scale[block]))
+	for i, v := range x {
+		sum += float64(e4m3[w[i]]*E8M0(scale[block])) * float64(v)
 	}
 	return float32(sum)
 }

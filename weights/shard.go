@@ -41,10 +41,15 @@ type Range struct{ First, End int }
 // Len returns the number of elements.
 func (r Range) Len() int { return r.End - r.First }
 
+func (r Range) String() string { return fmt.Sprintf("[%d, %d)", r.First, r.End) }
+
+// within tells whether r is a part of [0, n), or empty in it.
+func (r Range) within(n int) bool { return 0 <= r.First && r.First <= r.End && r.End <= n }
+
 // All returns [0, n).
 func All(n int) Range { return Range{End: n} }
 
-// Even cuts n equal parts; n must be a multiple of the number of ranks.
+// Even cuts n into equal parts; n must be a multiple of the number of ranks.
 func (s Shard) Even(n int) (Range, error) {
 	if s.Whole() {
 		return All(n), nil
@@ -62,7 +67,7 @@ func (s Shard) Replicated(n int) (Range, error) {
 	if s.Size <= n {
 		return s.Even(n)
 	}
-	if s.Size%n != 0 {
+	if n < 1 || s.Size%n != 0 {
 		return Range{}, fmt.Errorf("%d replicated over %d ranks: %w", n, s.Size, ErrShard)
 	}
 	part := s.Rank / (s.Size / n)

@@ -1,0 +1,136 @@
+package attention
+
+import (
+	"errors"
+	"math"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// failing refuses the n-th call of Alloc or Copy from now on.
+type failing struct {
+	hip.Device
+	left int // calls until the one that fails; 0: none does
+}
+
+var errInjected = errors.New("injected")
+
+func (f *failing) failAt(n int) { f.left = n }
+
+func (f *failing) fails() bool {
+	f.left--
+	return f.left == 0
+}
+
+func (f *failing) Alloc(n int64) (hip.Ptr, error) {
+	if f.fails() {
+		return 0, &hip.MemoryError{Bytes: n}
+	}
+	return f.Device.Alloc(n)
+}
+
+func (f *failing) Copy(dst, src hip.Ptr, n int64) error {
+	if f.fails() {
+		return errInjected
+	}
+	return f.Device.Copy(dst, src, n)
+}
+
+func TestNewCache(t *testing.T) {
+	d := hip.NewReference()
+	t.Cleanup(func() { _ = d.Close() })
+	g := released()
+	for format, size := range map[CacheFormat]int64{CacheBF16: 2, CacheF32: 4} {
+		c, err := NewCache(d, g, 3, 5, format)
+		require.NoError(t, err)
+		require.Equal(t, 5, c.Pages())
+		require.Equal(t, 5, c.FreePages())
+		require.Equal(t, 3, c.Layers())
+		require.Equal(t, format, c.Format())
+		require.Equal(t, g, c.Geometry())
+		require.Equal(t, 3*5*128*(2*2*128+128)*size, c.Bytes())
+		bytes, live := d.(hip.Accountant).InUse()
+		require.Equal(t, c.Bytes(), bytes)
+		require.Equal(t, 9, live)
+		require.NoError(t, c.Close())
+		require.NoError(t, c.Close(), "again")
+		_, live = d.(hip.Accountant).InUse()
+		require.Zero(t, live)
+	}
+	require.Equal(t, "BF16 F32 CacheFormat(7)", CacheBF16.String()+" "+CacheF32.String()+" "+CacheFormat(7).String())
+}
+
+func TestRefusedCaches(t *testing.T) {
+	d := hip.NewReference()
+	t.Cleanup(func() { _ = d.Close() })
+	for name, refused := range map[string]struct {
+		layers, pages int
+		format        CacheFormat
+		argument      string
+	}{
+		"no layers":                    {0, 1, CacheF32, "layers"},
+		"no pages":                     {1, 0, CacheF32, "pages"},
+		"slots beyond int32":           {1, math.MaxInt32/4 + 1, CacheF32, "pages"},
+		"a format that does not exist": {1, 1, 2, "format"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := NewCache(d, tiny(), refused.layers, refused.pages, refused.format)
+			var argument *ArgumentError
+			require.ErrorAs(t, err, &argument)
+			require.Equal(t, refused.argument, argument.Argument)
+		})
+	}
+	huge := released()
+	huge.KVHeads, huge.Heads, huge.IndexHeads, huge.HeadDim, huge.BlockSize = maxWidth, maxWidth, maxWidth, maxWidth, maxWidth
+	_, err := NewCache(d, huge, 1, 2000, CacheF32)
+	require.ErrorIs(t, err, hip.ErrOutOfMemory, "sizes that overflow are not allocated")
+}
+
+func TestNewCacheWithoutMemory(t *testing.T) {
+	d := &failing{Device: hip.NewReference()}
+	t.Cleanup(func() { _ = d.Close() })
+	for n := 1; n <= 6; n++ {
+		d.failAt(n)
+		_, err := NewCache(d, tiny(), 2, 4, CacheF32)
+		require.ErrorIs(t, err, hip.ErrOutOfMemory)
+		_, live := d.Device.(hip.Accountant).InUse()
+		require.Zero(t, live, "what was allocated before is freed")
+	}
+}
+
+func TestGeometryCheck(t *testing.T) {
+	g := tiny()
+	require.NoError(t, g.Check())
+	require.Equal(t, (6+2*2)*16+(2+1)*32, g.Columns())
+	for field, change := range map[string]func(g *Geometry){
+		"Heads":            func(g *Geometry) { g.Heads = 5 },
+		"KVHeads":          func(g *Geometry) { g.KVHeads, g.IndexHeads = 0, 0 },
+		"HeadDim":          func(g *Geometry) { g.HeadDim = -1 },
+		"IndexHeads":       func(g *Geometry) { g.IndexHeads = 1 },
+		"IndexDim":         func(g *Geometry) { g.IndexDim = 1 << 21 },
+		"BlockSize":        func(g *Geometry) { g.BlockSize = 0 },
+		"TopkBlocks":       func(g *Geometry) { g.TopkBlocks = 0 },
+		"InitBlocks":       func(g *Geometry) { g.InitBlocks = -1 },
+		"LocalBlocks":      func(g *Geometry) { g.LocalBlocks = -1 },
+		"Eps":              func(g *Geometry) { g.Eps = math.NaN() },
+		"Rope.Dim":         func(g *Geometry) { g.Rope.Dim = 18 },
+		"Rope.MaxPosition": func(g *Geometry) { g.Rope.MaxPosition = 0 },
+	} {
+		t.Run(field, func(t *testing.T) {
+			g := tiny()
+			change(&g)
+			err := g.Check()
+			require.ErrorIs(t, err, ErrGeometry)
+			require.ErrorContains(t, err, field+" is")
+			_, err = NewCache(hip.NewReference(), g, 1, 1, CacheF32)
+			require.ErrorIs(t, err, ErrGeometry)
+		})
+	}
+	g.Heads, g.Eps, g.Rope.Dim = 0, -1, 3
+	for _, field := range []string{"Heads", "Eps", "Rope.Dim"} {
+		require.ErrorContains(t, g.Check(), field+" is", "all problems together")
+	}
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/drafthead/drafthead/mtp"
+	"github.com/drafthead/drafthead/weights"
+)
+
+// inspection is what a checkpoint folder holds for the head, and every reason
+// why it would not load. Its JSON is one object; the keys are fixed.
+type inspection struct {
+	Path       string           `json:"path"`
+	OK         bool             `json:"ok"`         // it loads
+	ModelType  string           `json:"model_type"` // of config.json; empty if that is not readable
+	Bundled    bool             `json:"bundled"`    // with the target, the text model under text_config
+	Modules    int              `json:"modules"`    // MTP layers; 0 if config.json is not readable
+	Tensors    int              `json:"tensors"`    // taken, scales among them
+	Parameters int64            `json:"parameters"` // weights, without scales; 0 unless it loads
+	Bytes      int64            `json:"bytes"`      // weights and scales; 0 unless it loads
+	Formats    map[string]int64 `json:"formats"`    // bytes by format
+	Ignored    []ignored        `json:"ignored"`    // tensors of other modules
+	Notes      []string         `json:"notes"`
+	Problems   []problem        `json:"problems"`
+	report     *mtp.Report      // nil unless it loads
+}
+
+// ignored counts the tensors under a prefix that are not the head's.
+type ignored struct {
+	Prefix  string `json:"prefix"`
+	Tensors int    `json:"tensors"`
+}
+
+// inspect reads the config and the headers in dir, and no weights.
+func inspect(dir string, parallel weights.Parallel) *inspection {
+	in := &inspection{Path: dir, Formats: map[string]int64{}, Ignored: []ignored{}, Notes: []string{}}
+	if err := checkFolder(dir); err != nil {
+		in.Problems = problemsOf(err)
+		return in
+	}
+	config, report, err := mtp.Inspect(dir, mtp.Options{Parallel: parallel})
+	if config != nil {
+		in.ModelType, in.Bundled, in.Modules = config.ModelType, config.Bundled, config.NumMTPModules
+	}
+	in.OK, in.Problems = err == nil, problemsOf(err)
+	if !in.OK {
+		return in
+	}
+	in.report = report
+	in.Tensors, in.Parameters, in.Bytes, in.Formats = report.Tensors, report.Parameters, report.Bytes, report.Formats
+	in.Notes = append(in.Notes, report.Notes...)
+	for _, i := range report.Ignored {
+		in.Ignored = append(in.Ignored, ignored(i))
+	}
+	return in
+}
+
+// checkFolder says what the errors of files inside the folder would not say.
+func checkFolder(dir string) error {
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%s is a file: give the folder that holds it and config.json", dir)
+	}
+	return err
+}
+
+// print writes the inspection for people.
+func (in *inspection) print(w io.Writer) error {
+	fmt.Fprint(w, in.Path)
+	if in.ModelType != "" {
+		fmt.Fprintf(w, ": %s, %s", in.ModelType, count(in.Modules, "MTP module"))
+	}
+	fmt.Fprint(w, "\n\n")
+	if in.report != nil {
+		if _, err := in.report.WriteTo(w); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(w, "\nloads")
+		return err
+	}
+	for _, p := range in.Problems {
+		fmt.Fprintln(w, p.Problem)
+	}
+	_, err := fmt.Fprintf(w, "\ndoes not load: %s\n", count(len(in.Problems), "problem"))
+	return err
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

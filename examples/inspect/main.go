@@ -1,0 +1,95 @@
+// Inspect says what a checkpoint holds for the MTP draft head and whether it
+// would load:
+//
+//	inspect [-json] [-tp RANK/SIZE] [-ep RANK/SIZE] DIR
+//
+// It reads config.json and the headers of the weights, so it takes no time and
+// no memory on a checkpoint of any size. It exits with 0 if the head loads, with
+// 1 and every problem listed if it does not, and with 2 on wrong usage.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/weights"
+)
+
+const usage = `usage: inspect [flags] DIR
+
+Says what the checkpoint in folder DIR holds for the MTP draft head and whether
+it would load. DIR holds config.json and *.safetensors, bundled with the target
+model or standalone. Only headers are read.
+
+exit status: 0 loads, 1 does not load (every problem is listed), 2 wrong usage
+
+flags:
+`
+
+func main() { cli.Main(run) }
+
+func run(_ context.Context, args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("inspect", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), usage)
+		flags.PrintDefaults()
+	}
+	var parallel weights.Parallel
+	asJSON := flags.Bool("json", false, "print one JSON object in place of text")
+	flags.Var(&shardFlag{&parallel.Tensor}, "tp", "inspect the share of tensor-parallel `RANK/SIZE`, 0/4 for example")
+	flags.Var(&shardFlag{&parallel.Expert}, "ep", "inspect the share of expert-parallel `RANK/SIZE`")
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		return 2
+	case flags.NArg() != 1:
+		fmt.Fprintf(stderr, "inspect: want one folder after the flags, got %d arguments %q\n", flags.NArg(), flags.Args())
+		flags.Usage()
+		return 2
+	}
+	in := inspect(flags.Arg(0), parallel)
+	if err := in.write(stdout, *asJSON); err != nil {
+		fmt.Fprintln(stderr, "inspect:", err)
+		return 1
+	}
+	if !in.OK {
+		return 1
+	}
+	return 0
+}
+
+func (in *inspection) write(w io.Writer, asJSON bool) error {
+	if asJSON {
+		return cli.WriteJSON(w, in)
+	}
+	return in.print(w)
+}
+
+// shardFlag reads a share as RANK/SIZE.
+type shardFlag struct{ shard *weights.Shard }
+
+func (f *shardFlag) String() string {
+	if f.shard == nil || *f.shard == (weights.Shard{}) {
+		return ""
+	}
+	return fmt.Sprintf("%d/%d", f.shard.Rank, f.shard.Size)
+}
+
+func (f *shardFlag) Set(s string) error {
+	before, after, found := strings.Cut(s, "/")
+	rank, rankErr := strconv.Atoi(before)
+	size, sizeErr := strconv.Atoi(after)
+	if !found || rankErr != nil || sizeErr != nil || size < 1 || rank < 0 || rank >= size {
+		return errors.New("want RANK/SIZE with 0 ≤ RANK < SIZE")
+	}
+	*f.shard = weights.Shard{Rank: rank, Size: size}
+	return nil
+}

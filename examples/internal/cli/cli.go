@@ -1,0 +1,39 @@
+// Package cli is what the example programs share: signals and exit codes, the
+// -device flag, progress bars and JSON output.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"os/signal"
+)
+
+// Exit codes of the programs.
+const (
+	OK     = 0
+	Failed = 1 // the work did not succeed
+	Usage  = 2 // the command line is wrong
+)
+
+// Program is the body of a program. args are the arguments without its name.
+// ctx ends with the first interrupt; a second one ends the process.
+type Program func(ctx context.Context, args []string, stdout, stderr io.Writer) int
+
+// Main runs a program and exits with its code.
+func Main(run Program) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	context.AfterFunc(ctx, stop)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// WriteJSON prints one JSON value, indented, and a newline.
+func WriteJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}

@@ -1,0 +1,102 @@
+// Package mtp loads and runs the multi-token-prediction (MTP) draft head of
+// MiniMax-M3: from the target model's hidden states it drafts the next few
+// tokens, which the target then confirms or corrects in one forward.
+//
+// # How do I draft?
+//
+// [Load] a checkpoint folder, make one [Cache] for all sequences and one
+// [Sequence] for each, and call [Head.Draft] after every step of the target:
+//
+//	head, err := mtp.Load(ctx, dir, mtp.Options{})
+//	cache, err := head.NewCache(pages)
+//	seq := cache.NewSequence()
+//
+//	ids, probs, err := head.Draft(ctx, &mtp.Batch{
+//		Sequences: []mtp.Rows{{Sequence: seq, Position: seq.Len(), Tokens: tokens}},
+//		Hidden:    mtp.Hidden{BFloat16: states},
+//	}, 4)
+//	accepted, next, err := mtp.Verify(ids[0], chosen) // what the target chose
+//
+// A row stands for a position that the target has run. It carries the token
+// AFTER that position, and the target's hidden state at that position, after the
+// target's final norm:
+//
+//	position      0    1    2    3
+//	text          t₀   t₁   t₂   t₃        the prompt
+//	row's token   t₁   t₂   t₃   t₄        t₄: just sampled by the target
+//	row's hidden  h₀   h₁   h₂   h₃        of the target
+//
+//	first Draft   rows 0–3, Len becomes 4; drafts for t₅ t₆ t₇ t₈
+//	two accepted  the target ran positions 4–6 and chose t₅ t₆ t₇
+//	next Draft    rows 4–6, Len becomes 7; drafts for t₈ …
+//
+// Draft commits the rows it is given. What the chain itself writes behind them
+// is provisional and gone when Draft returns, so a rejected draft needs no
+// rollback: the next call simply gives the confirmed rows. A prompt may be given
+// in pieces, with [Head.Forward]; the last piece goes to Draft. An aligned chain
+// (see [ChainAligned]) takes every piece through Draft.
+//
+// An engine with a paged cache of its own passes [Rows.BlockTable] in place of a
+// Sequence, one with hidden states on the device [Hidden.Device], and one that
+// samples by itself [Head.Forward] and [Head.Logits] in place of Draft.
+//
+// # What does a module compute?
+//
+//	e      = embed[token], and zero where position = 0
+//	x      = eh_proj · concat( rms(e; enorm), rms(h; hnorm) )
+//	r      = x + o_proj · attention( rms(x; input_layernorm) )
+//	hidden = r + moe( rms(r; post_attention_layernorm) )
+//	logits = lm_head · rms(hidden; final_layernorm)
+//
+//	rms(x; w) = x / √(mean(x²) + rms_norm_eps) · (1 + w)
+//
+// Attention is block-sparse: package attention says which blocks a row sees.
+// The experts are in package moe. [Chain] says which module runs at which step,
+// and [Options.PostNorm] what the next step is fed with. Package mtp/reference
+// has the same in float64, written as these formulas.
+//
+// # What does Load refuse?
+//
+// Everything that would make a head draft nonsense and say nothing. A parameter
+// that is not wholly covered, a part given twice, a shape, dtype or scale that
+// does not fit, a tensor under the head's own prefix that nothing takes, a file
+// that breaks the safetensors format, an index that is not true of its shards, a
+// config that is incomplete, contradictory or asks for a branch of the model
+// family that is not computed here: each is an error, and all are reported
+// together, before a byte is moved. [Inspect] gives the same answer without
+// loading. The target's own tensors are not the head's; [Report] counts them.
+//
+// # Errors
+//
+//   - [*ConfigError], wraps [ErrConfig] and its kind: a key of config.json
+//   - [*weights.FormatError], [*weights.CheckpointError]: a file, a shard, the index
+//   - [*weights.AuditError] with a [*weights.Problem] for each tensor
+//   - [*InputError], wraps [ErrInput]: an argument of a call, found before anything ran
+//   - [attention.PositionError], [attention.RangeError], [attention.CacheFullError]:
+//     positions that the rotary embedding does not cover, a cache without room
+//
+// A call that fails leaves its sequences as they were.
+//
+// # Numerics
+//
+// Activations are float32. A product on the host is summed in float32 over 32
+// columns and in float64 above that; on the reference device all in float64,
+// rounded once. Rotary angles are computed in float64 and rounded once, as
+// cosine and sine. Weights are used as they are stored: float32, float16,
+// bfloat16, MXFP8, or FP8 with 128 × 128 blocks. The cache is bfloat16, or
+// float32 by [Options.CacheFormat]. Ties go to the lower token, expert and
+// block. On the reference device a row has the same bits alone and in a batch.
+//
+// # Ownership and concurrency
+//
+// A [Head] owns its parameters, its caches, the mapping of its files, and the
+// device if none was given; Close gives all back and waits for calls under way.
+// Several goroutines may call a Head at the same time with different sequences;
+// one goroutine at a time uses a [Sequence]. A [Batch] is only read and not kept.
+// Results are the caller's. Contexts end loads within one chunk and drafts
+// between two steps.
+//
+// Positions and lengths are in tokens, caches in pages of sparse_block_size
+// tokens, sizes in bytes; hidden states are [rows, hidden_size] and logits
+// [rows, vocab_size], row-major.
+package mtp

@@ -1,0 +1,73 @@
+// Package weights reads the checkpoint of a MiniMax-M3 MTP draft head:
+// safetensors files, the names in them, the formats they are stored in, and
+// matrix products over the weights as they are stored.
+//
+// # How do I read a checkpoint?
+//
+// In three moves: take inventory, plan, and only then move bytes.
+//
+//	c, err := weights.OpenCheckpoint(fsys, weights.Needed)      // headers, all checked
+//	plan, err := weights.NewPlan(c, params, weights.PlanOptions{}) // every parameter matched
+//	fmt.Print(plan.Report())
+//	loaded, err := plan.Load(ctx, device, weights.LoadOptions{})
+//	m := loaded.Matrix("model.layers.0.eh_proj.weight")
+//	err = m.Product(device, y, x, rows)                         // y = x · mᵀ
+//
+// Package mtp does this for a head; its Config.Parameters gives params. To read a
+// single file, use [OpenFile] and the [Tensor] values in it.
+//
+// # What is a parameter made of?
+//
+// Engines stack matrices that are used together. A [Param] is one such stack, a
+// [Part] one tensor of the checkpoint in it, and a [Matrix] the loaded stack with
+// a [Segment] for each part. Parts may have different formats:
+//
+//	checkpoint                        parameter qkv_proj
+//	q_proj.weight        MXFP8   ──▶  ┌ rows of q        ┐
+//	k_proj.weight        MXFP8   ──▶  │ rows of k        │
+//	v_proj.weight        MXFP8   ──▶  │ rows of v        │  one product
+//	index_q_proj.weight  BF16    ──▶  │ rows of index_q  │
+//	index_k_proj.weight  BF16    ──▶  └ rows of index_k  ┘
+//
+// [MapName], [Stacked], [Expert], [RemapKVScale] and [MTPLayer] are the rules by
+// which a tensor's name leads to its parameter and part.
+//
+// # What is refused?
+//
+// A [FormatError] says which rule of safetensors a file breaks: sizes that
+// overflow, holes, overlaps, bytes after the last tensor, keys given twice. A
+// [CheckpointError] says where the index and the shards contradict each other;
+// shards that hold nothing of the head are not opened and may be absent. An
+// [AuditError] holds a [Problem] for each tensor that does not fit: missing,
+// given twice, of a wrong shape or dtype, a weight without its scales or scales
+// without their weight, a tensor under the head's own prefix that nothing takes.
+// Each category reports all of its problems together, by tensor; [Problems]
+// lists them one by one. Every number from a file is checked before it is used
+// as a size.
+//
+// # Formats and numerics
+//
+//	F32, F16, BF16    as they are
+//	MXFP8             e4m3 · 2^(s−127), one scale per row and 32 columns
+//	FP8 128x128       e4m3 · s, one float32 or bfloat16 scale per 128 × 128 block
+//
+// What a tensor is stored as decides, not what the config says. [Format.Decode]
+// rounds once to float32. [Rows.Multiply64] is the definition of a product:
+// float64 in the order of columns, rounded once. [Rows.Multiply], the host's,
+// sums in float32 over at most 32 columns and these sums in float64, so its error
+// does not grow with the number of columns. No row of a product depends on
+// another.
+//
+// # Memory, ownership and concurrency
+//
+// On unix, files that os.DirFS opens are memory-mapped, and a device that is a
+// [hip.Adopter] uses the mapping in place: nothing is copied, and processes share
+// it. Elsewhere each part is uploaded once, at most 16 MiB on its way at a time.
+// The files must not change while they are open. A [Checkpoint] outlives what was
+// loaded in place from it; see [Loaded.InPlace]. Checkpoint, [Plan] and [Loaded]
+// may be used from several goroutines until they are closed.
+//
+// A rank of a tensor- or expert-parallel head loads its share alone: [Parallel].
+//
+// Sizes are in bytes, shapes are [rows, columns] and row-major.
+package weights

@@ -1,0 +1,108 @@
+package weights
+
+import (
+	"fmt"
+	"slices"
+)
+
+// check decides a part's format and reports all that does not fit: dtypes, the
+// shapes of weight and scale, and a share that cuts through a scale.
+func (a *audit) check(p *Param, part *Part, s *origin) {
+	switch {
+	case s.weight == nil && s.scale != nil:
+		a.problem(s.scale.Name, p.Name, ErrStrayScale, "", "a weight beside it")
+		return
+	case s.weight == nil:
+		if !p.Optional {
+			a.problem(a.prefix+part.Tensor, p.Name, ErrMissing, "", "")
+		}
+		return
+	}
+	if got, want := s.weight.Shape, wantShapes(p, part); !fits(got, want) {
+		a.problem(s.weight.Name, p.Name, ErrWrongShape, fmt.Sprint(got), fmt.Sprint(want[0]))
+	}
+	format, want, err := a.formatOf(p, s)
+	if err != nil {
+		a.problem(s.weight.Name, p.Name, err, describe(s), want)
+		return
+	}
+	s.format = format
+	if !format.Quantized() {
+		return
+	}
+	scaleRows, scaleCols := format.ScaleShape(part.Rows, part.Cols)
+	if want := []int{scaleRows, scaleCols}; !slices.Equal(s.scale.Shape, want) {
+		a.problem(s.scale.Name, p.Name, ErrWrongShape, fmt.Sprint(s.scale.Shape), fmt.Sprint(want))
+	}
+	block := formats[format].blockCols
+	if k := part.KeepCols; k.First%block != 0 || k.End%block != 0 && k.End != part.Cols {
+		a.problem(s.weight.Name, p.Name, ErrShard, fmt.Sprintf("columns %d to %d", k.First, k.End),
+			fmt.Sprintf("multiples of the scale block, %d", block))
+	}
+}
+
+// formatOf finds the row of the format table for a weight and its scales. The
+// error is the rule that is broken, want what would do.
+func (a *audit) formatOf(p *Param, s *origin) (f Format, want string, err error) {
+	dtype := s.weight.Dtype
+	for f = 1; f < endFormat; f++ {
+		row := &formats[f]
+		switch {
+		case row.weight != dtype || p.Vector && f.Quantized():
+			continue
+		case !f.Quantized():
+			if s.scale != nil {
+				return 0, "no scales beside " + dtype.String(), ErrStrayScale
+			}
+			return f, "", nil
+		case s.scale == nil:
+			return 0, "", ErrMissingScale
+		case a.opts.BlockCols != 0 && (a.opts.BlockRows != row.blockRows || a.opts.BlockCols != row.blockCols):
+			continue
+		}
+		for _, scale := range row.scales {
+			if scale == s.scale.Dtype {
+				return f, "", nil
+			}
+		}
+	}
+	return 0, wantDtypes(p.Vector, s, a.opts), ErrWrongDtype
+}
+
+// wantDtypes says what dtypes a part with this weight may have.
+func wantDtypes(vector bool, s *origin, opts PlanOptions) string {
+	switch {
+	case vector:
+		return "F32, F16 or BF16"
+	case s.weight.Dtype != DtypeF8E4M3:
+		return "F32, F16, BF16 or F8_E4M3"
+	case opts.BlockCols == formats[MXFP8].blockCols:
+		return "U8 or F8_E8M0 scales"
+	case opts.BlockCols != 0:
+		return "F32 or BF16 scales"
+	}
+	return "U8, F8_E8M0, F32 or BF16 scales"
+}
+
+// describe says what dtypes a part has.
+func describe(s *origin) string {
+	if s.scale == nil {
+		return s.weight.Dtype.String()
+	}
+	return fmt.Sprintf("%v with %v scales", s.weight.Dtype, s.scale.Dtype)
+}
+
+// wantShapes returns the shapes that a part may have, the usual one first.
+func wantShapes(p *Param, part *Part) [][]int {
+	if !p.Vector {
+		return [][]int{{part.Rows, part.Cols}}
+	}
+	if part.Rows == 0 {
+		return [][]int{{}, {1}}
+	}
+	return [][]int{{part.Rows}}
+}
+
+func fits(got []int, want [][]int) bool {
+	return slices.ContainsFunc(want, func(w []int) bool { return slices.Equal(got, w) })
+}

@@ -1,0 +1,233 @@
+package weights
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// uploadChunk is read and written at a time; the context is looked at between.
+const uploadChunk = 16 << 20
+
+// mover executes a plan.
+type mover struct {
+	ctx     context.Context
+	loaded  *Loaded
+	adopter hip.Adopter // nil: everything is uploaded
+	adopted map[*File]hip.Ptr
+	inPlace []area // what populate reads ahead; nil if it is not wanted
+	buf     []byte // for uploads
+
+	populates   bool
+	progress    Progress
+	done, total int64
+}
+
+func newMover(ctx context.Context, d hip.Device, total int64, opts LoadOptions) *mover {
+	m := &mover{
+		ctx: ctx, adopted: make(map[*File]hip.Ptr),
+		populates: opts.Populate, progress: opts.Progress, total: total,
+		loaded: &Loaded{
+			device: d, matrices: make(map[string]*Matrix),
+			vectors: make(map[string]hip.Ptr), values: make(map[string][]float32),
+		},
+	}
+	m.adopter, _ = d.(hip.Adopter)
+	return m
+}
+
+// report counts n bytes as ready and returns the error of the context, which the
+// caller of progress may have ended.
+func (m *mover) report(n int64) error {
+	m.done += n
+	if m.progress != nil {
+		m.progress(m.done, m.total)
+	}
+	return m.ctx.Err()
+}
+
+func (m *mover) all(p *Plan) error {
+	if err := m.ctx.Err(); err != nil {
+		return err
+	}
+	for i := range p.params {
+		load := m.matrix
+		if p.params[i].Vector {
+			load = m.vector
+		}
+		if err := load(&p.params[i], p.sources[i]); err != nil {
+			return fmt.Errorf("%s: %w", p.params[i].Name, err)
+		}
+	}
+	return m.populate()
+}
+
+// matrix loads a parameter's parts as the segments of one matrix.
+func (m *mover) matrix(p *Param, sources []origin) error {
+	var segments []Segment
+	for i := range sources {
+		part := &p.Parts[i]
+		if sources[i].weight == nil || part.KeepRows.Len() == 0 {
+			continue
+		}
+		segment, err := m.segment(part, &sources[i])
+		if err != nil {
+			return err
+		}
+		segments = append(segments, segment)
+	}
+	if len(segments) == 0 {
+		return nil
+	}
+	matrix, err := NewMatrix(m.loaded.device, p.Cols, segments)
+	if err != nil {
+		return err
+	}
+	m.loaded.matrices[p.Name] = matrix
+	return nil
+}
+
+// segment brings a rank's share of one part to the device. In place its rows keep
+// the stride of the whole tensor; uploaded they are packed.
+func (m *mover) segment(part *Part, s *origin) (Segment, error) {
+	data, scale := s.share(part)
+	seg := Segment{Rows: int32(data.rows), Format: s.format}
+	var err error
+	if seg.Data, seg.RowStride, err = m.move(&data); err != nil || !s.format.Quantized() {
+		return seg, err
+	}
+	seg.ScaleRow = int32(part.KeepRows.First % formats[s.format].blockRows)
+	seg.Scale, seg.ScaleStride, err = m.move(&scale)
+	return seg, err
+}
+
+// move makes an area readable on the device: in place, or as a packed copy.
+func (m *mover) move(a *area) (p hip.Ptr, stride int64, err error) {
+	base, ok, err := m.adopt(a.tensor.File())
+	switch {
+	case err != nil:
+		return 0, 0, err
+	case ok && m.populates:
+		m.inPlace = append(m.inPlace, *a)
+	case ok:
+		err = m.report(a.bytes())
+	}
+	if ok {
+		return base.Add(a.tensor.Offset() + a.start), a.stride, err
+	}
+	if p, err = m.loaded.device.Alloc(a.bytes()); err != nil {
+		return 0, 0, fmt.Errorf("%s: %w", a.tensor.Name, err)
+	}
+	m.loaded.owned = append(m.loaded.owned, p)
+	return p, a.width, m.upload(p, a)
+}
+
+// upload copies the rows of an area to p, one behind the other.
+func (m *mover) upload(p hip.Ptr, a *area) error {
+	for off, size := int64(0), a.bytes(); off < size; {
+		n := min(size-off, uploadChunk)
+		m.buf = slices.Grow(m.buf[:0], int(n))[:n]
+		if err := a.readAt(m.buf, off); err != nil {
+			return err
+		}
+		if err := m.loaded.device.Write(p.Add(off), m.buf); err != nil {
+			return fmt.Errorf("%s: %w", a.tensor.Name, err)
+		}
+		off += n
+		if err := m.report(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// adopt gives a mapped file to the device, once; false if it has to be uploaded.
+func (m *mover) adopt(f *File) (hip.Ptr, bool, error) {
+	if p, ok := m.adopted[f]; ok {
+		return p, true, nil
+	}
+	mapping := f.Mapping()
+	if m.adopter == nil || len(mapping) == 0 {
+		return 0, false, nil
+	}
+	p, err := m.adopter.Adopt(mapping, false)
+	if err != nil {
+		return 0, false, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	m.adopted[f] = p
+	m.loaded.owned = append(m.loaded.owned, p)
+	m.loaded.inPlace = true
+	return p, true, nil
+}
+
+// populate reads the areas that are used in place ahead, in the order of the
+// files, and nothing else of files that the head shares with its target.
+func (m *mover) populate() error {
+	slices.SortFunc(m.inPlace, func(a, b area) int {
+		return cmp.Or(cmp.Compare(a.tensor.File().Name(), b.tensor.File().Name()),
+			cmp.Compare(a.tensor.Offset()+a.start, b.tensor.Offset()+b.start))
+	})
+	for i := range m.inPlace {
+		if err := m.populateArea(&m.inPlace[i]); err != nil {
+			return fmt.Errorf("%s: populate: %w", m.inPlace[i].tensor.Name, err)
+		}
+	}
+	return nil
+}
+
+func (m *mover) populateArea(a *area) error {
+	page := int64(os.Getpagesize())
+	first := a.tensor.Offset() + a.start
+	end := first + a.extent()
+	ready := int64(0) // of the area's bytes
+	for at := first / page * page; at < end; {
+		next := min(at+populateChunk, end)
+		if _, err := a.tensor.File().populateRange(at, next); err != nil {
+			return err
+		}
+		// What lies between the rows counts for nothing.
+		now := int64(float64(a.bytes()) * float64(next-first) / float64(end-first))
+		if next == end {
+			now = a.bytes()
+		}
+		if err := m.report(now - ready); err != nil {
+			return err
+		}
+		at, ready = next, now
+	}
+	return nil
+}
+
+// vector decodes the parts of a vector to float32.
+func (m *mover) vector(p *Param, sources []origin) error {
+	var values []float32
+	stored := int64(0)
+	for i := range sources {
+		s, keep := &sources[i], p.Parts[i].KeepRows
+		if s.weight == nil || keep.Len() == 0 {
+			continue
+		}
+		data, _ := s.share(&p.Parts[i])
+		raw, part := make([]byte, data.bytes()), make([]float32, keep.Len())
+		if err := data.readAt(raw, 0); err != nil {
+			return err
+		}
+		s.format.Decode(part, raw, nil)
+		values = append(values, part...)
+		stored += data.bytes()
+	}
+	if len(values) == 0 {
+		return nil
+	}
+	ptr, err := hip.Upload(m.loaded.device, values)
+	if err != nil {
+		return err
+	}
+	m.loaded.owned = append(m.loaded.owned, ptr)
+	m.loaded.vectors[p.Name], m.loaded.values[p.Name] = ptr, values
+	return m.report(stored)
+}
