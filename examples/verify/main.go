@@ -1,3 +1,140 @@
+// Verify runs golden case folders through the draft head, stage by stage, and
+// prints how far each result is from the expected one:
+//
+//	verify [-device D] [-json] [-v] CASE...
+//
+// A case folder is a checkpoint with golden.safetensors beside it: inputs, the
+// stages of every MTP module, and draft chains. It exits with 1 if anything is
+// over its bound, and with 2 on wrong usage.
 package main
 
-func main() {}
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/drafthead/drafthead/examples/internal/cli"
+)
+
+const usage = `usage: verify [flags] CASE...
+
+Runs golden case folders (a checkpoint with golden.safetensors beside it) and
+compares every stage of every MTP module, and every draft chain, with what is
+stored. Results may differ by 1e-5 of a stage's largest magnitude on cpu and
+reference; choices (blocks, experts, drafts) are equal, or reported as ties
+where the stored margin is within that rounding.
+
+exit status: 0 all within bounds, 1 not, 2 wrong usage
+
+flags:
+`
+
+func main() { cli.Main(run) }
+
+// outcome is what -json prints.
+type outcome struct {
+	Device string       `json:"device"`
+	OK     bool         `json:"ok"`
+	Cases  []caseResult `json:"cases"`
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("verify", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), usage)
+		flags.PrintDefaults()
+	}
+	name := flags.String("device", "cpu", cli.DeviceUsage)
+	asJSON := flags.Bool("json", false, "print one JSON object in place of text")
+	verbose := flags.Bool("v", false, "print every stage, not only those over their bound")
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return cli.OK
+	case err != nil:
+		return cli.Usage
+	case flags.NArg() == 0:
+		fmt.Fprintln(stderr, "verify: want at least one case folder")
+		flags.Usage()
+		return cli.Usage
+	}
+	device, err := cli.Device(*name)
+	if err != nil {
+		fmt.Fprintln(stderr, "verify:", err)
+		if errors.Is(err, cli.ErrNoGPU) {
+			return cli.Failed
+		}
+		return cli.Usage
+	}
+	defer device.Close()
+	out := outcome{Device: *name, OK: true}
+	progress, done := cli.Progress(stderr, "verify", "cases")
+	for i, dir := range flags.Args() {
+		progress(int64(i), int64(flags.NArg()))
+		result := verifyCase(ctx, dir, device)
+		out.Cases = append(out.Cases, result)
+		out.OK = out.OK && result.OK
+		if !*asJSON {
+			done()
+			if err := result.print(stdout, *verbose); err != nil {
+				fmt.Fprintln(stderr, "verify:", err)
+				return cli.Failed
+			}
+		}
+	}
+	done()
+	if *asJSON {
+		if err := cli.WriteJSON(stdout, out); err != nil {
+			fmt.Fprintln(stderr, "verify:", err)
+			return cli.Failed
+		}
+	}
+	if !out.OK {
+		return cli.Failed
+	}
+	return cli.OK
+}
+
+// print writes the case's outcome: its worst stage, and a table of the stages
+// that are asked for.
+func (r *caseResult) print(w io.Writer, verbose bool) error {
+	if r.Error != "" {
+		_, err := fmt.Fprintf(w, "FAILED  %s: %s\n", r.Case, r.Error)
+		return err
+	}
+	verdict, worst, ties := "ok", 0.0, 0
+	for _, s := range r.Stages {
+		if s.MaxRef > 0 {
+			worst = max(worst, s.MaxAbs/s.MaxRef)
+		}
+		ties += s.Ties
+	}
+	if !r.OK {
+		verdict = "FAILED"
+	}
+	fmt.Fprintf(w, "%-6s  %s: %d stages and chains, largest error %.2g of the stage's largest magnitude", verdict, r.Case, len(r.Stages), worst)
+	if ties > 0 {
+		fmt.Fprintf(w, ", %d choices are ties within rounding", ties)
+	}
+	fmt.Fprintln(w)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	header := false
+	for _, s := range r.Stages {
+		if s.OK && !verbose {
+			continue
+		}
+		if !header {
+			fmt.Fprintln(t, "        stage\terror\tbound\tlargest\t")
+			header = true
+		}
+		mark := ""
+		if !s.OK {
+			mark = "over"
+		}
+		fmt.Fprintf(t, "        %s\t%.3g\t%.3g\t%.4g\t%s\n", s.Name, s.MaxAbs, s.Bound, s.MaxRef, mark)
+	}
+	return t.Flush()
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/weights"
+)
+
+func runVerify(args ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	code = run(context.Background(), args, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// caseFolder returns the case of that name.
+func caseFolder(t *testing.T, name string) string {
+	t.Helper()
+	for _, dir := range cases(t) {
+		if filepath.Base(dir) == name {
+			return dir
+		}
+	}
+	t.Fatalf("no golden case %s", name)
+	return ""
+}
+
+// damaged copies a case and changes one value of a golden tensor.
+func damaged(t *testing.T, name, tensor string) string {
+	t.Helper()
+	from, to := caseFolder(t, name), t.TempDir()
+	require.NoError(t, os.CopyFS(to, os.DirFS(from)))
+	file, err := weights.OpenFile(os.DirFS(to), "golden.safetensors")
+	require.NoError(t, err)
+	defer file.Close()
+	found, ok := file.Tensor(tensor)
+	require.True(t, ok)
+	path := filepath.Join(to, "golden.safetensors")
+	raw, err := os.ReadFile(path)
+	require.NoError(t, err)
+	raw[found.Offset()+2] ^= 0x40 // of a float its mantissa, of an integer its value
+	require.NoError(t, os.WriteFile(path, raw, 0o600))
+	return to
+}
+
+func TestRunFindsWhatIsWrong(t *testing.T) {
+	for _, tensor := range []string{"l0.q", "l0.logits", "l0.hidden", "chain.hidden", "round2.rows_hidden"} {
+		code, stdout, _ := runVerify(damaged(t, "tiny-f32", tensor))
+		require.Equal(t, cli.Failed, code, tensor)
+		require.Contains(t, stdout, "FAILED")
+		require.Contains(t, stdout, tensor)
+		require.Contains(t, stdout, "over")
+	}
+}
+
+func TestRunFindsWrongChoices(t *testing.T) {
+	for _, tensor := range []string{"l0.expert_ids", "l0.selected_blocks", "chain_postnorm.ids"} {
+		code, stdout, _ := runVerify(damaged(t, "tiny-f32", tensor))
+		require.Equal(t, cli.Failed, code, tensor)
+		require.Contains(t, stdout, "FAILED", tensor)
+	}
+}
+
+func TestRunJSON(t *testing.T) {
+	code, stdout, _ := runVerify("-json", caseFolder(t, "tiny-mxfp8"))
+	require.Equal(t, cli.OK, code)
+	var got struct {
+		Device string
+		OK     bool
+		Cases  []struct {
+			Case   string
+			OK     bool
+			Stages []map[string]any
+		}
+	}
+	require.NoError(t, json.Unmarshal([]byte(stdout), &got))
+	require.Equal(t, "cpu", got.Device)
+	require.True(t, got.OK && got.Cases[0].OK)
+	require.Equal(t, "tiny-mxfp8", got.Cases[0].Case)
+	for _, key := range []string{"name", "max_abs", "max_ref", "bound", "ok"} {
+		require.Contains(t, got.Cases[0].Stages[0], key)
+	}
+}
+
+func TestRunRefuses(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{nil, cli.Usage, "want at least one case folder"},
+		{[]string{"-wrong", "x"}, cli.Usage, "usage: verify"},
+		{[]string{"-device", "abacus", "x"}, cli.Usage, "want cpu, reference or hip[:n]"},
+		{[]string{"-device", "hip:1", "x"}, cli.Failed, "no GPU device"},
+		{[]string{"-h"}, cli.OK, "exit status"},
+		{[]string{filepath.Join(t.TempDir(), "none")}, cli.Failed, "golden.safetensors"},
+	} {
+		code, stdout, stderr := runVerify(c.args...)
+		require.Equal(t, c.code, code, "%v", c.args)
+		require.Contains(t, stdout+stderr, c.says, "%v", c.args)
+	}
+}
+
+func TestTiesAreReportedNotHidden(t *testing.T) {
+	got := compareInts("ids", []int32{1, 2, 9, 9}, []int32{1, 2, 3, 4}, 2, []float32{1, 1e-6}, 1e-5)
+	require.True(t, got.OK)
+	require.Equal(t, 2, got.Ties)
+	got = compareInts("ids", []int32{1, 9, 3, 4}, []int32{1, 2, 3, 4}, 2, []float32{1, 1e-6}, 1e-5)
+	require.False(t, got.OK)
+	require.EqualValues(t, 1, got.MaxAbs)
+	require.False(t, compareInts("ids", []int32{1}, []int32{1, 2}, 1, nil, 0).OK, "another length")
+}
