@@ -1,0 +1,184 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/examples/internal/cli"
+)
+
+func runDraft(args ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	code = run(context.Background(), args, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// expected is acceptance.json's figures of one variant and k, over all traces.
+type expected struct {
+	Steps    int
+	Drafted  []int
+	Accepted []int
+	Mean     float64   `json:"mean_tokens_per_step"`
+	Rates    []float64 `json:"per_position_acceptance"`
+}
+
+// TestBuiltIn holds the built-in checkpoint to its recorded drafts and to the
+// figures that came with it, for every k.
+func TestBuiltIn(t *testing.T) {
+	figures := map[string]expected{
+		"1": {1630, []int{1630}, []int{1434}, 1.8773, []float64{0.8798}},
+		"2": {1157, []int{1157, 1153}, []int{1004, 907}, 2.6448, []float64{0.8678, 0.7866}},
+		"3": {934, []int{934, 932, 928}, []int{821, 703, 609}, 3.2762, []float64{0.879, 0.7543, 0.6562}},
+		"4": {781, []int{781, 779, 777, 772}, []int{688, 590, 532, 478}, 3.9181, []float64{0.8809, 0.7574, 0.6847, 0.6192}},
+		"5": {697, []int{697, 696, 694, 691, 686}, []int{578, 517, 469, 425, 383}, 4.3902, []float64{0.8293, 0.7428, 0.6758, 0.6151, 0.5583}},
+	}
+	for _, k := range chainLengths() {
+		t.Run("k "+k, func(t *testing.T) {
+			t.Parallel()
+			checkFigures(t, figures[k], "-json", "-k", k)
+		})
+	}
+}
+
+// checkFigures runs the program and compares its figures, with no mismatch.
+func checkFigures(t *testing.T, want expected, args ...string) {
+	t.Helper()
+	code, stdout, stderr := runDraft(args...)
+	require.Equal(t, cli.OK, code, stderr)
+	require.Empty(t, stderr, "nothing but the result in a pipe")
+	var got summary
+	require.NoError(t, json.Unmarshal([]byte(stdout), &got))
+	require.Len(t, got.Traces, 12)
+	steps, drafted, accepted := 0, 0, 0
+	for _, trace := range got.Traces {
+		require.Zero(t, trace.Mismatches, trace.Name)
+		steps, drafted, accepted = steps+trace.Steps, drafted+trace.Drafted, accepted+trace.Accepted
+	}
+	require.Equal(t, want.Steps, steps)
+	require.Equal(t, sum(want.Drafted), drafted)
+	require.Equal(t, sum(want.Accepted), accepted)
+	require.InDelta(t, want.Mean, got.MeanTokensPerStep, 1e-4)
+	require.InDeltaSlice(t, want.Rates, got.PerPositionAcceptance, 1e-4)
+}
+
+func sum(values []int) (total int) {
+	for _, v := range values {
+		total += v
+	}
+	return total
+}
+
+// sharedNano returns the folder with both variants.
+func sharedNano(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join("..", "..", "..", "shared", "m3-nano")
+	if _, err := os.Stat(dir); err != nil {
+		if os.Getenv("DRAFTHEAD_REQUIRE_SHARED") == "1" {
+			t.Fatal(err)
+		}
+		t.Skipf("%s does not come with the repository: %v", dir, err)
+	}
+	return dir
+}
+
+func TestBothVariantsReproduceTheirFigures(t *testing.T) {
+	dir := sharedNano(t)
+	raw, err := os.ReadFile(filepath.Join(dir, "acceptance.json"))
+	require.NoError(t, err)
+	var figures struct {
+		Variants map[string]map[string]json.RawMessage
+	}
+	require.NoError(t, json.Unmarshal(raw, &figures))
+	traces, err := filepath.Glob(filepath.Join(dir, "traces", "*.safetensors"))
+	require.NoError(t, err)
+	for _, variant := range []string{"bf16", "mxfp8"} {
+		for _, k := range chainLengths() {
+			t.Run(variant+" k "+k, func(t *testing.T) {
+				t.Parallel()
+				var want expected
+				require.NoError(t, json.Unmarshal(figures.Variants[variant][k], &want))
+				args := []string{"-json", "-k", k, "-checkpoint", filepath.Join(dir, variant)}
+				for _, trace := range traces[:6] {
+					args = append(args, "-trace", trace)
+				}
+				checkFigures(t, want, append(args, traces[6:]...)...)
+			})
+		}
+	}
+}
+
+func TestText(t *testing.T) {
+	code, stdout, stderr := runDraft("-k", "2", "-show", "3")
+	require.Equal(t, cli.OK, code, stderr)
+	for _, want := range []string{"trace-00, the first 3 of ", "step  drafted", "mismatches", "trace-11", "acceptance by position   0.868 0.787", "mean tokens per step     2.645"} {
+		require.Contains(t, stdout, want)
+	}
+}
+
+func TestOtherSettingsDraftToo(t *testing.T) {
+	dir := t.TempDir()
+	trace := filepath.Join("..", "internal", "m3nano", "traces", "trace-03.safetensors")
+	raw, err := os.ReadFile(trace)
+	require.NoError(t, err)
+	own := filepath.Join(dir, "own.safetensors")
+	require.NoError(t, os.WriteFile(own, raw, 0o600))
+	var all, sure summary
+	for _, c := range []struct {
+		into *summary
+		args []string
+	}{
+		{&all, []string{"-bf16-cache"}},
+		{new(summary), []string{"-postnorm"}},
+		{new(summary), []string{"-chain", "chain_mod_own"}},
+		{new(summary), []string{"-chain", "chain_aligned"}},
+		{&sure, []string{"-min-prob", "0.7"}},
+	} {
+		code, stdout, stderr := runDraft(append(c.args, "-json", "-trace", own)...)
+		require.Equal(t, cli.OK, code, stderr)
+		require.NoError(t, json.Unmarshal([]byte(stdout), c.into))
+		require.Greater(t, c.into.MeanTokensPerStep, 1.5, "%v", c.args)
+	}
+	require.Less(t, sure.Traces[0].Drafted, all.Traces[0].Drafted, "unlikely drafts are left out")
+	rate := func(s *summary) float64 { return ratio(s.Traces[0].Accepted, s.Traces[0].Drafted) }
+	require.Greater(t, rate(&sure), rate(&all), "what is left is better")
+}
+
+func TestRefuses(t *testing.T) {
+	dir := t.TempDir()
+	broken := filepath.Join(dir, "broken.safetensors")
+	require.NoError(t, os.WriteFile(broken, []byte("no trace"), 0o600))
+	for _, c := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"-h"}, cli.OK, "exit status"},
+		{[]string{"-wrong"}, cli.Usage, "usage: draft"},
+		{[]string{"-k", "0"}, cli.Usage, "-k is 0, want 1 to 64"},
+		{[]string{"-device", "hip"}, cli.Failed, "no GPU device"},
+		{[]string{"-checkpoint", filepath.Join(dir, "none")}, cli.Failed, "config.json"},
+		{[]string{"-checkpoint", dir}, cli.Failed, "config.json"},
+		{[]string{broken}, cli.Failed, "broken.safetensors"},
+		{[]string{filepath.Join(dir, "none.safetensors")}, cli.Failed, "none.safetensors"},
+		{[]string{"-chain", "zigzag"}, cli.Failed, "Options.Chain is zigzag, want chain"},
+	} {
+		code, stdout, stderr := runDraft(c.args...)
+		require.Equal(t, c.code, code, "%v: %s", c.args, stderr)
+		require.Contains(t, stdout+stderr, c.says, "%v", c.args)
+	}
+}
+
+func TestCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	var out, errs bytes.Buffer
+	require.Equal(t, cli.Failed, run(ctx, nil, &out, &errs))
+	require.Contains(t, errs.String(), "context canceled")
+	require.Empty(t, out.String())
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/attention"
+	"github.com/drafthead/drafthead/examples/internal/m3nano"
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/mtp"
+)
+
+// TestEveryPosition compares five drafts at every position of the built-in
+// traces, not only where the serve loop comes by.
+func TestEveryPosition(t *testing.T) {
+	head, err := mtp.LoadFS(context.Background(), m3nano.Checkpoint(), mtp.Options{CacheFormat: attention.CacheF32})
+	require.NoError(t, err)
+	defer head.Close()
+	everyPosition(t, head, positionStride)
+}
+
+func TestEveryPositionOfTheBF16Variant(t *testing.T) {
+	head, err := mtp.Load(context.Background(), filepath.Join(sharedNano(t), "bf16"), mtp.Options{CacheFormat: attention.CacheF32})
+	require.NoError(t, err)
+	defer head.Close()
+	everyPosition(t, head, positionStride)
+}
+
+func TestReferenceDevice(t *testing.T) {
+	device := hip.NewReference()
+	defer device.Close()
+	head, err := mtp.LoadFS(context.Background(), m3nano.Checkpoint(), mtp.Options{CacheFormat: attention.CacheF32, Device: device})
+	require.NoError(t, err)
+	defer head.Close()
+	everyPosition(t, head, 128)
+}
+
+func everyPosition(t *testing.T, head *mtp.Head, stride int) {
+	t.Helper()
+	traces, err := m3nano.Traces()
+	require.NoError(t, err)
+	cache, err := head.NewCache(1 + 512/head.Config().Sparse.BlockSize)
+	require.NoError(t, err)
+	const k = 5
+	compared := 0
+	for i, trace := range traces {
+		recorded := trace.Drafts[variant(head)]
+		require.Equal(t, k, recorded.K)
+		seq := cache.NewSequence()
+		for n := trace.PromptLen + i%stride; n < len(trace.Tokens); n += stride {
+			drafts, err := draftAt(context.Background(), head, seq, trace, n, k)
+			require.NoError(t, err)
+			require.Zero(t, mismatches(drafts, recorded, n), "%s, token %d: %v", trace.Name, n, drafts)
+			compared++
+		}
+		require.NoError(t, seq.Close())
+	}
+	require.GreaterOrEqual(t, compared, 12*256/stride)
+}
+
+func TestTraceFiles(t *testing.T) {
+	for _, trace := range []string{"trace-00", "trace-11"} {
+		path := filepath.Join("..", "internal", "m3nano", "traces")
+		got, err := m3nano.ReadTrace(os.DirFS(path), trace+".safetensors")
+		require.NoError(t, err)
+		require.Equal(t, trace, got.Name)
+		require.Equal(t, 256, got.Width)
+		require.Len(t, got.Drafts, 2)
+	}
+}

@@ -1,0 +1,194 @@
+// Draft runs the MTP draft head along recorded traces of its target model and
+// shows how much of what it drafts the target confirms:
+//
+//	draft [flags] [TRACE...]
+//
+// Without arguments it drafts with a small trained checkpoint, along traces that
+// are built in. It exits with 1 if the checkpoint does not load or a draft
+// cannot be made, and with 2 on wrong usage.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/drafthead/drafthead/attention"
+	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/examples/internal/m3nano"
+	"github.com/drafthead/drafthead/mtp"
+)
+
+const usage = `usage: draft [flags] [TRACE...]
+
+Drafts along recorded traces of a target model, lets the recorded text verify
+the drafts, and reports acceptance. Without flags: the built-in m3-nano
+checkpoint (a byte-level model of Go source text) and its twelve traces.
+
+A trace is a safetensors file: prompt_len I64 [1], tokens I64 [N], hidden BF16
+[N, hidden_size]; optionally drafts I64 [N, K] and margin F32 [N, K], which the
+drafts are compared with (mismatches: differing at a margin of 1e-3 or more).
+
+exit status: 0 drafted, 1 not, 2 wrong usage
+
+flags:
+`
+
+func main() { cli.Main(run) }
+
+// settings are the flags.
+type settings struct {
+	checkpoint string
+	traces     []string
+	k          int
+	device     string
+	chain      string
+	postNorm   bool
+	minProb    float64
+	bf16Cache  bool
+	show       int
+	asJSON     bool
+}
+
+func parse(args []string, stderr io.Writer) (*settings, error) {
+	s := &settings{}
+	flags := flag.NewFlagSet("draft", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), usage)
+		flags.PrintDefaults()
+	}
+	flags.StringVar(&s.checkpoint, "checkpoint", "", "checkpoint `folder`; default: the built-in m3-nano")
+	flags.Func("trace", "trace `file`; may be repeated, further ones may follow the flags; default: the built-in traces", func(name string) error {
+		s.traces = append(s.traces, name)
+		return nil
+	})
+	flags.IntVar(&s.k, "k", 4, "drafts per step, 1 to 64")
+	flags.StringVar(&s.device, "device", "cpu", cli.DeviceUsage)
+	flags.StringVar(&s.chain, "chain", "", "`rule` for several modules: chain, chain_mod_own or chain_aligned; default: chain_aligned")
+	flags.BoolVar(&s.postNorm, "postnorm", false, "feed later steps with the hidden state after the final norm")
+	flags.Float64Var(&s.minProb, "min-prob", 0, "end a chain before a draft of lower `probability`")
+	flags.BoolVar(&s.bf16Cache, "bf16-cache", false, "keep keys and values in bfloat16, as engines do; default float32, as the traces were recorded")
+	flags.IntVar(&s.show, "show", 12, "`steps` of the first trace to show as text")
+	flags.BoolVar(&s.asJSON, "json", false, "print one JSON object in place of text")
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	s.traces = append(s.traces, flags.Args()...)
+	if s.k < 1 || s.k > 64 {
+		fmt.Fprintf(stderr, "draft: -k is %d, want 1 to 64\n", s.k)
+		return nil, errUsage
+	}
+	return s, nil
+}
+
+var errUsage = errors.New("wrong usage")
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	s, err := parse(args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return cli.OK
+	case err != nil:
+		return cli.Usage
+	}
+	if err := s.run(ctx, stdout, stderr); err != nil {
+		fmt.Fprintln(stderr, "draft:", err)
+		return cli.Failed
+	}
+	return cli.OK
+}
+
+func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
+	traces, err := s.readTraces()
+	if err != nil {
+		return err
+	}
+	device, err := cli.Device(s.device)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, device.Close()) }()
+	name, folder := "m3-nano (built in)", m3nano.Checkpoint()
+	if s.checkpoint != "" {
+		name, folder = s.checkpoint, fs.FS(os.DirFS(s.checkpoint))
+	}
+	progress, loaded := cli.Progress(stderr, "load", "bytes")
+	opts := mtp.Options{
+		Device: device, Progress: progress, Chain: mtp.Chain(s.chain), PostNorm: s.postNorm, MinProbability: s.minProb, MaxDraft: s.k,
+	}
+	if !s.bf16Cache {
+		opts.CacheFormat = attention.CacheF32
+	}
+	head, err := mtp.LoadFS(ctx, folder, opts)
+	loaded()
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	defer func() { err = errors.Join(err, head.Close()) }()
+	out, err := s.draft(ctx, head, traces, stderr)
+	if err != nil {
+		return err
+	}
+	out.Checkpoint, out.Device = name, s.device
+	if s.asJSON {
+		return cli.WriteJSON(stdout, out)
+	}
+	if len(out.Traces) > 0 && s.show > 0 {
+		if err := printSteps(stdout, out.Traces[0]); err != nil {
+			return err
+		}
+	}
+	return out.print(stdout, device.Info().Name)
+}
+
+func (s *settings) readTraces() ([]*m3nano.Trace, error) {
+	if len(s.traces) == 0 {
+		return m3nano.Traces()
+	}
+	var traces []*m3nano.Trace
+	for _, name := range s.traces {
+		t, err := m3nano.ReadTrace(os.DirFS(filepath.Dir(name)), filepath.Base(name))
+		if err != nil {
+			return nil, err
+		}
+		traces = append(traces, t)
+	}
+	return traces, nil
+}
+
+// draft serves all traces, with one bar over their tokens.
+func (s *settings) draft(ctx context.Context, head *mtp.Head, traces []*m3nano.Trace, stderr io.Writer) (*summary, error) {
+	longest, total := 0, 0
+	for _, t := range traces {
+		longest, total = max(longest, len(t.Tokens)), total+len(t.Tokens)-1-t.PromptLen
+	}
+	size := head.Config().Sparse.BlockSize
+	cache, err := head.NewCache((longest+s.k)/size + 1)
+	if err != nil {
+		return nil, err
+	}
+	progress, done := cli.Progress(stderr, "draft", "tokens")
+	defer done()
+	out := &summary{K: s.k}
+	before := 0
+	for i, t := range traces {
+		show := 0
+		if i == 0 {
+			show = s.show
+		}
+		r, err := serve(ctx, head, cache, t, s.k, show, func(n int) { progress(int64(before+n), int64(total)) })
+		if err != nil {
+			return nil, err
+		}
+		before += len(t.Tokens) - 1 - t.PromptLen
+		out.Traces = append(out.Traces, r)
+	}
+	out.finish()
+	return out, nil
+}

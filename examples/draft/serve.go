@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/drafthead/drafthead/examples/internal/m3nano"
+	"github.com/drafthead/drafthead/mtp"
+)
+
+// nearTie is the top-1 minus top-2 logit below which another order of summation
+// may well draft the other token.
+const nearTie = 1e-3
+
+// traceResult is what drafting along one trace gave.
+type traceResult struct {
+	Name       string `json:"name"`
+	Steps      int    `json:"steps"`
+	Drafted    int    `json:"drafted"`  // drafts whose true token lies inside the trace
+	Accepted   int    `json:"accepted"` // of them, those that the target confirms
+	Mismatches int    `json:"mismatches"`
+
+	tokens     int   // emitted, the target's own among them
+	draftedAt  []int // by position in the chain
+	acceptedAt []int
+	recorded   bool // there was something to compare drafts with
+	duration   time.Duration
+	first      []step // as many as are shown
+}
+
+// step is one round of drafting and verification.
+type step struct {
+	drafts, target []int32 // target: what the text really is, as long as drafts
+	accepted       int
+}
+
+// serve drafts along a trace as an engine would: commit what the target
+// confirmed, draft k tokens, let the target verify, go on behind its own next
+// token. The target is played by the trace. onToken is told how far it is.
+func serve(ctx context.Context, head *mtp.Head, cache *mtp.Cache, t *m3nano.Trace, k, show int, onToken func(done int)) (*traceResult, error) {
+	if t.Width != head.Config().HiddenSize {
+		return nil, fmt.Errorf("%s: hidden states of width %d, want %d, the head's hidden_size", t.Name, t.Width, head.Config().HiddenSize)
+	}
+	r := &traceResult{Name: t.Name, draftedAt: make([]int, k), acceptedAt: make([]int, k)}
+	recorded := t.Drafts[variant(head)]
+	r.recorded = recorded != nil
+	seq := cache.NewSequence()
+	defer seq.Close()
+	start := time.Now()
+	last := len(t.Tokens) - 1
+	for n := t.PromptLen; n < last; {
+		drafts, err := draftAt(ctx, head, seq, t, n, k)
+		if err != nil {
+			return nil, fmt.Errorf("%s, token %d: %w", t.Name, n, err)
+		}
+		if recorded != nil {
+			r.Mismatches += mismatches(drafts, recorded, n)
+		}
+		inside := drafts[:min(len(drafts), last-n)]
+		target := append([]int32(nil), t.Tokens[n+1:n+1+len(inside)]...)
+		accepted, _, err := mtp.Verify(inside, append(target, endOfTrace))
+		if err != nil {
+			return nil, err
+		}
+		r.count(len(inside), accepted)
+		if len(r.first) < show {
+			r.first = append(r.first, step{inside, target, accepted})
+		}
+		r.tokens += min(accepted+1, last-n)
+		n += accepted + 1
+		onToken(min(n, last) - t.PromptLen)
+	}
+	r.duration = time.Since(start)
+	return r, nil
+}
+
+// endOfTrace stands for the target's token behind the trace, which nobody knows.
+const endOfTrace = -1
+
+// draftAt commits the rows that the sequence lacks before token n, which is
+// known while its hidden state is not, and drafts behind it.
+func draftAt(ctx context.Context, head *mtp.Head, seq *mtp.Sequence, t *m3nano.Trace, n, k int) ([]int32, error) {
+	from := seq.Len()
+	ids, _, err := head.Draft(ctx, &mtp.Batch{
+		Sequences: []mtp.Rows{{Sequence: seq, Position: from, Tokens: t.Tokens[from+1 : n+1]}},
+		Hidden:    mtp.Hidden{BFloat16: t.Hidden[from*t.Width : n*t.Width]},
+	}, k)
+	if err != nil {
+		return nil, err
+	}
+	return ids[0], nil
+}
+
+func (r *traceResult) count(drafted, accepted int) {
+	r.Steps++
+	r.Drafted += drafted
+	r.Accepted += accepted
+	for j := range drafted {
+		r.draftedAt[j]++
+		if j < accepted {
+			r.acceptedAt[j]++
+		}
+	}
+}
+
+// variant tells which recorded drafts a head is to be compared with.
+func variant(head *mtp.Head) m3nano.Variant {
+	if _, quantized := head.Report().Formats["MXFP8"]; quantized {
+		return m3nano.MXFP8
+	}
+	return m3nano.BF16
+}
+
+// mismatches counts drafts at token n that differ from the recorded ones though
+// these were no near ties. Behind the first difference chains are fed
+// differently and cannot be compared.
+func mismatches(drafts []int32, recorded *m3nano.Drafts, n int) int {
+	at := n * recorded.K
+	for j := range min(len(drafts), recorded.K) {
+		if drafts[j] != recorded.IDs[at+j] {
+			if recorded.Margins[at+j] < nearTie {
+				return 0
+			}
+			return 1
+		}
+	}
+	return 0
+}

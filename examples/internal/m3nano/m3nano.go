@@ -1,0 +1,41 @@
+// Package m3nano is a small trained MTP head and traces of its target model,
+// embedded: a byte-level model of the MiniMax-M3 architecture, trained on Go
+// source text. It is what the example programs and tests draft with.
+package m3nano
+
+import (
+	"embed"
+	"fmt"
+	"io/fs"
+)
+
+//go:embed checkpoint traces
+var files embed.FS
+
+// Checkpoint returns the checkpoint folder: MXFP8 weights, 2.4 MB.
+func Checkpoint() fs.FS { return sub("checkpoint") }
+
+// Traces reads the embedded traces, in the order of their names.
+func Traces() ([]*Trace, error) {
+	folder := sub("traces")
+	names, err := fs.Glob(folder, "*.safetensors")
+	if err != nil {
+		return nil, err
+	}
+	traces := make([]*Trace, len(names))
+	for i, name := range names {
+		if traces[i], err = ReadTrace(folder, name); err != nil {
+			return nil, err
+		}
+	}
+	return traces, nil
+}
+
+// sub returns an embedded folder, whose name is a constant of this package.
+func sub(name string) fs.FS {
+	folder, err := fs.Sub(files, name)
+	if err != nil {
+		panic(fmt.Sprintf("m3nano: %v", err))
+	}
+	return folder
+}
