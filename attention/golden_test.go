@@ -16,20 +16,6 @@ import (
 	"github.com/drafthead/drafthead/weights"
 )
 
-// sharedDir returns a folder of the reference data that lies beside the
-// repository. Without it the test is skipped, or fails where the data is required.
-func sharedDir(t *testing.T, elem ...string) string {
-	t.Helper()
-	dir := filepath.Join(append([]string{"..", "..", "shared"}, elem...)...)
-	if _, err := os.Stat(dir); err != nil {
-		if os.Getenv("DRAFTHEAD_REQUIRE_SHARED") == "1" {
-			t.Fatalf("reference data is required: %v", err)
-		}
-		t.Skipf("no reference data beside the repository: %v", err)
-	}
-	return dir
-}
-
 // TestGolden gives the kernels behind Insert the queries and keys of every tiny
 // case and compares scores, selections and attention with what is recorded.
 func TestGolden(t *testing.T) {
@@ -37,7 +23,7 @@ func TestGolden(t *testing.T) {
 		"tiny-f32": 1, "tiny-bf16-bundled-sharded": 3, "tiny-mxfp8": 1, "tiny-mxfp8-e8m0": 1, "tiny-init1-local2": 1, "tiny-local0": 1,
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := sharedDir(t, "golden", name)
+			dir := hiptest.Shared(t, "golden", name)
 			golden, err := weights.OpenFile(os.DirFS(dir), "golden.safetensors")
 			require.NoError(t, err)
 			defer golden.Close()

@@ -12,22 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/weights"
 )
-
-// goldenDir returns a folder of the reference data that lies beside the
-// repository. Without it the test is skipped, or fails where the data is required.
-func goldenDir(t *testing.T, name string) string {
-	t.Helper()
-	dir := filepath.Join("..", "..", "shared", "golden", name)
-	if _, err := os.Stat(dir); err != nil {
-		if os.Getenv("DRAFTHEAD_REQUIRE_SHARED") == "1" {
-			t.Fatalf("reference data is required: %v", err)
-		}
-		t.Skipf("no reference data beside the repository: %v", err)
-	}
-	return dir
-}
 
 // TestGolden runs the mixture of every reference checkpoint from its stored
 // input, and compares every stage.
@@ -36,7 +23,7 @@ func TestGolden(t *testing.T) {
 		"tiny-f32", "tiny-bf16-bundled-sharded", "tiny-mxfp8", "tiny-mxfp8-e8m0", "tiny-init1-local2", "tiny-local0", "slim-real",
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := goldenDir(t, name)
+			dir := hiptest.Shared(t, "golden", name)
 			fsys := os.DirFS(dir)
 			config, modules := goldenConfig(t, filepath.Join(dir, "config.json"))
 			checkpoint, err := weights.OpenCheckpoint(fsys, weights.Needed)

@@ -57,8 +57,8 @@ func argmaxOfParts(b *hip.Blocks, a *argmaxArgs, exp func(float64) float64) {
 		for _, v := range logits {
 			sum += exp(float64(v) - top)
 		}
-		if math.IsInf(top, 0) { // exp(∞ − ∞): count the infinities, or nothing
-			sum = float64(countEqual(logits, logits[at]))
+		if math.IsInf(top, 0) { // exp(∞ − ∞) is no number, but a limit is
+			sum = countEqual(logits, logits[at])
 		}
 		largest[block], sums[block], index[block] = logits[at], sum, int32(first+at)
 	}
@@ -75,11 +75,14 @@ func largestIndex(values []float32) int {
 	return best
 }
 
-func countEqual(values []float32, want float32) int {
-	n := 0
+// countEqual returns how many values are want, or NaN if any is NaN.
+func countEqual(values []float32, want float32) float64 {
+	n := 0.0
 	for _, v := range values {
 		if v == want {
 			n++
+		} else if v != v {
+			return math.NaN()
 		}
 	}
 	return n

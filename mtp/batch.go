@@ -157,8 +157,12 @@ func (h *Head) checkRows(r *resolved, i int, s *Rows) error {
 		return bad("Batch.Cache", "nil", "the cache of the BlockTable's pages", nil)
 	}
 	switch {
+	case s.Sequence != nil && s.Sequence.closed:
+		return bad("Sequence", "closed", "an open one", ErrClosed)
 	case cache.head != h:
 		return bad("cache", "another head's", "one of this head", nil)
+	case cache.closed:
+		return bad("cache", "closed", "an open one", ErrClosed)
 	case r.cache != nil && r.cache != cache:
 		return bad("cache", "another than the sequences before", "one cache in a batch", nil)
 	}

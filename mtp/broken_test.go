@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/mtp"
 )
 
@@ -27,7 +28,7 @@ type brokenCase struct {
 // brokenCases returns the folder of the broken checkpoints and their manifest.
 func brokenCases(t *testing.T) (dir string, cases map[string]brokenCase) {
 	t.Helper()
-	dir, err := filepath.Abs(shared(t, "golden", "broken"))
+	dir, err := filepath.Abs(hiptest.Shared(t, "golden", "broken"))
 	require.NoError(t, err)
 	dir, err = filepath.EvalSymlinks(dir) // mappings are listed by their real path
 	require.NoError(t, err)

@@ -11,8 +11,9 @@ import (
 // many sequences share, with one layer of keys and values for each module, or
 // for each step of an aligned chain. It belongs to the head.
 type Cache struct {
-	head *Head
-	kv   *attention.Cache
+	head   *Head
+	kv     *attention.Cache
+	closed bool // guarded by head.using
 }
 
 // NewCache allocates a cache of the given number of pages.
@@ -54,29 +55,33 @@ func (c *Cache) Bytes() int64 { return c.kv.Bytes() }
 // PageSize returns the tokens of a page: sparse_block_size.
 func (c *Cache) PageSize() int { return c.head.config.Sparse.BlockSize }
 
-// Close frees the cache. Its sequences can only be closed afterwards.
+// Close frees the cache, after the head's calls under way. Its sequences can
+// only be closed afterwards. It returns ErrClosed when the cache was freed
+// before, by Close or with its head.
 func (c *Cache) Close() error {
-	if err := c.head.enter(); err != nil {
-		return err
+	h := c.head
+	h.using.Lock()
+	defer h.using.Unlock()
+	if h.closed || c.closed {
+		return fmt.Errorf("cache: %w", ErrClosed)
 	}
-	defer c.head.leave()
-	c.head.mu.Lock()
-	delete(c.head.caches, c)
-	c.head.mu.Unlock()
+	c.closed = true
+	delete(h.caches, c)
 	return c.kv.Close()
 }
 
 // Sequence is the cached rows of one token sequence. One goroutine uses a
 // sequence at a time.
 type Sequence struct {
-	cache *Cache
-	kv    *attention.Sequence
+	cache  *Cache
+	kv     *attention.Sequence
+	closed bool
 
 	// Of an aligned chain: carry[s] is the hidden state that step s returned for
 	// row aligned−1−s, its last whose tokens were all confirmed; step s+1 starts
 	// from there. Valid while Len is aligned.
 	carry   [][]float32
-	aligned int
+	aligned int // Len after the last Draft; −1: rows were changed otherwise since
 }
 
 // NewSequence returns an empty sequence.
@@ -89,17 +94,27 @@ func (s *Sequence) Len() int { return s.kv.Len() }
 
 // Reserve takes the pages for n more rows, so that they cannot be missing later.
 // The error wraps [attention.ErrCacheFull].
-func (s *Sequence) Reserve(n int) error { return s.kv.Reserve(n) }
+func (s *Sequence) Reserve(n int) error { return closedError(s.kv.Reserve(n)) }
 
 // Truncate drops the rows from position n on, 0 ≤ n ≤ Len.
 func (s *Sequence) Truncate(n int) error {
+	length := s.Len()
 	if err := s.kv.Truncate(n); err != nil {
-		return err
+		return closedError(err)
 	}
-	if n == 0 {
-		s.aligned, s.carry = 0, nil
+	if n < length {
+		s.changed()
 	}
 	return nil
+}
+
+// changed drops the state of an aligned chain: it is not that of the rows any
+// more. An empty sequence needs none.
+func (s *Sequence) changed() {
+	s.carry, s.aligned = nil, -1
+	if s.Len() == 0 {
+		s.aligned = 0
+	}
 }
 
 // Fork returns a sequence of the same content that shares its pages until one
@@ -107,14 +122,25 @@ func (s *Sequence) Truncate(n int) error {
 func (s *Sequence) Fork() (*Sequence, error) {
 	kv, err := s.kv.Fork()
 	if err != nil {
-		return nil, err
+		return nil, closedError(err)
 	}
 	// Draft replaces carried hidden states and never changes them.
 	return &Sequence{cache: s.cache, kv: kv, aligned: s.aligned, carry: append([][]float32(nil), s.carry...)}, nil
 }
 
 // Close returns the pages. Calls after the first do nothing.
-func (s *Sequence) Close() error { return s.kv.Close() }
+func (s *Sequence) Close() error {
+	s.closed, s.carry = true, nil
+	return s.kv.Close()
+}
+
+// closedError makes errors of closed caches and sequences match ErrClosed.
+func closedError(err error) error {
+	if errors.Is(err, attention.ErrClosedCache) || errors.Is(err, attention.ErrClosedSequence) {
+		return fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	return err
+}
 
 // BlockTable returns a copy of the sequence's pages in the order of positions.
 func (s *Sequence) BlockTable() []int32 { return s.kv.BlockTable() }
@@ -122,7 +148,7 @@ func (s *Sequence) BlockTable() []int32 { return s.kv.BlockTable() }
 // alignedReady tells whether an aligned chain can go on from here.
 func (s *Sequence) alignedReady() error {
 	if s.aligned != s.Len() {
-		return fmt.Errorf("sequence of %d rows, drafted up to %d: %w", s.Len(), s.aligned, ErrNotAligned)
+		return fmt.Errorf("sequence of %d rows: %w", s.Len(), ErrNotAligned)
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package mtp_test
 
 import (
 	"encoding/json"
-	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/attention"
+	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/mtp"
 )
 
@@ -209,19 +209,6 @@ func TestReadConfig(t *testing.T) {
 	require.ErrorIs(t, err, mtp.ErrOutOfRange)
 }
 
-// shared returns the path of a reference folder beside the repository.
-func shared(t testing.TB, elem ...string) string {
-	t.Helper()
-	path := filepath.Join(append([]string{"..", "..", "shared"}, elem...)...)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		if os.Getenv("DRAFTHEAD_REQUIRE_SHARED") == "1" {
-			t.Fatalf("reference data required: %v", err)
-		}
-		t.Skipf("no reference data beside the repository: %v", err)
-	}
-	return path
-}
-
 func TestReadConfigGolden(t *testing.T) {
 	for _, name := range []string{
 		"golden/tiny-f32", "golden/tiny-bf16-bundled-sharded", "golden/tiny-mxfp8", "golden/tiny-mxfp8-e8m0",
@@ -229,7 +216,7 @@ func TestReadConfigGolden(t *testing.T) {
 		"m3-nano/bf16", "m3-nano/mxfp8",
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, err := mtp.ReadConfig(os.DirFS(shared(t, filepath.FromSlash(name))))
+			c, err := mtp.ReadConfig(os.DirFS(hiptest.Shared(t, filepath.FromSlash(name))))
 			require.NoError(t, err)
 			requireInvariants(t, c)
 			require.Equal(t, strings.Contains(name, "bundled"), c.Bundled)
@@ -252,12 +239,12 @@ func TestReadConfigBroken(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.folder, func(t *testing.T) {
-			_, err := mtp.ReadConfig(os.DirFS(shared(t, "golden", "broken", test.folder)))
+			_, err := mtp.ReadConfig(os.DirFS(hiptest.Shared(t, "golden", "broken", test.folder)))
 			require.ErrorIs(t, err, test.kind)
 			require.ErrorIs(t, err, mtp.ErrConfig)
 			require.Equal(t, test.key, configErrors(t, err)[0].Key)
 		})
 	}
-	_, err := mtp.ReadConfig(os.DirFS(shared(t, "golden", "broken", "no-config")))
+	_, err := mtp.ReadConfig(os.DirFS(hiptest.Shared(t, "golden", "broken", "no-config")))
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }

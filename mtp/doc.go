@@ -27,8 +27,8 @@
 //	row's hidden  h₀   h₁   h₂   h₃        of the target
 //
 //	first Draft   rows 0–3, Len becomes 4; drafts for t₅ t₆ t₇ t₈
-//	two accepted  the target ran positions 4–6 and chose t₅ t₆ t₇
-//	next Draft    rows 4–6, Len becomes 7; drafts for t₈ …
+//	the target    runs positions 4–8 at once; it accepts t₅ t₆ and chooses t₇
+//	next Draft    rows 4–6 with t₅ t₆ t₇, Len becomes 7; drafts for t₈ …
 //
 // Draft commits the rows it is given. What the chain itself writes behind them
 // is provisional and gone when Draft returns, so a rejected draft needs no

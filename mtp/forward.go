@@ -43,9 +43,15 @@ func (h *Head) Forward(ctx context.Context, b *Batch, step int) (Hidden, error) 
 	}
 	out, err := h.forwardOut(w, p)
 	if err != nil {
-		return Hidden{}, errors.Join(err, rollback(b.Sequences, r.lengths))
+		err = errors.Join(err, rollback(b.Sequences, r.lengths))
+		out = Hidden{}
 	}
-	return out, nil
+	for i, rows := range b.Sequences {
+		if rows.Sequence != nil && (err == nil || rows.Position < r.lengths[i]) {
+			rows.Sequence.changed()
+		}
+	}
+	return out, err
 }
 
 func (h *Head) forwardOut(w *workspace, p *pass) (Hidden, error) {
@@ -70,15 +76,37 @@ func (h *Head) forwardOut(w *workspace, p *pass) (Hidden, error) {
 }
 
 // reserve takes the pages of the positions that a call will write in each
-// Sequence, or none at all.
+// Sequence, or none at all, and checks that each BlockTable has them.
 func (h *Head) reserve(r *resolved, written func(i int) (from, to int)) error {
 	for i := range r.Sequences {
-		s := r.Sequences[i].Sequence
-		if s == nil {
-			continue
+		s := &r.Sequences[i]
+		from, to := written(i)
+		var err error
+		if s.Sequence != nil {
+			err = s.Sequence.kv.ReserveRange(from, to)
+		} else {
+			err = r.cache.checkTable(s.BlockTable, to)
 		}
-		if err := s.kv.ReserveRange(written(i)); err != nil {
-			return errors.Join(fmt.Errorf("sequence %d: %w", i, err), rollback(r.Sequences, r.lengths))
+		if err != nil {
+			return errors.Join(fmt.Errorf("sequence %d: %w", i, closedError(err)), rollback(r.Sequences, r.lengths))
+		}
+	}
+	return nil
+}
+
+// checkTable tells whether an engine's block table has pages of the cache for
+// all positions before end.
+func (c *Cache) checkTable(table []int32, end int) error {
+	if limit := c.head.config.Rope.Positions(); end < 0 || end > limit {
+		return &attention.PositionError{Position: end - 1, Limit: limit}
+	}
+	blocks := (end + c.PageSize() - 1) / c.PageSize()
+	if len(table) < blocks {
+		return &InputError{Sequence: -1, Field: "len(BlockTable)", Got: len(table), Want: fmt.Sprintf("at least %d, for position %d", blocks, end-1)}
+	}
+	for i, page := range table[:blocks] {
+		if page < 0 || int(page) >= c.Pages() {
+			return &InputError{Sequence: -1, Field: fmt.Sprintf("BlockTable[%d]", i), Got: page, Want: fmt.Sprintf("0 to %d", c.Pages()-1)}
 		}
 	}
 	return nil

@@ -53,7 +53,8 @@ type Options struct {
 }
 
 // Chain is a rule by which a chain of drafts uses the modules of a head. The
-// names are those of model.md's chains; with one module all are the same.
+// names are those of model.md's chains. With one module ChainFirst and ChainModOwn
+// are the same.
 type Chain string
 
 const (

@@ -14,7 +14,7 @@ func (a *audit) check(p *Param, part *Part, s *origin) {
 		return
 	case s.weight == nil:
 		if !p.Optional {
-			a.problem(a.prefix+part.Tensor, p.Name, ErrMissing, "", "")
+			a.problem(a.absent(part.Tensor), p.Name, ErrMissing, "", "")
 		}
 		return
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 )
 
 // requireSameFloat wants the same bits, or two NaNs.
@@ -158,7 +159,7 @@ func TestFormatTable(t *testing.T) {
 
 // TestGoldenFormatValues compares with values computed elsewhere, bit for bit.
 func TestGoldenFormatValues(t *testing.T) {
-	file, err := OpenFile(os.DirFS(sharedDir(t, "golden", "formats")), "formats.safetensors")
+	file, err := OpenFile(os.DirFS(hiptest.Shared(t, "golden", "formats")), "formats.safetensors")
 	require.NoError(t, err)
 	defer file.Close()
 	bytesOf := func(name string) []byte {

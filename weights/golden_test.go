@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip/hiptest"
 )
 
 // headTensor tells the tensors of a draft head.
@@ -16,7 +18,7 @@ func headTensor(name string) bool { _, ok := MapName(name); return ok }
 // index. The faults of the others, one of config.json or of the head's
 // parameters, are not seen at this level: they open.
 func TestGoldenBroken(t *testing.T) {
-	dir := sharedDir(t, "golden", "broken")
+	dir := hiptest.Shared(t, "golden", "broken")
 	faults := map[string]error{
 		"truncated-data":            ErrTruncated,
 		"truncated-header":          ErrHeaderTruncated,
@@ -75,7 +77,7 @@ var goldenFolders = []string{
 func TestGoldenCheckpoints(t *testing.T) {
 	for _, name := range goldenFolders {
 		t.Run(name, func(t *testing.T) {
-			dir := sharedDir(t, "golden", name)
+			dir := hiptest.Shared(t, "golden", name)
 			c, err := OpenCheckpoint(os.DirFS(dir), headTensor)
 			require.NoError(t, err)
 			defer c.Close()
@@ -98,7 +100,7 @@ func TestGoldenCheckpoints(t *testing.T) {
 
 // TestGoldenFormats reads values that are known: the 256 E8M0 codes in order.
 func TestGoldenFormats(t *testing.T) {
-	f, err := OpenFile(os.DirFS(sharedDir(t, "golden", "formats")), "formats.safetensors")
+	f, err := OpenFile(os.DirFS(hiptest.Shared(t, "golden", "formats")), "formats.safetensors")
 	require.NoError(t, err)
 	defer f.Close()
 	codes, ok := f.Tensor("e8m0.codes")

@@ -88,7 +88,7 @@ type audit struct {
 	opts      PlanOptions
 	sources   [][]origin
 	layers    map[int]bool // MTP layers with at least one tensor
-	prefix    string       // bundledPrefix, once seen
+	bundled   int          // tensors with bundledPrefix, less those without
 	ignored   []string
 	problems  []*Problem
 }
@@ -127,7 +127,9 @@ func (a *audit) take(t *Tensor) {
 		return
 	}
 	if strings.HasPrefix(t.Name, bundledPrefix) {
-		a.prefix = bundledPrefix
+		a.bundled++
+	} else {
+		a.bundled--
 	}
 	if layer, ok := MTPLayer(t.Name); ok {
 		a.layers[layer] = true
@@ -143,6 +145,14 @@ func (a *audit) take(t *Tensor) {
 	*slot = t
 }
 
+// absent is what a tensor would be called in this checkpoint.
+func (a *audit) absent(tensor string) string {
+	if a.bundled > 0 {
+		return bundledPrefix + tensor
+	}
+	return tensor
+}
+
 // settle checks every part once all tensors are known.
 func (a *audit) settle() {
 	absent := make(map[int]bool)
@@ -151,7 +161,7 @@ func (a *audit) settle() {
 		if p.Layer >= 0 && !a.layers[p.Layer] {
 			if !absent[p.Layer] {
 				absent[p.Layer] = true
-				a.problem(fmt.Sprintf("%smodel.mtp.layers.%d.", a.prefix, p.Layer), "", ErrMissingLayer, "",
+				a.problem(a.absent(fmt.Sprintf("model.mtp.layers.%d.", p.Layer)), "", ErrMissingLayer, "",
 					fmt.Sprintf("Failed to load MTP layer %d weights from checkpoint.", p.Layer))
 			}
 			continue

@@ -9,7 +9,7 @@ import (
 
 // directRows is up to how many rows of x the stored weights are read for each,
 // rather than decoded once for all.
-const directRows = 2
+const directRows = 3
 
 // Multiply is [Rows.Multiply64] for the host: products in float32, summed in
 // float32 over 32 columns and over these sums in float64, so that the error does

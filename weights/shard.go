@@ -64,7 +64,7 @@ func (s Shard) Even(n int) (Range, error) {
 // Replicated cuts n like [Shard.Even] while ranks are few; with more ranks than
 // parts, each part is held by Size/n neighbouring ranks.
 func (s Shard) Replicated(n int) (Range, error) {
-	if s.Size <= n {
+	if s.Whole() || s.Size <= n {
 		return s.Even(n)
 	}
 	if n < 1 || s.Size%n != 0 {

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/hip/hiptest"
 )
 
 func runDraft(args ...string) (code int, stdout, stderr string) {
@@ -74,21 +75,8 @@ func sum(values []int) (total int) {
 	return total
 }
 
-// sharedNano returns the folder with both variants.
-func sharedNano(t *testing.T) string {
-	t.Helper()
-	dir := filepath.Join("..", "..", "..", "shared", "m3-nano")
-	if _, err := os.Stat(dir); err != nil {
-		if os.Getenv("DRAFTHEAD_REQUIRE_SHARED") == "1" {
-			t.Fatal(err)
-		}
-		t.Skipf("%s does not come with the repository: %v", dir, err)
-	}
-	return dir
-}
-
 func TestBothVariantsReproduceTheirFigures(t *testing.T) {
-	dir := sharedNano(t)
+	dir := hiptest.Shared(t, "m3-nano")
 	raw, err := os.ReadFile(filepath.Join(dir, "acceptance.json"))
 	require.NoError(t, err)
 	var figures struct {

@@ -11,6 +11,7 @@ import (
 	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/examples/internal/m3nano"
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/mtp"
 )
 
@@ -24,7 +25,7 @@ func TestEveryPosition(t *testing.T) {
 }
 
 func TestEveryPositionOfTheBF16Variant(t *testing.T) {
-	head, err := mtp.Load(context.Background(), filepath.Join(sharedNano(t), "bf16"), mtp.Options{CacheFormat: attention.CacheF32})
+	head, err := mtp.Load(context.Background(), hiptest.Shared(t, "m3-nano", "bf16"), mtp.Options{CacheFormat: attention.CacheF32})
 	require.NoError(t, err)
 	defer head.Close()
 	everyPosition(t, head, positionStride)

@@ -47,23 +47,23 @@ func run(_ context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.Var(&shardFlag{&parallel.Expert}, "ep", "inspect the share of expert-parallel `RANK/SIZE`")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
-		return 0
+		return cli.OK
 	case err != nil:
-		return 2
+		return cli.Usage
 	case flags.NArg() != 1:
 		fmt.Fprintf(stderr, "inspect: want one folder after the flags, got %d arguments %q\n", flags.NArg(), flags.Args())
 		flags.Usage()
-		return 2
+		return cli.Usage
 	}
 	in := inspect(flags.Arg(0), parallel)
 	if err := in.write(stdout, *asJSON); err != nil {
 		fmt.Fprintln(stderr, "inspect:", err)
-		return 1
+		return cli.Failed
 	}
 	if !in.OK {
-		return 1
+		return cli.Failed
 	}
-	return 0
+	return cli.OK
 }
 
 func (in *inspection) write(w io.Writer, asJSON bool) error {

@@ -2,27 +2,21 @@ package main
 
 import (
 	"context"
-	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 )
 
 // cases returns the golden case folders.
 func cases(t *testing.T) []string {
 	t.Helper()
-	shared := filepath.Join("..", "..", "..", "shared", "golden")
-	dirs, err := filepath.Glob(filepath.Join(shared, "*", "golden.safetensors"))
+	dirs, err := filepath.Glob(filepath.Join(hiptest.Shared(t, "golden"), "*", "golden.safetensors"))
 	require.NoError(t, err)
-	if len(dirs) == 0 {
-		if os.Getenv("DRAFTHEAD_REQUIRE_SHARED") == "1" {
-			t.Fatalf("no golden cases in %s", shared)
-		}
-		t.Skipf("no golden cases in %s: they do not come with the repository", shared)
-	}
+	require.NotEmpty(t, dirs)
 	for i := range dirs {
 		dirs[i] = filepath.Dir(dirs[i])
 	}

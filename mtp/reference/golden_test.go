@@ -3,10 +3,8 @@ package reference_test
 import (
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -15,6 +13,7 @@ import (
 	"github.com/nlpodyssey/spago/mat"
 	"github.com/stretchr/testify/require"
 
+	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/mtp/reference"
 	"github.com/drafthead/drafthead/weights"
 )
@@ -26,19 +25,6 @@ const stageBound = 1e-7
 var goldenCases = []string{
 	"tiny-f32", "tiny-bf16-bundled-sharded", "tiny-mxfp8", "tiny-mxfp8-e8m0",
 	"tiny-init1-local2", "tiny-local0", "slim-real",
-}
-
-// shared returns the path of a reference folder beside the repository.
-func shared(t testing.TB, elem ...string) string {
-	t.Helper()
-	path := filepath.Join(append([]string{"..", "..", "..", "shared"}, elem...)...)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		if os.Getenv("DRAFTHEAD_REQUIRE_SHARED") == "1" {
-			t.Fatalf("reference data required: %v", err)
-		}
-		t.Skipf("no reference data beside the repository: %v", err)
-	}
-	return path
 }
 
 // golden is an open golden.safetensors.
@@ -128,7 +114,7 @@ func (g golden) requireClose(name string, got []float64) {
 func TestForwardGolden(t *testing.T) {
 	for _, name := range goldenCases {
 		t.Run(name, func(t *testing.T) {
-			dir := shared(t, "golden", name)
+			dir := hiptest.Shared(t, "golden", name)
 			head, err := reference.Load(dir)
 			require.NoError(t, err)
 			g := openGolden(t, dir)
@@ -184,7 +170,7 @@ func rowsOf(m mat.Matrix, rows []int) (values []float64) {
 func TestChainGolden(t *testing.T) {
 	for _, name := range goldenCases {
 		t.Run(name, func(t *testing.T) {
-			dir := shared(t, "golden", name)
+			dir := hiptest.Shared(t, "golden", name)
 			head, err := reference.Load(dir)
 			require.NoError(t, err)
 			g := openGolden(t, dir)
@@ -236,7 +222,7 @@ func requireDrafts(g golden, name string, head *reference.Head, tokens []int, hi
 }
 
 func TestLoadBroken(t *testing.T) {
-	manifest, err := os.ReadFile(filepath.Join(shared(t, "golden", "broken"), "manifest.json"))
+	manifest, err := os.ReadFile(filepath.Join(hiptest.Shared(t, "golden", "broken"), "manifest.json"))
 	require.NoError(t, err)
 	var cases map[string]struct {
 		MustFail bool `json:"must_fail"`
@@ -245,7 +231,7 @@ func TestLoadBroken(t *testing.T) {
 	require.NotEmpty(t, cases)
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			head, err := reference.Load(shared(t, "golden", "broken", name))
+			head, err := reference.Load(hiptest.Shared(t, "golden", "broken", name))
 			if !c.MustFail {
 				require.NoError(t, err)
 				return

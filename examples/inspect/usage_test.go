@@ -1,0 +1,104 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/mtp"
+	"github.com/drafthead/drafthead/weights"
+)
+
+func TestWrongUsage(t *testing.T) {
+	for name, test := range map[string]struct {
+		args []string
+		says string
+	}{
+		"no folder":            {nil, "want one folder"},
+		"two folders":          {[]string{"a", "b"}, "want one folder"},
+		"flag behind":          {[]string{"a", "-json"}, "want one folder after the flags"},
+		"unknown flag":         {[]string{"-verbose", "a"}, "-verbose"},
+		"share without a size": {[]string{"-tp", "1", "a"}, "RANK/SIZE"},
+		"share of none":        {[]string{"-ep", "0/0", "a"}, "RANK/SIZE"},
+		"rank too large":       {[]string{"-tp", "2/2", "a"}, "RANK/SIZE"},
+		"negative rank":        {[]string{"-ep", "-1/2", "a"}, "RANK/SIZE"},
+		"three numbers":        {[]string{"-tp", "0/2/4", "a"}, "RANK/SIZE"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, stdout, stderr := inspectText(t, test.args...)
+			require.Equal(t, cli.Usage, code)
+			require.Empty(t, stdout)
+			require.Contains(t, stderr, test.says)
+			require.Contains(t, stderr, "usage: inspect [flags] DIR")
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	code, stdout, stderr := inspectText(t, "-h")
+	require.Equal(t, cli.OK, code)
+	require.Empty(t, stdout)
+	for _, text := range []string{"usage: inspect", "exit status", "-json", "-tp RANK/SIZE", "-ep RANK/SIZE"} {
+		require.Contains(t, stderr, text)
+	}
+}
+
+func TestFolderThatIsNone(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "model.safetensors")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	code, stdout, _ := inspectText(t, file)
+	require.Equal(t, cli.Failed, code)
+	require.Contains(t, stdout, "give the folder that holds it")
+
+	code, object := inspectJSON(t, filepath.Join(filepath.Dir(file), "absent"))
+	require.Equal(t, cli.Failed, code)
+	require.Equal(t, false, object["ok"])
+	require.Len(t, object["problems"], 1)
+	require.Equal(t, map[string]any{}, object["formats"])
+}
+
+// TestEmptyFolder: the config and the weights are both missed, in one run.
+func TestEmptyFolder(t *testing.T) {
+	code, stdout, _ := inspectText(t, t.TempDir())
+	require.Equal(t, cli.Failed, code)
+	require.Contains(t, stdout, "config.json")
+	require.Contains(t, stdout, "no weights")
+	require.Contains(t, stdout, "does not load: 2 problems")
+}
+
+func TestWriteError(t *testing.T) {
+	var stderr failing
+	require.Equal(t, cli.Failed, run(t.Context(), []string{t.TempDir()}, failing{}, &stderr))
+	require.Equal(t, cli.Failed, run(t.Context(), []string{"-json", t.TempDir()}, failing{}, &stderr))
+}
+
+// failing is an output that takes nothing.
+type failing struct{}
+
+func (failing) Write([]byte) (int, error) { return 0, fs.ErrClosed }
+
+func TestProblemsOf(t *testing.T) {
+	audit := &weights.AuditError{Problems: []*weights.Problem{
+		{Tensor: "a.weight", Err: weights.ErrMissing}, {Tensor: "b.weight", Err: weights.ErrWrongShape, Got: "[1]", Want: "[2]"},
+	}}
+	err := errors.Join(
+		&mtp.ConfigError{Key: "hidden_size", Got: "nothing", Want: "an integer", Kind: mtp.ErrMissingKey},
+		errors.Join(&weights.FormatError{File: "x.safetensors", Tensor: "c", Err: weights.ErrHole}, audit),
+		&weights.CheckpointError{File: "y.safetensors", Err: weights.ErrMissingShard},
+		fs.ErrPermission,
+	)
+	require.Equal(t, []problem{
+		{"hidden_size", "config.json: hidden_size: missing key: got nothing, want an integer"},
+		{"c", `x.safetensors: tensor "c": hole in the data before the tensor`},
+		{"a.weight", "a.weight: tensor is missing"},
+		{"b.weight", "b.weight: wrong shape: got [1], want [2]"},
+		{"", "y.safetensors: missing shard"},
+		{"", "permission denied"},
+	}, problemsOf(err))
+	require.Equal(t, []problem{}, problemsOf(nil))
+}

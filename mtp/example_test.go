@@ -1,0 +1,193 @@
+package mtp_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/mtp"
+	"github.com/drafthead/drafthead/weights"
+)
+
+// nano is the folder of a small trained head with traces of its target.
+var nano = filepath.Join("..", "examples", "internal", "m3nano")
+
+func generate(ctx context.Context, dir string, target *recording) error {
+	head, err := mtp.Load(ctx, dir, mtp.Options{}) // or every reason why not
+	if err != nil {
+		return err
+	}
+	defer head.Close()
+	cache, err := head.NewCache(64) // pages of sparse_block_size tokens
+	if err != nil {
+		return err
+	}
+	seq := cache.NewSequence()
+	tokens, hidden := target.prompt() // per position: the token after it, the target's hidden state at it
+	for range 4 {
+		rows := []mtp.Rows{{Sequence: seq, Position: seq.Len(), Tokens: tokens}}
+		drafts, _, err := head.Draft(ctx, &mtp.Batch{Sequences: rows, Hidden: mtp.Hidden{BFloat16: hidden}}, 4)
+		if err != nil {
+			return err
+		}
+		chosen, states := target.run(seq.Len(), drafts[0]) // one forward of the target checks them all
+		accepted, next, err := mtp.Verify(drafts[0], chosen)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("drafted %-8q accepted %d, then %q\n", text(drafts[0]...), accepted, text(next))
+		tokens = append(drafts[0][:accepted], next)
+		hidden = states[:len(tokens)*head.Config().HiddenSize]
+	}
+	return nil
+}
+
+// Draft along a text, four tokens at a time. The target is a recording of one;
+// its tokens are bytes.
+func Example() {
+	target, err := openRecording(filepath.Join(nano, "traces", "trace-00.safetensors"))
+	if err == nil {
+		err = generate(context.Background(), filepath.Join(nano, "checkpoint"), target)
+	}
+	if err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// drafted "e in"   accepted 2, then "c"
+	// drafted "alle"   accepted 4, then "d"
+	// drafted " in "   accepted 4, then "t"
+	// drafted "he s"   accepted 3, then "c"
+}
+
+// What does a checkpoint hold, and would it load?
+func ExampleInspect() {
+	config, report, err := mtp.Inspect(filepath.Join(nano, "checkpoint"), mtp.Options{})
+	if err != nil {
+		fmt.Println(err) // every problem, by tensor
+		return
+	}
+	fmt.Println(config.NumMTPModules, "module,", report.Tensors, "tensors,", report.Parameters, "parameters")
+	fmt.Println(weights.FormatBytes(report.Formats["MXFP8"]), "in MXFP8")
+	// Output:
+	// 1 module, 81 tensors, 2223496 parameters
+	// 2.15 MB in MXFP8
+}
+
+// What is wrong with a checkpoint, tensor by tensor? Here the config promises a
+// second module that the weights do not hold.
+func ExampleInspectFS() {
+	config, _ := os.ReadFile(filepath.Join(nano, "checkpoint", "config.json"))
+	model, _ := os.ReadFile(filepath.Join(nano, "checkpoint", "model.safetensors"))
+	config = bytes.Replace(config, []byte(`"num_mtp_modules": 1`), []byte(`"num_mtp_modules": 2`), 1)
+
+	_, _, err := mtp.InspectFS(fstest.MapFS{"config.json": {Data: config}, "model.safetensors": {Data: model}}, mtp.Options{})
+	var audit *weights.AuditError
+	if errors.As(err, &audit) {
+		for _, p := range audit.Problems {
+			fmt.Println(p.Tensor, errors.Is(p, weights.ErrMissingLayer))
+			fmt.Println(p)
+		}
+	}
+	// Output:
+	// model.mtp.layers.1. true
+	// Failed to load MTP layer 1 weights from checkpoint.
+}
+
+// How many of the drafts did the target confirm?
+func ExampleVerify() {
+	drafts := []int32{7, 4, 9, 2}
+	chosen := []int32{7, 4, 1, 5, 8} // by the target, after each prefix of the drafts
+	accepted, next, err := mtp.Verify(drafts, chosen)
+	fmt.Println(accepted, next, err)
+	// Output: 2 1 <nil>
+}
+
+// recording plays a target: its text and its hidden states are known beforehand.
+type recording struct {
+	promptLen int
+	tokens    []int32  // of the whole text
+	hidden    []uint16 // [len(tokens), width] bfloat16, after the final norm
+	width     int
+}
+
+// prompt returns the token after each position of the prompt, and the hidden
+// state at it.
+func (r *recording) prompt() (tokens []int32, hidden []uint16) {
+	return r.tokens[1 : r.promptLen+1], r.hidden[:r.promptLen*r.width]
+}
+
+// run plays a forward from position p on, over the newest token and the drafts
+// behind it: the token chosen after each, and their hidden states.
+func (r *recording) run(p int, drafts []int32) (chosen []int32, hidden []uint16) {
+	end := p + len(drafts) + 1
+	return r.tokens[p+1 : end+1], r.hidden[p*r.width : end*r.width]
+}
+
+func text(tokens ...int32) string {
+	var s strings.Builder
+	for _, t := range tokens {
+		s.WriteByte(byte(t))
+	}
+	return s.String()
+}
+
+func openRecording(path string) (*recording, error) {
+	f, err := weights.OpenFile(os.DirFS(filepath.Dir(path)), filepath.Base(path))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	r := new(recording)
+	promptLen, err := readAll[int64](f, "prompt_len")
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := readAll[int64](f, "tokens")
+	if err != nil {
+		return nil, err
+	}
+	r.promptLen = int(promptLen[0])
+	for _, t := range tokens {
+		r.tokens = append(r.tokens, int32(t))
+	}
+	r.hidden, err = readAll[uint16](f, "hidden")
+	r.width = len(r.hidden) / len(r.tokens)
+	return r, err
+}
+
+// readAll returns the values of a tensor that T stands for.
+func readAll[T int64 | uint16](f *weights.File, name string) ([]T, error) {
+	tensor, ok := f.Tensor(name)
+	if !ok {
+		return nil, fmt.Errorf("%s: no tensor %s", f.Name(), name)
+	}
+	data := make([]byte, tensor.Size())
+	if _, err := tensor.ReadAt(data, 0); err != nil {
+		return nil, err
+	}
+	values := make([]T, len(data)/binary.Size(T(0)))
+	_, err := binary.Decode(data, binary.LittleEndian, values)
+	return values, err
+}
+
+// TestReadmeShowsTheExample: the program in the README is generate, word for word.
+func TestReadmeShowsTheExample(t *testing.T) {
+	source, err := os.ReadFile("example_test.go")
+	require.NoError(t, err)
+	_, rest, found := strings.Cut(string(source), "\nfunc generate(")
+	require.True(t, found)
+	body, _, found := strings.Cut(rest, "\n}\n")
+	require.True(t, found)
+	readme, err := os.ReadFile(filepath.Join("..", "README.md"))
+	require.NoError(t, err)
+	require.Contains(t, strings.ReplaceAll(string(readme), "\r\n", "\n"), "func generate("+body+"\n}\n")
+}

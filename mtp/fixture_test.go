@@ -1,0 +1,194 @@
+package mtp_test
+
+import (
+	"io/fs"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/nlpodyssey/spago/mat"
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/attention"
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/mtp"
+	"github.com/drafthead/drafthead/mtp/reference"
+)
+
+// load loads a head that the test closes, on opts.Device or else on a reference
+// device of its own, which must then have all its memory back.
+func load(t testing.TB, fsys fs.FS, opts mtp.Options) *mtp.Head {
+	t.Helper()
+	if opts.Device == nil {
+		opts.Device = openDevice(t, hip.NewReference())
+	}
+	head, err := mtp.LoadFS(t.Context(), fsys, opts)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		if err := head.Close(); err != nil {
+			require.ErrorIs(t, err, mtp.ErrClosed, "closed by the test")
+		}
+	})
+	return head
+}
+
+// openDevice closes d behind the heads that a test loads on it, and checks that
+// they left nothing there.
+func openDevice(t testing.TB, d hip.Device) hip.Device {
+	t.Helper()
+	t.Cleanup(func() {
+		requireEmpty(t, d)
+		require.NoError(t, d.Close())
+	})
+	return d
+}
+
+// requireEmpty checks that nothing of a device's memory is in use.
+func requireEmpty(t testing.TB, d hip.Device) {
+	t.Helper()
+	bytes, live := d.(hip.Accountant).InUse()
+	require.Zero(t, bytes, "bytes left on the device")
+	require.Zero(t, live, "allocations left on the device")
+}
+
+func newCache(t testing.TB, head *mtp.Head, pages int) *mtp.Cache {
+	t.Helper()
+	cache, err := head.NewCache(pages)
+	require.NoError(t, err)
+	return cache
+}
+
+// passage is a token sequence with the target's hidden state of each position.
+type passage struct {
+	tokens []int32   // one more than positions
+	hidden []float32 // positions × hiddenSize
+}
+
+// randomPassage makes up n positions. Hidden states are bfloat16 numbers.
+func randomPassage(seed uint64, n int) passage {
+	random := rand.New(rand.NewPCG(seed, 2))
+	var x passage
+	for range n + 1 {
+		x.tokens = append(x.tokens, random.Int32N(vocabSize))
+	}
+	for range n * hiddenSize {
+		x.hidden = append(x.hidden, hip.ToBF16(float32(random.NormFloat64())).Float32())
+	}
+	return x
+}
+
+// rows returns positions from … to−1 as rows of s.
+func (x passage) rows(s *mtp.Sequence, from, to int) mtp.Rows {
+	return mtp.Rows{Sequence: s, Tokens: x.tokens[from+1 : to+1], Position: from}
+}
+
+func (x passage) states(from, to int) []float32 { return x.hidden[from*hiddenSize : to*hiddenSize] }
+
+// batch returns positions from … to−1 as a batch of one sequence.
+func (x passage) batch(s *mtp.Sequence, from, to int) *mtp.Batch {
+	return &mtp.Batch{Sequences: []mtp.Rows{x.rows(s, from, to)}, Hidden: mtp.Hidden{Float32: x.states(from, to)}}
+}
+
+// join makes one batch of several.
+func join(batches ...*mtp.Batch) *mtp.Batch {
+	joined := new(mtp.Batch)
+	for _, b := range batches {
+		joined.Sequences = append(joined.Sequences, b.Sequences...)
+		joined.Hidden.Float32 = append(joined.Hidden.Float32, b.Hidden.Float32...)
+	}
+	return joined
+}
+
+// forward runs a batch and returns its hidden states on the host.
+func forward(t testing.TB, head *mtp.Head, b *mtp.Batch, step int) []float32 {
+	t.Helper()
+	hidden, err := head.Forward(t.Context(), b, step)
+	require.NoError(t, err)
+	return hidden.Float32
+}
+
+// drafted is what Draft returns.
+type drafted struct {
+	ids   [][]int32
+	probs [][]float32
+}
+
+func draft(t testing.TB, head *mtp.Head, b *mtp.Batch, k int) drafted {
+	t.Helper()
+	ids, probs, err := head.Draft(t.Context(), b, k)
+	require.NoError(t, err)
+	require.Len(t, ids, len(b.Sequences))
+	require.Len(t, probs, len(b.Sequences))
+	for i := range ids {
+		require.Len(t, probs[i], len(ids[i]))
+		require.LessOrEqual(t, len(ids[i]), k)
+		if s := b.Sequences[i].Sequence; s != nil {
+			require.Equal(t, b.Sequences[i].Position+len(b.Sequences[i].Tokens), s.Len(), "a sequence ends at its committed rows")
+		}
+	}
+	return drafted{ids, probs}
+}
+
+// one returns the drafts of sequence i alone.
+func (d drafted) one(i int) drafted {
+	return drafted{d.ids[i : i+1], d.probs[i : i+1]}
+}
+
+// oracle is the head of the same checkpoint in float64.
+func oracle(t testing.TB, fsys fs.FS) *reference.Head {
+	t.Helper()
+	head, err := reference.LoadFS(fsys)
+	require.NoError(t, err)
+	return head
+}
+
+// prompt returns the first n positions as an oracle takes them.
+func (x passage) prompt(n int) (tokens []int, hidden mat.Matrix) {
+	for _, id := range x.tokens[:n+1] {
+		tokens = append(tokens, int(id))
+	}
+	return tokens, matrix(x.states(0, n))
+}
+
+// matrix returns hidden states as a matrix of float64.
+func matrix(states []float32) mat.Matrix {
+	values := make([]float64, len(states))
+	for i, v := range states {
+		values[i] = float64(v)
+	}
+	return mat.NewDense[float64](mat.WithShape(len(states)/hiddenSize, hiddenSize), mat.WithBacking(values))
+}
+
+// float32s returns a matrix's values, rounded.
+func float32s(m mat.Matrix) []float32 { return mat.Data[float32](m) }
+
+// chainCase is a way to draft.
+type chainCase struct {
+	name     string
+	modules  int
+	chain    mtp.Chain
+	postNorm bool
+	maxDraft int
+}
+
+// chainCases are all ways that differ, each for the chains of up to 4 tokens.
+var chainCases = []chainCase{
+	{name: "one module", modules: 1, chain: mtp.ChainDefault},
+	{name: "one module, post norm", modules: 1, chain: mtp.ChainFirst, postNorm: true},
+	{name: "one module, own rows", modules: 1, chain: mtp.ChainModOwn},
+	{name: "one module, aligned", modules: 1, chain: mtp.ChainAligned, maxDraft: 4},
+	{name: "three modules, first", modules: 3, chain: mtp.ChainFirst},
+	{name: "three modules, own rows", modules: 3, chain: mtp.ChainModOwn},
+	{name: "three modules, own rows, post norm", modules: 3, chain: mtp.ChainModOwn, postNorm: true},
+	{name: "three modules, aligned", modules: 3, chain: mtp.ChainDefault, maxDraft: 4},
+	{name: "three modules, aligned, post norm", modules: 3, chain: mtp.ChainAligned, postNorm: true, maxDraft: 5},
+}
+
+// options are those of the case, with a cache that rounds nothing.
+func (c chainCase) options() mtp.Options {
+	return mtp.Options{Chain: c.chain, PostNorm: c.postNorm, MaxDraft: c.maxDraft, CacheFormat: attention.CacheF32}
+}
+
+// aligned tells whether the case drafts by ChainAligned.
+func (c chainCase) aligned() bool {
+	return c.chain == mtp.ChainAligned || c.chain == mtp.ChainDefault && c.modules > 1
+}

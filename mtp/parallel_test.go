@@ -1,0 +1,141 @@
+package mtp_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/mtp"
+	"github.com/drafthead/drafthead/weights"
+)
+
+// share is what a rank holds of a tensor.
+type share struct{ rows, cols weights.Range }
+
+func (s share) area() int { return s.rows.Len() * s.cols.Len() }
+
+func (s share) overlaps(o share) bool {
+	return s.rows.First < o.rows.End && o.rows.First < s.rows.End && s.cols.First < o.cols.End && o.cols.First < s.cols.End
+}
+
+// sharesByTensor is how often each share of each tensor is held, over all ranks,
+// and the elements of each tensor.
+func sharesByTensor(t *testing.T, config *mtp.Config, tp, ep int) (held map[string]map[share]int, size map[string]int) {
+	t.Helper()
+	held, size = map[string]map[share]int{}, map[string]int{}
+	for rank := range tp {
+		for expertRank := range ep {
+			params, err := config.Parameters(weights.Parallel{Tensor: weights.Shard{Rank: rank, Size: tp}, Expert: weights.Shard{Rank: expertRank, Size: ep}})
+			require.NoError(t, err)
+			for _, p := range params {
+				if p.Optional {
+					continue
+				}
+				for _, part := range p.Parts {
+					size[part.Tensor] = part.Rows * part.Cols
+					if held[part.Tensor] == nil {
+						held[part.Tensor] = map[share]int{}
+					}
+					if s := (share{part.KeepRows, part.KeepCols}); part.KeepRows.Len() > 0 {
+						require.Equal(t, p.Cols, part.KeepCols.Len())
+						held[part.Tensor][s]++
+					}
+				}
+			}
+		}
+	}
+	return held, size
+}
+
+// TestParametersOfRanks: over all ranks every element of every tensor is held,
+// by equally many ranks, in shares that are equal or do not overlap.
+func TestParametersOfRanks(t *testing.T) {
+	config := releasedHead(t)
+	const layer = "model.mtp.layers.1.transformer_layer."
+	for _, c := range []struct{ tp, ep int }{{1, 1}, {2, 1}, {4, 1}, {8, 1}, {1, 2}, {1, 4}, {1, 3}, {2, 4}, {8, 2}} {
+		t.Run(fmt.Sprintf("tp=%d/ep=%d", c.tp, c.ep), func(t *testing.T) {
+			held, size := sharesByTensor(t, config, c.tp, c.ep)
+			require.Len(t, held, len(releasedTensors()))
+			copies := map[string]int{} // ranks that hold each element
+			for tensor, shares := range held {
+				total := 0
+				var seen []share
+				for s, n := range shares {
+					total += s.area()
+					for _, other := range seen {
+						require.False(t, s.overlaps(other), "%s: %v and %v", tensor, s, other)
+					}
+					seen = append(seen, s)
+					if copies[tensor] == 0 {
+						copies[tensor] = n
+					}
+					require.Equal(t, copies[tensor], n, "%s: a share held more often than others", tensor)
+				}
+				require.Equal(t, size[tensor], total, "%s: elements held", tensor)
+			}
+			ranks, experts := c.tp*c.ep, c.tp // an expert is cut by tp, or dealt by ep and then held by all of tp
+			if c.ep == 1 {
+				experts = 1
+			}
+			for tensor, want := range map[string]int{
+				"model.embed_tokens.weight": c.ep, "lm_head.weight": c.ep, "model.mtp.layers.2.eh_proj.weight": ranks,
+				"model.mtp.layers.0.final_layernorm.weight": ranks,
+				layer + "self_attn.q_proj.weight":           c.ep, layer + "self_attn.o_proj.weight": c.ep,
+				layer + "self_attn.k_proj.weight": c.ep * max(1, c.tp/4), layer + "self_attn.v_proj.weight": c.ep * max(1, c.tp/4),
+				layer + "self_attn.index_q_proj.weight": c.ep * max(1, c.tp/4), layer + "self_attn.index_k_proj.weight": ranks,
+				layer + "self_attn.q_norm.weight": ranks, layer + "block_sparse_moe.gate.weight": ranks,
+				layer + "block_sparse_moe.e_score_correction_bias":         ranks,
+				layer + "block_sparse_moe.shared_experts.up_proj.weight":   c.ep,
+				layer + "block_sparse_moe.shared_experts.down_proj.weight": c.ep,
+				layer + "block_sparse_moe.experts.127.w1.weight":           experts, layer + "block_sparse_moe.experts.0.w2.weight": experts,
+			} {
+				require.Equal(t, want, copies[tensor], "ranks with an element of %s", tensor)
+			}
+		})
+	}
+}
+
+func TestParametersRefuseShares(t *testing.T) {
+	config := releasedHead(t)
+	for name, c := range map[string]struct {
+		parallel weights.Parallel
+		want     []string
+	}{
+		"heads and widths that do not divide": {
+			weights.Parallel{Tensor: weights.Shard{Size: 5}},
+			[]string{"num_attention_heads", "num_key_value_heads", "intermediate_size", "shared_intermediate_size", "vocab_size"},
+		},
+		"a rank outside":        {weights.Parallel{Tensor: weights.Shard{Rank: 2, Size: 2}}, []string{"rank 2 of 2"}},
+		"two ranks outside":     {weights.Parallel{Tensor: weights.Shard{Rank: -1, Size: 2}, Expert: weights.Shard{Rank: 3, Size: 3}}, []string{"rank -1 of 2", "rank 3 of 3"}},
+		"a rank of nothing":     {weights.Parallel{Expert: weights.Shard{Rank: 1}}, []string{"rank 1 of 0"}},
+		"a size below nothing":  {weights.Parallel{Expert: weights.Shard{Size: -2}}, []string{"rank 0 of -2"}},
+		"KV heads over 6 ranks": {weights.Parallel{Tensor: weights.Shard{Size: 6}}, []string{"num_key_value_heads"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := config.Parameters(c.parallel)
+			require.ErrorIs(t, err, weights.ErrShard)
+			for _, text := range c.want {
+				require.ErrorContains(t, err, text)
+			}
+		})
+	}
+}
+
+// TestLoadRank: a rank's share loads and can be looked at, and does not run.
+func TestLoadRank(t *testing.T) {
+	files := synthetic{format: "MXFP8"}.files(t)
+	whole := load(t, files, mtp.Options{})
+	for rank := range 2 {
+		head := load(t, files, mtp.Options{Parallel: weights.Parallel{Tensor: weights.Shard{Rank: rank, Size: 2}}})
+		const qkv = "model.layers.0.transformer_layer.self_attn.qkv_proj.weight"
+		require.Equal(t, (32+16+16+16)/2+8, head.Matrix(qkv).Rows)
+		require.Equal(t, 32+16+16+16+8, whole.Matrix(qkv).Rows)
+		require.Less(t, head.Report().Bytes, whole.Report().Bytes)
+		_, err := head.NewCache(1)
+		require.True(t, errors.Is(err, errors.ErrUnsupported) && errors.Is(err, mtp.ErrInput), "%v", err)
+		_, err = head.Embed(t.Context(), []int32{1})
+		require.ErrorIs(t, err, errors.ErrUnsupported)
+	}
+}

@@ -1,0 +1,63 @@
+package weights
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestProblemError(t *testing.T) {
+	tests := []struct {
+		problem Problem
+		want    string
+	}{
+		{Problem{Tensor: "t", Parameter: "p", Err: ErrMissing}, "t: tensor is missing (for p)"},
+		{Problem{Tensor: "t", Parameter: "t", Err: ErrMissing}, "t: tensor is missing"},
+		{Problem{Tensor: "t", Err: ErrUnexpected}, "t: no parameter takes the tensor"},
+		{Problem{Tensor: "t", Parameter: "p", Got: "[2]", Want: "[3]", Err: ErrWrongShape}, "t: wrong shape: got [2], want [3] (for p)"},
+		{Problem{Tensor: "x", Want: "Failed to load MTP layer 3 weights from checkpoint.", Err: ErrMissingLayer}, "Failed to load MTP layer 3 weights from checkpoint."},
+		{Problem{Tensor: "a\x1b[2J\nb", Err: ErrUnexpected}, `"a\x1b[2J\nb": no parameter takes the tensor`},
+	}
+	for _, test := range tests {
+		require.EqualError(t, &test.problem, test.want)
+		require.ErrorIs(t, &test.problem, test.problem.Err)
+	}
+	long := Problem{Tensor: strings.Repeat("x", 10_000), Err: ErrUnexpected}
+	require.Less(t, len(long.Error()), 400)
+}
+
+func TestAuditError(t *testing.T) {
+	require.NoError(t, auditError(nil))
+	one := auditError([]*Problem{{Tensor: "t", Err: ErrMissing}})
+	require.EqualError(t, one, "checkpoint does not fit the head, 1 problem:\n  t: tensor is missing")
+	var problems []*Problem
+	for i := range shownProblems + 3 {
+		problems = append(problems, &Problem{Tensor: fmt.Sprintf("t%02d", 99-i), Err: ErrMissing})
+	}
+	many := auditError(problems)
+	lines := strings.Split(many.Error(), "\n")
+	require.Len(t, lines, 1+shownProblems+1)
+	require.Contains(t, lines[0], "35 problems")
+	require.Equal(t, "  t65: tensor is missing", lines[1], "sorted")
+	require.Equal(t, "  and 3 more", lines[len(lines)-1])
+	var audit *AuditError
+	require.ErrorAs(t, many, &audit)
+	require.Len(t, audit.Problems, shownProblems+3, "all of them")
+	require.ErrorIs(t, many, ErrMissing)
+	require.NotErrorIs(t, many, ErrUnexpected)
+}
+
+func TestProblems(t *testing.T) {
+	a, b := &Problem{Tensor: "a", Err: ErrMissing}, &Problem{Tensor: "b", Err: ErrUnexpected}
+	audit := auditError([]*Problem{a, b})
+	file := &FormatError{File: "f", Err: ErrHole}
+	require.Nil(t, Problems(nil))
+	require.Equal(t, []error{fs.ErrNotExist}, Problems(fs.ErrNotExist))
+	require.Equal(t, []error{a, b}, Problems(audit))
+	require.Equal(t, []error{a, b}, Problems(fmt.Errorf("folder: %w", audit)))
+	require.Equal(t, []error{file, a, b, fs.ErrClosed}, Problems(errors.Join(file, errors.Join(audit, fs.ErrClosed))))
+}

@@ -1,0 +1,196 @@
+package weights
+
+import (
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestPlanAccepts: what a checkpoint may look like.
+func TestPlanAccepts(t *testing.T) {
+	// as stores a tensor in another format, with its scales behind it.
+	as := func(tensor string, rows, cols int, f Format, scale Dtype) func(*synthetic) {
+		return func(s *synthetic) {
+			remove(tensor, tensor+"_scale_inv")(s)
+			add(zeros(tensor, formats[f].weight, rows, cols))(s)
+			if r, c := f.ScaleShape(rows, cols); f.Quantized() {
+				add(zeros(tensor+"_scale_inv", scale, r, c))(s)
+			}
+		}
+	}
+	vector := func(d Dtype) func(*synthetic) {
+		return change(tensor0+"enorm.weight", func(p *part) { *p = zeros(p.name, d, 64) })
+	}
+	rename := func(from, to string) func(*synthetic) { return change(from, func(p *part) { p.name = to }) }
+	kScale, vScale := attnTensor+"k_proj.k_scale", attnTensor+"v_proj.v_scale"
+	tests := []struct {
+		name string
+		do   func(*synthetic)
+		opts PlanOptions
+	}{
+		{"as it is", func(*synthetic) {}, PlanOptions{}},
+		{"F32 vector", vector(DtypeF32), PlanOptions{}},
+		{"F16 vector", vector(DtypeF16), PlanOptions{}},
+		{"BF16 vector", vector(DtypeBF16), PlanOptions{}},
+		{"F32 matrix", as(ehProj, 64, 128, F32, 0), PlanOptions{}},
+		{"F16 matrix", as(ehProj, 64, 128, F16, 0), PlanOptions{}},
+		{"BF16 matrix beside a config with blocks", as(ehProj, 64, 128, BF16, 0), PlanOptions{1, 32}},
+		{"U8 scales", as(ehProj, 64, 128, MXFP8, DtypeU8), PlanOptions{1, 32}},
+		{"E8M0 scales", as(ehProj, 64, 128, MXFP8, DtypeF8E8M0), PlanOptions{1, 32}},
+		{"F32 scales of blocks", as(ehProj, 64, 128, FP8F32, DtypeF32), PlanOptions{}},
+		{"BF16 scales of blocks", as(ehProj, 64, 128, FP8BF16, DtypeBF16), PlanOptions{}},
+		{"scales as the engine calls them", rename(ehProj+"_scale_inv", ehProj+"_scale"), PlanOptions{}},
+		{"bundled names", func(s *synthetic) {
+			for i := range s.parts {
+				s.parts[i].name = bundledPrefix + s.parts[i].name
+			}
+		}, PlanOptions{}},
+		{"no KV scales", remove(kScale, vScale), PlanOptions{}},
+		{"KV scale of one element", change(kScale, func(p *part) { *p = zeros(p.name, DtypeF32, 1) }), PlanOptions{}},
+		{"one KV scale for both", func(s *synthetic) {
+			remove(vScale)(s)
+			rename(kScale, attnTensor[:len(attnTensor)-1]+".kv_scale")(s)
+		}, PlanOptions{}},
+		{"KV scale of the layer", rename(vScale, attnTensor+"v_scale"), PlanOptions{}},
+		{"tensors of the target", func(s *synthetic) {
+			add(bytePart("model.layers.0.mlp.weight", "x"))(s)
+			add(bytePart("lm_head.weight", "x"))(s)
+			add(bytePart("vision_tower.mtp.weight", "x"))(s)
+		}, PlanOptions{}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := synthesize(headOf(t, smallHead, Parallel{}), mixed)
+			test.do(s)
+			plan, err := planOf(t, s, test.opts)
+			require.NoError(t, err)
+			require.NotEmpty(t, plan.Report().Params)
+		})
+	}
+}
+
+// TestPlanBlocksOfConfig: scales that contradict weight_block_size are refused.
+func TestPlanBlocksOfConfig(t *testing.T) {
+	tests := []struct {
+		name   string
+		format Format
+		opts   PlanOptions
+		want   string
+	}{
+		{"MXFP8 for 128 × 128", MXFP8, PlanOptions{128, 128}, "with U8 scales, want F32 or BF16 scales"},
+		{"F32 scales for 1 × 32", FP8F32, PlanOptions{1, 32}, "with F32 scales, want U8 or F8_E8M0 scales"},
+		{"BF16 scales for 1 × 32", FP8BF16, PlanOptions{1, 32}, "with BF16 scales, want U8 or F8_E8M0 scales"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := planOf(t, synthesize(headOf(t, smallHead, Parallel{}), always(test.format)), test.opts)
+			require.ErrorIs(t, err, ErrWrongDtype)
+			require.ErrorContains(t, err, test.want)
+			for _, p := range auditOf(t, err) {
+				require.Equal(t, ErrWrongDtype, p.Err, "%v", p)
+			}
+		})
+	}
+}
+
+// TestPlanNamesTensorsAsTheCheckpointDoes: what is missing from a bundled
+// checkpoint is missing under its bundled name.
+func TestPlanNamesTensorsAsTheCheckpointDoes(t *testing.T) {
+	s := synthesize(headOf(t, smallHead, Parallel{}), mixed)
+	remove(ehProj, ehProj+"_scale_inv")(s)
+	for i := range s.parts {
+		s.parts[i].name = bundledPrefix + s.parts[i].name
+	}
+	_, err := planOf(t, s, PlanOptions{})
+	require.Equal(t, bundledPrefix+ehProj, auditOf(t, err)[0].Tensor)
+}
+
+// TestPlanRefusesColumnsInsideABlock: a share of columns may not cut a scale,
+// while a share of rows may.
+func TestPlanRefusesColumnsInsideABlock(t *testing.T) {
+	params := func(p Parallel) []Param { return headOf(t, smallHead, p) }
+	tests := []struct {
+		name     string
+		format   Format
+		parallel Parallel
+		tensors  []string // that cannot be cut
+	}{
+		{"MXFP8, all", MXFP8, Parallel{}, nil},
+		{"MXFP8, o_proj at 32 and w2 at 16", MXFP8, Parallel{Tensor: Shard{0, 2}}, []string{"experts.0.w2", "experts.1.w2"}},
+		{"MXFP8, the last rank", MXFP8, Parallel{Tensor: Shard{1, 2}}, []string{"experts.0.w2", "experts.1.w2"}},
+		{"MXFP8, o_proj at 16 too", MXFP8, Parallel{Tensor: Shard{1, 4}, Expert: Shard{0, 2}}, []string{"o_proj"}},
+		{"FP8, o_proj at 32", FP8F32, Parallel{Tensor: Shard{1, 2}, Expert: Shard{0, 2}}, []string{"o_proj"}},
+		{"BF16", BF16, Parallel{Tensor: Shard{3, 4}}, nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := synthesize(params(Parallel{}), always(test.format))
+			_, err := NewPlan(openHead(t, inMap(s.files(1))), params(test.parallel), PlanOptions{})
+			if test.tensors == nil {
+				require.NoError(t, err)
+				return
+			}
+			problems := auditOf(t, err)
+			require.Len(t, problems, len(test.tensors), "%v", err)
+			for i, p := range problems {
+				require.ErrorIs(t, p, ErrShard)
+				require.Contains(t, p.Tensor, test.tensors[i])
+				require.Contains(t, p.Want, "multiples of the scale block")
+			}
+		})
+	}
+}
+
+// TestPlanRefusesParameters that contradict themselves, all of them together.
+func TestPlanRefusesParameters(t *testing.T) {
+	whole := Part{Tensor: "t", Expert: -1, Rows: 4, Cols: 8, KeepRows: All(4), KeepCols: All(8)}
+	with := func(change func(p *Param, part *Part)) Param {
+		p := Param{Name: "p", Layer: -1, Cols: 8, Parts: []Part{whole}}
+		change(&p, &p.Parts[0])
+		return p
+	}
+	bad := map[string]Param{
+		"no parts":               with(func(p *Param, _ *Part) { p.Parts = nil }),
+		"no rows":                with(func(_ *Param, part *Part) { part.Rows, part.KeepRows = 0, All(0) }),
+		"negative rows":          with(func(_ *Param, part *Part) { part.Rows, part.KeepRows = -1, All(0) }),
+		"rows beyond an int32":   with(func(_ *Param, part *Part) { part.Rows = math.MaxInt32 + 1 }),
+		"no columns":             with(func(p *Param, part *Part) { p.Cols, part.Cols, part.KeepCols = 0, 0, All(0) }),
+		"share beyond the rows":  with(func(_ *Param, part *Part) { part.KeepRows.End++ }),
+		"share before the rows":  with(func(_ *Param, part *Part) { part.KeepRows.First-- }),
+		"share beyond columns":   with(func(p *Param, part *Part) { p.Cols++; part.KeepCols.End++ }),
+		"share runs backwards":   with(func(_ *Param, part *Part) { part.KeepRows = Range{3, 1} }),
+		"other columns":          with(func(_ *Param, part *Part) { part.KeepCols.End-- }),
+		"rows of no columns":     with(func(p *Param, part *Part) { p.Cols, part.KeepCols = 0, Range{} }),
+		"vector of columns":      with(func(p *Param, _ *Part) { p.Vector = true }),
+		"the same part twice":    with(func(p *Param, part *Part) { p.Parts = append(p.Parts, *part) }),
+		"vector of negative row": with(func(p *Param, part *Part) { p.Vector, part.Rows = true, -1 }),
+	}
+	var all []Param
+	for name, p := range bad {
+		problems := checkParams([]Param{p})
+		require.NotEmpty(t, problems, name)
+		require.ErrorIs(t, problems[0], ErrParam)
+		all = append(all, p)
+	}
+	_, err := NewPlan(&Checkpoint{}, all, PlanOptions{})
+	require.GreaterOrEqual(t, len(auditOf(t, err)), 2*len(bad)-1, "those of each, and that all have one name")
+	require.Empty(t, checkParams([]Param{with(func(*Param, *Part) {})}))
+	require.Empty(t, checkParams([]Param{with(func(_ *Param, part *Part) { part.KeepRows = Range{} })}), "a rank without a share")
+	for _, p := range []Parallel{{}, {Tensor: Shard{1, 2}}, {Tensor: Shard{3, 4}, Expert: Shard{1, 2}}} {
+		require.Empty(t, checkParams(headOf(t, smallHead, p)))
+	}
+}
+
+func TestNeeded(t *testing.T) {
+	for name, needed := range map[string]bool{
+		"model.embed_tokens.weight": true, "language_model.lm_head.weight": true,
+		"model.mtp.layers.0.enorm.weight": true, "language_model.model.mtp.layers.6.eh_proj.weight_scale_inv": true,
+		"model.mtp.anything": true, "language_model.model.mtp.norm.weight": true,
+		"model.layers.0.enorm.weight": false, "vision_tower.mtp.weight": false, "lm_head.weight_scale_inv": false,
+		"language_model.language_model.lm_head.weight": false, "": false, strings.Repeat("x", 1000): false,
+	} {
+		require.Equal(t, needed, Needed(name), name)
+	}
+}

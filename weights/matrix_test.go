@@ -1,0 +1,162 @@
+package weights
+
+import (
+	"math"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// TestSegmentLayout: kernels in C++ read the same struct.
+func TestSegmentLayout(t *testing.T) {
+	offsets := map[string]uintptr{
+		"Data": 0, "Scale": 8, "RowStride": 16, "ScaleStride": 24, "First": 32, "Rows": 36, "Format": 40, "ScaleRow": 44,
+	}
+	segment := reflect.TypeFor[Segment]()
+	require.Equal(t, len(offsets), segment.NumField())
+	for i := range segment.NumField() {
+		require.Equal(t, offsets[segment.Field(i).Name], segment.Field(i).Offset, segment.Field(i).Name)
+	}
+	require.Equal(t, uintptr(48), segment.Size())
+}
+
+func TestNewMatrixErrors(t *testing.T) {
+	dense := func(change func(*Segment)) []Segment {
+		s := DenseSegment(MXFP8, 3, 33, 4096, 8192)
+		change(&s)
+		return []Segment{DenseSegment(F32, 2, 33, 64, 0), s}
+	}
+	tests := []struct {
+		name     string
+		cols     int
+		segments []Segment
+		segment  int
+		field    string
+	}{
+		{"no segments", 33, nil, -1, "Segments"},
+		{"no columns", 0, dense(func(*Segment) {}), -1, "Cols"},
+		{"negative columns", -1, dense(func(*Segment) {}), -1, "Cols"},
+		{"more columns than an int32", math.MaxInt32 + 1, dense(func(*Segment) {}), -1, "Cols"},
+		{"no format", 33, dense(func(s *Segment) { s.Format = 0 }), 1, "Format"},
+		{"unknown format", 33, dense(func(s *Segment) { s.Format = endFormat }), 1, "Format"},
+		{"no rows", 33, dense(func(s *Segment) { s.Rows = 0 }), 1, "Rows"},
+		{"negative rows", 33, dense(func(s *Segment) { s.Rows = -3 }), 1, "Rows"},
+		{"more rows than an int32", 33, dense(func(s *Segment) { s.Rows = math.MaxInt32 }), -1, "rows of all segments"},
+		{"no weights", 33, dense(func(s *Segment) { s.Data = 0 }), 1, "Data"},
+		{"no scales", 33, dense(func(s *Segment) { s.Scale = 0 }), 1, "Scale"},
+		{"rows overlap", 33, dense(func(s *Segment) { s.RowStride = 32 }), 1, "RowStride"},
+		{"rows run backwards", 33, dense(func(s *Segment) { s.RowStride = -33 }), 1, "RowStride"},
+		{"scale rows overlap", 33, dense(func(s *Segment) { s.ScaleStride = 1 }), 1, "ScaleStride"},
+		{"negative scale row", 33, dense(func(s *Segment) { s.ScaleRow = -1 }), 1, "ScaleRow"},
+		{"scale row beyond its block", 33, dense(func(s *Segment) { s.ScaleRow = 1 }), 1, "ScaleRow"},
+	}
+	d := hip.NewReference()
+	defer d.Close()
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			m, err := NewMatrix(d, test.cols, test.segments)
+			require.Nil(t, m)
+			require.ErrorIs(t, err, ErrMatrix)
+			var wrong *MatrixError
+			require.ErrorAs(t, err, &wrong)
+			require.Equal(t, test.segment, wrong.Segment)
+			require.Equal(t, test.field, wrong.Field)
+			require.Contains(t, err.Error(), test.field)
+		})
+	}
+	_, live := d.(hip.Accountant).InUse()
+	require.Zero(t, live)
+}
+
+func TestNewMatrixReportsAllTogether(t *testing.T) {
+	d := hip.NewReference()
+	defer d.Close()
+	_, err := NewMatrix(d, 64, []Segment{{Format: FP8F32, Rows: 1}, {Rows: -1, Data: 64}})
+	var fields []string
+	for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
+		fields = append(fields, e.(*MatrixError).Field)
+	}
+	require.Equal(t, []string{"Data", "RowStride", "Scale", "ScaleStride", "Rows", "Format"}, fields)
+	require.EqualError(t, &MatrixError{1, "Rows", -1, "at least 1"}, "invalid matrix: segment 1: Rows is -1, want at least 1")
+}
+
+func TestMatrix(t *testing.T) {
+	r := rand.New(rand.NewPCG(2, 1))
+	d := hip.NewReference()
+	defer d.Close()
+	a := &arena{d: d}
+	parts := []stored{newStored(r, BF16, 5, 40), newStored(r, MXFP8, 3, 40), newStored(r, FP8F32, 130, 40)}
+	segments := []Segment{a.segment(parts[0], 0), a.segment(parts[1], 0), a.segment(parts[2], 0)}
+	require.NoError(t, a.err)
+	m, err := NewMatrix(d, 40, segments)
+	require.NoError(t, err)
+	require.Equal(t, 138, m.Rows)
+	require.Equal(t, 40, m.Cols)
+	require.Equal(t, []int32{0, 5, 8}, []int32{m.Segments[0].First, m.Segments[1].First, m.Segments[2].First})
+	require.Equal(t, int32(0), segments[1].First, "the caller's table is left alone")
+	const bytes = 5*80 + 3*(40+2) + 130*40 + 2*4
+	require.Equal(t, int64(bytes), m.Bytes())
+	require.Equal(t, bytes/138, m.RowBytes())
+	segments[2].ScaleRow = 127 // one row of the first block of scales, and two blocks more
+	cut, err := NewMatrix(d, 40, segments[2:])
+	require.NoError(t, err)
+	require.Equal(t, int64(130*40+3*4), cut.Bytes())
+	table := make([]Segment, 3)
+	require.NoError(t, hip.ReadOf(d, table, m.Table()))
+	require.Equal(t, m.Segments, table)
+	require.NoError(t, m.Free(d))
+	require.NoError(t, m.Free(d), "a second time")
+	require.Zero(t, m.Table())
+	require.NoError(t, cut.Free(d))
+	require.NoError(t, a.free())
+	_, live := d.(hip.Accountant).InUse()
+	require.Zero(t, live)
+}
+
+func TestNewMatrixWithoutMemory(t *testing.T) {
+	d := hip.NewReference()
+	require.NoError(t, d.Close())
+	_, err := NewMatrix(d, 4, []Segment{DenseSegment(F32, 1, 4, 64, 0)})
+	require.ErrorIs(t, err, hip.ErrClosed)
+}
+
+// TestProductErrors: what a product cannot do is an error, never a bad read.
+func TestProductErrors(t *testing.T) {
+	r := rand.New(rand.NewPCG(2, 2))
+	for name, open := range map[string]func() hip.Device{
+		"reference": hip.NewReference, "host": hip.NewHost, "checked host": func() hip.Device { return hip.Check(hip.NewHost()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := open()
+			defer d.Close()
+			a := &arena{d: d}
+			s := newStored(r, MXFP8, 20, 40)
+			segment := a.segment(s, 1)
+			m, x, y := a.matrixOf(40, segment), a.floats(make([]float32, 80)), a.floats(make([]float32, 40))
+			beyond := a.matrixOf(40, func() Segment { segment.Rows++; return segment }())
+			require.NoError(t, a.err)
+
+			require.NoError(t, m.Product(d, y, x, 2))
+			require.NoError(t, m.Product(d, 0, 0, 0), "no rows")
+			for rows, err := range map[int]error{-1: m.Product(d, y, x, -1), math.MaxInt32 + 1: m.Product(d, y, x, math.MaxInt32+1)} {
+				var wrong *MatrixError
+				require.ErrorAs(t, err, &wrong)
+				require.Equal(t, rows, wrong.Got)
+			}
+			require.ErrorIs(t, m.Product(d, y, x, 3), hip.ErrAccess, "x and y are too small")
+			require.ErrorIs(t, m.Product(d, y, x, math.MaxInt32), hip.ErrAccess)
+			require.ErrorIs(t, m.Product(d, y, 0, 1), hip.ErrAccess, "no x")
+			require.ErrorIs(t, m.Product(d, 0, x, 1), hip.ErrAccess, "no y")
+			require.ErrorIs(t, m.Product(d, y, x.Add(2), 1), hip.ErrAccess, "x off alignment")
+			require.ErrorIs(t, beyond.Product(d, y, x, 1), hip.ErrAccess, "a row beyond the allocation")
+			require.NoError(t, d.Free(a.ptrs[1]))
+			require.ErrorIs(t, m.Product(d, y, x, 1), hip.ErrAccess, "freed scales")
+			require.NoError(t, m.Free(d))
+			require.ErrorIs(t, m.Product(d, y, x, 1), hip.ErrAccess, "freed matrix")
+		})
+	}
+}

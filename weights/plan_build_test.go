@@ -1,0 +1,201 @@
+package weights
+
+import (
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/require"
+)
+
+// headShape is a head of one MTP layer, with every kind of parameter.
+type headShape struct {
+	hidden, heads, kvHeads, headDim, inner, experts, vocab int
+}
+
+// smallHead has columns of 32, 64 and 128, and rows that fill no block of 128.
+var smallHead = headShape{hidden: 64, heads: 4, kvHeads: 2, headDim: 16, inner: 32, experts: 2, vocab: 65}
+
+const layer0, attn0, moe0 = "layers.0.", "layers.0.transformer_layer.self_attn.", "layers.0.transformer_layer.block_sparse_moe."
+
+// params returns a rank's parameters as package mtp makes them.
+func (h headShape) params(p Parallel) ([]Param, error) {
+	var err error
+	cut := func(f func(int) (Range, error), n int) Range {
+		r, e := f(n)
+		if err == nil {
+			err = e
+		}
+		return r
+	}
+	heads, kv := cut(p.Tensor.Even, h.heads), cut(p.Tensor.Replicated, h.kvHeads)
+	inner, experts := All(h.inner), p.Expert.Uneven(h.experts)
+	if p.Expert.Whole() {
+		inner = cut(p.Tensor.Even, h.inner)
+	}
+	rows := func(tensor, id string, n, cols int, keep Range) Part {
+		return Part{Tensor: "model.mtp." + tensor + ".weight", ID: id, Expert: -1, Rows: n, Cols: cols, KeepRows: keep, KeepCols: All(cols)}
+	}
+	vector := func(name, tensor string, n int) Param {
+		return Param{Name: "model." + name, Vector: true, Cols: 1, Optional: n == 0, Parts: []Part{{
+			Tensor: "model.mtp." + tensor, Expert: -1, Rows: n, Cols: 1, KeepRows: All(max(n, 1)), KeepCols: All(1)}}}
+	}
+	d, width := h.headDim, h.heads*h.headDim
+	down := rows(attn0+"o_proj", "", h.hidden, width, All(h.hidden))
+	down.KeepCols = heads.Times(d)
+	embed := rows("", "", h.vocab, h.hidden, cut(p.Tensor.Vocabulary, h.vocab))
+	embed.Tensor = "model.embed_tokens.weight"
+	params := []Param{
+		{Name: embed.Tensor, Layer: -1, Cols: h.hidden, Parts: []Part{embed}},
+		vector(layer0+"enorm.weight", layer0+"enorm.weight", h.hidden),
+		{Name: "model." + layer0 + "eh_proj.weight", Cols: 2 * h.hidden, Parts: []Part{rows(layer0+"eh_proj", "", h.hidden, 2*h.hidden, All(h.hidden))}},
+		{Name: "model." + attn0 + "qkv_proj.weight", Cols: h.hidden, Parts: []Part{
+			rows(attn0+"q_proj", "q", width, h.hidden, heads.Times(d)),
+			rows(attn0+"k_proj", "k", h.kvHeads*d, h.hidden, kv.Times(d)),
+			rows(attn0+"v_proj", "v", h.kvHeads*d, h.hidden, kv.Times(d)),
+			rows(attn0+"index_q_proj", "index_q", h.kvHeads*d, h.hidden, kv.Times(d)),
+			rows(attn0+"index_k_proj", "index_k", d, h.hidden, All(d)),
+		}},
+		{Name: "model." + attn0 + "o_proj.weight", Cols: down.KeepCols.Len(), Parts: []Part{down}},
+		vector(attn0+"q_norm.weight", attn0+"q_norm.weight", d),
+		vector(attn0+"attn.k_scale", attn0+"k_proj.k_scale", 0),
+		vector(attn0+"attn.v_scale", attn0+"v_proj.v_scale", 0),
+		vector(moe0+"e_score_correction_bias", moe0+"e_score_correction_bias", h.experts),
+	}
+	w13 := Param{Name: "model." + moe0 + "experts.w13_weight", Cols: h.hidden}
+	w2 := Param{Name: "model." + moe0 + "experts.w2_weight", Cols: inner.Len()}
+	for e := range h.experts {
+		expert := func(id string, n, cols int, keepRows, keepCols Range) Part {
+			part := rows(fmt.Sprintf("%sexperts.%d.%s", moe0, e, id), id, n, cols, keepRows)
+			part.Expert, part.KeepCols = e, keepCols
+			if e < experts.First || e >= experts.End {
+				part.KeepRows = Range{}
+			}
+			return part
+		}
+		w13.Parts = append(w13.Parts, expert("w1", h.inner, h.hidden, inner, All(h.hidden)), expert("w3", h.inner, h.hidden, inner, All(h.hidden)))
+		w2.Parts = append(w2.Parts, expert("w2", h.hidden, h.inner, All(h.hidden), inner))
+	}
+	return append(params, w13, w2), err
+}
+
+// synthetic is a checkpoint of random weights.
+type synthetic struct {
+	parts  []part
+	values map[string][]float32 // by tensor: rows × cols
+}
+
+// synthesize makes every tensor of the parameters, with its scales behind it.
+func synthesize(params []Param, formatOf func(tensor string) Format) *synthetic {
+	r := rand.New(rand.NewPCG(7, 1))
+	s := &synthetic{values: make(map[string][]float32)}
+	for _, p := range params {
+		for _, of := range p.Parts {
+			f, shape := formatOf(of.Tensor), []int{of.Rows, of.Cols}
+			if p.Vector {
+				if shape = shape[:min(of.Rows, 1)]; f.Quantized() {
+					f = BF16
+				}
+			}
+			w := newStored(r, f, max(of.Rows, 1), of.Cols)
+			s.values[of.Tensor] = w.values
+			s.parts = append(s.parts, part{of.Tensor, formats[f].weight, shape, string(w.data)})
+			if f.Quantized() {
+				rows, cols := f.ScaleShape(of.Rows, of.Cols)
+				s.parts = append(s.parts, part{of.Tensor + "_scale_inv", formats[f].scales[0], []int{rows, cols}, string(w.scale)})
+			}
+		}
+	}
+	return s
+}
+
+// always gives all tensors one format, but the shared ones, whose scales the
+// seed does not map, none with scales.
+func always(f Format) func(string) Format {
+	return func(tensor string) Format {
+		if f.Quantized() && !strings.Contains(tensor, ".mtp.") {
+			return BF16
+		}
+		return f
+	}
+}
+
+// mixed gives neighbouring tensors different formats.
+func mixed(tensor string) Format {
+	switch {
+	case strings.Contains(tensor, "k_proj"):
+		return BF16
+	case strings.Contains(tensor, "embed"), strings.Contains(tensor, "v_proj"):
+		return F16
+	case strings.Contains(tensor, "norm"), strings.Contains(tensor, "bias"), strings.Contains(tensor, "w3"):
+		return F32
+	}
+	return MXFP8
+}
+
+// index returns the place of a tensor.
+func (s *synthetic) index(tensor string) int {
+	return slices.IndexFunc(s.parts, func(p part) bool { return p.name == tensor })
+}
+
+// files deals the tensors to n shards, a weight and its scales apart.
+func (s *synthetic) files(n int) map[string][]byte {
+	files := make(map[string][]byte)
+	for i := range n {
+		var parts []part
+		for j := i; j < len(s.parts); j += n {
+			parts = append(parts, s.parts[j])
+		}
+		files[fmt.Sprintf("model-%d.safetensors", i)] = buildFile(parts...)
+	}
+	return files
+}
+
+func inMap(files map[string][]byte) fstest.MapFS {
+	fsys := make(fstest.MapFS)
+	for name, data := range files {
+		fsys[name] = &fstest.MapFile{Data: data}
+	}
+	return fsys
+}
+
+// streams is a file system whose files can only be read from their beginning.
+type streams struct{ fstest.MapFS }
+
+func (s streams) Open(name string) (fs.File, error) {
+	f, err := s.MapFS.Open(name)
+	return struct{ fs.File }{f}, err
+}
+
+func (s streams) ReadDir(name string) ([]fs.DirEntry, error) { return s.MapFS.ReadDir(name) }
+
+func openHead(t testing.TB, fsys fs.FS) *Checkpoint {
+	t.Helper()
+	c, err := OpenCheckpoint(fsys, Needed)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	return c
+}
+
+// headOf returns the parameters of a rank, of which the test depends.
+func headOf(t testing.TB, h headShape, p Parallel) []Param {
+	t.Helper()
+	params, err := h.params(p)
+	require.NoError(t, err)
+	return params
+}
+
+// headPlan plans all of a head whose checkpoint is on disk.
+func headPlan(t testing.TB, h headShape, formatOf func(string) Format) (*Plan, *synthetic) {
+	t.Helper()
+	params := headOf(t, h, Parallel{})
+	s := synthesize(params, formatOf)
+	plan, err := NewPlan(openHead(t, os.DirFS(onDisk(t, s.files(2)))), params, PlanOptions{})
+	require.NoError(t, err)
+	return plan, s
+}

@@ -1,0 +1,76 @@
+package weights
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
+)
+
+const (
+	// benchOut × benchIn is gate or up of one routed expert of the released model.
+	benchOut, benchIn = 3072, 6144
+	// coldBytes is the weights that a benchmark walks before it comes back to the
+	// first: more than a last-level cache holds.
+	coldBytes = 100 << 20
+)
+
+// BenchmarkProduct reads weights from memory, as a draft step does: every run
+// takes the next of several copies.
+func BenchmarkProduct(b *testing.B) {
+	for _, bench := range []struct {
+		name   string
+		format Format
+		rows   int
+	}{
+		{"MXFP8/1", MXFP8, 1}, {"MXFP8/2", MXFP8, 2}, {"MXFP8/8", MXFP8, 8},
+		{"BF16/1", BF16, 1}, {"BF16/8", BF16, 8}, {"FP8/1", FP8F32, 1},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			d := hip.NewHost()
+			defer d.Close()
+			hiptest.Bench(b, d, coldCase(bench.format, bench.rows))
+		})
+	}
+}
+
+// coldCase multiplies rows rows with a different copy of the weights each run.
+func coldCase(f Format, rows int) hiptest.Case {
+	r := rand.New(rand.NewPCG(6, 1))
+	row := newStored(r, f, formats[f].blockRows+1, benchIn) // repeated, as random values take long
+	s := stored{format: f, rows: benchOut, cols: benchIn}
+	scaleRows, scaleCols := f.ScaleShape(benchOut, benchIn)
+	fill := func(src []byte, n int) []byte {
+		dst := make([]byte, 0, n+len(src))
+		for len(dst) < n {
+			dst = append(dst, src...)
+		}
+		return dst[:n]
+	}
+	s.data = fill(row.data, int(f.RowBytes(benchIn))*benchOut)
+	if f.Quantized() {
+		s.scale = fill(row.scale, scaleRows*scaleCols*int(f.scaleBytes()))
+	}
+	x := randomFloats(r, rows*benchIn)
+	return hiptest.Case{
+		Name: f.String(), MaxError: productBound, Bytes: int64(len(s.data) + len(s.scale)),
+		Setup: func(d hip.Device) (*hiptest.Prepared, error) {
+			a := &arena{d: d}
+			var copies []*Matrix
+			for range coldBytes/len(s.data) + 1 {
+				copies = append(copies, a.matrix(benchIn, 0, s))
+			}
+			y := make([]float32, rows*benchOut)
+			px, py, next := a.floats(x), a.floats(y), 0
+			return &hiptest.Prepared{
+				Run: func() error {
+					next++
+					return copies[next%len(copies)].Product(d, py, px, rows)
+				},
+				Floats: func() ([]float32, error) { return y, hip.ReadOf(d, y, py) },
+				Free:   a.free,
+			}, a.err
+		},
+	}
+}

@@ -1,0 +1,161 @@
+package weights
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
+)
+
+// rowsArgs asks for rows of a matrix, decoded or multiplied.
+type rowsArgs struct {
+	Out, X, Table  hip.Ptr // Out: Count rows of Cols values, or N rows of Stride
+	Segments, Cols int32
+	First, Count   int32
+	N, Stride      int32 // rows of X; 0: the rows are decoded
+}
+
+var testRows = hip.NewKernel("test_rows", "", func(b *hip.Blocks, a *rowsArgs) {
+	runRows(b, a, (*Rows).Multiply64)
+}).Fast(productBound, func(b *hip.Blocks, a *rowsArgs) {
+	runRows(b, a, (*Rows).Multiply)
+})
+
+func runRows(b *hip.Blocks, a *rowsArgs, multiply func(r *Rows, y []float32, yStride, first, count int, x []float32, n int)) {
+	rows, n, cols := OpenRows(b, a.Table, int(a.Segments), int(a.Cols)), int(a.N), int(a.Cols)
+	if n == 0 {
+		out := hip.Out[float32](b, a.Out, int(a.Count)*cols)
+		for i := range int(a.Count) {
+			rows.Decode(out[i*cols:], int(a.First)+i)
+		}
+		return
+	}
+	y := hip.Out[float32](b, a.Out, n*int(a.Stride))
+	multiply(rows, y, int(a.Stride), int(a.First), int(a.Count), hip.In[float32](b, a.X, n*cols), n)
+}
+
+// shareOf cuts stored weights as a plan does: rows from first and
+// columns from firstCol on, in place.
+func shareOf(a *arena, s stored, rows, cols Range) (Segment, stored) {
+	f := s.format
+	seg := a.segment(s, 3)
+	seg.Data = seg.Data.Add(int64(rows.First)*seg.RowStride + f.RowBytes(cols.First))
+	seg.Rows = int32(rows.Len())
+	if f.Quantized() {
+		block := &formats[f]
+		seg.ScaleRow = int32(rows.First % block.blockRows)
+		seg.Scale = seg.Scale.Add(int64(rows.First/block.blockRows)*seg.ScaleStride + int64(cols.First/block.blockCols)*f.scaleBytes())
+	}
+	part := stored{format: f, rows: rows.Len(), cols: cols.Len()}
+	for r := rows.First; r < rows.End; r++ {
+		part.values = append(part.values, s.values[r*s.cols+cols.First:r*s.cols+cols.End]...)
+	}
+	return seg, part
+}
+
+// stacked is a matrix of a share of every format, with the values it has.
+func stacked(t *testing.T, d hip.Device) (*arena, *Matrix, []stored) {
+	t.Helper()
+	r := rand.New(rand.NewPCG(4, 1))
+	a := &arena{d: d}
+	var segments []Segment
+	var parts []stored
+	for i, f := range allFormats {
+		whole := newStored(r, f, 400, 300)
+		seg, part := shareOf(a, whole, Range{[]int{0, 1, 100, 130, 255, 256}[i], 300 + i}, Range{128, 299})
+		segments, parts = append(segments, seg), append(parts, part)
+	}
+	m := a.matrixOf(171, segments...)
+	require.NoError(t, a.err)
+	return a, m, parts
+}
+
+func rowsDevices() map[string]hip.Device {
+	return map[string]hip.Device{"reference": hip.NewReference(), "host": hip.NewHost(), "checked host": hip.Check(hip.NewHost())}
+}
+
+// TestRowsOfShares decodes shares that are cut inside blocks of scales, and lie
+// strided in their tensors.
+func TestRowsOfShares(t *testing.T) {
+	for name, d := range rowsDevices() {
+		t.Run(name, func(t *testing.T) {
+			defer d.Close()
+			a, m, parts := stacked(t, d)
+			var want []float32
+			for _, part := range parts {
+				want = append(want, part.values...)
+			}
+			out := a.floats(make([]float32, len(want)))
+			require.NoError(t, a.err)
+			args := rowsArgs{Out: out, Table: m.Table(), Segments: int32(len(m.Segments)), Cols: int32(m.Cols), Count: int32(m.Rows)}
+			require.NoError(t, testRows.Launch(d, hip.Grid{Blocks: 1}, &args))
+			got := make([]float32, len(want))
+			require.NoError(t, hip.ReadOf(d, got, out))
+			require.Equal(t, want, got)
+		})
+	}
+}
+
+// TestRowsMultiply multiplies ranges of rows across segments into a strided y
+// and leaves what lies between its rows alone.
+func TestRowsMultiply(t *testing.T) {
+	for name, d := range rowsDevices() {
+		t.Run(name, func(t *testing.T) {
+			defer d.Close()
+			a, m, parts := stacked(t, d)
+			x := randomFloats(rand.New(rand.NewPCG(4, 2)), 3*m.Cols)
+			all := naiveProduct(x, parts...)
+			px := a.floats(x)
+			for _, n := range []int{1, 2, 3} {
+				for _, rows := range []Range{{0, 1}, {0, m.Rows}, {299, 301}, {m.Rows - 1, m.Rows}, {250, 900}} {
+					stride := rows.Len() + 2
+					blank := make([]float32, n*stride)
+					for i := range blank {
+						blank[i] = -7
+					}
+					out := a.floats(blank)
+					require.NoError(t, a.err)
+					args := rowsArgs{
+						Out: out, X: px, Table: m.Table(), Segments: int32(len(m.Segments)), Cols: int32(m.Cols),
+						First: int32(rows.First), Count: int32(rows.Len()), N: int32(n), Stride: int32(stride),
+					}
+					require.NoError(t, testRows.Launch(d, hip.Grid{Blocks: 1}, &args))
+					got := make([]float32, len(blank))
+					require.NoError(t, hip.ReadOf(d, got, out))
+					for i := range n {
+						require.InDeltaSlice(t, all[i*m.Rows+rows.First:i*m.Rows+rows.End], got[i*stride:i*stride+rows.Len()], productBound*hiptest.MaxAbs(all))
+						require.Equal(t, []float32{-7, -7}, got[i*stride+rows.Len():(i+1)*stride])
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestRowsOutOfRange(t *testing.T) {
+	for name, d := range rowsDevices() {
+		t.Run(name, func(t *testing.T) {
+			defer d.Close()
+			a, m, _ := stacked(t, d)
+			out := a.floats(make([]float32, 2*m.Cols))
+			require.NoError(t, a.err)
+			args := rowsArgs{Out: out, Table: m.Table(), Segments: int32(len(m.Segments)), Cols: int32(m.Cols), Count: 1}
+			for first, ok := range map[int]bool{-1: false, 0: true, m.Rows - 1: true, m.Rows: false, m.Rows + 50: false, -1 << 31: false, 1<<31 - 1: false} {
+				args.First = int32(first)
+				err := testRows.Launch(d, hip.Grid{Blocks: 1}, &args)
+				if ok {
+					require.NoError(t, err)
+					continue
+				}
+				require.ErrorIs(t, err, hip.ErrAccess, "row %d", first)
+				var access *hip.AccessError
+				require.ErrorAs(t, err, &access)
+			}
+			args.First, args.Segments = 0, 0
+			require.ErrorIs(t, testRows.Launch(d, hip.Grid{Blocks: 1}, &args), hip.ErrAccess, "no segments")
+		})
+	}
+}
