@@ -64,7 +64,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 		flags.PrintDefaults()
 	}
 	flags.StringVar(&s.checkpoint, "checkpoint", "", "checkpoint `folder`; default: the built-in m3-nano")
-	flags.Func("trace", "trace `file`; may be repeated, further ones may follow the flags; default: the built-in traces", func(name string) error {
+	flags.Func("trace", "trace `file`; may be repeated, and further files may follow; default: the built-in traces", func(name string) error {
 		s.traces = append(s.traces, name)
 		return nil
 	})
@@ -76,10 +76,11 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.BoolVar(&s.bf16Cache, "bf16-cache", false, "keep keys and values in bfloat16, as engines do; default float32, as the traces were recorded")
 	flags.IntVar(&s.show, "show", 12, "`steps` of the first trace to show as text")
 	flags.BoolVar(&s.asJSON, "json", false, "print one JSON object in place of text")
-	if err := flags.Parse(args); err != nil {
+	more, err := cli.Parse(flags, args)
+	if err != nil {
 		return nil, err
 	}
-	s.traces = append(s.traces, flags.Args()...)
+	s.traces = append(s.traces, more...)
 	if s.k < 1 || s.k > 64 {
 		fmt.Fprintf(stderr, "draft: -k is %d, want 1 to 64\n", s.k)
 		return nil, errUsage

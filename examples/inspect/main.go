@@ -45,17 +45,18 @@ func run(_ context.Context, args []string, stdout, stderr io.Writer) int {
 	asJSON := flags.Bool("json", false, "print one JSON object in place of text")
 	flags.Var(&shardFlag{&parallel.Tensor}, "tp", "inspect the share of tensor-parallel `RANK/SIZE`, 0/4 for example")
 	flags.Var(&shardFlag{&parallel.Expert}, "ep", "inspect the share of expert-parallel `RANK/SIZE`")
-	switch err := flags.Parse(args); {
+	dirs, err := cli.Parse(flags, args)
+	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return cli.OK
 	case err != nil:
 		return cli.Usage
-	case flags.NArg() != 1:
-		fmt.Fprintf(stderr, "inspect: want one folder after the flags, got %d arguments %q\n", flags.NArg(), flags.Args())
+	case len(dirs) != 1:
+		fmt.Fprintf(stderr, "inspect: want one folder, got %d arguments %q\n", len(dirs), dirs)
 		flags.Usage()
 		return cli.Usage
 	}
-	in := inspect(flags.Arg(0), parallel)
+	in := inspect(dirs[0], parallel)
 	if err := in.write(stdout, *asJSON); err != nil {
 		fmt.Fprintln(stderr, "inspect:", err)
 		return cli.Failed

@@ -21,7 +21,7 @@ func TestWrongUsage(t *testing.T) {
 	}{
 		"no folder":            {nil, "want one folder"},
 		"two folders":          {[]string{"a", "b"}, "want one folder"},
-		"flag behind":          {[]string{"a", "-json"}, "want one folder after the flags"},
+		"wrong flag behind":    {[]string{"a", "-jsn"}, "-jsn"},
 		"unknown flag":         {[]string{"-verbose", "a"}, "-verbose"},
 		"share without a size": {[]string{"-tp", "1", "a"}, "RANK/SIZE"},
 		"share of none":        {[]string{"-ep", "0/0", "a"}, "RANK/SIZE"},

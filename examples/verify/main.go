@@ -51,12 +51,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	name := flags.String("device", "cpu", cli.DeviceUsage)
 	asJSON := flags.Bool("json", false, "print one JSON object in place of text")
 	verbose := flags.Bool("v", false, "print every stage, not only those over their bound")
-	switch err := flags.Parse(args); {
+	dirs, err := cli.Parse(flags, args)
+	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return cli.OK
 	case err != nil:
 		return cli.Usage
-	case flags.NArg() == 0:
+	case len(dirs) == 0:
 		fmt.Fprintln(stderr, "verify: want at least one case folder")
 		flags.Usage()
 		return cli.Usage
@@ -72,8 +73,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	defer device.Close()
 	out := outcome{Device: *name, OK: true}
 	progress, done := cli.Progress(stderr, "verify", "cases")
-	for i, dir := range flags.Args() {
-		progress(int64(i), int64(flags.NArg()))
+	for i, dir := range dirs {
+		progress(int64(i), int64(len(dirs)))
 		result := verifyCase(ctx, dir, device)
 		out.Cases = append(out.Cases, result)
 		out.OK = out.OK && result.OK

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"bytes"
+	"flag"
+	"io"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -32,6 +34,28 @@ func TestProgressIsSilentInAPipe(t *testing.T) {
 	}
 	done()
 	require.Empty(t, out.String())
+}
+
+func TestParseInAnyOrder(t *testing.T) {
+	for _, c := range []struct{ args, rest []string }{
+		{nil, nil},
+		{[]string{"a", "-n", "3", "b"}, []string{"a", "b"}},
+		{[]string{"-n=3", "a", "b"}, []string{"a", "b"}},
+		{[]string{"a", "b", "-n", "3"}, []string{"a", "b"}},
+		{[]string{"-n", "3", "a", "--", "-n", "b"}, []string{"a", "-n", "b"}},
+		{[]string{"-n", "3", "--", "--", "b"}, []string{"--", "b"}},
+	} {
+		flags := flag.NewFlagSet("test", flag.ContinueOnError)
+		n := flags.Int("n", 3, "")
+		rest, err := Parse(flags, c.args)
+		require.NoError(t, err, "%q", c.args)
+		require.Equal(t, c.rest, rest, "%q", c.args)
+		require.Equal(t, 3, *n)
+	}
+	flags := flag.NewFlagSet("test", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	_, err := Parse(flags, []string{"a", "-wrong"})
+	require.Error(t, err)
 }
 
 func TestWriteJSON(t *testing.T) {

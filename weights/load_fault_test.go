@@ -1,0 +1,229 @@
+package weights
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+var errFault = errors.New("injected fault")
+
+// faulty is a device whose calls of one kind fail after the first good ones.
+type faulty struct {
+	hip.Device
+	kind  string
+	good  int
+	calls int
+}
+
+func (f *faulty) fail(kind string) error {
+	if kind != f.kind {
+		return nil
+	}
+	if f.calls++; f.calls > f.good {
+		return errFault
+	}
+	return nil
+}
+
+func (f *faulty) Alloc(n int64) (hip.Ptr, error) {
+	if err := f.fail("alloc"); err != nil {
+		return 0, err
+	}
+	return f.Device.Alloc(n)
+}
+
+func (f *faulty) Write(p hip.Ptr, src []byte) error {
+	if err := f.fail("write"); err != nil {
+		return err
+	}
+	return f.Device.Write(p, src)
+}
+
+func (f *faulty) Free(p hip.Ptr) error {
+	return errors.Join(f.fail("free"), f.Device.Free(p))
+}
+
+// faultyAdopter is faulty for an Adopter.
+type faultyAdopter struct{ *faulty }
+
+func (f faultyAdopter) Adopt(mem []byte, writable bool) (hip.Ptr, error) {
+	if err := f.fail("adopt"); err != nil {
+		return 0, err
+	}
+	return f.Device.(hip.Adopter).Adopt(mem, writable)
+}
+
+// TestLoadDeviceFaults fails every single call of the device in turn: the error
+// names the parameter and everything is given back.
+func TestLoadDeviceFaults(t *testing.T) {
+	plan, _ := headPlan(t, smallHead, mixed)
+	for _, test := range []struct {
+		name    string
+		kind    string
+		inPlace bool
+		least   int // calls that a load must make
+	}{
+		{"alloc of an upload", "alloc", false, 30},
+		{"write of an upload", "write", false, 30},
+		{"alloc in place", "alloc", true, 10},
+		{"write in place", "write", true, 10},
+		{"adopt", "adopt", true, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			host := hip.NewReference()
+			defer host.Close()
+			for good := 0; ; good++ {
+				f := &faulty{Device: host, kind: test.kind, good: good}
+				var d hip.Device = f
+				if test.inPlace {
+					d = faultyAdopter{f}
+				}
+				l, err := plan.Load(t.Context(), d, LoadOptions{})
+				if err == nil {
+					require.GreaterOrEqual(t, good, test.least)
+					require.Equal(t, good, f.calls, "every call was failed once")
+					require.NoError(t, l.Close())
+					require.Equal(t, [2]int64{}, inUse(host))
+					return
+				}
+				require.Nil(t, l)
+				require.ErrorIs(t, err, errFault)
+				require.ErrorContains(t, err, "model.")
+				require.Equal(t, [2]int64{}, inUse(host), "after %d good calls", good)
+			}
+		})
+	}
+}
+
+// TestLoadReportsFailedFrees: neither the fault nor the failing Free is lost.
+func TestLoadReportsFailedFrees(t *testing.T) {
+	plan, _ := headPlan(t, smallHead, mixed)
+	host := hip.NewReference()
+	defer host.Close()
+	l, err := plan.Load(t.Context(), &faulty{Device: host, kind: "free"}, LoadOptions{})
+	require.NoError(t, err)
+	require.ErrorIs(t, l.Close(), errFault)
+	require.NoError(t, l.Close(), "a second time")
+	require.Equal(t, [2]int64{}, inUse(host), "the others are freed all the same")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err = plan.Load(ctx, &faulty{Device: host, kind: "free"}, LoadOptions{Progress: func(int64, int64) { cancel() }})
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorIs(t, err, errFault)
+}
+
+// TestLoadCancelled ends the context at every single call of Progress.
+func TestLoadCancelled(t *testing.T) {
+	plan, s := headPlan(t, smallHead, mixed)
+	params := headOf(t, smallHead, Parallel{})
+	host := hip.NewReference()
+	defer host.Close()
+	for _, test := range []struct {
+		name string
+		d    hip.Device
+		opts LoadOptions
+	}{
+		{"in place", host, LoadOptions{}},
+		{"populated", host, LoadOptions{Populate: true}},
+		{"uploaded", bare{host}, LoadOptions{}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cancelled, cancel := context.WithCancel(t.Context())
+			cancel()
+			_, err := plan.Load(cancelled, test.d, test.opts)
+			require.ErrorIs(t, err, context.Canceled, "before the load")
+			for n := 1; ; n++ {
+				ctx, cancel := context.WithCancel(t.Context())
+				calls, opts := 0, test.opts
+				opts.Progress = func(int64, int64) {
+					if calls++; calls == n {
+						cancel()
+					}
+				}
+				l, err := plan.Load(ctx, test.d, opts)
+				cancel()
+				if calls < n {
+					require.NoError(t, err)
+					require.Greater(t, n, 20)
+					requireShare(t, host, l, params, s)
+					require.NoError(t, l.Close())
+					break
+				}
+				require.Nil(t, l)
+				require.ErrorIs(t, err, context.Canceled, "call %d", n)
+				require.Equal(t, n, calls, "nothing is moved after the context ended")
+				require.Equal(t, [2]int64{}, inUse(host))
+			}
+		})
+	}
+}
+
+// shrinking fails reads once the header was read.
+type shrinking struct {
+	fs.FS
+	broken *bool
+}
+
+type shrunkFile struct {
+	fs.File
+	broken *bool
+}
+
+func (s shrinking) Open(name string) (fs.File, error) {
+	f, err := s.FS.Open(name)
+	if err != nil || name == "." {
+		return f, err
+	}
+	return shrunkFile{f, s.broken}, nil
+}
+
+func (f shrunkFile) ReadAt(p []byte, off int64) (int, error) {
+	if *f.broken {
+		return 0, errFault
+	}
+	return f.File.(interface {
+		ReadAt([]byte, int64) (int, error)
+	}).ReadAt(p, off)
+}
+
+func TestLoadReadFaults(t *testing.T) {
+	params := headOf(t, smallHead, Parallel{})
+	s := synthesize(params, mixed)
+	broken := false
+	c := openHead(t, shrinking{inMap(s.files(1)), &broken})
+	plan, err := NewPlan(c, params, PlanOptions{})
+	require.NoError(t, err)
+	broken = true
+	d := hip.NewHost()
+	defer d.Close()
+	_, err = plan.Load(t.Context(), d, LoadOptions{})
+	require.ErrorIs(t, err, errFault)
+	require.ErrorContains(t, err, "model.embed_tokens.weight")
+	require.ErrorContains(t, err, "model-0.safetensors")
+	require.Equal(t, [2]int64{}, inUse(d))
+}
+
+func TestLoadFromClosedCheckpoint(t *testing.T) {
+	params := headOf(t, smallHead, Parallel{})
+	s := synthesize(params, mixed)
+	for name, fsys := range map[string]fs.FS{"mapped": os.DirFS(onDisk(t, s.files(1))), "io.ReaderAt": inMap(s.files(1))} {
+		c := openHead(t, fsys)
+		plan, err := NewPlan(c, params, PlanOptions{})
+		require.NoError(t, err)
+		require.NoError(t, c.Close())
+		d := hip.NewHost()
+		_, err = plan.Load(t.Context(), d, LoadOptions{Populate: true})
+		require.ErrorIs(t, err, fs.ErrClosed, name)
+		require.Equal(t, [2]int64{}, inUse(d))
+		require.NoError(t, d.Close())
+		_, err = plan.Load(t.Context(), d, LoadOptions{})
+		require.Error(t, err, "on a closed device")
+	}
+}
