@@ -47,7 +47,8 @@ type Rows struct {
 
 	// BlockTable is the alternative: an engine's own table of the pages of
 	// Batch.Cache, up to the last position that is written. The caller answers
-	// for all earlier positions having been written.
+	// for all earlier positions having been written, and for pages that belong
+	// to several sequences. Such a cache has no Sequences.
 	BlockTable []int32
 
 	// Tokens are the tokens AFTER the rows' positions: the row of position p
@@ -140,7 +141,21 @@ func (h *Head) check(b *Batch) (*resolved, error) {
 			return nil, err
 		}
 	}
-	return r, nil
+	return r, r.claim()
+}
+
+// claim settles who hands out the pages of the batch's cache.
+func (r *resolved) claim() error {
+	for i := range r.Sequences {
+		pager, field := pagerSequences, "Sequence"
+		if r.Sequences[i].Sequence == nil {
+			pager, field = pagerEngine, "BlockTable"
+		}
+		if !r.cache.claim(pager) {
+			return &InputError{Sequence: i, Field: field, Got: "given", Want: "what the cache was used with before: Sequences or BlockTables, not both"}
+		}
+	}
+	return nil
 }
 
 func (h *Head) checkRows(r *resolved, i int, s *Rows) error {

@@ -3,6 +3,7 @@ package mtp
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/drafthead/drafthead/attention"
 )
@@ -10,10 +11,27 @@ import (
 // Cache is the paged KV cache of a head: pages of sparse_block_size tokens that
 // many sequences share, with one layer of keys and values for each module, or
 // for each step of an aligned chain. It belongs to the head.
+//
+// Its pages are handed out either by its Sequences or by an engine, with block
+// tables: by whichever the cache is first used with. The other is refused then,
+// since neither would know of the pages that the other gave away.
 type Cache struct {
 	head   *Head
 	kv     *attention.Cache
 	closed bool // guarded by head.using
+	pager  atomic.Int32
+}
+
+// Who hands out the pages of a cache.
+const (
+	pagerUnknown int32 = iota
+	pagerSequences
+	pagerEngine
+)
+
+// claim settles who hands out the pages; false if it was settled otherwise.
+func (c *Cache) claim(pager int32) bool {
+	return c.pager.CompareAndSwap(pagerUnknown, pager) || c.pager.Load() == pager
 }
 
 // NewCache allocates a cache of the given number of pages.
