@@ -20,6 +20,14 @@ func runDraft(args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), errs.String()
 }
 
+// chainLengths are the k that are tried.
+func chainLengths() []string {
+	if hiptest.RaceDetector {
+		return []string{"4"}
+	}
+	return []string{"1", "2", "3", "4", "5"}
+}
+
 // expected is acceptance.json's figures of one variant and k, over all traces.
 type expected struct {
 	Steps    int

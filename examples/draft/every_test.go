@@ -15,20 +15,28 @@ import (
 	"github.com/drafthead/drafthead/mtp"
 )
 
-// TestEveryPosition compares five drafts at every position of the built-in
-// traces, not only where the serve loop comes by.
+// positionStride thins out the positions of a trace.
+func positionStride() int {
+	if hiptest.RaceDetector {
+		return 64
+	}
+	return 4
+}
+
+// TestEveryPosition compares five drafts all along the built-in traces, not
+// only where the serve loop comes by.
 func TestEveryPosition(t *testing.T) {
 	head, err := mtp.LoadFS(context.Background(), m3nano.Checkpoint(), mtp.Options{CacheFormat: attention.CacheF32})
 	require.NoError(t, err)
 	defer head.Close()
-	everyPosition(t, head, positionStride)
+	everyPosition(t, head, positionStride())
 }
 
 func TestEveryPositionOfTheBF16Variant(t *testing.T) {
 	head, err := mtp.Load(context.Background(), hiptest.Shared(t, "m3-nano", "bf16"), mtp.Options{CacheFormat: attention.CacheF32})
 	require.NoError(t, err)
 	defer head.Close()
-	everyPosition(t, head, positionStride)
+	everyPosition(t, head, positionStride())
 }
 
 func TestReferenceDevice(t *testing.T) {

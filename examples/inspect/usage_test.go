@@ -39,6 +39,15 @@ func TestWrongUsage(t *testing.T) {
 	}
 }
 
+// TestFlagBehindTheFolder: flags and the folder come in any order.
+func TestFlagBehindTheFolder(t *testing.T) {
+	dir := t.TempDir()
+	_, before, _ := inspectText(t, "-json", dir)
+	_, behind, _ := inspectText(t, dir, "-json")
+	require.Equal(t, before, behind)
+	require.Contains(t, behind, `"ok": false`)
+}
+
 func TestHelp(t *testing.T) {
 	code, stdout, stderr := inspectText(t, "-h")
 	require.Equal(t, cli.OK, code)
