@@ -69,11 +69,12 @@ func TestAlignedOracle(t *testing.T) {
 // of drafts and chains are of any length, every chain is the one that running
 // all steps anew over the whole text gives.
 func TestAlignedEqualsOracle(t *testing.T) {
+	const longest = 26
 	for _, c := range []struct {
 		modules, maxDraft int
 		postNorm          bool
 	}{{3, 0, false}, {3, 5, false}, {3, 5, true}, {2, 2, true}, {1, 4, false}, {1, 3, true}, {3, 1, false}, {3, 2, false}, {2, 7, false}} {
-		for seed := range uint64(3) {
+		for seed := range uint64(2) {
 			t.Run(fmt.Sprintf("modules=%d/maxDraft=%d/postNorm=%v/%d", c.modules, c.maxDraft, c.postNorm, seed), func(t *testing.T) {
 				files := synthetic{modules: c.modules, seed: seed}.files(t)
 				want := oracle(t, files)
@@ -82,9 +83,9 @@ func TestAlignedEqualsOracle(t *testing.T) {
 				if most == 0 {
 					most = c.modules
 				}
-				x, random := randomPassage(100+seed, 40), rand.New(rand.NewPCG(seed, 3))
+				x, random := randomPassage(100+seed, longest), rand.New(rand.NewPCG(seed, 3))
 				s := newCache(t, head, 10).NewSequence()
-				for end := 1 + random.IntN(6); end <= 40; end += 1 + random.IntN(most+1) {
+				for end := 1 + random.IntN(6); end <= longest; end += 1 + random.IntN(most+1) {
 					k := 1 + random.IntN(most)
 					b := x.batch(s, s.Len(), end)
 					var states [][]float32 // of the last row of each step

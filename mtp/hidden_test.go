@@ -67,7 +67,7 @@ var hiddenForms = map[string]func(t testing.TB, d hip.Device, states []float32) 
 func TestHiddenForms(t *testing.T) {
 	const n = 70 // more than one tile of the widening kernel
 	x := randomPassage(200, n)
-	for _, d := range []hip.Device{hip.NewReference(), hip.NewHostThreads(2)} {
+	for i, d := range []hip.Device{hip.NewReference(), hip.NewHostThreads(2), hip.Check(hip.NewHostThreads(2))} {
 		openDevice(t, d)
 		head := load(t, synthetic{modules: 3}.files(t), mtp.Options{Device: d, MaxDraft: 4})
 		cache := newCache(t, head, 40)
@@ -78,7 +78,7 @@ func TestHiddenForms(t *testing.T) {
 		wantLogits, err := head.Logits(t.Context(), mtp.Hidden{Float32: x.hidden}, []int{69, 0, 31, 31}, 2)
 		require.NoError(t, err)
 		for name, form := range hiddenForms {
-			t.Run(d.Info().Kind+"/"+name, func(t *testing.T) {
+			t.Run([]string{"reference", "host", "checked"}[i]+"/"+name, func(t *testing.T) {
 				s := cache.NewSequence()
 				defer s.Close()
 				b := x.batch(s, 0, n)
@@ -144,7 +144,7 @@ func TestEmbedsOfTheTable(t *testing.T) {
 	const n = 11
 	for _, layout := range layouts {
 		t.Run(layout.String(), func(t *testing.T) {
-			d := openDevice(t, hip.NewReference())
+			d := openDevice(t, hip.Check(hip.NewHostThreads(2)))
 			head := load(t, layout.files(t), mtp.Options{Device: d, Chain: mtp.ChainFirst})
 			cache, x := newCache(t, head, 24), randomPassage(202, n)
 			want := draft(t, head, x.batch(cache.NewSequence(), 0, n), 4)
@@ -217,7 +217,8 @@ func stored(t testing.TB, files interface{ ReadFile(string) ([]byte, error) }, n
 	tensor, ok := file.Tensor(name)
 	require.True(t, ok)
 	raw := make([]byte, tensor.Size())
-	require.NoError(t, tensor.ReadAt(raw, 0))
+	_, err = tensor.ReadAt(raw, 0)
+	require.NoError(t, err)
 	format := map[weights.Dtype]weights.Format{weights.DtypeF32: weights.F32, weights.DtypeBF16: weights.BF16}[tensor.Dtype]
 	values := make([]float32, len(raw)/int(tensor.Dtype.Bits()/8))
 	format.Decode(values, raw, nil)

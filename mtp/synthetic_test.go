@@ -108,13 +108,11 @@ func (s synthetic) weights(t testing.TB) []byte {
 	if cmp.Or(s.format, "F32") == "F32" {
 		plain = "F32"
 	}
-	start := len(b.data)
 	b.matrix("model.embed_tokens.weight", plain, vocabSize, hiddenSize)
-	embedding := b.data[start:]
+	start := len(b.data)
+	b.matrix("lm_head.weight", plain, vocabSize, hiddenSize)
 	if s.tiedCopy {
-		b.add("lm_head.weight", plain, embedding, vocabSize, hiddenSize)
-	} else {
-		b.matrix("lm_head.weight", plain, vocabSize, hiddenSize)
+		copy(b.data[start:], b.data[:start])
 	}
 	for module := range max(s.modules, 1) {
 		b.module(fmt.Sprintf("model.mtp.layers.%d.", module), plain)

@@ -6,12 +6,12 @@
 //
 // In three moves: take inventory, plan, and only then move bytes.
 //
-//	c, err := weights.OpenCheckpoint(fsys, weights.Needed)      // headers, all checked
+//	c, err := weights.OpenCheckpoint(fsys, weights.Needed)         // headers, all checked
 //	plan, err := weights.NewPlan(c, params, weights.PlanOptions{}) // every parameter matched
 //	fmt.Print(plan.Report())
 //	loaded, err := plan.Load(ctx, device, weights.LoadOptions{})
 //	m := loaded.Matrix("model.layers.0.eh_proj.weight")
-//	err = m.Product(device, y, x, rows)                         // y = x · mᵀ
+//	err = m.Product(device, y, x, rows)                            // y = x · mᵀ
 //
 // Package mtp does this for a head; its Config.Parameters gives params. To read a
 // single file, use [OpenFile] and the [Tensor] values in it.

@@ -3,6 +3,7 @@ package weights
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // check decides a part's format and reports all that does not fit: dtypes, the
@@ -57,7 +58,7 @@ func (a *audit) formatOf(p *Param, s *origin) (f Format, want string, err error)
 			return f, "", nil
 		case s.scale == nil:
 			return 0, "", ErrMissingScale
-		case a.opts.BlockCols != 0 && (a.opts.BlockRows != row.blockRows || a.opts.BlockCols != row.blockCols):
+		case !a.opts.allow(f):
 			continue
 		}
 		for _, scale := range row.scales {
@@ -76,12 +77,20 @@ func wantDtypes(vector bool, s *origin, opts PlanOptions) string {
 		return "F32, F16 or BF16"
 	case s.weight.Dtype != DtypeF8E4M3:
 		return "F32, F16, BF16 or F8_E4M3"
-	case opts.BlockCols == formats[MXFP8].blockCols:
-		return "U8 or F8_E8M0 scales"
-	case opts.BlockCols != 0:
-		return "F32 or BF16 scales"
 	}
-	return "U8, F8_E8M0, F32 or BF16 scales"
+	var dtypes []string
+	for f := Format(1); f < endFormat; f++ {
+		if f.Quantized() && opts.allow(f) {
+			for _, d := range formats[f].scales {
+				dtypes = append(dtypes, d.String())
+			}
+		}
+	}
+	last := len(dtypes) - 1
+	if last < 0 {
+		return fmt.Sprintf("blocks that are known, not %d x %d", opts.BlockRows, opts.BlockCols)
+	}
+	return strings.Join(dtypes[:last], ", ") + " or " + dtypes[last] + " scales"
 }
 
 // describe says what dtypes a part has.

@@ -81,6 +81,7 @@ func TestPlanBlocksOfConfig(t *testing.T) {
 	}{
 		{"MXFP8 for 128 × 128", MXFP8, PlanOptions{128, 128}, "with U8 scales, want F32 or BF16 scales"},
 		{"F32 scales for 1 × 32", FP8F32, PlanOptions{1, 32}, "with F32 scales, want U8 or F8_E8M0 scales"},
+		{"F32 scales for 1 × 128", FP8F32, PlanOptions{1, 128}, "with F32 scales, want blocks that are known, not 1 x 128"},
 		{"BF16 scales for 1 × 32", FP8BF16, PlanOptions{1, 32}, "with BF16 scales, want U8 or F8_E8M0 scales"},
 	}
 	for _, test := range tests {
@@ -152,11 +153,15 @@ func TestPlanRefusesParameters(t *testing.T) {
 		return p
 	}
 	bad := map[string]Param{
-		"no parts":               with(func(p *Param, _ *Part) { p.Parts = nil }),
-		"no rows":                with(func(_ *Param, part *Part) { part.Rows, part.KeepRows = 0, All(0) }),
-		"negative rows":          with(func(_ *Param, part *Part) { part.Rows, part.KeepRows = -1, All(0) }),
-		"rows beyond an int32":   with(func(_ *Param, part *Part) { part.Rows = math.MaxInt32 + 1 }),
-		"no columns":             with(func(p *Param, part *Part) { p.Cols, part.Cols, part.KeepCols = 0, 0, All(0) }),
+		"no parts":             with(func(p *Param, _ *Part) { p.Parts = nil }),
+		"no rows":              with(func(_ *Param, part *Part) { part.Rows, part.KeepRows = 0, All(0) }),
+		"negative rows":        with(func(_ *Param, part *Part) { part.Rows, part.KeepRows = -1, All(0) }),
+		"rows beyond an int32": with(func(_ *Param, part *Part) { part.Rows = math.MaxInt32 + 1 }),
+		"no columns":           with(func(p *Param, part *Part) { p.Cols, part.Cols, part.KeepCols = 0, 0, All(0) }),
+		"negative columns": with(func(p *Param, part *Part) {
+			p.Cols, part.Cols, part.KeepRows, part.KeepCols = -1, -1, Range{}, Range{-1, -1}
+		}),
+		"columns beyond int32":   with(func(_ *Param, part *Part) { part.Cols = math.MaxInt32 + 1 }),
 		"share beyond the rows":  with(func(_ *Param, part *Part) { part.KeepRows.End++ }),
 		"share before the rows":  with(func(_ *Param, part *Part) { part.KeepRows.First-- }),
 		"share beyond columns":   with(func(p *Param, part *Part) { p.Cols++; part.KeepCols.End++ }),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -68,13 +69,13 @@ func TestLoadDeviceFaults(t *testing.T) {
 		name    string
 		kind    string
 		inPlace bool
-		least   int // calls that a load must make
+		calls   Range // that a load makes
 	}{
-		{"alloc of an upload", "alloc", false, 30},
-		{"write of an upload", "write", false, 30},
-		{"alloc in place", "alloc", true, 10},
-		{"write in place", "write", true, 10},
-		{"adopt", "adopt", true, 1},
+		{"alloc of an upload", "alloc", false, Range{30, 60}},
+		{"write of an upload", "write", false, Range{30, 60}},
+		{"alloc in place", "alloc", true, Range{11, 12}}, // 6 tables and 5 vectors
+		{"write in place", "write", true, Range{11, 12}},
+		{"adopt", "adopt", true, Range{2, 3}}, // the files
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			host := hip.NewReference()
@@ -87,7 +88,7 @@ func TestLoadDeviceFaults(t *testing.T) {
 				}
 				l, err := plan.Load(t.Context(), d, LoadOptions{})
 				if err == nil {
-					require.GreaterOrEqual(t, good, test.least)
+					require.True(t, test.calls.First <= good && good < test.calls.End, "%d calls", good)
 					require.Equal(t, good, f.calls, "every call was failed once")
 					require.NoError(t, l.Close())
 					require.Equal(t, [2]int64{}, inUse(host))
@@ -200,13 +201,46 @@ func TestLoadReadFaults(t *testing.T) {
 	c := openHead(t, shrinking{inMap(s.files(1)), &broken})
 	plan, err := NewPlan(c, params, PlanOptions{})
 	require.NoError(t, err)
-	broken = true
 	d := hip.NewHost()
 	defer d.Close()
-	_, err = plan.Load(t.Context(), d, LoadOptions{})
-	require.ErrorIs(t, err, errFault)
-	require.ErrorContains(t, err, "model.embed_tokens.weight")
-	require.ErrorContains(t, err, "model-0.safetensors")
+	for good := 0; ; good++ { // uploads before the file breaks
+		calls := 0
+		broken = good == 0
+		l, err := plan.Load(t.Context(), d, LoadOptions{Progress: func(int64, int64) {
+			calls++
+			broken = calls == good
+		}})
+		if err == nil { // it broke after the last of them
+			require.Equal(t, good, calls)
+			require.Greater(t, good, 20)
+			require.NoError(t, l.Close())
+			return
+		}
+		require.ErrorIs(t, err, errFault)
+		require.ErrorContains(t, err, "model-0.safetensors")
+		require.Equal(t, [2]int64{}, inUse(d))
+	}
+}
+
+// TestLoadPopulateFaults closes the checkpoint under a load.
+func TestLoadPopulateFaults(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("files are not mapped on windows")
+	}
+	params := headOf(t, smallHead, Parallel{})
+	c := openHead(t, os.DirFS(onDisk(t, synthesize(params, mixed).files(1))))
+	plan, err := NewPlan(c, params, PlanOptions{})
+	require.NoError(t, err)
+	d, vectors, calls := hip.NewReference(), 5, 0
+	defer d.Close()
+	_, err = plan.Load(t.Context(), d, LoadOptions{Populate: true, Progress: func(int64, int64) {
+		if calls++; calls == vectors+1 {
+			require.NoError(t, c.Close())
+		}
+	}})
+	require.ErrorIs(t, err, fs.ErrClosed)
+	require.ErrorContains(t, err, "populate")
+	require.Equal(t, vectors+1, calls)
 	require.Equal(t, [2]int64{}, inUse(d))
 }
 

@@ -173,6 +173,24 @@ func TestLoadTwice(t *testing.T) {
 	require.Equal(t, [2]int64{}, inUse(d))
 }
 
+// TestLoadWithoutKVScales: an optional parameter that is absent has no values.
+func TestLoadWithoutKVScales(t *testing.T) {
+	params := headOf(t, smallHead, Parallel{})
+	s := synthesize(params, mixed)
+	remove(attnTensor + "k_proj.k_scale")(s)
+	plan, err := NewPlan(openHead(t, inMap(s.files(1))), params, PlanOptions{})
+	require.NoError(t, err)
+	d := hip.NewReference()
+	defer d.Close()
+	l, err := plan.Load(t.Context(), d, LoadOptions{})
+	require.NoError(t, err)
+	require.Nil(t, l.Values("model."+attn0+"attn.k_scale"))
+	require.Zero(t, l.Vector("model."+attn0+"attn.k_scale"))
+	require.Len(t, l.Values("model."+attn0+"attn.v_scale"), 1)
+	require.NotZero(t, l.Vector("model."+attn0+"attn.v_scale"))
+	require.NoError(t, l.Close())
+}
+
 // TestLoadLargeTensor crosses the chunks of an upload, strided and not.
 func TestLoadLargeTensor(t *testing.T) {
 	const rows, cols = 1100, 8192

@@ -190,10 +190,7 @@ func (m *mover) populateArea(a *area) error {
 			return err
 		}
 		// What lies between the rows counts for nothing.
-		now := int64(float64(a.bytes()) * float64(next-first) / float64(end-first))
-		if next == end {
-			now = a.bytes()
-		}
+		now := int64(float64(a.bytes()) * (float64(next-first) / float64(end-first)))
 		if err := m.report(now - ready); err != nil {
 			return err
 		}

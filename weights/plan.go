@@ -58,6 +58,11 @@ type PlanOptions struct {
 	BlockRows, BlockCols int
 }
 
+// allow tells whether the blocks of a quantized format are those of the config.
+func (o PlanOptions) allow(f Format) bool {
+	return o == PlanOptions{} || o == PlanOptions{formats[f].blockRows, formats[f].blockCols}
+}
+
 // NewPlan matches every parameter to its tensors. It reads no weights. params
 // belong to the plan from then on. The error is an [*AuditError] with everything
 // that is wrong.

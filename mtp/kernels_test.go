@@ -1,0 +1,212 @@
+package mtp
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
+	"github.com/drafthead/drafthead/norm"
+	"github.com/drafthead/drafthead/weights"
+)
+
+// greedyOf is the largest logit of each row, on a device.
+func greedyOf(d hip.Device, logits []float32, vocab int) (ids []int32, probabilities []float32, err error) {
+	w := &workspace{device: d}
+	defer func() {
+		if e := w.free(); err == nil {
+			err = e
+		}
+	}()
+	if w.logits.ptr, err = hip.Upload(d, logits); err != nil {
+		return nil, nil, err
+	}
+	w.logits.bytes = int64(4 * len(logits))
+	head := &Head{device: d, config: &Config{VocabSize: vocab}}
+	return head.greedy(w, len(logits)/vocab)
+}
+
+var (
+	inf = float32(math.Inf(1))
+	nan = float32(math.NaN())
+)
+
+func TestGreedy(t *testing.T) {
+	// long is a row over several parts, zero but for the given values.
+	const parts = 3*argmaxPart + 1
+	long := func(values map[int]float32) []float32 {
+		row := make([]float32, parts)
+		for i, v := range values {
+			row[i] = v
+		}
+		return row
+	}
+	fill := func(v float32) []float32 {
+		row := make([]float32, parts)
+		for i := range row {
+			row[i] = v
+		}
+		return row
+	}
+	e := math.E
+	for name, c := range map[string]struct {
+		logits      []float32
+		id          int32
+		probability float64
+	}{
+		"one logit":                     {[]float32{-3}, 0, 1},
+		"the last":                      {[]float32{0, 0, 1}, 2, e / (e + 2)},
+		"the first":                     {[]float32{1, 0, 0}, 0, e / (e + 2)},
+		"tie":                           {[]float32{0, 7, 7, 7}, 1, 1 / (3 + math.Exp(-7))},
+		"all equal":                     {[]float32{5, 5, 5, 5, 5}, 0, 0.2},
+		"zeros of both signs":           {[]float32{float32(math.Copysign(0, -1)), 0}, 0, 0.5},
+		"all negative":                  {[]float32{-1e30, -2e30}, 0, 1},
+		"terms that vanish":             {[]float32{200, -200, 100}, 0, 1},
+		"first is NaN":                  {[]float32{nan, -5, 2}, 2, math.NaN()},
+		"last is NaN":                   {[]float32{3, -5, nan}, 0, math.NaN()},
+		"nothing but NaN":               {[]float32{nan, nan, nan}, 0, math.NaN()},
+		"infinity":                      {[]float32{1, inf, 2}, 1, 1},
+		"two infinities":                {[]float32{1, inf, 2, inf}, 1, 0.5},
+		"infinity and NaN":              {[]float32{1, inf, nan}, 1, math.NaN()},
+		"NaN before infinity":           {[]float32{nan, inf, inf}, 1, math.NaN()},
+		"minus infinities":              {[]float32{-inf, -inf, 1, -inf}, 2, 1},
+		"nothing but minus infinity":    {[]float32{-inf, -inf}, 0, 0.5},
+		"minus infinity and NaN":        {[]float32{nan, -inf}, 1, math.NaN()},
+		"ends of parts":                 {long(map[int]float32{argmaxPart - 1: 9, argmaxPart: 9, 2*argmaxPart - 1: 9}), argmaxPart - 1, 1 / (3 + (parts-3)*math.Exp(-9))},
+		"last part":                     {long(map[int]float32{parts - 1: 20, 0: 19}), parts - 1, 1 / (1 + math.Exp(-1) + (parts-2)*math.Exp(-20))},
+		"tie over parts":                {long(map[int]float32{2 * argmaxPart: 4, parts - 1: 4}), 2 * argmaxPart, 1 / (2 + (parts-2)*math.Exp(-4))},
+		"infinities in parts":           {long(map[int]float32{argmaxPart + 5: inf, 2*argmaxPart + 1: inf}), argmaxPart + 5, 0.5},
+		"NaN in another part":           {long(map[int]float32{5: 1, parts - 1: nan}), 5, math.NaN()},
+		"infinity and a part with NaN":  {long(map[int]float32{5: nan, parts - 1: inf}), parts - 1, math.NaN()},
+		"parts of nothing but NaN":      {fill(nan), 0, math.NaN()},
+		"parts of minus infinity":       {fill(-inf), 0, 1.0 / parts},
+		"minus infinity and one number": {append(fill(-inf), -3), parts, 1},
+		"parts of NaN, then one number": {append(fill(nan), -3), parts, math.NaN()},
+		"parts that are equal":          {fill(1.5), 0, 1.0 / parts},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, d := range []hip.Device{hip.NewReference(), hip.NewHostThreads(2), hip.Check(hip.NewHostThreads(2))} {
+				ids, probabilities, err := greedyOf(d, c.logits, len(c.logits))
+				require.NoError(t, err)
+				require.Equal(t, []int32{c.id}, ids, d.Info().Name)
+				require.NoError(t, hiptest.Within(probabilities, []float32{float32(c.probability)}, 1e-6), d.Info().Name)
+				require.NoError(t, d.Close())
+			}
+		})
+	}
+}
+
+// TestGreedySizes: rows and vocabularies around the parts that blocks look at.
+func TestGreedySizes(t *testing.T) {
+	d := hip.NewHostThreads(2)
+	defer d.Close()
+	random := rand.New(rand.NewPCG(1, 4))
+	for _, vocab := range []int{1, 2, argmaxPart - 1, argmaxPart, argmaxPart + 1, 2*argmaxPart - 1, 2 * argmaxPart, 2*argmaxPart + 1, 3*argmaxPart + 1} {
+		for _, rows := range []int{1, 2, 3, 5} {
+			logits := make([]float32, rows*vocab)
+			for i := range logits {
+				logits[i] = float32(random.NormFloat64() * 20)
+			}
+			var floats []float32
+			hiptest.Compare(t, d, hiptest.Case{
+				Name: fmt.Sprintf("rows=%d/vocab=%d", rows, vocab), MaxError: 1e-6,
+				Setup: func(d hip.Device) (*hiptest.Prepared, error) {
+					var ids []int32
+					return &hiptest.Prepared{
+						Run:    func() (err error) { ids, floats, err = greedyOf(d, logits, vocab); return err },
+						Ints:   func() ([]int32, error) { return ids, nil },
+						Floats: func() ([]float32, error) { return floats, nil },
+					}, nil
+				},
+			})
+			ids, _, err := greedyOf(d, logits, vocab)
+			require.NoError(t, err)
+			for row, id := range ids {
+				for _, v := range logits[row*vocab : (row+1)*vocab] {
+					require.LessOrEqual(t, v, logits[row*vocab+int(id)])
+				}
+			}
+		}
+	}
+}
+
+// TestEmbedNorm: e is the token's row, or what was given, and zero at position 0
+// whatever the token; each half is normalized with its own weights.
+func TestEmbedNorm(t *testing.T) {
+	const hidden, vocab, eps = 33, 7, 1e-6
+	random := rand.New(rand.NewPCG(1, 5))
+	floats := func(n int) []float32 {
+		out := make([]float32, n)
+		for i := range out {
+			out[i] = float32(random.NormFloat64())
+		}
+		return out
+	}
+	tokens, positions := []int32{6, 0, 3, 6, 2}, []int32{0, 1, 9, 0, 127}
+	rows := len(tokens)
+	table, states, given, enorm, hnorm := floats(vocab*hidden), floats(rows*hidden), floats(rows*hidden), floats(hidden), floats(hidden)
+	table[6*hidden] = nan // masked where its token is at position 0
+
+	for name, useGiven := range map[string]bool{"table": false, "given": true} {
+		t.Run(name, func(t *testing.T) {
+			var wantMasked, want []float32
+			for row := range rows {
+				e := make([]float32, hidden)
+				switch {
+				case positions[row] == 0:
+				case useGiven:
+					copy(e, given[row*hidden:])
+				default:
+					copy(e, table[int(tokens[row])*hidden:])
+				}
+				wantMasked = append(wantMasked, e...)
+				for _, half := range [][2][]float32{{e, enorm}, {states[row*hidden : (row+1)*hidden], hnorm}} {
+					normed := make([]float32, hidden)
+					norm.RMS64(normed, half[0], half[1], eps)
+					want = append(want, normed...)
+				}
+			}
+			for _, d := range []hip.Device{hip.NewReference(), hip.Check(hip.NewHostThreads(2))} {
+				masked, got := runEmbedNorm(t, d, useGiven, table, states, given, enorm, hnorm, tokens, positions)
+				require.Equal(t, wantMasked, masked)
+				require.NoError(t, hiptest.Within(got, want, 1e-6))
+				require.Equal(t, make([]float32, hidden), got[:hidden], "the masked half stays zero")
+				require.NoError(t, d.Close())
+			}
+		})
+	}
+}
+
+// runEmbedNorm launches embed_norm over rows of 33 values.
+func runEmbedNorm(t *testing.T, d hip.Device, useGiven bool, table, states, given, enorm, hnorm []float32, tokens, positions []int32) (masked, out []float32) {
+	t.Helper()
+	floats := func(values []float32) hip.Ptr {
+		p, err := hip.Upload(d, values)
+		require.NoError(t, err)
+		return p
+	}
+	hidden, rows := len(enorm), len(tokens)
+	m, err := weights.NewMatrix(d, hidden, []weights.Segment{weights.DenseSegment(weights.F32, len(table)/hidden, hidden, floats(table), 0)})
+	require.NoError(t, err)
+	ids, err := hip.Upload(d, tokens)
+	require.NoError(t, err)
+	at, err := hip.Upload(d, positions)
+	require.NoError(t, err)
+	a := &embedNormArgs{
+		Out: floats(make([]float32, 2*rows*hidden)), Masked: floats(make([]float32, rows*hidden)), States: floats(states), Table: m.Table(),
+		Tokens: ids, Positions: at, EmbedNorm: floats(enorm), HiddenNorm: floats(hnorm), Eps: 1e-6,
+		Rows: int32(rows), Hidden: int32(hidden), Segments: 1, Vocab: int32(m.Rows),
+	}
+	if useGiven {
+		a.Embeds = floats(given)
+	}
+	require.NoError(t, embedNorm.Launch(d, hip.Grid{Blocks: rows, BlockCost: 1 << 20}, a))
+	masked, out = make([]float32, rows*hidden), make([]float32, 2*rows*hidden)
+	require.NoError(t, hip.ReadOf(d, masked, a.Masked))
+	require.NoError(t, hip.ReadOf(d, out, a.Out))
+	return masked, out
+}
