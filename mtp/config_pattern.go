@@ -13,7 +13,7 @@ import (
 const (
 	maxPatterns     = 256
 	maxPatternBytes = 4096
-	patternTimeout  = 100 * time.Millisecond
+	patternTimeout  = 500 * time.Millisecond
 )
 
 // ignorePattern is one compiled "re:" entry of ignored_layers.

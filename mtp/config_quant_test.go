@@ -76,3 +76,16 @@ func TestQuantizationIgnoredTimeout(t *testing.T) {
 	require.ErrorContains(t, err, hostile)
 	require.False(t, ignored)
 }
+
+// TestSlowPatternIsANote: what ignored_layers says changes nothing that is
+// loaded, so a pattern without an answer in time must not keep a head from
+// loading.
+func TestSlowPatternIsANote(t *testing.T) {
+	slow := synthetic{format: "MXFP8", config: []edit{
+		set("quantization_config.ignored_layers", `["re:(.*a|.*b|.*c|.*d|.*e|.*o)*!"]`),
+	}}
+	_, report, err := mtp.InspectFS(slow.files(t), mtp.Options{})
+	require.NoError(t, err)
+	require.Len(t, report.Notes, 1)
+	require.Contains(t, report.Notes[0], "ignored_layers is not compared with what is stored")
+}

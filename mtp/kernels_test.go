@@ -106,25 +106,23 @@ func TestGreedySizes(t *testing.T) {
 	defer d.Close()
 	random := rand.New(rand.NewPCG(1, 4))
 	for _, vocab := range []int{1, 2, argmaxPart - 1, argmaxPart, argmaxPart + 1, 2*argmaxPart - 1, 2 * argmaxPart, 2*argmaxPart + 1, 3*argmaxPart + 1} {
-		for _, rows := range []int{1, 2, 3, 5} {
+		for _, rows := range []int{1, 2, 3} {
 			logits := make([]float32, rows*vocab)
 			for i := range logits {
 				logits[i] = float32(random.NormFloat64() * 20)
 			}
-			var floats []float32
+			var ids []int32
+			var probabilities []float32
 			hiptest.Compare(t, d, hiptest.Case{
 				Name: fmt.Sprintf("rows=%d/vocab=%d", rows, vocab), MaxError: 1e-6,
 				Setup: func(d hip.Device) (*hiptest.Prepared, error) {
-					var ids []int32
 					return &hiptest.Prepared{
-						Run:    func() (err error) { ids, floats, err = greedyOf(d, logits, vocab); return err },
+						Run:    func() (err error) { ids, probabilities, err = greedyOf(d, logits, vocab); return err },
 						Ints:   func() ([]int32, error) { return ids, nil },
-						Floats: func() ([]float32, error) { return floats, nil },
+						Floats: func() ([]float32, error) { return probabilities, nil },
 					}, nil
 				},
 			})
-			ids, _, err := greedyOf(d, logits, vocab)
-			require.NoError(t, err)
 			for row, id := range ids {
 				for _, v := range logits[row*vocab : (row+1)*vocab] {
 					require.LessOrEqual(t, v, logits[row*vocab+int(id)])

@@ -2,6 +2,7 @@ package weights
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"math"
 	"os"
@@ -113,7 +114,7 @@ func TestLoadWays(t *testing.T) {
 	for _, test := range tests {
 		for _, parallel := range []Parallel{{}, {Tensor: Shard{1, 2}, Expert: Shard{0, 2}}} {
 			for _, populate := range []bool{false, true} {
-				t.Run(test.name, func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s/populate %v/rank %d", test.name, populate, parallel.Tensor.Rank), func(t *testing.T) {
 					params := headOf(t, smallHead, parallel)
 					plan, err := NewPlan(openHead(t, test.fsys(t)), params, PlanOptions{})
 					require.NoError(t, err)

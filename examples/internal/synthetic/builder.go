@@ -1,0 +1,126 @@
+package synthetic
+
+import (
+	"math"
+	"strings"
+
+	"github.com/drafthead/drafthead/weights"
+)
+
+// Standard deviations of what is not a matrix that keeps its input's size.
+const (
+	normDeviation      = 0.1
+	embeddingDeviation = 1
+	biasDeviation      = 0.01 // e_score_correction_bias, beside sigmoids
+	routerGain         = 0.5  // of the gate, relative to other matrices
+)
+
+// builder collects the tensors of a checkpoint.
+type builder struct {
+	Options
+	tensors []Tensor
+	plain   []string // modules of matrices that are not of Options.Format
+
+	// Tables are shared by the tensors of one deviation.
+	bf16 map[float64]*[4096]uint16
+	f32  map[float64]*[4096]uint32
+	fp8  map[float64]*fp8Tables
+}
+
+type fp8Tables struct{ codes, scales *[256]uint8 }
+
+func newBuilder(opts Options) *builder {
+	return &builder{
+		Options: opts,
+		bf16:    make(map[float64]*[4096]uint16),
+		f32:     make(map[float64]*[4096]uint32),
+		fp8:     make(map[float64]*fp8Tables),
+	}
+}
+
+// parameter adds the tensors that a parameter is loaded from.
+func (b *builder) parameter(p *weights.Param) error {
+	if p.Optional { // scales of an fp8 cache
+		return nil
+	}
+	for i := range p.Parts {
+		if err := b.part(p, &p.Parts[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// part adds one tensor, stored as model.md's table has it: norms, embed_tokens
+// and lm_head as BF16, the router as F32, all else in the chosen format.
+func (b *builder) part(p *weights.Param, part *weights.Part) error {
+	shape := []int{part.Rows, part.Cols}
+	if p.Vector {
+		shape = shape[:1]
+	}
+	even := 1 / math.Sqrt(float64(part.Cols))
+	name := part.Tensor
+	switch {
+	case name == "model.embed_tokens.weight":
+		b.plainMatrix(name, shape, weights.DtypeBF16, embeddingDeviation)
+	case name == "lm_head.weight":
+		b.plainMatrix(name, shape, weights.DtypeBF16, even)
+	case strings.HasSuffix(name, ".block_sparse_moe.gate.weight"):
+		b.plainMatrix(name, shape, weights.DtypeF32, routerGain*even)
+	case strings.HasSuffix(name, ".e_score_correction_bias"):
+		b.add(name, weights.DtypeF32, shape, b.normal(weights.DtypeF32, biasDeviation))
+	case p.Vector:
+		b.add(name, weights.DtypeBF16, shape, b.normal(weights.DtypeBF16, normDeviation))
+	case b.Format == weights.BF16:
+		b.add(name, weights.DtypeBF16, shape, b.normal(weights.DtypeBF16, even))
+	default:
+		return b.quantized(name, shape, even)
+	}
+	return nil
+}
+
+// plainMatrix adds a matrix that quantization passes over.
+func (b *builder) plainMatrix(name string, shape []int, dtype weights.Dtype, deviation float64) {
+	b.plain = append(b.plain, strings.TrimSuffix(name, ".weight"))
+	b.add(name, dtype, shape, b.normal(dtype, deviation))
+}
+
+// quantized adds an MXFP8 matrix and its scales.
+func (b *builder) quantized(name string, shape []int, deviation float64) error {
+	tables, ok := b.fp8[deviation]
+	if !ok {
+		codes, scales, err := mxfp8Normal(deviation)
+		if err != nil {
+			return err
+		}
+		tables = &fp8Tables{codes, scales}
+		b.fp8[deviation] = tables
+	}
+	rows, cols := weights.MXFP8.ScaleShape(shape[0], shape[1])
+	b.add(name, weights.DtypeF8E4M3, shape, stream{bytes: tables.codes})
+	b.add(name+scaleSuffix, weights.DtypeU8, []int{rows, cols}, stream{bytes: tables.scales})
+	return nil
+}
+
+// normal returns N(0, deviation²) as BF16 or F32, yet without a key.
+func (b *builder) normal(dtype weights.Dtype, deviation float64) stream {
+	if dtype == weights.DtypeBF16 {
+		return stream{halves: shared(b.bf16, deviation, bf16Normal)}
+	}
+	return stream{singles: shared(b.f32, deviation, f32Normal)}
+}
+
+// shared returns the table of a deviation, made the first time.
+func shared[T any](tables map[float64]*T, deviation float64, table func(float64) *T) *T {
+	t, ok := tables[deviation]
+	if !ok {
+		t = table(deviation)
+		tables[deviation] = t
+	}
+	return t
+}
+
+func (b *builder) add(name string, dtype weights.Dtype, shape []int, values stream) {
+	values.key = streamKey(b.Seed, name)
+	b.tensors = append(b.tensors, Tensor{Name: name, Dtype: dtype, Shape: shape, values: values})
+}

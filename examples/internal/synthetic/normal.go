@@ -1,0 +1,77 @@
+package synthetic
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/weights"
+)
+
+// maxE4M3 is the code of the largest finite e4m3 value, 448.
+const maxE4M3 = 0x7e
+
+// quantile returns the middle of the i-th of n equally likely parts of the
+// standard normal distribution.
+func quantile(i, n int) float64 {
+	return math.Sqrt2 * math.Erfinv((float64(2*i+1))/float64(n)-1)
+}
+
+// bf16Normal is N(0, deviation²) as BF16.
+func bf16Normal(deviation float64) *[4096]uint16 {
+	t := new([4096]uint16)
+	for i := range t {
+		t[i] = uint16(hip.ToBF16(float32(quantile(i, len(t)) * deviation)))
+	}
+	return t
+}
+
+// f32Normal is N(0, deviation²) as F32.
+func f32Normal(deviation float64) *[4096]uint32 {
+	t := new([4096]uint32)
+	for i := range t {
+		t[i] = math.Float32bits(float32(quantile(i, len(t)) * deviation))
+	}
+	return t
+}
+
+// mxfp8Normal is about N(0, deviation²) as e4m3 codes and e8m0 scales. Half of
+// the blocks have a scale that is one octave below the others', and the values
+// are raised so that the mean of squares comes out right:
+//
+//	deviation² = (1 + 1/4)/2 · (2^exponent · unit)²
+//
+// The exponent is the lowest at which the widest quantile stays below 448, the
+// largest e4m3. The error is a deviation outside (2^−118, 2^120), for which there
+// are no scales.
+func mxfp8Normal(deviation float64) (codes, scales *[256]uint8, err error) {
+	raised := deviation / math.Sqrt((1+0.25)/2)
+	widest := quantile(255, 256)
+	exponent := int(math.Ceil(math.Log2(raised * widest / float64(weights.E4M3(maxE4M3)))))
+	if exponent-1 < -126 || exponent > 127 {
+		return nil, nil, fmt.Errorf("a standard deviation of %g is out of the range of MXFP8", deviation)
+	}
+	unit := math.Ldexp(raised, -exponent)
+	codes, scales = new([256]uint8), new([256]uint8)
+	for i := range codes {
+		codes[i] = toE4M3(quantile(i, 256) * unit)
+		scales[i] = uint8(127 + exponent - i&1)
+	}
+	return codes, scales, nil
+}
+
+// toE4M3 returns the code of the finite e4m3 value nearest to v.
+func toE4M3(v float64) uint8 {
+	finite := make([]uint8, 0, 254)
+	for code := range 256 {
+		if code&0x7f != 0x7f {
+			finite = append(finite, uint8(code))
+		}
+	}
+	distance := func(code uint8) float64 { return math.Abs(float64(weights.E4M3(code)) - v) }
+	return slices.MinFunc(finite, func(a, b uint8) int {
+		return cmp.Compare(distance(a), distance(b))
+	})
+}

@@ -1,0 +1,152 @@
+// Synth writes a checkpoint of random weights, with the layout and the size of a
+// real MTP head, for tests of size and speed:
+//
+//	synth -out DIR [-shape m3|nano] [-experts N] [-format mxfp8|bf16] [-seed S]
+//
+// The same flags give the same bytes on every machine. It exits with 1 if the
+// checkpoint cannot be written, and then leaves nothing of it behind, and with 2
+// on wrong usage.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/examples/internal/synthetic"
+	"github.com/drafthead/drafthead/weights"
+)
+
+const usage = `usage: synth -out DIR [flags]
+
+Writes a checkpoint of random weights to folder DIR, which is made or is empty.
+Shape m3 is the released MiniMax-M3 head with its embedding and lm_head (12.6 GB
+as mxfp8), nano a small one (2.4 MB). What it drafts means nothing.
+
+exit status: 0 written, 1 not written, and nothing left behind, 2 wrong usage
+
+flags:
+`
+
+func main() { cli.Main(run) }
+
+// settings are the flags.
+type settings struct {
+	out    string
+	config synthetic.Config
+	opts   synthetic.Options
+}
+
+var errUsage = errors.New("wrong usage")
+
+func parse(args []string, stderr io.Writer) (*settings, error) {
+	s := &settings{}
+	flags := flag.NewFlagSet("synth", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), usage)
+		flags.PrintDefaults()
+	}
+	flags.StringVar(&s.out, "out", "", "`folder` to write to; absent or empty")
+	shape := flags.String("shape", "m3", "`shape` of the head: m3 or nano")
+	experts := flags.Int("experts", 0, "routed `experts`, to save space; default: all of the shape's")
+	format := flags.String("format", "mxfp8", "`format` of the matrices: mxfp8 or bf16")
+	flags.Uint64Var(&s.opts.Seed, "seed", 0, "`seed` of the weights")
+	rest, err := cli.Parse(flags, args)
+	if err != nil {
+		return nil, err
+	}
+	experts = chosen(flags, "experts", experts)
+	if err := s.resolve(*shape, experts, *format, rest); err != nil {
+		fmt.Fprintln(stderr, "synth:", err)
+		return nil, errUsage
+	}
+	return s, nil
+}
+
+// chosen returns nil in place of the value of a flag that was not given.
+func chosen[T any](flags *flag.FlagSet, name string, value *T) (given *T) {
+	flags.Visit(func(f *flag.Flag) {
+		if f.Name == name {
+			given = value
+		}
+	})
+	return given
+}
+
+// resolve turns the values of the flags into a config, and reports all that are wrong.
+func (s *settings) resolve(shape string, experts *int, format string, rest []string) error {
+	var errs []error
+	if s.out == "" {
+		errs = append(errs, errors.New("want -out DIR"))
+	}
+	if len(rest) > 0 {
+		errs = append(errs, fmt.Errorf("unexpected arguments %q", rest))
+	}
+	var err error
+	if s.config, err = synthetic.Shape(shape); err != nil {
+		errs = append(errs, fmt.Errorf("-shape: %w", err))
+	} else if experts != nil {
+		if s.config, err = s.config.WithExperts(*experts); err != nil {
+			errs = append(errs, fmt.Errorf("-experts: %w", err))
+		}
+	}
+	switch format {
+	case "mxfp8":
+		s.opts.Format = weights.MXFP8
+	case "bf16":
+		s.opts.Format = weights.BF16
+	default:
+		errs = append(errs, fmt.Errorf("-format: %q: want mxfp8 or bf16", format))
+	}
+	return errors.Join(errs...)
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	s, err := parse(args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return cli.OK
+	case err != nil:
+		return cli.Usage
+	}
+	if err := s.run(ctx, stdout, stderr); err != nil {
+		fmt.Fprintln(stderr, "synth:", err)
+		return cli.Failed
+	}
+	return cli.OK
+}
+
+func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) error {
+	start := time.Now()
+	checkpoint, err := synthetic.New(s.config, s.opts)
+	if err != nil {
+		return err
+	}
+	progress, done := cli.Progress(stderr, "write", "bytes")
+	w := writer{dir: s.out, freeSpace: freeSpace, progress: progress}
+	err = w.write(ctx, checkpoint)
+	done()
+	if err != nil {
+		return err
+	}
+	seconds := time.Since(start).Seconds()
+	_, err = fmt.Fprintf(stdout, "%s: %s, %s parameters in %d files, %.1f s\n", s.out, weights.FormatBytes(checkpoint.Size()),
+		countText(checkpoint.Parameters()), len(checkpoint.Files()), seconds)
+	return err
+}
+
+// countText shortens a count: 7.49 G, 1.31 M.
+func countText(n int64) string {
+	switch v := float64(n); {
+	case v >= 1e9:
+		return fmt.Sprintf("%.2f G", v/1e9)
+	case v >= 1e6:
+		return fmt.Sprintf("%.2f M", v/1e6)
+	}
+	return fmt.Sprint(n)
+}
