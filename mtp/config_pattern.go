@@ -2,6 +2,7 @@ package mtp
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -16,31 +17,41 @@ const (
 	patternTimeout  = 500 * time.Millisecond
 )
 
-// ignorePattern is one compiled "re:" entry of ignored_layers.
+// ignorePattern is one compiled "re:" entry of ignored_layers. Most are regular
+// and match in linear time; the others, with lookarounds or backreferences,
+// backtrack, and are given up after a while.
 type ignorePattern struct {
-	entry  string
-	regexp *regexp2.Regexp
+	entry        string
+	linear       *regexp.Regexp  // anchored at the start, or nil
+	backtracking *regexp2.Regexp // or nil
 }
 
 // compilePattern compiles a Python regular expression, the part of entry after
-// "re:". Lookarounds and backreferences are why it is not a regexp.Regexp.
+// "re:".
 func compilePattern(entry, expression string) (ignorePattern, error) {
 	if len(expression) > maxPatternBytes {
 		return ignorePattern{}, fmt.Errorf("longer than %d bytes", maxPatternBytes)
 	}
-	compiled, err := regexp2.Compile(fromPython(expression), regexp2.None)
+	translated := fromPython(expression)
+	compiled, err := regexp2.Compile(translated, regexp2.None)
 	if err != nil {
 		return ignorePattern{}, err
 	}
+	if linear, err := regexp.Compile("^(?:" + translated + ")"); err == nil {
+		return ignorePattern{entry: entry, linear: linear}, nil
+	}
 	compiled.MatchTimeout = patternTimeout
-	return ignorePattern{entry: entry, regexp: compiled}, nil
+	return ignorePattern{entry: entry, backtracking: compiled}, nil
 }
 
 // match reports whether the pattern matches name from its first character.
-// The search goes through starting points in order, so a match at 0 exists
-// exactly when the first one found is there.
+// A backtracking search goes through starting points in order, so a match at 0
+// exists exactly when the first one found is there.
 func (p ignorePattern) match(name string) (bool, error) {
-	m, err := p.regexp.FindStringMatch(name)
+	if p.linear != nil {
+		return p.linear.MatchString(name), nil
+	}
+	m, err := p.backtracking.FindStringMatch(name)
 	if err != nil {
 		return false, fmt.Errorf("%w: ignored_layers entry %q on module %q: no answer within %v", ErrPattern, p.entry, name, patternTimeout)
 	}

@@ -116,23 +116,3 @@ func count(n int, what string) string {
 	}
 	return fmt.Sprintf("%d %ss", n, what)
 }
-
-// Problems returns the problems inside err, of an audit, of the files below it
-// or of both, one by one: what a listing shows. It is nil for a nil err.
-func Problems(err error) []error {
-	if err == nil {
-		return nil
-	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var all []error
-		for _, e := range joined.Unwrap() {
-			all = append(all, Problems(e)...)
-		}
-		return all
-	}
-	var audit *AuditError
-	if errors.As(err, &audit) { // behind what its caller added
-		return audit.Unwrap()
-	}
-	return []error{err}
-}

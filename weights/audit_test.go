@@ -1,9 +1,7 @@
 package weights
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 	"testing"
 
@@ -49,15 +47,4 @@ func TestAuditError(t *testing.T) {
 	require.Len(t, audit.Problems, shownProblems+3, "all of them")
 	require.ErrorIs(t, many, ErrMissing)
 	require.NotErrorIs(t, many, ErrUnexpected)
-}
-
-func TestProblems(t *testing.T) {
-	a, b := &Problem{Tensor: "a", Err: ErrMissing}, &Problem{Tensor: "b", Err: ErrUnexpected}
-	audit := auditError([]*Problem{a, b})
-	file := &FormatError{File: "f", Err: ErrHole}
-	require.Nil(t, Problems(nil))
-	require.Equal(t, []error{fs.ErrNotExist}, Problems(fs.ErrNotExist))
-	require.Equal(t, []error{a, b}, Problems(audit))
-	require.Equal(t, []error{a, b}, Problems(fmt.Errorf("folder: %w", audit)))
-	require.Equal(t, []error{file, a, b, fs.ErrClosed}, Problems(errors.Join(file, errors.Join(audit, fs.ErrClosed))))
 }

@@ -61,15 +61,13 @@ func Example() {
 }
 
 // What is wrong with a file? All of it at once, each with its rule and tensor.
-func ExampleProblems() {
+func ExampleOpenFile() {
 	damaged := safetensors(
 		stored{"a", "F32", []int{3}, float32s(1, 2)},
 		stored{"b", "BF16", []int{2, 2}, bfloat16s(1, 2)},
 	)
 	_, err := weights.OpenFile(fstest.MapFS{"x.safetensors": {Data: damaged}}, "x.safetensors")
-	for _, problem := range weights.Problems(err) {
-		fmt.Println(problem)
-	}
+	fmt.Println(err)
 	// Output:
 	// x.safetensors: tensor "a": data_offsets do not fit dtype and shape: got 8 bytes, want 12 bytes for F32 of shape [3]
 	// x.safetensors: tensor "b": data_offsets do not fit dtype and shape: got 4 bytes, want 8 bytes for BF16 of shape [2 2]

@@ -161,6 +161,7 @@ func TestPlanRefusesParameters(t *testing.T) {
 		"negative columns": with(func(p *Param, part *Part) {
 			p.Cols, part.Cols, part.KeepRows, part.KeepCols = -1, -1, Range{}, Range{-1, -1}
 		}),
+		"no columns nor a share": with(func(_ *Param, part *Part) { part.Cols, part.KeepRows, part.KeepCols = 0, Range{}, Range{} }),
 		"columns beyond int32":   with(func(_ *Param, part *Part) { part.Cols = math.MaxInt32 + 1 }),
 		"share beyond the rows":  with(func(_ *Param, part *Part) { part.KeepRows.End++ }),
 		"share before the rows":  with(func(_ *Param, part *Part) { part.KeepRows.First-- }),

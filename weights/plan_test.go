@@ -121,7 +121,9 @@ func TestPlanReportsAllFaultsTogether(t *testing.T) {
 	slices.Sort(want)
 	require.Equal(t, want, got)
 	require.ErrorContains(t, err, fmt.Sprintf("%d problems", len(faults)))
-	require.Len(t, Problems(err), len(faults))
+	var audit *AuditError
+	require.ErrorAs(t, err, &audit)
+	require.Len(t, audit.Problems, len(faults))
 }
 
 func TestPlanMissingLayer(t *testing.T) {
