@@ -53,33 +53,22 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	}
 	flags.StringVar(&s.out, "out", "", "`folder` to write to; absent or empty")
 	shape := flags.String("shape", "m3", "`shape` of the head: m3 or nano")
-	experts := flags.Int("experts", 0, "routed `experts`, to save space; default: all of the shape's")
+	experts := flags.Int("experts", 0, "routed `experts`, fewer than the shape has; 0: all of them")
 	format := flags.String("format", "mxfp8", "`format` of the matrices: mxfp8 or bf16")
 	flags.Uint64Var(&s.opts.Seed, "seed", 0, "`seed` of the weights")
 	rest, err := cli.Parse(flags, args)
 	if err != nil {
 		return nil, err
 	}
-	experts = chosen(flags, "experts", experts)
-	if err := s.resolve(*shape, experts, *format, rest); err != nil {
+	if err := s.resolve(*shape, *experts, *format, rest); err != nil {
 		fmt.Fprintln(stderr, "synth:", err)
 		return nil, errUsage
 	}
 	return s, nil
 }
 
-// chosen returns nil in place of the value of a flag that was not given.
-func chosen[T any](flags *flag.FlagSet, name string, value *T) (given *T) {
-	flags.Visit(func(f *flag.Flag) {
-		if f.Name == name {
-			given = value
-		}
-	})
-	return given
-}
-
 // resolve turns the values of the flags into a config, and reports all that are wrong.
-func (s *settings) resolve(shape string, experts *int, format string, rest []string) error {
+func (s *settings) resolve(shape string, experts int, format string, rest []string) error {
 	var errs []error
 	if s.out == "" {
 		errs = append(errs, errors.New("want -out DIR"))
@@ -90,8 +79,8 @@ func (s *settings) resolve(shape string, experts *int, format string, rest []str
 	var err error
 	if s.config, err = synthetic.Shape(shape); err != nil {
 		errs = append(errs, fmt.Errorf("-shape: %w", err))
-	} else if experts != nil {
-		if s.config, err = s.config.WithExperts(*experts); err != nil {
+	} else if experts != 0 {
+		if s.config, err = s.config.WithExperts(experts); err != nil {
 			errs = append(errs, fmt.Errorf("-experts: %w", err))
 		}
 	}

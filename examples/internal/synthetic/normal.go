@@ -1,10 +1,9 @@
 package synthetic
 
 import (
-	"cmp"
 	"fmt"
 	"math"
-	"slices"
+	"sort"
 
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/weights"
@@ -44,15 +43,17 @@ func f32Normal(deviation float64) *[4096]uint32 {
 //	deviation² = (1 + 1/4)/2 · (2^exponent · unit)²
 //
 // The exponent is the lowest at which the widest quantile stays below 448, the
-// largest e4m3. The error is a deviation outside (2^−118, 2^120), for which there
-// are no scales.
+// largest e4m3. The error is a deviation for which there is no scale, or values
+// beyond float32: one outside about 1e−36 to 8e37.
 func mxfp8Normal(deviation float64) (codes, scales *[256]uint8, err error) {
+	const minExponent, maxExponent = -125, 119
 	raised := deviation / math.Sqrt((1+0.25)/2)
-	widest := quantile(255, 256)
-	exponent := int(math.Ceil(math.Log2(raised * widest / float64(weights.E4M3(maxE4M3)))))
-	if exponent-1 < -126 || exponent > 127 {
+	widest := quantile(255, 256) * raised
+	octave := math.Ceil(math.Log2(widest / float64(weights.E4M3(maxE4M3))))
+	if !(octave >= minExponent && octave <= maxExponent) { // NaN too
 		return nil, nil, fmt.Errorf("a standard deviation of %g is out of the range of MXFP8", deviation)
 	}
+	exponent := int(octave)
 	unit := math.Ldexp(raised, -exponent)
 	codes, scales = new([256]uint8), new([256]uint8)
 	for i := range codes {
@@ -62,16 +63,16 @@ func mxfp8Normal(deviation float64) (codes, scales *[256]uint8, err error) {
 	return codes, scales, nil
 }
 
-// toE4M3 returns the code of the finite e4m3 value nearest to v.
+// toE4M3 returns the code of the finite e4m3 value nearest to v. Codes without
+// their sign are in the order of their values.
 func toE4M3(v float64) uint8 {
-	finite := make([]uint8, 0, 254)
-	for code := range 256 {
-		if code&0x7f != 0x7f {
-			finite = append(finite, uint8(code))
-		}
-	}
-	distance := func(code uint8) float64 { return math.Abs(float64(weights.E4M3(code)) - v) }
-	return slices.MinFunc(finite, func(a, b uint8) int {
-		return cmp.Compare(distance(a), distance(b))
+	magnitude := math.Abs(v)
+	code := sort.Search(maxE4M3, func(code int) bool {
+		middle := (float64(weights.E4M3(uint8(code))) + float64(weights.E4M3(uint8(code+1)))) / 2
+		return magnitude <= middle
 	})
+	if math.Signbit(v) {
+		code |= 0x80
+	}
+	return uint8(code)
 }
