@@ -110,8 +110,9 @@ func (c *Cache) NewSequence() *Sequence {
 // Len returns the number of rows. After Draft these are the committed ones.
 func (s *Sequence) Len() int { return s.kv.Len() }
 
-// Reserve takes the pages for n more rows, so that they cannot be missing later.
-// The error wraps [attention.ErrCacheFull].
+// Reserve takes the pages for n more rows ahead of a Forward, which then cannot
+// find the cache full. Draft and Truncate return the pages that they do not use,
+// reserved ones among them. The error wraps [attention.ErrCacheFull].
 func (s *Sequence) Reserve(n int) error { return closedError(s.kv.Reserve(n)) }
 
 // Truncate drops the rows from position n on, 0 ≤ n ≤ Len.

@@ -185,7 +185,7 @@ func (d *drafting) pick(states hip.Ptr, p *pass) error {
 		return err
 	}
 	for i, s := range p.spans {
-		if float64(probs[i]) < d.head.options.MinProbability {
+		if least := d.head.options.MinProbability; least > 0 && !(float64(probs[i]) >= least) { // NaN ends it too
 			d.live[s.sequence] = false
 			continue
 		}
