@@ -93,7 +93,11 @@ func TestBothVariantsReproduceTheirFigures(t *testing.T) {
 	require.NoError(t, json.Unmarshal(raw, &figures))
 	traces, err := filepath.Glob(filepath.Join(dir, "traces", "*.safetensors"))
 	require.NoError(t, err)
-	for _, variant := range []string{"bf16", "mxfp8"} {
+	variants := []string{"bf16", "mxfp8"}
+	if hiptest.RaceDetector {
+		variants = variants[:1] // the other is the built-in one
+	}
+	for _, variant := range variants {
 		for _, k := range chainLengths() {
 			t.Run(variant+" k "+k, func(t *testing.T) {
 				t.Parallel()
@@ -110,6 +114,9 @@ func TestBothVariantsReproduceTheirFigures(t *testing.T) {
 }
 
 func TestText(t *testing.T) {
+	if hiptest.RaceDetector {
+		t.Skip("what is printed does not depend on the race detector")
+	}
 	code, stdout, stderr := runDraft("-k", "2", "-show", "3")
 	require.Equal(t, cli.OK, code, stderr)
 	for _, want := range []string{"trace-00, the first 3 of ", "step  drafted", "mismatches", "trace-11", "acceptance by position   0.868 0.787", "mean tokens per step     2.645"} {
