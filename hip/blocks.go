@@ -12,7 +12,12 @@ type Blocks struct {
 	mem     *memory
 	scratch *scratch
 	writes  *writeLog // what the launch writes, where somebody asked
+	simd    SIMD
 }
+
+// SIMD returns the vector instructions that the call may use; SIMDNone where the
+// twin runs as the definition.
+func (b *Blocks) SIMD() SIMD { return max(b.simd, SIMDNone) }
 
 // In returns n values of T at p to read. The zero Ptr, or n = 0, gives nil.
 // T is plain data: numbers, or structs of numbers.
@@ -38,6 +43,19 @@ func Scratch[T any](b *Blocks, n int) []T {
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(raw))), n)
 }
 
+// Keep returns what prepare returned when it was first called in this launch by
+// this worker: inputs brought into another form, say, once for all the parts of
+// the grid that the worker is given. Scratch that prepare takes is kept with it.
+// A kernel calls Keep at most once, before it takes other scratch.
+func Keep[T any](b *Blocks, prepare func() T) T {
+	if kept, ok := b.scratch.kept.(T); ok {
+		return kept
+	}
+	v := prepare()
+	b.scratch.keep(v)
+	return v
+}
+
 func view[T any](b *Blocks, p Ptr, n int, op string, write bool) []T {
 	if p == 0 || n == 0 {
 		return nil
@@ -59,16 +77,23 @@ func view[T any](b *Blocks, p Ptr, n int, op string, write bool) []T {
 type scratch struct {
 	chunk []uint64 // 8-byte aligned
 	used  int
+	kept  any // of this launch, see Keep
+	floor int // how much of chunk kept uses
 }
 
-func (s *scratch) reset() { s.used = 0 }
+// begin is called when a worker begins with a launch, reset before each part of it.
+func (s *scratch) begin() { s.kept, s.floor, s.used = nil, 0, 0 }
+
+func (s *scratch) reset() { s.used = s.floor }
+
+func (s *scratch) keep(v any) { s.kept, s.floor = v, s.used }
 
 func (s *scratch) take(bytes int) []byte {
 	words := (bytes + 63) / 64 * 8
 	if s.used+words > len(s.chunk) {
 		// Slices handed out before keep the old chunk alive.
 		s.chunk = make([]uint64, max(words, 2*len(s.chunk), 1<<12))
-		s.used = 0
+		s.used, s.floor = 0, 0
 	}
 	part := s.chunk[s.used : s.used+words]
 	s.used += words

@@ -5,19 +5,48 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 )
 
-// NewHost returns the CPU device: a pool of one worker per usable core
-// (GOMAXPROCS at the time of the call), the calling goroutine among them.
+// HostOptions of [NewHostWith]. The zero value is [NewHost]'s.
+type HostOptions struct {
+	// Threads is the workers, the calling goroutine among them. 0: one per
+	// usable core (GOMAXPROCS at the time of the call).
+	Threads int
+
+	// SIMD bounds the vector instructions that kernels use.
+	SIMD SIMD
+}
+
+// NewHost returns the CPU device: a pool of one worker per usable core, the
+// calling goroutine among them, and the best vector instructions of the machine.
 // Launches of several goroutines share the workers. Close ends them.
 func NewHost() Device {
-	return NewHostThreads(runtime.GOMAXPROCS(0))
+	return newHost(runtime.GOMAXPROCS(0), bestSIMD())
 }
 
 // NewHostThreads is [NewHost] with a given number of workers, at least one.
 func NewHostThreads(threads int) Device {
-	h := &host{cpu: cpu{mem: newMemory()}, threads: max(threads, 1)}
+	return newHost(max(threads, 1), bestSIMD())
+}
+
+// NewHostWith is [NewHost] with options. An error wraps [ErrSIMD].
+func NewHostWith(o HostOptions) (Device, error) {
+	if o.SIMD < SIMDBest || o.SIMD > bestSIMD() {
+		return nil, fmt.Errorf("%w: %v asked for, the machine has %v", ErrSIMD, o.SIMD, bestSIMD())
+	}
+	if o.SIMD == SIMDBest {
+		o.SIMD = bestSIMD()
+	}
+	if o.Threads < 1 {
+		o.Threads = runtime.GOMAXPROCS(0)
+	}
+	return newHost(o.Threads, o.SIMD), nil
+}
+
+func newHost(threads int, simd SIMD) *host {
+	h := &host{cpu: cpu{mem: newMemory()}, threads: threads, simd: simd}
 	h.jobs = make(chan *job, h.threads)
 	for range h.threads - 1 {
 		h.workers.Add(1)
@@ -29,6 +58,7 @@ func NewHostThreads(threads int) Device {
 type host struct {
 	cpu
 	threads int
+	simd    SIMD
 	jobs    chan *job // a job is sent once per helper it may use
 	workers sync.WaitGroup
 	scratch sync.Pool    // *scratch
@@ -41,24 +71,32 @@ type job struct {
 	run    func(*Blocks, unsafe.Pointer)
 	args   unsafe.Pointer
 	blocks int
-	part   int // blocks of a part
+	least  int // blocks of a part, but for the last
+	split  int // a part is at most 1/split of what is left
 
-	next    atomic.Int64 // first block that nobody took
-	failed  atomic.Bool
-	err     error // set by the worker that sets failed
-	helpers sync.WaitGroup
+	next   atomic.Int64 // first block that nobody took
+	left   atomic.Int64 // blocks that are not done
+	failed atomic.Bool
+	err    error         // set by the worker that sets failed
+	done   chan struct{} // gets a value when left falls to 0
 }
 
 const (
-	// bytesPerThread is how much work makes waking another thread worth its
-	// few microseconds.
+	// bytesPerThread is how much work makes another thread worth its microsecond
+	// or two.
 	bytesPerThread = 64 << 10
-	// partsPerThread evens out threads that the machine slows down.
-	partsPerThread = 4
+	// bytesPerPart is what a part has at least: few enough that threads end
+	// together, enough that taking it costs nothing.
+	bytesPerPart = 128 << 10
+	// spinTime is how long a worker without a job, and a launch whose last parts
+	// others do, look for news before they sleep: longer than from one launch of
+	// a step to the next, far less than what sleeping and waking up again costs a
+	// step of dozens of launches, and short enough for cores that others need.
+	spinTime = 50 * time.Microsecond
 )
 
 func (h *host) Info() Info {
-	return Info{Name: fmt.Sprintf("CPU, %d threads", h.threads), Kind: "cpu", Threads: h.threads}
+	return Info{Name: fmt.Sprintf("CPU, %d threads, %v", h.threads, h.simd), Kind: "cpu", Threads: h.threads}
 }
 
 func (h *host) Launch(k *Kernel, grid Grid, args unsafe.Pointer) error {
@@ -70,17 +108,19 @@ func (h *host) Launch(k *Kernel, grid Grid, args unsafe.Pointer) error {
 	if err := h.Sync(); err != nil {
 		return err
 	}
-	j := &job{kernel: k, run: k.twin, args: args, blocks: grid.Blocks, part: grid.Blocks}
+	j := &job{kernel: k, run: k.twin, args: args, blocks: grid.Blocks, least: grid.Blocks, split: 1}
 	if k.fast != nil {
 		j.run = k.fast
 	}
-	threads := h.worth(grid)
-	if threads > 1 {
-		j.part = max(1, (grid.Blocks+threads*partsPerThread-1)/(threads*partsPerThread))
+	j.left.Store(int64(j.blocks))
+	if threads := h.worth(grid); threads > 1 {
+		j.least = max(1, bytesPerPart/max(grid.BlockCost, 1))
+		j.split = 2 * threads
+		j.done = make(chan struct{}, 1)
 		h.invite(j, threads-1)
 	}
 	h.runParts(j)
-	j.helpers.Wait()
+	j.wait()
 	if j.failed.Load() {
 		return j.err
 	}
@@ -93,15 +133,13 @@ func (h *host) worth(grid Grid) int {
 	return max(1, min(h.threads, grid.Blocks, int(bytes/bytesPerThread)))
 }
 
-// invite offers the job to idle workers. When all are busy with other launches
-// the caller does it alone: launches never wait for each other.
+// invite offers the job to helpers. When all are busy with other launches the
+// caller does it alone: launches never wait for each other.
 func (h *host) invite(j *job, helpers int) {
 	for range helpers {
-		j.helpers.Add(1)
 		select {
 		case h.jobs <- j:
 		default:
-			j.helpers.Done()
 			return
 		}
 	}
@@ -109,27 +147,88 @@ func (h *host) invite(j *job, helpers int) {
 
 func (h *host) work() {
 	defer h.workers.Done()
-	for j := range h.jobs {
+	for {
+		j, open := h.nextJob()
+		if !open {
+			return
+		}
 		h.runParts(j)
-		j.helpers.Done()
 	}
 }
 
+// nextJob looks for a job for a while and then sleeps until there is one.
+func (h *host) nextJob() (j *job, open bool) {
+	spin(func() bool {
+		select {
+		case j, open = <-h.jobs:
+			return true
+		default:
+			return false
+		}
+	})
+	if j == nil {
+		j, open = <-h.jobs
+	}
+	return j, open
+}
+
+// wait returns when all blocks are done.
+func (j *job) wait() {
+	if !spin(func() bool { return j.left.Load() == 0 }) {
+		<-j.done
+	}
+}
+
+// spin calls news until it returns true or spinTime is over, and returns what it
+// returned last.
+func spin(news func() bool) bool {
+	if news() {
+		return true
+	}
+	for start := time.Now(); time.Since(start) < spinTime; {
+		for range 32 {
+			if news() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// take returns the next part; none is left when first = end.
+func (j *job) take() (first, end int) {
+	for {
+		at := j.next.Load()
+		rest := j.blocks - int(at)
+		n := min(rest, max(j.least, rest/j.split))
+		if n == 0 || j.next.CompareAndSwap(at, at+int64(n)) {
+			return int(at), int(at) + n
+		}
+	}
+}
+
+// runParts does parts until none is left. After a failure parts are only counted.
 func (h *host) runParts(j *job) {
 	s, _ := h.scratch.Get().(*scratch)
 	if s == nil {
 		s = new(scratch)
 	}
+	s.begin()
 	defer h.scratch.Put(s)
-	for !j.failed.Load() {
-		first := int(j.next.Add(int64(j.part))) - j.part
-		if first >= j.blocks {
+	for {
+		first, end := j.take()
+		if first == end {
 			return
 		}
-		s.reset()
-		b := Blocks{First: first, End: min(first+j.part, j.blocks), mem: h.mem, scratch: s}
-		if err := runBlocks(j.kernel, j.run, &b, j.args); err != nil && j.failed.CompareAndSwap(false, true) {
-			j.err = err
+		if !j.failed.Load() {
+			s.reset()
+			b := Blocks{First: first, End: end, mem: h.mem, scratch: s, simd: h.simd}
+			if err := runBlocks(j.kernel, j.run, &b, j.args); err != nil && j.failed.CompareAndSwap(false, true) {
+				j.err = err
+			}
+		}
+		if j.left.Add(int64(first-end)) == 0 && j.done != nil {
+			j.done <- struct{}{}
 		}
 	}
 }

@@ -1,0 +1,34 @@
+package hip
+
+import (
+	"sync"
+
+	x86 "golang.org/x/sys/cpu"
+)
+
+// bestSIMD returns the highest level whose instructions, and those of all levels
+// below, the processor and the operating system offer.
+var bestSIMD = sync.OnceValue(func() SIMD {
+	x := &x86.X86
+	switch {
+	case !x.HasAVX2 || !x.HasFMA || !hasF16C():
+		return SIMDNone
+	case !x.HasAVX512F || !x.HasAVX512BW || !x.HasAVX512DQ || !x.HasAVX512VL:
+		return SIMDAVX2
+	case !x.HasAVX512VBMI:
+		return SIMDAVX512
+	case !x.HasAMXTile || !x.HasAMXBF16 || !requestTiles():
+		return SIMDAVX512VBMI
+	}
+	return SIMDAMX
+})
+
+// hasF16C tells whether half precision can be widened; package cpu
+// does not say.
+func hasF16C() bool {
+	_, _, c, _ := cpuid(1, 0)
+	return c>>29&1 != 0
+}
+
+// cpuid runs the instruction of that name.
+func cpuid(leaf, subleaf uint32) (a, b, c, d uint32)

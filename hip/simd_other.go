@@ -1,0 +1,5 @@
+//go:build !amd64
+
+package hip
+
+func bestSIMD() SIMD { return SIMDNone }
