@@ -51,6 +51,10 @@ const (
 	// gatherRows is how many rows of x are multiplied with a row of weights
 	// while it is decoded, at most; they stay in a core's cache meanwhile.
 	gatherRows = 64
+
+	// runColumns is the output columns that are computed before they are stored:
+	// many, as a product prefetches and blocks within its rows of weights.
+	runColumns = 512
 )
 
 // tiles returns how many tiles of the given size cover n columns.
@@ -73,29 +77,33 @@ func expertsDownTwin(b *hip.Blocks, a *expertsArgs)   { downExperts(b, a, defini
 func expertsDownHost(b *hip.Blocks, a *expertsArgs)   { downExperts(b, a, host) }
 
 func gateUpExperts(b *hip.Blocks, a *expertsArgs, with arithmetic) {
-	g := newGateUp(b, with, swiGLU{a.Alpha, a.Limit, a.Beta}, gatherRows, expertTile)
+	g := newGateUp(b, with, swiGLU{a.Alpha, a.Limit, a.Beta}, gatherRows, runColumns)
 	w := weights.OpenRows(b, a.Weights, int(a.Segments), int(a.In))
 	out := int(a.Out)
-	eachExpertTile(b, a, func(expert, first, count int, x []float32, n int) []float32 {
+	eachExpertRun(b, a, w, with, func(expert, first, count int, x *weights.Operand) []float32 {
 		gate := expert*2*out + first
-		return g.multiply(w, gate, gate+out, count, x, n)
+		return g.multiply(w, gate, gate+out, count, x)
 	})
 }
 
 func downExperts(b *hip.Blocks, a *expertsArgs, with arithmetic) {
-	y := hip.Scratch[float32](b, gatherRows*expertTile)
+	y := hip.Scratch[float32](b, gatherRows*runColumns)
 	w := weights.OpenRows(b, a.Weights, int(a.Segments), int(a.In))
 	out := int(a.Out)
-	eachExpertTile(b, a, func(expert, first, count int, x []float32, n int) []float32 {
-		with.multiply(w, y, count, expert*out+first, count, x, n)
+	eachExpertRun(b, a, w, with, func(expert, first, count int, x *weights.Operand) []float32 {
+		with.multiply(w, y, count, expert*out+first, count, x)
 		return y
 	})
 }
 
-// eachExpertTile calls compute for every block and every gathered set of n ≤
-// gatherRows rows x whose pairs picked the block's expert. It returns n × count
-// values, for the columns from first, which are stored with their pairs.
-func eachExpertTile(b *hip.Blocks, a *expertsArgs, compute func(expert, first, count int, x []float32, n int) []float32) {
+// eachExpertRun calls compute for runs of at most runColumns output columns of the
+// blocks and every gathered set of up to gatherRows rows x whose pairs picked the
+// block's expert. It returns rows × count values, for the columns from first,
+// which are stored with their pairs.
+func eachExpertRun(
+	b *hip.Blocks, a *expertsArgs, w *weights.Rows, with arithmetic,
+	compute func(expert, first, count int, x *weights.Operand) []float32,
+) {
 	pairs, experts, in, out := int(a.Pairs), int(a.Experts), int(a.In), int(a.Out)
 	x := hip.In[float32](b, a.X, pairs/int(a.PairsPerX)*in)
 	y := hip.Out[float32](b, a.Y, pairs*out)
@@ -113,6 +121,7 @@ func eachExpertTile(b *hip.Blocks, a *expertsArgs, compute func(expert, first, c
 		}
 		expert := int(active[slot])
 		firstTile, endTile := block-slot*perExpert, min(b.End-slot*perExpert, perExpert)
+		end := min(endTile*expertTile, out)
 		picked := order[offsets[expert]:offsets[expert+1]]
 		for len(picked) > 0 {
 			n := min(len(picked), gatherRows)
@@ -120,10 +129,10 @@ func eachExpertTile(b *hip.Blocks, a *expertsArgs, compute func(expert, first, c
 				row := int(pair / a.PairsPerX)
 				copy(gathered[i*in:(i+1)*in], x[row*in:(row+1)*in])
 			}
-			for tile := firstTile; tile < endTile; tile++ {
-				first := tile * expertTile
-				count := min(expertTile, out-first)
-				values := compute(expert, first, count, gathered[:n*in], n)
+			operand := with.prepare(w, gathered[:n*in], n)
+			for first := firstTile * expertTile; first < end; first += runColumns {
+				count := min(runColumns, end-first)
+				values := compute(expert, first, count, operand)
 				for i, pair := range picked[:n] {
 					copy(y[int(pair)*out+first:], values[i*count:(i+1)*count])
 				}

@@ -7,13 +7,14 @@ import (
 
 // arithmetic is how a Go side multiplies and activates.
 type arithmetic struct {
-	multiply func(w *weights.Rows, y []float32, yStride, first, count int, x []float32, n int)
+	prepare  func(w *weights.Rows, x []float32, n int) *weights.Operand
+	multiply func(w *weights.Rows, y []float32, yStride, first, count int, x *weights.Operand)
 	activate func(act swiGLU, gate, up float32) float32
 }
 
 var (
-	definition = arithmetic{(*weights.Rows).Multiply64, swiGLU.activate64}
-	host       = arithmetic{(*weights.Rows).Multiply, swiGLU.activate}
+	definition = arithmetic{(*weights.Rows).Plain, (*weights.Rows).Multiply64, swiGLU.activate64}
+	host       = arithmetic{(*weights.Rows).Prepare, (*weights.Rows).Multiply, swiGLU.activate}
 )
 
 // gateUp multiplies rows with gate and up weights and activates the products,
@@ -36,10 +37,11 @@ func newGateUp(b *hip.Blocks, with arithmetic, act swiGLU, rows, count int) *gat
 
 // multiply returns n × count values, valid until the next call:
 //
-//	y[i][j] = act(w[gate+j] · x[i], w[up+j] · x[i])
-func (g *gateUp) multiply(w *weights.Rows, gate, up, count int, x []float32, n int) []float32 {
-	g.with.multiply(w, g.gate, count, gate, count, x, n)
-	g.with.multiply(w, g.up, count, up, count, x, n)
+//	y[i][j] = act(w[gate+j] · x[i], w[up+j] · x[i])      i < n, the rows of x
+func (g *gateUp) multiply(w *weights.Rows, gate, up, count int, x *weights.Operand) []float32 {
+	n := x.Rows()
+	g.with.multiply(w, g.gate, count, gate, count, x)
+	g.with.multiply(w, g.up, count, up, count, x)
 	y := g.gate[:n*count]
 	for i, v := range y {
 		y[i] = g.with.activate(g.act, v, g.up[i])

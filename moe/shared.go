@@ -41,12 +41,14 @@ func gateUpTiles(b *hip.Blocks, a *gateUpSwiGLUArgs, with arithmetic) {
 	rows, in, out := int(a.Rows), int(a.In), int(a.Out)
 	x, y := hip.In[float32](b, a.X, rows*in), hip.Out[float32](b, a.Y, rows*out)
 	w := weights.OpenRows(b, a.Weights, int(a.Segments), in)
-	g := newGateUp(b, with, swiGLU{a.Alpha, a.Limit, a.Beta}, min(rows, gatherRows), expertTile)
+	g := newGateUp(b, with, swiGLU{a.Alpha, a.Limit, a.Beta}, min(rows, gatherRows), runColumns)
+	end := min(b.End*expertTile, out)
 	for row := 0; row < rows; row += gatherRows {
 		n := min(gatherRows, rows-row)
-		for first := b.First * expertTile; first < min(b.End*expertTile, out); first += expertTile {
-			count := min(expertTile, out-first)
-			values := g.multiply(w, first, out+first, count, x[row*in:(row+n)*in], n)
+		operand := with.prepare(w, x[row*in:(row+n)*in], n)
+		for first := b.First * expertTile; first < end; first += runColumns {
+			count := min(runColumns, end-first)
+			values := g.multiply(w, first, out+first, count, operand)
 			for i := range n {
 				copy(y[(row+i)*out+first:], values[i*count:(i+1)*count])
 			}

@@ -53,10 +53,9 @@
 //
 // What a tensor is stored as decides, not what the config says. [Format.Decode]
 // rounds once to float32. [Rows.Multiply64] is the definition of a product:
-// float64 in the order of columns, rounded once. [Rows.Multiply], the host's,
-// sums in float32 over at most 32 columns and these sums in float64, so its error
-// does not grow with the number of columns. No row of a product depends on
-// another.
+// float64 in the order of columns, rounded once. [Rows.Multiply] is the
+// host's, in float32 and, where the machine has them, in vectors and tiles. No row
+// of a product depends on another.
 //
 // # Memory, ownership and concurrency
 //

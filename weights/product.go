@@ -22,9 +22,9 @@ const productTile = 16
 
 // Product multiplies rows rows of x, each m.Cols float32, with every row of m:
 // y[i][j] = Σ_c m[j][c] · x[i][c], rows × m.Rows float32. x and y must not
-// overlap. No row of y depends on another row of x, nor on how many there are:
-// on one CPU device it is the same bit for bit, as long as float32 products of
-// the stored values neither overflow nor underflow.
+// overlap. No row of y depends on another row of x, and on how many there are only
+// by rounding (see [Rows.Multiply]), as long as float32 products of the stored
+// values neither overflow nor underflow.
 func (m *Matrix) Product(d hip.Device, y, x hip.Ptr, rows int) error {
 	if rows < 0 || rows > math.MaxInt32 {
 		return &MatrixError{-1, "rows of x", rows, "0 to 2^31-1"}
@@ -39,13 +39,23 @@ func (m *Matrix) Product(d hip.Device, y, x hip.Ptr, rows int) error {
 	})
 }
 
-func productTwin(b *hip.Blocks, a *productArgs) { multiplyTiles(b, a, (*Rows).Multiply64) }
-func productHost(b *hip.Blocks, a *productArgs) { multiplyTiles(b, a, (*Rows).Multiply) }
+func productTwin(b *hip.Blocks, a *productArgs) {
+	multiplyBlocks(b, a, (*Rows).Plain, (*Rows).Multiply64)
+}
 
-// multiplyTiles multiplies the rows of weights of all its blocks at once.
-func multiplyTiles(b *hip.Blocks, a *productArgs, multiply func(r *Rows, y []float32, yStride, first, count int, x []float32, n int)) {
+func productHost(b *hip.Blocks, a *productArgs) {
+	multiplyBlocks(b, a, (*Rows).Prepare, (*Rows).Multiply)
+}
+
+// multiplyBlocks multiplies the rows of weights of all its blocks at once.
+func multiplyBlocks(
+	b *hip.Blocks, a *productArgs,
+	prepare func(r *Rows, x []float32, n int) *Operand, multiply func(r *Rows, y []float32, yStride, first, count int, x *Operand),
+) {
 	n, in, out := int(a.Rows), int(a.In), int(a.Out)
-	x, y := hip.In[float32](b, a.X, n*in), hip.Out[float32](b, a.Y, n*out)
+	w := OpenRows(b, a.Weights, int(a.Segments), in)
+	x := hip.Keep(b, func() *Operand { return prepare(w, hip.In[float32](b, a.X, n*in), n) })
+	y := hip.Out[float32](b, a.Y, n*out)
 	first, end := b.First*productTile, min(b.End*productTile, out)
-	multiply(OpenRows(b, a.Weights, int(a.Segments), in), y[first:], out, first, end-first, x, n)
+	multiply(w, y[first:], out, first, end-first, x)
 }

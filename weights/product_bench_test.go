@@ -13,7 +13,7 @@ const (
 	benchOut, benchIn = 3072, 6144
 	// coldBytes is the weights that a benchmark walks before it comes back to the
 	// first: more than a last-level cache holds.
-	coldBytes = 100 << 20
+	coldBytes = 1 << 30
 )
 
 // BenchmarkProduct reads weights from memory, as a draft step does: every run
@@ -24,8 +24,10 @@ func BenchmarkProduct(b *testing.B) {
 		format Format
 		rows   int
 	}{
-		{"MXFP8/1", MXFP8, 1}, {"MXFP8/2", MXFP8, 2}, {"MXFP8/8", MXFP8, 8},
-		{"BF16/1", BF16, 1}, {"BF16/8", BF16, 8}, {"FP8/1", FP8F32, 1},
+		{"MXFP8/1", MXFP8, 1}, {"MXFP8/2", MXFP8, 2}, {"MXFP8/4", MXFP8, 4}, {"MXFP8/8", MXFP8, 8}, {"MXFP8/16", MXFP8, 16},
+		{"MXFP8/64", MXFP8, 64}, {"MXFP8/512", MXFP8, 512},
+		{"BF16/1", BF16, 1}, {"BF16/4", BF16, 4}, {"BF16/16", BF16, 16}, {"BF16/512", BF16, 512},
+		{"F32/1", F32, 1}, {"F16/1", F16, 1}, {"FP8/1", FP8F32, 1},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			d := hip.NewHost()

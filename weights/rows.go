@@ -13,54 +13,109 @@ type Rows struct {
 	b        *hip.Blocks
 	segments []Segment
 	cols     int
-	row      []float32 // scratch: one decoded row
+	level    *vectorLevel
+
+	// Scratch that one call after the other uses.
+	row           []float32 // one decoded row
+	panels        []float32
+	sums, totals  []float32
+	tileSums      []float32
+	tiles, halves []uint16
+	tilePanel     []uint16
 }
 
 // OpenRows opens the matrix whose n segments lie at table.
 func OpenRows(b *hip.Blocks, table hip.Ptr, n, cols int) *Rows {
-	return &Rows{b: b, segments: hip.In[Segment](b, table, n), cols: cols}
+	return &Rows{b: b, segments: hip.In[Segment](b, table, n), cols: cols, level: vectorsOf(b.SIMD())}
 }
 
-// encoded returns the stored bytes of one row.
-func (r *Rows) encoded(row int) (f Format, data, scale []byte) {
+// run is stored rows of one segment, one behind the other.
+type run struct {
+	format                 Format
+	rows                   int
+	data, scale            []byte
+	rowStride, scaleStride int // 0: the rows share their scales
+}
+
+// row returns the stored bytes of one row of a matrix with cols columns, from
+// column first on, where a scale begins.
+func (s *run) row(i, first, cols int) (data, scale []byte) {
+	data = s.data[i*s.rowStride:][s.format.RowBytes(first):s.format.RowBytes(cols)]
+	if s.format.Quantized() {
+		scale = s.scale[i*s.scaleStride+first/formats[s.format].blockCols*int(s.format.scaleBytes()):]
+	}
+	return data, scale
+}
+
+// stored returns the rows from first on that lie one behind the other, at most
+// count and at least one of them.
+func (r *Rows) stored(first, count int) run {
 	i := 0
 	if len(r.segments) > 1 {
-		i = max(sort.Search(len(r.segments), func(i int) bool { return int(r.segments[i].First) > row })-1, 0)
+		i = max(sort.Search(len(r.segments), func(i int) bool { return int(r.segments[i].First) > first })-1, 0)
 	}
 	s := &r.segments[i]
-	f = s.Format
-	in := int64(row) - int64(s.First)
+	bytes := s.Format.RowBytes(r.cols)
+	in := int64(first) - int64(s.First)
 	if in < 0 || in >= int64(s.Rows) {
-		panic(&hip.AccessError{Op: "row", Ptr: s.Data.Add(in * s.RowStride), Len: f.RowBytes(r.cols)})
+		panic(&hip.AccessError{Op: "row", Ptr: s.Data.Add(in * s.RowStride), Len: bytes})
 	}
-	data = hip.In[byte](r.b, s.Data.Add(in*s.RowStride), int(f.RowBytes(r.cols)))
-	if f.Quantized() {
-		_, n := f.ScaleShape(1, r.cols)
-		at := (int64(s.ScaleRow) + in) / int64(formats[f].blockRows)
-		scale = hip.In[byte](r.b, s.Scale.Add(at*s.ScaleStride), n*int(f.scaleBytes()))
+	n := min(int64(count), int64(s.Rows)-in)
+	if block := formats[s.Format].blockRows; block > 1 { // rows of one scale
+		n = min(n, int64(block)-(int64(s.ScaleRow)+in)%int64(block))
 	}
-	return f, data, scale
+	out := run{format: s.Format, rows: int(n), rowStride: int(s.RowStride)}
+	out.data = hip.In[byte](r.b, s.Data.Add(in*s.RowStride), int((n-1)*s.RowStride+bytes))
+	if !s.Format.Quantized() {
+		return out
+	}
+	_, scales := s.Format.ScaleShape(1, r.cols)
+	last := int64(0) // row of scales, from the first one's
+	if formats[s.Format].blockRows == 1 {
+		last, out.scaleStride = n-1, int(s.ScaleStride)
+	}
+	at := (int64(s.ScaleRow) + in) / int64(formats[s.Format].blockRows)
+	out.scale = hip.In[byte](r.b, s.Scale.Add(at*s.ScaleStride), int(last*s.ScaleStride+int64(scales)*s.Format.scaleBytes()))
+	return out
 }
 
 // Decode writes the values of one row to dst, of cols values.
 func (r *Rows) Decode(dst []float32, row int) {
-	f, data, scale := r.encoded(row)
-	f.Decode(dst[:r.cols], data, scale)
+	s := r.stored(row, 1)
+	data, scale := s.row(0, 0, r.cols)
+	s.format.Decode(dst[:r.cols], data, scale)
 }
 
+// Operand is rows of x in the form in which they are multiplied: as they are for
+// [Rows.Multiply64], prepared for [Rows.Multiply]. It is valid until the Rows that
+// made it makes the next one, or as long as [hip.Keep] keeps it.
+type Operand struct {
+	x       []float32 // [n, cols]
+	n       int
+	columns tileColumns
+}
+
+// Plain returns n rows of x, n × cols, for Multiply64.
+func (r *Rows) Plain(x []float32, n int) *Operand {
+	return &Operand{x: x[:n*r.cols], n: n}
+}
+
+// Rows returns the number of rows.
+func (x *Operand) Rows() int { return x.n }
+
 // Multiply64 is the definition of a product: for the count rows w from first
-// and each of the n rows of x (n × cols),
+// and each of the n rows of x,
 //
 //	y[i·yStride + j] = Σ_c w[first+j][c] · x[i][c]
 //
 // in float64, from the first column to the last, rounded once.
-func (r *Rows) Multiply64(y []float32, yStride, first, count int, x []float32, n int) {
+func (r *Rows) Multiply64(y []float32, yStride, first, count int, x *Operand) {
 	w := r.decoded()
 	for j := range count {
 		r.Decode(w, first+j)
-		for i := range n {
+		for i := range x.n {
 			sum := 0.0
-			for c, v := range x[i*r.cols : (i+1)*r.cols] {
+			for c, v := range x.x[i*r.cols : (i+1)*r.cols] {
 				sum += float64(w[c]) * float64(v)
 			}
 			y[i*yStride+j] = float32(sum)
@@ -69,9 +124,12 @@ func (r *Rows) Multiply64(y []float32, yStride, first, count int, x []float32, n
 }
 
 // decoded returns scratch memory for one row.
-func (r *Rows) decoded() []float32 {
-	if r.row == nil {
-		r.row = hip.Scratch[float32](r.b, r.cols)
+func (r *Rows) decoded() []float32 { return scratch(r.b, &r.row, r.cols) }
+
+// scratch returns n values in buf, which it makes larger where it has to.
+func scratch[T any](b *hip.Blocks, buf *[]T, n int) []T {
+	if n > len(*buf) {
+		*buf = hip.Scratch[T](b, n)
 	}
-	return r.row
+	return (*buf)[:n]
 }

@@ -19,12 +19,15 @@ type rowsArgs struct {
 }
 
 var testRows = hip.NewKernel("test_rows", "", func(b *hip.Blocks, a *rowsArgs) {
-	runRows(b, a, (*Rows).Multiply64)
+	runRows(b, a, (*Rows).Plain, (*Rows).Multiply64)
 }).Fast(productBound, func(b *hip.Blocks, a *rowsArgs) {
-	runRows(b, a, (*Rows).Multiply)
+	runRows(b, a, (*Rows).Prepare, (*Rows).Multiply)
 })
 
-func runRows(b *hip.Blocks, a *rowsArgs, multiply func(r *Rows, y []float32, yStride, first, count int, x []float32, n int)) {
+func runRows(
+	b *hip.Blocks, a *rowsArgs,
+	prepare func(r *Rows, x []float32, n int) *Operand, multiply func(r *Rows, y []float32, yStride, first, count int, x *Operand),
+) {
 	rows, n, cols := OpenRows(b, a.Table, int(a.Segments), int(a.Cols)), int(a.N), int(a.Cols)
 	if n == 0 {
 		out := hip.Out[float32](b, a.Out, int(a.Count)*cols)
@@ -34,7 +37,7 @@ func runRows(b *hip.Blocks, a *rowsArgs, multiply func(r *Rows, y []float32, ySt
 		return
 	}
 	y := hip.Out[float32](b, a.Out, n*int(a.Stride))
-	multiply(rows, y, int(a.Stride), int(a.First), int(a.Count), hip.In[float32](b, a.X, n*cols), n)
+	multiply(rows, y, int(a.Stride), int(a.First), int(a.Count), prepare(rows, hip.In[float32](b, a.X, n*cols), n))
 }
 
 // shareOf cuts stored weights as a plan does: rows from first and
@@ -74,7 +77,9 @@ func stacked(t *testing.T, d hip.Device) (*arena, *Matrix, []stored) {
 }
 
 func rowsDevices() map[string]hip.Device {
-	return map[string]hip.Device{"reference": hip.NewReference(), "host": hip.NewHost(), "checked host": hip.Check(hip.NewHost())}
+	devices := hiptest.Hosts(2)
+	devices["reference"], devices["checked host"] = hip.NewReference(), hip.Check(hip.NewHost())
+	return devices
 }
 
 // TestRowsOfShares decodes shares that are cut inside blocks of scales, and lie

@@ -1,0 +1,73 @@
+package weights
+
+import "github.com/drafthead/drafthead/hip"
+
+//go:generate go run ./internal/asmgen
+
+var avx2 = &vectorLevel{
+	lanes: 8, dotsRows: 2, rowsAtOnce: 3,
+	dot: [endFormat]func(*dotArgs){
+		F32: dotF32AVX2, F16: dotF16AVX2, BF16: dotBF16AVX2, MXFP8: dotMXFP8AVX2,
+	},
+	dots: [endFormat][maxDots + 1]func(*dotsArgs){
+		F32:   {1: dots1F32AVX2, 2: dots2F32AVX2, 3: dots3F32AVX2, 4: dots4F32AVX2},
+		F16:   {1: dots1F16AVX2, 2: dots2F16AVX2, 3: dots3F16AVX2, 4: dots4F16AVX2},
+		BF16:  {1: dots1BF16AVX2, 2: dots2BF16AVX2, 3: dots3BF16AVX2, 4: dots4BF16AVX2},
+		MXFP8: {1: dots1MXFP8AVX2, 2: dots2MXFP8AVX2, 3: dots3MXFP8AVX2, 4: dots4MXFP8AVX2},
+	},
+	decode: [endFormat]func(*decodeArgs){
+		F32: decodeF32AVX2, F16: decodeF16AVX2, BF16: decodeBF16AVX2, MXFP8: decodeMXFP8AVX2,
+	},
+	product:  [5]func(*productPanelArgs){1: product4x1AVX2, 2: product4x2AVX2, 3: product4x3AVX2},
+	sumLanes: sumLanesAVX2,
+}
+
+var avx512 = &vectorLevel{
+	lanes: 16, dotsRows: 4, rowsAtOnce: 4,
+	dot: [endFormat]func(*dotArgs){
+		F32: dotF32AVX512, F16: dotF16AVX512, BF16: dotBF16AVX512, MXFP8: dotMXFP8AVX512,
+	},
+	dots: [endFormat][maxDots + 1]func(*dotsArgs){
+		F32:   {1: dots1F32AVX512, 2: dots2F32AVX512, 3: dots3F32AVX512, 4: dots4F32AVX512},
+		F16:   {1: dots1F16AVX512, 2: dots2F16AVX512, 3: dots3F16AVX512, 4: dots4F16AVX512},
+		BF16:  {1: dots1BF16AVX512, 2: dots2BF16AVX512, 3: dots3BF16AVX512, 4: dots4BF16AVX512},
+		MXFP8: {1: dots1MXFP8AVX512, 2: dots2MXFP8AVX512, 3: dots3MXFP8AVX512, 4: dots4MXFP8AVX512},
+	},
+	decode: [endFormat]func(*decodeArgs){
+		F32: decodeF32AVX512, F16: decodeF16AVX512, BF16: decodeBF16AVX512, MXFP8: decodeMXFP8AVX512,
+	},
+	product:  [5]func(*productPanelArgs){1: product4x1AVX512, 2: product4x2AVX512, 3: product4x3AVX512, 4: product4x4AVX512},
+	sumLanes: sumLanesAVX512,
+}
+
+var avx512VBMI, amx = withTables(avx512, false), withTables(avx512, true)
+
+// withTables returns the level with byte permutations, and tiles if there are.
+func withTables(level *vectorLevel, tiles bool) *vectorLevel {
+	l := *level
+	l.dot[MXFP8], l.decode[MXFP8] = dotMXFP8VBMI, decodeMXFP8VBMI
+	l.dots[MXFP8] = [maxDots + 1]func(*dotsArgs){1: dots1MXFP8VBMI, 2: dots2MXFP8VBMI, 3: dots3MXFP8VBMI, 4: dots4MXFP8VBMI}
+	if tiles {
+		l.decodeTiles = [endFormat]func(*decodeArgs){BF16: decodeTilesBF16, MXFP8: decodeTilesMXFP8}
+		l.streamTiles = [endFormat][maxStreamTiles + 1]func(*streamTilesArgs){
+			BF16:  {1: streamTiles1BF16, 2: streamTiles2BF16, 3: streamTiles3BF16},
+			MXFP8: {1: streamTiles1MXFP8, 2: streamTiles2MXFP8, 3: streamTiles3MXFP8},
+		}
+	}
+	return &l
+}
+
+// vectorsOf returns the assembly of a level; nil: plain Go.
+func vectorsOf(s hip.SIMD) *vectorLevel {
+	switch {
+	case s >= hip.SIMDAMX:
+		return amx
+	case s == hip.SIMDAVX512VBMI:
+		return avx512VBMI
+	case s == hip.SIMDAVX512:
+		return avx512
+	case s == hip.SIMDAVX2:
+		return avx2
+	}
+	return nil
+}
