@@ -13,6 +13,7 @@ type Rows struct {
 	b        *hip.Blocks
 	segments []Segment
 	cols     int
+	at       int       // segment of the row that was read last
 	row      []float32 // scratch: one decoded row
 }
 
@@ -23,11 +24,7 @@ func OpenRows(b *hip.Blocks, table hip.Ptr, n, cols int) *Rows {
 
 // encoded returns the stored bytes of one row.
 func (r *Rows) encoded(row int) (f Format, data, scale []byte) {
-	i := 0
-	if len(r.segments) > 1 {
-		i = max(sort.Search(len(r.segments), func(i int) bool { return int(r.segments[i].First) > row })-1, 0)
-	}
-	s := &r.segments[i]
+	s := r.segmentOf(row)
 	f = s.Format
 	in := int64(row) - int64(s.First)
 	if in < 0 || in >= int64(s.Rows) {
@@ -40,6 +37,20 @@ func (r *Rows) encoded(row int) (f Format, data, scale []byte) {
 		scale = hip.In[byte](r.b, s.Scale.Add(at*s.ScaleStride), n*int(f.scaleBytes()))
 	}
 	return f, data, scale
+}
+
+// segmentOf finds the segment of a row, or one that does not hold it where none
+// does. A matrix may have thousands, and rows are read one behind the other: it
+// is nearly always the segment of the last row, or the next one.
+func (r *Rows) segmentOf(row int) *Segment {
+	for i := r.at; i < min(r.at+2, len(r.segments)); i++ {
+		if s := &r.segments[i]; row >= int(s.First) && row-int(s.First) < int(s.Rows) {
+			r.at = i
+			return s
+		}
+	}
+	r.at = max(sort.Search(len(r.segments), func(i int) bool { return int(r.segments[i].First) > row })-1, 0)
+	return &r.segments[r.at]
 }
 
 // Decode writes the values of one row to dst, of cols values.
