@@ -177,10 +177,11 @@ func (d *drafting) rowsOf(hidden hip.Ptr, rows []int) (hip.Ptr, error) {
 
 // pick drafts the next token of each of the pass's sequences from its state.
 func (d *drafting) pick(states hip.Ptr, p *pass) error {
-	if err := d.head.logits(d.w, states, len(p.spans), p.module); err != nil {
+	unembed := &d.head.drafts
+	if err := d.head.logits(d.w, unembed.matrix, states, len(p.spans), p.module); err != nil {
 		return err
 	}
-	ids, probs, err := d.head.greedy(d.w, len(p.spans))
+	rows, probs, err := d.head.greedy(d.w, len(p.spans), unembed.matrix.Rows)
 	if err != nil {
 		return err
 	}
@@ -189,7 +190,7 @@ func (d *drafting) pick(states hip.Ptr, p *pass) error {
 			d.live[s.sequence] = false
 			continue
 		}
-		d.ids[s.sequence] = append(d.ids[s.sequence], ids[i])
+		d.ids[s.sequence] = append(d.ids[s.sequence], unembed.token(rows[i]))
 		d.probs[s.sequence] = append(d.probs[s.sequence], probs[i])
 	}
 	return nil
