@@ -13,7 +13,9 @@ import (
 // drafts up to k tokens for each sequence, greedily, by the head's rule (see
 // [Chain]). ids[i] and probs[i] are the drafts of Sequences[i] and their softmax
 // probabilities; they are shorter than k only where Options.MinProbability ended
-// them. Of equal logits the lowest id is drafted.
+// them. Of equal logits the lowest id is drafted. Options.DraftVocabulary says
+// which tokens there are to draft, Options.DraftLMHead in what precision their
+// logits are computed.
 //
 // A Sequence's rows must start at its Len, and it ends behind the committed
 // rows: what the chain itself wrote is provisional, and gone. With a BlockTable

@@ -32,7 +32,7 @@ func (h *Head) buildDraftLMHead(ctx context.Context, progress weights.Progress) 
 	d.matrix = h.lmHead
 	if vocabulary := h.options.DraftVocabulary; vocabulary != nil {
 		d.vocabulary = slices.Sorted(slices.Values(vocabulary))
-		if err := d.make(d.matrix.Select(h.device, d.vocabulary)); err != nil {
+		if err := d.take(d.matrix.Select(h.device, d.vocabulary)); err != nil {
 			return err
 		}
 	}
@@ -40,11 +40,11 @@ func (h *Head) buildDraftLMHead(ctx context.Context, progress weights.Progress) 
 	if format == 0 || storedAs(h.lmHead, format) {
 		return nil
 	}
-	return d.make(d.matrix.Requantize(ctx, h.device, format, progress))
+	return d.take(d.matrix.Requantize(ctx, h.device, format, progress))
 }
 
-// make takes what a step made of the matrix in its place.
-func (d *draftLMHead) make(m *weights.Matrix, err error) error {
+// take puts what was made of the matrix in its place.
+func (d *draftLMHead) take(m *weights.Matrix, err error) error {
 	if err == nil {
 		d.matrix, d.made = m, append(d.made, m)
 	}

@@ -1,8 +1,10 @@
 package mtp_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -250,6 +252,10 @@ func progressOf(t testing.TB, opts *mtp.Options) *int64 {
 }
 
 func TestRequantizingTells(t *testing.T) {
+	var log bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	load(t, synthetic{}.files(t), mtp.Options{DraftLMHead: weights.INT8, DraftVocabulary: someTokens(603, 11), Logger: logger})
+	require.Contains(t, log.String(), `msg="lm_head for drafting" tokens=11 format=INT8 bytes=374`)
 	for _, populate := range []bool{false, true} {
 		opts := mtp.Options{DraftLMHead: weights.INT8, DraftVocabulary: someTokens(603, 11), Populate: populate}
 		last := progressOf(t, &opts)

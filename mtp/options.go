@@ -21,7 +21,8 @@ type Options struct {
 	// Load returns at once and the first drafts wait for the disk.
 	Populate bool
 
-	// Logger gets one record per load, with what was found. nil: no logging.
+	// Logger gets a record per load, with what was found, and one for an lm_head
+	// made for drafting. nil: no logging.
 	Logger *slog.Logger
 
 	// CacheFormat is how keys and values are stored: bfloat16 unless told.
