@@ -54,7 +54,7 @@ func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) 
 	}
 	progress, stored := opts.Progress, h.report.Bytes
 	if requantized := config.requantizedBytes(h.report, opts); progress != nil && requantized > 0 {
-		progress = func(done, total int64) { opts.Progress(done, stored+requantized) }
+		progress = func(done, _ int64) { opts.Progress(done, stored+requantized) }
 	}
 	h.loaded, err = plan.Load(ctx, h.device, weights.LoadOptions{Progress: progress, Populate: opts.Populate})
 	if err != nil {

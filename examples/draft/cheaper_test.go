@@ -116,7 +116,7 @@ func TestEqualDraftsAtEveryPosition(t *testing.T) {
 				head, err := mtp.LoadFS(t.Context(), files, mtp.Options{Device: device, CacheFormat: attention.CacheF32, DraftLMHead: format})
 				require.NoError(t, err)
 				defer head.Close()
-				return everyDraft(t, head, positionStride())
+				return everyDraft(t, head, 2*positionStride())
 			}
 			exact := drafts(0)
 			first, all := equalShares(exact, drafts(weights.INT8))
