@@ -13,7 +13,9 @@ import (
 // drafts up to k tokens for each sequence, greedily, by the head's rule (see
 // [Chain]). ids[i] and probs[i] are the drafts of Sequences[i] and their softmax
 // probabilities; they are shorter than k only where Options.MinProbability ended
-// them. Of equal logits the lowest id is drafted.
+// them. Of equal logits the lowest id is drafted. Options.DraftVocabulary says
+// which tokens there are to draft, Options.DraftLMHead in what precision their
+// logits are computed.
 //
 // A Sequence's rows must start at its Len, and it ends behind the committed
 // rows: what the chain itself wrote is provisional, and gone. With a BlockTable
@@ -177,10 +179,11 @@ func (d *drafting) rowsOf(hidden hip.Ptr, rows []int) (hip.Ptr, error) {
 
 // pick drafts the next token of each of the pass's sequences from its state.
 func (d *drafting) pick(states hip.Ptr, p *pass) error {
-	if err := d.head.logits(d.w, states, len(p.spans), p.module); err != nil {
+	unembed := &d.head.drafts
+	if err := d.head.logits(d.w, unembed.matrix, states, len(p.spans), p.module); err != nil {
 		return err
 	}
-	ids, probs, err := d.head.greedy(d.w, len(p.spans))
+	rows, probs, err := d.head.greedy(d.w, len(p.spans), unembed.matrix.Rows)
 	if err != nil {
 		return err
 	}
@@ -189,7 +192,7 @@ func (d *drafting) pick(states hip.Ptr, p *pass) error {
 			d.live[s.sequence] = false
 			continue
 		}
-		d.ids[s.sequence] = append(d.ids[s.sequence], ids[i])
+		d.ids[s.sequence] = append(d.ids[s.sequence], unembed.token(rows[i]))
 		d.probs[s.sequence] = append(d.probs[s.sequence], probs[i])
 	}
 	return nil

@@ -34,6 +34,7 @@ type Head struct {
 	frequencies hip.Ptr // [rotary_dim/2] float64
 	embed       *weights.Matrix
 	lmHead      *weights.Matrix
+	drafts      draftLMHead
 	modules     []module
 
 	using      sync.RWMutex // held for reading during calls
@@ -191,6 +192,10 @@ func (h *Head) release() error {
 		errs = append(errs, w.free())
 	}
 	h.caches, h.workspaces, h.modules = nil, nil, nil
+	for _, m := range h.drafts.made {
+		errs = append(errs, m.Free(h.device))
+	}
+	h.drafts = draftLMHead{}
 	if h.frequencies != 0 {
 		errs = append(errs, h.device.Free(h.frequencies))
 		h.frequencies = 0

@@ -26,8 +26,8 @@ func greedyOf(d hip.Device, logits []float32, vocab int) (ids []int32, probabili
 		return nil, nil, err
 	}
 	w.logits.bytes = int64(4 * len(logits))
-	head := &Head{device: d, config: &Config{VocabSize: vocab}}
-	return head.greedy(w, len(logits)/vocab)
+	head := &Head{device: d}
+	return head.greedy(w, len(logits)/vocab, vocab)
 }
 
 var (

@@ -52,7 +52,11 @@ func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) 
 	if h.device == nil {
 		h.device, h.ownsDevice = hip.NewHost(), true
 	}
-	h.loaded, err = plan.Load(ctx, h.device, weights.LoadOptions{Progress: opts.Progress, Populate: opts.Populate})
+	progress, stored := opts.Progress, h.report.Bytes
+	if requantized := config.requantizedBytes(h.report, opts); progress != nil && requantized > 0 {
+		progress = func(done, _ int64) { opts.Progress(done, stored+requantized) }
+	}
+	h.loaded, err = plan.Load(ctx, h.device, weights.LoadOptions{Progress: progress, Populate: opts.Populate})
 	if err != nil {
 		return h, fmt.Errorf("load: %w", err)
 	}
@@ -65,9 +69,18 @@ func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) 
 	if err := h.build(); err != nil {
 		return h, err
 	}
+	if progress != nil {
+		progress = func(done, total int64) { opts.Progress(stored+done, stored+total) }
+	}
+	if err := h.buildDraftLMHead(ctx, progress); err != nil {
+		return h, fmt.Errorf("lm_head for drafting: %w", err)
+	}
 	if opts.Logger != nil {
 		opts.Logger.InfoContext(ctx, "MTP head loaded", "modules", config.NumMTPModules, "parameters", h.report.Parameters,
 			"bytes", h.report.Bytes, "device", h.device.Info().Name, "duration", time.Since(start))
+		if m := h.drafts.matrix; len(h.drafts.made) > 0 {
+			opts.Logger.InfoContext(ctx, "lm_head for drafting", "tokens", m.Rows, "format", m.Segments[0].Format.String(), "bytes", m.Bytes())
+		}
 		for _, note := range h.report.Notes {
 			opts.Logger.WarnContext(ctx, note)
 		}
@@ -156,6 +169,10 @@ func (c *Config) checkOptions(opts Options) error {
 				fmt.Sprintf("%d × %d", m.matrix.Rows, m.matrix.Cols), fmt.Sprintf("%d × %d", c.VocabSize, c.HiddenSize))
 		}
 	}
+	format, whole := opts.DraftLMHead, opts.Parallel.Tensor.Whole() && opts.Parallel.Expert.Whole()
+	refuse(!whole && (format != 0 || opts.DraftVocabulary != nil), "Parallel", fmt.Sprintf("%+v", opts.Parallel), "a whole head, with DraftLMHead or DraftVocabulary")
+	refuse(format != 0 && format != weights.MXFP8 && format != weights.INT8, "DraftLMHead", format, "MXFP8, INT8, or 0 for as stored")
+	errs = append(errs, checkDraftVocabulary(opts.DraftVocabulary, c.VocabSize))
 	refuse((opts.Embed != nil || opts.LMHead != nil) && opts.Device == nil, "Device", "nil", "the device of Embed and LMHead")
 	return errors.Join(errs...)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/norm"
+	"github.com/drafthead/drafthead/weights"
 )
 
 // Logits returns lm_head · rms(hidden; final_layernorm) of module step mod
@@ -15,7 +16,7 @@ import (
 func (h *Head) Logits(ctx context.Context, hidden Hidden, rows []int, step int) ([]float32, error) {
 	var logits []float32
 	err := h.onRows(ctx, hidden, rows, step, func(w *workspace, states hip.Ptr, n, module int) error {
-		if err := h.logits(w, states, n, module); err != nil {
+		if err := h.logits(w, h.lmHead, states, n, module); err != nil {
 			return err
 		}
 		logits = make([]float32, n*h.config.VocabSize)
@@ -138,20 +139,21 @@ func (h *Head) finalNorm(w *workspace, states hip.Ptr, rows, module int) error {
 	return norm.RMSNorm(h.device, w.finalNorm.ptr, states, h.modules[module].finalNorm, rows, n, h.config.RMSNormEps)
 }
 
-// logits computes w.logits of rows rows of states.
-func (h *Head) logits(w *workspace, states hip.Ptr, rows, module int) error {
+// logits computes w.logits of rows rows of states, rows × m.Rows, for lm_head or
+// what Draft has in its place.
+func (h *Head) logits(w *workspace, m *weights.Matrix, states hip.Ptr, rows, module int) error {
 	if err := h.finalNorm(w, states, rows, module); err != nil {
 		return err
 	}
-	if err := w.logits.grow(h.device, rows*h.config.VocabSize, 4); err != nil {
+	if err := w.logits.grow(h.device, rows*m.Rows, 4); err != nil {
 		return err
 	}
-	return h.lmHead.Product(h.device, w.logits.ptr, w.finalNorm.ptr, rows)
+	return m.Product(h.device, w.logits.ptr, w.finalNorm.ptr, rows)
 }
 
-// greedy returns the largest of each row of w.logits and its probability.
-func (h *Head) greedy(w *workspace, rows int) (ids []int32, probabilities []float32, err error) {
-	vocab := h.config.VocabSize
+// greedy returns the index of the largest of each row of w.logits, rows × vocab,
+// and its probability.
+func (h *Head) greedy(w *workspace, rows, vocab int) (ids []int32, probabilities []float32, err error) {
 	parts := (vocab + argmaxPart - 1) / argmaxPart
 	err = w.grow(need{&w.largest, rows * parts, 4}, need{&w.sums, rows * parts, 8}, need{&w.index, rows * parts, 4},
 		need{&w.ids, rows, 4}, need{&w.probabilities, rows, 4})

@@ -50,8 +50,11 @@
 //	F32, F16, BF16    as they are
 //	MXFP8             e4m3 · 2^(s−127), one scale per row and 32 columns
 //	FP8 128x128       e4m3 · s, one float32 or bfloat16 scale per 128 × 128 block
+//	INT8              int8 · s, one bfloat16 scale per row and 32 columns; in no checkpoint
 //
-// What a tensor is stored as decides, not what the config says. [Format.Decode]
+// What a tensor is stored as decides, not what the config says. [Matrix.Requantize]
+// makes an MXFP8 or INT8 copy of a matrix, [Matrix.Select] a matrix of some of its
+// rows, in place. [Format.Decode]
 // rounds once to float32. [Rows.Multiply64] is the definition of a product:
 // float64 in the order of columns, rounded once. [Rows.Multiply] is the
 // host's, in float32 and, where the machine has them, in vectors and tiles. No row

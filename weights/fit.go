@@ -49,7 +49,7 @@ func (a *audit) formatOf(p *Param, s *origin) (f Format, want string, err error)
 	for f = 1; f < endFormat; f++ {
 		row := &formats[f]
 		switch {
-		case row.weight != dtype || p.Vector && f.Quantized():
+		case row.made || row.weight != dtype || p.Vector && f.Quantized():
 			continue
 		case !f.Quantized():
 			if s.scale != nil {
@@ -80,7 +80,7 @@ func wantDtypes(vector bool, s *origin, opts PlanOptions) string {
 	}
 	var dtypes []string
 	for f := Format(1); f < endFormat; f++ {
-		if f.Quantized() && opts.allow(f) {
+		if f.Quantized() && !formats[f].made && opts.allow(f) {
 			for _, d := range formats[f].scales {
 				dtypes = append(dtypes, d.String())
 			}

@@ -71,6 +71,18 @@ func TestPlanAccepts(t *testing.T) {
 	}
 }
 
+// TestPlanTakesNoINT8: a format that is made in memory is none of a checkpoint's,
+// though its dtypes be there.
+func TestPlanTakesNoINT8(t *testing.T) {
+	for _, opts := range []PlanOptions{{}, {1, 32}} {
+		_, err := planOf(t, synthesize(headOf(t, smallHead, Parallel{}), always(INT8)), opts)
+		require.ErrorIs(t, err, ErrWrongDtype)
+		require.ErrorContains(t, err, "got I8 with BF16 scales, want F32, F16, BF16 or F8_E4M3")
+	}
+	_, err := planOf(t, synthesize(headOf(t, smallHead, Parallel{}), always(FP8F32)), PlanOptions{1, 32})
+	require.ErrorContains(t, err, "want U8 or F8_E8M0 scales")
+}
+
 // TestPlanBlocksOfConfig: scales that contradict weight_block_size are refused.
 func TestPlanBlocksOfConfig(t *testing.T) {
 	tests := []struct {

@@ -11,7 +11,8 @@ import (
 // Format says how the values of a matrix are stored. The zero Format is none.
 type Format int32
 
-// The formats that products read, each without conversion at load.
+// The formats that products read, each without conversion. No checkpoint stores
+// INT8: it is what [Matrix.Requantize] makes.
 const (
 	F32       Format = iota + 1
 	F16              // IEEE binary16
@@ -19,6 +20,7 @@ const (
 	MXFP8            // e4m3 with one power-of-two scale per row and 32 columns
 	FP8F32           // e4m3 with one float32 scale per 128 × 128 block
 	FP8BF16          // e4m3 with one bfloat16 scale per 128 × 128 block
+	INT8             // 8-bit integers with one bfloat16 scale per row and 32 columns
 	endFormat        // number of formats + 1
 )
 
@@ -31,8 +33,15 @@ const (
 //	scale   [rows, ceil(cols/32)]   bytes s, standing for 2^(s−127); 255 is NaN
 //	value   e4m3(weight[r][c]) · scale[r][c/32]
 //
+// INT8:
+//
+//	weight  [rows, cols]            two's complement bytes, row-major
+//	scale   [rows, ceil(cols/32)]   bfloat16, little-endian
+//	value   weight[r][c] · scale[r][c/32]
+//
 // A value is a float32, rounded once. With power-of-two scales that changes no
-// value within the range of float32.
+// value within the range of float32, and with INT8 none at all: 15 bits are enough
+// for the product.
 var formats = [endFormat]struct {
 	name      string
 	weight    Dtype
@@ -40,13 +49,16 @@ var formats = [endFormat]struct {
 	blockRows int // rows and columns of weights that share a scale; 0: no scales
 	blockCols int
 	decode    func(dst []float32, data, scale []byte)
+	encode    func(data, scale []byte, values []float32) // nil: nothing is requantised to it
+	made      bool                                       // in memory alone; no tensor is taken for it
 }{
 	F32:     {name: "F32", weight: DtypeF32, decode: decodeF32},
 	F16:     {name: "F16", weight: DtypeF16, decode: decodeF16},
 	BF16:    {name: "BF16", weight: DtypeBF16, decode: decodeBF16},
-	MXFP8:   {"MXFP8", DtypeF8E4M3, []Dtype{DtypeU8, DtypeF8E8M0}, 1, 32, decodeMXFP8},
-	FP8F32:  {"FP8 128x128 (F32 scales)", DtypeF8E4M3, []Dtype{DtypeF32}, 128, 128, decodeFP8F32},
-	FP8BF16: {"FP8 128x128 (BF16 scales)", DtypeF8E4M3, []Dtype{DtypeBF16}, 128, 128, decodeFP8BF16},
+	MXFP8:   {"MXFP8", DtypeF8E4M3, []Dtype{DtypeU8, DtypeF8E8M0}, 1, 32, decodeMXFP8, encodeMXFP8, false},
+	FP8F32:  {"FP8 128x128 (F32 scales)", DtypeF8E4M3, []Dtype{DtypeF32}, 128, 128, decodeFP8F32, nil, false},
+	FP8BF16: {"FP8 128x128 (BF16 scales)", DtypeF8E4M3, []Dtype{DtypeBF16}, 128, 128, decodeFP8BF16, nil, false},
+	INT8:    {"INT8", DtypeI8, []Dtype{DtypeBF16}, 1, 32, decodeINT8, encodeINT8, true},
 }
 
 // Valid reports whether f is one of the formats.
@@ -76,6 +88,12 @@ func (f Format) ScaleShape(rows, cols int) (scaleRows, scaleCols int) {
 	return ceilDiv(rows, formats[f].blockRows), ceilDiv(cols, formats[f].blockCols)
 }
 
+// Bytes returns the size of a matrix in the format, weights and scales.
+func (f Format) Bytes(rows, cols int) int64 {
+	s := DenseSegment(f, rows, cols, 0, 0)
+	return s.bytes(cols)
+}
+
 // scaleRows returns the rows of scales that rows of weights need.
 func (f Format) scaleRows(rows Range) Range {
 	block := formats[f].blockRows
@@ -84,6 +102,11 @@ func (f Format) scaleRows(rows Range) Range {
 
 // scaleBytes is the size of one stored scale.
 func (f Format) scaleBytes() int64 { return int64(formats[f].scales[0].Bits() / 8) }
+
+// scaleRowBytes is the size of the scales of cols columns, one behind the other.
+func (f Format) scaleRowBytes(cols int) int64 {
+	return int64(ceilDiv(cols, formats[f].blockCols)) * f.scaleBytes()
+}
 
 // Decode writes the values of one row. data holds len(dst) stored values, scale
 // the row's scales, if the format has any. Neither needs alignment.
@@ -141,6 +164,17 @@ func decodeFP8BF16(dst []float32, data, scale []byte) {
 	for block := 0; len(dst) > 0; block++ {
 		s := hip.BF16(binary.LittleEndian.Uint16(scale[2*block:])).Float32()
 		dst, data = decodeBlock(dst, data, 128, s)
+	}
+}
+
+func decodeINT8(dst []float32, data, scale []byte) {
+	for block := 0; len(dst) > 0; block++ {
+		n := min(32, len(dst))
+		s := hip.BF16(binary.LittleEndian.Uint16(scale[2*block:])).Float32()
+		for i, c := range data[:n] {
+			dst[i] = float32(int8(c)) * s
+		}
+		dst, data = dst[n:], data[n:]
 	}
 }
 

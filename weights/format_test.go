@@ -106,6 +106,9 @@ func TestDecodeEdgesOfRange(t *testing.T) {
 		{"NaN weight", MXFP8, []byte{0xff}, []byte{127}, math.NaN()},
 		{"rounded once", FP8F32, []byte{0x3f}, binary.LittleEndian.AppendUint32(nil, math.Float32bits(1+0x1p-23)), 1.875 + 0x1p-22},
 		{"NaN F32 scale", FP8F32, []byte{0x38}, []byte{0, 0, 0xc0, 0x7f}, math.NaN()},
+		{"INT8 bounds", INT8, []byte{0x80}, []byte{0x80, 0x40}, -512},
+		{"INT8 subnormal", INT8, []byte{0x7f}, []byte{1, 0}, 127 * 0x1p-133},
+		{"INT8 NaN scale", INT8, []byte{0}, []byte{0xc0, 0x7f}, math.NaN()},
 		{"infinite BF16 scale", FP8BF16, []byte{0xb8}, []byte{0x80, 0x7f}, math.Inf(-1)},
 	}
 	for _, test := range tests {
@@ -131,7 +134,9 @@ func TestFormatTable(t *testing.T) {
 		{MXFP8, "MXFP8", 33, 129, 2, 1},
 		{FP8F32, "FP8 128x128 (F32 scales)", 33, 2, 1, 4},
 		{FP8BF16, "FP8 128x128 (BF16 scales)", 33, 2, 1, 2},
+		{INT8, "INT8", 33, 129, 2, 2},
 	}
+	require.Len(t, tests, int(endFormat-1))
 	for i, test := range tests {
 		f := test.format
 		require.Equal(t, allFormats[i], f)

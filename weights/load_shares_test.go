@@ -66,7 +66,7 @@ func TestLoadShares(t *testing.T) {
 		shapes = 6
 	}
 	for i := range shapes {
-		f := allFormats[i%len(allFormats)]
+		f := checkpointFormats[i%len(checkpointFormats)]
 		h := headShape{
 			hidden: pick(32, 33, 95, 130, 160), heads: pick(4, 8), kvHeads: pick(1, 2, 4),
 			headDim: 32, inner: 32 * pick(1, 2, 3, 4, 8), experts: pick(1, 3, 4), vocab: pick(64, 65, 127, 300),

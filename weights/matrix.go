@@ -38,13 +38,16 @@ type Segment struct {
 //	│ index  │         BF16, in another file
 //	└────────┘ Rows
 //
-// A Matrix does not own the memory of its weights, only its table of segments.
-// It is immutable and safe for concurrent use until Free.
+// A Matrix does not own the memory of its weights, only its table of segments,
+// unless it is one that [Matrix.Requantize] made. It is immutable and safe for
+// concurrent use until Free.
 type Matrix struct {
 	Rows, Cols int
 	Segments   []Segment
 
-	table hip.Ptr // Segments in device memory
+	table hip.Ptr   // Segments in device memory
+	owned []hip.Ptr // weights that are its own
+	bytes int64     // of weights and scales: there may be thousands of segments
 }
 
 // ErrMatrix is a matrix whose segments do not fit it, or that is used wrongly.
@@ -79,6 +82,7 @@ func NewMatrix(d hip.Device, cols int, segments []Segment) (*Matrix, error) {
 	for i := range m.Segments {
 		m.Segments[i].First = int32(m.Rows)
 		m.Rows += int(m.Segments[i].Rows)
+		m.bytes += m.Segments[i].bytes(cols)
 	}
 	table, err := hip.Upload(d, m.Segments)
 	if err != nil {
@@ -118,8 +122,7 @@ func (m *Matrix) check() error {
 			continue
 		}
 		block := formats[s.Format].blockRows
-		_, scaleCols := s.Format.ScaleShape(1, m.Cols)
-		stride = int64(scaleCols) * s.Format.scaleBytes()
+		stride = s.Format.scaleRowBytes(m.Cols)
 		refuse(s.Scale == 0, i, "Scale", "no memory", "the scales")
 		refuse(s.ScaleStride < stride, i, "ScaleStride", s.ScaleStride, fmt.Sprintf("at least %d bytes", stride))
 		refuse(s.ScaleRow < 0 || int(s.ScaleRow) >= block, i, "ScaleRow", s.ScaleRow, fmt.Sprintf("0 to %d", block-1))
@@ -133,17 +136,20 @@ func (m *Matrix) check() error {
 func DenseSegment(f Format, rows, cols int, data, scale hip.Ptr) Segment {
 	s := Segment{Data: data, Scale: scale, RowStride: f.RowBytes(cols), Rows: int32(rows), Format: f}
 	if f.Quantized() {
-		_, scaleCols := f.ScaleShape(rows, cols)
-		s.ScaleStride = int64(scaleCols) * f.scaleBytes()
+		s.ScaleStride = f.scaleRowBytes(cols)
 	}
 	return s
 }
 
-// Free gives the table of segments back. Products with m then fail.
+// Free gives the table of segments back, and the weights if they are m's own.
+// Products with m then fail.
 func (m *Matrix) Free(d hip.Device) error {
-	table := m.table
-	m.table = 0
-	return d.Free(table)
+	errs := []error{d.Free(m.table)}
+	for _, p := range m.owned {
+		errs = append(errs, d.Free(p))
+	}
+	m.table, m.owned = 0, nil
+	return errors.Join(errs...)
 }
 
 // Table returns the segments in device memory, for the arguments of a kernel
@@ -152,19 +158,35 @@ func (m *Matrix) Table() hip.Ptr { return m.table }
 
 // RowBytes returns about the bytes of one row with its scales, for
 // [hip.Grid.BlockCost].
-func (m *Matrix) RowBytes() int { return int(m.Bytes() / int64(m.Rows)) }
+func (m *Matrix) RowBytes() int { return int(m.bytes / int64(m.Rows)) }
 
 // Bytes returns the bytes that a product has to read: weights and scales.
-func (m *Matrix) Bytes() int64 {
-	total := int64(0)
-	for i := range m.Segments {
-		s := &m.Segments[i]
-		total += int64(s.Rows) * s.Format.RowBytes(m.Cols)
-		if s.Format.Quantized() {
-			rows := s.Format.scaleRows(Range{int(s.ScaleRow), int(s.ScaleRow) + int(s.Rows)})
-			_, cols := s.Format.ScaleShape(1, m.Cols)
-			total += int64(rows.Len()) * int64(cols) * s.Format.scaleBytes()
-		}
+func (m *Matrix) Bytes() int64 { return m.bytes }
+
+func (s *Segment) bytes(cols int) int64 {
+	total := int64(s.Rows) * s.Format.RowBytes(cols)
+	if s.Format.Quantized() {
+		rows := s.scaleRows(0, int(s.Rows))
+		total += int64(rows.Len()) * s.Format.scaleRowBytes(cols)
 	}
 	return total
+}
+
+// scaleRows returns the rows of scales, counted from Scale, that n rows of the
+// segment from first on need.
+func (s *Segment) scaleRows(first, n int) Range {
+	first += int(s.ScaleRow)
+	return s.Format.scaleRows(Range{first, first + n})
+}
+
+// slice returns n rows of the segment from first on as a segment, in place.
+func (s *Segment) slice(first, n int) Segment {
+	part := *s
+	part.Rows = int32(n)
+	part.Data = s.Data.Add(int64(first) * s.RowStride)
+	if s.Format.Quantized() {
+		part.Scale = s.Scale.Add(int64(s.scaleRows(first, n).First) * s.ScaleStride)
+		part.ScaleRow = int32((int(s.ScaleRow) + first) % formats[s.Format].blockRows)
+	}
+	return part
 }

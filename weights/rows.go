@@ -13,6 +13,7 @@ type Rows struct {
 	b        *hip.Blocks
 	segments []Segment
 	cols     int
+	at       int // segment of the row that was read last
 	level    *vectorLevel
 
 	// Scratch that one call after the other uses.
@@ -50,11 +51,7 @@ func (s *run) row(i, first, cols int) (data, scale []byte) {
 // stored returns the rows from first on that lie one behind the other, at most
 // count and at least one of them.
 func (r *Rows) stored(first, count int) run {
-	i := 0
-	if len(r.segments) > 1 {
-		i = max(sort.Search(len(r.segments), func(i int) bool { return int(r.segments[i].First) > first })-1, 0)
-	}
-	s := &r.segments[i]
+	s := r.segmentOf(first)
 	bytes := s.Format.RowBytes(r.cols)
 	in := int64(first) - int64(s.First)
 	if in < 0 || in >= int64(s.Rows) {
@@ -77,6 +74,20 @@ func (r *Rows) stored(first, count int) run {
 	at := (int64(s.ScaleRow) + in) / int64(formats[s.Format].blockRows)
 	out.scale = hip.In[byte](r.b, s.Scale.Add(at*s.ScaleStride), int(last*s.ScaleStride+int64(scales)*s.Format.scaleBytes()))
 	return out
+}
+
+// segmentOf finds the segment of a row, or one that does not hold it where none
+// does. A matrix may have thousands, and rows are read one behind the other: it
+// is nearly always the segment of the last row, or the next one.
+func (r *Rows) segmentOf(row int) *Segment {
+	for i := r.at; i < min(r.at+2, len(r.segments)); i++ {
+		if s := &r.segments[i]; row >= int(s.First) && row-int(s.First) < int(s.Rows) {
+			r.at = i
+			return s
+		}
+	}
+	r.at = max(sort.Search(len(r.segments), func(i int) bool { return int(r.segments[i].First) > row })-1, 0)
+	return &r.segments[r.at]
 }
 
 // Decode writes the values of one row to dst, of cols values.

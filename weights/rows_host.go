@@ -41,12 +41,12 @@ func (r *Rows) multiplyRun(y []float32, yStride int, s *run, x *Operand) {
 		r.multiplyPlain(y, yStride, s, x)
 		return
 	}
-	if r.level.dot[s.format] == nil {
+	if r.level.dots[s.format][1] == nil {
 		r.multiplyDecoded(y, yStride, s, x)
 		return
 	}
 	switch {
-	case x.n == 1 && (s.format == MXFP8 || s.rows < r.level.dotsRows):
+	case x.n == 1 && r.level.dot[s.format] != nil && (s.format == MXFP8 || s.rows < r.level.dotsRows):
 		r.level.dot[s.format](&dotArgs{
 			w: &s.data[0], scale: unsafe.SliceData(s.scale), x: &x.x[0], y: &y[0],
 			rows: s.rows, chunks: whole / chunkColumns, rowStride: s.rowStride, scaleStride: s.scaleStride,

@@ -168,6 +168,35 @@ func dots4MXFP8AVX2(a *dotsArgs)
 //go:noescape
 func decodeMXFP8AVX2(a *decodeArgs)
 
+// dots1INT8AVX2 computes y[j][i] = Σ w[j][c]·x[i][c] for i < 1 and rows stored as INT8,
+// a multiple of 2: products and sums in float32, column c in lane c mod 8.
+//
+//go:noescape
+func dots1INT8AVX2(a *dotsArgs)
+
+// dots2INT8AVX2 computes y[j][i] = Σ w[j][c]·x[i][c] for i < 2 and rows stored as INT8,
+// a multiple of 2: products and sums in float32, column c in lane c mod 8.
+//
+//go:noescape
+func dots2INT8AVX2(a *dotsArgs)
+
+// dots3INT8AVX2 computes y[j][i] = Σ w[j][c]·x[i][c] for i < 3 and rows stored as INT8,
+// a multiple of 2: products and sums in float32, column c in lane c mod 8.
+//
+//go:noescape
+func dots3INT8AVX2(a *dotsArgs)
+
+// dots4INT8AVX2 computes y[j][i] = Σ w[j][c]·x[i][c] for i < 4 and rows stored as INT8,
+// a multiple of 2: products and sums in float32, column c in lane c mod 8.
+//
+//go:noescape
+func dots4INT8AVX2(a *dotsArgs)
+
+// decodeINT8AVX2 decodes a panel of INT8, each value rounded once.
+//
+//go:noescape
+func decodeINT8AVX2(a *decodeArgs)
+
 // dotF32AVX512 computes y[j] = Σ w[j][c]·x[c] for rows stored as F32: products and
 // sums in float32, column c in lane c mod 16 of sum c/16 mod 4.
 //
@@ -339,6 +368,35 @@ func dots4MXFP8AVX512(a *dotsArgs)
 //
 //go:noescape
 func decodeMXFP8AVX512(a *decodeArgs)
+
+// dots1INT8AVX512 computes y[j][i] = Σ w[j][c]·x[i][c] for i < 1 and rows stored as INT8,
+// a multiple of 4: products and sums in float32, column c in lane c mod 16.
+//
+//go:noescape
+func dots1INT8AVX512(a *dotsArgs)
+
+// dots2INT8AVX512 computes y[j][i] = Σ w[j][c]·x[i][c] for i < 2 and rows stored as INT8,
+// a multiple of 4: products and sums in float32, column c in lane c mod 16.
+//
+//go:noescape
+func dots2INT8AVX512(a *dotsArgs)
+
+// dots3INT8AVX512 computes y[j][i] = Σ w[j][c]·x[i][c] for i < 3 and rows stored as INT8,
+// a multiple of 4: products and sums in float32, column c in lane c mod 16.
+//
+//go:noescape
+func dots3INT8AVX512(a *dotsArgs)
+
+// dots4INT8AVX512 computes y[j][i] = Σ w[j][c]·x[i][c] for i < 4 and rows stored as INT8,
+// a multiple of 4: products and sums in float32, column c in lane c mod 16.
+//
+//go:noescape
+func dots4INT8AVX512(a *dotsArgs)
+
+// decodeINT8AVX512 decodes a panel of INT8, each value rounded once.
+//
+//go:noescape
+func decodeINT8AVX512(a *decodeArgs)
 
 // dotMXFP8VBMI is dotMXFP8AVX512 for processors with byte permutations.
 //

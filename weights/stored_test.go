@@ -16,8 +16,12 @@ type stored struct {
 	values      []float32 // [rows, cols]
 }
 
-// allFormats are the rows of the format table.
-var allFormats = []Format{F32, F16, BF16, MXFP8, FP8F32, FP8BF16}
+// checkpointFormats are those that tensors are stored in, allFormats all rows of
+// the format table.
+var (
+	checkpointFormats = []Format{F32, F16, BF16, MXFP8, FP8F32, FP8BF16}
+	allFormats        = []Format{F32, F16, BF16, MXFP8, FP8F32, FP8BF16, INT8}
+)
 
 // newStored returns random weights without NaN, of magnitudes about 1.
 func newStored(r *rand.Rand, f Format, rows, cols int) stored {
@@ -53,6 +57,9 @@ func appendValue(b []byte, r *rand.Rand, f Format) ([]byte, float64) {
 	case F16: // exponents up to 2^1, subnormals now and then
 		h := uint16(r.Uint32N(0x4400)) | uint16(r.Uint32N(2))<<15
 		return binary.LittleEndian.AppendUint16(b, h), half(h)
+	case INT8:
+		code := byte(r.Uint32N(0x100))
+		return append(b, code), float64(int8(code))
 	}
 	code := byte(r.Uint32N(0x7f)) | byte(r.Uint32N(2))<<7
 	return append(b, code), e4m3Value(code)
@@ -64,7 +71,7 @@ func appendScale(b []byte, r *rand.Rand, f Format) ([]byte, float64) {
 	switch f {
 	case FP8F32:
 		return binary.LittleEndian.AppendUint32(b, math.Float32bits(v)), float64(v)
-	case FP8BF16:
+	case FP8BF16, INT8:
 		h := hip.ToBF16(v)
 		return binary.LittleEndian.AppendUint16(b, uint16(h)), float64(h.Float32())
 	}

@@ -51,6 +51,7 @@ type settings struct {
 	postNorm   bool
 	minProb    float64
 	bf16Cache  bool
+	cheaper    cheaper
 	show       int
 	asJSON     bool
 }
@@ -74,6 +75,8 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.BoolVar(&s.postNorm, "postnorm", false, "feed later steps with the hidden state after the final norm")
 	flags.Float64Var(&s.minProb, "min-prob", 0, "end a chain before a draft of lower `probability`")
 	flags.BoolVar(&s.bf16Cache, "bf16-cache", false, "keep keys and values in bfloat16, as engines do; default float32, as the traces were recorded")
+	flags.StringVar(&s.cheaper.format, "draft-lm-head", "stored", lmHeadUsage)
+	flags.StringVar(&s.cheaper.vocab, "draft-vocab", "", vocabUsage)
 	flags.IntVar(&s.show, "show", 12, "`steps` of the first trace to show as text")
 	flags.BoolVar(&s.asJSON, "json", false, "print one JSON object in place of text")
 	more, err := cli.Parse(flags, args)
@@ -83,6 +86,10 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	s.traces = append(s.traces, more...)
 	if s.k < 1 || s.k > 64 {
 		fmt.Fprintf(stderr, "draft: -k is %d, want 1 to 64\n", s.k)
+		return nil, errUsage
+	}
+	if err := s.cheaper.check(); err != nil {
+		fmt.Fprintf(stderr, "draft: %v\n", err)
 		return nil, errUsage
 	}
 	return s, nil
@@ -119,20 +126,28 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 	if s.checkpoint != "" {
 		name, folder = s.checkpoint, fs.FS(os.DirFS(s.checkpoint))
 	}
-	progress, loaded := cli.Progress(stderr, "load", "bytes")
 	opts := mtp.Options{
-		Device: device, Progress: progress, Chain: mtp.Chain(s.chain), PostNorm: s.postNorm, MinProbability: s.minProb, MaxDraft: s.k,
+		Device: device, Chain: mtp.Chain(s.chain), PostNorm: s.postNorm, MinProbability: s.minProb, MaxDraft: s.k,
 	}
 	if !s.bf16Cache {
 		opts.CacheFormat = attention.CacheF32
 	}
-	head, err := mtp.LoadFS(ctx, folder, opts)
-	loaded()
+	load := func(opts mtp.Options) (*mtp.Head, error) {
+		progress, loaded := cli.Progress(stderr, "load", "bytes")
+		defer loaded()
+		opts.Progress = progress
+		head, err := mtp.LoadFS(ctx, folder, opts)
+		if err != nil {
+			err = fmt.Errorf("%s: %w", name, err)
+		}
+		return head, err
+	}
+	head, err := load(opts)
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return err
 	}
 	defer func() { err = errors.Join(err, head.Close()) }()
-	out, err := s.draft(ctx, head, traces, stderr)
+	out, err := s.serveAll(ctx, head, traces, opts, load, stderr)
 	if err != nil {
 		return err
 	}
@@ -163,16 +178,48 @@ func (s *settings) readTraces() ([]*m3nano.Trace, error) {
 	return traces, nil
 }
 
-// draft serves all traces, with one bar over their tokens.
-func (s *settings) draft(ctx context.Context, head *mtp.Head, traces []*m3nano.Trace, stderr io.Writer) (*summary, error) {
+// serveAll serves the traces with the head. With the flags of a cheaper lm_head it
+// serves them with that, the exact head beside it, and then with the exact head.
+func (s *settings) serveAll(ctx context.Context, exact *mtp.Head, traces []*m3nano.Trace, opts mtp.Options, load func(mtp.Options) (*mtp.Head, error), stderr io.Writer) (out *summary, err error) {
+	if !s.cheaper.wanted() {
+		return s.draft(ctx, exact, nil, traces, stderr)
+	}
+	head, err := s.cheaper.load(exact, traces, opts, load)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, head.Close()) }()
+	if out, err = s.draft(ctx, head, exact, traces, stderr); err != nil {
+		return nil, err
+	}
+	alone, err := s.draft(ctx, exact, nil, traces, stderr)
+	if err != nil {
+		return nil, err
+	}
+	out.DraftLMHead = compare(head, exact, out, alone)
+	return out, nil
+}
+
+// draft serves all traces, with one bar over their tokens; exact, if given, drafts
+// beside the head.
+func (s *settings) draft(ctx context.Context, head, exact *mtp.Head, traces []*m3nano.Trace, stderr io.Writer) (*summary, error) {
 	longest, total := 0, 0
 	for _, t := range traces {
 		longest, total = max(longest, len(t.Tokens)), total+len(t.Tokens)-1-t.PromptLen
 	}
-	size := head.Config().Sparse.BlockSize
-	cache, err := head.NewCache((longest+s.k)/size + 1)
+	newDrafter := func(head *mtp.Head) (*drafter, error) {
+		cache, err := head.NewCache((longest+s.k)/head.Config().Sparse.BlockSize + 1)
+		return &drafter{head, cache}, err
+	}
+	d, err := newDrafter(head)
 	if err != nil {
 		return nil, err
+	}
+	var beside *drafter
+	if exact != nil {
+		if beside, err = newDrafter(exact); err != nil {
+			return nil, err
+		}
 	}
 	progress, done := cli.Progress(stderr, "draft", "tokens")
 	defer done()
@@ -183,7 +230,7 @@ func (s *settings) draft(ctx context.Context, head *mtp.Head, traces []*m3nano.T
 		if i == 0 {
 			show = s.show
 		}
-		r, err := serve(ctx, head, cache, t, s.k, show, func(n int) { progress(int64(before+n), int64(total)) })
+		r, err := serve(ctx, d, beside, t, s.k, show, func(n int) { progress(int64(before+n), int64(total)) })
 		if err != nil {
 			return nil, err
 		}

@@ -25,8 +25,10 @@ type traceResult struct {
 	draftedAt  []int // by position in the chain
 	acceptedAt []int
 	recorded   bool // there was something to compare drafts with
-	duration   time.Duration
-	first      []step // as many as are shown
+	compared   int  // drafts that the exact head was asked for too
+	equal      int
+	duration   time.Duration // of drafting, without the exact head beside it
+	first      []step        // as many as are shown
 }
 
 // step is one round of drafting and verification.
@@ -35,22 +37,41 @@ type step struct {
 	accepted       int
 }
 
+// drafter is a head with a cache.
+type drafter struct {
+	head  *mtp.Head
+	cache *mtp.Cache
+}
+
 // serve drafts along a trace as an engine would: commit what the target
 // confirmed, draft k tokens, let the target verify, go on behind its own next
-// token. The target is played by the trace. onToken is told how far it is.
-func serve(ctx context.Context, head *mtp.Head, cache *mtp.Cache, t *m3nano.Trace, k, show int, onToken func(done int)) (*traceResult, error) {
+// token. The target is played by the trace. exact, if given, drafts beside it at
+// every step, to compare. onToken is told how far it is.
+func serve(ctx context.Context, d, exact *drafter, t *m3nano.Trace, k, show int, onToken func(done int)) (*traceResult, error) {
+	head := d.head
 	if t.Width != head.Config().HiddenSize {
 		return nil, fmt.Errorf("%s: hidden states of width %d, want %d, the head's hidden_size", t.Name, t.Width, head.Config().HiddenSize)
 	}
 	r := &traceResult{Name: t.Name, draftedAt: make([]int, k), acceptedAt: make([]int, k)}
 	recorded := t.Drafts[variant(head)]
 	r.recorded = recorded != nil
-	seq := cache.NewSequence()
+	seq := d.cache.NewSequence()
 	defer seq.Close()
-	start := time.Now()
+	var beside *mtp.Sequence
+	if exact != nil {
+		beside = exact.cache.NewSequence()
+		defer beside.Close()
+	}
 	last := len(t.Tokens) - 1
 	for n := t.PromptLen; n < last; {
+		start := time.Now()
 		drafts, err := draftAt(ctx, head, seq, t, n, k)
+		r.duration += time.Since(start)
+		if err == nil && exact != nil {
+			var want []int32
+			want, err = draftAt(ctx, exact.head, beside, t, n, k)
+			r.compare(drafts, want)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s, token %d: %w", t.Name, n, err)
 		}
@@ -71,7 +92,6 @@ func serve(ctx context.Context, head *mtp.Head, cache *mtp.Cache, t *m3nano.Trac
 		n += accepted + 1
 		onToken(min(n, last) - t.PromptLen)
 	}
-	r.duration = time.Since(start)
 	return r, nil
 }
 
@@ -100,6 +120,16 @@ func (r *traceResult) count(drafted, accepted int) {
 		r.draftedAt[j]++
 		if j < accepted {
 			r.acceptedAt[j]++
+		}
+	}
+}
+
+// compare counts the drafts that are those of the exact head at the same place.
+func (r *traceResult) compare(drafts, exact []int32) {
+	r.compared += max(len(drafts), len(exact))
+	for j := range min(len(drafts), len(exact)) {
+		if drafts[j] == exact[j] {
+			r.equal++
 		}
 	}
 }

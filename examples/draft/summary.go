@@ -10,13 +10,19 @@ import (
 
 // summary is what -json prints.
 type summary struct {
-	Checkpoint            string         `json:"checkpoint"`
-	Device                string         `json:"device"`
-	K                     int            `json:"k"`
-	Traces                []*traceResult `json:"traces"`
-	PerPositionAcceptance []float64      `json:"per_position_acceptance"`
-	MeanTokensPerStep     float64        `json:"mean_tokens_per_step"`
-	TokensPerSecond       float64        `json:"tokens_per_second"`
+	Checkpoint string         `json:"checkpoint"`
+	Device     string         `json:"device"`
+	K          int            `json:"k"`
+	Traces     []*traceResult `json:"traces"`
+	figures
+	DraftLMHead *comparison `json:"draft_lm_head,omitempty"`
+}
+
+// figures are over all traces.
+type figures struct {
+	PerPositionAcceptance []float64 `json:"per_position_acceptance"`
+	MeanTokensPerStep     float64   `json:"mean_tokens_per_step"`
+	TokensPerSecond       float64   `json:"tokens_per_second"`
 }
 
 // finish computes the figures over all traces.
@@ -102,10 +108,18 @@ func (s *summary) print(w io.Writer, device string) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\nacceptance by position  ")
-	for _, rate := range s.PerPositionAcceptance {
-		fmt.Fprintf(w, " %.3f", rate)
+	_, err := fmt.Fprintf(w, "\nacceptance by position   %s\nmean tokens per step     %.3f\ntokens per second        %.0f on %s\n",
+		rates(s.PerPositionAcceptance), s.MeanTokensPerStep, s.TokensPerSecond, device)
+	if c := s.DraftLMHead; c != nil && err == nil {
+		err = c.print(w, s.figures)
 	}
-	_, err := fmt.Fprintf(w, "\nmean tokens per step     %.3f\ntokens per second        %.0f on %s\n", s.MeanTokensPerStep, s.TokensPerSecond, device)
 	return err
+}
+
+func rates(values []float64) string {
+	var s []string
+	for _, v := range values {
+		s = append(s, fmt.Sprintf("%.3f", v))
+	}
+	return strings.Join(s, " ")
 }

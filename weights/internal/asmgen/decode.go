@@ -6,7 +6,7 @@ import "fmt"
 //
 // The registers are AX, BX, SI, R13: weights, scales, panel and prefetched bytes of
 // the row; R11, R12, R10, R14: the same of the chunk; DX: chunks left.
-func (g *generator) decode(name, doc string, bytes, stored int, setup, body, finish func()) {
+func (g *generator) decode(name, doc string, bytes, stored, scale int, setup, body, finish func()) {
 	g.function(name, "decodeArgs", 0, doc)
 	g.op("MOVQ 0(DI), SI")
 	g.op("MOVQ 8(DI), AX")
@@ -26,7 +26,9 @@ func (g *generator) decode(name, doc string, bytes, stored int, setup, body, fin
 			body()
 			g.op("ADDQ $%d, R11", stored*chunk)
 			g.op("ADDQ $%d, R14", stored*chunk)
-			g.op("ADDQ $%d, R12", chunk/32)
+			if scale > 0 {
+				g.op("ADDQ $%d, R12", scale*chunk/32)
+			}
 			g.op("ADDQ $%d, R10", bytes*chunk)
 		})
 		g.op("ADDQ 48(DI), SI")
@@ -45,7 +47,7 @@ func (g *generator) decodeFloats(v vectors, name string, d decoder) {
 		doc += ", and sets\n// special if one of them is NaN, which it does not decode"
 	}
 	const first, constants, two8 = 0, 8, 15
-	g.decode("decode"+d.format+name, doc+".", 4, d.stored, func() {
+	g.decode("decode"+d.format+name, doc+".", 4, d.stored, d.scale, func() {
 		call2(d.setup, constants)
 		if d.short8 {
 			g.op("VBROADCASTSS two8<>(SB), %s", v.r(two8))
@@ -71,6 +73,7 @@ func (g *generator) decodeFloats(v vectors, name string, d decoder) {
 type tileDecoder struct {
 	format  string
 	stored  int // bytes of a value
+	scale   int // bytes of a scale of 32 columns; 0: none
 	special string
 	setup   func()
 	chunk   func(i int) // chunk i at R11 and R12 to the panel at R10; CX is its own
@@ -102,7 +105,7 @@ func (g *generator) tileDecoders() []tileDecoder {
 			g.op("JZ %s", label)
 		},
 	}, {
-		format: "MXFP8", stored: 1,
+		format: "MXFP8", stored: 1, scale: 1,
 		special: "a value is NaN or a scale is outside 2^−117 … 2^119, where a\n// product with it may not be a normal bfloat16",
 		setup: func() {
 			g.op("LEAQ e8m0Exponent<>(SB), R8")
@@ -139,7 +142,7 @@ func (g *generator) tileDecoders() []tileDecoder {
 func (g *generator) decodeTiles() {
 	for _, d := range g.tileDecoders() {
 		doc := fmt.Sprintf("decodes a panel of %s to bfloat16, exactly, and sets special if\n// %s.", d.format, d.special)
-		g.decode("decodeTiles"+d.format, doc, 2, d.stored, d.setup, func() { d.chunk(0) }, func() {
+		g.decode("decodeTiles"+d.format, doc, 2, d.stored, d.scale, d.setup, func() { d.chunk(0) }, func() {
 			l := g.labels("numbers")
 			d.finish(l[0])
 			g.op("MOVQ $1, 72(DI)")

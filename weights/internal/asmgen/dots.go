@@ -6,6 +6,7 @@ import "fmt"
 type decoder struct {
 	format string
 	stored int  // bytes of a value
+	scale  int  // bytes of a scale of 32 columns; 0: none
 	short8 bool // values are 2^8 too small
 	setup  func(constants int)
 	// chunk calls use with the registers, from first on, that hold the vectors of
@@ -36,6 +37,7 @@ func (g *generator) decoders(v vectors) []decoder {
 			g.op("VPSLLD $16, %s, %s", v.r(r), v.r(r))
 		}, 2)},
 		g.halfDecoder(v),
+		g.integerDecoder(v),
 	}
 }
 
@@ -99,8 +101,10 @@ func (g *generator) dotsOf(v vectors, name string, d decoder) {
 				}
 				g.op("ADDQ $%d, R11", d.stored*chunk)
 				g.op("ADDQ $%d, R14", d.stored*chunk)
-				g.op("ADDQ $%d, R12", chunk/32)
-				g.op("ADDQ $%d, R15", chunk/32)
+				if d.scale > 0 {
+					g.op("ADDQ $%d, R12", d.scale*chunk/32)
+					g.op("ADDQ $%d, R15", d.scale*chunk/32)
+				}
 				g.op("ADDQ $%d, SI", 4*chunk)
 				g.op("ADDQ $%d, DX", 4*chunk)
 			})

@@ -64,7 +64,7 @@ func (g *generator) halfDecoder(v vectors) decoder {
 		return halves{exponent: constants, sign: constants + 1, largest: constants + 2}
 	}
 	return decoder{
-		format: "MXFP8", stored: 1, short8: true,
+		format: "MXFP8", stored: 1, scale: 1, short8: true,
 		setup: func(constants int) {
 			g.op("LEAQ e8m0<>(SB), R9")
 			g.halfConstants(v, of(constants))
@@ -89,10 +89,32 @@ func (g *generator) halfDecoder(v vectors) decoder {
 	}
 }
 
+// integerDecoder decodes INT8.
+func (g *generator) integerDecoder(v vectors) decoder {
+	return decoder{
+		format: "INT8", stored: 1, scale: 2,
+		chunk: func(_, first int, at, scale func(int) string, use func(int, int)) {
+			for i := range chunk / v.lanes() {
+				off, r := i*v.lanes(), first+i%2
+				if off%32 == 0 { // a bfloat16 is the upper half of a float32
+					g.op("MOVWLZX %s, CX", scale(2*off/32))
+					g.op("SHLL $16, CX")
+					g.op("VMOVD CX, X%d", first+2)
+					g.op("VBROADCASTSS X%d, %s", first+2, v.r(first+2))
+				}
+				g.op("VPMOVSXBD %s, %s", at(off), v.r(r))
+				g.op("VCVTDQ2PS %s, %s", v.r(r), v.r(r))
+				g.op("VMULPS %s, %s, %s", v.r(first+2), v.r(r), v.r(r))
+				use(i, r)
+			}
+		},
+	}
+}
+
 // tableDecoder decodes MXFP8 by look-ups.
 func (g *generator) tableDecoder() decoder {
 	return decoder{
-		format: "MXFP8", stored: 1,
+		format: "MXFP8", stored: 1, scale: 1,
 		setup: func(int) {
 			g.op("LEAQ e8m0<>(SB), R9")
 			g.lookupConstants("floatOrder", "e4m3High")

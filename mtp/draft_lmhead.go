@@ -1,0 +1,89 @@
+package mtp
+
+import (
+	"context"
+	"slices"
+
+	"github.com/drafthead/drafthead/weights"
+)
+
+// draftLMHead is what Draft picks tokens with: lm_head as Logits has it, or
+// something cheaper to read.
+type draftLMHead struct {
+	matrix     *weights.Matrix
+	vocabulary []int32           // the token of each row, ascending; nil: row r is token r
+	made       []*weights.Matrix // for drafting alone
+}
+
+// DraftLMHead returns the matrix that Draft reads for every token it drafts:
+// lm_head itself, its rows of Options.DraftVocabulary, or a copy of either in the
+// format Options.DraftLMHead. It is valid until Close, and nil of a head that is
+// not whole.
+func (h *Head) DraftLMHead() *weights.Matrix { return h.drafts.matrix }
+
+// DraftVocabulary returns the tokens that Draft picks from, ascending, one for
+// each row of DraftLMHead; nil: all. It must not be changed.
+func (h *Head) DraftVocabulary() []int32 { return h.drafts.vocabulary }
+
+// buildDraftLMHead makes what the options ask for of lm_head. What it made is
+// freed with the head, also after an error.
+func (h *Head) buildDraftLMHead(ctx context.Context, progress weights.Progress) error {
+	d := &h.drafts
+	d.matrix = h.lmHead
+	if vocabulary := h.options.DraftVocabulary; vocabulary != nil {
+		d.vocabulary = slices.Sorted(slices.Values(vocabulary))
+		if err := d.take(d.matrix.Select(h.device, d.vocabulary)); err != nil {
+			return err
+		}
+	}
+	format := h.options.DraftLMHead
+	if format == 0 || storedAs(h.lmHead, format) {
+		return nil
+	}
+	return d.take(d.matrix.Requantize(ctx, h.device, format, progress))
+}
+
+// take puts what was made of the matrix in its place.
+func (d *draftLMHead) take(m *weights.Matrix, err error) error {
+	if err == nil {
+		d.matrix, d.made = m, append(d.made, m)
+	}
+	return err
+}
+
+// token returns the token of a row of the matrix.
+func (d *draftLMHead) token(row int32) int32 {
+	if d.vocabulary == nil {
+		return row
+	}
+	return d.vocabulary[row]
+}
+
+// requantizedBytes returns the size of what buildDraftLMHead is going to
+// requantise, by what is planned; 0 if nothing is.
+func (c *Config) requantizedBytes(report *Report, opts Options) int64 {
+	name, format := lmHead, opts.DraftLMHead
+	if c.TieWordEmbeddings {
+		name = embedTokens
+	}
+	stored := slices.ContainsFunc(report.Params, func(p weights.ParamReport) bool {
+		return p.Name == name && slices.Equal(p.Formats, []string{format.String()})
+	})
+	if m := opts.LMHead; m != nil {
+		stored = storedAs(m, format)
+	} else if m := opts.Embed; m != nil && c.TieWordEmbeddings {
+		stored = storedAs(m, format)
+	}
+	if format == 0 || stored {
+		return 0
+	}
+	if v := opts.DraftVocabulary; v != nil {
+		return format.Bytes(len(v), c.HiddenSize)
+	}
+	return format.Bytes(c.VocabSize, c.HiddenSize)
+}
+
+// storedAs tells whether all of a matrix is in the format.
+func storedAs(m *weights.Matrix, f weights.Format) bool {
+	return !slices.ContainsFunc(m.Segments, func(s weights.Segment) bool { return s.Format != f })
+}

@@ -1,0 +1,183 @@
+package mtp
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// ErrVocabulary is a list of tokens that is refused. Every [VocabularyError] wraps
+// it.
+var ErrVocabulary = errors.New("bad vocabulary")
+
+// VocabularyError names what is wrong with a list of token ids, and where. It wraps
+// [ErrVocabulary], and [ErrToken] or the error of the reader where that is it.
+type VocabularyError struct {
+	Line int // of the text, from 1; 0: the list as a whole
+	Got  string
+	Want string
+	Err  error
+}
+
+func (e *VocabularyError) Error() string {
+	where := ErrVocabulary.Error()
+	if e.Line > 0 {
+		where += fmt.Sprintf(": line %d", e.Line)
+	}
+	if e.Err != nil {
+		where += fmt.Sprintf(": %v", e.Err)
+	}
+	return fmt.Sprintf("%s: got %s, want %s", where, e.Got, e.Want)
+}
+
+// Unwrap makes the error match ErrVocabulary and Err.
+func (e *VocabularyError) Unwrap() []error {
+	if e.Err == nil {
+		return []error{ErrVocabulary}
+	}
+	return []error{ErrVocabulary, e.Err}
+}
+
+// ReadVocabulary reads a list of token ids, for [Options.DraftVocabulary]: one a
+// line, with blank lines where one likes, or a JSON array of numbers. Each must be
+// an id of a vocabulary of vocabSize tokens, and be there once. The error is a
+// [*VocabularyError], or what r failed with.
+func ReadVocabulary(r io.Reader, vocabSize int) ([]int32, error) {
+	limit := 4096 + 64*int64(max(vocabSize, 0)) // a generous text of all ids
+	text, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(text)) > limit {
+		return nil, &VocabularyError{Got: fmt.Sprintf("over %d bytes", limit), Want: fmt.Sprintf("at most %d token ids", vocabSize)}
+	}
+	v := vocabularyText{text: text, size: vocabSize, seen: make(map[int32]bool)}
+	read := v.readLines
+	if bytes.HasPrefix(bytes.TrimSpace(text), []byte("[")) {
+		read = v.readJSON
+	}
+	if err := read(); err != nil {
+		return nil, err
+	}
+	if len(v.ids) == 0 {
+		return nil, &VocabularyError{Got: "no tokens", Want: "at least one"}
+	}
+	return v.ids, nil
+}
+
+// vocabularyText is a text whose ids are collected.
+type vocabularyText struct {
+	text []byte
+	size int
+	ids  []int32
+	seen map[int32]bool
+}
+
+// add appends an id whose text ends before the offset.
+func (v *vocabularyText) add(id string, end int) error {
+	n, err := strconv.ParseInt(id, 10, 64)
+	switch {
+	case errors.Is(err, strconv.ErrRange) || err == nil && (n < 0 || n >= int64(v.size)):
+		return v.refuse(end, id, fmt.Sprintf("0 to %d", v.size-1), ErrToken)
+	case err != nil:
+		return v.refuse(end, strconv.Quote(id), "a token id", nil)
+	case v.seen[int32(n)]:
+		return v.refuse(end, id+" again", "each token once", nil)
+	}
+	v.ids, v.seen[int32(n)] = append(v.ids, int32(n)), true
+	return nil
+}
+
+// refuse names the line that ends, or goes on, at the offset.
+func (v *vocabularyText) refuse(end int, got, want string, err error) error {
+	if len(got) > 100 {
+		got = got[:100] + "..."
+	}
+	return &VocabularyError{Line: 1 + bytes.Count(v.text[:min(end, len(v.text))], []byte("\n")), Got: got, Want: want, Err: err}
+}
+
+func (v *vocabularyText) readLines() error {
+	end := 0
+	for line := range bytes.Lines(v.text) {
+		id := strings.TrimSpace(string(line))
+		if id != "" {
+			if err := v.add(id, end); err != nil {
+				return err
+			}
+		}
+		end += len(line)
+	}
+	return nil
+}
+
+func (v *vocabularyText) readJSON() error {
+	tokens := json.NewDecoder(bytes.NewReader(v.text))
+	tokens.UseNumber()
+	for open := false; ; open = true {
+		token, err := tokens.Token()
+		end := int(tokens.InputOffset())
+		number, isNumber := token.(json.Number)
+		switch {
+		case errors.Is(err, io.EOF):
+			return v.refuse(len(v.text), "the end of the text", "the end of the array", nil)
+		case err != nil:
+			return v.refuse(end, err.Error(), "a JSON array of token ids", nil)
+		case !open: // the bracket that brought us here
+		case isNumber:
+			if err := v.add(number.String(), end); err != nil {
+				return err
+			}
+		case token == json.Delim(']'):
+			if rest := bytes.TrimSpace(v.text[end:]); len(rest) > 0 {
+				return v.refuse(end, strconv.Quote(string(rest)), "nothing behind the array", nil)
+			}
+			return nil
+		default:
+			return v.refuse(end, fmt.Sprintf("%v", token), "token ids alone", nil)
+		}
+	}
+}
+
+// MostFrequent returns the n tokens with the highest counts, ascending, for
+// [Options.DraftVocabulary]: counts[t] is how often token t was seen. Of equal
+// counts the lower tokens are taken. A token that was never seen is not, so that
+// there may be fewer than n.
+func MostFrequent(counts []int64, n int) []int32 {
+	tokens := make([]int32, 0, len(counts))
+	for t, seen := range counts {
+		if seen > 0 {
+			tokens = append(tokens, int32(t))
+		}
+	}
+	slices.SortStableFunc(tokens, func(a, b int32) int { return cmp.Compare(counts[b], counts[a]) })
+	tokens = tokens[:max(0, min(n, len(tokens)))]
+	slices.Sort(tokens)
+	return tokens
+}
+
+// checkDraftVocabulary refuses what Draft could not pick from. nil is no list.
+func checkDraftVocabulary(tokens []int32, vocabSize int) error {
+	refuse := func(i int, want string, err error) error {
+		return &InputError{Sequence: -1, Field: fmt.Sprintf("Options.DraftVocabulary[%d]", i), Got: tokens[i], Want: want, Err: err}
+	}
+	if tokens != nil && len(tokens) == 0 {
+		return &InputError{Sequence: -1, Field: "Options.DraftVocabulary", Got: "empty", Want: "at least one token, or nil for all"}
+	}
+	first := make(map[int32]int, len(tokens))
+	for i, t := range tokens {
+		if t < 0 || int(t) >= vocabSize {
+			return refuse(i, fmt.Sprintf("0 to %d", vocabSize-1), ErrToken)
+		}
+		if before, again := first[t]; again {
+			return refuse(i, fmt.Sprintf("each token once: it is DraftVocabulary[%d] too", before), nil)
+		}
+		first[t] = i
+	}
+	return nil
+}

@@ -1,0 +1,197 @@
+package weights
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// requantizeChunk is about the bytes of decoded weights that one goroutine has in
+// hand at a time.
+const requantizeChunk = 2 << 20
+
+// Requantize returns a copy of m in format f, MXFP8 or INT8, in memory of its own
+// on d, where m lies: the caller frees it, and needs m no more. Each value is
+// decoded to a float32 and rounded to the nearest value of f:
+//
+//	MXFP8   e4m3, of 4 significant bits, saturating; of all power-of-two scales
+//	        the one with the least squared error of its 32 columns
+//	INT8    within half a step, the largest magnitude of its 32 columns ÷ 127
+//
+// Ties go to even. A block of columns that holds NaN or an infinity becomes NaN.
+// The result does not depend on the device, nor on the number of goroutines.
+//
+// The rows are read, encoded and written in chunks, by a goroutine for each CPU,
+// so that little more than the result is needed. progress, which may be nil, is
+// called from the calling goroutine with the bytes of the result. When ctx ends,
+// or on any error, what was taken is given back.
+func (m *Matrix) Requantize(ctx context.Context, d hip.Device, f Format, progress Progress) (*Matrix, error) {
+	if !f.Valid() || formats[f].encode == nil {
+		return nil, &MatrixError{-1, "format to requantise to", f, "MXFP8 or INT8"}
+	}
+	q, err := m.blank(d, f)
+	if err == nil {
+		r := requantizer{device: d, from: m, to: &q.Segments[0]}
+		err = r.run(ctx, progress)
+	}
+	if err != nil {
+		return nil, errors.Join(err, q.Free(d))
+	}
+	return q, nil
+}
+
+// blank returns a matrix of m's shape in format f with memory of its own. With an
+// error it holds what was taken.
+func (m *Matrix) blank(d hip.Device, f Format) (*Matrix, error) {
+	q := new(Matrix)
+	alloc := func(rowBytes int64) (p hip.Ptr, err error) {
+		if p, err = d.Alloc(int64(m.Rows) * rowBytes); err == nil {
+			q.owned = append(q.owned, p)
+		}
+		return p, err
+	}
+	data, err := alloc(f.RowBytes(m.Cols))
+	if err != nil {
+		return q, err
+	}
+	scale, err := alloc(f.scaleRowBytes(m.Cols))
+	if err != nil {
+		return q, err
+	}
+	blank, err := NewMatrix(d, m.Cols, []Segment{DenseSegment(f, m.Rows, m.Cols, data, scale)})
+	if err != nil {
+		return q, err
+	}
+	blank.owned = q.owned
+	return blank, nil
+}
+
+type requantizer struct {
+	device hip.Device
+	from   *Matrix
+	to     *Segment
+
+	next   atomic.Int64 // first row that nobody took
+	failed atomic.Bool
+}
+
+// chunkDone is a goroutine's word on one chunk.
+type chunkDone struct {
+	rows int
+	err  error
+}
+
+func (r *requantizer) run(ctx context.Context, progress Progress) (err error) {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	chunk := max(1, requantizeChunk/(4*r.from.Cols))
+	done := make(chan chunkDone)
+	var working sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), ceilDiv(r.from.Rows, chunk)) {
+		working.Go(func() { r.work(chunk, done) })
+	}
+	go func() { working.Wait(); close(done) }()
+
+	total := r.to.bytes(r.from.Cols)
+	ready, row := int64(0), total/int64(r.from.Rows)
+	for c := range done {
+		if err != nil {
+			continue // the others end their chunks
+		}
+		if err = c.err; err == nil {
+			if ready += int64(c.rows) * row; progress != nil {
+				progress(ready, total)
+			}
+			err = ctx.Err()
+		}
+		r.failed.Store(err != nil)
+	}
+	return err
+}
+
+// work requantises chunks until there are no more, or one failed.
+func (r *requantizer) work(chunk int, done chan<- chunkDone) {
+	var c rowChunk
+	for !r.failed.Load() {
+		first := int(r.next.Add(int64(chunk))) - chunk
+		if first >= r.from.Rows {
+			return
+		}
+		n := min(chunk, r.from.Rows-first)
+		done <- chunkDone{n, c.requantize(r, first, n)}
+	}
+}
+
+// rowChunk is the memory of one goroutine.
+type rowChunk struct {
+	data, scale       []byte // as stored
+	row               []float32
+	newData, newScale []byte
+}
+
+// requantize reads, encodes and writes n rows from first on.
+func (c *rowChunk) requantize(r *requantizer, first, n int) error {
+	cols, to := r.from.Cols, r.to
+	c.row = sized(c.row, cols)
+	c.newData, c.newScale = sized(c.newData, n*int(to.RowStride)), sized(c.newScale, n*int(to.ScaleStride))
+	data, scale := c.newData, c.newScale
+	for i, left := r.from.segmentOf(first), n; left > 0; i++ {
+		s := &r.from.Segments[i]
+		from := first + n - left - int(s.First)
+		some := min(left, int(s.Rows)-from)
+		if err := c.read(r.device, s, cols, from, some); err != nil {
+			return err
+		}
+		for j := range some {
+			var stored []byte
+			if s.Format.Quantized() {
+				row := s.scaleRows(from, j+1).Len() - 1
+				stored = c.scale[int64(row)*s.Format.scaleRowBytes(cols):]
+			}
+			s.Format.Decode(c.row, c.data[int64(j)*s.Format.RowBytes(cols):], stored)
+			formats[to.Format].encode(data[:to.RowStride], scale[:to.ScaleStride], c.row)
+			data, scale = data[to.RowStride:], scale[to.ScaleStride:]
+		}
+		left -= some
+	}
+	if err := r.device.Write(to.Data.Add(int64(first)*to.RowStride), c.newData); err != nil {
+		return err
+	}
+	return r.device.Write(to.Scale.Add(int64(first)*to.ScaleStride), c.newScale)
+}
+
+// read reads n rows of a segment, as they are stored.
+func (c *rowChunk) read(d hip.Device, s *Segment, cols, first, n int) (err error) {
+	from := s.Data.Add(int64(first) * s.RowStride)
+	if c.data, err = readRows(d, c.data, from, s.Format.RowBytes(cols), s.RowStride, n); err != nil || !s.Format.Quantized() {
+		return err
+	}
+	rows := s.scaleRows(first, n)
+	from = s.Scale.Add(int64(rows.First) * s.ScaleStride)
+	c.scale, err = readRows(d, c.scale, from, s.Format.scaleRowBytes(cols), s.ScaleStride, rows.Len())
+	return err
+}
+
+// readRows reads n rows of width bytes, stride bytes apart, into buf or a larger
+// buffer, one behind the other.
+func readRows(d hip.Device, buf []byte, from hip.Ptr, width, stride int64, n int) ([]byte, error) {
+	buf = sized(buf, n*int(width))
+	if stride == width {
+		return buf, d.Read(buf, from)
+	}
+	for i := range int64(n) {
+		if err := d.Read(buf[i*width:(i+1)*width], from.Add(i*stride)); err != nil {
+			return buf, err
+		}
+	}
+	return buf, nil
+}
+
+// sized returns n values of memory, those of buf where it is large enough.
+func sized[T any](buf []T, n int) []T { return slices.Grow(buf[:0], n)[:n] }
