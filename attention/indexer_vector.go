@@ -18,14 +18,18 @@ type indexScorer struct {
 	simd hip.SIMD
 	rows rowsView
 
-	dim, padded int       // padded: to whole vectors
-	quads       int       // of heads
-	inPlace     bool      // stored keys are read as they lie
-	queries     []float32 // [rows, quads] in bestScores' order
-	keys        []float32 // [BlockSize, padded]: keys that are not read in place
-	best        []float32 // [quads·4]
+	dim, padded int         // padded: to whole vectors
+	quads       int         // of heads
+	inPlace     bool        // stored keys are read as they lie
+	queries     []float32   // [rows, quads] in bestScores' order
+	keys        []float32   // [BlockSize, padded]: keys that are not read in place
+	best        []float32   // [quads·4]
+	out         [][]float32 // [rows of a tile, heads] of the blocks of a chunk
+	tiles       *tileScorer // nil: none
 }
 
+// scoresVector takes the launch's blocks in another order than the twin, rows of
+// a chunk of keys one after the other: block = chunk·Rows + row.
 func scoresVector(b *hip.Blocks, a *scoresArgs) {
 	dim, quads := int(a.IndexDim), (int(a.IndexHeads)+3)/4
 	whole := 16
@@ -33,9 +37,7 @@ func scoresVector(b *hip.Blocks, a *scoresArgs) {
 		whole = 32
 	}
 	padded := (dim + whole - 1) / whole * whole
-	chunks := a.chunks()
-	first, end := b.First/chunks, (b.End-1)/chunks+1 // rows
-	together := min(end-first, rowsTogether)
+	rows, together := int(a.Rows), min(int(a.Rows), rowsTogether)
 	s := &indexScorer{
 		b: b, a: a, simd: b.SIMD(), rows: viewRows(b, a.Batch, batchSize{a.Rows, a.Sequences, a.TableEntries, a.PresenceWords}),
 		dim: dim, padded: padded, quads: quads, inPlace: dim == padded,
@@ -45,16 +47,26 @@ func scoresVector(b *hip.Blocks, a *scoresArgs) {
 		s.keys = hip.Scratch[float32](b, int(a.BlockSize)*padded)
 		clear(s.keys) // of which columns behind dim stay zero
 	}
-	for ; first < end; first += together {
-		last := min(first+together, end)
+	if s.simd >= hip.SIMDAMX && s.inPlace && CacheFormat(a.Format) == CacheBF16 && a.BlockSize%64 == 0 {
+		s.tiles = newTileScorer(s, together)
+	}
+	s.out = make([][]float32, tileRows*int(a.IndexHeads))
+	for first := 0; first < rows; first += together {
+		last := min(first+together, rows)
 		for row := first; row < last; row++ {
 			s.setQueries(row, s.of(row-first))
 		}
-		for chunk := range chunks {
-			for row := first; row < last; row++ {
-				if i := row*chunks + chunk; i >= b.First && i < b.End {
-					s.rate(row, chunk*int(a.ChunkBlocks), s.of(row-first))
-				}
+		if s.tiles != nil {
+			s.tiles.set(first, last)
+		}
+		for chunk := b.First / rows; chunk <= (b.End-1)/rows; chunk++ {
+			// Of these rows and the chunk, the launch's blocks.
+			from, to := max(first, b.First-chunk*rows), min(last, b.End-chunk*rows)
+			for row := from; row < to; row++ {
+				s.rate(row, chunk*int(a.ChunkBlocks), s.of(row-first))
+			}
+			if s.tiles != nil {
+				s.tiles.rate(from, to, chunk*int(a.ChunkBlocks))
 			}
 		}
 	}
@@ -87,17 +99,33 @@ func (s *indexScorer) setQueries(row int, dst []float32) {
 	}
 }
 
-// rate sets the scores of a row for the chunk of blocks that begins at first.
+// openScores views the scores of a row for a chunk of blocks in out, by head.
+func (s *indexScorer) openScores(out [][]float32, row, first int) {
+	heads, blocks := int64(s.a.IndexHeads), int64(s.a.ScoreBlocks)
+	n := min(int(s.a.ChunkBlocks), int(blocks)-first)
+	for h := range out {
+		at := (int64(row)*heads+int64(h))*blocks + int64(first)
+		out[h] = hip.Out[float32](s.b, s.a.Scores.Add(at*4), n)
+	}
+}
+
+// rate sets the scores of a row for the chunk of blocks that begins at first,
+// but for the blocks that tiles rate.
 func (s *indexScorer) rate(row, first int, queries []float32) {
-	heads, blocks, size := int(s.a.IndexHeads), int(s.a.ScoreBlocks), int(s.a.BlockSize)
-	n := min(int(s.a.ChunkBlocks), blocks-first)
+	size := int(s.a.BlockSize)
+	out := s.out[:s.a.IndexHeads]
+	s.openScores(out, row, first)
 	c := s.rows.context(row)
-	keys := s.block(&c, first)
-	for k := range n {
-		next := keys
-		if keys.dim > 0 && c.keys(first+k+1, size) > 0 {
-			next = s.block(&c, first+k+1)
+	var next vectors
+	for k := range out[0] {
+		if s.tiles != nil && s.tiles.takes(&c, first+k) {
+			continue
 		}
+		keys := next
+		if keys.len() == 0 {
+			keys = s.block(&c, first+k)
+		}
+		next = s.block(&c, first+k+1)
 		for h := range s.best {
 			s.best[h] = float32(math.Inf(-1))
 		}
@@ -108,18 +136,14 @@ func (s *indexScorer) rate(row, first int, queries []float32) {
 			}
 			at = to
 		}
-		for h := range heads {
-			out := s.a.Scores.Add(((int64(row)*int64(heads)+int64(h))*int64(blocks) + int64(first+k)) * 4)
-			hip.Out[float32](s.b, out, 1)[0] = s.best[h]
-		}
-		keys = next
-		if c.keys(first+k+1, size) == 0 {
-			keys = vectors{}
+		for h := range out {
+			out[h][k] = s.best[h]
 		}
 	}
 }
 
-// block returns the keys of a block that are not after the row.
+// block returns the keys of a block that are not after the row, none behind its
+// context.
 func (s *indexScorer) block(c *rowContext, block int) vectors {
 	visible := c.keys(block, int(s.a.BlockSize))
 	if visible == 0 {
@@ -131,6 +155,9 @@ func (s *indexScorer) block(c *rowContext, block int) vectors {
 // join lets keys take part in the best scores. A NaN stays: nothing is larger.
 func (s *indexScorer) join(queries []float32, keys, next vectors) {
 	args := bestScoresArgs{Dim: s.padded, Keys: keys.len(), Next: next.address()}
+	if args.Next == 0 {
+		args.Next = keys.address()
+	}
 	switch {
 	case !s.inPlace:
 		for i := range keys.len() {

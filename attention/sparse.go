@@ -170,26 +170,22 @@ func (s *selectedKeys) each(p hip.Ptr, f func(stored vectors, i int)) {
 }
 
 // each calls attend for every row, KV head and tile of the launch's blocks, with
-// the queries of the tile's heads and where their results go: the rows of a KV
-// head one after the other, which often attend to the same keys.
+// the queries of the tile's heads and where their results go. On the CPU the rows
+// of a tile, which often attend to the same keys, are one after the other:
+// block = (KV head·Tiles + tile)·Rows + row.
 func (a *sparseArgs) each(b *hip.Blocks, attend func(q, out []float32, selected selectedKeys)) {
 	rows := viewRows(b, a.Batch, batchSize{a.Rows, a.Sequences, a.TableEntries, a.PresenceWords})
 	kvHeads, dim, tiles := int(a.KVHeads), int(a.HeadDim), int(a.Tiles)
-	group, parts := int(a.Heads)/kvHeads, kvHeads*tiles
-	selected := selectedKeys{b: b, a: a}
-	for part := range parts {
-		g, tile := part/tiles, part%tiles*int(a.HeadTile)
+	group, n := int(a.Heads)/kvHeads, int(a.Rows)
+	selected := selectedKeys{b: b, a: a, runs: hip.Scratch[keyRun](b, int(a.TopkBlocks))}
+	for i := b.First; i < b.End; i++ {
+		row, g, tile := i%n, i/n/tiles, i/n%tiles*int(a.HeadTile)
 		head, n := g*group+tile, min(int(a.HeadTile), group-tile)*dim
-		for row := b.First / parts; row*parts+part < b.End; row++ {
-			if row*parts+part < b.First {
-				continue
-			}
-			q := hip.In[float32](b, a.Q.Add((int64(row)*a.Stride+int64(head*dim))*4), n)
-			out := hip.Out[float32](b, a.Out.Add((int64(row)*int64(a.Heads)+int64(head))*int64(dim)*4), n)
-			c := rows.context(row)
-			selected.find(&c, row, g)
-			attend(q, out, selected)
-		}
+		q := hip.In[float32](b, a.Q.Add((int64(row)*a.Stride+int64(head*dim))*4), n)
+		out := hip.Out[float32](b, a.Out.Add((int64(row)*int64(a.Heads)+int64(head))*int64(dim)*4), n)
+		c := rows.context(row)
+		selected.find(&c, row, g)
+		attend(q, out, selected)
 	}
 }
 

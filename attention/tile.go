@@ -39,3 +39,14 @@ type bestScoresArgs struct {
 	Keys    int     // at least 1
 	Next    uintptr // the keys after these; a hint
 }
+
+// tileScoresArgs are those of bestScoresTiles.
+type tileScoresArgs struct {
+	Best    [16]float32
+	Queries *hip.BF16 // [Dim/32, 3, 16, 16, 2]
+	BF16    *hip.BF16 // [Keys, Dim]
+	Scratch *float32  // [64, 16]
+	Dim     int
+	Keys    int
+	Next    uintptr // the keys after these; a hint
+}

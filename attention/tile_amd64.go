@@ -131,3 +131,16 @@ func narrowAVX2(dst *hip.BF16, src *float32, n int)
 //
 //go:noescape
 func rotateAVX2(low, high, cos, sin *float32, n int)
+
+// bestScoresTiles sets, for 16 lanes h,
+//
+//	Best[h] = max over j < Keys of Σ BF16[j][d]·query h[d],   NaN if one is
+//
+// where query h[d] is the sum of three bfloat16 numbers, of which Queries holds,
+// for each 32 values, three tiles [d/2][lane][d mod 2]: the smallest numbers
+// first. Products are exact; they are summed in float32, for each 32 values the
+// smallest numbers' first, in the order of TDPBF16PS, which takes numbers below
+// 2^-126 as 0. An infinity may make a NaN. Dim is a multiple of 32, Keys of 64.
+//
+//go:noescape
+func bestScoresTiles(a *tileScoresArgs)

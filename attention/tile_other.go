@@ -13,3 +13,4 @@ func bestScores(hip.SIMD, *bestScoresArgs)                   { panic(noVectors) 
 func widenVector(_ hip.SIMD, _ *float32, _ *hip.BF16, _ int) { panic(noVectors) }
 func narrowVector(_ *hip.BF16, _ *float32, _ int)            { panic(noVectors) }
 func rotateVector(_, _, _, _ *float32, _ int)                { panic(noVectors) }
+func bestScoresTiles(*tileScoresArgs)                        { panic(noVectors) }
