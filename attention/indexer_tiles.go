@@ -65,8 +65,7 @@ func (t *tileScorer) of(i int) []hip.BF16 {
 	return t.queries[i*n : (i+1)*n]
 }
 
-// split lays out the three parts of each query value, of which the sum is exact:
-// what rounding to bfloat16 leaves has 16 significant bits, and then 8.
+// split lays out the queries of a tile's rows.
 func (t *tileScorer) split(tile rowTile, dst []hip.BF16) {
 	s := t.s
 	heads := int(s.a.IndexHeads)
@@ -76,16 +75,21 @@ func (t *tileScorer) split(tile rowTile, dst []hip.BF16) {
 	for r := range tile.n {
 		q := hip.In[float32](s.b, s.a.IndexQ.Add(int64(tile.row+r)*s.a.Stride*4), heads*s.dim)
 		for h := range heads {
-			quad, lane := dst[h/4*48*s.dim:], r*4+h%4
-			for d, v := range q[h*s.dim : (h+1)*s.dim] {
-				high := hip.ToBF16(v)
-				rest := v - high.Float32()
-				middle := hip.ToBF16(rest)
-				low := hip.ToBF16(rest - middle.Float32())
-				at := d/32*3*512 + d%32/2*32 + lane*2 + d%2
-				quad[at], quad[at+512], quad[at+1024] = low, middle, high
-			}
+			splitQuery(dst[h/4*48*s.dim:], r*4+h%4, q[h*s.dim:(h+1)*s.dim])
 		}
+	}
+}
+
+// splitQuery lays out a lane's query in three parts, of which the sum is exact:
+// what rounding to bfloat16 leaves has 16 significant bits, and then 8.
+func splitQuery(dst []hip.BF16, lane int, q []float32) {
+	for d, v := range q {
+		high := hip.ToBF16(v)
+		rest := v - high.Float32()
+		middle := hip.ToBF16(rest)
+		low := hip.ToBF16(rest - middle.Float32())
+		at := d/32*3*512 + d%32/2*32 + lane*2 + d%2
+		dst[at], dst[at+512], dst[at+1024] = low, middle, high
 	}
 }
 

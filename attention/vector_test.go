@@ -130,6 +130,106 @@ func TestBestScores(t *testing.T) {
 	})
 }
 
+// The tiles' queries are split and laid out by the kernel's own code; keys end
+// where memory does.
+func TestBestScoresTiles(t *testing.T) {
+	if levels := hip.SIMDLevels(); levels[len(levels)-1] < hip.SIMDAMX {
+		t.Skip("the machine has no bfloat16 tiles")
+	}
+	for _, dim := range []int{32, 64, 128, 256} {
+		for _, n := range []int{64, 128, 192} {
+			for name, special := range map[string]float32{"numbers": 0, "NaN": float32(math.NaN())} {
+				q, keys := randomValues(1, 1, tileHeads*dim), vectors{dim: dim, bf16: guardedBF16(t, uint64(n), n*dim)}
+				if name == "NaN" {
+					q[5*dim+3] = special
+				}
+				queries, scratch := hiptest.Guarded[hip.BF16](t, 48*dim), hiptest.Guarded[float32](t, 64*16)
+				want := make([]float32, tileHeads)
+				for h := range want {
+					splitQuery(queries, h, q[h*dim:(h+1)*dim])
+					best := math.Inf(-1)
+					for j := range n {
+						best = max(best, dot64(q[h*dim:][:dim], keys.at(j, make([]float32, dim))))
+					}
+					want[h] = float32(best)
+				}
+				args := tileScoresArgs{Queries: &queries[0], BF16: &keys.bf16[0], Scratch: &scratch[0], Dim: dim, Keys: n, Next: keys.address()}
+				bestScoresTiles(&args)
+				require.NoError(t, hiptest.Within(args.Best[:], want, 1e-6), "dim %d, %d keys, %s", dim, n, name)
+			}
+		}
+	}
+}
+
+func TestSplitQueryIsExact(t *testing.T) {
+	q := randomValues(1, 2, 1<<15)
+	for i := range q {
+		q[i] *= float32(math.Pow(2, float64(i%100-50)))
+	}
+	dst := make([]hip.BF16, 48*len(q))
+	splitQuery(dst, 7, q)
+	for d, v := range q {
+		at := d/32*3*512 + d%32/2*32 + 7*2 + d%2
+		require.Equal(t, v, dst[at].Float32()+dst[at+512].Float32()+dst[at+1024].Float32())
+	}
+}
+
+// Infinite keys and queries, among whole blocks: on every level against the reference.
+func TestScoresOfInfinities(t *testing.T) {
+	g := released()
+	g.IndexDim, g.HeadDim, g.Heads, g.Rope.Dim, g.BlockSize, g.TopkBlocks = 32, 1, 2, 0, 64, 2
+	for name, d := range hiptest.Hosts(2) {
+		t.Run(name, func(t *testing.T) {
+			checked := hip.Check(d)
+			t.Cleanup(func() { require.NoError(t, checked.Close()) })
+			c := newCache(t, checked, g, 1, 5, CacheBF16)
+			keys := make([]hip.BF16, 5*64*32)
+			for i, v := range randomValues(1, 1, len(keys)) {
+				keys[i] = hip.ToBF16(v)
+			}
+			keys[70*32+4], keys[130*32+9], keys[200*32] = hip.ToBF16(float32(math.Inf(1))), hip.ToBF16(float32(math.Inf(-1))), hip.ToBF16(float32(math.NaN()))
+			require.NoError(t, hip.WriteOf(checked, c.layers[0].indexKeys, keys))
+			const rows = 6
+			q := randomValues(1, 3, rows*g.Columns())
+			for i := range q {
+				q[i] = float32(int(q[i]*4)) + 1 // two of three parts are zero
+			}
+			q[3*g.Columns()+g.indexQColumn()+2] = float32(math.Inf(1))
+			a, b := &arena{d: checked}, NewBatch(c)
+			require.NoError(t, b.Upload(Span{BlockTable: []int32{0, 1, 2, 3, 4}, Position: 4*64 + 1, Rows: rows}))
+			qkv, scores := QKV{mustPut(t, a, q), g.Columns()}, mustPut(t, a, make([]float32, rows*g.IndexHeads*5))
+			require.NoError(t, Scores(b, 0, qkv, scores))
+			require.NoError(t, b.Close())
+			require.NoError(t, a.close())
+		})
+	}
+}
+
+// What a row gets does not depend on the rows beside it, nor on the launch's parts.
+func TestScoresOfARowAlone(t *testing.T) {
+	g := tiny()
+	g.BlockSize, g.Heads, g.HeadDim, g.Rope.Dim = 64, 2, 1, 0
+	const position, rows = 300, 90
+	s := scenario{geometry: g, learned: randomLearned(&g), spans: []scenarioSpan{{seed: 1, position: position, rows: rows}}}
+	for name, d := range hiptest.Hosts(2) {
+		t.Run(name, func(t *testing.T) {
+			defer d.Close()
+			all, err := s.run(d)
+			require.NoError(t, err)
+			for _, row := range []int{0, 1, 20, 21, 64, rows - 1} {
+				alone := s
+				alone.spans = []scenarioSpan{{seed: 1, position: position + row, rows: 1}}
+				got, err := alone.run(d)
+				require.NoError(t, err)
+				for h := range g.IndexHeads {
+					require.Equal(t, got.scores[h*got.blocks:(h+1)*got.blocks], all.scores[(row*g.IndexHeads+h)*all.blocks:][:got.blocks], "row %d", row)
+				}
+				require.Equal(t, got.out, all.out[row*len(got.out):][:len(got.out)], "row %d", row)
+			}
+		})
+	}
+}
+
 // layOut gives four queries the order that bestScores wants, as its comments have it.
 func layOut(t *testing.T, queries []float32, dim int, format CacheFormat) []float32 {
 	out := hiptest.Guarded[float32](t, 4*dim)[:0]
