@@ -19,44 +19,41 @@ type tileScorer struct {
 	tiles   []rowTile
 	queries []hip.BF16 // [tiles, quads] in bestScoresTiles' order
 	scratch []float32
-	first   int // the row of s.of(0)
 }
 
 // rowTile is n rows from row on.
 type rowTile struct{ row, n int }
 
-// newTileScorer has room for as many tiles as there may be rows.
-func newTileScorer(s *indexScorer, rows int) *tileScorer {
-	return &tileScorer{
-		s: s, tiles: make([]rowTile, 0, rows),
-		queries: hip.Scratch[hip.BF16](s.b, rows*s.quads*48*s.dim), scratch: hip.Scratch[float32](s.b, 64*16),
+// newTileScorer makes tiles of the rows.
+func newTileScorer(s *indexScorer) *tileScorer {
+	t := &tileScorer{s: s, scratch: hip.Scratch[float32](s.b, 64*16)}
+	for row := range int(s.a.Rows) {
+		if s.rows.context(row).presence == nil {
+			t.add(row)
+		}
 	}
+	t.queries = hip.Scratch[hip.BF16](s.b, len(t.tiles)*s.quads*48*s.dim)
+	for i, tile := range t.tiles {
+		t.split(tile, t.of(i))
+	}
+	return t
+}
+
+// add puts a row in the last tile, if it belongs there, or in one of its own.
+func (t *tileScorer) add(row int) {
+	if n := len(t.tiles); n > 0 && row%rowsTogether != 0 {
+		last, sequences := &t.tiles[n-1], t.s.rows.sequences
+		if last.n < tileRows && last.row+last.n == row && sequences[last.row] == sequences[row] {
+			last.n++
+			return
+		}
+	}
+	t.tiles = append(t.tiles, rowTile{row, 1})
 }
 
 // takes tells whether the row's block is one for tiles.
 func (t *tileScorer) takes(c *rowContext, block int) bool {
 	return c.presence == nil && c.keys(block, int(t.s.a.BlockSize)) == int(t.s.a.BlockSize)
-}
-
-// set makes tiles of the rows first … last−1.
-func (t *tileScorer) set(first, last int) {
-	rows := &t.s.rows
-	t.first, t.tiles = first, t.tiles[:0]
-	for row := first; row < last; row++ {
-		if rows.context(row).presence != nil {
-			continue
-		}
-		if n := len(t.tiles); n > 0 {
-			if at := &t.tiles[n-1]; at.n < tileRows && at.row+at.n == row && rows.sequences[at.row] == rows.sequences[row] {
-				at.n++
-				continue
-			}
-		}
-		t.tiles = append(t.tiles, rowTile{row, 1})
-	}
-	for i, tile := range t.tiles {
-		t.split(tile, t.of(i))
-	}
 }
 
 // of returns the queries of tile i.
@@ -148,6 +145,6 @@ func (t *tileScorer) rateAgain(row, quad int, keys vectors, best []float32) {
 	for h := range s.best {
 		s.best[h] = float32(math.Inf(-1))
 	}
-	s.join(s.of(row-t.first), keys, vectors{})
+	s.join(s.of(row), keys, vectors{})
 	copy(best, s.best[quad*4:])
 }

@@ -11,7 +11,7 @@ import (
 const rowsTogether = 64
 
 // indexScorer rates blocks of keys with vector instructions, four index heads at
-// a time (see bestScoresBF16AVX512).
+// a time (see bestScoresBF16AVX512). It serves all of a worker's parts of a launch.
 type indexScorer struct {
 	b    *hip.Blocks
 	a    *scoresArgs
@@ -31,39 +31,16 @@ type indexScorer struct {
 // scoresVector takes the launch's blocks in another order than the twin, rows of
 // a chunk of keys one after the other: block = chunk·Rows + row.
 func scoresVector(b *hip.Blocks, a *scoresArgs) {
-	dim, quads := int(a.IndexDim), (int(a.IndexHeads)+3)/4
-	whole := 16
-	if CacheFormat(a.Format) == CacheBF16 {
-		whole = 32
-	}
-	padded := (dim + whole - 1) / whole * whole
-	rows, together := int(a.Rows), min(int(a.Rows), rowsTogether)
-	s := &indexScorer{
-		b: b, a: a, simd: b.SIMD(), rows: viewRows(b, a.Batch, batchSize{a.Rows, a.Sequences, a.TableEntries, a.PresenceWords}),
-		dim: dim, padded: padded, quads: quads, inPlace: dim == padded,
-		queries: hip.Scratch[float32](b, together*quads*4*padded), best: hip.Scratch[float32](b, quads*4),
-	}
-	if !s.inPlace {
-		s.keys = hip.Scratch[float32](b, int(a.BlockSize)*padded)
-		clear(s.keys) // of which columns behind dim stay zero
-	}
-	if s.simd >= hip.SIMDAMX && s.inPlace && CacheFormat(a.Format) == CacheBF16 && a.BlockSize%64 == 0 {
-		s.tiles = newTileScorer(s, together)
-	}
-	s.out = make([][]float32, tileRows*int(a.IndexHeads))
-	for first := 0; first < rows; first += together {
-		last := min(first+together, rows)
-		for row := first; row < last; row++ {
-			s.setQueries(row, s.of(row-first))
-		}
-		if s.tiles != nil {
-			s.tiles.set(first, last)
-		}
+	s := hip.Keep(b, func() *indexScorer { return newIndexScorer(b, a) })
+	s.b = b
+	rows := int(a.Rows)
+	for first := 0; first < rows; first += rowsTogether {
+		last := min(first+rowsTogether, rows)
 		for chunk := b.First / rows; chunk <= (b.End-1)/rows; chunk++ {
 			// Of these rows and the chunk, the launch's blocks.
 			from, to := max(first, b.First-chunk*rows), min(last, b.End-chunk*rows)
 			for row := from; row < to; row++ {
-				s.rate(row, chunk*int(a.ChunkBlocks), s.of(row-first))
+				s.rate(row, chunk*int(a.ChunkBlocks))
 			}
 			if s.tiles != nil {
 				s.tiles.rate(from, to, chunk*int(a.ChunkBlocks))
@@ -72,10 +49,37 @@ func scoresVector(b *hip.Blocks, a *scoresArgs) {
 	}
 }
 
-// of returns the queries of the row that is i-th together.
-func (s *indexScorer) of(i int) []float32 {
+// newIndexScorer lays out the queries of all rows.
+func newIndexScorer(b *hip.Blocks, a *scoresArgs) *indexScorer {
+	dim, quads := int(a.IndexDim), (int(a.IndexHeads)+3)/4
+	whole := 16
+	if CacheFormat(a.Format) == CacheBF16 {
+		whole = 32
+	}
+	padded := (dim + whole - 1) / whole * whole
+	s := &indexScorer{
+		b: b, a: a, simd: b.SIMD(), rows: viewRows(b, a.Batch, batchSize{a.Rows, a.Sequences, a.TableEntries, a.PresenceWords}),
+		dim: dim, padded: padded, quads: quads, inPlace: dim == padded,
+		queries: hip.Scratch[float32](b, int(a.Rows)*quads*4*padded), best: hip.Scratch[float32](b, quads*4),
+		out: make([][]float32, tileRows*int(a.IndexHeads)),
+	}
+	for row := range int(a.Rows) {
+		s.setQueries(row, s.of(row))
+	}
+	if !s.inPlace {
+		s.keys = hip.Scratch[float32](b, int(a.BlockSize)*padded)
+		clear(s.keys) // of which columns behind dim stay zero
+	}
+	if s.simd >= hip.SIMDAMX && s.inPlace && CacheFormat(a.Format) == CacheBF16 && a.BlockSize%64 == 0 {
+		s.tiles = newTileScorer(s)
+	}
+	return s
+}
+
+// of returns the queries of a row.
+func (s *indexScorer) of(row int) []float32 {
 	n := s.quads * 4 * s.padded
-	return s.queries[i*n : (i+1)*n]
+	return s.queries[row*n : (row+1)*n]
 }
 
 // setQueries lays out a row's index queries: see bestScoresBF16AVX512 and
@@ -111,7 +115,7 @@ func (s *indexScorer) openScores(out [][]float32, row, first int) {
 
 // rate sets the scores of a row for the chunk of blocks that begins at first,
 // but for the blocks that tiles rate.
-func (s *indexScorer) rate(row, first int, queries []float32) {
+func (s *indexScorer) rate(row, first int) {
 	size := int(s.a.BlockSize)
 	out := s.out[:s.a.IndexHeads]
 	s.openScores(out, row, first)
@@ -132,7 +136,7 @@ func (s *indexScorer) rate(row, first int, queries []float32) {
 		for at := 0; at < keys.len(); {
 			from, to := c.run((first+k)*size, at, keys.len())
 			if from < to {
-				s.join(queries, keys.slice(from, to), next)
+				s.join(s.of(row), keys.slice(from, to), next)
 			}
 			at = to
 		}
