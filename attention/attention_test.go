@@ -78,8 +78,17 @@ func TestReferenceAgainstFormulas(t *testing.T) {
 }
 
 func TestHostAgainstReference(t *testing.T) {
-	d := hip.NewHost()
-	defer d.Close()
+	for name, d := range hiptest.Hosts(2) {
+		t.Run(name, func(t *testing.T) {
+			defer d.Close()
+			hiptest.Compare(t, d, scenarioCases()...)
+		})
+	}
+}
+
+// scenarioCases are the stages of all scenarios, each a case.
+func scenarioCases() []hiptest.Case {
+	var cases []hiptest.Case
 	for _, s := range scenarios() {
 		bound := 1e-5
 		if s.format == CacheBF16 {
@@ -93,7 +102,7 @@ func TestHostAgainstReference(t *testing.T) {
 			{"scores", func(r *results) []float32 { return r.scores }},
 			{"out", func(r *results) []float32 { return r.out }},
 		} {
-			hiptest.Compare(t, d, hiptest.Case{Name: s.name + " " + stage.name, MaxError: bound, Setup: func(d hip.Device) (*hiptest.Prepared, error) {
+			cases = append(cases, hiptest.Case{Name: s.name + " " + stage.name, MaxError: bound, Setup: func(d hip.Device) (*hiptest.Prepared, error) {
 				var r *results
 				return &hiptest.Prepared{
 					Run:    func() (err error) { r, err = s.run(d); return err },
@@ -103,16 +112,19 @@ func TestHostAgainstReference(t *testing.T) {
 			}})
 		}
 	}
+	return cases
 }
 
 func TestEveryLaunchAgainstReference(t *testing.T) {
-	d := hip.Check(hip.NewHostThreads(3))
-	defer d.Close()
-	for _, s := range scenarios() {
-		t.Run(s.name, func(t *testing.T) {
-			_, err := s.run(d)
-			require.NoError(t, err)
-		})
+	for name, host := range hiptest.Hosts(3) {
+		d := hip.Check(host)
+		for _, s := range scenarios() {
+			t.Run(name+" "+s.name, func(t *testing.T) {
+				_, err := s.run(d)
+				require.NoError(t, err)
+			})
+		}
+		require.NoError(t, d.Close())
 	}
 }
 

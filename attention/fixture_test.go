@@ -8,18 +8,22 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 )
 
-// forEachDevice runs f on the reference, the host, and the host checked launch
-// by launch, and then looks for memory that was not freed.
+// forEachDevice runs f on the reference, a host of every level of vector
+// instructions, and each of these checked launch by launch, and then looks for
+// memory that was not freed.
 func forEachDevice(t *testing.T, f func(t *testing.T, d hip.Device)) {
-	for name, open := range map[string]func() hip.Device{
-		"reference":    hip.NewReference,
-		"host":         hip.NewHost,
-		"checked host": func() hip.Device { return hip.Check(hip.NewHost()) },
-	} {
+	devices := map[string]hip.Device{"reference": hip.NewReference()}
+	for name, d := range hiptest.Hosts(2) {
+		devices[name] = d
+	}
+	for name, d := range hiptest.Hosts(2) {
+		devices["checked "+name] = hip.Check(d)
+	}
+	for name, d := range devices {
 		t.Run(name, func(t *testing.T) {
-			d := open()
 			defer func() { require.NoError(t, d.Close()) }()
 			f(t, d)
 			bytes, live := d.(hip.Accountant).InUse()

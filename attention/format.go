@@ -63,6 +63,22 @@ func (v vectors) at(i int, buf []float32) []float32 {
 	return buf
 }
 
+// len is the number of vectors; the zero value has none.
+func (v vectors) len() int {
+	if v.dim == 0 {
+		return 0
+	}
+	return (len(v.f32) + len(v.bf16)) / v.dim
+}
+
+// slice returns vectors from … to−1.
+func (v vectors) slice(from, to int) vectors {
+	if v.f32 != nil {
+		return vectors{dim: v.dim, f32: v.f32[from*v.dim : to*v.dim]}
+	}
+	return vectors{dim: v.dim, bf16: v.bf16[from*v.dim : to*v.dim]}
+}
+
 // storeVector writes x as vector index at p.
 func storeVector(b *hip.Blocks, p hip.Ptr, format CacheFormat, index int64, x []float32) {
 	at := p.Add(index * int64(len(x)) * format.bytes())
@@ -71,7 +87,12 @@ func storeVector(b *hip.Blocks, p hip.Ptr, format CacheFormat, index int64, x []
 		return
 	}
 	stored := hip.Out[hip.BF16](b, at, len(x))
-	for i, v := range x {
-		stored[i] = hip.ToBF16(v)
+	whole := 0
+	if b.SIMD() >= hip.SIMDAVX2 && len(x) >= 16 {
+		whole = len(x) &^ 15
+		narrowVector(&stored[0], &x[0], whole)
+	}
+	for i := whole; i < len(x); i++ {
+		stored[i] = hip.ToBF16(x[i])
 	}
 }

@@ -51,6 +51,9 @@ type scoresArgs struct {
 	ScoreBlocks, ChunkBlocks                int32
 }
 
+// chunks is how many blocks of the launch a row has.
+func (a *scoresArgs) chunks() int { return int((a.ScoreBlocks + a.ChunkBlocks - 1) / a.ChunkBlocks) }
+
 // indexScores runs one block per row and chunk of ChunkBlocks blocks of keys.
 var indexScores = hip.NewKernel("index_scores", "", scoresTwin).Fast(0, scoresFast)
 
@@ -71,6 +74,10 @@ func scoresTwin(b *hip.Blocks, a *scoresArgs) {
 }
 
 func scoresFast(b *hip.Blocks, a *scoresArgs) {
+	if b.SIMD() >= hip.SIMDAVX2 {
+		scoresVector(b, a)
+		return
+	}
 	key := hip.Scratch[float32](b, int(a.IndexDim))
 	products := hip.Scratch[float32](b, int(a.IndexHeads))
 	a.each(b, func(c *rowContext, queries []float32, block int, keys vectors, best []float32) {
@@ -100,7 +107,7 @@ func (a *scoresArgs) each(b *hip.Blocks, score func(c *rowContext, queries []flo
 	best := hip.Scratch[float32](b, heads)
 	out := make([][]float32, heads)
 	blocks, chunk := int(a.ScoreBlocks), int(a.ChunkBlocks)
-	chunks := (blocks + chunk - 1) / chunk
+	chunks := a.chunks()
 	for i := b.First; i < b.End; i++ {
 		row, first := i/chunks, i%chunks*chunk
 		n := min(chunk, blocks-first)

@@ -82,7 +82,13 @@ var insert = hip.NewKernel("qk_norm_rope_insert", "", insertTwin).Fast(0, insert
 
 func insertTwin(b *hip.Blocks, a *insertArgs) { insertVectors(b, a, norm.RMS64, rotate64) }
 
-func insertFast(b *hip.Blocks, a *insertArgs) { insertVectors(b, a, norm.RMS32, rotate32) }
+func insertFast(b *hip.Blocks, a *insertArgs) {
+	simd := b.SIMD()
+	insertVectors(b, a,
+		func(dst, x, w []float32, eps float64) { norm.RMS(simd, dst, x, w, eps) },
+		func(x []float32, r rotation) { rotateWith(simd, x, r) },
+	)
+}
 
 func insertVectors(
 	b *hip.Blocks, a *insertArgs,

@@ -1,6 +1,10 @@
 package attention
 
-import "math"
+import (
+	"math"
+
+	"github.com/drafthead/drafthead/hip"
+)
 
 // rotation is the cosines and sines of one position, one for each pair.
 type rotation struct {
@@ -34,5 +38,22 @@ func rotate32(x []float32, r rotation) {
 	for j, cos := range r.cos {
 		a, b := low[j], high[j]
 		low[j], high[j] = a*cos-b*sin[j], b*cos+a*sin[j]
+	}
+}
+
+// rotateWith is [rotate32] with vector instructions up to simd, which may fuse a
+// product with the sum.
+func rotateWith(simd hip.SIMD, x []float32, r rotation) {
+	half := len(r.cos)
+	whole := half &^ 7
+	if simd < hip.SIMDAVX2 || whole == 0 {
+		rotate32(x, r)
+		return
+	}
+	low, high := x[:half], x[half:][:half]
+	rotateVector(&low[0], &high[0], &r.cos[0], &r.sin[0], whole)
+	for j := whole; j < half; j++ {
+		a, b, cos, sin := low[j], high[j], r.cos[j], r.sin[j]
+		low[j], high[j] = a*cos-b*sin, b*cos+a*sin
 	}
 }

@@ -69,3 +69,16 @@ func (c *rowContext) visible(block, size int) bool {
 	}
 	return anyBit(c.presence, block*size, block*size+n)
 }
+
+// run returns the first run of slots from … to−1, within at … end−1, that hold
+// keys, where first is the position of slot 0; from = to = end if there is none.
+func (c *rowContext) run(first, at, end int) (from, to int) {
+	if c.presence == nil {
+		return at, end
+	}
+	for from = at; from < end && !c.present(first+from); from++ {
+	}
+	for to = from; to < end && c.present(first+to); to++ {
+	}
+	return from, to
+}

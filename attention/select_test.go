@@ -134,18 +134,3 @@ func TestSelectWithoutScores(t *testing.T) {
 	require.ErrorIs(t, Select(b, 0, selected), ErrArgument)
 	require.NoError(t, c.Close())
 }
-
-func BenchmarkSelect4096Blocks(b *testing.B) {
-	scores := randomValues(1, 1, 4096)
-	all := make([]int32, len(scores))
-	for name, best := range map[string]func([]float32, []int32, int){"sort": bestBySorting, "heap": bestByHeap} {
-		b.Run(name, func(b *testing.B) {
-			for b.Loop() {
-				for i := range all {
-					all[i] = int32(i)
-				}
-				best(scores, all, 16)
-			}
-		})
-	}
-}

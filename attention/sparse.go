@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/norm"
 )
 
 // Attend is softmax attention over the visible keys of the selected blocks:
@@ -71,10 +72,10 @@ func sparseTwin(b *hip.Blocks, a *sparseArgs) {
 	scale := 1 / math.Sqrt(float64(dim))
 	vector, sum := hip.Scratch[float32](b, dim), hip.Scratch[float64](b, dim)
 	weights := hip.Scratch[float64](b, a.mostKeys())
-	a.each(b, func(q, out []float32, eachKey keyWalk) {
+	a.each(b, func(q, out []float32, selected selectedKeys) {
 		for ; len(q) > 0; q, out = q[dim:], out[dim:] {
 			n, top, total := 0, math.Inf(-1), 0.0
-			eachKey(a.Keys, func(keys vectors, slot int) {
+			selected.each(a.Keys, func(keys vectors, slot int) {
 				weights[n] = dot64(q[:dim], keys.at(slot, vector)) * scale
 				top = max(top, weights[n])
 				n++
@@ -85,7 +86,7 @@ func sparseTwin(b *hip.Blocks, a *sparseArgs) {
 			}
 			clear(sum)
 			n = 0
-			eachKey(a.Values, func(values vectors, slot int) {
+			selected.each(a.Values, func(values vectors, slot int) {
 				for i, v := range values.at(slot, vector) {
 					sum[i] += weights[n] / total * float64(v)
 				}
@@ -102,30 +103,32 @@ func sparseTwin(b *hip.Blocks, a *sparseArgs) {
 // read once for all of them. Scores are kept, [key][head], and not merged as
 // they come: there are at most TopkBlocks·BlockSize of them a head.
 func sparseFast(b *hip.Blocks, a *sparseArgs) {
+	if b.SIMD() >= hip.SIMDAVX2 {
+		a.each(b, newHeadTiles(b, a).attend)
+		return
+	}
 	dim := int(a.HeadDim)
 	scale := float32(1 / math.Sqrt(float64(dim)))
 	scaled := hip.Scratch[float32](b, int(a.HeadTile)*dim)
 	weights := hip.Scratch[float32](b, a.mostKeys()*int(a.HeadTile))
 	buffer := hip.Scratch[float32](b, 4*dim) // four vectors at a time
 	var pendingWeights, pendingValues [4][]float32
-	a.each(b, func(q, out []float32, eachKey keyWalk) {
+	a.each(b, func(q, out []float32, selected selectedKeys) {
 		heads := len(q) / dim
 		scaled := scaled[:len(q)]
 		for i, v := range q {
 			scaled[i] = v * scale
 		}
 		n := 0
-		eachKey(a.Keys, func(keys vectors, slot int) {
+		selected.each(a.Keys, func(keys vectors, slot int) {
 			dots(weights[n:n+heads], scaled, keys.at(slot, buffer[:dim]))
 			n += heads
 		})
-		for h := range heads {
-			softmaxColumn(weights[:n], h, heads)
-		}
+		norm.Softmax(hip.SIMDNone, weights[:n], heads)
 		clear(out)
 		n = 0
 		pending := 0
-		eachKey(a.Values, func(values vectors, slot int) {
+		selected.each(a.Values, func(values vectors, slot int) {
 			pendingWeights[pending] = weights[n : n+heads]
 			pendingValues[pending] = values.at(slot, buffer[pending*dim:][:dim])
 			n += heads
@@ -138,60 +141,71 @@ func sparseFast(b *hip.Blocks, a *sparseArgs) {
 	})
 }
 
-// softmaxColumn makes weights of the scores x[first], x[first+stride], …: the
-// exponentials and their sum in float64.
-func softmaxColumn(x []float32, first, stride int) {
-	top := float32(math.Inf(-1))
-	for i := first; i < len(x); i += stride {
-		top = max(top, x[i])
-	}
-	total := 0.0
-	for i := first; i < len(x); i += stride {
-		w := math.Exp(float64(x[i] - top))
-		x[i] = float32(w)
-		total += w
-	}
-	inverse := float32(1 / total)
-	for i := first; i < len(x); i += stride {
-		x[i] *= inverse
+// selectedKeys are the keys that a row attends to, in ascending position.
+type selectedKeys struct {
+	b    *hip.Blocks
+	a    *sparseArgs
+	runs []keyRun
+}
+
+// keyRun is n stored vectors from the one at first on, of keys or values alike.
+type keyRun struct {
+	first int64
+	n     int
+}
+
+// read views the vectors of run i at p, which is keys or values.
+func (s *selectedKeys) read(p hip.Ptr, i int) vectors {
+	return readVectors(s.b, p, CacheFormat(s.a.Format), int(s.a.HeadDim), s.runs[i].first, s.runs[i].n)
+}
+
+// each calls f for every vector at p, with the run that it is in and its place there.
+func (s *selectedKeys) each(p hip.Ptr, f func(stored vectors, i int)) {
+	for r := range s.runs {
+		stored := s.read(p, r)
+		for i := range stored.len() {
+			f(stored, i)
+		}
 	}
 }
 
-// keyWalk calls f for every key that a row attends to, in ascending position,
-// with the stored vectors of its block at p (keys or values) and its slot there.
-type keyWalk func(p hip.Ptr, f func(stored vectors, slot int))
-
 // each calls attend for every row, KV head and tile of the launch's blocks, with
-// the queries of the tile's heads and where their results go.
-func (a *sparseArgs) each(b *hip.Blocks, attend func(q, out []float32, eachKey keyWalk)) {
+// the queries of the tile's heads and where their results go. On the CPU the rows
+// of a tile, which often attend to the same keys, are one after the other:
+// block = (KV head·Tiles + tile)·Rows + row.
+func (a *sparseArgs) each(b *hip.Blocks, attend func(q, out []float32, selected selectedKeys)) {
 	rows := viewRows(b, a.Batch, batchSize{a.Rows, a.Sequences, a.TableEntries, a.PresenceWords})
-	kvHeads, dim, size, tiles := int(a.KVHeads), int(a.HeadDim), int(a.BlockSize), int(a.Tiles)
-	group := int(a.Heads) / kvHeads
+	kvHeads, dim, tiles := int(a.KVHeads), int(a.HeadDim), int(a.Tiles)
+	group, n := int(a.Heads)/kvHeads, int(a.Rows)
+	selected := selectedKeys{b: b, a: a, runs: hip.Scratch[keyRun](b, int(a.TopkBlocks))}
 	for i := b.First; i < b.End; i++ {
-		row, g, tile := i/(kvHeads*tiles), i/tiles%kvHeads, i%tiles*int(a.HeadTile)
+		row, g, tile := i%n, i/n/tiles, i/n%tiles*int(a.HeadTile)
 		head, n := g*group+tile, min(int(a.HeadTile), group-tile)*dim
 		q := hip.In[float32](b, a.Q.Add((int64(row)*a.Stride+int64(head*dim))*4), n)
 		out := hip.Out[float32](b, a.Out.Add((int64(row)*int64(a.Heads)+int64(head))*int64(dim)*4), n)
-		selected := hip.In[int32](b, a.Selected.Add(int64(row*kvHeads+g)*int64(a.TopkBlocks)*4), int(a.TopkBlocks))
 		c := rows.context(row)
-		attend(q, out, func(p hip.Ptr, f func(stored vectors, slot int)) {
-			for _, block := range selected {
-				visible := 0
-				if block >= 0 {
-					visible = c.keys(int(block), size)
-				}
-				if visible == 0 {
-					continue
-				}
-				page := int64(c.table[block])
-				stored := readVectors(b, p, CacheFormat(a.Format), dim, (page*int64(kvHeads)+int64(g))*int64(size), visible)
-				for slot := range visible {
-					if c.present(int(block)*size + slot) {
-						f(stored, slot)
-					}
-				}
+		selected.find(&c, row, g)
+		attend(q, out, selected)
+	}
+}
+
+// find sets the runs of keys that are selected for KV head g of a row.
+func (s *selectedKeys) find(c *rowContext, row, g int) {
+	kvHeads, size, topk := int64(s.a.KVHeads), int(s.a.BlockSize), int(s.a.TopkBlocks)
+	s.runs = s.runs[:0]
+	for _, block := range hip.In[int32](s.b, s.a.Selected.Add((int64(row)*kvHeads+int64(g))*int64(topk)*4), topk) {
+		visible := 0
+		if block >= 0 {
+			visible = c.keys(int(block), size)
+		}
+		for at := 0; at < visible; {
+			from, to := c.run(int(block)*size, at, visible)
+			if from < to {
+				first := (int64(c.table[block])*kvHeads+int64(g))*int64(size) + int64(from)
+				s.runs = append(s.runs, keyRun{first, to - from})
 			}
-		})
+			at = to
+		}
 	}
 }
 

@@ -150,38 +150,3 @@ func TestDots(t *testing.T) {
 		}
 	}
 }
-
-// BenchmarkDecode is the attention of one row over a full selection.
-func BenchmarkDecode(b *testing.B) {
-	d := hip.NewHost()
-	defer d.Close()
-	g := released()
-	g.Heads, g.KVHeads, g.IndexHeads = 64, 4, 4
-	const position = 64*128 - 1
-	c, err := NewCache(d, g, 1, 64, CacheBF16)
-	require.NoError(b, err)
-	seq, batch := c.NewSequence(), NewBatch(c)
-	require.NoError(b, seq.Reserve(position+1))
-	require.NoError(b, seq.MarkWritten(0, 0, position+1))
-	require.NoError(b, batch.Upload(seq.Span(0, position, 1)))
-	a := &arena{d: d}
-	upload := func(p hip.Ptr, err error) hip.Ptr { require.NoError(b, err); return p }
-	qkv := QKV{upload(put(a, randomValues(1, 1, g.Columns()))), g.Columns()}
-	scores, selected := upload(put(a, make([]float32, 4*64))), upload(put(a, make([]int32, 4*16)))
-	out := upload(put(a, make([]float32, 64*128)))
-	b.Run("scores", func(b *testing.B) {
-		b.ReportAllocs()
-		b.SetBytes(int64(position) * 256)
-		for b.Loop() {
-			_ = Scores(batch, 0, qkv, scores)
-		}
-	})
-	require.NoError(b, Select(batch, scores, selected))
-	b.Run("attend", func(b *testing.B) {
-		b.ReportAllocs()
-		b.SetBytes(16 * 128 * 2048)
-		for b.Loop() {
-			_ = Attend(batch, 0, qkv, selected, out)
-		}
-	})
-}

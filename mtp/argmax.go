@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/norm"
 )
 
 // argmax picks the greedy token of each row of logits, in two kernels so that
@@ -31,20 +32,23 @@ type argmaxArgs struct {
 	Parts         int64
 }
 
-func argmaxPartsTwin(b *hip.Blocks, a *argmaxArgs) { argmaxOfParts(b, a, math.Exp) }
-
-// argmaxPartsHost leaves out the terms that cannot change a float32 sum that is
-// at least 1: exp(−30) · 2^18 logits < 2^−24.
-func argmaxPartsHost(b *hip.Blocks, a *argmaxArgs) {
-	argmaxOfParts(b, a, func(x float64) float64 {
-		if x < -30 {
-			return 0
+func argmaxPartsTwin(b *hip.Blocks, a *argmaxArgs) {
+	argmaxOfParts(b, a, hip.SIMDNone, func(logits []float32, top float32) float64 {
+		sum := 0.0
+		for _, v := range logits {
+			sum += math.Exp(float64(v) - float64(top))
 		}
-		return math.Exp(x)
+		return sum
 	})
 }
 
-func argmaxOfParts(b *hip.Blocks, a *argmaxArgs, exp func(float64) float64) {
+// argmaxPartsHost sums as norm.ExpSum does.
+func argmaxPartsHost(b *hip.Blocks, a *argmaxArgs) {
+	simd := b.SIMD()
+	argmaxOfParts(b, a, simd, func(logits []float32, top float32) float64 { return norm.ExpSum(simd, logits, top) })
+}
+
+func argmaxOfParts(b *hip.Blocks, a *argmaxArgs, simd hip.SIMD, expSum func(logits []float32, top float32) float64) {
 	rows, vocab, parts := int(a.Rows), int(a.Vocab), int(a.Parts)
 	largest, sums := hip.Out[float32](b, a.Largest, rows*parts), hip.Out[float64](b, a.Sums, rows*parts)
 	index := hip.Out[int32](b, a.Index, rows*parts)
@@ -52,27 +56,15 @@ func argmaxOfParts(b *hip.Blocks, a *argmaxArgs, exp func(float64) float64) {
 		row, first := block/parts, block%parts*argmaxPart
 		n := min(argmaxPart, vocab-first)
 		logits := hip.In[float32](b, a.Logits.Add(4*int64(row*vocab+first)), n)
-		at := largestIndex(logits)
-		top, sum := float64(logits[at]), 0.0
-		for _, v := range logits {
-			sum += exp(float64(v) - top)
-		}
-		if math.IsInf(top, 0) { // exp(∞ − ∞) is no number, but a limit is
-			sum = countEqual(logits, logits[at])
-		}
-		largest[block], sums[block], index[block] = logits[at], sum, int32(first+at)
-	}
-}
-
-// largestIndex returns the first index of the largest value that is a number.
-func largestIndex(values []float32) int {
-	best := 0
-	for i, v := range values {
-		if v > values[best] || values[best] != values[best] && v == v {
-			best = i
+		at := norm.Largest(simd, logits)
+		top := logits[at]
+		largest[block], index[block] = top, int32(first+at)
+		if math.IsInf(float64(top), 0) { // exp(∞ − ∞) is no number, but a limit is
+			sums[block] = countEqual(logits, top)
+		} else {
+			sums[block] = expSum(logits, top)
 		}
 	}
-	return best
 }
 
 // countEqual returns how many values are want, or NaN if any is NaN.
@@ -95,7 +87,7 @@ func argmaxMergeTwin(b *hip.Blocks, a *argmaxArgs) {
 	ids, probabilities := hip.Out[int32](b, a.IDs, rows), hip.Out[float32](b, a.Probabilities, rows)
 	for row := b.First; row < b.End; row++ {
 		of := largest[row*parts : (row+1)*parts]
-		best := largestIndex(of)
+		best := norm.Largest(hip.SIMDNone, of)
 		sum := 0.0
 		for p, v := range of {
 			part := sums[row*parts+p]

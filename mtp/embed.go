@@ -30,7 +30,11 @@ type embedNormArgs struct {
 }
 
 func embedNormTwin(b *hip.Blocks, a *embedNormArgs) { embedNormRows(b, a, norm.RMS64) }
-func embedNormHost(b *hip.Blocks, a *embedNormArgs) { embedNormRows(b, a, norm.RMS32) }
+
+func embedNormHost(b *hip.Blocks, a *embedNormArgs) {
+	simd := b.SIMD()
+	embedNormRows(b, a, func(dst, x, w []float32, eps float64) { norm.RMS(simd, dst, x, w, eps) })
+}
 
 func embedNormRows(b *hip.Blocks, a *embedNormArgs, rms func(dst, x, w []float32, eps float64)) {
 	n, rows := int(a.Hidden), int(a.Rows)

@@ -89,7 +89,11 @@ func TestGreedy(t *testing.T) {
 		"parts that are equal":          {fill(1.5), 0, 1.0 / parts},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, d := range []hip.Device{hip.NewReference(), hip.NewHostThreads(2), hip.Check(hip.NewHostThreads(2))} {
+			devices := []hip.Device{hip.NewReference()}
+			for _, d := range hiptest.Hosts(2) {
+				devices = append(devices, hip.Check(d))
+			}
+			for _, d := range devices {
 				ids, probabilities, err := greedyOf(d, c.logits, len(c.logits))
 				require.NoError(t, err)
 				require.Equal(t, []int32{c.id}, ids, d.Info().Name)
@@ -102,8 +106,15 @@ func TestGreedy(t *testing.T) {
 
 // TestGreedySizes: rows and vocabularies around the parts that blocks look at.
 func TestGreedySizes(t *testing.T) {
-	d := hip.NewHostThreads(2)
-	defer d.Close()
+	for name, d := range hiptest.Hosts(2) {
+		t.Run(name, func(t *testing.T) {
+			defer d.Close()
+			testGreedySizes(t, d)
+		})
+	}
+}
+
+func testGreedySizes(t *testing.T, d hip.Device) {
 	random := rand.New(rand.NewPCG(1, 4))
 	for _, vocab := range []int{1, 2, argmaxPart - 1, argmaxPart, argmaxPart + 1, 2*argmaxPart - 1, 2 * argmaxPart, 2*argmaxPart + 1, 3*argmaxPart + 1} {
 		for _, rows := range []int{1, 2, 3} {
@@ -168,7 +179,11 @@ func TestEmbedNorm(t *testing.T) {
 					want = append(want, normed...)
 				}
 			}
-			for _, d := range []hip.Device{hip.NewReference(), hip.Check(hip.NewHostThreads(2))} {
+			devices := []hip.Device{hip.NewReference()}
+			for _, d := range hiptest.Hosts(2) {
+				devices = append(devices, hip.Check(d))
+			}
+			for _, d := range devices {
 				masked, got := runEmbedNorm(t, d, useGiven, table, states, given, enorm, hnorm, tokens, positions)
 				require.Equal(t, wantMasked, masked)
 				require.NoError(t, hiptest.Within(got, want, 1e-6))

@@ -1,6 +1,10 @@
 package norm
 
-import "math"
+import (
+	"math"
+
+	"github.com/drafthead/drafthead/hip"
+)
 
 // RMS64 is Gemma RMSNorm of one row, the definition:
 //
@@ -18,12 +22,53 @@ func RMS64(dst, x, w []float32, eps float64) {
 // RMS32 is [RMS64] with float32 sums, in eight strands, and float32 products.
 // A row whose float32 squares overflow or vanish is left to RMS64.
 func RMS32(dst, x, w []float32, eps float64) {
-	sum := sumSquares32(x)
-	if !(sum > smallestSum && sum < largestSum) {
+	scale, ok := rmsScale(sumSquares32(x), len(x), eps)
+	if !ok {
 		RMS64(dst, x, w, eps)
 		return
 	}
-	scale := float32(1 / math.Sqrt(float64(sum)/float64(len(x))+eps))
+	weigh32(dst, x, w, scale)
+}
+
+// RMS is [RMS32] with vector instructions up to simd: the sum has value i in
+// strand i mod 64, values behind the last 16 as RMS32 has them; products and
+// bound are RMS32's.
+func RMS(simd hip.SIMD, dst, x, w []float32, eps float64) {
+	whole := len(x) &^ 15
+	if simd < hip.SIMDAVX2 || whole == 0 {
+		RMS32(dst, x, w, eps)
+		return
+	}
+	sum := sumSquaresVector(simd, &x[0], whole) + sumSquares32(x[whole:])
+	scale, ok := rmsScale(sum, len(x), eps)
+	if !ok {
+		RMS64(dst, x, w, eps)
+		return
+	}
+	dst, w = dst[:len(x)], w[:len(x)]
+	weighVector(simd, &dst[0], &x[0], &w[0], whole, scale)
+	weigh32(dst[whole:], x[whole:], w[whole:], scale)
+}
+
+// add adds x to sum.
+func add(simd hip.SIMD, sum, x []float32) {
+	sum = sum[:len(x)]
+	whole := 0
+	if simd >= hip.SIMDAVX2 && len(x) >= 16 {
+		whole = len(x) &^ 15
+		addVector(simd, &sum[0], &x[0], whole)
+	}
+	for i := whole; i < len(x); i++ {
+		sum[i] += x[i]
+	}
+}
+
+// rmsScale is 1/√(sum/n + eps); not ok where the float32 sum cannot be trusted.
+func rmsScale(sum float32, n int, eps float64) (scale float32, ok bool) {
+	return float32(1 / math.Sqrt(float64(sum)/float64(n)+eps)), sum > smallestSum && sum < largestSum
+}
+
+func weigh32(dst, x, w []float32, scale float32) {
 	dst, w = dst[:len(x)], w[:len(x)]
 	for i, v := range x {
 		dst[i] = v * scale * (1 + w[i])

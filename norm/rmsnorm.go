@@ -105,7 +105,10 @@ func launch(d hip.Device, a *rmsNormArgs, s strides, rows, n int, eps float64) e
 
 func rmsNormTwin(b *hip.Blocks, a *rmsNormArgs) { rmsNormRows(b, a, RMS64) }
 
-func rmsNormFast(b *hip.Blocks, a *rmsNormArgs) { rmsNormRows(b, a, RMS32) }
+func rmsNormFast(b *hip.Blocks, a *rmsNormArgs) {
+	simd := b.SIMD()
+	rmsNormRows(b, a, func(dst, x, w []float32, eps float64) { RMS(simd, dst, x, w, eps) })
+}
 
 func rmsNormRows(b *hip.Blocks, a *rmsNormArgs, rms func(dst, x, w []float32, eps float64)) {
 	n := int(a.N)
@@ -115,9 +118,7 @@ func rmsNormRows(b *hip.Blocks, a *rmsNormArgs, rms func(dst, x, w []float32, ep
 		y := hip.Out[float32](b, a.Y.Add(r*a.YStride*4), n)
 		if a.Residual != 0 {
 			sum := hip.Out[float32](b, a.Residual.Add(r*int64(n)*4), n)
-			for i := range sum {
-				sum[i] += x[i]
-			}
+			add(b.SIMD(), sum, x)
 			x = sum
 		}
 		rms(y, x, w, a.Eps)

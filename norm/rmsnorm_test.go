@@ -14,8 +14,15 @@ import (
 )
 
 func forEachDevice(t *testing.T, f func(t *testing.T, d hip.Device)) {
-	for _, d := range []hip.Device{hip.NewReference(), hip.NewHost(), hip.Check(hip.NewHost())} {
-		t.Run(d.Info().Kind, func(t *testing.T) {
+	devices := map[string]hip.Device{"reference": hip.NewReference()}
+	for name, d := range hiptest.Hosts(2) {
+		devices[name] = d
+	}
+	for name, d := range hiptest.Hosts(2) {
+		devices["checked "+name] = hip.Check(d)
+	}
+	for name, d := range devices {
+		t.Run(name, func(t *testing.T) {
 			f(t, d)
 			require.NoError(t, d.Close())
 		})
@@ -110,11 +117,13 @@ func TestHostAgainstReference(t *testing.T) {
 			cases = append(cases, normCase(n, rows, false), normCase(n, rows, true))
 		}
 	}
-	for _, d := range []hip.Device{hip.NewHost(), hip.Check(hip.NewHost())} {
-		hiptest.Compare(t, d, cases...)
-		_, live := d.(hip.Accountant).InUse()
-		require.Zero(t, live)
-		require.NoError(t, d.Close())
+	for name, d := range hiptest.Hosts(2) {
+		t.Run(name, func(t *testing.T) {
+			hiptest.Compare(t, d, cases...)
+			_, live := d.(hip.Accountant).InUse()
+			require.Zero(t, live)
+			require.NoError(t, d.Close())
+		})
 	}
 }
 

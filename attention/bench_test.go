@@ -1,0 +1,161 @@
+package attention
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// full is the geometry of the released model.
+func full() Geometry {
+	g := released()
+	g.Heads, g.KVHeads, g.IndexHeads = 64, 4, 4
+	return g
+}
+
+// bench is rows of one sequence at the end of a context, over a cache that is
+// written: memory that nobody wrote is one page of zeros.
+type bench struct {
+	device                hip.Device
+	geometry              Geometry
+	cache                 *Cache
+	batch                 *Batch
+	arena                 arena
+	qkv                   QKV
+	params                Params
+	scores, selected, out hip.Ptr
+}
+
+// openBench has all of the context in the index, and keys and values where wanted.
+func openBench(b *testing.B, g Geometry, context, rows int) *bench {
+	b.Helper()
+	d := hip.NewHost()
+	c, err := NewCache(d, g, 1, context/g.BlockSize, CacheBF16)
+	require.NoError(b, err)
+	x := &bench{device: d, geometry: g, cache: c, batch: NewBatch(c), arena: arena{d: d}}
+	keys, index, err := c.pageBytes()
+	require.NoError(b, err)
+	l := c.layers[0]
+	for p, n := range map[hip.Ptr]int64{l.keys: keys, l.values: keys, l.indexKeys: index} {
+		page := make([]hip.BF16, n/2)
+		for i, v := range randomValues(1, uint64(n), len(page)) {
+			page[i] = hip.ToBF16(v)
+		}
+		for i := range c.Pages() {
+			require.NoError(b, hip.WriteOf(d, p.Add(int64(i)*n), page))
+		}
+	}
+	table := make([]int32, c.Pages())
+	for i := range table {
+		table[i] = int32(i)
+	}
+	require.NoError(b, x.batch.Upload(Span{BlockTable: table, Position: context - rows, Rows: rows}))
+	learned := constantLearned(&g, 0, 0) // Insert over its own result gives the same again
+	x.params, err = learned.upload(&x.arena, &g)
+	require.NoError(b, err)
+	upload := func(p hip.Ptr, err error) hip.Ptr { require.NoError(b, err); return p }
+	x.qkv = QKV{upload(put(&x.arena, randomValues(1, 1, rows*g.Columns()))), g.Columns()}
+	x.scores = upload(put(&x.arena, randomValues(1, 2, rows*g.IndexHeads*c.Pages())))
+	x.out = upload(put(&x.arena, make([]float32, rows*g.Heads*g.HeadDim)))
+	x.selected = upload(put(&x.arena, make([]int32, rows*g.IndexHeads*g.TopkBlocks)))
+	require.NoError(b, Select(x.batch, x.scores, x.selected))
+	b.ReportAllocs()
+	return x
+}
+
+func (x *bench) close(b *testing.B) {
+	b.Helper()
+	b.StopTimer()
+	require.NoError(b, x.device.Close())
+}
+
+// BenchmarkScores reads the index keys of a context; the bytes are those of one row.
+func BenchmarkScores(b *testing.B) {
+	g := full()
+	g.Heads, g.HeadDim, g.Rope.Dim = g.KVHeads, 1, 0 // a small cache but for its index
+	for _, shape := range []struct{ context, rows int }{{65536, 1}, {524288, 1}, {65536, 4}, {65536, 64}} {
+		b.Run(fmt.Sprintf("context=%d/rows=%d", shape.context, shape.rows), func(b *testing.B) {
+			x := openBench(b, g, shape.context, shape.rows)
+			defer x.close(b)
+			b.SetBytes(int64(shape.context) * int64(g.IndexDim) * 2)
+			for b.Loop() {
+				if err := Scores(x.batch, 0, x.qkv, x.scores); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkAttend attends to full selections, of keys and values that change
+// from run to run so that they come from memory, and to the 512 rows of a prefill.
+func BenchmarkAttend(b *testing.B) {
+	g := full()
+	for _, shape := range []struct{ context, rows int }{{1024, 1}, {65536, 1}, {65536, 4}, {65536, 16}, {512, 512}, {65536, 512}} {
+		b.Run(fmt.Sprintf("context=%d/rows=%d", shape.context, shape.rows), func(b *testing.B) {
+			x := openBench(b, g, shape.context, shape.rows)
+			defer x.close(b)
+			selections := x.selections(b)
+			b.SetBytes(int64(shape.rows*min(x.batch.Blocks(), g.TopkBlocks)*g.BlockSize*g.KVHeads*g.HeadDim) * 4)
+			i := 0
+			for b.Loop() {
+				i++
+				if err := Attend(x.batch, 0, x.qkv, selections[i%len(selections)], x.out); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// selections returns different choices of blocks, one behind the other.
+func (x *bench) selections(b *testing.B) []hip.Ptr {
+	topk, blocks := x.geometry.TopkBlocks, x.batch.Blocks()
+	if blocks <= topk {
+		return []hip.Ptr{x.selected}
+	}
+	var all []hip.Ptr
+	for first := 0; first+topk < blocks; first += topk {
+		chosen := make([]int32, x.batch.Rows()*x.geometry.KVHeads*topk)
+		for i := range chosen {
+			chosen[i] = int32(first + i%topk)
+		}
+		p, err := put(&x.arena, chosen)
+		require.NoError(b, err)
+		all = append(all, p)
+	}
+	return all
+}
+
+func BenchmarkInsert(b *testing.B) {
+	for _, rows := range []int{1, 4, 16, 512} {
+		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
+			x := openBench(b, full(), 1024, rows)
+			defer x.close(b)
+			for b.Loop() {
+				if err := Insert(x.batch, 0, x.qkv, x.params); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkSelect(b *testing.B) {
+	g := full()
+	g.Heads, g.HeadDim, g.IndexDim, g.Rope.Dim = g.KVHeads, 1, 1, 0
+	for _, shape := range []struct{ context, rows int }{{65536, 1}, {524288, 1}, {524288, 16}, {65536, 512}} {
+		b.Run(fmt.Sprintf("context=%d/rows=%d", shape.context, shape.rows), func(b *testing.B) {
+			x := openBench(b, g, shape.context, shape.rows)
+			defer x.close(b)
+			for b.Loop() {
+				if err := Select(x.batch, x.scores, x.selected); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

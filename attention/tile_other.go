@@ -1,0 +1,16 @@
+//go:build !amd64
+
+package attention
+
+import "github.com/drafthead/drafthead/hip"
+
+// Without vector instructions no level above hip.SIMDNone reaches these.
+const noVectors = "attention: no vector instructions on this architecture"
+
+func keyScores(hip.SIMD, *keyScoresArgs)                     { panic(noVectors) }
+func addValues(hip.SIMD, *addValuesArgs)                     { panic(noVectors) }
+func bestScores(hip.SIMD, *bestScoresArgs)                   { panic(noVectors) }
+func widenVector(_ hip.SIMD, _ *float32, _ *hip.BF16, _ int) { panic(noVectors) }
+func narrowVector(_ *hip.BF16, _ *float32, _ int)            { panic(noVectors) }
+func rotateVector(_, _, _, _ *float32, _ int)                { panic(noVectors) }
+func bestScoresTiles(*tileScoresArgs)                        { panic(noVectors) }

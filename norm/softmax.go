@@ -1,0 +1,116 @@
+package norm
+
+import (
+	"math"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// Columns is how many columns [Softmax] does at a time with vector instructions.
+const Columns = 16
+
+// Softmax turns each column of x, float32 [rows, columns], into its softmax:
+//
+//	x[r][c] = exp(x[r][c] − top[c]) / Σ exp(x[r'][c] − top[c]),  top[c] = max x[r'][c]
+//
+// A NaN or +Inf makes its column NaN. With vector instructions, which take
+// [Columns] columns, exponentials are float32 within 2^-22 of their value, and 0
+// below e^-86.5; their sum is float32, row r in strand r mod 4. Otherwise both
+// are float64.
+func Softmax(simd hip.SIMD, x []float32, columns int) {
+	if len(x) == 0 {
+		return
+	}
+	if simd < hip.SIMDAVX2 || columns != Columns {
+		for c := range columns {
+			softmaxColumn(x, c, columns)
+		}
+		return
+	}
+	rows := len(x) / Columns
+	var top, sum [Columns]float32
+	columnMaxVector(simd, &x[0], rows, &top)
+	columnExpVector(simd, &x[0], Columns, &x[0], rows, &top, &sum)
+	for c := range sum {
+		sum[c] = 1 / sum[c]
+	}
+	columnScaleVector(simd, &x[0], rows, &sum)
+}
+
+// softmaxColumn is [Softmax] of the column x[first], x[first+stride], …
+func softmaxColumn(x []float32, first, stride int) {
+	top := float32(math.Inf(-1))
+	for i := first; i < len(x); i += stride {
+		top = max(top, x[i])
+	}
+	total := 0.0
+	for i := first; i < len(x); i += stride {
+		w := math.Exp(float64(x[i] - top))
+		x[i] = float32(w)
+		total += w
+	}
+	inverse := float32(1 / total)
+	for i := first; i < len(x); i += stride {
+		x[i] *= inverse
+	}
+}
+
+// Largest returns the first index of the largest value of x that is a number,
+// and 0 where none is. x is not empty.
+func Largest(simd hip.SIMD, x []float32) int {
+	whole := len(x) &^ (Columns - 1)
+	if simd < hip.SIMDAVX2 || whole == 0 {
+		return largest(x)
+	}
+	var tops [Columns]float32
+	columnMaxVector(simd, &x[0], whole/Columns, &tops)
+	top := tops[largest(tops[:])]
+	if rest := x[whole:]; len(rest) > 0 {
+		if at := largest(rest); rest[at] > top {
+			return whole + at
+		}
+	}
+	if at := firstEqualVector(simd, &x[0], whole, top); at < whole {
+		return at
+	}
+	// Nothing but NaN, unless −Inf comes behind it.
+	return largest(x)
+}
+
+func largest(x []float32) int {
+	best := 0
+	for i, v := range x {
+		if v > x[best] || x[best] != x[best] && v == v {
+			best = i
+		}
+	}
+	return best
+}
+
+// ExpSum returns Σ exp(x[i] − top), for a top that is not below any x[i] nor
+// infinite. NaN if any x[i] is. With vector instructions exponentials are as in
+// [Softmax], summed in 64 float32 strands and then in float64; otherwise they
+// are float64. Terms below e^-30 may be left out: with fewer than 2^18 of them
+// they cannot change a float32 sum that is at least 1.
+func ExpSum(simd hip.SIMD, x []float32, top float32) float64 {
+	sum, whole := 0.0, len(x)&^(Columns-1)
+	if simd < hip.SIMDAVX2 {
+		whole = 0
+	}
+	if whole > 0 {
+		var tops, sums, last [Columns]float32
+		for c := range tops {
+			tops[c] = top
+		}
+		columnExpVector(simd, &last[0], 0, &x[0], whole/Columns, &tops, &sums)
+		for _, s := range sums {
+			sum += float64(s)
+		}
+	}
+	for _, v := range x[whole:] {
+		if d := float64(v) - float64(top); !(d < -30) {
+			sum += math.Exp(d)
+		}
+	}
+	return sum
+}

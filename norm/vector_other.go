@@ -1,0 +1,24 @@
+//go:build !amd64
+
+package norm
+
+import "github.com/drafthead/drafthead/hip"
+
+// Without vector instructions no level above hip.SIMDNone reaches these.
+const noVectors = "norm: no vector instructions on this architecture"
+
+func sumSquaresVector(hip.SIMD, *float32, int) float32 { panic(noVectors) }
+
+func weighVector(simd hip.SIMD, dst, x, w *float32, n int, scale float32) { panic(noVectors) }
+
+func addVector(simd hip.SIMD, sum, x *float32, n int) { panic(noVectors) }
+
+func firstEqualVector(simd hip.SIMD, x *float32, n int, value float32) int { panic(noVectors) }
+
+func columnMaxVector(simd hip.SIMD, x *float32, n int, top *[16]float32) { panic(noVectors) }
+
+func columnExpVector(simd hip.SIMD, dst *float32, step int, x *float32, n int, top, sum *[16]float32) {
+	panic(noVectors)
+}
+
+func columnScaleVector(simd hip.SIMD, x *float32, n int, factor *[16]float32) { panic(noVectors) }
