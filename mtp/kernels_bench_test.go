@@ -31,7 +31,7 @@ func BenchmarkGreedy(b *testing.B) {
 				head := &Head{device: d, config: &Config{VocabSize: vocab}}
 				b.SetBytes(w.logits.bytes)
 				for b.Loop() {
-					if _, _, err := head.greedy(w, rows); err != nil {
+					if _, _, err := head.greedy(w, rows, vocab); err != nil {
 						b.Fatal(err)
 					}
 				}
