@@ -17,40 +17,49 @@
 constexpr int32 multiplyTile = 16, multiplyRows = 4, multiplyThreads = 128;
 constexpr int32 multiplyWaves = multiplyThreads / waveSize;
 
+// multiplyGroup is the rows of weights that are in flight together: a wave of 32 on an
+// AMD GPU has registers for fewer.
+#if defined(AMD_GPU) && DH_WAVE == 32
+constexpr int32 multiplyGroup = 4;
+#else
+constexpr int32 multiplyGroup = 8;
+#endif
+
 // multiplied is the shared memory of a block that multiplies.
 struct multiplied {
   float sums[multiplyRows][multiplyTile]; // the result
   float waves[multiplyWaves][multiplyRows][multiplyTile];
 };
 
-// A codec decodes the 16 bytes of one access, without their scale. decode collects
-// in nan whether a code was NaN, so that it need not be asked of every value.
+// A codec decodes four columns of one access of 16 bytes, the q-th four, without
+// their scale. nan collects whether a code was NaN, so that not every value need be
+// asked.
 struct codecF32 {
-  static constexpr int32 columns = 4;
+  static constexpr int32 columns = 4; // of an access
   static constexpr bool scaled = false;
-  DEVICE void decode(float *v, const Uint32x4 &w, uint32 &) {
+  DEVICE void decode(float *v, const Uint32x4 &w, int32, uint32 &) {
 #pragma unroll
-    for (int32 i = 0; i < columns; i++) v[i] = floatOfBits(w.at[i]);
+    for (int32 i = 0; i < 4; i++) v[i] = floatOfBits(w.at[i]);
   }
-  DEVICE float scale(const uint8 *, int32, int32) { return 1; }
+  DEVICE float scale(const uint8 *, int32, uint32) { return 1; }
   DEVICE bool isNaN(uint32) { return false; }
 };
 
 struct codecF16 : codecF32 {
   static constexpr int32 columns = 8;
-  DEVICE void decode(float *v, const Uint32x4 &w, uint32 &) {
+  DEVICE void decode(float *v, const Uint32x4 &w, int32 q, uint32 &) {
 #pragma unroll
-    for (int32 i = 0; i < columns; i++) v[i] = floatOfF16(w.at[i / 2] >> 16 * (i % 2) & 0xffffu);
+    for (int32 i = 0; i < 4; i++) v[i] = floatOfF16(w.at[2 * q + i / 2] >> 16 * (i % 2) & 0xffffu);
   }
 };
 
 struct codecBF16 : codecF32 {
   static constexpr int32 columns = 8;
-  DEVICE void decode(float *v, const Uint32x4 &w, uint32 &) {
+  DEVICE void decode(float *v, const Uint32x4 &w, int32 q, uint32 &) {
 #pragma unroll
-    for (int32 i = 0; i < columns; i += 2) {
-      v[i] = floatOfBits(w.at[i / 2] << 16);
-      v[i + 1] = floatOfBits(w.at[i / 2] & 0xffff0000u);
+    for (int32 i = 0; i < 4; i += 2) {
+      v[i] = floatOfBits(w.at[2 * q + i / 2] << 16);
+      v[i + 1] = floatOfBits(w.at[2 * q + i / 2] & 0xffff0000u);
     }
   }
 };
@@ -60,23 +69,22 @@ struct codecBF16 : codecF32 {
 struct codecE4M3 {
   static constexpr int32 columns = 16;
   static constexpr bool scaled = true;
-  DEVICE void decode(float *v, const Uint32x4 &w, uint32 &nan) {
+  DEVICE void decode(float *v, const Uint32x4 &w, int32 q, uint32 &nan) {
 #pragma unroll
-    for (int32 i = 0; i < columns; i++) {
-      const int32 top = (int32)(w.at[i / 4] << (24 - 8 * (i % 4)));
+    for (int32 i = 0; i < 4; i++) {
+      const int32 top = (int32)(w.at[q] << (24 - 8 * i));
       v[i] = floatOfBits((uint32)(top >> 4) & 0x87f00000u) * 0x1p120f;
     }
-#pragma unroll
-    for (int32 i = 0; i < 4; i++) nan |= (w.at[i] & 0x7f7f7f7fu) + 0x01010101u; // 0x7f carries into the top bit
+    nan |= (w.at[q] & 0x7f7f7f7fu) + 0x01010101u; // 0x7f carries into the top bit
   }
   DEVICE bool isNaN(uint32 nan) { return nan & 0x80808080u; }
 };
 
 struct codecMXFP8 : codecE4M3 {
-  DEVICE float scale(const uint8 *scales, int32, int32 c) { return floatOfE8M0(scales[c / 32]); }
+  DEVICE float scale(const uint8 *scales, int32, uint32 c) { return floatOfE8M0(scales[c / 32]); }
 };
 struct codecFP8 : codecE4M3 { // scales of float32 or, half as wide, bfloat16
-  DEVICE float scale(const uint8 *scales, int32 format, int32 c) {
+  DEVICE float scale(const uint8 *scales, int32 format, uint32 c) {
     return format == FP8F32 ? floatOfBits(unaligned32(scales + 4 * (c / 128))) : floatOfBF16(unaligned16(scales + 2 * (c / 128)));
   }
 };
@@ -84,25 +92,21 @@ struct codecFP8 : codecE4M3 { // scales of float32 or, half as wide, bfloat16
 // waveSumEach sums each of M values over the wave, M a power of two up to its size.
 // Lane l is left with the sum of value l/(waveSize/M): lanes hand half of their
 // values over and keep the other half, until one is left.
-template <int32 M> DEVICE float waveSumEach(float *v) {
-  const uint32 lane = laneIndex();
-  int32 n = M;
-#pragma unroll
-  for (uint32 mask = waveSize / 2; mask > 0; mask /= 2) {
-    if (n == 1) {
-      v[0] += swapLanes(v[0], mask);
-      continue;
-    }
-    n /= 2;
-    const bool upper = lane & mask;
+template <int32 M, uint32 mask = waveSize / 2> DEVICE float waveSumEach(float *v) {
+  if constexpr (mask == 0) {
+    return v[0];
+  } else if constexpr (M == 1) {
+    v[0] += swapLanes(v[0], mask);
+    return waveSumEach<1, mask / 2>(v);
+  } else {
+    const bool upper = laneIndex() & mask;
 #pragma unroll
     for (int32 k = 0; k < M / 2; k++) {
-      if (k >= n) break;
-      const float given = upper ? v[k] : v[k + n], kept = upper ? v[k + n] : v[k];
+      const float given = upper ? v[k] : v[k + M / 2], kept = upper ? v[k + M / 2] : v[k];
       v[k] = kept + swapLanes(given, mask);
     }
+    return waveSumEach<M / 2, mask / 2>(v);
   }
-  return v[0];
 }
 
 // aligned tells whether rows of weights and of x can be read in accesses of 16
@@ -119,7 +123,7 @@ template <int32 N> DEVICE bool aligned(const Segment *s, const float *const *x, 
 // x. Rows of weights behind the last are read as the last and dropped.
 template <class Codec, int32 N>
 DEVICE void multiplyAligned(multiplied *m, int32 at, const Segment *s, int32 row, int32 count, const float *const *x, int32 cols) {
-  constexpr int32 columns = Codec::columns, group = N == 4 ? 4 : 8;
+  constexpr int32 columns = Codec::columns, group = N == 4 ? 4 : multiplyGroup;
   const int32 format = s->Format;
 #pragma unroll 1
   for (int32 first = 0; first < count; first += group) {
@@ -132,28 +136,34 @@ DEVICE void multiplyAligned(multiplied *m, int32 at, const Segment *s, int32 row
     float sums[group * N] = {};
     uint32 nan[group] = {};
 #pragma unroll 1
-    for (int32 c = (int32)threadIdx.x * columns; c < cols; c += multiplyThreads * columns) {
+    for (uint32 c = threadIdx.x * columns; c < (uint32)cols; c += multiplyThreads * columns) {
       Uint32x4 weights[group];
 #pragma unroll
-      for (int32 r = 0; r < group; r++) weights[r] = *(const Uint32x4 *)(data[r] + (int64)c * (16 / columns));
-      float xs[N][columns];
+      for (int32 r = 0; r < group; r++) weights[r] = *(const Uint32x4 *)(data[r] + c * (16 / columns));
+      float parts[group * N] = {}; // of a scaled format: what the scale applies to
 #pragma unroll
-      for (int32 i = 0; i < N; i++) {
+      for (int32 q = 0; q < columns / 4; q++) {
+        Float32x4 xs[N];
 #pragma unroll
-        for (int32 k = 0; k < columns; k += 4) *(Float32x4 *)(xs[i] + k) = *(const Float32x4 *)(x[i] + c + k);
+        for (int32 i = 0; i < N; i++) xs[i] = *(const Float32x4 *)(x[i] + (c + 4 * q));
+#pragma unroll
+        for (int32 r = 0; r < group; r++) {
+          float values[4];
+          Codec::decode(values, weights[r], q, nan[r]);
+#pragma unroll
+          for (int32 i = 0; i < N; i++) {
+            float &sum = Codec::scaled ? parts[r * N + i] : sums[r * N + i];
+#pragma unroll
+            for (int32 k = 0; k < 4; k++) sum = fusedMultiplyAdd(values[k], xs[i].at[k], sum);
+          }
+        }
       }
+      if (!Codec::scaled) continue;
 #pragma unroll
       for (int32 r = 0; r < group; r++) {
-        float values[columns];
-        Codec::decode(values, weights[r], nan[r]);
         const float scale = Codec::scale(scales[r], format, c);
 #pragma unroll
-        for (int32 i = 0; i < N; i++) {
-          float sum = Codec::scaled ? 0.0f : sums[r * N + i];
-#pragma unroll
-          for (int32 k = 0; k < columns; k++) sum = fusedMultiplyAdd(values[k], xs[i][k], sum);
-          sums[r * N + i] = Codec::scaled ? fusedMultiplyAdd(sum, scale, sums[r * N + i]) : sum;
-        }
+        for (int32 i = 0; i < N; i++) sums[r * N + i] = fusedMultiplyAdd(parts[r * N + i], scale, sums[r * N + i]);
       }
     }
 #pragma unroll
@@ -191,9 +201,13 @@ DEVICE void multiplyUnaligned(multiplied *m, int32 at, const Segment *s, int32 r
 }
 
 // multiply sets m->sums[i][j] for the count ≤ multiplyTile rows of weights from
-// first, and N rows of x, for all threads of the block to read.
-template <int32 N>
-DEVICE void multiply(multiplied *m, const Segment *segments, int32 n, int32 first, int32 count, const float *const *x, int32 cols) {
+// first, and N rows of x of which left exist, for all threads of the block to read.
+template <int32 N, class RowOfX>
+DEVICE void multiply(multiplied *m, const Segment *segments, int32 n, int32 first, int32 count, RowOfX rowOfX, int32 left, int32 cols) {
+  const float *x[N];
+#pragma unroll
+  for (int32 i = 0; i < N; i++) x[i] = rowOfX(minimum(i, left - 1));
+#pragma unroll 1
   for (int32 at = 0; at < count;) {
     const Segment *s = segmentOf(segments, n, first + at);
     const int32 row = first + at, run = minimum(count - at, s->First + s->Rows - row);
@@ -223,17 +237,14 @@ DEVICE void multiply(multiplied *m, const Segment *segments, int32 n, int32 firs
 // returns: 1, 2 or up to 4. rowOfX(i) is the address of row i.
 template <class RowOfX>
 DEVICE int32 multiplyFew(multiplied *m, const Segment *segments, int32 n, int32 first, int32 count, RowOfX rowOfX, int32 left, int32 cols) {
-  const float *x[multiplyRows];
-#pragma unroll
-  for (int32 i = 0; i < multiplyRows; i++) x[i] = rowOfX(minimum(i, left - 1));
   if (left == 1) {
-    multiply<1>(m, segments, n, first, count, x, cols);
+    multiply<1>(m, segments, n, first, count, rowOfX, left, cols);
     return 1;
   }
   if (left == 2) {
-    multiply<2>(m, segments, n, first, count, x, cols);
+    multiply<2>(m, segments, n, first, count, rowOfX, left, cols);
     return 2;
   }
-  multiply<4>(m, segments, n, first, count, x, cols);
+  multiply<4>(m, segments, n, first, count, rowOfX, left, cols);
   return minimum(left, 4);
 }
