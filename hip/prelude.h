@@ -3,7 +3,7 @@
 //
 //	hipRTC                                  AMD, at run time
 //	NVRTC                                   NVIDIA, at run time
-//	clang -x hip or cuda, without headers   checks without a GPU: define NO_DEVICE_HEADERS
+//	clang -x hip or cuda, without headers   checks without a GPU: define DH_NO_HEADERS
 //	a C++ compiler for the host             the emulator: DH_EMULATED is defined
 //
 // The host defines DH_WAVE, 32 or 64. Kernels use the keywords that HIP and CUDA
@@ -33,7 +33,7 @@ typedef unsigned long long uint64;
 typedef int int32;
 typedef long long int64;
 
-#if defined(NO_DEVICE_HEADERS)
+#if defined(DH_NO_HEADERS)
 #define __global__ __attribute__((global))
 #define __device__ __attribute__((device))
 #define __shared__ __attribute__((shared))
@@ -89,7 +89,7 @@ struct alignas(16) Float32x4 {
 // ---------------------------------------------------------------- bits of floats
 
 DEVICE float floatOfBits(uint32 bits) {
-#if defined(NVIDIA_GPU) && !defined(NO_DEVICE_HEADERS)
+#if defined(NVIDIA_GPU) && !defined(DH_NO_HEADERS)
   return __uint_as_float(bits);
 #else
   float f;
@@ -99,7 +99,7 @@ DEVICE float floatOfBits(uint32 bits) {
 }
 
 DEVICE uint32 bitsOfFloat(float f) {
-#if defined(NVIDIA_GPU) && !defined(NO_DEVICE_HEADERS)
+#if defined(NVIDIA_GPU) && !defined(DH_NO_HEADERS)
   return __float_as_uint(f);
 #else
   uint32 bits;
@@ -109,7 +109,7 @@ DEVICE uint32 bitsOfFloat(float f) {
 }
 
 DEVICE double doubleOfBits(uint64 bits) {
-#if defined(NVIDIA_GPU) && !defined(NO_DEVICE_HEADERS)
+#if defined(NVIDIA_GPU) && !defined(DH_NO_HEADERS)
   return __longlong_as_double((int64)bits);
 #else
   double d;
@@ -119,7 +119,7 @@ DEVICE double doubleOfBits(uint64 bits) {
 }
 
 DEVICE uint64 bitsOfDouble(double d) {
-#if defined(NVIDIA_GPU) && !defined(NO_DEVICE_HEADERS)
+#if defined(NVIDIA_GPU) && !defined(DH_NO_HEADERS)
   return (uint64)__double_as_longlong(d);
 #else
   uint64 bits;
@@ -142,7 +142,7 @@ DEVICE uint16 bf16OfFloat(float f) {
 
 // ---------------------------------------------------------------- arithmetic
 
-#if defined(NVIDIA_GPU) && !defined(NO_DEVICE_HEADERS)
+#if defined(NVIDIA_GPU) && !defined(DH_NO_HEADERS)
 DEVICE float fusedMultiplyAdd(float a, float b, float c) { return fmaf(a, b, c); }
 DEVICE double fusedMultiplyAdd(double a, double b, double c) { return fma(a, b, c); }
 DEVICE double squareRoot(double x) { return sqrt(x); }
@@ -219,7 +219,7 @@ DEVICE void sinCos64(double x, double *sine, double *cosine) {
 DEVICE void addShared(uint32 *counter, uint32 n) { *counter += n; } // one thread at a time
 #elif defined(AMD_GPU)
 DEVICE void addShared(uint32 *counter, uint32 n) { __hip_atomic_fetch_add(counter, n, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_WORKGROUP); }
-#elif defined(NO_DEVICE_HEADERS)
+#elif defined(DH_NO_HEADERS)
 DEVICE void addShared(uint32 *counter, uint32 n) { __nvvm_atom_add_gen_i((int *)counter, (int)n); }
 #else
 DEVICE void addShared(uint32 *counter, uint32 n) { atomicAdd(counter, n); }
@@ -243,7 +243,7 @@ DEVICE uint32 laneIndex() { return emulator_lane(); }
 DEVICE uint32 laneIndex() { return threadIdx.x % waveSize; }
 DEVICE uint32 shuffle(uint32 value, uint32 lane) { return (uint32)__builtin_amdgcn_ds_bpermute((int)(lane << 2), (int)value); }
 DEVICE uint32 shuffleXor(uint32 value, uint32 mask) { return shuffle(value, laneIndex() ^ mask); }
-#elif defined(NO_DEVICE_HEADERS)
+#elif defined(DH_NO_HEADERS)
 DEVICE uint32 laneIndex() { return threadIdx.x % waveSize; }
 DEVICE uint32 shuffle(uint32 value, uint32 lane) { return (uint32)__nvvm_shfl_sync_idx_i32(~0u, (int)value, (int)lane, 31); }
 DEVICE uint32 shuffleXor(uint32 value, uint32 mask) { return (uint32)__nvvm_shfl_sync_bfly_i32(~0u, (int)value, (int)mask, 31); }

@@ -102,8 +102,8 @@ template <int32 M, uint32 mask = waveSize / 2> DEVICE float waveSumEach(float *v
     const bool upper = laneIndex() & mask;
 #pragma unroll
     for (int32 k = 0; k < M / 2; k++) {
-      const float given = upper ? v[k] : v[k + M / 2], kept = upper ? v[k + M / 2] : v[k];
-      v[k] = kept + swapLanes(given, mask);
+      const float low = v[k], high = v[k + M / 2]; // read before the choice: an address is not chosen
+      v[k] = (upper ? high : low) + swapLanes(upper ? low : high, mask);
     }
     return waveSumEach<M / 2, mask / 2>(v);
   }
