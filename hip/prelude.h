@@ -75,8 +75,14 @@ REGISTER(GridDim, __nvvm_read_ptx_sreg_nctaid_x())
 #define DEVICE static __device__ __forceinline__
 #endif
 
-// KERNEL(n) begins a kernel that is launched with at most n threads a block.
+// KERNEL(n) begins a kernel that is launched with at most n threads a block. On an
+// AMD GPU registers are left for two waves on a SIMD unit, so that one can run while
+// the other waits for memory.
+#if defined(AMD_GPU)
+#define KERNEL(n) extern "C" __global__ __launch_bounds__(n) __attribute__((amdgpu_waves_per_eu(2)))
+#else
 #define KERNEL(n) extern "C" __global__ __launch_bounds__(n)
+#endif
 
 // 16 bytes are the widest access of one thread.
 struct alignas(16) Uint32x4 {
