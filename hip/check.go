@@ -89,7 +89,8 @@ func (c *checked) insert(p Ptr, r region) (Ptr, error) {
 }
 
 func (c *checked) Free(p Ptr) error {
-	return errors.Join(c.Device.Free(p), c.mirror.free(p))
+	// d may hand the address out again as soon as it has it back.
+	return errors.Join(c.mirror.free(p), c.Device.Free(p))
 }
 
 func (c *checked) Write(dst Ptr, src []byte) error {

@@ -192,16 +192,18 @@ func (g *gpu) Free(p Ptr) error {
 	if p == 0 {
 		return nil
 	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	selected := g.selectDevice("free")
+	faulty := g.fault.Load() != nil
+	if selected != nil && !faulty {
+		return selected
+	}
 	r, err := g.memory.remove(p)
 	if err != nil || r.adopted {
 		return err
 	}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	if err = g.selectDevice("free"); err == nil {
-		err = g.deallocate(p)
-	}
-	if g.fault.Load() != nil {
+	if err = g.deallocate(p); faulty {
 		return nil
 	}
 	return err

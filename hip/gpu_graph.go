@@ -33,8 +33,8 @@ func (r *recorder) Close() error             { return recording("close") }
 func (r *recorder) Fill(Ptr, int64, func([]byte, int64) error) error { return recording("fill") }
 func (r *recorder) Capture(func(Device) error) (Graph, error)        { return nil, recording("capture") }
 
-func (r *recorder) Time(func() error) (time.Duration, error)         { return 0, recording("time") }
-func (r *recorder) Stream() uintptr                                  { return r.capture }
+func (r *recorder) Time(func() error) (time.Duration, error) { return 0, recording("time") }
+func (r *recorder) Stream() uintptr                          { return r.capture }
 
 func recording(op string) error { return fmt.Errorf("%s: %w", op, ErrRecording) }
 
@@ -127,10 +127,20 @@ func (r *graph) Launch() error {
 		return err
 	}
 	defer g.leave()
-	if err := g.driver.call("launch graph", callGraphLaunch, r.executable, g.stream); err != nil {
+	if err := r.queue(); err != nil {
 		return err
 	}
 	return g.launched("launch graph", r.last)
+}
+
+// queue keeps the graph from being closed meanwhile.
+func (r *graph) queue() error {
+	r.gpu.mu.Lock()
+	defer r.gpu.mu.Unlock()
+	if _, live := r.gpu.graphs[r]; !live {
+		return ErrClosed
+	}
+	return r.gpu.driver.call("launch graph", callGraphLaunch, r.executable, r.gpu.stream)
 }
 
 func (r *graph) Close() error {

@@ -2,7 +2,6 @@ package hip
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -82,7 +81,7 @@ func (s search) open(given string) (handle uintptr, name string, err error) {
 			return handle, name, nil
 		}
 		if _, missing := os.Stat(name); failed == nil && (missing == nil || runtime.GOOS != "linux") {
-			failed = errors.New(strings.ReplaceAll(err.Error(), "\n", " "))
+			failed = errors.New(strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n", " "), name+": "))
 		}
 	}
 	name = given
@@ -90,7 +89,7 @@ func (s search) open(given string) (handle uintptr, name string, err error) {
 		name = s.names[len(s.names)-1]
 	}
 	if failed == nil {
-		failed = fs.ErrNotExist
+		failed = errors.New("not found")
 	}
 	return 0, "", &LibraryError{Library: name, Err: failed}
 }

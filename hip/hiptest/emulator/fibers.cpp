@@ -97,8 +97,33 @@ struct Worker {
 };
 static_assert(sizeof(emulator_thread) <= 128, "a slot of a stack");
 
-// Read in a signal handler, so it must need no allocation.
-static thread_local Worker *worker __attribute__((tls_model("initial-exec")));
+// A worker thread handles its faults on a stack that tells it from all others. (A
+// thread-local would have to be of the kind that a process has little room for: a
+// signal handler must not allocate.)
+static const size_t fault_stack = 64 * 1024;
+static struct {
+  uintptr_t begin;
+  Worker *worker;
+} fault_stacks[256];
+static std::atomic<unsigned> fault_stack_count{0};
+
+static void register_worker(Worker *w) {
+  unsigned i = fault_stack_count++;
+  if (i >= 256) abort();
+  stack_t stack;
+  memset(&stack, 0, sizeof stack);
+  stack.ss_size = fault_stack;
+  stack.ss_sp = malloc(stack.ss_size);
+  fault_stacks[i] = {(uintptr_t)stack.ss_sp, w};
+  sigaltstack(&stack, nullptr);
+}
+
+static Worker *faulting() {
+  uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+  for (auto &f : fault_stacks)
+    if (f.worker && here >= f.begin && here < f.begin + fault_stack) return f.worker;
+  return nullptr;
+}
 
 void Worker::reserve(unsigned threads) {
   if (threads <= capacity) return;
@@ -238,7 +263,7 @@ void Worker::report(emulator_index b) {
 // was there before: Go's.
 static struct sigaction handlers[2];
 static void on_fault(int signal, siginfo_t *info, void *context) {
-  Worker *w = worker;
+  Worker *w = faulting();
   if (!w || w->running < 0) {
     struct sigaction *other = &handlers[signal == SIGBUS];
     if (other->sa_flags & SA_SIGINFO) return other->sa_sigaction(signal, info, context);
@@ -284,14 +309,9 @@ struct Pool {
 
   void loop() {
     Worker w;
-    worker = &w;
+    register_worker(&w);
     w.wave = (unsigned)settings.wave;
     w.order = (Order)settings.order;
-    stack_t stack;
-    memset(&stack, 0, sizeof stack);
-    stack.ss_size = 64 * 1024;
-    stack.ss_sp = malloc(stack.ss_size);
-    sigaltstack(&stack, nullptr);
     for (unsigned seen = 0;;) {
       Launch *l;
       {

@@ -104,23 +104,31 @@ static void *shared_memory(void *anchor, size_t *bytes) {
   return search.base;
 }
 
+// The function that is being run, and the number of its launch: one at a time, under
+// the lock of `all`.
+static Function *running;
+static unsigned long long launches;
+
+// shared_of_worker is shared_memory, looked up once by each worker of a launch.
+static void *shared_of_worker(size_t *bytes) {
+  static thread_local unsigned long long found;
+  static thread_local void *base;
+  static thread_local size_t n;
+  if (found != launches) {
+    base = shared_memory(running->module->anchor(), &n);
+    found = launches;
+  }
+  *bytes = n;
+  return base;
+}
+
 static int launch(Function *f, emulator_index grid, emulator_index block, const std::vector<char> &args) {
-  struct Shared {  // of one worker: found once a launch
-    static void *of(Function *f, size_t *bytes) {
-      static thread_local Function *last;
-      static thread_local void *base;
-      static thread_local size_t n;
-      if (last != f) base = shared_memory(f->module->anchor(), &n), last = f;
-      *bytes = n;
-      return base;
-    }
-  };
-  static Function *running;  // one launch at a time, under the lock of `all`
   running = f;
+  launches++;
   Launch l;
   l.kernel = f->run;
   l.args = args.data();
-  l.shared = [](size_t *bytes) { return Shared::of(running, bytes); };
+  l.shared = shared_of_worker;
   l.grid = grid;
   l.block = block;
   run(&l);
