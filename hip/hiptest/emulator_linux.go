@@ -114,7 +114,7 @@ var cxx = sync.OnceValues(func() (path string, err error) {
 			return path, nil
 		}
 	}
-	return "", err
+	return "", fmt.Errorf("no c++, g++ or clang++: %w", exec.ErrNotFound)
 })
 
 // buildEmulator returns the folder of the built library, which is shared by all test
