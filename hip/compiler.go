@@ -81,32 +81,38 @@ func (c *compiler) target(arch string) (string, error) {
 
 // unit is a source with all its kernels, as the compiler gets it.
 type unit struct {
-	name string // of the file in messages
-	text string
+	kernel string // that it is compiled for, for messages
+	name   string // of the file
+	text   string
 }
 
 // newUnit wraps k's source. The end of it compares the argument structs of both
 // languages: a kernel that is missing, or laid out otherwise, does not compile.
 func newUnit(k *Kernel) *unit {
-	var b strings.Builder
-	name := k.Name + ".hip"
-	fmt.Fprintf(&b, "#include \"%s\"\n#line 1 \"%s\"\n%s\n#line 1 \"arguments of %s\"\n", preludeName, name, k.Source, name)
-	b.WriteString("template <class F> struct ArgumentOf;\n" +
-		"template <class A> struct ArgumentOf<void(A)> { enum { bytes = sizeof(A) }; };\n")
+	var kernels []*Kernel
 	for _, other := range Kernels() {
 		if other.Source == k.Source {
-			fmt.Fprintf(&b, "static_assert(ArgumentOf<decltype(%s)>::bytes == %d, \"the argument struct of %s has another size in Go\");\n",
-				other.Name, other.Args.Size(), other.Name)
+			kernels = append(kernels, other)
 		}
 	}
-	return &unit{name: name, text: b.String()}
+	u := &unit{kernel: k.Name, name: kernels[0].Name + ".hip"} // the same whichever is first
+	var b strings.Builder
+	fmt.Fprintf(&b, "#include \"%s\"\n#line 1 \"%s\"\n%s\n#line 1 \"arguments of %s\"\n", preludeName, u.name, k.Source, u.name)
+	b.WriteString("template <class F> struct ArgumentOf;\n" +
+		"template <class A> struct ArgumentOf<void(A)> { enum { bytes = sizeof(A) }; };\n")
+	for _, k := range kernels {
+		fmt.Fprintf(&b, "static_assert(ArgumentOf<decltype(%s)>::bytes == %d, \"the argument struct of %s has another size in Go\");\n",
+			k.Name, k.Args.Size(), k.Name)
+	}
+	u.text = b.String()
+	return u
 }
 
 // compile returns the code of a unit. The caller has entered the device.
 func (c *compiler) compile(u *unit) ([]byte, error) {
 	code, log, err := c.run(u)
 	if err != nil {
-		return nil, &CompileError{Kernel: strings.TrimSuffix(u.name, ".hip"), Arch: c.arch, Log: log, Err: err}
+		return nil, &CompileError{Kernel: u.kernel, Arch: c.arch, Log: log, Err: err}
 	}
 	return code, nil
 }

@@ -75,7 +75,7 @@ func (e *DriverError) Error() string {
 type CompileError struct {
 	Kernel string
 	Arch   string // "gfx942", "sm_90"
-	Log    string // what the compiler said; lines of the source are those of KERNEL.hip
+	Log    string // what the compiler said; lines count from the source's first
 	Err    error
 }
 

@@ -5,6 +5,7 @@
 #include "emulator.h"
 
 #include "fibers.cpp"
+#include "workers.cpp"
 #include "memory.cpp"
 #include "streams.cpp"
 #include "modules.cpp"

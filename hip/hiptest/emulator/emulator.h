@@ -119,7 +119,7 @@ int post(Stream *s, Work work);
 int drain(int n);        // runs all that is queued on device n
 void reset(int n);       // forgets a device's error
 
-// fibers.cpp
+// fibers.cpp, workers.cpp
 struct Launch {
   void (*kernel)(const void *);
   const void *args;
