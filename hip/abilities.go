@@ -53,7 +53,8 @@ type Importer interface {
 type Filler interface {
 	// Fill writes n bytes at dst, which read provides: it is called for one part
 	// after the other, in order, with the part's offset, and while the device copies
-	// those before. If it fails, part of the range may have been written.
+	// those before. Other writes wait meanwhile, so read must not use the device. If
+	// it fails, part of the range may have been written.
 	Fill(dst Ptr, n int64, read func(part []byte, off int64) error) error
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
 	"unsafe"
 )
 
@@ -117,8 +118,16 @@ func (c *compiler) compile(u *unit) ([]byte, error) {
 	return code, nil
 }
 
+// oneCompilation is held while hipRTC compiles: programs that compile side by side
+// crash the one of ROCm 5.2. NVRTC may be called from many threads.
+var oneCompilation sync.Mutex
+
 func (c *compiler) run(u *unit) (code []byte, log string, err error) {
 	d := c.driver
+	if d.platform == platformHIP {
+		oneCompilation.Lock()
+		defer oneCompilation.Unlock()
+	}
 	strs := new(cStrings)
 	defer strs.release()
 	text, name := strs.add(u.text), strs.add(u.name)
