@@ -129,7 +129,7 @@ func TestOpenFromAFolder(t *testing.T) {
 	for _, name := range strings.Fields("libamdhip64.so.6 libhiprtc.so.5") {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), code, 0o700))
 	}
-	// The copies are emulators of their own, unconfigured: one device, waves of 64.
+	// The copies are emulators of their own, as nobody configured them: one device, waves of 64.
 	gpus, err := hip.DevicesOf(hip.OpenOptions{Library: dir})
 	require.NoError(t, err)
 	require.Len(t, gpus, 1)

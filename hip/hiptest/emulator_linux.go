@@ -6,12 +6,14 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"sync"
 	"testing"
 	"unsafe"
@@ -30,11 +32,24 @@ const emulatorLibrary = "libemulator.so"
 // Emulator is an emulated driver with its run-time compiler. Every one has a state
 // of its own, so that tests may run at the same time.
 type Emulator struct {
+	*instance
 	emulation Emulation
-	library   string
-	kernels   string // folder of compiled kernels, shared by all tests
+}
+
+// instance is a loaded copy of the emulator. A library that is loaded twice is loaded
+// once, so each has a file of its own; and as they are never unloaded, one that a
+// test has left empty serves the next.
+type instance struct {
+	library string
+	built   string // folder of the emulator
 
 	configure, counts, fail uintptr
+}
+
+var instances struct {
+	mu   sync.Mutex
+	free []*instance
+	made int
 }
 
 // settings has the layout of the emulator's Settings.
@@ -43,8 +58,8 @@ type settings struct {
 	compiler, include                                     *byte
 }
 
-// NewEmulator returns a fresh emulator. At the end of the test everything that
-// devices have taken from it must be given back.
+// NewEmulator returns an emulator that nothing was taken from. At the end of the test
+// everything that devices have taken must be given back.
 func NewEmulator(t testing.TB, e Emulation) *Emulator {
 	t.Helper()
 	e.fill()
@@ -55,40 +70,86 @@ func NewEmulator(t testing.TB, e Emulation) *Emulator {
 		}
 		t.Skipf("the emulator needs a C++ compiler: %v", err)
 	}
-	built, err := buildEmulator(compiler)
+	i, err := takeInstance(compiler)
 	require.NoError(t, err)
-	m := &Emulator{emulation: e, kernels: filepath.Join(built, "kernels"), library: filepath.Join(t.TempDir(), emulatorLibrary)}
-	// A library that is loaded twice is loaded once, so each has a file of its own.
-	code, err := os.ReadFile(filepath.Join(built, emulatorLibrary))
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(m.library, code, 0o700))
-	handle, err := purego.Dlopen(m.library, purego.RTLD_NOW|purego.RTLD_LOCAL)
-	require.NoError(t, err)
-	for name, to := range map[string]*uintptr{"emulator_configure": &m.configure, "emulator_counts": &m.counts, "emulator_fail": &m.fail} {
-		*to, err = purego.Dlsym(handle, name)
-		require.NoError(t, err)
-	}
 	s := settings{
 		devices: int64(max(e.Devices, 0)), wave: int64(e.Wave), order: int64(e.Order), workers: int64(e.Workers),
-		memory: e.Memory, version: int64(e.Version), compiler: cString(compiler), include: cString(filepath.Join(built, "emulator")),
+		memory: e.Memory, version: int64(e.Version), compiler: cString(compiler), include: cString(filepath.Join(i.built, "emulator")),
 	}
 	if !e.NoPools {
 		s.pools = 1
 	}
-	purego.SyscallN(m.configure, uintptr(unsafe.Pointer(&s)))
+	purego.SyscallN(i.configure, uintptr(unsafe.Pointer(&s)))
 	runtime.KeepAlive(&s)
+	m := &Emulator{instance: i, emulation: e}
 	t.Cleanup(func() {
 		m.FailAt(0)
-		require.Zero(t, m.Counts(), "left with the driver")
+		left := m.Counts()
+		require.Zero(t, left, "left with the driver")
+		instances.mu.Lock()
+		defer instances.mu.Unlock()
+		instances.free = append(instances.free, i)
 	})
 	return m
+}
+
+func takeInstance(compiler string) (*instance, error) {
+	instances.mu.Lock()
+	defer instances.mu.Unlock()
+	if n := len(instances.free); n > 0 {
+		i := instances.free[n-1]
+		instances.free = instances.free[:n-1]
+		return i, nil
+	}
+	built, err := buildEmulator(compiler)
+	if err != nil {
+		return nil, err
+	}
+	i := &instance{built: built, library: filepath.Join(built, strconv.Itoa(instances.made), emulatorLibrary)}
+	if err := copyOnce(i.library, filepath.Join(built, emulatorLibrary)); err != nil {
+		return nil, err
+	}
+	handle, err := purego.Dlopen(i.library, purego.RTLD_NOW|purego.RTLD_LOCAL)
+	if err != nil {
+		return nil, err
+	}
+	for name, to := range map[string]*uintptr{"emulator_configure": &i.configure, "emulator_counts": &i.counts, "emulator_fail": &i.fail} {
+		if *to, err = purego.Dlsym(handle, name); err != nil {
+			return nil, err
+		}
+	}
+	instances.made++
+	return i, nil
+}
+
+// copyOnce copies a file, unless another process has.
+func copyOnce(to, from string) error {
+	if _, err := os.Stat(to); err == nil {
+		return nil
+	}
+	code, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(to), "new-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(code)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), to)
+	}
+	return err
 }
 
 func cString(s string) *byte { return &append([]byte(s), 0)[0] }
 
 // Options opens a device of the emulator.
 func (m *Emulator) Options() hip.OpenOptions {
-	return hip.OpenOptions{Platform: m.emulation.Platform, Library: m.library, Compiler: m.library, CacheDir: m.kernels}
+	return hip.OpenOptions{Platform: m.emulation.Platform, Library: m.library, Compiler: m.library, CacheDir: filepath.Join(m.built, "kernels")}
 }
 
 // Counts returns what the driver has given out.

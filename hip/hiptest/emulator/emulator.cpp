@@ -38,11 +38,17 @@ int enter() {
   return fail(INJECTED, "failure asked for");
 }
 
+// emulator_configure sets what the next devices are. Nothing may be in use.
 API void emulator_configure(const Settings *s) {
   LOCK;
+  static std::string compiler, include;
+  compiler = s->compiler;
+  include = s->include;
   settings = *s;
-  settings.compiler = strdup(s->compiler);
-  settings.include = strdup(s->include);
+  settings.compiler = compiler.c_str();
+  settings.include = include.c_str();
+  for (int i = 0; i < settings.devices; i++) reset(i);
+  calls_left = 0;
 }
 API void emulator_counts(Counts *c) {
   LOCK;

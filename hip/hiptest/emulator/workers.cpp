@@ -63,10 +63,6 @@ struct Pool {
   std::vector<std::thread> threads;
 
   Pool() {
-    sigset_t masked, old;
-    sigfillset(&masked);
-    for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) sigdelset(&masked, fault);
-    pthread_sigmask(SIG_SETMASK, &masked, &old);
     struct sigaction action;
     memset(&action, 0, sizeof action);
     action.sa_sigaction = on_fault;
@@ -76,16 +72,22 @@ struct Pool {
     sigdelset(&action.sa_mask, SIGBUS);
     sigaction(SIGSEGV, &action, &handlers[0]);
     sigaction(SIGBUS, &action, &handlers[1]);
-    for (int i = 0; i < workers(); i++) threads.emplace_back([this] { loop(); });
+  }
+
+  // grow makes the threads that are missing. They stay: the next launch may want them.
+  void grow(int n) {
+    sigset_t masked, old;
+    sigfillset(&masked);
+    for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) sigdelset(&masked, fault);
+    pthread_sigmask(SIG_SETMASK, &masked, &old);
+    for (int i = (int)threads.size(); i < n; i++) threads.emplace_back([this, i, now = generation] { loop(i, now); });
     pthread_sigmask(SIG_SETMASK, &old, nullptr);
   }
 
-  void loop() {
+  void loop(int number, unsigned seen) {
     Worker w;
     register_worker(&w);
-    w.wave = (unsigned)settings.wave;
-    w.order = (Order)settings.order;
-    for (unsigned seen = 0;;) {
+    for (;;) {
       Launch *l;
       {
         std::unique_lock<std::mutex> locked(mu);
@@ -94,8 +96,10 @@ struct Pool {
         l = launch;
       }
       w.launch = l;
+      w.wave = (unsigned)settings.wave;
+      w.order = (Order)settings.order;
       unsigned long long total = (unsigned long long)l->grid.x * l->grid.y * l->grid.z, b;
-      while (!l->bad && (b = l->next++) < total) w.block(w.order == REVERSE ? total - 1 - b : b);
+      while (number < workers() && !l->bad && (b = l->next++) < total) w.block(w.order == REVERSE ? total - 1 - b : b);
       std::lock_guard<std::mutex> locked(mu);
       if (--busy == 0) done.notify_all();
     }
@@ -104,6 +108,7 @@ struct Pool {
   void run(Launch *l) {
     std::lock_guard<std::mutex> alone(one);
     std::unique_lock<std::mutex> locked(mu);
+    grow(workers());
     launch = l;
     busy = (unsigned)threads.size();
     generation++;
