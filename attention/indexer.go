@@ -55,7 +55,7 @@ type scoresArgs struct {
 func (a *scoresArgs) chunks() int { return int((a.ScoreBlocks + a.ChunkBlocks - 1) / a.ChunkBlocks) }
 
 // indexScores runs one block per row and chunk of ChunkBlocks blocks of keys.
-var indexScores = hip.NewKernel("index_scores", "", scoresTwin).Fast(0, scoresFast)
+var indexScores = hip.NewKernel("index_scores", rowsHIP+scoresHIP, scoresTwin).Fast(0, scoresFast)
 
 func scoresTwin(b *hip.Blocks, a *scoresArgs) {
 	dim := int(a.IndexDim)

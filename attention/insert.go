@@ -78,7 +78,7 @@ type insertArgs struct {
 func (a *insertArgs) heads() int { return int(a.Heads + 2*a.KVHeads + a.IndexHeads + 1) }
 
 // insert runs one block per vector of a row; block = row·heads + vector.
-var insert = hip.NewKernel("qk_norm_rope_insert", "", insertTwin).Fast(0, insertFast)
+var insert = hip.NewKernel("qk_norm_rope_insert", norm.RMSSource()+rowsHIP+insertHIP, insertTwin).Fast(0, insertFast)
 
 func insertTwin(b *hip.Blocks, a *insertArgs) { insertVectors(b, a, norm.RMS64, rotate64) }
 

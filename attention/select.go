@@ -48,7 +48,7 @@ type selectArgs struct {
 }
 
 // selectBlocks runs one block per row and index head.
-var selectBlocks = hip.NewKernel("select_blocks", "", selectTwin).Fast(0, selectFast)
+var selectBlocks = hip.NewKernel("select_blocks", rowsHIP+selectHIP, selectTwin).Fast(0, selectFast)
 
 func selectTwin(b *hip.Blocks, a *selectArgs) { a.each(b, bestBySorting) }
 

@@ -65,7 +65,7 @@ type sparseArgs struct {
 
 // sparseAttention runs one block per row, KV head, and tile of HeadTile of the
 // KV head's query heads.
-var sparseAttention = hip.NewKernel("sparse_attention", "", sparseTwin).Fast(0, sparseFast)
+var sparseAttention = hip.NewKernel("sparse_attention", rowsHIP+sparseHIP, sparseTwin).Fast(0, sparseFast)
 
 func sparseTwin(b *hip.Blocks, a *sparseArgs) {
 	dim := int(a.HeadDim)

@@ -70,7 +70,7 @@ func (c *checkedAdopter) Adopt(mem []byte, writable bool) (Ptr, error) {
 	if writable { // the reference must not see d's results before they are compared
 		mirror = append([]byte(nil), mem...)
 	}
-	return c.insert(p, region{base: p, mem: mirror, writable: writable, adopted: true})
+	return c.insert(p, goRegion(p, mirror, writable, true))
 }
 
 func (c *checked) Alloc(n int64) (Ptr, error) {
@@ -78,7 +78,7 @@ func (c *checked) Alloc(n int64) (Ptr, error) {
 	if err != nil || p == 0 {
 		return p, err
 	}
-	return c.insert(p, region{base: p, mem: make([]byte, n), writable: true})
+	return c.insert(p, goRegion(p, make([]byte, n), true, false))
 }
 
 func (c *checked) insert(p Ptr, r region) (Ptr, error) {
@@ -89,7 +89,8 @@ func (c *checked) insert(p Ptr, r region) (Ptr, error) {
 }
 
 func (c *checked) Free(p Ptr) error {
-	return errors.Join(c.Device.Free(p), c.mirror.free(p))
+	// d may hand the address out again as soon as it has it back.
+	return errors.Join(c.mirror.free(p), c.Device.Free(p))
 }
 
 func (c *checked) Write(dst Ptr, src []byte) error {

@@ -2,18 +2,24 @@
 //
 // # What do I need to know to run the head on my device?
 //
-// A [Device] has nine methods and knows no tensors, shapes or formats. Three
+// A [Device] has nine methods and knows no tensors, shapes or formats. Four
 // come with the library:
 //
 //   - [NewHost]: the CPU, the default. All cores, fast variants where a kernel
 //     has one, memory of the caller (a memory-mapped file) used in place.
 //   - [NewReference]: the CPU as definition. Every kernel's plain Go twin,
 //     sums in float64, one goroutine. All else is tested against it.
+//   - [Open]: a GPU, AMD's through HIP and NVIDIA's through the same kernels. The
+//     driver is looked for at run time; a machine without one says so.
 //   - [Check]: any device, with every launch repeated on the reference and
 //     compared. It names the first kernel that differs.
 //
 // Anything more that a device can do is a small interface found by assertion:
-// [Adopter] (use the caller's memory without a copy).
+// [Adopter] (use the caller's memory without a copy), [Accountant] (what is in
+// use), and on a GPU [Compiler] (kernels ahead of their first launch), [Capturer]
+// (replay a sequence of launches as one), [Timer] (the device's own clock),
+// [Importer] and [Streamer] (share memory and queue with an engine) and [Filler]
+// (read a file straight into upload memory).
 //
 // # What is a kernel?
 //
@@ -43,4 +49,12 @@
 // many times, concurrently, for disjoint ranges that together cover the grid.
 // It reaches memory only through [In] and [Out], so an address that belongs to
 // no allocation is an error of the launch, never a bad read.
+//
+// The HIP side is one source for every GPU: a function of the kernel's name with
+// the argument struct as its only parameter, on a grid of Grid.Blocks blocks of
+// Grid.Threads threads in one dimension, with static shared memory. It is compiled
+// behind the names of [Prelude]:
+//
+//	struct Scale { const float *x; float *y; int32 n; float k; };
+//	KERNEL(256) void scale(Scale a) { … }
 package hip

@@ -8,9 +8,10 @@ import (
 	"unsafe"
 )
 
-// memory maps addresses to the Go memory behind them. A device address is a
-// key into this table and never turned into a pointer, so a wrong one is found.
-// Lookups are lock-free over an immutable sorted snapshot.
+// memory is a device's table of live allocations. On a CPU it maps addresses to
+// the Go memory behind them: an address is a key into this table and never
+// turned into a pointer, so a wrong one is found. For a GPU it knows the ranges
+// alone. Lookups are lock-free over an immutable sorted snapshot.
 type memory struct {
 	mu      sync.Mutex
 	regions atomic.Pointer[[]region] // sorted by base; never changed in place
@@ -19,13 +20,19 @@ type memory struct {
 
 type region struct {
 	base     Ptr
-	mem      []byte
+	size     int64
+	mem      []byte // nil where the memory is a GPU's
 	writable bool
-	adopted  bool
-	refs     int // how many adoptions Free has to end
+	adopted  bool // the caller's memory
+	refs     int  // how many adoptions Free has to end
 }
 
-func (r *region) end() Ptr { return r.base + Ptr(len(r.mem)) }
+func (r *region) end() Ptr { return r.base + Ptr(r.size) }
+
+// goRegion is a region of Go memory under an address of its own or of a mirror.
+func goRegion(base Ptr, mem []byte, writable, adopted bool) region {
+	return region{base: base, size: int64(len(mem)), mem: mem, writable: writable, adopted: adopted}
+}
 
 func newMemory() *memory {
 	m := new(memory)
@@ -45,7 +52,7 @@ func (m *memory) alloc(n int64) (Ptr, error) {
 	raw := make([]byte, n+allocAlign-1)
 	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(raw))) & (allocAlign - 1)
 	mem := raw[skip : int64(skip)+n : int64(skip)+n]
-	return m.insert(region{base: address(mem), mem: mem, writable: true})
+	return m.insert(goRegion(address(mem), mem, true, false))
 }
 
 // maxAlloc keeps a wrong size from reaching make, which would end the process.
@@ -59,7 +66,7 @@ func (m *memory) adopt(mem []byte, writable bool) (Ptr, error) {
 	if len(mem) == 0 {
 		return 0, nil
 	}
-	return m.insert(region{base: address(mem), mem: mem, writable: writable, adopted: true})
+	return m.insert(goRegion(address(mem), mem, writable, true))
 }
 
 // insert adds a region. The same memory may be adopted several times and is
@@ -76,21 +83,21 @@ func (m *memory) insert(r region) (Ptr, error) {
 	next := slices.Clone(*old)
 	if taken {
 		same := &next[at]
-		if !same.adopted || !r.adopted || len(same.mem) != len(r.mem) || same.writable != r.writable {
-			return 0, &AccessError{Op: "adopt", Ptr: r.base, Len: int64(len(r.mem))}
+		if !same.adopted || !r.adopted || same.size != r.size || same.writable != r.writable {
+			return 0, &AccessError{Op: "adopt", Ptr: r.base, Len: r.size}
 		}
 		same.refs++
 		m.regions.Store(&next)
 		return r.base, nil
 	}
 	if at > 0 && r.base < next[at-1].end() || at < len(next) && next[at].base < r.end() {
-		return 0, &AccessError{Op: "adopt", Ptr: r.base, Len: int64(len(r.mem))}
+		return 0, &AccessError{Op: "adopt", Ptr: r.base, Len: r.size}
 	}
 	r.refs = 1
 	next = slices.Insert(next, at, r)
 	m.regions.Store(&next)
 	if !r.adopted {
-		m.bytes += int64(len(r.mem))
+		m.bytes += r.size
 	}
 	return r.base, nil
 }
@@ -111,29 +118,52 @@ func (m *memory) free(p Ptr) error {
 	if p == 0 {
 		return nil
 	}
+	_, err := m.remove(p)
+	return err
+}
+
+// remove ends an allocation or an adoption and returns it.
+func (m *memory) remove(p Ptr) (region, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old := m.regions.Load()
 	if old == nil {
-		return ErrClosed
+		return region{}, ErrClosed
 	}
 	at, found := m.find(*old, p)
 	if !found {
-		return &AccessError{Op: "free", Ptr: p}
+		return region{}, &AccessError{Op: "free", Ptr: p}
 	}
+	removed := (*old)[at]
 	next := slices.Clone(*old)
 	if next[at].refs--; next[at].refs == 0 {
 		if !next[at].adopted {
-			m.bytes -= int64(len(next[at].mem))
+			m.bytes -= next[at].size
 		}
 		next = slices.Delete(next, at, at+1)
 	}
 	m.regions.Store(&next)
-	return nil
+	return removed, nil
 }
 
 // resolve returns the n bytes at p, if they lie in one region.
 func (m *memory) resolve(op string, p Ptr, n int64, write bool) ([]byte, error) {
+	r, err := m.lookup(op, p, n, write)
+	if err != nil {
+		return nil, err
+	}
+	off := int64(p - r.base)
+	return r.mem[off : off+n : off+n], nil
+}
+
+// check returns an error unless the n bytes at p lie in one region.
+func (m *memory) check(op string, p Ptr, n int64, write bool) error {
+	_, err := m.lookup(op, p, n, write)
+	return err
+}
+
+// lookup returns the region that holds the n bytes at p.
+func (m *memory) lookup(op string, p Ptr, n int64, write bool) (*region, error) {
 	regions := m.regions.Load()
 	if regions == nil {
 		return nil, ErrClosed
@@ -142,8 +172,8 @@ func (m *memory) resolve(op string, p Ptr, n int64, write bool) ([]byte, error) 
 	i := sort.Search(len(*regions), func(i int) bool { return (*regions)[i].base > p }) - 1
 	if i >= 0 && n >= 0 {
 		r := &(*regions)[i]
-		if off := uint64(p - r.base); off <= uint64(len(r.mem)) && uint64(n) <= uint64(len(r.mem))-off && (r.writable || !write) {
-			return r.mem[off : off+uint64(n) : off+uint64(n)], nil
+		if off := uint64(p - r.base); off <= uint64(r.size) && uint64(n) <= uint64(r.size)-off && (r.writable || !write) {
+			return r, nil
 		}
 	}
 	return nil, &AccessError{Op: op, Ptr: p, Len: n}

@@ -10,7 +10,7 @@ import "github.com/drafthead/drafthead/hip"
 //
 // in float64; hidden, routed and total are each rounded once, from the unrounded
 // sums. Routed and Total are stored where they are given.
-var combine = hip.NewKernel("moe_combine", "", combineTwin).Fast(0, combineHost)
+var combine = hip.NewKernel("moe_combine", combineHIP, combineTwin).Fast(0, combineHost)
 
 type combineArgs struct {
 	Hidden   hip.Ptr // [Rows, Cols] float32, written; may be Residual

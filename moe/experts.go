@@ -16,8 +16,8 @@ import (
 // as [weights.Rows.Multiply64] and [swiGLU] define the parts: a product is
 // rounded to float32 before it is activated.
 var (
-	expertsGateUp = hip.NewKernel("experts_gate_up", "", expertsGateUpTwin).Fast(0, expertsGateUpHost)
-	expertsDown   = hip.NewKernel("experts_down", "", expertsDownTwin).Fast(0, expertsDownHost)
+	expertsGateUp = hip.NewKernel("experts_gate_up", weights.MultiplySource()+swiGLUHIP+gateUpHIP+expertsHIP, expertsGateUpTwin).Fast(0, expertsGateUpHost)
+	expertsDown   = hip.NewKernel("experts_down", weights.MultiplySource()+swiGLUHIP+gateUpHIP+expertsHIP, expertsDownTwin).Fast(0, expertsDownHost)
 )
 
 // expertsArgs has the grid (slot of the list of active experts) × (tile of
@@ -66,7 +66,7 @@ func launchExperts(d hip.Device, k *hip.KernelOf[expertsArgs], w *weights.Matrix
 	slots := min(int(a.Experts), int(a.Pairs))
 	return k.Launch(d, hip.Grid{
 		Blocks:    slots * tiles(int(a.Out), expertTile),
-		Threads:   256,
+		Threads:   128,
 		BlockCost: expertTile * weightRows * w.RowBytes(),
 	}, a)
 }

@@ -9,7 +9,7 @@ import "github.com/drafthead/drafthead/hip"
 //	active[0 … activeCount−1]          = the experts with a pair, ascending
 //
 // Integers only: the twin serves every CPU device.
-var groupByExpert = hip.NewKernel("group_by_expert", "", groupByExpertTwin)
+var groupByExpert = hip.NewKernel("group_by_expert", groupByExpertHIP, groupByExpertTwin)
 
 type groupByExpertArgs struct {
 	IDs         hip.Ptr // [Pairs] int32, 0 … Experts−1

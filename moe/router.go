@@ -14,7 +14,7 @@ import "github.com/drafthead/drafthead/hip"
 // TopK−1. Picked scores that sum to 0 or NaN give NaN weights, as the division does.
 //
 // The twin serves every CPU device: a choice must not depend on the device.
-var route = hip.NewKernel("route", "", routeTwin)
+var route = hip.NewKernel("route", routeHIP, routeTwin)
 
 type routeArgs struct {
 	Logits  hip.Ptr // [rows, Experts] float32

@@ -11,7 +11,7 @@ import (
 //
 // one tile of columns per block, each product rounded to float32 before it is
 // activated. The second half is [weights.Matrix.Product].
-var gateUpSwiGLU = hip.NewKernel("gate_up_swiglu", "", gateUpSwiGLUTwin).Fast(0, gateUpSwiGLUHost)
+var gateUpSwiGLU = hip.NewKernel("gate_up_swiglu", weights.MultiplySource()+swiGLUHIP+gateUpHIP+gateUpSwiGLUHIP, gateUpSwiGLUTwin).Fast(0, gateUpSwiGLUHost)
 
 type gateUpSwiGLUArgs struct {
 	X        hip.Ptr // [Rows, In] float32
@@ -29,7 +29,7 @@ func launchGateUpSwiGLU(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) er
 	a.Weights, a.Segments = w.Table(), int32(len(w.Segments))
 	return gateUpSwiGLU.Launch(d, hip.Grid{
 		Blocks:    tiles(int(a.Out), expertTile),
-		Threads:   256,
+		Threads:   128,
 		BlockCost: expertTile * 2 * w.RowBytes(),
 	}, a)
 }

@@ -14,8 +14,8 @@ import (
 //	              number, and a row of nothing but NaN gives 0
 //	probability = 1 / Σ exp(logit − largest): softmax at id; NaN if any is
 var (
-	argmaxParts = hip.NewKernel("argmax_parts", "", argmaxPartsTwin).Fast(1e-5, argmaxPartsHost)
-	argmaxMerge = hip.NewKernel("argmax_merge", "", argmaxMergeTwin)
+	argmaxParts = hip.NewKernel("argmax_parts", argmaxHIP, argmaxPartsTwin).Fast(1e-5, argmaxPartsHost)
+	argmaxMerge = hip.NewKernel("argmax_merge", argmaxHIP, argmaxMergeTwin)
 )
 
 // argmaxPart is the logits that one block looks at.

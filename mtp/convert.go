@@ -5,7 +5,7 @@ import (
 )
 
 // widen makes float32 of bfloat16, exactly, 1024 values a block.
-var widen = hip.NewKernel("widen_bf16", "", widenTwin)
+var widen = hip.NewKernel("widen_bf16", widenHIP, widenTwin)
 
 type widenArgs struct {
 	X hip.Ptr // [N] bfloat16

@@ -12,7 +12,7 @@ import (
 //	out    = [ rms(e; enorm) | rms(hidden; hnorm) ]      embedding half first
 //
 // The mask comes before enorm, so that the masked half is zero.
-var embedNorm = hip.NewKernel("embed_norm", "", embedNormTwin).Fast(0, embedNormHost)
+var embedNorm = hip.NewKernel("embed_norm", weights.RowsSource()+norm.RMSSource()+embedHIP, embedNormTwin).Fast(0, embedNormHost)
 
 type embedNormArgs struct {
 	Out             hip.Ptr // [Rows, 2·Hidden] float32
@@ -61,7 +61,7 @@ func embedNormRows(b *hip.Blocks, a *embedNormArgs, rms func(dst, x, w []float32
 }
 
 // gather copies rows of embed_tokens, one token a block.
-var gather = hip.NewKernel("embed_gather", "", gatherTwin)
+var gather = hip.NewKernel("embed_gather", weights.RowsSource()+norm.RMSSource()+embedHIP, gatherTwin)
 
 type gatherArgs struct {
 	Out      hip.Ptr // [Rows, Hidden] float32

@@ -35,7 +35,14 @@ var (
 	nan = float32(math.NaN())
 )
 
-func TestGreedy(t *testing.T) {
+// greedyCase is one row of logits.
+type greedyCase struct {
+	logits      []float32
+	id          int32
+	probability float64
+}
+
+func greedyCases() map[string]greedyCase {
 	// long is a row over several parts, zero but for the given values.
 	const parts = 3*argmaxPart + 1
 	long := func(values map[int]float32) []float32 {
@@ -53,11 +60,7 @@ func TestGreedy(t *testing.T) {
 		return row
 	}
 	e := math.E
-	for name, c := range map[string]struct {
-		logits      []float32
-		id          int32
-		probability float64
-	}{
+	return map[string]greedyCase{
 		"one logit":                     {[]float32{-3}, 0, 1},
 		"the last":                      {[]float32{0, 0, 1}, 2, e / (e + 2)},
 		"the first":                     {[]float32{1, 0, 0}, 0, e / (e + 2)},
@@ -87,21 +90,32 @@ func TestGreedy(t *testing.T) {
 		"minus infinity and one number": {append(fill(-inf), -3), parts, 1},
 		"parts of NaN, then one number": {append(fill(nan), -3), parts, math.NaN()},
 		"parts that are equal":          {fill(1.5), 0, 1.0 / parts},
-	} {
+	}
+}
+
+func TestGreedy(t *testing.T) {
+	for name, c := range greedyCases() {
 		t.Run(name, func(t *testing.T) {
-			devices := []hip.Device{hip.NewReference()}
-			for _, d := range hiptest.Hosts(2) {
-				devices = append(devices, hip.Check(d))
-			}
-			for _, d := range devices {
-				ids, probabilities, err := greedyOf(d, c.logits, len(c.logits))
-				require.NoError(t, err)
-				require.Equal(t, []int32{c.id}, ids, d.Info().Name)
-				require.NoError(t, hiptest.Within(probabilities, []float32{float32(c.probability)}, 1e-6), d.Info().Name)
+			for _, d := range checkedDevices() {
+				c.require(t, d)
 				require.NoError(t, d.Close())
 			}
 		})
 	}
+	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
+		checked := hip.Check(d)
+		for name, c := range greedyCases() {
+			t.Run(name, func(t *testing.T) { c.require(t, checked) })
+		}
+	})
+}
+
+func (c *greedyCase) require(t *testing.T, d hip.Device) {
+	t.Helper()
+	ids, probabilities, err := greedyOf(d, c.logits, len(c.logits))
+	require.NoError(t, err)
+	require.Equal(t, []int32{c.id}, ids, d.Info().Name)
+	require.NoError(t, hiptest.Within(probabilities, []float32{float32(c.probability)}, 1e-6), d.Info().Name)
 }
 
 // TestGreedySizes: rows and vocabularies around the parts that blocks look at.
@@ -179,19 +193,76 @@ func TestEmbedNorm(t *testing.T) {
 					want = append(want, normed...)
 				}
 			}
-			devices := []hip.Device{hip.NewReference()}
-			for _, d := range hiptest.Hosts(2) {
-				devices = append(devices, hip.Check(d))
-			}
-			for _, d := range devices {
+			onDevices(t, func(t *testing.T, d hip.Device) {
 				masked, got := runEmbedNorm(t, d, useGiven, table, states, given, enorm, hnorm, tokens, positions)
 				require.Equal(t, wantMasked, masked)
 				require.NoError(t, hiptest.Within(got, want, 1e-6))
 				require.Equal(t, make([]float32, hidden), got[:hidden], "the masked half stays zero")
-				require.NoError(t, d.Close())
-			}
+			})
 		})
 	}
+}
+
+// checkedDevices is the reference, and a host of every level, checked launch by launch.
+func checkedDevices() []hip.Device {
+	devices := []hip.Device{hip.NewReference()}
+	for _, d := range hiptest.Hosts(2) {
+		devices = append(devices, hip.Check(d))
+	}
+	return devices
+}
+
+// onDevices runs test on the reference, and on hosts and emulated GPUs checked launch
+// by launch.
+func onDevices(t *testing.T, test func(t *testing.T, d hip.Device)) {
+	for _, d := range checkedDevices() {
+		test(t, d)
+		require.NoError(t, d.Close())
+	}
+	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) { test(t, hip.Check(d)) })
+}
+
+// TestGatherAndWiden: rows of a table of any format, and bfloat16 made float32.
+func TestGatherAndWiden(t *testing.T) {
+	const hidden, vocab = 70, 5
+	random := rand.New(rand.NewPCG(1, 7))
+	tokens, narrow := []int32{4, 0, 4, 2}, make([]hip.BF16, 1025)
+	for i := range narrow {
+		narrow[i] = hip.ToBF16(float32(random.NormFloat64()))
+	}
+	onDevices(t, func(t *testing.T, d hip.Device) {
+		stored := make([]byte, vocab*hidden)
+		for i := range stored {
+			stored[i] = byte(i * 7)
+		}
+		data, err := hip.Upload(d, stored)
+		require.NoError(t, err)
+		scale, err := hip.Upload(d, []byte{127, 126, 120, 0, 254, 127, 1, 2, 3, 4, 127, 128, 129, 130, 131})
+		require.NoError(t, err)
+		m, err := weights.NewMatrix(d, hidden, []weights.Segment{weights.DenseSegment(weights.MXFP8, vocab, hidden, data, scale)})
+		require.NoError(t, err)
+		ids, err := hip.Upload(d, tokens)
+		require.NoError(t, err)
+		out, err := hip.AllocOf[float32](d, len(tokens)*hidden)
+		require.NoError(t, err)
+		require.NoError(t, gather.Launch(d, hip.Grid{Blocks: len(tokens), Threads: 256}, &gatherArgs{
+			Out: out, Table: m.Table(), Tokens: ids, Rows: int32(len(tokens)), Hidden: hidden, Segments: 1, Vocab: vocab,
+		}))
+		got := make([]float32, len(tokens)*hidden)
+		require.NoError(t, hip.ReadOf(d, got, out))
+		require.NoError(t, hiptest.Within(got[:hidden], got[2*hidden:3*hidden], 0), "one token, one row")
+
+		x, err := hip.Upload(d, narrow)
+		require.NoError(t, err)
+		y, err := hip.AllocOf[float32](d, len(narrow))
+		require.NoError(t, err)
+		require.NoError(t, widen.Launch(d, hip.Grid{Blocks: 2, Threads: 256}, &widenArgs{X: x, Y: y, N: int64(len(narrow))}))
+		wide := make([]float32, len(narrow))
+		require.NoError(t, hip.ReadOf(d, wide, y))
+		for i, v := range narrow {
+			require.Equal(t, v.Float32(), wide[i])
+		}
+	})
 }
 
 // runEmbedNorm launches embed_norm over rows of 33 values.
@@ -217,7 +288,7 @@ func runEmbedNorm(t *testing.T, d hip.Device, useGiven bool, table, states, give
 	if useGiven {
 		a.Embeds = floats(given)
 	}
-	require.NoError(t, embedNorm.Launch(d, hip.Grid{Blocks: rows, BlockCost: 1 << 20}, a))
+	require.NoError(t, embedNorm.Launch(d, hip.Grid{Blocks: rows, Threads: 256, BlockCost: 1 << 20}, a))
 	masked, out = make([]float32, rows*hidden), make([]float32, 2*rows*hidden)
 	require.NoError(t, hip.ReadOf(d, masked, a.Masked))
 	require.NoError(t, hip.ReadOf(d, out, a.Out))

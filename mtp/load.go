@@ -23,6 +23,8 @@ type Report = weights.Report
 // everything fits are bytes moved. Whatever does not fit is reported at once, as
 // a [*ConfigError], [*weights.FormatError], [*weights.CheckpointError] or
 // [*weights.AuditError]. Nothing is skipped and nothing is left uninitialised.
+// A device that compiles kernels is told to before the bytes move, so that one that
+// does not compile is a [*hip.CompileError] here and not in the first draft.
 // On any error, the end of ctx among them, all that was taken is given back.
 //
 // The checkpoint's files must not change while the head is open: on a CPU they
@@ -51,6 +53,11 @@ func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) 
 	}()
 	if h.device == nil {
 		h.device, h.ownsDevice = hip.NewHost(), true
+	}
+	if c, ok := h.device.(hip.Compiler); ok {
+		if err = c.Compile(ctx, hip.Kernels()...); err != nil {
+			return h, fmt.Errorf("load: %w", err)
+		}
 	}
 	progress, stored := opts.Progress, h.report.Bytes
 	if requantized := config.requantizedBytes(h.report, opts); progress != nil && requantized > 0 {

@@ -71,7 +71,7 @@ type rmsNormArgs struct {
 }
 
 // rmsNorm runs one block per row.
-var rmsNorm = hip.NewKernel("rms_norm", "", rmsNormTwin).Fast(0, rmsNormFast)
+var rmsNorm = hip.NewKernel("rms_norm", rmsHIP+rmsNormHIP, rmsNormTwin).Fast(0, rmsNormFast)
 
 // rmsNormThreads is the threads that share a row on a GPU.
 const rmsNormThreads = 256

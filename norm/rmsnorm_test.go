@@ -27,6 +27,7 @@ func forEachDevice(t *testing.T, f func(t *testing.T, d hip.Device)) {
 			require.NoError(t, d.Close())
 		})
 	}
+	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) { f(t, hip.Check(d)) })
 }
 
 func upload(t *testing.T, d hip.Device, values []float32) hip.Ptr {
@@ -108,6 +109,14 @@ func TestScaleInvariance(t *testing.T) {
 		norm.RMS64(got, scaled, w, 0)
 		require.Equal(t, want, got, "a power of two is exact")
 	}
+}
+
+func TestGPUAgainstReference(t *testing.T) {
+	var cases []hiptest.Case
+	for _, n := range []int{1, 31, 65, 255, 256, 257, 1000} {
+		cases = append(cases, normCase(n, 3, false), normCase(n, 2, true))
+	}
+	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) { hiptest.Compare(t, hip.Check(d), cases...) })
 }
 
 func TestHostAgainstReference(t *testing.T) {

@@ -1,5 +1,11 @@
 package weights
 
+import (
+	"errors"
+	"runtime"
+	"sync"
+)
+
 // area is a rectangle of a tensor's bytes: what a rank holds of it. Both strides
 // and width are in bytes; start counts from the beginning of the tensor.
 //
@@ -37,6 +43,23 @@ func (a *area) readAt(p []byte, off int64) error {
 		p, off = p[n:], off+n
 	}
 	return nil
+}
+
+// readShare is what makes another goroutine worth its start.
+const readShare = 1 << 20
+
+// readAcross is readAt with several goroutines, if there is enough to read: a GPU
+// takes bytes faster than one goroutine reads them.
+func (a *area) readAcross(p []byte, off int64) error {
+	shares := max(1, min(len(p)/readShare, runtime.GOMAXPROCS(0)))
+	errs := make([]error, shares)
+	var group sync.WaitGroup
+	for i := range shares {
+		first, end := len(p)*i/shares, len(p)*(i+1)/shares
+		group.Go(func() { errs[i] = a.readAt(p[first:end], off+int64(first)) })
+	}
+	group.Wait()
+	return errors.Join(errs...)
 }
 
 // share returns the areas of a part's weight and scales that a rank holds; scale

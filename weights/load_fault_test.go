@@ -134,6 +134,7 @@ func TestLoadCancelled(t *testing.T) {
 		{"in place", host, LoadOptions{}},
 		{"populated", host, LoadOptions{Populate: true}},
 		{"uploaded", bare{host}, LoadOptions{}},
+		{"filled", filling{&faulty{Device: host}}, LoadOptions{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cancelled, cancel := context.WithCancel(t.Context())

@@ -126,8 +126,12 @@ func (m *mover) move(a *area) (p hip.Ptr, stride int64, err error) {
 	return p, a.width, m.upload(p, a)
 }
 
-// upload copies the rows of an area to p, one behind the other.
+// upload copies the rows of an area to p, one behind the other: straight to where
+// the device takes them from, if it says where that is.
 func (m *mover) upload(p hip.Ptr, a *area) error {
+	if f, ok := m.loaded.device.(hip.Filler); ok {
+		return m.fill(f, p, a)
+	}
 	for off, size := int64(0), a.bytes(); off < size; {
 		n := min(size-off, uploadChunk)
 		m.buf = slices.Grow(m.buf[:0], int(n))[:n]
@@ -143,6 +147,20 @@ func (m *mover) upload(p hip.Ptr, a *area) error {
 		}
 	}
 	return nil
+}
+
+func (m *mover) fill(f hip.Filler, p hip.Ptr, a *area) error {
+	var failed error // of reading, which names the tensor already
+	err := f.Fill(p, a.bytes(), func(part []byte, off int64) error {
+		if failed = a.readAcross(part, off); failed == nil {
+			failed = m.report(int64(len(part)))
+		}
+		return failed
+	})
+	if err != nil && failed == nil {
+		return fmt.Errorf("%s: %w", a.tensor.Name, err)
+	}
+	return err
 }
 
 // adopt gives a mapped file to the device, once; false if it has to be uploaded.

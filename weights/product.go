@@ -7,7 +7,7 @@ import (
 )
 
 // product computes y = x · wᵀ, in float32 as [Rows.Multiply64] defines it.
-var product = hip.NewKernel("product", "", productTwin).Fast(0, productHost)
+var product = hip.NewKernel("product", MultiplySource()+productHIP, productTwin).Fast(0, productHost)
 
 type productArgs struct {
 	X, Y     hip.Ptr // [Rows, In], [Rows, Out] float32
@@ -32,7 +32,7 @@ func (m *Matrix) Product(d hip.Device, y, x hip.Ptr, rows int) error {
 	if rows == 0 {
 		return nil
 	}
-	grid := hip.Grid{Blocks: ceilDiv(m.Rows, productTile), Threads: 256, BlockCost: productTile * m.RowBytes()}
+	grid := hip.Grid{Blocks: ceilDiv(m.Rows, productTile), Threads: 128, BlockCost: productTile * m.RowBytes()}
 	return product.Launch(d, grid, &productArgs{
 		X: x, Y: y, Weights: m.table, Segments: int32(len(m.Segments)),
 		Rows: int32(rows), Out: int32(m.Rows), In: int32(m.Cols),

@@ -164,7 +164,7 @@ func TestRefuses(t *testing.T) {
 		{[]string{"-h"}, cli.OK, "exit status"},
 		{[]string{"-wrong"}, cli.Usage, "usage: draft"},
 		{[]string{"-k", "0"}, cli.Usage, "-k is 0, want 1 to 64"},
-		{[]string{"-device", "hip"}, cli.Failed, "no GPU device"},
+		{[]string{"-device", "hip:999"}, cli.Failed, "no GPU device"},
 		{[]string{"-checkpoint", filepath.Join(dir, "none")}, cli.Failed, "config.json"},
 		{[]string{"-checkpoint", dir}, cli.Failed, "config.json"},
 		{[]string{broken}, cli.Failed, "broken.safetensors"},

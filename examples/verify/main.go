@@ -65,10 +65,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	device, err := cli.Device(*name)
 	if err != nil {
 		fmt.Fprintln(stderr, "verify:", err)
-		if errors.Is(err, cli.ErrNoGPU) {
-			return cli.Failed
+		if errors.Is(err, cli.ErrDeviceName) {
+			return cli.Usage
 		}
-		return cli.Usage
+		return cli.Failed
 	}
 	defer device.Close()
 	out := outcome{Device: *name, OK: true}

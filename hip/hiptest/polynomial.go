@@ -1,9 +1,16 @@
 package hiptest
 
-import "github.com/drafthead/drafthead/hip"
+import (
+	_ "embed"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+//go:embed polynomial.hip
+var polynomialHIP string
 
 // polynomial is the suite's own kernel: y = x² + k.
-var polynomial = hip.NewKernel("hiptest_polynomial", "", polynomialTwin)
+var polynomial = hip.NewKernel("hiptest_polynomial", polynomialHIP, polynomialTwin)
 
 type polynomialArgs struct {
 	X, Y hip.Ptr // [N] float32

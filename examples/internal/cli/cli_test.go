@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
 )
 
 func TestDevice(t *testing.T) {
@@ -16,13 +18,20 @@ func TestDevice(t *testing.T) {
 		require.Equal(t, kind, d.Info().Kind)
 		require.NoError(t, d.Close())
 	}
-	for _, name := range []string{"hip", "hip:0", "hip:3"} {
-		_, err := Device(name)
-		require.ErrorIs(t, err, ErrNoGPU, name)
+	_, err := Device("hip:999")
+	require.ErrorIs(t, err, hip.ErrNoDevice)
+	require.NotContains(t, err.Error(), "\n", "one line")
+	for _, name := range []string{"hip", "hip:0"} {
+		if d, err := Device(name); err == nil {
+			require.Contains(t, []string{"hip", "cuda"}, d.Info().Kind)
+			require.NoError(t, d.Close())
+		} else {
+			require.ErrorIs(t, err, hip.ErrNoDevice)
+		}
 	}
 	for _, name := range []string{"", "gpu", "cpu:1", "hip:", "hip:-1", "hip:x", "CPU"} {
 		_, err := Device(name)
-		require.ErrorContains(t, err, "want cpu, reference or hip[:n]", name)
+		require.ErrorIs(t, err, ErrDeviceName, name)
 	}
 }
 

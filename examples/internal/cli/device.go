@@ -10,12 +10,13 @@ import (
 )
 
 // DeviceUsage describes the values of a -device flag.
-const DeviceUsage = "`device` that runs the head: cpu, reference (plain float64 twins, slow) or hip[:n]"
+const DeviceUsage = "`device` that runs the head: cpu, reference (plain float64 twins, slow), or hip[:n], GPU n through HIP or CUDA"
 
-// ErrNoGPU is a request for a device that this build cannot open.
-var ErrNoGPU = errors.New("no GPU device: this version runs on cpu and reference")
+// ErrDeviceName is a -device flag that names no device.
+var ErrDeviceName = errors.New("want cpu, reference or hip[:n]")
 
-// Device opens the device that a -device flag names. The caller closes it.
+// Device opens the device that a -device flag names. The caller closes it. A GPU that
+// is not there is a [hip.ErrNoDevice].
 func Device(name string) (hip.Device, error) {
 	switch kind, number, numbered := strings.Cut(name, ":"); kind {
 	case "cpu", "reference":
@@ -27,10 +28,18 @@ func Device(name string) (hip.Device, error) {
 		}
 		return hip.NewReference(), nil
 	case "hip":
-		if n, err := strconv.Atoi(number); numbered && (err != nil || n < 0) {
+		if !numbered {
+			number = "0"
+		}
+		n, err := strconv.Atoi(number)
+		if err != nil || n < 0 {
 			break
 		}
-		return nil, fmt.Errorf("device %s: %w", name, ErrNoGPU)
+		d, err := hip.Open(n)
+		if err != nil {
+			return nil, fmt.Errorf("device %s: %w", name, err)
+		}
+		return d, nil
 	}
-	return nil, fmt.Errorf("device %q: want cpu, reference or hip[:n]", name)
+	return nil, fmt.Errorf("device %q: %w", name, ErrDeviceName)
 }

@@ -1,0 +1,61 @@
+package attention
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
+)
+
+// TestEveryLaunchOnGPUs runs the scenarios with every launch checked.
+func TestEveryLaunchOnGPUs(t *testing.T) {
+	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
+		checked := hip.Check(d)
+		for _, s := range scenarios() {
+			t.Run(s.name, func(t *testing.T) {
+				_, err := s.run(checked)
+				require.NoError(t, err)
+			})
+		}
+	})
+}
+
+// TestSelectOnGPUs: the choice among many blocks is that of the reference, with ties,
+// NaN, infinities, zeros of both signs, and blocks without a key.
+func TestSelectOnGPUs(t *testing.T) {
+	special := []float32{0, float32(math.Copysign(0, -1)), 1, 1, float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1))}
+	reference := hip.NewReference()
+	defer reference.Close()
+	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
+		checked := hip.Check(d)
+		r := rand.New(rand.NewPCG(9, 9))
+		for i, blocks := range []int{1, 4, 5, 255, 256, 257, 700} {
+			for _, holes := range []bool{false, true} {
+				for _, specials := range []int{0, 2, 50} { // of 50 scores
+					g := tiny()
+					g.TopkBlocks, g.InitBlocks, g.LocalBlocks = []int{1, 4, 16}[(i+specials)%3], i%3, specials%2+i%2
+					scores := randomValues(uint64(i), uint64(specials), blocks)
+					for j := range scores {
+						if r.IntN(50) < specials {
+							scores[j] = special[r.IntN(len(special))]
+						}
+					}
+					var presence []uint32
+					if holes {
+						presence = make([]uint32, wordsFor(blocks*g.BlockSize))
+						for w := range presence {
+							presence[w] = r.Uint32() & r.Uint32() & r.Uint32()
+						}
+						presence[len(presence)-1] |= 1 << ((blocks*g.BlockSize - 1) % 32) // the row's own
+					}
+					want := selectOn(t, reference, g, scores, presence)
+					require.Equal(t, want, selectOn(t, checked, g, scores, presence), "%d blocks, holes %t, %d specials", blocks, holes, specials)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,16 @@
+package attention
+
+import _ "embed"
+
+var (
+	//go:embed rows.hip
+	rowsHIP string
+	//go:embed insert.hip
+	insertHIP string
+	//go:embed indexer.hip
+	scoresHIP string
+	//go:embed select.hip
+	selectHIP string
+	//go:embed sparse.hip
+	sparseHIP string
+)

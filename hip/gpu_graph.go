@@ -1,0 +1,167 @@
+package hip
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+	"unsafe"
+)
+
+// recorder is the device that Capture hands out: the same memory and kernels, with
+// a stream of its own that is being captured.
+type recorder struct {
+	*gpu
+	capture uintptr
+	last    *Kernel
+}
+
+func (r *recorder) Launch(k *Kernel, grid Grid, args unsafe.Pointer) error {
+	r.last = k
+	return r.gpu.launchOn(r.capture, k, grid, args)
+}
+
+func (r *recorder) Copy(dst, src Ptr, n int64) error { return r.gpu.copyOn(r.capture, dst, src, n) }
+
+func (r *recorder) Alloc(int64) (Ptr, error) { return 0, recording("alloc") }
+func (r *recorder) Free(Ptr) error           { return recording("free") }
+func (r *recorder) Write(Ptr, []byte) error  { return recording("write") }
+func (r *recorder) Read([]byte, Ptr) error   { return recording("read") }
+func (r *recorder) Sync() error              { return recording("sync") }
+func (r *recorder) Close() error             { return recording("close") }
+
+func (r *recorder) Fill(Ptr, int64, func([]byte, int64) error) error { return recording("fill") }
+func (r *recorder) Capture(func(Device) error) (Graph, error)        { return nil, recording("capture") }
+
+func (r *recorder) Time(func() error) (time.Duration, error) { return 0, recording("time") }
+func (r *recorder) Stream() uintptr                          { return r.capture }
+
+func recording(op string) error { return fmt.Errorf("%s: %w", op, ErrRecording) }
+
+// graph is a recorded sequence of one device.
+type graph struct {
+	gpu        *gpu
+	executable uintptr
+	last       *Kernel // nil: copies only
+}
+
+func (g *gpu) Capture(record func(d Device) error) (Graph, error) {
+	r := &recorder{gpu: g}
+	if err := r.begin(); err != nil {
+		return nil, err
+	}
+	failed := record(r)
+	made, err := r.end(failed == nil)
+	if failed != nil || err != nil {
+		return nil, errors.Join(failed, err)
+	}
+	return made, nil
+}
+
+// begin opens a stream whose work is recorded. In relaxed mode no call of another
+// thread can break the recording.
+func (r *recorder) begin() error {
+	g := r.gpu
+	if err := g.enter("capture"); err != nil {
+		return err
+	}
+	defer g.leave()
+	const nonBlocking, relaxed = 1, 2
+	if err := g.driver.call("capture", callStreamCreate, uintptr(unsafe.Pointer(&r.capture)), nonBlocking); err != nil {
+		return err
+	}
+	if err := g.driver.call("capture", callCaptureBegin, r.capture, relaxed); err != nil {
+		return errors.Join(err, g.driver.call("capture", callStreamDestroy, r.capture))
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.recorders[r] = struct{}{}
+	return nil
+}
+
+// end makes a graph of what was recorded, if it is wanted.
+func (r *recorder) end(wanted bool) (made *graph, err error) {
+	g := r.gpu
+	g.using.RLock()
+	defer g.using.RUnlock()
+	if g.closed {
+		return nil, ErrClosed // and Close has called abandon
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := g.selectDevice("capture"); err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.recorders, r)
+	var recorded uintptr
+	err = g.driver.call("capture", callCaptureEnd, r.capture, uintptr(unsafe.Pointer(&recorded)))
+	if err == nil && wanted {
+		made = &graph{gpu: g, last: r.last}
+		made.executable, err = g.driver.instantiate(recorded)
+	}
+	if recorded != 0 {
+		err = errors.Join(err, g.driver.call("capture", callGraphDestroy, recorded))
+	}
+	err = errors.Join(err, g.driver.call("capture", callStreamDestroy, r.capture))
+	if err == nil && made != nil {
+		g.graphs[made] = struct{}{}
+	}
+	return made, err
+}
+
+// abandon drops what was recorded, when the device is closed meanwhile.
+func (r *recorder) abandon() error {
+	var recorded uintptr
+	err := r.gpu.driver.call("close", callCaptureEnd, r.capture, uintptr(unsafe.Pointer(&recorded)))
+	if recorded != 0 {
+		err = errors.Join(err, r.gpu.driver.call("close", callGraphDestroy, recorded))
+	}
+	return errors.Join(err, r.gpu.driver.call("close", callStreamDestroy, r.capture))
+}
+
+func (r *graph) Launch() error {
+	g := r.gpu
+	if err := g.enter("launch graph"); err != nil {
+		return err
+	}
+	defer g.leave()
+	if err := r.queue(); err != nil {
+		return err
+	}
+	return g.launched("launch graph", r.last)
+}
+
+// queue keeps the graph from being closed meanwhile.
+func (r *graph) queue() error {
+	r.gpu.mu.Lock()
+	defer r.gpu.mu.Unlock()
+	if _, live := r.gpu.graphs[r]; !live {
+		return ErrClosed
+	}
+	return r.gpu.driver.call("launch graph", callGraphLaunch, r.executable, r.gpu.stream)
+}
+
+func (r *graph) Close() error {
+	g := r.gpu
+	g.using.RLock()
+	defer g.using.RUnlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, live := g.graphs[r]; !live || g.closed {
+		return ErrClosed
+	}
+	delete(g.graphs, r)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	err := g.selectDevice("close graph")
+	if err == nil {
+		err = g.driver.call("close graph", callStreamSync, g.stream)
+	}
+	return errors.Join(err, r.destroy())
+}
+
+func (r *graph) destroy() error {
+	return r.gpu.driver.call("close graph", callGraphExecDestroy, r.executable)
+}

@@ -1,0 +1,156 @@
+package hip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"unsafe"
+)
+
+// kernelTable holds what a device has loaded: one module for each source, one
+// function for each kernel.
+type kernelTable struct {
+	functions sync.Map // *Kernel → *function
+
+	mu      sync.Mutex
+	modules map[string]*module // by source
+}
+
+// function is a kernel ready to be launched.
+type function struct {
+	handle   uintptr
+	size     uintptr // of the argument struct
+	pointers []uintptr
+}
+
+// module is a source's code on the device, or on the way there.
+type module struct {
+	mu     sync.Mutex // held while it is being made
+	handle uintptr    // 0: not made
+}
+
+// function returns the kernel's function and compiles its source if it must. The
+// caller has entered the device.
+func (g *gpu) function(k *Kernel) (*function, error) {
+	if f, ok := g.kernels.functions.Load(k); ok {
+		return f.(*function), nil
+	}
+	if k.Args.Size() > maxArgs {
+		return nil, &LaunchError{Kernel: k.Name, Err: fmt.Errorf("%d bytes of arguments, want at most %d", k.Args.Size(), maxArgs)}
+	}
+	m := g.kernels.module(k.Source)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.handle == 0 {
+		handle, err := g.load(k)
+		if err != nil {
+			return nil, err
+		}
+		m.handle = handle
+	}
+	f := &function{size: k.Args.Size(), pointers: pointersOf(k.Args)}
+	name := append([]byte(k.Name), 0)
+	if err := g.driver.call("load", callModuleFunction, uintptr(unsafe.Pointer(&f.handle)), m.handle, uintptr(unsafe.Pointer(&name[0]))); err != nil {
+		return nil, &CompileError{Kernel: k.Name, Arch: g.about.Arch, Err: err}
+	}
+	kept, _ := g.kernels.functions.LoadOrStore(k, f)
+	return kept.(*function), nil
+}
+
+func (t *kernelTable) module(source string) *module {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.modules == nil {
+		t.modules = make(map[string]*module)
+	}
+	m := t.modules[source]
+	if m == nil {
+		m = new(module)
+		t.modules[source] = m
+	}
+	return m
+}
+
+// load brings the code of k's source to the device: from the cache, unless that has
+// none or one that the driver does not take.
+func (g *gpu) load(k *Kernel) (handle uintptr, err error) {
+	unit := newUnit(k)
+	if code, ok := g.compiler.cached(unit); ok {
+		if handle, err = g.loadModule(code); err == nil {
+			return handle, nil
+		}
+	}
+	code, err := g.compiler.compile(unit)
+	if err != nil {
+		return 0, err
+	}
+	if handle, err = g.loadModule(code); err != nil {
+		return 0, &CompileError{Kernel: k.Name, Arch: g.about.Arch, Err: err}
+	}
+	g.compiler.keep(unit, code)
+	return handle, nil
+}
+
+func (g *gpu) loadModule(code []byte) (handle uintptr, err error) {
+	err = g.driver.call("load", callModuleLoad, uintptr(unsafe.Pointer(&handle)), uintptr(unsafe.Pointer(&code[0])))
+	return handle, err
+}
+
+func (t *kernelTable) release(g *gpu) error {
+	var errs []error
+	for _, m := range t.modules {
+		if m.handle != 0 {
+			errs = append(errs, g.driver.call("close", callModuleUnload, m.handle))
+		}
+	}
+	t.modules = nil
+	t.functions.Clear()
+	return errors.Join(errs...)
+}
+
+func (g *gpu) Compile(ctx context.Context, kernels ...*Kernel) error {
+	todo := make(chan *Kernel, len(kernels))
+	for _, k := range kernels {
+		if k.Source != "" {
+			todo <- k
+		}
+	}
+	close(todo)
+	var mu sync.Mutex
+	var errs []error
+	var group sync.WaitGroup
+	for range min(len(todo), runtime.GOMAXPROCS(0)) {
+		group.Go(func() {
+			for k := range todo {
+				err := ctx.Err()
+				if err == nil {
+					err = g.ready(k)
+				}
+				if err != nil {
+					mu.Lock()
+					errs = append(errs, err)
+					mu.Unlock()
+				}
+				if ctx.Err() != nil {
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return errors.Join(errs...)
+}
+
+func (g *gpu) ready(k *Kernel) error {
+	if err := g.enter("compile"); err != nil {
+		return err
+	}
+	defer g.leave()
+	_, err := g.function(k)
+	return err
+}

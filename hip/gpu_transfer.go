@@ -1,0 +1,216 @@
+package hip
+
+import (
+	"runtime"
+	"sync"
+	"unsafe"
+)
+
+const (
+	uploadStage = 4 << 20 // bytes of one stage
+	readStage   = 1 << 20
+	numStages   = 3
+
+	// smallestPart is what a stage must have left for a larger write to begin in it.
+	smallestPart = 64 << 10
+	// copyShare is what makes another goroutine worth its start.
+	copyShare = 512 << 10
+)
+
+// staging is pinned memory that the GPU copies from or to by itself. Writes fill one
+// stage after the other, small ones many to a stage; a stage is used again when the
+// event behind its last copy has passed:
+//
+//	stage 0   | copied by the GPU          |
+//	stage 1   | queued   | filled by Write →
+//	stage 2   | free                       |
+type staging struct {
+	mu     sync.Mutex
+	size   int
+	stages [numStages]stage
+	at     int // the stage that is being filled
+}
+
+type stage struct {
+	mem    []byte // the driver's
+	event  uintptr
+	used   int
+	queued bool // the event was recorded and not waited for
+}
+
+func (s *stage) open(g *gpu, op string, size int) error {
+	if s.mem == nil {
+		var p unsafe.Pointer
+		if err := g.driver.call(op, callAllocPinned, uintptr(unsafe.Pointer(&p)), uintptr(size), 0); err != nil {
+			return err
+		}
+		s.mem = unsafe.Slice((*byte)(p), size)
+	}
+	if s.event == 0 {
+		const withoutTiming = 2
+		return g.driver.call(op, callEventCreate, uintptr(unsafe.Pointer(&s.event)), withoutTiming)
+	}
+	return nil
+}
+
+// retire marks the end of what is queued with the stage.
+func (s *stage) retire(g *gpu, op string) error {
+	err := g.driver.call(op, callEventRecord, s.event, g.stream)
+	s.queued = err == nil
+	return err
+}
+
+// reuse waits for what was queued with the stage.
+func (s *stage) reuse(g *gpu, op string) error {
+	if s.queued {
+		if err := g.wait(op, callEventSync, s.event); err != nil {
+			return err
+		}
+	}
+	s.queued, s.used = false, 0
+	return nil
+}
+
+// space returns the part of a stage for the next of n bytes, and advances.
+func (s *staging) space(g *gpu, op string, n int64) ([]byte, error) {
+	current := &s.stages[s.at]
+	if left := s.size - current.used; int64(left) < min(n, smallestPart) {
+		if err := current.retire(g, op); err != nil {
+			return nil, err
+		}
+		s.at = (s.at + 1) % numStages
+		current = &s.stages[s.at]
+		if err := current.reuse(g, op); err != nil {
+			return nil, err
+		}
+	}
+	if err := current.open(g, op, s.size); err != nil {
+		return nil, err
+	}
+	first := current.used
+	end := first + int(min(n, int64(s.size-first)))
+	current.used = (end + allocAlign - 1) &^ (allocAlign - 1)
+	return current.mem[first:end:end], nil
+}
+
+func (s *staging) release(g *gpu) error {
+	var first error
+	for i := range s.stages {
+		if event := s.stages[i].event; event != 0 {
+			if err := g.driver.call("close", callEventDestroy, event); first == nil {
+				first = err
+			}
+		}
+		if mem := s.stages[i].mem; mem != nil {
+			if err := g.driver.call("close", callFreePinned, uintptr(unsafe.Pointer(&mem[0]))); first == nil {
+				first = err
+			}
+		}
+		s.stages[i] = stage{}
+	}
+	return first
+}
+
+func (g *gpu) Write(dst Ptr, src []byte) error {
+	return g.fill("write", dst, int64(len(src)), func(part []byte, off int64) error {
+		copyAcross(part, src[off:])
+		return nil
+	})
+}
+
+func (g *gpu) Fill(dst Ptr, n int64, read func(part []byte, off int64) error) error {
+	return g.fill("fill", dst, n, read)
+}
+
+func (g *gpu) fill(op string, dst Ptr, n int64, read func(part []byte, off int64) error) error {
+	if err := g.enter(op); err != nil {
+		return err
+	}
+	defer g.leave()
+	if n == 0 {
+		return nil
+	}
+	if err := g.memory.check(op, dst, n, true); err != nil {
+		return err
+	}
+	g.uploads.mu.Lock()
+	defer g.uploads.mu.Unlock()
+	for off := int64(0); off < n; {
+		part, err := g.uploads.space(g, op, n-off)
+		if err != nil {
+			return err
+		}
+		if err := read(part, off); err != nil {
+			return err
+		}
+		err = g.driver.call(op, callUpload, uintptr(dst.Add(off)), uintptr(unsafe.Pointer(&part[0])), uintptr(len(part)), g.stream)
+		if err != nil {
+			return err
+		}
+		off += int64(len(part))
+	}
+	return nil
+}
+
+// copyAcross copies with several goroutines where that is worth it: one core reads
+// slower than the GPU does, and page faults of a mapped file wait for each other.
+func copyAcross(dst, src []byte) {
+	helpers := min(len(dst)/copyShare, runtime.GOMAXPROCS(0), 8)
+	if helpers < 2 {
+		copy(dst, src)
+		return
+	}
+	var group sync.WaitGroup
+	for i := range helpers {
+		first, end := len(dst)*i/helpers, len(dst)*(i+1)/helpers
+		group.Go(func() { copy(dst[first:end], src[first:end]) })
+	}
+	group.Wait()
+}
+
+// Read copies a stage out while the GPU fills the next.
+func (g *gpu) Read(dst []byte, src Ptr) error {
+	if err := g.enter("read"); err != nil {
+		return err
+	}
+	defer g.leave()
+	if len(dst) == 0 {
+		return nil
+	}
+	if err := g.memory.check("read", src, int64(len(dst)), false); err != nil {
+		return err
+	}
+	r := &g.reads
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	queued := 0
+	for copied := 0; copied < len(dst); copied += r.size {
+		for ; queued < len(dst) && queued < copied+2*r.size; queued += r.size {
+			s := &r.stages[queued/r.size%numStages]
+			if err := g.readStage(s, dst[queued:], src.Add(int64(queued))); err != nil {
+				return err
+			}
+		}
+		s := &r.stages[copied/r.size%numStages]
+		if err := s.reuse(g, "read"); err != nil {
+			return err
+		}
+		copyAcross(dst[copied:min(len(dst), copied+r.size)], s.mem)
+	}
+	return nil
+}
+
+// readStage queues a copy of what fits of dst.
+func (g *gpu) readStage(s *stage, dst []byte, src Ptr) error {
+	if err := s.open(g, "read", g.reads.size); err != nil {
+		return err
+	}
+	if err := s.reuse(g, "read"); err != nil { // of a read that failed half way
+		return err
+	}
+	err := g.driver.call("read", callDownload, uintptr(unsafe.Pointer(&s.mem[0])), uintptr(src), uintptr(min(len(dst), len(s.mem))), g.stream)
+	if err != nil {
+		return err
+	}
+	return s.retire(g, "read")
+}

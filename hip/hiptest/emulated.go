@@ -1,0 +1,112 @@
+package hiptest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// RequireGPU is the environment variable that makes tests fail rather than skip
+// where there is no GPU, when it is "1".
+const RequireGPU = "MTP_REQUIRE_GPU"
+
+// GPU opens the first GPU for a test, which is skipped if there is none, or fails if
+// [RequireGPU] says so. The device is closed at the end of the test.
+func GPU(t testing.TB) hip.Device {
+	t.Helper()
+	d, err := hip.Open(0)
+	switch {
+	case err == nil:
+	case errors.Is(err, hip.ErrNoDevice) && os.Getenv(RequireGPU) != "1":
+		t.Skip(err)
+	default:
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { require.NoError(t, d.Close()) })
+	return d
+}
+
+// OnGPUs runs a test on emulated GPUs of both platforms and wave sizes, and on the
+// first GPU there is.
+func OnGPUs(t *testing.T, test func(t *testing.T, d hip.Device)) {
+	t.Helper()
+	for _, e := range []Emulation{{Platform: "hip", Wave: 64}, {Platform: "hip", Wave: 32}, {Platform: "cuda", Wave: 32}} {
+		t.Run(e.String(), func(t *testing.T) { test(t, Emulated(t, e)) })
+	}
+	t.Run("GPU", func(t *testing.T) { test(t, GPU(t)) })
+}
+
+// Order is the one in which the emulator runs the threads of a block, and the blocks
+// of a grid. A kernel that depends on it has a race.
+type Order int
+
+const (
+	Forward Order = iota
+	Reverse
+	Random
+)
+
+func (o Order) String() string { return [...]string{"forward", "reverse", "random"}[o] }
+
+// Emulation says what an emulator pretends to be. The zero value is one AMD GPU with
+// waves of 64 threads and 8 GB.
+type Emulation struct {
+	Platform string // "hip", the default, or "cuda"
+	Wave     int    // 32 or 64, the default
+	Order    Order
+	Devices  int   // 0: one; negative: none
+	Memory   int64 // bytes of each device; 0: 8 GB
+	Workers  int   // threads that run blocks; 0: one a core
+	Version  int   // as hipRuntimeGetVersion counts; 0: ROCm 6.4
+	NoPools  bool  // memory cannot be allocated in the order of a stream
+}
+
+func (e Emulation) String() string {
+	e.fill()
+	return fmt.Sprintf("emulated %s, waves of %d, %s", e.Platform, e.Wave, e.Order)
+}
+
+func (e *Emulation) fill() {
+	if e.Platform == "" {
+		e.Platform = "hip"
+	}
+	if e.Wave == 0 {
+		e.Wave = 64
+	}
+	if e.Devices == 0 {
+		e.Devices = 1
+	}
+	if e.Memory == 0 {
+		e.Memory = 8 << 30
+	}
+	if e.Version == 0 {
+		e.Version = 60_400_000
+	}
+}
+
+// Emulated returns an emulated GPU: a device of [hip.Open] over a runtime that runs
+// kernels on the CPU and reports barriers and wave operations that threads do not
+// reach together, accesses outside of allocations, and what is left behind. It is
+// closed at the end of the test, which fails if the driver is then left with
+// anything. It is built by the system's C++ compiler, once for all tests; without one
+// the test is skipped, or fails if [RequireShared] says so.
+//
+// It does not see data races that its order of threads hides, and floating point is
+// the CPU's.
+func Emulated(t testing.TB, e Emulation) hip.Device {
+	t.Helper()
+	d, err := hip.OpenWith(NewEmulator(t, e).Options())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, d.Close()) })
+	return d
+}
+
+// Counts is what a driver has given out and not got back.
+type Counts struct {
+	Allocations, Pinned, Streams, Events, Modules, Graphs, Programs, Contexts int64
+}

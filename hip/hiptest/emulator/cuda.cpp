@@ -1,0 +1,115 @@
+// The same runtime under the names of the CUDA driver and NVRTC. What needs a
+// current context refuses to work without one, as the driver does.
+
+static thread_local bool has_context = false;
+#define CONTEXT \
+  if (!has_context) return fail(INVALID_CONTEXT, "no current context on this thread")
+
+API int cuInit(unsigned flags) { return hipInit(flags); }
+API int cuDriverGetVersion(int *version) {
+  ENTER;
+  *version = settings.version >= 50200000 ? 12080 : 10020;
+  return OK;
+}
+API int cuDeviceGetCount(int *n) { return hipGetDeviceCount(n); }
+API int cuDeviceGet(int *handle, int d) { return hipDeviceGet(handle, d); }
+API int cuDeviceGetName(char *name, int n, int d) { return hipDeviceGetName(name, n, d); }
+API int cuDeviceTotalMem_v2(size_t *n, int d) { return hipDeviceTotalMem(n, d); }
+API int cuDeviceGetAttribute(int *value, int attribute, int) {
+  ENTER;
+  switch (attribute) {
+    case 10: *value = (int)settings.wave; return OK;
+    case 16: *value = workers(); return OK;
+    case 75: *value = 9; return OK;  // compute capability
+    case 76: *value = 0; return OK;
+  }
+  return fail(INVALID_VALUE, "attribute %d", attribute);
+}
+
+// The handle of a device's primary context is its number and one.
+API int cuDevicePrimaryCtxRetain(uintptr_t *context, int d) {
+  ENTER;
+  *context = (uintptr_t)d + 1;
+  device(d).contexts++;
+  counts.contexts++;
+  return OK;
+}
+API int cuDevicePrimaryCtxRelease_v2(int d) {
+  LOCK;
+  counts.contexts--;
+  if (--device(d).contexts > 0) return OK;
+  if (device(d).failed) forget(d);  // a failed context takes all it holds with it
+  reset(d);
+  return OK;
+}
+API int cuCtxSetCurrent(uintptr_t context) {
+  ENTER;
+  has_context = context != 0;
+  if (context) current = (int)context - 1;
+  return OK;
+}
+
+API int cuMemAlloc_v2(void **p, size_t n) { CONTEXT; return hipMalloc(p, n); }
+API int cuMemFree_v2(void *p) { CONTEXT; return hipFree(p); }
+API int cuMemAllocAsync(void **p, size_t n, Stream *s) { CONTEXT; return hipMallocAsync(p, n, s); }
+API int cuMemFreeAsync(void *p, Stream *s) { CONTEXT; return hipFreeAsync(p, s); }
+API int cuMemHostAlloc(void **p, size_t n, unsigned flags) { CONTEXT; return hipHostMalloc(p, n, flags); }
+API int cuMemFreeHost(void *p) { CONTEXT; return hipHostFree(p); }
+API int cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t n, Stream *s) { CONTEXT; return hipMemcpyHtoDAsync(to, from, n, s); }
+API int cuMemcpyDtoHAsync_v2(void *to, const void *from, size_t n, Stream *s) { CONTEXT; return hipMemcpyDtoHAsync(to, from, n, s); }
+API int cuMemcpyDtoDAsync_v2(void *to, const void *from, size_t n, Stream *s) { CONTEXT; return hipMemcpyDtoDAsync(to, from, n, s); }
+API int cuMemsetD8Async(void *to, unsigned char value, size_t n, Stream *s) { CONTEXT; return hipMemsetD8Async(to, value, n, s); }
+
+API int cuStreamCreate(Stream **s, unsigned flags) { CONTEXT; return hipStreamCreateWithFlags(s, flags); }
+API int cuStreamDestroy_v2(Stream *s) { CONTEXT; return hipStreamDestroy(s); }
+API int cuStreamSynchronize(Stream *s) { CONTEXT; return hipStreamSynchronize(s); }
+API int cuEventCreate(Event **e, unsigned flags) { CONTEXT; return hipEventCreateWithFlags(e, flags); }
+API int cuEventDestroy_v2(Event *e) { CONTEXT; return hipEventDestroy(e); }
+API int cuEventRecord(Event *e, Stream *s) { CONTEXT; return hipEventRecord(e, s); }
+API int cuEventSynchronize(Event *e) { CONTEXT; return hipEventSynchronize(e); }
+API int cuEventElapsedTime(float *ms, Event *a, Event *b) { CONTEXT; return hipEventElapsedTime(ms, a, b); }
+API int cuStreamBeginCapture_v2(Stream *s, int mode) { CONTEXT; return hipStreamBeginCapture(s, mode); }
+API int cuStreamEndCapture(Stream *s, Graph **g) { CONTEXT; return hipStreamEndCapture(s, g); }
+API int cuGraphInstantiateWithFlags(Graph **e, Graph *g, unsigned long long) { CONTEXT; return hipGraphInstantiate(e, g, nullptr, nullptr, 0); }
+API int cuGraphLaunch(Graph *g, Stream *s) { CONTEXT; return hipGraphLaunch(g, s); }
+API int cuGraphDestroy(Graph *g) { return hipGraphDestroy(g); }
+API int cuGraphExecDestroy(Graph *g) { return hipGraphExecDestroy(g); }
+
+API int cuModuleLoadData(Module **m, const void *image) { CONTEXT; return hipModuleLoadData(m, image); }
+API int cuModuleUnload(Module *m) { CONTEXT; return hipModuleUnload(m); }
+API int cuModuleGetFunction(Function **f, Module *m, const char *name) { CONTEXT; return hipModuleGetFunction(f, m, name); }
+API int cuLaunchKernel(Function *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
+                       Stream *s, void **params, void **extra) {
+  CONTEXT;
+  return hipModuleLaunchKernel(f, gx, gy, gz, bx, by, bz, shared, s, params, extra);
+}
+API int cuGetErrorString(int code, const char **text) {
+  *text = hipGetErrorString(code);
+  return OK;
+}
+
+API int nvrtcVersion(int *major, int *minor) {
+  *major = 12;
+  *minor = 8;
+  return OK;
+}
+API const char *nvrtcGetErrorString(int code) { return hiprtcGetErrorString(code); }
+API int nvrtcGetNumSupportedArchs(int *n) {
+  *n = 3;
+  return OK;
+}
+API int nvrtcGetSupportedArchs(int *archs) {
+  archs[0] = 80, archs[1] = 90, archs[2] = 100;
+  return OK;
+}
+API int nvrtcCreateProgram(Program **p, const char *source, const char *name, int n, const char **headers, const char **names) {
+  return hiprtcCreateProgram(p, source, name, n, headers, names);
+}
+API int nvrtcDestroyProgram(Program **p) { return hiprtcDestroyProgram(p); }
+API int nvrtcCompileProgram(Program *p, int n, const char **options) { return hiprtcCompileProgram(p, n, options); }
+API int nvrtcGetProgramLogSize(Program *p, size_t *n) { return hiprtcGetProgramLogSize(p, n); }
+API int nvrtcGetProgramLog(Program *p, char *log) { return hiprtcGetProgramLog(p, log); }
+API int nvrtcGetCUBINSize(Program *p, size_t *n) { return hiprtcGetCodeSize(p, n); }
+API int nvrtcGetCUBIN(Program *p, char *code) { return hiprtcGetCode(p, code); }
+API int nvrtcGetPTXSize(Program *p, size_t *n) { return hiprtcGetCodeSize(p, n); }
+API int nvrtcGetPTX(Program *p, char *code) { return hiprtcGetCode(p, code); }

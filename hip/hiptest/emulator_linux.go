@@ -1,0 +1,244 @@
+//go:build amd64 || arm64
+
+package hiptest
+
+import (
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"testing"
+	"unsafe"
+
+	"github.com/ebitengine/purego"
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+//go:embed emulator
+var emulatorSource embed.FS
+
+const emulatorLibrary = "libemulator.so"
+
+// Emulator is an emulated driver with its run-time compiler. Every one has a state
+// of its own, so that tests may run at the same time.
+type Emulator struct {
+	*instance
+	emulation Emulation
+}
+
+// instance is a loaded copy of the emulator. A library that is loaded twice is loaded
+// once, so each has a file of its own; and as they are never unloaded, one that a
+// test has left empty serves the next.
+type instance struct {
+	library string
+	built   string // folder of the emulator
+
+	configure, counts, fail uintptr
+}
+
+var instances struct {
+	mu   sync.Mutex
+	free []*instance
+	made int
+}
+
+// settings has the layout of the emulator's Settings.
+type settings struct {
+	devices, wave, order, workers, memory, version, pools int64
+	compiler, include                                     *byte
+}
+
+// NewEmulator returns an emulator that nothing was taken from. At the end of the test
+// everything that devices have taken must be given back.
+func NewEmulator(t testing.TB, e Emulation) *Emulator {
+	t.Helper()
+	e.fill()
+	compiler, err := cxx()
+	if err != nil {
+		if os.Getenv(RequireShared) == "1" {
+			t.Fatalf("the emulator is required by %s: %v", RequireShared, err)
+		}
+		t.Skipf("the emulator needs a C++ compiler: %v", err)
+	}
+	i, err := takeInstance(compiler)
+	require.NoError(t, err)
+	s := settings{
+		devices: int64(max(e.Devices, 0)), wave: int64(e.Wave), order: int64(e.Order), workers: int64(e.Workers),
+		memory: e.Memory, version: int64(e.Version), compiler: cString(compiler), include: cString(filepath.Join(i.built, "emulator")),
+	}
+	if !e.NoPools {
+		s.pools = 1
+	}
+	purego.SyscallN(i.configure, uintptr(unsafe.Pointer(&s)))
+	runtime.KeepAlive(&s)
+	m := &Emulator{instance: i, emulation: e}
+	t.Cleanup(func() {
+		m.FailAt(0)
+		left := m.Counts()
+		require.Zero(t, left, "left with the driver")
+		instances.mu.Lock()
+		defer instances.mu.Unlock()
+		instances.free = append(instances.free, i)
+	})
+	return m
+}
+
+func takeInstance(compiler string) (*instance, error) {
+	instances.mu.Lock()
+	defer instances.mu.Unlock()
+	if n := len(instances.free); n > 0 {
+		i := instances.free[n-1]
+		instances.free = instances.free[:n-1]
+		return i, nil
+	}
+	built, err := buildEmulator(compiler)
+	if err != nil {
+		return nil, err
+	}
+	i := &instance{built: built, library: filepath.Join(built, strconv.Itoa(instances.made), emulatorLibrary)}
+	if err := copyOnce(i.library, filepath.Join(built, emulatorLibrary)); err != nil {
+		return nil, err
+	}
+	handle, err := purego.Dlopen(i.library, purego.RTLD_NOW|purego.RTLD_LOCAL)
+	if err != nil {
+		return nil, err
+	}
+	for name, to := range map[string]*uintptr{"emulator_configure": &i.configure, "emulator_counts": &i.counts, "emulator_fail": &i.fail} {
+		if *to, err = purego.Dlsym(handle, name); err != nil {
+			return nil, err
+		}
+	}
+	instances.made++
+	return i, nil
+}
+
+// copyOnce copies a file, unless another process has.
+func copyOnce(to, from string) error {
+	if _, err := os.Stat(to); err == nil {
+		return nil
+	}
+	code, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(to), "new-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(code)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), to)
+	}
+	return err
+}
+
+func cString(s string) *byte { return &append([]byte(s), 0)[0] }
+
+// Options opens a device of the emulator.
+func (m *Emulator) Options() hip.OpenOptions {
+	return hip.OpenOptions{Platform: m.emulation.Platform, Library: m.library, Compiler: m.library, CacheDir: filepath.Join(m.built, "kernels")}
+}
+
+// Counts returns what the driver has given out.
+func (m *Emulator) Counts() Counts {
+	c := new(Counts)
+	purego.SyscallN(m.counts, uintptr(unsafe.Pointer(c)))
+	runtime.KeepAlive(c)
+	return *c
+}
+
+// FailAt makes the n-th call of the driver from now fail with error 999, the first
+// being 1; 0 none. Calls that give something back do not count. It returns how many
+// calls were made since the last FailAt.
+func (m *Emulator) FailAt(n int) (calls int) {
+	made, _, _ := purego.SyscallN(m.fail, uintptr(n))
+	return int(made)
+}
+
+// cxx returns the system's C++ compiler.
+var cxx = sync.OnceValues(func() (path string, err error) {
+	for _, name := range []string{"c++", "g++", "clang++"} {
+		if path, err = exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("no c++, g++ or clang++: %w", exec.ErrNotFound)
+})
+
+// buildEmulator returns the folder of the built library, which is shared by all test
+// processes and named by what it was built from.
+func buildEmulator(compiler string) (string, error) {
+	buildMu.Lock()
+	defer buildMu.Unlock()
+	id, err := emulatorID(compiler)
+	if err != nil {
+		return "", err
+	}
+	root, err := os.UserCacheDir()
+	if err != nil {
+		root = os.TempDir()
+	}
+	root = filepath.Join(root, "drafthead")
+	built := filepath.Join(root, "emulator-"+id)
+	if _, err := os.Stat(filepath.Join(built, emulatorLibrary)); err == nil {
+		return built, nil
+	}
+	if err := os.MkdirAll(root, 0o755); err != nil {
+		return "", err
+	}
+	work, err := os.MkdirTemp(root, "build-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(work)
+	if err := os.CopyFS(work, emulatorSource); err != nil {
+		return "", err
+	}
+	command := exec.Command(compiler, "-std=c++17", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC",
+		"-o", filepath.Join(work, emulatorLibrary), filepath.Join(work, "emulator", "emulator.cpp"), "-ldl", "-lpthread")
+	if out, err := command.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%s: %w\n%s", command, err, out)
+	}
+	// Whoever is first has built it for all.
+	if err := os.Rename(work, built); err != nil {
+		if _, missing := os.Stat(filepath.Join(built, emulatorLibrary)); missing != nil {
+			return "", err
+		}
+	}
+	return built, nil
+}
+
+var buildMu sync.Mutex
+
+// emulatorID names the sources and the compiler.
+func emulatorID(compiler string) (string, error) {
+	h := sha256.New()
+	version, err := exec.Command(compiler, "--version").Output()
+	if err != nil {
+		return "", err
+	}
+	h.Write(version)
+	err = fs.WalkDir(emulatorSource, ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		text, err := emulatorSource.ReadFile(path)
+		h.Write([]byte(path))
+		h.Write(text)
+		return err
+	})
+	return hex.EncodeToString(h.Sum(nil)[:8]), err
+}

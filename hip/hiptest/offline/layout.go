@@ -1,0 +1,36 @@
+package offline
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// Layout returns C++ that compiles if the C++ struct of the name of t has its
+// fields: the same names, in the same places, of the same types.
+func Layout(t reflect.Type) string {
+	var b strings.Builder
+	check := func(format string, args ...any) {
+		condition := fmt.Sprintf(format, args...)
+		fmt.Fprintf(&b, "static_assert(%s, %q);\n", condition, "Go: "+condition)
+	}
+	check("sizeof(%s) == %d", t.Name(), t.Size())
+	for i := range t.NumField() {
+		f := t.Field(i)
+		check("__builtin_offsetof(%s, %s) == %d", t.Name(), f.Name, f.Offset)
+		of := fmt.Sprintf("decltype(%s::%s)", t.Name(), f.Name)
+		if f.Type == reflect.TypeFor[hip.Ptr]() {
+			check("__is_pointer(%s)", of)
+			continue
+		}
+		check("__is_same(%s, %s)", of, cppTypes[f.Type.Kind()])
+	}
+	return b.String()
+}
+
+var cppTypes = map[reflect.Kind]string{
+	reflect.Int32: "int32", reflect.Uint32: "uint32", reflect.Int64: "int64", reflect.Uint64: "uint64",
+	reflect.Float32: "float", reflect.Float64: "double",
+}

@@ -1,0 +1,139 @@
+package hip_test
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
+)
+
+func TestOpenWithoutADriver(t *testing.T) {
+	for _, opts := range []hip.OpenOptions{
+		{Library: filepath.Join(t.TempDir(), "libnone.so")},
+		{Library: t.TempDir()},
+		{Library: filepath.Join(t.TempDir(), "none"), Platform: "cuda", Device: 3},
+	} {
+		_, err := hip.OpenWith(opts)
+		require.ErrorIs(t, err, hip.ErrNoDevice)
+		var library *hip.LibraryError
+		require.ErrorAs(t, err, &library)
+		require.Equal(t, opts.Library, library.Library)
+		require.NotContains(t, err.Error(), "\n", "one line")
+		gpus, err := hip.DevicesOf(opts)
+		require.NoError(t, err)
+		require.Empty(t, gpus)
+	}
+	_, err := hip.OpenWith(hip.OpenOptions{Platform: "vulkan"})
+	require.ErrorContains(t, err, `"vulkan"`)
+	_, err = hip.Open(-1)
+	require.ErrorIs(t, err, hip.ErrNoDevice)
+}
+
+func TestOpenWithTheWrongLibrary(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("needs a library that is everywhere")
+	}
+	m := hiptest.NewEmulator(t, hiptest.Emulation{})
+	var library *hip.LibraryError
+
+	opts := m.Options()
+	opts.Library = "libm.so.6"
+	_, err := hip.OpenWith(opts)
+	require.ErrorIs(t, err, hip.ErrNoDevice)
+	require.ErrorAs(t, err, &library)
+	require.Equal(t, [2]string{"libm.so.6", "hipInit"}, [2]string{library.Library, library.Symbol})
+
+	opts = m.Options()
+	opts.Compiler = "libm.so.6"
+	_, err = hip.OpenWith(opts)
+	require.ErrorAs(t, err, &library)
+	require.Equal(t, [2]string{"libm.so.6", "hiprtcVersion"}, [2]string{library.Library, library.Symbol})
+	require.NotContains(t, err.Error(), "\n")
+
+	opts.Compiler = filepath.Join(t.TempDir(), "gone.so")
+	_, err = hip.OpenWith(opts)
+	require.ErrorAs(t, err, &library)
+	require.Equal(t, opts.Compiler, library.Library)
+
+	damaged := filepath.Join(t.TempDir(), "damaged.so")
+	require.NoError(t, os.WriteFile(damaged, []byte("not a library"), 0o600))
+	opts = m.Options()
+	opts.Library = damaged
+	_, err = hip.OpenWith(opts)
+	require.ErrorAs(t, err, &library)
+	require.ErrorContains(t, err, "damaged.so: file too short", "the loader's own reason")
+	require.Equal(t, 1, strings.Count(err.Error(), damaged), "%v", err)
+	require.NoError(t, session(m.Options(), func() {}), "the next device works")
+}
+
+func TestOpenWithAnOldDriver(t *testing.T) {
+	for _, c := range []struct{ platform, got, want string }{{"hip", "4.3", "5.2"}, {"cuda", "10.2", "11.2"}} {
+		m := hiptest.NewEmulator(t, hiptest.Emulation{Platform: c.platform, Version: 40_300_000})
+		_, err := hip.OpenWith(m.Options())
+		require.ErrorIs(t, err, hip.ErrNoDevice)
+		var version *hip.VersionError
+		require.ErrorAs(t, err, &version)
+		require.Equal(t, hip.VersionError{Got: c.got, Want: c.want}, *version)
+	}
+}
+
+func TestOpenWithoutADevice(t *testing.T) {
+	for _, platform := range []string{"hip", "cuda"} {
+		m := hiptest.NewEmulator(t, hiptest.Emulation{Platform: platform, Devices: -1})
+		_, err := hip.OpenWith(m.Options())
+		require.ErrorIs(t, err, hip.ErrNoDevice)
+		var driver *hip.DriverError
+		require.ErrorAs(t, err, &driver)
+		require.Equal(t, 100, driver.Code)
+		gpus, err := hip.DevicesOf(m.Options())
+		require.NoError(t, err)
+		require.Empty(t, gpus)
+
+		m = hiptest.NewEmulator(t, hiptest.Emulation{Platform: platform, Wave: 32, Devices: 2})
+		for _, n := range []int{2, -1} {
+			opts := m.Options()
+			opts.Device = n
+			_, err = hip.OpenWith(opts)
+			require.ErrorIs(t, err, hip.ErrNoDevice)
+			require.ErrorContains(t, err, "2 devices")
+			var none *hip.NoDeviceError
+			require.ErrorAs(t, err, &none)
+			require.Equal(t, n, none.Index)
+		}
+		gpus, err = hip.DevicesOf(m.Options())
+		require.NoError(t, err)
+		require.Len(t, gpus, 2)
+		for i, g := range gpus {
+			require.Equal(t, i, g.Index)
+			require.Equal(t, platform, g.Kind)
+			require.Equal(t, 32, g.WaveSize)
+			require.EqualValues(t, 8<<30, g.Memory)
+			require.Equal(t, map[string]string{"hip": "gfxemulated32", "cuda": "sm_90"}[platform], g.Arch)
+			require.Contains(t, g.Name, "emulated")
+			require.Positive(t, g.ComputeUnits)
+		}
+	}
+}
+
+// A folder is looked through for the platform's own names, the newest first.
+func TestOpenFromAFolder(t *testing.T) {
+	m := hiptest.NewEmulator(t, hiptest.Emulation{})
+	code := must(os.ReadFile(m.Options().Library))
+	dir := t.TempDir()
+	for _, name := range strings.Fields("libamdhip64.so.6 libhiprtc.so.5") {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), code, 0o700))
+	}
+	// The copies are emulators of their own, as nobody configured them: one device, waves of 64.
+	gpus, err := hip.DevicesOf(hip.OpenOptions{Library: dir})
+	require.NoError(t, err)
+	require.Len(t, gpus, 1)
+	d, err := hip.OpenWith(hip.OpenOptions{Library: dir, Compiler: dir, NoCache: true})
+	require.NoError(t, err)
+	require.NoError(t, d.Close())
+}

@@ -1,0 +1,92 @@
+package moe
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
+	"github.com/drafthead/drafthead/weights"
+)
+
+// TestForwardOnGPUs compares with a row-by-row computation, and every launch with its
+// twin: rows around what is multiplied together, columns beside every tile.
+func TestForwardOnGPUs(t *testing.T) {
+	mixed := []weights.Format{weights.MXFP8, weights.BF16, weights.F32}
+	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
+		checked := hip.Check(d)
+		for _, c := range []struct {
+			config  Config
+			rows    []int
+			formats []weights.Format
+		}{
+			{Config{Hidden: 1, Intermediate: 1, SharedIntermediate: 1, Experts: 1, TopK: 1}, []int{1, 2}, mixed},
+			{Config{Hidden: 64, Intermediate: 32, SharedIntermediate: 48, Experts: 16, TopK: 4}, []int{1, 2, 3, 9}, []weights.Format{weights.MXFP8}},
+			{Config{Hidden: 70, Intermediate: 33, SharedIntermediate: 17, Experts: 5, TopK: 2}, []int{1, 7}, mixed},
+			{Config{Hidden: 1100, Intermediate: 5, SharedIntermediate: 3, Experts: 3, TopK: 3}, []int{2}, mixed},
+		} {
+			c.config.Scale, c.config.Alpha, c.config.Limit, c.config.Beta = 2, 1.702, 0.75, 1
+			rng := rand.New(rand.NewPCG(6, uint64(c.config.Hidden)))
+			m := randomMixture(rng, c.config, c.formats...)
+			for _, rows := range c.rows {
+				x, residual := randomValues(rng, rows*c.config.Hidden), randomValues(rng, rows*c.config.Hidden)
+				t.Run(fmt.Sprintf("%d of %d experts %dx%d, %d rows", c.config.TopK, c.config.Experts, c.config.Hidden, c.config.Intermediate, rows), func(t *testing.T) {
+					requireClose(t, m.forward(t, checked, x, residual), m.forwardNaive(x, residual), 1e-5)
+				})
+			}
+		}
+	})
+}
+
+// TestRouteOnGPUs: choices are those of the reference, with ties, NaN and infinities,
+// and more experts than a block has threads.
+func TestRouteOnGPUs(t *testing.T) {
+	special := []float32{0, 1, 1, -1, 60, 50, float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1)), 1e-5}
+	reference := hip.NewReference()
+	defer reference.Close()
+	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
+		checked := hip.Check(d)
+		rng := rand.New(rand.NewPCG(7, 7))
+		for _, experts := range []int{1, 5, 63, 64, 65, 128, 300} {
+			const rows = 9
+			logits, bias := randomValues(rng, rows*experts), randomValues(rng, experts)
+			for i := range logits[experts:] { // the first row stays as it is
+				if rng.IntN(2) == 0 {
+					logits[experts+i] = special[rng.IntN(len(special))]
+				}
+			}
+			for e := range bias {
+				if rng.IntN(4) == 0 {
+					bias[e] = special[rng.IntN(len(special))]
+				}
+			}
+			k := min(experts, 6)
+			_, _, want := runRoute(t, reference, logits, bias, k, 2)
+			_, _, got := runRoute(t, checked, logits, bias, k, 2)
+			require.Equal(t, want, got, "%d experts", experts)
+		}
+	})
+}
+
+// TestGroupOnGPUs groups pairs of more experts than a block has threads.
+func TestGroupOnGPUs(t *testing.T) {
+	reference := hip.NewReference()
+	defer reference.Close()
+	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
+		checked := hip.Check(d)
+		rng := rand.New(rand.NewPCG(8, 8))
+		for _, experts := range []int{1, 3, 128, 256, 257, 600} {
+			for _, pairs := range []int{1, 4, 255, 300} {
+				ids := make([]int32, pairs)
+				for i := range ids {
+					ids[i] = int32(rng.IntN(experts))
+				}
+				require.Equal(t, runGroup(t, reference, ids, experts), runGroup(t, checked, ids, experts), "%d pairs, %d experts", pairs, experts)
+			}
+		}
+	})
+}

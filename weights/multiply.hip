@@ -1,0 +1,260 @@
+// y[i][j] = Σ_c w[first+j][c] · x[i][c]: Rows.Multiply64 for a tile of rows of
+// weights and a few rows of x. Products and sums are float32: in one strand for
+// each thread, over columns that lie a block's width apart, then over the threads
+// of a wave pairwise, then over the waves. A scale is applied to the sum over the
+// 16 columns or fewer of one access.
+//
+// A thread holds its columns of x in registers and streams the rows of weights past
+// them, 16 bytes at a time, the rows of a group in flight together:
+//
+//	              thread 0   thread 1   thread 2  …
+//	x[i]          16 bytes of weights are 4, 8 or 16 columns of x
+//	w[first]      ■■■■       ■■■■       ■■■■
+//	w[first+1]    ■■■■       ■■■■       ■■■■
+//	…
+
+// The rows of weights and of x of one call, and the threads of the block.
+constexpr int32 multiplyTile = 16, multiplyRows = 4, multiplyThreads = 128;
+constexpr int32 multiplyWaves = multiplyThreads / waveSize;
+
+// multiplyGroup is the rows of weights that are in flight together: a wave of 32 on an
+// AMD GPU has registers for fewer.
+#if defined(AMD_GPU) && DH_WAVE == 32
+constexpr int32 multiplyGroup = 4;
+#else
+constexpr int32 multiplyGroup = 8;
+#endif
+
+// multiplied is the shared memory of a block that multiplies.
+struct multiplied {
+  float sums[multiplyRows][multiplyTile]; // the result
+  float waves[multiplyWaves][multiplyRows][multiplyTile];
+};
+
+// A codec decodes four columns of one access of 16 bytes, the q-th four, without
+// their scale. nan collects whether a code was NaN, so that not every value need be
+// asked.
+struct codecF32 {
+  static constexpr int32 columns = 4; // of an access
+  static constexpr bool scaled = false;
+  DEVICE void decode(float *v, const Uint32x4 &w, int32, uint32 &) {
+#pragma unroll
+    for (int32 i = 0; i < 4; i++) v[i] = floatOfBits(w.at[i]);
+  }
+  DEVICE float scale(const uint8 *, int32, uint32) { return 1; }
+  DEVICE bool isNaN(uint32) { return false; }
+};
+
+struct codecF16 : codecF32 {
+  static constexpr int32 columns = 8;
+  DEVICE void decode(float *v, const Uint32x4 &w, int32 q, uint32 &) {
+#pragma unroll
+    for (int32 i = 0; i < 4; i++) v[i] = floatOfF16(w.at[2 * q + i / 2] >> 16 * (i % 2) & 0xffffu);
+  }
+};
+
+struct codecBF16 : codecF32 {
+  static constexpr int32 columns = 8;
+  DEVICE void decode(float *v, const Uint32x4 &w, int32 q, uint32 &) {
+#pragma unroll
+    for (int32 i = 0; i < 4; i += 2) {
+      v[i] = floatOfBits(w.at[2 * q + i / 2] << 16);
+      v[i + 1] = floatOfBits(w.at[2 * q + i / 2] & 0xffff0000u);
+    }
+  }
+};
+
+// codecE4M3 moves a code to the top, and with its sign copied to where a float32's
+// exponent begins; see floatOfE4M3.
+struct codecE4M3 {
+  static constexpr int32 columns = 16;
+  static constexpr bool scaled = true;
+  DEVICE void decode(float *v, const Uint32x4 &w, int32 q, uint32 &nan) {
+#pragma unroll
+    for (int32 i = 0; i < 4; i++) {
+      const int32 top = (int32)(w.at[q] << (24 - 8 * i));
+      v[i] = floatOfBits((uint32)(top >> 4) & 0x87f00000u) * 0x1p120f;
+    }
+    nan |= (w.at[q] & 0x7f7f7f7fu) + 0x01010101u; // 0x7f carries into the top bit
+  }
+  DEVICE bool isNaN(uint32 nan) { return nan & 0x80808080u; }
+};
+
+struct codecMXFP8 : codecE4M3 {
+  DEVICE float scale(const uint8 *scales, int32, uint32 c) { return floatOfE8M0(scales[c / 32]); }
+};
+struct codecFP8 : codecE4M3 { // scales of float32 or, half as wide, bfloat16
+  DEVICE float scale(const uint8 *scales, int32 format, uint32 c) {
+    return format == FP8F32 ? floatOfBits(unaligned32(scales + 4 * (c / 128))) : floatOfBF16(unaligned16(scales + 2 * (c / 128)));
+  }
+};
+
+struct codecINT8 : codecE4M3 {
+  DEVICE void decode(float *v, const Uint32x4 &w, int32 q, uint32 &) {
+#pragma unroll
+    for (int32 i = 0; i < 4; i++) v[i] = (float)((int32)(w.at[q] << (24 - 8 * i)) >> 24);
+  }
+  DEVICE bool isNaN(uint32) { return false; }
+  DEVICE float scale(const uint8 *scales, int32, uint32 c) { return floatOfBF16(unaligned16(scales + 2 * (c / 32))); }
+};
+
+// waveSumEach sums each of M values over the wave, M a power of two up to its size.
+// Lane l is left with the sum of value l/(waveSize/M): lanes hand half of their
+// values over and keep the other half, until one is left.
+template <int32 M, uint32 mask = waveSize / 2> DEVICE float waveSumEach(float *v) {
+  if constexpr (mask == 0) {
+    return v[0];
+  } else if constexpr (M == 1) {
+    v[0] += swapLanes(v[0], mask);
+    return waveSumEach<1, mask / 2>(v);
+  } else {
+    const bool upper = laneIndex() & mask;
+#pragma unroll
+    for (int32 k = 0; k < M / 2; k++) {
+      const float low = v[k], high = v[k + M / 2]; // read before the choice: an address is not chosen
+      v[k] = (upper ? high : low) + swapLanes(upper ? low : high, mask);
+    }
+    return waveSumEach<M / 2, mask / 2>(v);
+  }
+}
+
+// aligned tells whether rows of weights and of x can be read in accesses of 16
+// bytes, without a rest.
+template <int32 N> DEVICE bool aligned(const Segment *s, const float *const *x, int32 cols) {
+  const int64 rowBytes = s->Format == F32 ? 4 * (int64)cols : s->Format <= BF16 ? 2 * (int64)cols : cols;
+  uint64 all = (uint64)s->Data | (uint64)s->RowStride | (uint64)rowBytes;
+#pragma unroll
+  for (int32 i = 0; i < N; i++) all |= (uint64)x[i];
+  return all % 16 == 0;
+}
+
+// multiplyAligned multiplies count rows of one segment, from row on, with N rows of
+// x. Rows of weights behind the last are read as the last and dropped.
+template <class Codec, int32 N>
+DEVICE void multiplyAligned(multiplied *m, int32 at, const Segment *s, int32 row, int32 count, const float *const *x, int32 cols) {
+  constexpr int32 columns = Codec::columns, group = N == 4 ? 4 : multiplyGroup;
+  const int32 format = s->Format;
+#pragma unroll 1
+  for (int32 first = 0; first < count; first += group) {
+    const uint8 *data[group], *scales[group];
+#pragma unroll
+    for (int32 r = 0; r < group; r++) {
+      const storedRow stored = rowOf(s, row + minimum(first + r, count - 1));
+      data[r] = stored.data, scales[r] = stored.scale;
+    }
+    float sums[group * N] = {};
+    uint32 nan[group] = {};
+#pragma unroll 1
+    for (uint32 c = threadIdx.x * columns; c < (uint32)cols; c += multiplyThreads * columns) {
+      Uint32x4 weights[group];
+#pragma unroll
+      for (int32 r = 0; r < group; r++) weights[r] = *(const Uint32x4 *)(data[r] + c * (16 / columns));
+      float parts[group * N] = {}; // of a scaled format: what the scale applies to
+#pragma unroll
+      for (int32 q = 0; q < columns / 4; q++) {
+        Float32x4 xs[N];
+#pragma unroll
+        for (int32 i = 0; i < N; i++) xs[i] = *(const Float32x4 *)(x[i] + (c + 4 * q));
+#pragma unroll
+        for (int32 r = 0; r < group; r++) {
+          float values[4];
+          Codec::decode(values, weights[r], q, nan[r]);
+#pragma unroll
+          for (int32 i = 0; i < N; i++) {
+            float &sum = Codec::scaled ? parts[r * N + i] : sums[r * N + i];
+#pragma unroll
+            for (int32 k = 0; k < 4; k++) sum = fusedMultiplyAdd(values[k], xs[i].at[k], sum);
+          }
+        }
+      }
+      if (!Codec::scaled) continue;
+#pragma unroll
+      for (int32 r = 0; r < group; r++) {
+        const float scale = Codec::scale(scales[r], format, c);
+#pragma unroll
+        for (int32 i = 0; i < N; i++) sums[r * N + i] = fusedMultiplyAdd(parts[r * N + i], scale, sums[r * N + i]);
+      }
+    }
+#pragma unroll
+    for (int32 r = 0; r < group; r++) {
+      if (!Codec::isNaN(nan[r])) continue;
+#pragma unroll
+      for (int32 i = 0; i < N; i++) sums[r * N + i] = notANumber();
+    }
+    const float sum = waveSumEach<group * N>(sums);
+    constexpr int32 lanes = waveSize / (group * N);
+    const int32 r = (int32)laneIndex() / lanes / N, i = (int32)laneIndex() / lanes % N;
+    if (laneIndex() % lanes == 0 && first + r < count) m->waves[waveIndex()][i][at + first + r] = sum;
+  }
+}
+
+// multiplyUnaligned is multiplyAligned for whatever lies anywhere: a value at a time.
+template <int32 N>
+DEVICE void multiplyUnaligned(multiplied *m, int32 at, const Segment *s, int32 row, int32 count, const float *const *x, int32 cols) {
+#pragma unroll 1
+  for (int32 r = 0; r < count; r++) {
+    const storedRow stored = rowOf(s, row + r);
+    float sums[N] = {};
+#pragma unroll 1
+    for (int32 c = (int32)threadIdx.x; c < cols; c += multiplyThreads) {
+      const float value = valueAt(stored, s->Format, c);
+#pragma unroll
+      for (int32 i = 0; i < N; i++) sums[i] = fusedMultiplyAdd(value, x[i][c], sums[i]);
+    }
+#pragma unroll
+    for (int32 i = 0; i < N; i++) {
+      const float sum = waveSum(sums[i]);
+      if (laneIndex() == 0) m->waves[waveIndex()][i][at + r] = sum;
+    }
+  }
+}
+
+// multiply sets m->sums[i][j] for the count ≤ multiplyTile rows of weights from
+// first, and N rows of x of which left exist, for all threads of the block to read.
+template <int32 N, class RowOfX>
+DEVICE void multiply(multiplied *m, const Segment *segments, int32 n, int32 first, int32 count, RowOfX rowOfX, int32 left, int32 cols) {
+  const float *x[N];
+#pragma unroll
+  for (int32 i = 0; i < N; i++) x[i] = rowOfX(minimum(i, left - 1));
+#pragma unroll 1
+  for (int32 at = 0; at < count;) {
+    const Segment *s = segmentOf(segments, n, first + at);
+    const int32 row = first + at, run = minimum(count - at, s->First + s->Rows - row);
+    switch (aligned<N>(s, x, cols) ? s->Format : 0) {
+    case F32: multiplyAligned<codecF32, N>(m, at, s, row, run, x, cols); break;
+    case F16: multiplyAligned<codecF16, N>(m, at, s, row, run, x, cols); break;
+    case BF16: multiplyAligned<codecBF16, N>(m, at, s, row, run, x, cols); break;
+    case MXFP8: multiplyAligned<codecMXFP8, N>(m, at, s, row, run, x, cols); break;
+    case FP8F32:
+    case FP8BF16: multiplyAligned<codecFP8, N>(m, at, s, row, run, x, cols); break;
+    case INT8: multiplyAligned<codecINT8, N>(m, at, s, row, run, x, cols); break;
+    default: multiplyUnaligned<N>(m, at, s, row, run, x, cols);
+    }
+    at += run;
+  }
+  __syncthreads();
+  for (int32 k = (int32)threadIdx.x; k < N * multiplyTile; k += multiplyThreads) {
+    const int32 i = k / multiplyTile, j = k % multiplyTile;
+    float sum = 0;
+#pragma unroll
+    for (int32 w = 0; w < multiplyWaves; w++) sum += m->waves[w][i][j];
+    m->sums[i][j] = sum;
+  }
+  __syncthreads();
+}
+
+// multiplyFew is multiply for left rows of x, of which it does as many as it
+// returns: 1, 2 or up to 4. rowOfX(i) is the address of row i.
+template <class RowOfX>
+DEVICE int32 multiplyFew(multiplied *m, const Segment *segments, int32 n, int32 first, int32 count, RowOfX rowOfX, int32 left, int32 cols) {
+  if (left == 1) {
+    multiply<1>(m, segments, n, first, count, rowOfX, left, cols);
+    return 1;
+  }
+  if (left == 2) {
+    multiply<2>(m, segments, n, first, count, rowOfX, left, cols);
+    return 2;
+  }
+  multiply<4>(m, segments, n, first, count, rowOfX, left, cols);
+  return minimum(left, 4);
+}

@@ -1,0 +1,23 @@
+// y[i][j] = Σ_c w[j][c] · x[i][c], one tile of rows of weights a block. The twin is
+// productTwin.
+
+struct productArgs {
+  const float *X;
+  float *Y;
+  const Segment *Weights;
+  int32 Segments, Rows, Out, In;
+};
+
+KERNEL(multiplyThreads) void product(productArgs a) {
+  __shared__ multiplied m;
+  const int32 first = (int32)blockIdx.x * multiplyTile, count = minimum(multiplyTile, a.Out - first);
+  for (int32 row = 0, n; row < a.Rows; row += n) {
+    const float *x = a.X + (int64)row * a.In;
+    n = multiplyFew(&m, a.Weights, a.Segments, first, count, [&](int32 i) { return x + (int64)i * a.In; }, a.Rows - row, a.In);
+    for (int32 k = (int32)threadIdx.x; k < n * multiplyTile; k += multiplyThreads) {
+      const int32 i = k / multiplyTile, j = k % multiplyTile;
+      if (j < count) a.Y[(int64)(row + i) * a.Out + first + j] = m.sums[i][j];
+    }
+    __syncthreads();
+  }
+}

@@ -1,0 +1,35 @@
+package weights
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
+)
+
+// TestProductOnGPUs: every format, over columns around an access of 16 bytes and a
+// block's width, rows of weights around a tile, and rows of x around what is
+// multiplied together; aligned and off by odd distances.
+func TestProductOnGPUs(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 6))
+	var cases []hiptest.Case
+	for _, f := range allFormats {
+		for _, cols := range []int{1, 15, 16, 33, 128, 144, 1040} {
+			s := newStored(r, f, productTile+3, cols)
+			for _, rows := range []int{1, 2, 3, 4, 5} {
+				cases = append(cases, productCase(fmt.Sprintf("%v/%d cols/%d rows", f, cols, rows), 0, randomFloats(r, rows*cols), s))
+			}
+		}
+	}
+	var parts []stored
+	const cols = 208
+	for i, f := range append(allFormats, MXFP8, BF16) {
+		parts = append(parts, newStored(r, f, []int{1, 17, 130, 20}[i%4], cols))
+	}
+	for _, pad := range []int{0, 1, 2, 4, 8} {
+		cases = append(cases, productCase(fmt.Sprintf("segments/%d bytes off", pad), pad, randomFloats(r, 2*cols), parts...))
+	}
+	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) { hiptest.Compare(t, hip.Check(d), cases...) })
+}

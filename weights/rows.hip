@@ -1,0 +1,85 @@
+// value[row][c] = decode(stored[row][c]) · scale: the rows of a Matrix as kernels
+// read them. Twins: Segment, Rows and Format of this package, in Go.
+
+enum Format : int32 { F32 = 1, F16, BF16, MXFP8, FP8F32, FP8BF16, INT8 };
+
+struct Segment {
+  const uint8 *Data, *Scale; // aligned to nothing
+  int64 RowStride, ScaleStride;
+  int32 First, Rows, Format, ScaleRow;
+};
+
+// segmentOf returns the segment that holds a row. Segments of equal size, as the
+// experts of a mixture are, are found without a search.
+DEVICE const Segment *segmentOf(const Segment *segments, int32 n, int32 row) {
+  int32 low = minimum(row / segments[0].Rows, n - 1);
+  if (segments[low].First <= row && row - segments[low].First < segments[low].Rows) return segments + low;
+  low = 0;
+  for (int32 high = n; high - low > 1;) { // segments[low].First ≤ row < segments[high].First
+    const int32 middle = low + (high - low) / 2;
+    if (segments[middle].First <= row) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  return segments + low;
+}
+
+// floatOfF16 widens an IEEE binary16, exactly. Its bits, moved to those of a
+// float32, are the value times 2^−112, subnormals included.
+DEVICE float floatOfF16(uint32 half) {
+  uint32 bits = bitsOfFloat(floatOfBits((half & 0x7fffu) << 13) * 0x1p112f);
+  if ((half & 0x7c00u) == 0x7c00u) bits = 0x7f800000u | (half & 0x3ffu) << 13; // infinity and NaN
+  return floatOfBits(bits | (half & 0x8000u) << 16);
+}
+
+// floatOfE4M3 decodes an OCP e4m3 code: 0x7f and 0xff are NaN. Its bits, moved to
+// those of a float32, are the value times 2^−120, subnormals included.
+DEVICE float floatOfE4M3(uint32 code) {
+  if ((code & 0x7fu) == 0x7fu) return notANumber();
+  return floatOfBits((code & 0x80u) << 24 | (code & 0x7fu) << 20) * 0x1p120f;
+}
+
+// floatOfE8M0 decodes a scale code s: 2^(s−127), NaN for 255, subnormal for 0.
+DEVICE float floatOfE8M0(uint32 code) {
+  if (code == 255) return notANumber();
+  return floatOfBits(code == 0 ? 1u << 22 : code << 23);
+}
+
+DEVICE uint32 unaligned16(const uint8 *p) { return p[0] | (uint32)p[1] << 8; }
+DEVICE uint32 unaligned32(const uint8 *p) { return unaligned16(p) | unaligned16(p + 2) << 16; }
+
+// storedRow is one row of a segment.
+struct storedRow {
+  const uint8 *data, *scale;
+};
+
+DEVICE storedRow rowOf(const Segment *s, int32 row) {
+  const int64 in = row - s->First;
+  const bool perRow = s->Format == MXFP8 || s->Format == INT8;
+  const int64 scaleRow = perRow ? s->ScaleRow + in : (s->ScaleRow + in) / 128;
+  return {s->Data + in * s->RowStride, s->Scale + scaleRow * s->ScaleStride};
+}
+
+// valueAt decodes one value of a row, whatever its alignment.
+DEVICE float valueAt(storedRow row, int32 format, int32 c) {
+  switch (format) {
+  case F32: return floatOfBits(unaligned32(row.data + 4 * (int64)c));
+  case F16: return floatOfF16(unaligned16(row.data + 2 * (int64)c));
+  case BF16: return floatOfBF16(unaligned16(row.data + 2 * (int64)c));
+  case MXFP8: return floatOfE4M3(row.data[c]) * floatOfE8M0(row.scale[c / 32]);
+  case FP8F32: return floatOfE4M3(row.data[c]) * floatOfBits(unaligned32(row.scale + 4 * (c / 128)));
+  case FP8BF16: return floatOfE4M3(row.data[c]) * floatOfBF16(unaligned16(row.scale + 2 * (c / 128)));
+  case INT8: return (float)(int8)row.data[c] * floatOfBF16(unaligned16(row.scale + 2 * (c / 32)));
+  default: return notANumber();
+  }
+}
+
+// decodeRow sets dst to the values of one row of a matrix, by all threads of the
+// block: thread t writes t, t + blockDim, ….
+DEVICE void decodeRow(float *dst, const Segment *segments, int32 n, int32 row, int32 cols) {
+  const Segment *s = segmentOf(segments, n, row);
+  const storedRow stored = rowOf(s, row);
+  for (int32 c = (int32)threadIdx.x; c < cols; c += (int32)blockDim.x) dst[c] = valueAt(stored, s->Format, c);
+}
