@@ -34,7 +34,8 @@ func Load(ctx context.Context, dir string, opts Options) (*Head, error) {
 }
 
 // LoadFS is [Load] from a file system. Files that are operating-system files are
-// memory-mapped, others are read into the device's memory.
+// memory-mapped, those that are [weights.InMemory] are used where they are, and
+// others are read into the device's memory.
 func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) {
 	start := time.Now()
 	if err := ctx.Err(); err != nil {

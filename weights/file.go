@@ -36,13 +36,25 @@ type backing struct {
 
 var errNotRegular = errors.New("not a regular file")
 
+// InMemory is an fs.File whose contents lie in memory already: weights that an
+// engine keeps, makes or receives itself. Such a file is used in place, as a
+// mapped one is.
+type InMemory interface {
+	fs.File
+
+	// Bytes returns the whole contents. They must neither change nor move until
+	// the file is closed, which is when nothing uses them any more.
+	Bytes() []byte
+}
+
 // OpenFile opens the file called name in fsys and checks all of its header
 // against the format: see [FormatError].
 //
 // An *os.File, which is what os.DirFS opens, is mapped into memory on unix, so
 // that tensors are used in place and the kernel keeps one copy for all
-// processes; it must not be truncated while it is open. Another file that is an
-// io.ReaderAt stays open and is read as needed; any other is read into memory.
+// processes; it must not be truncated while it is open. A file that is [InMemory]
+// stays open and is used in place too. Another file that is an io.ReaderAt stays
+// open and is read as needed; any other is read into memory.
 func OpenFile(fsys fs.FS, name string) (*File, error) {
 	b, size, err := openBacking(fsys, name)
 	if err != nil {
@@ -89,6 +101,14 @@ func openBacking(fsys fs.FS, name string) (b backing, size int64, err error) {
 		if !errors.Is(err, errors.ErrUnsupported) {
 			return backing{}, 0, &fs.PathError{Op: "map", Path: name, Err: err}
 		}
+	}
+	if m, ok := f.(InMemory); ok {
+		data := m.Bytes()
+		if int64(len(data)) != size {
+			return backing{}, 0, &FormatError{File: name, Err: ErrTruncated, Got: byteCount(int64(len(data))), Want: byteCount(size)}
+		}
+		keep = true
+		return backing{data: data, close: f.Close}, size, nil
 	}
 	if r, ok := f.(io.ReaderAt); ok {
 		keep = true

@@ -270,6 +270,66 @@ func TestPopulateWithoutMapping(t *testing.T) {
 	}
 }
 
+func TestPopulateShare(t *testing.T) {
+	const page, least = 4096, populatePart
+	for _, c := range []struct{ n, threads, share int }{
+		{1, 8, least}, {least, 2, least}, {2 * least, 2, least}, {64 << 20, 2, 32 << 20},
+		{64 << 20, 1, 64 << 20}, {64<<20 + 1, 2, 32<<20 + page}, {64 << 20, 3, (64<<20/3/page + 1) * page},
+	} {
+		share := populateShare(c.n, c.threads, page)
+		require.Equal(t, c.share, share, "%d bytes for %d threads", c.n, c.threads)
+		require.GreaterOrEqual(t, share*c.threads, c.n)
+	}
+}
+
+// inMemory is a file system whose files are InMemory, and which counts those that
+// are open. They claim to have extra bytes more than they have.
+type inMemory struct {
+	fstest.MapFS
+	open  *int
+	extra int
+}
+
+type memoryFile struct {
+	fs.File
+	data  []byte
+	of    *inMemory
+	extra int
+}
+
+func (f *memoryFile) Bytes() []byte { return f.data[:len(f.data)-f.extra] }
+
+func (f *memoryFile) Close() error {
+	*f.of.open--
+	return f.File.Close()
+}
+
+func (m *inMemory) Open(name string) (fs.File, error) {
+	f, err := m.MapFS.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	*m.open++
+	return &memoryFile{f, m.MapFS[name].Data, m, m.extra}, nil
+}
+
+func TestFileInMemory(t *testing.T) {
+	fsys := &inMemory{MapFS: fstest.MapFS{"x": {Data: sample}, "broken": {Data: sample[:len(sample)-1]}}, open: new(int)}
+	f, err := OpenFile(fsys, "x")
+	require.NoError(t, err)
+	require.Equal(t, 1, *fsys.open, "it stays open while it is used")
+	require.Same(t, &sample[0], &f.Mapping()[0], "in place")
+	require.NoError(t, f.Close())
+	require.Zero(t, *fsys.open)
+
+	_, err = OpenFile(fsys, "broken")
+	require.ErrorIs(t, err, ErrTruncated)
+	fsys.extra = 1
+	_, err = OpenFile(fsys, "x")
+	require.ErrorIs(t, err, ErrTruncated, "less than the size that it tells")
+	require.Zero(t, *fsys.open)
+}
+
 // writeSparse writes a safetensors file of one tensor of size zeros.
 func writeSparse(t *testing.T, name string, size int) {
 	t.Helper()

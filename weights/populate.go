@@ -6,10 +6,18 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"sync"
 )
 
-// populateChunk bounds the bytes read between two looks at the context.
-const populateChunk = 64 << 20
+const (
+	// populateChunk bounds the bytes read between two looks at the context.
+	populateChunk = 64 << 20
+	// populatePart is the bytes that make another thread worth it.
+	populatePart = 4 << 20
+	// maxPopulateThreads is enough to keep a disk's queue and the kernel's page
+	// tables busy; more of them wait for each other.
+	maxPopulateThreads = 8
+)
 
 // Populate reads a mapped file into memory ahead of its use, so that the first
 // pass over the weights takes no page faults. progress, which may be nil, is
@@ -38,7 +46,7 @@ func (f *File) Populate(ctx context.Context, progress func(done, total int64)) e
 }
 
 // populateRange populates the bytes from begin, a multiple of the page size, to
-// end, if the file is mapped.
+// end, if the file is mapped, with several threads.
 func (f *File) populateRange(begin, end int64) (mapped bool, err error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -49,11 +57,30 @@ func (f *File) populateRange(begin, end int64) (mapped bool, err error) {
 		return false, nil
 	}
 	data := f.backing.data[begin:end]
-	if err := populateRead(data); !errors.Is(err, errors.ErrUnsupported) {
-		return true, err
+	part := populateShare(len(data), min(runtime.GOMAXPROCS(0), maxPopulateThreads), os.Getpagesize())
+	errs := make([]error, (len(data)+part-1)/part)
+	var threads sync.WaitGroup
+	for i := range errs {
+		threads.Go(func() { errs[i] = populatePages(data[i*part : min((i+1)*part, len(data))]) })
 	}
-	touchPages(data)
-	return true, nil
+	threads.Wait()
+	return true, errors.Join(errs...)
+}
+
+// populateShare returns the bytes of each thread's part of n: whole pages, and
+// not less than is worth a thread.
+func populateShare(n, threads, page int) int {
+	share := max((n+threads-1)/threads, populatePart)
+	return (share + page - 1) / page * page
+}
+
+func populatePages(data []byte) error {
+	err := populateRead(data)
+	if errors.Is(err, errors.ErrUnsupported) {
+		touchPages(data)
+		return nil
+	}
+	return err
 }
 
 // touchPages reads one byte of every page.

@@ -8,20 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
-	"sync/atomic"
 
 	"github.com/drafthead/drafthead/examples/internal/synthetic"
 	"github.com/drafthead/drafthead/weights"
-)
-
-const (
-	// chunkSize is what a worker makes and writes at a time, in bytes. Memory in
-	// use is one chunk per worker, whatever the size of the checkpoint.
-	chunkSize = 4 << 20
-	// maxWorkers bounds that memory; a disk does not take more than a few cores make.
-	maxWorkers = 16
 )
 
 var (
@@ -155,29 +145,13 @@ func (w *writer) writeTemporary(ctx context.Context, f *synthetic.File) (path st
 	return out.Name(), errors.Join(err, out.Close())
 }
 
-// copy has every core make chunks of f and write each to its place.
+// copy has every core make chunks of f and write each to its place. Memory in
+// use is one chunk per worker, whatever the size of the checkpoint.
 func (w *writer) copy(ctx context.Context, out io.WriterAt, f *synthetic.File) error {
-	ctx, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
-	var workers sync.WaitGroup
-	var next atomic.Int64
-	for range min(runtime.GOMAXPROCS(0), maxWorkers) {
-		workers.Go(func() {
-			buffer := make([]byte, min(chunkSize, f.Size()))
-			for ctx.Err() == nil {
-				off := next.Add(chunkSize) - chunkSize
-				if off >= f.Size() {
-					return
-				}
-				chunk := buffer[:min(chunkSize, f.Size()-off)]
-				if err := w.copyChunk(out, f, chunk, off); err != nil {
-					fail(err)
-				}
-			}
-		})
-	}
-	workers.Wait()
-	return context.Cause(ctx)
+	return synthetic.EachChunk(ctx, f.Size(), func() func(off, n int64) error {
+		buffer := make([]byte, min(synthetic.ChunkSize, f.Size()))
+		return func(off, n int64) error { return w.copyChunk(out, f, buffer[:n], off) }
+	})
 }
 
 func (w *writer) copyChunk(out io.WriterAt, f *synthetic.File, chunk []byte, off int64) error {

@@ -157,7 +157,7 @@ func (d *failingDisk) WriteAt(p []byte, off int64) (int, error) {
 func TestFailedWrite(t *testing.T) {
 	f := &sharded(t).Files()[0]
 	broken := errors.New("disk is broken")
-	for _, full := range []int64{0, chunkSize, f.Size() - 1} {
+	for _, full := range []int64{0, synthetic.ChunkSize, f.Size() - 1} {
 		err := testWriter("").copy(context.Background(), &failingDisk{full, broken}, f)
 		require.ErrorIs(t, err, broken, "full at %d", full)
 	}

@@ -1,6 +1,7 @@
 package synthetic
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"io/fs"
@@ -24,7 +25,11 @@ func (d folder) Open(name string) (fs.File, error) {
 	}
 	for i := range d {
 		if f := &d[i]; f.Name == name {
-			return &openFile{io.NewSectionReader(f, 0, f.Size()), fileInfo{name, f.Size()}}, nil
+			open := openFile{io.NewSectionReader(f, 0, f.Size()), fileInfo{name, f.Size()}}
+			if data, ok := f.contents.(inMemory); ok {
+				return &openInMemory{open, data}, nil
+			}
+			return &open, nil
 		}
 	}
 	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
@@ -48,6 +53,23 @@ type openFile struct {
 
 func (f *openFile) Stat() (fs.FileInfo, error) { return f.info, nil }
 func (f *openFile) Close() error               { return nil }
+
+// inMemory is the contents of a file as bytes.
+type inMemory []byte
+
+func (b inMemory) Size() int64 { return int64(len(b)) }
+
+func (b inMemory) ReadAt(p []byte, off int64) (int, error) {
+	return bytes.NewReader(b).ReadAt(p, off)
+}
+
+// openInMemory is an open file that is a [weights.InMemory].
+type openInMemory struct {
+	openFile
+	data inMemory
+}
+
+func (f *openInMemory) Bytes() []byte { return f.data }
 
 // openFolder lists the files.
 type openFolder struct{ left []fs.DirEntry }

@@ -76,3 +76,15 @@ func toE4M3(v float64) uint8 {
 	}
 	return uint8(code)
 }
+
+// Normal is an endless sequence of N(0, 1) as BF16, any part of which can be made
+// without those before it.
+type Normal struct{ values stream }
+
+// NewNormal returns the sequence of that name.
+func NewNormal(name string) *Normal {
+	return &Normal{stream{key: streamKey(0, name), halves: bf16Normal(1)}}
+}
+
+// ReadAt fills p with the bytes from offset off ≥ 0.
+func (n *Normal) ReadAt(p []byte, off int64) { n.values.readAt(p, off) }

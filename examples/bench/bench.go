@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"runtime"
+	"time"
+
+	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/mtp"
+)
+
+// session is a loaded head with all that measuring it takes.
+type session struct {
+	settings *settings
+	stderr   io.Writer
+	device   hip.Device
+	source   *source
+	head     *mtp.Head
+	cache    *mtp.Cache
+	model    *model
+	works    []*work
+	ceiling  *ceiling
+	out      *summary
+}
+
+// bench loads the head and measures every work. Bytes are counted at the end, by
+// runs that are observed: what these allocate is not part of the peak.
+func (s *settings) bench(ctx context.Context, stderr io.Writer) (out *summary, err error) {
+	b := &session{settings: s, stderr: stderr, out: &summary{Device: s.device}}
+	defer func() { err = errors.Join(err, b.close()) }()
+	if err := b.load(ctx); err != nil {
+		return nil, err
+	}
+	if err := b.prepare(ctx); err != nil {
+		return nil, err
+	}
+	timed, err := b.measure(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.finish(ctx, timed); err != nil {
+		return nil, err
+	}
+	return b.out, nil
+}
+
+// load opens device and weights, and loads the head.
+func (b *session) load(ctx context.Context) (err error) {
+	s := b.settings
+	if b.device, err = cli.Device(s.device); err != nil {
+		return err
+	}
+	if b.source, err = s.open(ctx, b.stderr); err != nil {
+		return err
+	}
+	config, err := mtp.ReadConfig(b.source.fsys)
+	if err != nil {
+		return fmt.Errorf("%s: %w", b.source.name, err)
+	}
+	if b.works, err = s.plan(config); err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	progress, loaded := cli.Progress(b.stderr, "load", "bytes")
+	start := time.Now()
+	b.head, err = mtp.LoadFS(ctx, b.source.fsys, mtp.Options{
+		Device: b.device, Progress: progress, Populate: s.populate, Chain: mtp.ChainFirst,
+	})
+	b.out.LoadSeconds = time.Since(start).Seconds()
+	loaded()
+	if err != nil {
+		return fmt.Errorf("%s: %w", b.source.name, err)
+	}
+	if err := b.firstDraft(ctx); err != nil {
+		return err
+	}
+	b.out.FirstDraftSeconds = time.Since(start).Seconds()
+	b.out.Checkpoint, b.out.WeightBytes = b.source.name, b.head.Report().Bytes
+	b.out.DeviceName, b.out.Threads = b.device.Info().Name, b.device.Info().Threads
+	b.model, err = newModel(config, b.head.Matrix)
+	return err
+}
+
+// firstDraft drafts one token from one row, in a cache of its own.
+func (b *session) firstDraft(ctx context.Context) (err error) {
+	cache, err := b.head.NewCache(1)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cache.Close()) }()
+	hidden := mtp.Hidden{Float32: make([]float32, b.head.Config().HiddenSize)}
+	hidden.Float32[0] = 1
+	rows := []mtp.Rows{{Sequence: cache.NewSequence(), Tokens: []int32{0}}}
+	_, _, err = b.head.Draft(ctx, &mtp.Batch{Sequences: rows, Hidden: hidden}, 1)
+	return err
+}
+
+// prepare makes the cache, the inputs and the ceiling.
+func (b *session) prepare(ctx context.Context) (err error) {
+	pages := 0
+	for _, w := range b.works {
+		pages = max(pages, w.pages())
+	}
+	if b.cache, err = b.head.NewCache(pages); err != nil {
+		return err
+	}
+	b.out.CacheBytes = b.cache.Bytes()
+	progress, done := cli.Progress(b.stderr, "fill the cache", "bytes")
+	err = fillCache(b.device, b.cache, progress)
+	done()
+	if err != nil {
+		return err
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, w := range b.works {
+		w.prepare(b.head.Config(), b.cache, random)
+	}
+	b.ceiling, err = newCeiling(b.device, b.model.lmHead)
+	return errors.Join(err, ctx.Err())
+}
+
+// measure times every work, and notes the memory.
+func (b *session) measure(ctx context.Context) ([][]timedRun, error) {
+	progress, done := cli.Progress(b.stderr, "measure", "rows")
+	defer done()
+	var timed [][]timedRun
+	for i, w := range b.works {
+		progress(int64(i), int64(len(b.works)))
+		runtime.GC() // of what came before
+		runs, err := measure(ctx, b.head, w, b.ceiling, b.settings.time)
+		if err != nil {
+			return nil, err
+		}
+		timed = append(timed, runs)
+		use, err := readMemoryUse()
+		if err != nil {
+			return nil, fmt.Errorf("memory in use: %w", err)
+		}
+		b.out.PeakRSSBytes = use.peak
+		b.out.PeakHeapBytes = max(b.out.PeakHeapBytes, use.anonymous-b.source.inMemory)
+	}
+	return timed, nil
+}
+
+// finish counts the bytes of every input and makes the rows.
+func (b *session) finish(ctx context.Context, timed [][]timedRun) error {
+	progress, done := cli.Progress(b.stderr, "count bytes", "rows")
+	defer done()
+	var ceilings []float64
+	for i, w := range b.works {
+		progress(int64(i), int64(len(b.works)))
+		var moved []traffic
+		for _, input := range w.inputs[:min(len(w.inputs), len(timed[i]))] {
+			t, err := w.traffic(ctx, b.head, b.model, input)
+			if err != nil {
+				return err
+			}
+			moved = append(moved, t)
+		}
+		b.out.Rows = append(b.out.Rows, newRow(w, timed[i], moved))
+		for _, r := range timed[i] {
+			ceilings = append(ceilings, r.ceiling/1e9)
+		}
+	}
+	b.out.CeilingGBps, b.out.CeilingSpread, b.out.CeilingPrefetch = median(ceilings), spread(ceilings), b.ceiling.ahead
+	return nil
+}
+
+// close gives back what was taken, the last first.
+func (b *session) close() error {
+	var errs []error
+	if b.ceiling != nil {
+		errs = append(errs, b.ceiling.Close())
+	}
+	if b.head != nil {
+		errs = append(errs, b.head.Close())
+	}
+	if b.source != nil {
+		errs = append(errs, b.source.close())
+	}
+	if b.device != nil {
+		errs = append(errs, b.device.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/examples/internal/synthetic"
+)
+
+func runBench(args ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	code = run(context.Background(), args, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// quick has every row run about three times.
+func quick(args ...string) []string {
+	return append([]string{"-time", "1ms", "-prefill", "3,40", "-batch", "1,5", "-context", "100,700", "-k", "3"}, args...)
+}
+
+func keysOf(t *testing.T, object any) (keys []string) {
+	t.Helper()
+	require.IsType(t, map[string]any{}, object)
+	for key := range object.(map[string]any) {
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+func TestJSON(t *testing.T) {
+	code, stdout, stderr := runBench(quick("-json")...)
+	require.Equal(t, cli.OK, code, stderr)
+	require.Empty(t, stderr, "no progress bar in a pipe")
+	var raw map[string]any
+	require.NoError(t, json.Unmarshal([]byte(stdout), &raw))
+	require.Subset(t, keysOf(t, raw), []string{"device", "threads", "ceiling_gbps", "peak_rss_bytes", "load_seconds", "rows"})
+	for _, row := range raw["rows"].([]any) {
+		require.Subset(t, keysOf(t, row), []string{"work", "rows", "context", "bytes", "seconds", "spread", "gbps", "ratio", "gflops"})
+	}
+
+	var got summary
+	require.NoError(t, json.Unmarshal([]byte(stdout), &got))
+	require.Equal(t, "cpu", got.Device)
+	require.Positive(t, got.Threads)
+	require.Positive(t, got.CeilingGBps)
+	require.Positive(t, got.LoadSeconds)
+	require.Greater(t, got.FirstDraftSeconds, got.LoadSeconds)
+	require.Greater(t, got.WeightBytes, int64(2_000_000))
+	require.GreaterOrEqual(t, got.PeakRSSBytes, got.PeakHeapBytes)
+	type shape struct {
+		work             string
+		rows, context, k int
+	}
+	var rows []shape
+	for _, r := range got.Rows {
+		rows = append(rows, shape{r.Work, r.Rows, r.Context, r.K})
+		require.Positive(t, r.Bytes)
+		require.Positive(t, r.Seconds)
+		require.Positive(t, r.GBps)
+		require.Positive(t, r.Ratio)
+		require.Positive(t, r.GFlops)
+		require.Positive(t, r.Ceiling)
+		require.GreaterOrEqual(t, r.Spread, 0.0)
+		require.Positive(t, r.Runs)
+		require.True(t, r.Experts >= 2 && r.Experts <= 8, "%g experts", r.Experts)
+	}
+	require.Equal(t, []shape{
+		{"step", 1, 100, 1}, {"chain", 1, 100, 3}, {"batch", 1, 100, 1}, {"batch", 5, 100, 1},
+		{"prefill", 3, 0, 0}, {"prefill", 40, 0, 0}, {"long context", 1, 700, 1},
+	}, rows)
+	require.Equal(t, 2.0, got.Rows[0].Experts)
+	require.InEpsilon(t, 3*got.Rows[0].Bytes, got.Rows[1].Bytes, 0.01, "a chain of 3 is about 3 steps")
+}
+
+func TestTableIsAligned(t *testing.T) {
+	code, stdout, stderr := runBench(quick()...)
+	require.Equal(t, cli.OK, code, stderr)
+	lines := strings.Split(stdout, "\n")
+	first := 0
+	for !strings.Contains(lines[first], "of ceiling") {
+		first++
+	}
+	width := utf8.RuneCountInString(lines[first])
+	for i := range 7 {
+		require.Equal(t, width, utf8.RuneCountInString(lines[first+1+i]), "%q", lines[first+1+i])
+	}
+	require.Empty(t, lines[first+8])
+	for _, text := range []string{"chain of 3", "read ceiling", "load", "weights"} {
+		require.Contains(t, stdout, text)
+	}
+}
+
+func TestCheckpointFolder(t *testing.T) {
+	dir := t.TempDir()
+	c, err := synthetic.New(synthetic.Nano(), synthetic.Options{})
+	require.NoError(t, err)
+	for i := range c.Files() {
+		f := &c.Files()[i]
+		data := make([]byte, f.Size())
+		_, err := f.ReadAt(data, 0)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, f.Name), data, 0o600))
+	}
+	code, stdout, stderr := runBench("-checkpoint", dir, "-time", "1ms", "-batch", "2", "-prefill", "2", "-k", "1", "-json")
+	require.Equal(t, cli.OK, code, stderr)
+	var got summary
+	require.NoError(t, json.Unmarshal([]byte(stdout), &got))
+	require.Equal(t, dir, got.Checkpoint)
+	var works []string
+	for _, r := range got.Rows {
+		works = append(works, r.Work)
+	}
+	require.Equal(t, []string{"step", "batch", "prefill", "long context"}, works, "k = 1 is no chain")
+	require.Equal(t, 256, got.Rows[0].Context, "a quarter of the positions, as there are no 65536")
+	require.Equal(t, 1023, got.Rows[3].Context)
+}
+
+func TestReferenceDevice(t *testing.T) {
+	code, stdout, stderr := runBench("-device", "reference", "-time", "1ms", "-batch", "1", "-prefill", "2", "-context", "8", "-json")
+	require.Equal(t, cli.OK, code, stderr)
+	var got summary
+	require.NoError(t, json.Unmarshal([]byte(stdout), &got))
+	require.Equal(t, 1, got.Threads)
+	require.Positive(t, got.CeilingGBps)
+}
+
+func TestRefuses(t *testing.T) {
+	absent := filepath.Join(t.TempDir(), "absent")
+	for _, c := range []struct {
+		name string
+		args []string
+		code int
+		says []string
+	}{
+		{"help", []string{"-h"}, cli.OK, []string{"exit status", "long context", "-context list", "default 1,4,16"}},
+		{"unknown flag", []string{"-wrong"}, cli.Usage, []string{"usage: bench"}},
+		{"everything wrong", []string{"-shape", "m4", "-k", "65", "-time", "0s", "x"}, cli.Usage,
+			[]string{"want m3 or nano", "-k is 65", "-time is 0s", `"x"`}},
+		{"two sources", []string{"-shape", "nano", "-checkpoint", absent}, cli.Usage, []string{"not both"}},
+		{"experts of a checkpoint", []string{"-experts", "2", "-checkpoint", absent}, cli.Usage, []string{"-experts is for a -shape"}},
+		{"too many experts", []string{"-experts", "9"}, cli.Usage, []string{"want 1 to 8"}},
+		{"no list", []string{"-batch", "1,,4"}, cli.Usage, []string{`-batch: ""`}},
+		{"zero rows", []string{"-prefill", "0"}, cli.Usage, []string{`"0": want numbers from 1`}},
+		{"beyond the positions", []string{"-context", "100,1024"}, cli.Usage, []string{"1 rows behind 1024 positions", "has 1024 positions"}},
+		{"prefill beyond the positions", []string{"-prefill", "1025"}, cli.Usage, []string{"prefill of 1025 rows"}},
+		{"no checkpoint", []string{"-checkpoint", absent}, cli.Failed, []string{absent, "config.json"}},
+		{"no device", []string{"-device", "gpu"}, cli.Failed, []string{"want cpu, reference or hip[:n]"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			code, stdout, stderr := runBench(c.args...)
+			require.Equal(t, c.code, code, stderr)
+			require.Empty(t, stdout)
+			for _, text := range c.says {
+				require.Contains(t, stderr, text)
+			}
+		})
+	}
+}
+
+func TestCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	var stderr bytes.Buffer
+	require.Equal(t, cli.Failed, run(ctx, nil, &bytes.Buffer{}, &stderr))
+	require.Contains(t, stderr.String(), context.Canceled.Error())
+}

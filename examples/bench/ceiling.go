@@ -1,0 +1,123 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/weights"
+)
+
+// ceiling is how fast a device reads memory when it does nothing else. It is
+// measured over the weights themselves, by the same threads: on a CPU by kernel
+// read, with the best of some prefetch distances, on a GPU by copying on the
+// device, which counts as reading and writing.
+type ceiling struct {
+	device  hip.Device
+	once    func() error
+	bytes   int64 // that once moves
+	repeats int   // of once in a sample
+	scratch hip.Ptr
+	ahead   int64 // the prefetch distance chosen
+}
+
+const (
+	// ceilingTime is what a sample takes at least, so that the clock and the
+	// launch do not count.
+	ceilingTime = time.Millisecond
+	// maxCopy bounds the memory that a GPU's ceiling takes.
+	maxCopy = 1 << 30
+)
+
+// prefetchDistances are tried, in bytes. 0 prefetches nothing that is not read
+// in the same moment.
+var prefetchDistances = []int64{0, 512, 1024, 2048, 4096, 8192}
+
+// newCeiling prepares to read the largest segment of m. Close it afterwards.
+func newCeiling(d hip.Device, m *weights.Matrix) (c *ceiling, err error) {
+	c = &ceiling{device: d, repeats: 1}
+	largest := &m.Segments[0]
+	for i := range m.Segments {
+		if s := &m.Segments[i]; int64(s.Rows)*s.RowStride > int64(largest.Rows)*largest.RowStride {
+			largest = s
+		}
+	}
+	// The last row may end before its stride does.
+	n := int64(largest.Rows-1)*largest.RowStride + largest.Format.RowBytes(m.Cols)
+	if kind := d.Info().Kind; kind == "cpu" || kind == "reference" {
+		err = c.read(largest.Data, n)
+	} else {
+		err = c.copy(largest.Data, min(n, maxCopy))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read ceiling: %w", err)
+	}
+	return c, nil
+}
+
+func (c *ceiling) read(data hip.Ptr, n int64) (err error) {
+	if c.scratch, err = hip.AllocOf[uint64](c.device, readBlocks(n)); err != nil {
+		return err
+	}
+	c.bytes = n
+	args := &readArgs{Data: data, Out: c.scratch, Bytes: n}
+	c.once = func() error { return launchRead(c.device, args) }
+	if err := c.settle(); err != nil || c.device.Info().Kind == "reference" {
+		return err
+	}
+	best := 0.0
+	for _, ahead := range prefetchDistances {
+		args.Ahead = ahead
+		rates := make([]float64, 3)
+		for i := range rates {
+			if rates[i], err = c.sample(); err != nil {
+				return err
+			}
+		}
+		if rate := median(rates); rate > best {
+			best, c.ahead = rate, ahead
+		}
+	}
+	args.Ahead = c.ahead
+	return nil
+}
+
+func (c *ceiling) copy(data hip.Ptr, n int64) (err error) {
+	if c.scratch, err = c.device.Alloc(n); err != nil {
+		return err
+	}
+	c.bytes = 2 * n
+	c.once = func() error { return c.device.Copy(c.scratch, data, n) }
+	return c.settle()
+}
+
+// settle warms up, and finds how often once has to run in a sample.
+func (c *ceiling) settle() error {
+	for range 20 {
+		rate, err := c.sample()
+		if err != nil {
+			return err
+		}
+		if float64(c.repeats)*float64(c.bytes)/rate >= ceilingTime.Seconds() {
+			return nil
+		}
+		c.repeats *= 2
+	}
+	return nil
+}
+
+// sample measures once more, in bytes per second.
+func (c *ceiling) sample() (float64, error) {
+	start := time.Now()
+	for range c.repeats {
+		if err := c.once(); err != nil {
+			return 0, err
+		}
+	}
+	if err := c.device.Sync(); err != nil {
+		return 0, err
+	}
+	return float64(c.repeats) * float64(c.bytes) / time.Since(start).Seconds(), nil
+}
+
+func (c *ceiling) Close() error { return c.device.Free(c.scratch) }

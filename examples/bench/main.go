@@ -1,0 +1,184 @@
+// Bench measures an MTP draft head: how long it loads and drafts, how many bytes
+// a second that is, and how near to the speed at which the same machine just
+// reads the same memory:
+//
+//	bench [-checkpoint DIR | -shape m3|nano] [flags]
+//
+// Without arguments it measures a small head of random weights, in seconds. It
+// exits with 1 if the head does not load or run, and with 2 on wrong usage.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/examples/internal/synthetic"
+)
+
+const usage = `usage: bench [-checkpoint DIR | -shape m3|nano] [flags]
+
+Measures an MTP draft head: a checkpoint, or random weights of the real shape
+that are made in memory (m3: 12.6 GB, with -experts 8 5.6 GB). Module 0 drafts.
+
+  step           one row of one sequence, and the logits of one draft
+  chain          the drafts of one call, each from the one before
+  batch          one row of each of several sequences
+  prefill        rows of a prompt, without logits
+  long context   a step behind more positions, of random keys
+
+Bytes are what a call has to read, each once: the matrices, of the experts those
+that were picked, lm_head, and what is selected of the cache. "Of ceiling" says
+how near that comes to plain reading of the same memory by the same threads,
+which is measured before every run. Times are medians, spread is (p90 - p10) /
+median, GFLOP/s counts the products with weights.
+
+exit status: 0 measured, 1 not, 2 wrong usage
+
+flags:
+`
+
+func main() { cli.Main(run) }
+
+// settings are the flags.
+type settings struct {
+	checkpoint string
+	shape      string
+	config     synthetic.Config // of shape
+	device     string
+	k          int
+	batches    []int
+	prefills   []int // nil: the defaults that the head has positions for
+	contexts   []int // likewise
+	populate   bool
+	time       time.Duration
+	asJSON     bool
+}
+
+var (
+	defaultBatches  = []int{1, 4, 16}
+	defaultPrefills = []int{128, 512}
+	defaultContexts = []int{1024, 65536}
+)
+
+var errUsage = errors.New("wrong usage")
+
+func parse(args []string, stderr io.Writer) (*settings, error) {
+	s := &settings{batches: defaultBatches}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), usage)
+		flags.PrintDefaults()
+	}
+	flags.StringVar(&s.checkpoint, "checkpoint", "", "checkpoint `folder`, as downloaded or as synth writes it")
+	flags.StringVar(&s.shape, "shape", "", "`shape` of random weights: m3 or nano; default nano, unless there is a checkpoint")
+	experts := flags.Int("experts", 0, "routed `experts` of the shape, fewer than it has; 0: all of them")
+	flags.StringVar(&s.device, "device", "cpu", cli.DeviceUsage)
+	flags.IntVar(&s.k, "k", 4, "drafts of a chain, 1 to 64")
+	counts := func(name, what string, defaults []int, to *[]int) {
+		flags.Func(name, fmt.Sprintf("%s, as a `list` (default %s)", what, listText(defaults)), func(text string) (err error) {
+			*to, err = parseList(text)
+			return err
+		})
+	}
+	counts("batch", "sequences of a batch", defaultBatches, &s.batches)
+	counts("prefill", "rows of a prefill", defaultPrefills, &s.prefills)
+	counts("context", "positions before the rows; the first is that of step, chain and batch", defaultContexts, &s.contexts)
+	flags.BoolVar(&s.populate, "populate", true, "read a mapped checkpoint into memory while loading")
+	flags.DurationVar(&s.time, "time", 3*time.Second, "how `long` each row is measured, for at least 3 runs if they are not far longer")
+	flags.BoolVar(&s.asJSON, "json", false, "print one JSON object in place of a table")
+	rest, err := cli.Parse(flags, args)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.resolve(*experts, rest); err != nil {
+		fmt.Fprintln(stderr, "bench:", err)
+		return nil, errUsage
+	}
+	return s, nil
+}
+
+// resolve checks the values of the flags and reports all that are wrong.
+func (s *settings) resolve(experts int, rest []string) error {
+	var errs []error
+	refuse := func(bad bool, format string, args ...any) {
+		if bad {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	refuse(len(rest) > 0, "unexpected arguments %q", rest)
+	refuse(s.k < 1 || s.k > 64, "-k is %d, want 1 to 64", s.k)
+	refuse(s.time <= 0, "-time is %v, want more", s.time)
+	refuse(s.checkpoint != "" && s.shape != "", "want -checkpoint or -shape, not both")
+	refuse(s.checkpoint != "" && experts != 0, "-experts is for a -shape")
+	if s.checkpoint == "" {
+		if s.shape == "" {
+			s.shape = "nano"
+		}
+		var err error
+		if s.config, err = synthetic.Shape(s.shape); err != nil {
+			errs = append(errs, fmt.Errorf("-shape: %w", err))
+		} else if experts != 0 {
+			if s.config, err = s.config.WithExperts(experts); err != nil {
+				errs = append(errs, fmt.Errorf("-experts: %w", err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// parseList parses counts: "1,4,16".
+func parseList(text string) (values []int, err error) {
+	for _, part := range strings.Split(text, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(part))
+		if err != nil || n < 1 || n > maxCount {
+			return nil, fmt.Errorf("%q: want numbers from 1 to %d, with commas between them", part, maxCount)
+		}
+		values = append(values, n)
+	}
+	return values, nil
+}
+
+// maxCount bounds the sequences, rows and positions of a list.
+const maxCount = 1 << 24
+
+func listText(values []int) string {
+	return strings.ReplaceAll(strings.Trim(fmt.Sprint(values), "[]"), " ", ",")
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	s, err := parse(args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return cli.OK
+	case err != nil:
+		return cli.Usage
+	}
+	switch err := s.run(ctx, stdout, stderr); {
+	case errors.Is(err, errUsage):
+		fmt.Fprintln(stderr, "bench:", err)
+		return cli.Usage
+	case err != nil:
+		fmt.Fprintln(stderr, "bench:", err)
+		return cli.Failed
+	}
+	return cli.OK
+}
+
+func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) error {
+	out, err := s.bench(ctx, stderr)
+	switch {
+	case err != nil:
+		return err
+	case s.asJSON:
+		return cli.WriteJSON(stdout, out)
+	}
+	return out.print(stdout)
+}

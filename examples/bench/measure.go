@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/drafthead/drafthead/mtp"
+)
+
+const (
+	// minRuns is how often a work runs at least, unless that would take patience
+	// times what it was given.
+	minRuns, patience = 3, 4
+	// maxRuns is enough for a median.
+	maxRuns = 1001
+)
+
+// run is one timed call beside a read of the machine's ceiling right before it,
+// so that a machine whose speed drifts does not change their ratio.
+type timedRun struct {
+	input   int
+	seconds float64
+	ceiling float64 // bytes per second
+}
+
+// measure alternates between the ceiling and the work for about the given time.
+// The first call, which makes room for the work, counts only if there is no time
+// for others.
+func measure(ctx context.Context, head *mtp.Head, w *work, c *ceiling, budget time.Duration) ([]timedRun, error) {
+	var runs []timedRun
+	start := time.Now()
+	warm := false
+	for len(runs) < maxRuns {
+		elapsed := time.Since(start)
+		if len(runs) >= minRuns && elapsed > budget || len(runs) > 0 && elapsed > patience*budget {
+			break
+		}
+		rate, err := c.sample()
+		if err != nil {
+			return nil, err
+		}
+		input := len(runs) % len(w.inputs)
+		begin := time.Now()
+		if err := w.run(ctx, head, w.inputs[input]); err != nil {
+			return nil, err
+		}
+		r := timedRun{input, time.Since(begin).Seconds(), rate}
+		if !warm && time.Since(start) <= patience*budget/2 {
+			warm = true
+			continue
+		}
+		runs = append(runs, r)
+	}
+	return runs, nil
+}
+
+// row is one line of the report. Rates are medians over the runs.
+type row struct {
+	Work    string  `json:"work"`
+	Rows    int     `json:"rows"`    // of the call
+	Context int     `json:"context"` // positions before them
+	Bytes   int64   `json:"bytes"`   // that a call has to read, see model.bytes
+	Seconds float64 `json:"seconds"`
+	Spread  float64 `json:"spread"` // (p90 − p10) ÷ median of the seconds
+	GBps    float64 `json:"gbps"`
+	Ratio   float64 `json:"ratio"` // (bytes ÷ ceiling) ÷ seconds
+	GFlops  float64 `json:"gflops"`
+
+	K       int     `json:"k"`       // drafts; 0: hidden states only
+	Experts float64 `json:"experts"` // different ones picked in a pass, on average
+	Runs    int     `json:"runs"`
+	Ceiling float64 `json:"ceiling_gbps"`
+}
+
+// newRow sums up the runs of a work, whose inputs move what traffic says.
+func newRow(w *work, runs []timedRun, moved []traffic) row {
+	var bytes, seconds, rates, ratios, flops, ceilings, experts []float64
+	for _, r := range runs {
+		t := &moved[r.input]
+		seconds = append(seconds, r.seconds)
+		ceilings = append(ceilings, r.ceiling/1e9)
+		bytes = append(bytes, float64(t.bytes))
+		rates = append(rates, float64(t.bytes)/r.seconds/1e9)
+		ratios = append(ratios, float64(t.bytes)/r.ceiling/r.seconds)
+		flops = append(flops, t.flops/r.seconds/1e9)
+		experts = append(experts, float64(t.picked)/float64(max(w.k, 1)))
+	}
+	return row{
+		Work: w.name, Rows: w.rows, Context: w.context, Bytes: int64(median(bytes)), Seconds: median(seconds), Spread: spread(seconds),
+		GBps: median(rates), Ratio: median(ratios), GFlops: median(flops),
+		K: w.k, Experts: mean(experts), Runs: len(runs), Ceiling: median(ceilings),
+	}
+}

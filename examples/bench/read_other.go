@@ -1,0 +1,8 @@
+//go:build !amd64
+
+package main
+
+import "github.com/drafthead/drafthead/hip"
+
+// xorFast is xorWords: there are no vector loops for this machine.
+func xorFast(data []byte, _ int, _ hip.SIMD) uint64 { return xorWords(data) }

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/examples/internal/synthetic"
+	"github.com/drafthead/drafthead/weights"
+)
+
+// source is where the weights come from.
+type source struct {
+	name     string
+	fsys     fs.FS
+	inMemory int64 // bytes of weights that this process made itself
+	close    func() error
+}
+
+// otherMemory is room for what is neither weights nor cache: buffers of a pass,
+// logits, Go's heap.
+const otherMemory = 1 << 30
+
+// open opens the checkpoint, or makes weights of a shape in memory.
+func (s *settings) open(ctx context.Context, stderr io.Writer) (*source, error) {
+	if s.checkpoint != "" {
+		return &source{name: s.checkpoint, fsys: os.DirFS(s.checkpoint), close: func() error { return nil }}, nil
+	}
+	checkpoint, err := synthetic.New(s.config, synthetic.Options{})
+	if err != nil {
+		return nil, err
+	}
+	if err := checkMemory(checkpoint.Size(), s.config.NumLocalExperts, availableMemory); err != nil {
+		return nil, err
+	}
+	progress, done := cli.Progress(stderr, "make weights", "bytes")
+	memory, err := checkpoint.InMemory(ctx, progress)
+	done()
+	if err != nil {
+		return nil, err
+	}
+	name := fmt.Sprintf("random weights of shape %s, %d experts", s.shape, s.config.NumLocalExperts)
+	return &source{name: name, fsys: memory, inMemory: memory.Size(), close: memory.Close}, nil
+}
+
+var errMemory = errors.New("not enough memory")
+
+// checkMemory refuses weights of size bytes where less is available.
+func checkMemory(size int64, experts int, available func() (int64, error)) error {
+	free, err := available()
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		return nil
+	case err != nil:
+		return fmt.Errorf("available memory: %w", err)
+	case free < size+otherMemory:
+		return fmt.Errorf("%w for %d experts: needed %s of weights and %s beside them, available %s; fewer -experts need less",
+			errMemory, experts, weights.FormatBytes(size), weights.FormatBytes(otherMemory), weights.FormatBytes(free))
+	}
+	return nil
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/drafthead/drafthead/weights"
+)
+
+// summary is what -json prints.
+type summary struct {
+	Checkpoint string `json:"checkpoint"`
+	Device     string `json:"device"`
+	DeviceName string `json:"device_name"`
+	Threads    int    `json:"threads"`
+
+	CeilingGBps     float64 `json:"ceiling_gbps"`     // median over all reads between the runs
+	CeilingSpread   float64 `json:"ceiling_spread"`   // (p90 − p10) ÷ median
+	CeilingPrefetch int64   `json:"ceiling_prefetch"` // bytes ahead, the best that was found
+
+	PeakRSSBytes  int64   `json:"peak_rss_bytes"`  // mapped weights included; 0: not known here
+	PeakHeapBytes int64   `json:"peak_heap_bytes"` // beyond the weights, after the rows; 0: not known here
+	WeightBytes   int64   `json:"weight_bytes"`
+	CacheBytes    int64   `json:"cache_bytes"`
+	LoadSeconds   float64 `json:"load_seconds"`
+	// FirstDraftSeconds is from the start of the load to the end of the first draft.
+	FirstDraftSeconds float64 `json:"first_draft_seconds"`
+
+	Rows []row `json:"rows"`
+}
+
+// print writes the table.
+func (s *summary) print(w io.Writer) error {
+	fmt.Fprintf(w, "%s\n%s\n\n", s.Checkpoint, s.DeviceName)
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "work\trows\tcontext\texperts\tMB read\tms\tspread\tGB/s\tof ceiling\tGFLOP/s\truns\t")
+	for _, r := range s.Rows {
+		work := r.Work
+		if r.K > 1 {
+			work = fmt.Sprintf("%s of %d", work, r.K)
+		}
+		fmt.Fprintf(table, "%s\t%d\t%d\t%.1f\t%s\t%s\t%.1f %%\t%s\t%.1f %%\t%s\t%d\t\n", work, r.Rows, r.Context, r.Experts,
+			digits(float64(r.Bytes)/1e6), digits(r.Seconds*1e3), 100*r.Spread, digits(r.GBps), 100*r.Ratio, digits(r.GFlops), r.Runs)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "\nread ceiling   %s GB/s, spread %.1f %%, read between the runs by the same %d threads\n", digits(s.CeilingGBps), 100*s.CeilingSpread, s.Threads)
+	fmt.Fprintf(w, "load           %s s, to the first draft %s s\n", digits(s.LoadSeconds), digits(s.FirstDraftSeconds))
+	fmt.Fprintf(w, "weights        %s, cache %s\n", weights.FormatBytes(s.WeightBytes), weights.FormatBytes(s.CacheBytes))
+	if s.PeakRSSBytes > 0 {
+		fmt.Fprintf(w, "peak memory    %s resident, %s beyond the weights\n", weights.FormatBytes(s.PeakRSSBytes), weights.FormatBytes(s.PeakHeapBytes))
+	}
+	return nil
+}
+
+// digits shows a number with about three digits that count.
+func digits(v float64) string {
+	switch {
+	case v >= 100:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
+	case v >= 1:
+		return fmt.Sprintf("%.2f", v)
+	}
+	return fmt.Sprintf("%.3f", v)
+}

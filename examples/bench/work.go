@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/drafthead/drafthead/mtp"
+)
+
+// inputsPerWork is how many different inputs a work cycles through, so that runs
+// pick different experts.
+const inputsPerWork = 4
+
+// work is one row of the report: a call that is timed, again and again.
+type work struct {
+	name     string
+	rows     int // of the call
+	context  int // positions before the rows, of each sequence
+	k        int // drafts; 0: Forward, which makes no logits
+	lengths  []int
+	inputs   []*mtp.Batch
+	pageSize int
+}
+
+// pages returns the pages of the cache that the work needs.
+func (w *work) pages() int { return len(w.lengths) * w.pagesPerSequence() }
+
+// pagesPerSequence covers the context, the rows and what a chain writes.
+func (w *work) pagesPerSequence() int {
+	return (w.context + slices.Max(w.lengths) + max(w.k, 1) - 1 + w.pageSize - 1) / w.pageSize
+}
+
+// run does the work with input i.
+func (w *work) run(ctx context.Context, head *mtp.Head, b *mtp.Batch) (err error) {
+	if w.k == 0 {
+		_, err = head.Forward(ctx, b, 0)
+	} else {
+		_, _, err = head.Draft(ctx, b, w.k)
+	}
+	if err != nil {
+		return fmt.Errorf("%s, %d rows behind %d positions: %w", w.name, w.rows, w.context, err)
+	}
+	return nil
+}
+
+// traffic runs input b once more and returns the bytes that it has to read, the
+// flops of its products, and the different experts picked, over its passes.
+func (w *work) traffic(ctx context.Context, head *mtp.Head, m *model, b *mtp.Batch) (t traffic, err error) {
+	watch := watcher{model: m, drafts: w.k > 0}
+	for _, n := range w.lengths {
+		watch.spans = append(watch.spans, span{w.context, w.context + n})
+	}
+	observed := *b
+	observed.Observe = watch.observe
+	if err := w.run(ctx, head, &observed); err != nil {
+		return traffic{}, err
+	}
+	if want := max(w.k, 1); len(watch.passes) != want {
+		return traffic{}, fmt.Errorf("%s: %d passes were observed, want %d", w.name, len(watch.passes), want)
+	}
+	for _, p := range watch.passes {
+		t.bytes += m.bytes(p)
+		t.flops += m.flops(p)
+		t.picked += p.picked
+	}
+	return t, nil
+}
+
+// traffic is what one call moves and computes.
+type traffic struct {
+	bytes  int64
+	flops  float64
+	picked int
+}
+
+// plan lists the works that the flags ask for. All that exceeds the positions of
+// the head is reported.
+func (s *settings) plan(c *mtp.Config) ([]*work, error) {
+	contexts, prefills, limit := s.contexts, s.prefills, c.Rope.Positions()
+	if contexts == nil {
+		contexts = clip([]int{min(defaultContexts[0], limit/4), defaultContexts[1]}, limit-s.k)
+	}
+	if prefills == nil {
+		prefills = clip(defaultPrefills, limit)
+	}
+	var works []*work
+	var errs []error
+	add := func(name string, context, k int, lengths ...int) {
+		w := &work{name: name, context: context, k: k, lengths: lengths, pageSize: c.Sparse.BlockSize}
+		for _, n := range lengths {
+			w.rows += n
+		}
+		if end := context + slices.Max(lengths) + max(k, 1) - 1; end > limit {
+			errs = append(errs, fmt.Errorf("%s of %d rows behind %d positions: the head has %d positions, want at most that", name, w.rows, context, limit))
+		}
+		works = append(works, w)
+	}
+	first := contexts[0]
+	// A head that drafts otherwise, with lm_head requantised to 8 bits or with only
+	// some draft tokens, is another head over the same weights: a work of its own,
+	// named "step, 8-bit lm_head" or "step, 32768 draft tokens", belongs here.
+	add("step", first, 1, 1)
+	if s.k > 1 {
+		add("chain", first, s.k, 1)
+	}
+	for _, n := range s.batches {
+		add("batch", first, 1, slices.Repeat([]int{1}, n)...)
+	}
+	for _, n := range prefills {
+		add("prefill", 0, 0, n)
+	}
+	for _, n := range contexts[1:] {
+		add("long context", n, 1, 1)
+	}
+	return works, errors.Join(errs...)
+}
+
+// clip returns the defaults that fit, each once.
+func clip(defaults []int, limit int) (values []int) {
+	for _, v := range defaults {
+		if v = max(min(v, limit), 1); !slices.Contains(values, v) {
+			values = append(values, v)
+		}
+	}
+	return values
+}
+
+// prepare makes the inputs: random tokens and hidden states of size 1, as a final
+// norm leaves them, behind pages that lie all over the cache.
+func (w *work) prepare(c *mtp.Config, cache *mtp.Cache, random *rand.Rand) {
+	per := w.pagesPerSequence()
+	pages := random.Perm(cache.Pages())
+	for range inputsPerWork {
+		b := &mtp.Batch{Cache: cache}
+		for i, n := range w.lengths {
+			r := mtp.Rows{Position: w.context}
+			for _, page := range pages[i*per : (i+1)*per] {
+				r.BlockTable = append(r.BlockTable, int32(page))
+			}
+			for range n {
+				r.Tokens = append(r.Tokens, random.Int32N(int32(c.VocabSize)))
+			}
+			b.Sequences = append(b.Sequences, r)
+		}
+		b.Hidden.Float32 = make([]float32, w.rows*c.HiddenSize)
+		for i := range b.Hidden.Float32 {
+			b.Hidden.Float32[i] = float32(random.NormFloat64())
+		}
+		w.inputs = append(w.inputs, b)
+	}
+}
