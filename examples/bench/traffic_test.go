@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/examples/internal/synthetic"
+	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
 )
@@ -23,10 +24,11 @@ func released(t *testing.T) *model {
 	require.NoError(t, err)
 	params, err := config.Parameters(weights.Parallel{})
 	require.NoError(t, err)
+	d := hip.NewReference()
+	t.Cleanup(func() { require.NoError(t, d.Close()) })
 	m, err := newModel(config, func(name string) *weights.Matrix {
 		for i := range params {
 			if p := &params[i]; p.Name == name {
-				w := &weights.Matrix{Cols: p.Cols}
 				format := weights.MXFP8
 				switch {
 				case p.Layer < 0:
@@ -34,10 +36,12 @@ func released(t *testing.T) *model {
 				case strings.HasSuffix(name, ".gate.weight"):
 					format = weights.F32
 				}
-				for _, part := range p.Parts {
-					w.Rows += part.Rows
-					w.Segments = append(w.Segments, weights.Segment{Rows: int32(part.Rows), Format: format})
+				var segments []weights.Segment
+				for _, part := range p.Parts { // nothing reads at these addresses
+					segments = append(segments, weights.DenseSegment(format, part.Rows, p.Cols, 1, 1))
 				}
+				w, err := weights.NewMatrix(d, p.Cols, segments)
+				require.NoError(t, err)
 				return w
 			}
 		}
