@@ -128,7 +128,7 @@ func (c *checked) Launch(k *Kernel, grid Grid, args unsafe.Pointer) error {
 	refErr := ref.run(k, grid, args, &writes)
 	failed := errors.Join(c.Device.Launch(k, grid, args), c.Device.Sync(), refErr)
 	var first error
-	for _, w := range writes.merged() {
+	for _, w := range writes.merged(c.mirror) {
 		want, err := c.mirror.resolve("read", w.ptr, w.bytes(), true)
 		if err != nil {
 			return errors.Join(failed, err)

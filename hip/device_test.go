@@ -308,3 +308,29 @@ func BenchmarkHostLaunch(b *testing.B) {
 		})
 	}
 }
+
+type pairArgs struct {
+	Y, Z hip.Ptr // [N] int32 each
+	N    int64
+}
+
+// pair writes two ranges, which may touch.
+var pair = hip.NewKernel("test_pair", "", func(b *hip.Blocks, a *pairArgs) {
+	copy(hip.Out[int32](b, a.Y, int(a.N)), []int32{1, 2, 3, 4})
+	copy(hip.Out[int32](b, a.Z, int(a.N)), []int32{5, 6, 7, 8})
+})
+
+// TestCheckOfAllocationsThatTouch: what a launch writes at the end of one allocation
+// and at the beginning of the next is compared as two ranges.
+func TestCheckOfAllocationsThatTouch(t *testing.T) {
+	d := hip.Check(hip.NewHost())
+	mem := make([]byte, 32)
+	y, err := d.(hip.Adopter).Adopt(mem[:16:16], true)
+	require.NoError(t, err)
+	z, err := d.(hip.Adopter).Adopt(mem[16:], true)
+	require.NoError(t, err)
+	require.Equal(t, y.Add(16), z)
+	require.NoError(t, pair.Launch(d, hip.Grid{Blocks: 1}, &pairArgs{Y: y, Z: z, N: 4}))
+	require.Equal(t, []byte{1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 5, 0, 0, 0, 6, 0, 0, 0, 7, 0, 0, 0, 8, 0, 0, 0}, mem)
+	require.NoError(t, d.Close())
+}

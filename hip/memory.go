@@ -179,6 +179,13 @@ func (m *memory) lookup(op string, p Ptr, n int64, write bool) (*region, error) 
 	return nil, &AccessError{Op: op, Ptr: p, Len: n}
 }
 
+// together tells whether the addresses from p to end, which is behind the last, lie in
+// one region.
+func (m *memory) together(p, end Ptr) bool {
+	_, err := m.resolve("read", p, int64(end-p), false)
+	return err == nil
+}
+
 func (m *memory) write(dst Ptr, src []byte) error {
 	if len(src) == 0 {
 		return nil

@@ -84,8 +84,9 @@ func (l *writeLog) add(p Ptr, n int, k kind, size int) {
 }
 
 // merged returns the ranges by address, with ranges of one kind that touch or
-// overlap made one.
-func (l *writeLog) merged() []write {
+// overlap made one, if they lie in the same allocation: on a GPU the next one may
+// begin where one ends.
+func (l *writeLog) merged(m *memory) []write {
 	slices.SortStableFunc(l.ranges, func(a, b write) int {
 		switch {
 		case a.ptr < b.ptr:
@@ -99,7 +100,7 @@ func (l *writeLog) merged() []write {
 	for _, w := range l.ranges {
 		if len(out) > 0 {
 			last := &out[len(out)-1]
-			if w.kind == last.kind && w.size == last.size && w.ptr <= last.end() {
+			if w.kind == last.kind && w.size == last.size && w.ptr <= last.end() && m.together(last.ptr, w.end()) {
 				if w.end() > last.end() {
 					last.n = int((w.end() - last.ptr) / Ptr(w.size))
 				}
