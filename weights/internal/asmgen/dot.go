@@ -6,12 +6,14 @@ import "fmt"
 // the width of the vectors.
 const chunk = 64
 
-// How many bytes ahead of their use weights are asked for: the next page where one row
-// is read after the other, which has the processor follow it in time; less where
-// several are read side by side, which it does follow.
+// How many bytes ahead of their use weights are asked for, as measured: for the first
+// cache, and where one row is read after the other for the second cache in a page or
+// two, since the processor follows a stream only within a page.
 const (
-	prefetchRow  = 4096
-	prefetchRows = 512
+	prefetchRow       = 2048
+	prefetchRowFar    = 8192
+	prefetchRowsAlone = 1024 // rows side by side, for one row of x
+	prefetchRows      = 512
 )
 
 // dotBody is what is particular to the dot product of a format.
@@ -95,6 +97,7 @@ func (g *generator) sumOf(v vectors, from int) {
 func (g *generator) prefetches(bytes int) {
 	for off := 0; off < bytes; off += 64 {
 		g.op("PREFETCHT0 %d(R11)", prefetchRow+off)
+		g.op("PREFETCHT1 %d(R11)", prefetchRowFar+off)
 	}
 }
 

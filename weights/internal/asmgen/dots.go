@@ -67,6 +67,10 @@ func (g *generator) dotsOf(v vectors, name string, d decoder) {
 			"// a multiple of %d: products and sums in float32, column c in lane c mod %d.", n, d.format, rows, v.lanes())
 		g.function(fmt.Sprintf("dots%d%s%s", n, d.format, name), "dotsArgs", 0, doc)
 		first := rows * n // of the other registers
+		ahead := prefetchRows
+		if n == 1 {
+			ahead = prefetchRowsAlone
+		}
 		constants := first + 4
 		call2(d.setup, constants)
 		g.op("MOVQ 48(DI), R8")
@@ -89,7 +93,7 @@ func (g *generator) dotsOf(v vectors, name string, d decoder) {
 			g.loop("R10", func() {
 				for j := range rows {
 					for off := 0; off < d.stored*chunk; off += 64 {
-						g.op("PREFETCHT0 %d%s", prefetchRows+off, weights[j])
+						g.op("PREFETCHT0 %d%s", ahead+off, weights[j])
 					}
 					at := func(off int) string { return fmt.Sprintf("%d%s", off, weights[j]) }
 					scale := func(off int) string { return fmt.Sprintf("%d%s", off, scales[j]) }
