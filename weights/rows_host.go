@@ -51,7 +51,7 @@ func (r *Rows) multiplyRun(y []float32, yStride int, s *run, x *Operand) {
 			w: &s.data[0], scale: unsafe.SliceData(s.scale), x: &x.x[0], y: &y[0],
 			rows: s.rows, chunks: whole / chunkColumns, rowStride: s.rowStride, scaleStride: s.scaleStride,
 		})
-	case x.columns.tiles != nil && r.level.decodeTiles[s.format] != nil:
+	case x.columns.tiles != nil && r.level.streamTiles[s.format][1] != nil:
 		r.multiplyTiles(y, yStride, s, x)
 	case x.n <= fewRows && s.rows >= r.level.dotsRows:
 		r.multiplyDots(y, yStride, s, x)

@@ -13,7 +13,6 @@ type vectorLevel struct {
 	decode      [endFormat]func(*decodeArgs)
 	product     [5]func(*productPanelArgs) // by rows of x
 	sumLanes    func(*sumLanesArgs)
-	decodeTiles [endFormat]func(*decodeArgs)
 	streamTiles [endFormat][maxStreamTiles + 1]func(*streamTilesArgs) // by tiles of columns
 }
 
@@ -61,15 +60,6 @@ type sumLanesArgs struct {
 	n       int
 }
 
-type multiplyTilesArgs struct {
-	panel                                *uint16
-	columns                              *uint16 // tiles, those of the same columns of w columnStride apart
-	sums                                 *float32
-	steps, columnTiles                   int
-	panelStride, columnStride, sumStride int
-	first                                int
-}
-
 type streamTilesArgs struct {
 	w, scale               *byte
 	panel                  *uint16  // [32] rows, streamStride values apart
@@ -78,7 +68,7 @@ type streamTilesArgs struct {
 	sums                   *float32 // [32][tiles·16]
 	rows, blocks           int      // blocks of streamColumns columns
 	rowStride, scaleStride int
-	special                int // set to 1, see decodeTiles
+	special                int // set to 1, see the function
 	columnStride           int
 	other                  *uint16 // a second panel
 	step                   int     // of the function's own

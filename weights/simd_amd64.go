@@ -50,7 +50,6 @@ func withTables(level *vectorLevel, tiles bool) *vectorLevel {
 	l.dot[MXFP8], l.decode[MXFP8] = dotMXFP8VBMI, decodeMXFP8VBMI
 	l.dots[MXFP8] = [maxDots + 1]func(*dotsArgs){1: dots1MXFP8VBMI, 2: dots2MXFP8VBMI, 3: dots3MXFP8VBMI, 4: dots4MXFP8VBMI}
 	if tiles {
-		l.decodeTiles = [endFormat]func(*decodeArgs){BF16: decodeTilesBF16, MXFP8: decodeTilesMXFP8}
 		l.streamTiles = [endFormat][maxStreamTiles + 1]func(*streamTilesArgs){
 			BF16:  {1: streamTiles1BF16, 2: streamTiles2BF16, 3: streamTiles3BF16},
 			MXFP8: {1: streamTiles1MXFP8, 2: streamTiles2MXFP8, 3: streamTiles3MXFP8},

@@ -10181,140 +10181,6 @@ loop149:
 	VZEROUPPER
 	RET
 
-// func decodeTilesBF16(a *decodeArgs)
-TEXT ·decodeTilesBF16(SB), NOSPLIT, $0-8
-	MOVQ a+0(FP), DI
-	MOVQ 0(DI), SI
-	MOVQ 8(DI), AX
-	MOVQ 16(DI), BX
-	MOVQ 24(DI), R13
-	VPXORD Z20, Z20, Z20
-	MOVL $0x7f807f80, CX
-	VMOVD CX, X22
-	VPBROADCASTD X22, Z22
-
-loop150:
-	MOVQ AX, R11
-	MOVQ BX, R12
-	MOVQ SI, R10
-	MOVQ R13, R14
-	MOVQ 40(DI), DX
-
-loop151:
-	PREFETCHT0 0(R14)
-	PREFETCHT0 64(R14)
-	VMOVDQU64 0(R11), Z0
-	VPANDD Z22, Z0, Z2
-	VPMAXUW Z2, Z20, Z20
-	VMOVDQU64 Z0, 0(R10)
-	VMOVDQU64 64(R11), Z1
-	VPANDD Z22, Z1, Z3
-	VPMAXUW Z3, Z20, Z20
-	VMOVDQU64 Z1, 64(R10)
-	ADDQ $128, R11
-	ADDQ $128, R14
-	ADDQ $128, R10
-	DECQ DX
-	JNZ loop151
-	ADDQ 48(DI), SI
-	ADDQ 56(DI), AX
-	ADDQ 56(DI), R13
-	ADDQ 64(DI), BX
-	DECQ 32(DI)
-	JNZ loop150
-	VPCMPEQW Z22, Z20, K1
-	KORTESTD K1, K1
-	JZ numbers152
-	MOVQ $1, 72(DI)
-
-numbers152:
-	VZEROUPPER
-	RET
-
-// func decodeTilesMXFP8(a *decodeArgs)
-TEXT ·decodeTilesMXFP8(SB), NOSPLIT, $0-8
-	MOVQ a+0(FP), DI
-	MOVQ 0(DI), SI
-	MOVQ 8(DI), AX
-	MOVQ 16(DI), BX
-	MOVQ 24(DI), R13
-	LEAQ e8m0Exponent<>(SB), R8
-	XORQ R15, R15
-	VMOVDQU64 wordOrder<>(SB), Z31
-	VMOVDQU64 e4m3HighMarked<>+0(SB), Z30
-	VMOVDQU64 e4m3HighMarked<>+64(SB), Z29
-	VMOVDQU64 e4m3Low<>+0(SB), Z28
-	VMOVDQU64 e4m3Low<>+64(SB), Z27
-	MOVL $0x80808080, CX
-	VMOVD CX, X26
-	VPBROADCASTD X26, Z26
-	MOVL $0xffff0000, CX
-	VMOVD CX, X25
-	VPBROADCASTD X25, Z25
-	VPXORD Z20, Z20, Z20
-	MOVL $0x7fff7fff, CX
-	VMOVD CX, X21
-	VPBROADCASTD X21, Z21
-
-loop153:
-	MOVQ AX, R11
-	MOVQ BX, R12
-	MOVQ SI, R10
-	MOVQ R13, R14
-	MOVQ 40(DI), DX
-
-loop154:
-	PREFETCHT0 0(R14)
-	VPERMB 0(R11), Z31, Z0
-	VMOVDQA64 Z0, Z1
-	VMOVDQA64 Z0, Z2
-	VPERMI2B Z29, Z30, Z1
-	VPERMI2B Z27, Z28, Z2
-	VPORD Z1, Z20, Z20
-	VPTERNLOGD $0xf8, Z26, Z0, Z1
-	VPUNPCKHBW Z1, Z2, Z3
-	VPUNPCKLBW Z1, Z2, Z2
-	MOVBLZX 0(R12), CX
-	VPTESTMW Z21, Z2, K1
-	VPBROADCASTD (R8)(CX*4), Z4
-	VPADDW Z4, Z2, K1, Z2
-	SUBL $10, CX
-	CMPL CX, $236
-	SETHI CX
-	ORL CX, R15
-	VMOVDQU64 Z2, 0(R10)
-	MOVBLZX 1(R12), CX
-	VPTESTMW Z21, Z3, K2
-	VPBROADCASTD (R8)(CX*4), Z5
-	VPADDW Z5, Z3, K2, Z3
-	SUBL $10, CX
-	CMPL CX, $236
-	SETHI CX
-	ORL CX, R15
-	VMOVDQU64 Z3, 64(R10)
-	ADDQ $64, R11
-	ADDQ $64, R14
-	ADDQ $2, R12
-	ADDQ $128, R10
-	DECQ DX
-	JNZ loop154
-	ADDQ 48(DI), SI
-	ADDQ 56(DI), AX
-	ADDQ 56(DI), R13
-	ADDQ 64(DI), BX
-	DECQ 32(DI)
-	JNZ loop153
-	VPMOVB2M Z20, K1
-	KMOVQ K1, CX
-	ANDQ $1, R15
-	ORQ R15, CX
-	JZ numbers155
-	MOVQ $1, 72(DI)
-
-numbers155:
-	VZEROUPPER
-	RET
-
 // func packTiles(a *packTilesArgs)
 TEXT ·packTiles(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
@@ -10323,7 +10189,7 @@ TEXT ·packTiles(SB), NOSPLIT, $0-8
 	MOVQ 16(DI), R10
 	MOVQ 24(DI), R8
 
-loop156:
+loop150:
 	MOVQ AX, SI
 	VMOVDQU64 (SI), Z0
 	ADDQ R8, SI
@@ -10439,7 +10305,7 @@ loop156:
 	ADDQ $64, AX
 	ADDQ $1024, DX
 	DECQ R10
-	JNZ loop156
+	JNZ loop150
 	VZEROUPPER
 	RET
 
@@ -10461,7 +10327,7 @@ TEXT ·splitBF16(SB), NOSPLIT, $0-8
 	MOVQ 24(DI), DX
 	MOVQ 32(DI), R10
 
-loop157:
+loop151:
 	VMOVUPS 0(SI), Z0
 	VCMPPS $3, Z0, Z0, K1
 	VPANDD Z11, Z0, Z4
@@ -10527,130 +10393,7 @@ loop157:
 	ADDQ $128, BX
 	ADDQ $128, DX
 	DECQ R10
-	JNZ loop157
-	VZEROUPPER
-	RET
-
-// func multiplyTiles(a *multiplyTilesArgs)
-TEXT ·multiplyTiles(SB), NOSPLIT, $0-8
-	MOVQ a+0(FP), DI
-	LEAQ tileConfig<>(SB), AX
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x78; BYTE $0x49; BYTE $0x00 // LDTILECFG (AX)
-	MOVQ 40(DI), R9
-	MOVQ $64, R12
-	MOVQ 16(DI), AX
-	MOVQ 56(DI), CX
-	MOVQ 32(DI), R13
-	MOVQ 8(DI), DX
-
-pair158:
-	CMPQ R13, $2
-	JLT single159
-	MOVQ CX, BX
-	SHLQ $4, BX
-	ADDQ AX, BX
-	CMPQ 64(DI), $0
-	JNE zero161
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x4b; BYTE $0x04; BYTE $0x08 // TILELOADD (AX)(CX*1), tile 0
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x4b; BYTE $0x0c; BYTE $0x0b // TILELOADD (BX)(CX*1), tile 1
-	ADDQ $64, AX
-	ADDQ $64, BX
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x4b; BYTE $0x14; BYTE $0x08 // TILELOADD (AX)(CX*1), tile 2
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x4b; BYTE $0x1c; BYTE $0x0b // TILELOADD (BX)(CX*1), tile 3
-	SUBQ $64, AX
-	SUBQ $64, BX
-	JMP ready162
-
-zero161:
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc0 // TILEZERO tile 0
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc8 // TILEZERO tile 1
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xd0 // TILEZERO tile 2
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xd8 // TILEZERO tile 3
-
-ready162:
-	MOVQ 0(DI), SI
-	MOVQ R9, R8
-	SHLQ $4, R8
-	ADDQ SI, R8
-	MOVQ DX, R10
-	MOVQ DX, R11
-	ADDQ 48(DI), R11
-	MOVQ 24(DI), R14
-
-loop163:
-	BYTE $0xc4; BYTE $0xa2; BYTE $0x7b; BYTE $0x4b; BYTE $0x24; BYTE $0x0e // TILELOADD (SI)(R9*1), tile 4
-	BYTE $0xc4; BYTE $0x82; BYTE $0x7b; BYTE $0x4b; BYTE $0x34; BYTE $0x22 // TILELOADD (R10)(R12*1), tile 6
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x4a; BYTE $0x5c; BYTE $0xc4 // TDPBF16PS tile 6, tile 4, tile 0
-	BYTE $0xc4; BYTE $0x82; BYTE $0x7b; BYTE $0x4b; BYTE $0x2c; BYTE $0x08 // TILELOADD (R8)(R9*1), tile 5
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x4a; BYTE $0x5c; BYTE $0xcd // TDPBF16PS tile 6, tile 5, tile 1
-	BYTE $0xc4; BYTE $0x82; BYTE $0x7b; BYTE $0x4b; BYTE $0x3c; BYTE $0x23 // TILELOADD (R11)(R12*1), tile 7
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x42; BYTE $0x5c; BYTE $0xd4 // TDPBF16PS tile 7, tile 4, tile 2
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x42; BYTE $0x5c; BYTE $0xdd // TDPBF16PS tile 7, tile 5, tile 3
-	ADDQ $64, SI
-	ADDQ $64, R8
-	ADDQ $1024, R10
-	ADDQ $1024, R11
-	DECQ R14
-	JNZ loop163
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x04; BYTE $0x08 // TILESTORED (AX)(CX*1), tile 0
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x0c; BYTE $0x0b // TILESTORED (BX)(CX*1), tile 1
-	ADDQ $64, AX
-	ADDQ $64, BX
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x14; BYTE $0x08 // TILESTORED (AX)(CX*1), tile 2
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x1c; BYTE $0x0b // TILESTORED (BX)(CX*1), tile 3
-	SUBQ $64, AX
-	SUBQ $64, BX
-	ADDQ 48(DI), DX
-	ADDQ 48(DI), DX
-	ADDQ $128, AX
-	SUBQ $2, R13
-	JMP pair158
-
-single159:
-	TESTQ R13, R13
-	JZ done160
-	MOVQ CX, BX
-	SHLQ $4, BX
-	ADDQ AX, BX
-	CMPQ 64(DI), $0
-	JNE zero164
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x4b; BYTE $0x04; BYTE $0x08 // TILELOADD (AX)(CX*1), tile 0
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x4b; BYTE $0x0c; BYTE $0x0b // TILELOADD (BX)(CX*1), tile 1
-	JMP ready165
-
-zero164:
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc0 // TILEZERO tile 0
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc8 // TILEZERO tile 1
-
-ready165:
-	MOVQ 0(DI), SI
-	MOVQ R9, R8
-	SHLQ $4, R8
-	ADDQ SI, R8
-	MOVQ DX, R10
-	MOVQ DX, R11
-	ADDQ 48(DI), R11
-	MOVQ 24(DI), R14
-
-loop166:
-	BYTE $0xc4; BYTE $0xa2; BYTE $0x7b; BYTE $0x4b; BYTE $0x24; BYTE $0x0e // TILELOADD (SI)(R9*1), tile 4
-	BYTE $0xc4; BYTE $0x82; BYTE $0x7b; BYTE $0x4b; BYTE $0x34; BYTE $0x22 // TILELOADD (R10)(R12*1), tile 6
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x4a; BYTE $0x5c; BYTE $0xc4 // TDPBF16PS tile 6, tile 4, tile 0
-	BYTE $0xc4; BYTE $0x82; BYTE $0x7b; BYTE $0x4b; BYTE $0x2c; BYTE $0x08 // TILELOADD (R8)(R9*1), tile 5
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x4a; BYTE $0x5c; BYTE $0xcd // TDPBF16PS tile 6, tile 5, tile 1
-	ADDQ $64, SI
-	ADDQ $64, R8
-	ADDQ $1024, R10
-	ADDQ $1024, R11
-	DECQ R14
-	JNZ loop166
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x04; BYTE $0x08 // TILESTORED (AX)(CX*1), tile 0
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x0c; BYTE $0x0b // TILESTORED (BX)(CX*1), tile 1
-	ADDQ 48(DI), DX
-	ADDQ $64, AX
-
-done160:
-	BYTE $0xc4; BYTE $0xe2; BYTE $0x78; BYTE $0x49; BYTE $0xc0 // TILERELEASE
+	JNZ loop151
 	VZEROUPPER
 	RET
 
@@ -10669,27 +10412,27 @@ TEXT ·streamTiles1BF16(SB), NOSPLIT, $0-8
 	MOVQ $320, R9
 	XORQ SI, SI
 
-first167:
+first152:
 	MOVQ 0(DI), R11
 	MOVQ 8(DI), R12
 	MOVQ 16(DI), R10
 	MOVQ 48(DI), R13
 	CMPQ 56(DI), $0
-	JNE decoded169
+	JNE decoded154
 	XORQ R13, R13
 
-decoded169:
+decoded154:
 	MOVQ $256, R14
 	CMPQ 56(DI), $1
-	JNE fetch170
+	JNE fetch155
 	MOVQ 24(DI), R14
 
-fetch170:
+fetch155:
 	MOVQ $4, 104(DI)
 
-loop171:
+loop156:
 	TESTQ SI, SI
-	JZ decode172
+	JZ decode157
 	MOVQ $64, AX
 	MOVQ SI, BX
 	BYTE $0xc4; BYTE $0xa2; BYTE $0x7b; BYTE $0x4b; BYTE $0x34; BYTE $0x0b // TILELOADD (BX)(R9*1), tile 6
@@ -10704,12 +10447,12 @@ loop171:
 	ADDQ $64, SI
 	ADDQ $1024, DX
 
-decode172:
+decode157:
 	MOVQ $8, AX
 
-loop174:
+loop159:
 	TESTQ R13, R13
-	JZ done173
+	JZ done158
 	PREFETCHT0 0(R11)(R14*1)
 	PREFETCHT0 64(R11)(R14*1)
 	PREFETCHT0 128(R11)(R14*1)
@@ -10735,13 +10478,13 @@ loop174:
 	ADDQ R9, R10
 	DECQ R13
 	DECQ AX
-	JNZ loop174
+	JNZ loop159
 
-done173:
+done158:
 	DECQ 104(DI)
-	JNZ loop171
+	JNZ loop156
 	CMPQ 56(DI), $0
-	JEQ last168
+	JEQ last153
 	DECQ 56(DI)
 	MOVQ 16(DI), SI
 	MOVQ 96(DI), AX
@@ -10749,9 +10492,9 @@ done173:
 	MOVQ AX, 16(DI)
 	ADDQ $256, 0(DI)
 	ADDQ $4, 8(DI)
-	JMP first167
+	JMP first152
 
-last168:
+last153:
 	MOVQ 40(DI), BX
 	MOVQ $64, AX
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x04; BYTE $0x03 // TILESTORED (BX)(AX*1), tile 0
@@ -10763,10 +10506,10 @@ last168:
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x78; BYTE $0x49; BYTE $0xc0 // TILERELEASE
 	VPCMPEQW Z22, Z20, K1
 	KORTESTD K1, K1
-	JZ numbers175
+	JZ numbers160
 	MOVQ $1, 80(DI)
 
-numbers175:
+numbers160:
 	VZEROUPPER
 	RET
 
@@ -10787,27 +10530,27 @@ TEXT ·streamTiles2BF16(SB), NOSPLIT, $0-8
 	MOVQ $320, R9
 	XORQ SI, SI
 
-first176:
+first161:
 	MOVQ 0(DI), R11
 	MOVQ 8(DI), R12
 	MOVQ 16(DI), R10
 	MOVQ 48(DI), R13
 	CMPQ 56(DI), $0
-	JNE decoded178
+	JNE decoded163
 	XORQ R13, R13
 
-decoded178:
+decoded163:
 	MOVQ $256, R14
 	CMPQ 56(DI), $1
-	JNE fetch179
+	JNE fetch164
 	MOVQ 24(DI), R14
 
-fetch179:
+fetch164:
 	MOVQ $4, 104(DI)
 
-loop180:
+loop165:
 	TESTQ SI, SI
-	JZ decode181
+	JZ decode166
 	MOVQ $64, AX
 	MOVQ SI, BX
 	BYTE $0xc4; BYTE $0xa2; BYTE $0x7b; BYTE $0x4b; BYTE $0x34; BYTE $0x0b // TILELOADD (BX)(R9*1), tile 6
@@ -10828,12 +10571,12 @@ loop180:
 	ADDQ $64, SI
 	ADDQ $1024, DX
 
-decode181:
+decode166:
 	MOVQ $8, AX
 
-loop183:
+loop168:
 	TESTQ R13, R13
-	JZ done182
+	JZ done167
 	PREFETCHT0 0(R11)(R14*1)
 	PREFETCHT0 64(R11)(R14*1)
 	PREFETCHT0 128(R11)(R14*1)
@@ -10859,13 +10602,13 @@ loop183:
 	ADDQ R9, R10
 	DECQ R13
 	DECQ AX
-	JNZ loop183
+	JNZ loop168
 
-done182:
+done167:
 	DECQ 104(DI)
-	JNZ loop180
+	JNZ loop165
 	CMPQ 56(DI), $0
-	JEQ last177
+	JEQ last162
 	DECQ 56(DI)
 	MOVQ 16(DI), SI
 	MOVQ 96(DI), AX
@@ -10873,9 +10616,9 @@ done182:
 	MOVQ AX, 16(DI)
 	ADDQ $256, 0(DI)
 	ADDQ $4, 8(DI)
-	JMP first176
+	JMP first161
 
-last177:
+last162:
 	MOVQ 40(DI), BX
 	MOVQ $128, AX
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x04; BYTE $0x03 // TILESTORED (BX)(AX*1), tile 0
@@ -10891,10 +10634,10 @@ last177:
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x78; BYTE $0x49; BYTE $0xc0 // TILERELEASE
 	VPCMPEQW Z22, Z20, K1
 	KORTESTD K1, K1
-	JZ numbers184
+	JZ numbers169
 	MOVQ $1, 80(DI)
 
-numbers184:
+numbers169:
 	VZEROUPPER
 	RET
 
@@ -10917,27 +10660,27 @@ TEXT ·streamTiles3BF16(SB), NOSPLIT, $0-8
 	MOVQ $320, R9
 	XORQ SI, SI
 
-first185:
+first170:
 	MOVQ 0(DI), R11
 	MOVQ 8(DI), R12
 	MOVQ 16(DI), R10
 	MOVQ 48(DI), R13
 	CMPQ 56(DI), $0
-	JNE decoded187
+	JNE decoded172
 	XORQ R13, R13
 
-decoded187:
+decoded172:
 	MOVQ $256, R14
 	CMPQ 56(DI), $1
-	JNE fetch188
+	JNE fetch173
 	MOVQ 24(DI), R14
 
-fetch188:
+fetch173:
 	MOVQ $4, 104(DI)
 
-loop189:
+loop174:
 	TESTQ SI, SI
-	JZ decode190
+	JZ decode175
 	MOVQ $64, AX
 	MOVQ SI, BX
 	BYTE $0xc4; BYTE $0xa2; BYTE $0x7b; BYTE $0x4b; BYTE $0x34; BYTE $0x0b // TILELOADD (BX)(R9*1), tile 6
@@ -10964,12 +10707,12 @@ loop189:
 	ADDQ $64, SI
 	ADDQ $1024, DX
 
-decode190:
+decode175:
 	MOVQ $8, AX
 
-loop192:
+loop177:
 	TESTQ R13, R13
-	JZ done191
+	JZ done176
 	PREFETCHT0 0(R11)(R14*1)
 	PREFETCHT0 64(R11)(R14*1)
 	PREFETCHT0 128(R11)(R14*1)
@@ -10995,13 +10738,13 @@ loop192:
 	ADDQ R9, R10
 	DECQ R13
 	DECQ AX
-	JNZ loop192
+	JNZ loop177
 
-done191:
+done176:
 	DECQ 104(DI)
-	JNZ loop189
+	JNZ loop174
 	CMPQ 56(DI), $0
-	JEQ last186
+	JEQ last171
 	DECQ 56(DI)
 	MOVQ 16(DI), SI
 	MOVQ 96(DI), AX
@@ -11009,9 +10752,9 @@ done191:
 	MOVQ AX, 16(DI)
 	ADDQ $256, 0(DI)
 	ADDQ $4, 8(DI)
-	JMP first185
+	JMP first170
 
-last186:
+last171:
 	MOVQ 40(DI), BX
 	MOVQ $192, AX
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x04; BYTE $0x03 // TILESTORED (BX)(AX*1), tile 0
@@ -11031,10 +10774,10 @@ last186:
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x78; BYTE $0x49; BYTE $0xc0 // TILERELEASE
 	VPCMPEQW Z22, Z20, K1
 	KORTESTD K1, K1
-	JZ numbers193
+	JZ numbers178
 	MOVQ $1, 80(DI)
 
-numbers193:
+numbers178:
 	VZEROUPPER
 	RET
 
@@ -11066,27 +10809,27 @@ TEXT ·streamTiles1MXFP8(SB), NOSPLIT, $0-8
 	MOVQ $320, R9
 	XORQ SI, SI
 
-first194:
+first179:
 	MOVQ 0(DI), R11
 	MOVQ 8(DI), R12
 	MOVQ 16(DI), R10
 	MOVQ 48(DI), R13
 	CMPQ 56(DI), $0
-	JNE decoded196
+	JNE decoded181
 	XORQ R13, R13
 
-decoded196:
+decoded181:
 	MOVQ $128, R14
 	CMPQ 56(DI), $1
-	JNE fetch197
+	JNE fetch182
 	MOVQ 24(DI), R14
 
-fetch197:
+fetch182:
 	MOVQ $4, 104(DI)
 
-loop198:
+loop183:
 	TESTQ SI, SI
-	JZ decode199
+	JZ decode184
 	MOVQ $64, AX
 	MOVQ SI, BX
 	BYTE $0xc4; BYTE $0xa2; BYTE $0x7b; BYTE $0x4b; BYTE $0x34; BYTE $0x0b // TILELOADD (BX)(R9*1), tile 6
@@ -11101,12 +10844,12 @@ loop198:
 	ADDQ $64, SI
 	ADDQ $1024, DX
 
-decode199:
+decode184:
 	MOVQ $8, AX
 
-loop201:
+loop186:
 	TESTQ R13, R13
-	JZ done200
+	JZ done185
 	PREFETCHT0 0(R11)(R14*1)
 	PREFETCHT0 64(R11)(R14*1)
 	VPERMB 0(R11), Z31, Z0
@@ -11168,13 +10911,13 @@ loop201:
 	ADDQ R9, R10
 	DECQ R13
 	DECQ AX
-	JNZ loop201
+	JNZ loop186
 
-done200:
+done185:
 	DECQ 104(DI)
-	JNZ loop198
+	JNZ loop183
 	CMPQ 56(DI), $0
-	JEQ last195
+	JEQ last180
 	DECQ 56(DI)
 	MOVQ 16(DI), SI
 	MOVQ 96(DI), AX
@@ -11182,9 +10925,9 @@ done200:
 	MOVQ AX, 16(DI)
 	ADDQ $128, 0(DI)
 	ADDQ $4, 8(DI)
-	JMP first194
+	JMP first179
 
-last195:
+last180:
 	MOVQ 40(DI), BX
 	MOVQ $64, AX
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x04; BYTE $0x03 // TILESTORED (BX)(AX*1), tile 0
@@ -11198,10 +10941,10 @@ last195:
 	KMOVQ K1, CX
 	ANDQ $1, R15
 	ORQ R15, CX
-	JZ numbers202
+	JZ numbers187
 	MOVQ $1, 80(DI)
 
-numbers202:
+numbers187:
 	VZEROUPPER
 	RET
 
@@ -11235,27 +10978,27 @@ TEXT ·streamTiles2MXFP8(SB), NOSPLIT, $0-8
 	MOVQ $320, R9
 	XORQ SI, SI
 
-first203:
+first188:
 	MOVQ 0(DI), R11
 	MOVQ 8(DI), R12
 	MOVQ 16(DI), R10
 	MOVQ 48(DI), R13
 	CMPQ 56(DI), $0
-	JNE decoded205
+	JNE decoded190
 	XORQ R13, R13
 
-decoded205:
+decoded190:
 	MOVQ $128, R14
 	CMPQ 56(DI), $1
-	JNE fetch206
+	JNE fetch191
 	MOVQ 24(DI), R14
 
-fetch206:
+fetch191:
 	MOVQ $4, 104(DI)
 
-loop207:
+loop192:
 	TESTQ SI, SI
-	JZ decode208
+	JZ decode193
 	MOVQ $64, AX
 	MOVQ SI, BX
 	BYTE $0xc4; BYTE $0xa2; BYTE $0x7b; BYTE $0x4b; BYTE $0x34; BYTE $0x0b // TILELOADD (BX)(R9*1), tile 6
@@ -11276,12 +11019,12 @@ loop207:
 	ADDQ $64, SI
 	ADDQ $1024, DX
 
-decode208:
+decode193:
 	MOVQ $8, AX
 
-loop210:
+loop195:
 	TESTQ R13, R13
-	JZ done209
+	JZ done194
 	PREFETCHT0 0(R11)(R14*1)
 	PREFETCHT0 64(R11)(R14*1)
 	VPERMB 0(R11), Z31, Z0
@@ -11343,13 +11086,13 @@ loop210:
 	ADDQ R9, R10
 	DECQ R13
 	DECQ AX
-	JNZ loop210
+	JNZ loop195
 
-done209:
+done194:
 	DECQ 104(DI)
-	JNZ loop207
+	JNZ loop192
 	CMPQ 56(DI), $0
-	JEQ last204
+	JEQ last189
 	DECQ 56(DI)
 	MOVQ 16(DI), SI
 	MOVQ 96(DI), AX
@@ -11357,9 +11100,9 @@ done209:
 	MOVQ AX, 16(DI)
 	ADDQ $128, 0(DI)
 	ADDQ $4, 8(DI)
-	JMP first203
+	JMP first188
 
-last204:
+last189:
 	MOVQ 40(DI), BX
 	MOVQ $128, AX
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x04; BYTE $0x03 // TILESTORED (BX)(AX*1), tile 0
@@ -11377,10 +11120,10 @@ last204:
 	KMOVQ K1, CX
 	ANDQ $1, R15
 	ORQ R15, CX
-	JZ numbers211
+	JZ numbers196
 	MOVQ $1, 80(DI)
 
-numbers211:
+numbers196:
 	VZEROUPPER
 	RET
 
@@ -11416,27 +11159,27 @@ TEXT ·streamTiles3MXFP8(SB), NOSPLIT, $0-8
 	MOVQ $320, R9
 	XORQ SI, SI
 
-first212:
+first197:
 	MOVQ 0(DI), R11
 	MOVQ 8(DI), R12
 	MOVQ 16(DI), R10
 	MOVQ 48(DI), R13
 	CMPQ 56(DI), $0
-	JNE decoded214
+	JNE decoded199
 	XORQ R13, R13
 
-decoded214:
+decoded199:
 	MOVQ $128, R14
 	CMPQ 56(DI), $1
-	JNE fetch215
+	JNE fetch200
 	MOVQ 24(DI), R14
 
-fetch215:
+fetch200:
 	MOVQ $4, 104(DI)
 
-loop216:
+loop201:
 	TESTQ SI, SI
-	JZ decode217
+	JZ decode202
 	MOVQ $64, AX
 	MOVQ SI, BX
 	BYTE $0xc4; BYTE $0xa2; BYTE $0x7b; BYTE $0x4b; BYTE $0x34; BYTE $0x0b // TILELOADD (BX)(R9*1), tile 6
@@ -11463,12 +11206,12 @@ loop216:
 	ADDQ $64, SI
 	ADDQ $1024, DX
 
-decode217:
+decode202:
 	MOVQ $8, AX
 
-loop219:
+loop204:
 	TESTQ R13, R13
-	JZ done218
+	JZ done203
 	PREFETCHT0 0(R11)(R14*1)
 	PREFETCHT0 64(R11)(R14*1)
 	VPERMB 0(R11), Z31, Z0
@@ -11530,13 +11273,13 @@ loop219:
 	ADDQ R9, R10
 	DECQ R13
 	DECQ AX
-	JNZ loop219
+	JNZ loop204
 
-done218:
+done203:
 	DECQ 104(DI)
-	JNZ loop216
+	JNZ loop201
 	CMPQ 56(DI), $0
-	JEQ last213
+	JEQ last198
 	DECQ 56(DI)
 	MOVQ 16(DI), SI
 	MOVQ 96(DI), AX
@@ -11544,9 +11287,9 @@ done218:
 	MOVQ AX, 16(DI)
 	ADDQ $128, 0(DI)
 	ADDQ $4, 8(DI)
-	JMP first212
+	JMP first197
 
-last213:
+last198:
 	MOVQ 40(DI), BX
 	MOVQ $192, AX
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x04; BYTE $0x03 // TILESTORED (BX)(AX*1), tile 0
@@ -11568,9 +11311,9 @@ last213:
 	KMOVQ K1, CX
 	ANDQ $1, R15
 	ORQ R15, CX
-	JZ numbers220
+	JZ numbers205
 	MOVQ $1, 80(DI)
 
-numbers220:
+numbers205:
 	VZEROUPPER
 	RET

@@ -432,19 +432,6 @@ func dots4MXFP8VBMI(a *dotsArgs)
 //go:noescape
 func decodeMXFP8VBMI(a *decodeArgs)
 
-// decodeTilesBF16 decodes a panel of BF16 to bfloat16, exactly, and sets special if
-// a value is infinite or NaN.
-//
-//go:noescape
-func decodeTilesBF16(a *decodeArgs)
-
-// decodeTilesMXFP8 decodes a panel of MXFP8 to bfloat16, exactly, and sets special if
-// a value is NaN or a scale is outside 2^−117 … 2^119, where a
-// product with it may not be a normal bfloat16.
-//
-//go:noescape
-func decodeTilesMXFP8(a *decodeArgs)
-
 // packTiles makes a tile of columns of each 32 columns of 16 rows of bfloat16:
 // tile[s][p][i] = rows[i][32s+2p], rows[i][32s+2p+1].
 //
@@ -456,13 +443,6 @@ func packTiles(a *packTilesArgs)
 //
 //go:noescape
 func splitBF16(a *splitBF16Args)
-
-// multiplyTiles adds panel[j]·column[i] to sums[j][i], or sets it if first, for 32 rows
-// of a panel: products of bfloat16 summed in float32, pair by pair of columns.
-// Subnormal numbers count as zero.
-//
-//go:noescape
-func multiplyTiles(a *multiplyTilesArgs)
 
 // streamTiles1BF16 sets sums[j][i] = Σ w[j][c]·column[i][c] for up to 32 rows of BF16 and 1\n// tiles of columns, decoded as by decodeTilesBF16 and multiplied as by multiplyTiles, and\n// fetches as many bytes from ahead on.
 //

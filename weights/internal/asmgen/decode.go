@@ -137,16 +137,3 @@ func (g *generator) tileDecoders() []tileDecoder {
 		},
 	}}
 }
-
-// decodeTiles writes the functions that decode to bfloat16.
-func (g *generator) decodeTiles() {
-	for _, d := range g.tileDecoders() {
-		doc := fmt.Sprintf("decodes a panel of %s to bfloat16, exactly, and sets special if\n// %s.", d.format, d.special)
-		g.decode("decodeTiles"+d.format, doc, 2, d.stored, d.scale, d.setup, func() { d.chunk(0) }, func() {
-			l := g.labels("numbers")
-			d.finish(l[0])
-			g.op("MOVQ $1, 72(DI)")
-			g.mark(l[0])
-		})
-	}
-}
