@@ -306,14 +306,14 @@ template <> struct bf16Pairs<codecMXFP8> {
 
 // multiplyMatrix multiplies a tile of one segment with up to 8 rows of x on the matrix
 // unit: every float of x as three bfloat16, exactly, all products and sums in float32.
-// A wave takes 4 units of 32 columns of every 4 · multiplyWaves; lane 4g + t of it, of
+// A wave takes 2 units of 32 columns of every 2 · multiplyWaves; lane 4g + t of it, of
 // each unit, columns 8t … 8t+7 of rows g and g+8 of weights and of row g of x. In which
 // order columns are summed does not matter, as long as both sides agree.
 template <class Codec, class RowOfX>
 DEVICE void multiplyMatrix(multiplied *m, const Segment *s, int32 row, int32 count, RowOfX rowOfX, int32 left, int32 cols) {
   typedef bf16Pairs<Codec> codec;
   typedef typename codec::stored stored;
-  constexpr int32 together = 4;
+  constexpr int32 together = 2;
   const int32 g = (int32)laneIndex() / 4, t = (int32)laneIndex() % 4, format = s->Format, units = cols / 32;
   const storedRow rows[2] = {rowOf(s, row + minimum(g, count - 1)), rowOf(s, row + minimum(g + 8, count - 1))};
   const float *x = rowOfX(minimum(g, left - 1));
@@ -321,11 +321,15 @@ DEVICE void multiplyMatrix(multiplied *m, const Segment *s, int32 row, int32 cou
 #pragma unroll 1
   for (int32 first = (int32)waveIndex() * together; first < units; first += multiplyWaves * together) {
     stored weights[together][2];
+    float scales[together][2];
 #pragma unroll
     for (int32 k = 0; k < together; k++) {
       const uint32 c = (uint32)minimum(first + k, units - 1) * 32 + 8 * t;
 #pragma unroll
-      for (int32 r = 0; r < 2; r++) weights[k][r] = *(const stored *)(rows[r].data + c * (sizeof(stored) / 8));
+      for (int32 r = 0; r < 2; r++) {
+        weights[k][r] = *(const stored *)(rows[r].data + c * (sizeof(stored) / 8));
+        scales[k][r] = Codec::scale(rows[r].scale, format, c);
+      }
     }
 #pragma unroll
     for (int32 k = 0; k < together; k++) {
@@ -353,7 +357,7 @@ DEVICE void multiplyMatrix(multiplied *m, const Segment *s, int32 row, int32 cou
 #pragma unroll
       for (int32 i = 0; i < 4; i++) {
         if (Codec::scaled) {
-          sums[i] = fusedMultiplyAdd(products[i], Codec::scale(rows[i / 2].scale, format, c), sums[i]);
+          sums[i] = fusedMultiplyAdd(products[i], scales[k][i / 2], sums[i]);
         } else {
           sums[i] += products[i];
         }
@@ -372,7 +376,7 @@ DEVICE void multiplyMatrix(multiplied *m, const Segment *s, int32 row, int32 cou
 template <class RowOfX>
 DEVICE int32 multiplyFew(multiplied *m, const Segment *segments, int32 n, int32 first, int32 count, RowOfX rowOfX, int32 left, int32 cols) {
 #if defined(HAS_MULTIPLY_ADD_16X8)
-  if (left > 2 && cols % 32 == 0) {
+  if (left > 4 && cols % 32 == 0) { // fewer are faster as they are
     const Segment *s = segmentOf(segments, n, first);
     const float *const x[1] = {rowOfX(0)};
     if (first + count <= s->First + s->Rows && aligned<1>(s, x, cols)) {
