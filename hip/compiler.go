@@ -26,7 +26,7 @@ type compiler struct {
 func openCompiler(d *driver, about *GPU, opts *OpenOptions) (*compiler, error) {
 	library, name, err := compilerSearch(d.platform, d.version).open(opts.Compiler)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("run-time compiler for %s: %w", about.Name, err)
 	}
 	if err := resolve(&d.function, d.platform, library, name, firstCompilerCall, numCalls); err != nil {
 		return nil, err

@@ -44,7 +44,8 @@ type OpenOptions struct {
 // [Importer], [Filler] and [Streamer].
 //
 // A kernel that faults on the GPU leaves it in an undefined state: from then on
-// every call but Free and Close returns the fault.
+// every call but Free and Close returns the fault. AMD's driver may instead end the
+// process. What can be checked before a launch is: see [Check] for the rest.
 //
 // AMD GPUs need ROCm 5.2 or later, NVIDIA GPUs a driver of CUDA 11.2 or later and
 // its run-time compiler. Both are looked for at run time; nothing of them is needed

@@ -60,6 +60,7 @@ func TestOpenWithTheWrongLibrary(t *testing.T) {
 	_, err = hip.OpenWith(opts)
 	require.ErrorAs(t, err, &library)
 	require.Equal(t, opts.Compiler, library.Library)
+	require.ErrorContains(t, err, "run-time compiler for emulated GPU")
 
 	damaged := filepath.Join(t.TempDir(), "damaged.so")
 	require.NoError(t, os.WriteFile(damaged, []byte("not a library"), 0o600))

@@ -308,4 +308,42 @@ DEVICE int32 blockScan(int32 value, int32 *waves, int32 *total) {
   return before + sum - value;
 }
 
+// ---------------------------------------------------------------- matrix units
+
+// multiplyAdd16x8 is d += a · b of one wave of 32: a is 16 × 16 and b 16 × 8 bfloat16,
+// d 16 × 8 float32. Lane l, with g = l/4 and t = l%4, holds
+//
+//	a[0], a[1]   rows g and g+8, columns 2t, 2t+1        two in each, the first in the lower half
+//	a[2], a[3]   rows g and g+8, columns 2t+8, 2t+9
+//	b[0], b[1]   column g, rows 2t, 2t+1 and 2t+8, 2t+9
+//	d[0], d[1]   row g, columns 2t and 2t+1
+//	d[2], d[3]   row g+8
+#if defined(DH_EMULATED) && DH_WAVE == 32
+#define HAS_MULTIPLY_ADD_16X8 1
+#define multiplyAdd16x8(d, a, b) emulateMultiplyAdd(d, a, b, __LINE__)
+static inline void emulateMultiplyAdd(float *d, const uint32 *a, const uint32 *b, int line) {
+  uint64 registers[3][32];
+  for (int32 r = 0; r < 3; r++) {
+    const uint64 own = r < 2 ? a[2 * r] | (uint64)a[2 * r + 1] << 32 : b[0] | (uint64)b[1] << 32;
+    const unsigned long long *all = emulator_gather(own, line);
+    for (int32 lane = 0; lane < 32; lane++) registers[r][lane] = all[lane];
+  }
+  const auto half = [&](int32 r, int32 lane, int32 at) { return floatOfBF16(registers[r][lane] >> 16 * at & 0xffff); };
+  const int32 g = (int32)emulator_lane() / 4, t = (int32)emulator_lane() % 4;
+  for (int32 i = 0; i < 4; i++) {
+    for (int32 k = 0; k < 16; k++) {
+      const int32 from = k % 8 / 2, at = k % 2;
+      d[i] += half(k / 8, g * 4 + from, 2 * (i / 2) + at) * half(2, (2 * t + i % 2) * 4 + from, 2 * (k / 8) + at);
+    }
+  }
+}
+#elif defined(NVIDIA_GPU) && __CUDA_ARCH__ >= 800
+#define HAS_MULTIPLY_ADD_16X8 1
+DEVICE void multiplyAdd16x8(float *d, const uint32 *a, const uint32 *b) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+#endif
+
 #endif // DH_PRELUDE_H

@@ -2,6 +2,7 @@ package weights
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -23,6 +24,14 @@ func TestProductOnGPUs(t *testing.T) {
 			}
 		}
 	}
+	for _, f := range []Format{BF16, MXFP8} { // what matrix units multiply
+		for _, cols := range []int{32, 96, 1056} {
+			for _, rows := range []int{3, 5, 8, 9, 13} {
+				s := newStored(r, f, 2*productTile, cols)
+				cases = append(cases, productCase(fmt.Sprintf("%v/%d cols/%d rows", f, cols, rows), 0, randomFloats(r, rows*cols), s))
+			}
+		}
+	}
 	var parts []stored
 	const cols = 208
 	for i, f := range append(allFormats, MXFP8, BF16) {
@@ -30,6 +39,27 @@ func TestProductOnGPUs(t *testing.T) {
 	}
 	for _, pad := range []int{0, 1, 2, 4, 8} {
 		cases = append(cases, productCase(fmt.Sprintf("segments/%d bytes off", pad), pad, randomFloats(r, 2*cols), parts...))
+	}
+	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) { hiptest.Compare(t, hip.Check(d), cases...) })
+}
+
+// TestNotFiniteOnGPUs: NaN and infinity in x, in a weight and in a scale give what the
+// reference has, and spoil nothing else.
+func TestNotFiniteOnGPUs(t *testing.T) {
+	const out, cols = 20, 160
+	r := rand.New(rand.NewPCG(1, 7))
+	var cases []hiptest.Case
+	for _, f := range []Format{BF16, MXFP8} {
+		for _, rows := range []int{1, 2, 5} {
+			s, x := newStored(r, f, out, cols), randomFloats(r, rows*cols)
+			x[3], x[rows*cols-1] = float32(math.NaN()), float32(math.Inf(-1))
+			if f == MXFP8 {
+				s.data[2*cols+7], s.scale[5*(cols/32)+4] = 0xff, 255
+			} else {
+				copy(s.data[2*(2*cols+7):], []byte{0xc0, 0x7f})
+			}
+			cases = append(cases, productCase(fmt.Sprintf("%v/%d rows", f, rows), 0, x, s))
+		}
 	}
 	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) { hiptest.Compare(t, hip.Check(d), cases...) })
 }

@@ -122,6 +122,9 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, device.Close()) }()
+	if err := cli.Compile(ctx, stderr, device); err != nil {
+		return err
+	}
 	name, folder := "m3-nano (built in)", m3nano.Checkpoint()
 	if s.checkpoint != "" {
 		name, folder = s.checkpoint, fs.FS(os.DirFS(s.checkpoint))

@@ -71,6 +71,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return cli.Failed
 	}
 	defer device.Close()
+	if err := cli.Compile(ctx, stderr, device); err != nil {
+		fmt.Fprintln(stderr, "verify:", err)
+		return cli.Failed
+	}
 	out := outcome{Device: *name, OK: true}
 	progress, done := cli.Progress(stderr, "verify", "cases")
 	for i, dir := range dirs {

@@ -1,7 +1,8 @@
 // Package hiptest tests devices and kernels: a conformance suite for a
 // [hip.Device], the comparison of one operation between two devices under a
-// bound that belongs to the case, and benchmarks that refuse to time what did
-// not compare equal.
+// bound that belongs to the case, benchmarks that refuse to time what did not
+// compare equal, and GPUs to run all that on: emulated ones, which need a C++ compiler
+// and report what a real one hides, and the real one if there is one.
 package hiptest
 
 import (

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"flag"
 	"io"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 )
 
 func TestDevice(t *testing.T) {
@@ -33,6 +35,17 @@ func TestDevice(t *testing.T) {
 		_, err := Device(name)
 		require.ErrorIs(t, err, ErrDeviceName, name)
 	}
+}
+
+func TestCompile(t *testing.T) {
+	host := hip.NewHost()
+	defer host.Close()
+	require.NoError(t, Compile(t.Context(), io.Discard, host), "nothing to do")
+	d := hiptest.Emulated(t, hiptest.Emulation{})
+	require.NoError(t, Compile(t.Context(), io.Discard, d))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, Compile(ctx, io.Discard, d), context.Canceled)
 }
 
 func TestProgressIsSilentInAPipe(t *testing.T) {

@@ -1,10 +1,14 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/drafthead/drafthead/hip"
 )
@@ -42,4 +46,41 @@ func Device(name string) (hip.Device, error) {
 		return d, nil
 	}
 	return nil, fmt.Errorf("device %q: %w", name, ErrDeviceName)
+}
+
+// Compile has a GPU compile all kernels of the program, with a bar on w: the first
+// time takes seconds. Other devices compile nothing.
+func Compile(ctx context.Context, w io.Writer, d hip.Device) error {
+	c, ok := d.(hip.Compiler)
+	if !ok {
+		return nil
+	}
+	kernels := hip.Kernels()
+	progress, done := Progress(w, "compile", "kernels")
+	defer done()
+	var mu sync.Mutex
+	var errs []error
+	ready, todo := 0, make(chan *hip.Kernel, len(kernels))
+	for _, k := range kernels {
+		todo <- k
+	}
+	close(todo)
+	var group sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		group.Go(func() {
+			for k := range todo {
+				err := c.Compile(ctx, k)
+				mu.Lock()
+				ready++
+				errs = append(errs, err)
+				progress(int64(ready), int64(len(kernels)))
+				mu.Unlock()
+			}
+		})
+	}
+	group.Wait()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return errors.Join(errs...)
 }
