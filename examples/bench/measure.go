@@ -15,7 +15,7 @@ const (
 	maxRuns = 1001
 )
 
-// run is one timed call beside a read of the machine's ceiling right before it,
+// timedRun is one timed call beside a read of the machine's ceiling right before it,
 // so that a machine whose speed drifts does not change their ratio.
 type timedRun struct {
 	input   int
