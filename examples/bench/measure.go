@@ -70,6 +70,8 @@ type row struct {
 	Experts float64 `json:"experts"` // different ones picked in a pass, on average
 	Runs    int     `json:"runs"`
 	Ceiling float64 `json:"ceiling_gbps"`
+
+	Error string `json:"error,omitempty"` // why there are no figures
 }
 
 // newRow sums up the runs of a work, whose inputs move what traffic says.

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/drafthead/drafthead/weights"
@@ -37,6 +38,10 @@ func (s *summary) print(w io.Writer) error {
 	fmt.Fprintln(table, "work\trows\tcontext\texperts\tMB read\tms\tspread\tGB/s\tof ceiling\tGFLOP/s\truns\t")
 	for _, r := range s.Rows {
 		work := r.Work
+		if r.Error != "" {
+			fmt.Fprintf(table, "%s\t%d\t%d%s\n", work, r.Rows, r.Context, strings.Repeat("\t-", 8)+"\t")
+			continue
+		}
 		if r.K > 1 {
 			work = fmt.Sprintf("%s of %d", work, r.K)
 		}
@@ -45,6 +50,11 @@ func (s *summary) print(w io.Writer) error {
 	}
 	if err := table.Flush(); err != nil {
 		return err
+	}
+	for _, r := range s.Rows {
+		if r.Error != "" {
+			fmt.Fprintf(w, "\n%s: %s\n", r.Work, r.Error)
+		}
 	}
 	fmt.Fprintf(w, "\nread ceiling   %s GB/s, spread %.1f %%, read between the runs by the same %d threads\n", digits(s.CeilingGBps), 100*s.CeilingSpread, s.Threads)
 	fmt.Fprintf(w, "load           %s s, to the first draft %s s\n", digits(s.LoadSeconds), digits(s.FirstDraftSeconds))

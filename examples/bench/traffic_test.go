@@ -114,7 +114,7 @@ func TestWatcherCountsTheCache(t *testing.T) {
 
 // TestTrafficIsThatOfTheCall counts what a chain of small size reads.
 func TestTrafficIsThatOfTheCall(t *testing.T) {
-	s, err := parse([]string{"-k", "3", "-batch", "2", "-prefill", "5", "-context", "40"}, &strings.Builder{})
+	s, err := parse([]string{"-k", "3", "-batch", "2", "-prefill", "5", "-context", "40", "-cheap=false"}, &strings.Builder{})
 	require.NoError(t, err)
 	b := &session{settings: s, stderr: &strings.Builder{}, out: &summary{}}
 	defer func() { require.NoError(t, b.close()) }()
