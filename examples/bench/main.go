@@ -60,6 +60,7 @@ type settings struct {
 	populate   bool
 	time       time.Duration
 	cheap      bool
+	kernels    bool
 	asJSON     bool
 }
 
@@ -94,6 +95,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	counts("prefill", "rows of a prefill", defaultPrefills, &s.prefills)
 	counts("context", "positions before the rows; the first is that of step, chain and batch", defaultContexts, &s.contexts)
 	flags.BoolVar(&s.cheap, "cheap", true, "measure steps that draft by 8-bit copies of lm_head and by some draft tokens")
+	flags.BoolVar(&s.kernels, "kernels", false, "measure too where the time of a step goes: each kernel by itself, on one more head")
 	flags.BoolVar(&s.populate, "populate", true, "read a mapped checkpoint into memory while loading")
 	flags.DurationVar(&s.time, "time", 3*time.Second, "how `long` each row is measured, for at least 3 runs if they are not far longer")
 	flags.BoolVar(&s.asJSON, "json", false, "print one JSON object in place of a table")

@@ -29,6 +29,9 @@ type summary struct {
 	FirstDraftSeconds float64 `json:"first_draft_seconds"`
 
 	Rows []row `json:"rows"`
+
+	Kernels            []kernelTime `json:"kernels,omitempty"`              // of a step, the longest first; with -kernels
+	KernelsStepSeconds float64      `json:"kernels_step_seconds,omitempty"` // a step whose launches wait for each other
 }
 
 // print writes the table.
@@ -61,6 +64,9 @@ func (s *summary) print(w io.Writer) error {
 	fmt.Fprintf(w, "weights        %s, cache %s\n", weights.FormatBytes(s.WeightBytes), weights.FormatBytes(s.CacheBytes))
 	if s.PeakRSSBytes > 0 {
 		fmt.Fprintf(w, "peak memory    %s resident, %s beyond the weights\n", weights.FormatBytes(s.PeakRSSBytes), weights.FormatBytes(s.PeakHeapBytes))
+	}
+	if len(s.Kernels) > 0 {
+		return s.printKernels(w)
 	}
 	return nil
 }
