@@ -29,7 +29,8 @@ type session struct {
 }
 
 // bench loads the head and measures every work. Bytes are counted at the end, by
-// runs that are observed: what these allocate is not part of the peak.
+// runs that are observed: what these allocate is not part of the peak, and neither
+// is what works with a head of their own take, which come last.
 func (s *settings) bench(ctx context.Context, stderr io.Writer) (out *summary, err error) {
 	b := &session{settings: s, stderr: stderr, out: &summary{Device: s.device}}
 	defer func() { err = errors.Join(err, b.close()) }()
@@ -45,6 +46,11 @@ func (s *settings) bench(ctx context.Context, stderr io.Writer) (out *summary, e
 	}
 	if err := b.finish(ctx, timed); err != nil {
 		return nil, err
+	}
+	if s.kernels {
+		if err := b.measureKernels(ctx); err != nil {
+			return nil, fmt.Errorf("kernels: %w", err)
+		}
 	}
 	return b.out, nil
 }
@@ -103,7 +109,9 @@ func (b *session) firstDraft(ctx context.Context) (err error) {
 func (b *session) prepare(ctx context.Context) (err error) {
 	pages := 0
 	for _, w := range b.works {
-		pages = max(pages, w.pages())
+		if w.drafting == nil {
+			pages = max(pages, w.pages())
+		}
 	}
 	if b.cache, err = b.head.NewCache(pages); err != nil {
 		return err
@@ -117,25 +125,30 @@ func (b *session) prepare(ctx context.Context) (err error) {
 	}
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, w := range b.works {
-		w.prepare(b.head.Config(), b.cache, random)
+		if w.drafting == nil {
+			w.prepare(b.head.Config(), b.cache, random)
+		}
 	}
 	b.ceiling, err = newCeiling(b.device, b.model.lmHead)
 	return errors.Join(err, ctx.Err())
 }
 
-// measure times every work, and notes the memory.
+// measure times every work of the shared head, and notes the memory.
 func (b *session) measure(ctx context.Context) ([][]timedRun, error) {
 	progress, done := cli.Progress(b.stderr, "measure", "rows")
 	defer done()
-	var timed [][]timedRun
+	timed := make([][]timedRun, len(b.works))
 	for i, w := range b.works {
 		progress(int64(i), int64(len(b.works)))
+		if w.drafting != nil {
+			continue
+		}
 		runtime.GC() // of what came before
 		runs, err := measure(ctx, b.head, w, b.ceiling, b.settings.time)
 		if err != nil {
 			return nil, err
 		}
-		timed = append(timed, runs)
+		timed[i] = runs
 		use, err := readMemoryUse()
 		if err != nil {
 			return nil, fmt.Errorf("memory in use: %w", err)
@@ -146,20 +159,22 @@ func (b *session) measure(ctx context.Context) ([][]timedRun, error) {
 	return timed, nil
 }
 
-// finish counts the bytes of every input and makes the rows.
+// finish counts the bytes of every input, measures the works with a head of their
+// own, and makes the rows.
 func (b *session) finish(ctx context.Context, timed [][]timedRun) error {
-	progress, done := cli.Progress(b.stderr, "count bytes", "rows")
-	defer done()
 	var ceilings []float64
 	for i, w := range b.works {
-		progress(int64(i), int64(len(b.works)))
-		var moved []traffic
-		for _, input := range w.inputs[:min(len(w.inputs), len(timed[i]))] {
-			t, err := w.traffic(ctx, b.head, b.model, input)
+		if w.drafting != nil {
+			r, err := b.measureCheap(ctx, w)
 			if err != nil {
 				return err
 			}
-			moved = append(moved, t)
+			b.out.Rows = append(b.out.Rows, r)
+			continue
+		}
+		moved, err := w.count(ctx, b.head, b.model, timed[i])
+		if err != nil {
+			return err
 		}
 		b.out.Rows = append(b.out.Rows, newRow(w, timed[i], moved))
 		for _, r := range timed[i] {

@@ -74,11 +74,12 @@ func TestJSON(t *testing.T) {
 		require.True(t, r.Experts >= 2 && r.Experts <= 8, "%g experts", r.Experts)
 	}
 	require.Equal(t, []shape{
-		{"step", 1, 100, 1}, {"chain", 1, 100, 3}, {"batch", 1, 100, 1}, {"batch", 5, 100, 1},
+		{"step", 1, 100, 1}, {"step, int8 lm_head", 1, 100, 1}, {"step, 64 draft tokens", 1, 100, 1},
+		{"step, int8 lm_head, 64 draft tokens", 1, 100, 1}, {"chain", 1, 100, 3}, {"batch", 1, 100, 1}, {"batch", 5, 100, 1},
 		{"prefill", 3, 0, 0}, {"prefill", 40, 0, 0}, {"long context", 1, 700, 1},
 	}, rows)
 	require.Equal(t, 2.0, got.Rows[0].Experts)
-	require.InEpsilon(t, 3*got.Rows[0].Bytes, got.Rows[1].Bytes, 0.01, "a chain of 3 is about 3 steps")
+	require.InEpsilon(t, 3*got.Rows[0].Bytes, got.Rows[4].Bytes, 0.01, "a chain of 3 is about 3 steps")
 }
 
 func TestTableIsAligned(t *testing.T) {
@@ -90,10 +91,10 @@ func TestTableIsAligned(t *testing.T) {
 		first++
 	}
 	width := utf8.RuneCountInString(lines[first])
-	for i := range 7 {
+	for i := range 10 {
 		require.Equal(t, width, utf8.RuneCountInString(lines[first+1+i]), "%q", lines[first+1+i])
 	}
-	require.Empty(t, lines[first+8])
+	require.Empty(t, lines[first+11])
 	for _, text := range []string{"chain of 3", "read ceiling", "load", "weights"} {
 		require.Contains(t, stdout, text)
 	}
@@ -110,7 +111,7 @@ func TestCheckpointFolder(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, f.Name), data, 0o600))
 	}
-	code, stdout, stderr := runBench("-checkpoint", dir, "-time", "1ms", "-batch", "2", "-prefill", "2", "-k", "1", "-json")
+	code, stdout, stderr := runBench("-checkpoint", dir, "-time", "1ms", "-batch", "2", "-prefill", "2", "-k", "1", "-cheap=false", "-json")
 	require.Equal(t, cli.OK, code, stderr)
 	var got summary
 	require.NoError(t, json.Unmarshal([]byte(stdout), &got))

@@ -27,6 +27,8 @@ const (
 	ceilingTime = time.Millisecond
 	// maxCopy bounds the memory that a GPU's ceiling takes.
 	maxCopy = 1 << 30
+	// prefetchRounds is how often each prefetch distance is tried.
+	prefetchRounds = 5
 )
 
 // prefetchDistances are tried, in bytes. 0 prefetches nothing that is not read
@@ -65,19 +67,25 @@ func (c *ceiling) read(data hip.Ptr, n int64) (err error) {
 	if err := c.settle(); err != nil || c.device.Info().Kind == "reference" {
 		return err
 	}
-	best := 0.0
-	for _, ahead := range prefetchDistances {
-		args.Ahead = ahead
-		rates := make([]float64, 3)
-		for i := range rates {
-			if rates[i], err = c.sample(); err != nil {
+	// In turns, so that a machine whose speed drifts favours no distance.
+	rates := make([][]float64, len(prefetchDistances))
+	for range prefetchRounds {
+		for i, ahead := range prefetchDistances {
+			args.Ahead = ahead
+			rate, err := c.sample()
+			if err != nil {
 				return err
 			}
-		}
-		if rate := median(rates); rate > best {
-			best, c.ahead = rate, ahead
+			rates[i] = append(rates[i], rate)
 		}
 	}
+	best := 0
+	for i := range rates {
+		if median(rates[i]) > median(rates[best]) {
+			best = i
+		}
+	}
+	c.ahead = prefetchDistances[best]
 	args.Ahead = c.ahead
 	return nil
 }

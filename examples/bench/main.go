@@ -27,7 +27,8 @@ const usage = `usage: bench [-checkpoint DIR | -shape m3|nano] [flags]
 Measures an MTP draft head: a checkpoint, or random weights of the real shape
 that are made in memory (m3: 12.6 GB, with -experts 8 5.6 GB). Module 0 drafts.
 
-  step           one row of one sequence, and the logits of one draft
+  step           one row of one sequence, and the logits of one draft; once more
+                 with an lm_head that is cheaper to read, unless -cheap=false
   chain          the drafts of one call, each from the one before
   batch          one row of each of several sequences
   prefill        rows of a prompt, without logits
@@ -58,6 +59,8 @@ type settings struct {
 	contexts   []int // likewise
 	populate   bool
 	time       time.Duration
+	cheap      bool
+	kernels    bool
 	asJSON     bool
 }
 
@@ -91,6 +94,8 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	counts("batch", "sequences of a batch", defaultBatches, &s.batches)
 	counts("prefill", "rows of a prefill", defaultPrefills, &s.prefills)
 	counts("context", "positions before the rows; the first is that of step, chain and batch", defaultContexts, &s.contexts)
+	flags.BoolVar(&s.cheap, "cheap", true, "measure steps that draft by 8-bit copies of lm_head and by some draft tokens")
+	flags.BoolVar(&s.kernels, "kernels", false, "measure too where the time of a step goes: each kernel by itself, on one more head")
 	flags.BoolVar(&s.populate, "populate", true, "read a mapped checkpoint into memory while loading")
 	flags.DurationVar(&s.time, "time", 3*time.Second, "how `long` each row is measured, for at least 3 runs if they are not far longer")
 	flags.BoolVar(&s.asJSON, "json", false, "print one JSON object in place of a table")

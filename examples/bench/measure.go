@@ -15,7 +15,7 @@ const (
 	maxRuns = 1001
 )
 
-// run is one timed call beside a read of the machine's ceiling right before it,
+// timedRun is one timed call beside a read of the machine's ceiling right before it,
 // so that a machine whose speed drifts does not change their ratio.
 type timedRun struct {
 	input   int
@@ -70,6 +70,8 @@ type row struct {
 	Experts float64 `json:"experts"` // different ones picked in a pass, on average
 	Runs    int     `json:"runs"`
 	Ceiling float64 `json:"ceiling_gbps"`
+
+	Error string `json:"error,omitempty"` // why there are no figures
 }
 
 // newRow sums up the runs of a work, whose inputs move what traffic says.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
 	"github.com/drafthead/drafthead/examples/internal/synthetic"
@@ -19,6 +20,16 @@ type source struct {
 	fsys     fs.FS
 	inMemory int64 // bytes of weights that this process made itself
 	close    func() error
+}
+
+// longCache returns about the bytes of a cache of the longest context.
+func (s *settings) longCache() int64 {
+	c, positions := &s.config, 0
+	for _, n := range slices.Concat(defaultContexts, s.contexts) {
+		positions = max(positions, min(n, c.MaxPositionEmbeddings))
+	}
+	const value = 2 // bfloat16
+	return int64(positions) * int64(2*c.NumKeyValueHeads*c.HeadDim+c.Sparse.IndexDim) * value
 }
 
 // otherMemory is room for what is neither weights nor cache: buffers of a pass,
@@ -34,7 +45,7 @@ func (s *settings) open(ctx context.Context, stderr io.Writer) (*source, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := checkMemory(checkpoint.Size(), s.config.NumLocalExperts, availableMemory); err != nil {
+	if err := checkMemory(checkpoint.Size(), s.longCache(), s.config.NumLocalExperts, availableMemory); err != nil {
 		return nil, err
 	}
 	progress, done := cli.Progress(stderr, "make weights", "bytes")
@@ -49,17 +60,17 @@ func (s *settings) open(ctx context.Context, stderr io.Writer) (*source, error) 
 
 var errMemory = errors.New("not enough memory")
 
-// checkMemory refuses weights of size bytes where less is available.
-func checkMemory(size int64, experts int, available func() (int64, error)) error {
+// checkMemory refuses weights and a cache of these sizes where less is available.
+func checkMemory(size, cache int64, experts int, available func() (int64, error)) error {
 	free, err := available()
-	switch {
+	switch beside := cache + otherMemory; {
 	case errors.Is(err, errors.ErrUnsupported):
 		return nil
 	case err != nil:
 		return fmt.Errorf("available memory: %w", err)
-	case free < size+otherMemory:
-		return fmt.Errorf("%w for %d experts: needed %s of weights and %s beside them, available %s; fewer -experts need less",
-			errMemory, experts, weights.FormatBytes(size), weights.FormatBytes(otherMemory), weights.FormatBytes(free))
+	case free < size+beside:
+		return fmt.Errorf("%w for %d experts: needed %s of weights and %s beside them, available %s; fewer -experts or a shorter -context need less",
+			errMemory, experts, weights.FormatBytes(size), weights.FormatBytes(beside), weights.FormatBytes(free))
 	}
 	return nil
 }

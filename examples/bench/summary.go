@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/drafthead/drafthead/weights"
@@ -28,6 +29,9 @@ type summary struct {
 	FirstDraftSeconds float64 `json:"first_draft_seconds"`
 
 	Rows []row `json:"rows"`
+
+	Kernels            []kernelTime `json:"kernels,omitempty"`              // of a step, the longest first; with -kernels
+	KernelsStepSeconds float64      `json:"kernels_step_seconds,omitempty"` // a step whose launches wait for each other
 }
 
 // print writes the table.
@@ -37,6 +41,10 @@ func (s *summary) print(w io.Writer) error {
 	fmt.Fprintln(table, "work\trows\tcontext\texperts\tMB read\tms\tspread\tGB/s\tof ceiling\tGFLOP/s\truns\t")
 	for _, r := range s.Rows {
 		work := r.Work
+		if r.Error != "" {
+			fmt.Fprintf(table, "%s\t%d\t%d%s\n", work, r.Rows, r.Context, strings.Repeat("\t-", 8)+"\t")
+			continue
+		}
 		if r.K > 1 {
 			work = fmt.Sprintf("%s of %d", work, r.K)
 		}
@@ -46,11 +54,19 @@ func (s *summary) print(w io.Writer) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
+	for _, r := range s.Rows {
+		if r.Error != "" {
+			fmt.Fprintf(w, "\n%s: %s\n", r.Work, r.Error)
+		}
+	}
 	fmt.Fprintf(w, "\nread ceiling   %s GB/s, spread %.1f %%, read between the runs by the same %d threads\n", digits(s.CeilingGBps), 100*s.CeilingSpread, s.Threads)
 	fmt.Fprintf(w, "load           %s s, to the first draft %s s\n", digits(s.LoadSeconds), digits(s.FirstDraftSeconds))
 	fmt.Fprintf(w, "weights        %s, cache %s\n", weights.FormatBytes(s.WeightBytes), weights.FormatBytes(s.CacheBytes))
 	if s.PeakRSSBytes > 0 {
 		fmt.Fprintf(w, "peak memory    %s resident, %s beyond the weights\n", weights.FormatBytes(s.PeakRSSBytes), weights.FormatBytes(s.PeakHeapBytes))
+	}
+	if len(s.Kernels) > 0 {
+		return s.printKernels(w)
 	}
 	return nil
 }

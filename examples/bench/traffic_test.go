@@ -114,7 +114,7 @@ func TestWatcherCountsTheCache(t *testing.T) {
 
 // TestTrafficIsThatOfTheCall counts what a chain of small size reads.
 func TestTrafficIsThatOfTheCall(t *testing.T) {
-	s, err := parse([]string{"-k", "3", "-batch", "2", "-prefill", "5", "-context", "40"}, &strings.Builder{})
+	s, err := parse([]string{"-k", "3", "-batch", "2", "-prefill", "5", "-context", "40", "-cheap=false"}, &strings.Builder{})
 	require.NoError(t, err)
 	b := &session{settings: s, stderr: &strings.Builder{}, out: &summary{}}
 	defer func() { require.NoError(t, b.close()) }()
@@ -175,15 +175,22 @@ func TestRow(t *testing.T) {
 
 func TestMemoryIsCheckedFirst(t *testing.T) {
 	available := func(n int64) func() (int64, error) { return func() (int64, error) { return n, nil } }
-	require.NoError(t, checkMemory(5e9, 8, available(5e9+otherMemory)))
-	err := checkMemory(5e9, 8, available(5e9+otherMemory-1))
+	require.NoError(t, checkMemory(5e9, 2e9, 8, available(7e9+otherMemory)))
+	err := checkMemory(5e9, 2e9, 8, available(7e9+otherMemory-1))
 	require.ErrorIs(t, err, errMemory)
 	for _, text := range []string{"8 experts", weights.FormatBytes(5e9), "fewer -experts"} {
 		require.ErrorContains(t, err, text)
 	}
 	broken := errors.New("broken")
-	require.ErrorIs(t, checkMemory(1, 1, func() (int64, error) { return 0, broken }), broken)
-	require.NoError(t, checkMemory(5e9, 8, func() (int64, error) { return 0, errors.ErrUnsupported }))
+	require.ErrorIs(t, checkMemory(1, 1, 1, func() (int64, error) { return 0, broken }), broken)
+	require.NoError(t, checkMemory(5e9, 2e9, 8, func() (int64, error) { return 0, errors.ErrUnsupported }))
+}
+
+func TestLongCache(t *testing.T) {
+	s := &settings{config: synthetic.M3(), contexts: []int{8, 524_288}}
+	require.EqualValues(t, 524_288*(2048+256), s.longCache())
+	s.config.MaxPositionEmbeddings = 1000
+	require.EqualValues(t, 1000*(2048+256), s.longCache())
 }
 
 func TestMemoryOfThisProcess(t *testing.T) {

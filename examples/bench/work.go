@@ -23,6 +23,7 @@ type work struct {
 	lengths  []int
 	inputs   []*mtp.Batch
 	pageSize int
+	drafting *drafting // nil: by lm_head as stored, on the head that all share
 }
 
 // pages returns the pages of the cache that the work needs.
@@ -69,6 +70,18 @@ func (w *work) traffic(ctx context.Context, head *mtp.Head, m *model, b *mtp.Bat
 	return t, nil
 }
 
+// count returns the traffic of the inputs that were timed.
+func (w *work) count(ctx context.Context, head *mtp.Head, m *model, runs []timedRun) (moved []traffic, err error) {
+	for _, input := range w.inputs[:min(len(w.inputs), len(runs))] {
+		t, err := w.traffic(ctx, head, m, input)
+		if err != nil {
+			return nil, err
+		}
+		moved = append(moved, t)
+	}
+	return moved, nil
+}
+
 // traffic is what one call moves and computes.
 type traffic struct {
 	bytes  int64
@@ -99,10 +112,13 @@ func (s *settings) plan(c *mtp.Config) ([]*work, error) {
 		works = append(works, w)
 	}
 	first := contexts[0]
-	// A head that drafts otherwise, with lm_head requantised to 8 bits or with only
-	// some draft tokens, is another head over the same weights: a work of its own,
-	// named "step, 8-bit lm_head" or "step, 32768 draft tokens", belongs here.
 	add("step", first, 1, 1)
+	if s.cheap {
+		for _, d := range cheapDraftings(c.VocabSize) {
+			add(d.appendTo("step"), first, 1, 1)
+			works[len(works)-1].drafting = &d
+		}
+	}
 	if s.k > 1 {
 		add("chain", first, s.k, 1)
 	}
