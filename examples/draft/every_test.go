@@ -39,6 +39,28 @@ func TestEveryPositionOfTheBF16Variant(t *testing.T) {
 	everyPosition(t, head, positionStride())
 }
 
+// TestEveryLevel drafts with every level of vector instructions, from both variants.
+func TestEveryLevel(t *testing.T) {
+	stride := 16
+	if hiptest.RaceDetector {
+		stride = 256
+	}
+	for name, device := range hiptest.Hosts(2) {
+		t.Run(name, func(t *testing.T) {
+			defer device.Close()
+			opts := mtp.Options{CacheFormat: attention.CacheF32, Device: device}
+			head, err := mtp.LoadFS(context.Background(), m3nano.Checkpoint(), opts)
+			require.NoError(t, err)
+			everyPosition(t, head, stride)
+			require.NoError(t, head.Close())
+			head, err = mtp.Load(context.Background(), hiptest.Shared(t, "m3-nano", "bf16"), opts)
+			require.NoError(t, err)
+			everyPosition(t, head, stride)
+			require.NoError(t, head.Close())
+		})
+	}
+}
+
 func TestReferenceDevice(t *testing.T) {
 	device := hip.NewReference()
 	defer device.Close()

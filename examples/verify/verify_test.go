@@ -23,14 +23,18 @@ func cases(t *testing.T) []string {
 	return dirs
 }
 
-// TestGolden holds every stage and chain of every case to its bound. The cases
-// of a few rows also run under Check, which compares each launch.
+// TestGolden holds every stage and chain of every case to its bound, on every level
+// of vector instructions. The cases of a few rows also run under Check, which
+// compares each launch.
 func TestGolden(t *testing.T) {
 	for _, dir := range cases(t) {
 		if hiptest.RaceDetector && filepath.Base(dir) == "slim-real" {
 			continue // its 900 rows are run without the detector
 		}
-		devices := map[string]func() hip.Device{"cpu": hip.NewHost}
+		devices := make(map[string]func() hip.Device)
+		for name, d := range hiptest.Hosts(2) {
+			devices[name] = func() hip.Device { return d }
+		}
 		if filepath.Base(dir) != "slim-real" { // 900 rows: the program's run in CI does it on the reference
 			devices["reference"] = hip.NewReference
 			devices["checked cpu"] = func() hip.Device { return hip.Check(hip.NewHost()) }
