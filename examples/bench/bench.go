@@ -47,6 +47,11 @@ func (s *settings) bench(ctx context.Context, stderr io.Writer) (out *summary, e
 	if err := b.finish(ctx, timed); err != nil {
 		return nil, err
 	}
+	if s.products {
+		if err := b.measureProducts(ctx); err != nil {
+			return nil, fmt.Errorf("products: %w", err)
+		}
+	}
 	if s.kernels {
 		if err := b.measureKernels(ctx); err != nil {
 			return nil, fmt.Errorf("kernels: %w", err)

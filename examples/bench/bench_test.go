@@ -174,3 +174,35 @@ func TestCancelled(t *testing.T) {
 	require.Equal(t, cli.Failed, run(ctx, nil, &bytes.Buffer{}, &stderr))
 	require.Contains(t, stderr.String(), context.Canceled.Error())
 }
+
+// TestProducts: rows of the matrices by themselves, whose bytes are theirs.
+func TestProducts(t *testing.T) {
+	code, stdout, stderr := runBench("-json", "-products", "-cheap=false", "-time", "1ms", "-batch", "1", "-prefill", "1", "-k", "1", "-context", "8")
+	require.Equal(t, cli.OK, code, stderr)
+	var got summary
+	require.NoError(t, json.Unmarshal([]byte(stdout), &got))
+	const h, i, v = 256, 256, 256 // of nano
+	for _, want := range []struct {
+		work    string
+		rows    []int
+		bytes   int64
+		weights float64
+	}{
+		{"eh_proj 256×512 MXFP8", []int{1, 4, 16, 512}, 2 * h * h * 33 / 32, 2 * h * h},
+		{"lm_head 256×256 BF16", []int{1, 4, 16}, 2 * v * h, v * h},
+		{"2 of 8 experts", []int{1, 4, 16}, 2 * 3 * h * i * 33 / 32, 2 * 3 * h * i},
+	} {
+		var rows []int
+		for _, r := range got.Rows {
+			if r.Work != want.work {
+				continue
+			}
+			rows = append(rows, r.Rows)
+			require.Equal(t, want.bytes, r.Bytes, r.Work)
+			require.Positive(t, r.Ratio, r.Work)
+			require.InDelta(t, float64(r.Bytes)/1e9, r.GBps*r.Seconds, 0.5*float64(r.Bytes)/1e9, r.Work)
+			require.InDelta(t, 2*float64(r.Rows)*want.weights/1e9, r.GFlops*r.Seconds, float64(r.Rows)*want.weights/1e9, r.Work)
+		}
+		require.Equal(t, want.rows, rows, want.work)
+	}
+}

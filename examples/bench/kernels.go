@@ -152,7 +152,7 @@ func (b *session) measureKernels(ctx context.Context) (err error) {
 	for i := 0; len(runs) < minRuns || time.Since(start) < b.settings.time && len(runs) < maxRuns; i++ {
 		timer.take() // of what came before
 		begin := time.Now()
-		if err := step.run(ctx, head, step.inputs[i%len(step.inputs)]); err != nil {
+		if err := step.run(ctx, head, i%step.variants()); err != nil {
 			return err
 		}
 		if i == 0 { // makes room for the others

@@ -39,9 +39,9 @@ func measure(ctx context.Context, head *mtp.Head, w *work, c *ceiling, budget ti
 		if err != nil {
 			return nil, err
 		}
-		input := len(runs) % len(w.inputs)
+		input := len(runs) % w.variants()
 		begin := time.Now()
-		if err := w.run(ctx, head, w.inputs[input]); err != nil {
+		if err := w.run(ctx, head, input); err != nil {
 			return nil, err
 		}
 		r := timedRun{input, time.Since(begin).Seconds(), rate}

@@ -24,6 +24,15 @@ type work struct {
 	inputs   []*mtp.Batch
 	pageSize int
 	drafting *drafting // nil: by lm_head as stored, on the head that all share
+	products *products // multiplied in place of a call of the head
+}
+
+// variants is the different inputs there are.
+func (w *work) variants() int {
+	if w.products != nil {
+		return len(w.products.sets)
+	}
+	return len(w.inputs)
 }
 
 // pages returns the pages of the cache that the work needs.
@@ -34,8 +43,16 @@ func (w *work) pagesPerSequence() int {
 	return (w.context + slices.Max(w.lengths) + max(w.k, 1) - 1 + w.pageSize - 1) / w.pageSize
 }
 
-// run does the work with input i.
-func (w *work) run(ctx context.Context, head *mtp.Head, b *mtp.Batch) (err error) {
+// run does the work with input i < variants.
+func (w *work) run(ctx context.Context, head *mtp.Head, i int) error {
+	if w.products != nil {
+		return w.products.run(i, w.rows)
+	}
+	return w.call(ctx, head, w.inputs[i])
+}
+
+// call is a run of the head.
+func (w *work) call(ctx context.Context, head *mtp.Head, b *mtp.Batch) (err error) {
 	if w.k == 0 {
 		_, err = head.Forward(ctx, b, 0)
 	} else {
@@ -56,7 +73,7 @@ func (w *work) traffic(ctx context.Context, head *mtp.Head, m *model, b *mtp.Bat
 	}
 	observed := *b
 	observed.Observe = watch.observe
-	if err := w.run(ctx, head, &observed); err != nil {
+	if err := w.call(ctx, head, &observed); err != nil {
 		return traffic{}, err
 	}
 	if want := max(w.k, 1); len(watch.passes) != want {
