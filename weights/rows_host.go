@@ -46,11 +46,8 @@ func (r *Rows) multiplyRun(y []float32, yStride int, s *run, x *Operand) {
 		return
 	}
 	switch {
-	case x.n == 1 && r.level.dot[s.format] != nil && (s.format == MXFP8 || s.rows < r.level.dotsRows):
-		r.level.dot[s.format](&dotArgs{
-			w: &s.data[0], scale: unsafe.SliceData(s.scale), x: &x.x[0], y: &y[0],
-			rows: s.rows, chunks: whole / chunkColumns, rowStride: s.rowStride, scaleStride: s.scaleStride,
-		})
+	case x.n == 1 && (s.format.Quantized() || s.rows < r.level.dotsRows):
+		r.multiplyRow(y, s, x)
 	case x.columns.tiles != nil && r.level.streamTiles[s.format][1] != nil:
 		r.multiplyTiles(y, yStride, s, x)
 	case x.n <= fewRows && s.rows >= r.level.dotsRows:
@@ -65,6 +62,14 @@ func (r *Rows) multiplyRun(y []float32, yStride int, s *run, x *Operand) {
 
 // chunkColumns is the columns that the assembly takes at a time.
 const chunkColumns = 64
+
+// multiplyRow multiplies one row of x, a row of weights after the other.
+func (r *Rows) multiplyRow(y []float32, s *run, x *Operand) {
+	r.level.dot[s.format](&dotArgs{
+		w: &s.data[0], scale: unsafe.SliceData(s.scale), x: &x.x[0], y: &y[0],
+		rows: s.rows, chunks: r.cols / chunkColumns, rowStride: s.rowStride, scaleStride: s.scaleStride,
+	})
+}
 
 // multiplyDots multiplies a few rows of x, reading the weights as they are stored.
 // Where there are more rows than are multiplied at once, the weights are read again
@@ -101,6 +106,10 @@ func (r *Rows) multiplyDots(y []float32, yStride int, s *run, x *Operand) {
 	}
 	if rows < s.rows {
 		rest := s.slice(rows, s.rows-rows)
+		if x.n == 1 {
+			r.multiplyRow(y[rows:], &rest, x)
+			return
+		}
 		r.multiplyPanels(y[rows:], yStride, &rest, x)
 	}
 }

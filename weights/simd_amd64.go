@@ -7,7 +7,7 @@ import "github.com/drafthead/drafthead/hip"
 var avx2 = &vectorLevel{
 	lanes: 8, dotsRows: 2, rowsAtOnce: 3,
 	dot: [endFormat]func(*dotArgs){
-		F32: dotF32AVX2, F16: dotF16AVX2, BF16: dotBF16AVX2, MXFP8: dotMXFP8AVX2,
+		F32: dotF32AVX2, F16: dotF16AVX2, BF16: dotBF16AVX2, MXFP8: dotMXFP8AVX2, INT8: dotINT8AVX2,
 	},
 	dots: [endFormat][maxDots + 1]func(*dotsArgs){
 		F32:   {1: dots1F32AVX2, 2: dots2F32AVX2, 3: dots3F32AVX2, 4: dots4F32AVX2},
@@ -26,7 +26,7 @@ var avx2 = &vectorLevel{
 var avx512 = &vectorLevel{
 	lanes: 16, dotsRows: 4, rowsAtOnce: 4,
 	dot: [endFormat]func(*dotArgs){
-		F32: dotF32AVX512, F16: dotF16AVX512, BF16: dotBF16AVX512, MXFP8: dotMXFP8AVX512,
+		F32: dotF32AVX512, F16: dotF16AVX512, BF16: dotBF16AVX512, MXFP8: dotMXFP8AVX512, INT8: dotINT8AVX512,
 	},
 	dots: [endFormat][maxDots + 1]func(*dotsArgs){
 		F32:   {1: dots1F32AVX512, 2: dots2F32AVX512, 3: dots3F32AVX512, 4: dots4F32AVX512},

@@ -27,6 +27,13 @@ func dotBF16AVX2(a *dotArgs)
 //go:noescape
 func dotMXFP8AVX2(a *dotArgs)
 
+// dotINT8AVX2 computes y[j] = Σ w[j][c]·x[c] for rows stored as INT8: products and
+// their sums over 32 columns in float32, by lanes, times the scale, added up in
+// float32.
+//
+//go:noescape
+func dotINT8AVX2(a *dotArgs)
+
 // product4x1AVX2 adds panel[j][c]·x[i][c] to lane c mod 8 of sums[j][i], in float32 and in the
 // order of the columns, for j = 0 … 3 and i < 1.
 //
@@ -221,6 +228,13 @@ func dotBF16AVX512(a *dotArgs)
 //
 //go:noescape
 func dotMXFP8AVX512(a *dotArgs)
+
+// dotINT8AVX512 computes y[j] = Σ w[j][c]·x[c] for rows stored as INT8: products and
+// their sums over 32 columns in float32, by lanes, times the scale, added up in
+// float32.
+//
+//go:noescape
+func dotINT8AVX512(a *dotArgs)
 
 // product4x1AVX512 adds panel[j][c]·x[i][c] to lane c mod 16 of sums[j][i], in float32 and in the
 // order of the columns, for j = 0 … 3 and i < 1.

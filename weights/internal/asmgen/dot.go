@@ -7,12 +7,12 @@ import "fmt"
 const chunk = 64
 
 // How many bytes ahead of their use weights are asked for, as measured: for the first
-// cache, and where one row is read after the other for the second cache in a page or
-// two, since the processor follows a stream only within a page.
+// cache, and where many rows are read one after the other for the second cache in a
+// page or two, since the processor follows a stream only within a page.
 const (
 	prefetchRow       = 2048
 	prefetchRowFar    = 8192
-	prefetchRowsAlone = 1024 // rows side by side, for one row of x
+	prefetchRowsAlone = 1024 // rows side by side, for one row of x, or a row by itself
 	prefetchRows      = 512
 )
 
@@ -118,7 +118,9 @@ func (g *generator) dots(v vectors) {
 		}},
 	} {
 		g.dot(v, "dot"+f.format+v.name, fmt.Sprintf(doc, f.format, v.lanes(), v.lanes()), dotBody{chunk: func() {
-			g.prefetches(chunk * f.bytes)
+			for off := 0; off < chunk*f.bytes; off += 64 { // few rows: others are read side by side
+				g.op("PREFETCHT0 %d(R11)", prefetchRowsAlone+off)
+			}
 			for i := range chunk / v.lanes() {
 				f.load(fmt.Sprintf("%d(R11)", i*v.lanes()*f.bytes), i%4)
 				g.op("VFMADD231PS %d(SI), %s, %s", i*v.bytes, v.r(i%4), v.r(accumulator+i%4))
@@ -127,6 +129,7 @@ func (g *generator) dots(v vectors) {
 		}})
 	}
 	g.dotMXFP8(v)
+	g.dotINT8(v)
 }
 
 // dotMXFP8 is for processors without byte permutations: e4m3 is widened by way
@@ -194,6 +197,41 @@ func (g *generator) sumFour(v vectors, first, count, temporary int) {
 		g.op("VEXTRACTF128 $1, Y%d, X%d", first, t0)
 	}
 	g.op("VADDPS X%d, X%d, X%d", t0, first, first)
+}
+
+// dotINT8 is the like for 8-bit integers.
+func (g *generator) dotINT8(v vectors) {
+	doc := "computes y[j] = Σ w[j][c]·x[c] for rows stored as INT8: products and\n" +
+		"// their sums over 32 columns in float32, by lanes, times the scale, added up in\n" +
+		"// float32."
+	g.dot(v, "dotINT8"+v.name, doc, dotBody{chunk: func() {
+		g.prefetches(chunk)
+		for block := range chunk / 32 {
+			for i := range 32 / v.lanes() {
+				off, r := 32*block+i*v.lanes(), 2+i%2
+				g.op("VPMOVSXBD %d(R11), %s", off, v.r(r))
+				g.op("VCVTDQ2PS %s, %s", v.r(r), v.r(r))
+				if i == 0 {
+					g.op("VMULPS %d(SI), %s, %s", 4*off, v.r(r), v.r(0))
+				} else {
+					g.op("VFMADD231PS %d(SI), %s, %s", 4*off, v.r(r), v.r(0))
+				}
+			}
+			g.bf16Scale(v, fmt.Sprintf("%d(R12)", 2*block), 1)
+			g.op("VFMADD231PS %s, %s, %s", v.r(1), v.r(0), v.r(accumulator+2*block))
+		}
+		g.op("ADDQ $%d, R11", chunk)
+		g.op("ADDQ $%d, R12", 2*chunk/32)
+	}})
+}
+
+// bf16Scale sets all lanes of a register to a bfloat16, which is the upper half of a
+// float32.
+func (g *generator) bf16Scale(v vectors, at string, register int) {
+	g.op("MOVWLZX %s, CX", at)
+	g.op("SHLL $16, CX")
+	g.op("VMOVD CX, X%d", register)
+	g.op("VBROADCASTSS X%d, %s", register, v.r(register))
 }
 
 // addScaled adds register sum, times the scale whose code is in CX, to an

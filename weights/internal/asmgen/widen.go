@@ -96,11 +96,8 @@ func (g *generator) integerDecoder(v vectors) decoder {
 		chunk: func(_, first int, at, scale func(int) string, use func(int, int)) {
 			for i := range chunk / v.lanes() {
 				off, r := i*v.lanes(), first+i%2
-				if off%32 == 0 { // a bfloat16 is the upper half of a float32
-					g.op("MOVWLZX %s, CX", scale(2*off/32))
-					g.op("SHLL $16, CX")
-					g.op("VMOVD CX, X%d", first+2)
-					g.op("VBROADCASTSS X%d, %s", first+2, v.r(first+2))
+				if off%32 == 0 {
+					g.bf16Scale(v, scale(2*off/32), first+2)
 				}
 				g.op("VPMOVSXBD %s, %s", at(off), v.r(r))
 				g.op("VCVTDQ2PS %s, %s", v.r(r), v.r(r))
