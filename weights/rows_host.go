@@ -1,8 +1,6 @@
 package weights
 
-import (
-	"unsafe"
-)
+import "unsafe"
 
 // Prepare returns n rows of x, n × cols, for Multiply. It takes scratch of its
 // kernel where x is needed in another form.

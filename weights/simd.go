@@ -37,7 +37,8 @@ type dotsArgs struct {
 	groups                          int      // of dotsRows rows
 	chunks                          int
 	rowStride, scaleStride, xStride int
-	special                         int // set to 1, see the function
+	special                         int        // set to 1, see the function
+	saved                           [3]uintptr // of the function's own
 }
 
 type decodeArgs struct {
@@ -71,7 +72,8 @@ type streamTilesArgs struct {
 	special                int // set to 1, see the function
 	columnStride           int
 	other                  *uint16 // a second panel
-	step                   int     // of the function's own
+	step                   int     // of the function's own, as what follows
+	saved                  [2]uintptr
 }
 
 const (

@@ -72,6 +72,7 @@ func (g *generator) dotsOf(v vectors, name string, d decoder) {
 			ahead = prefetchRowsAlone
 		}
 		constants := first + 4
+		g.save(80, 0, 8, 24)
 		call2(d.setup, constants)
 		g.op("MOVQ 48(DI), R8")
 		g.op("MOVQ 56(DI), R13")
@@ -127,6 +128,7 @@ func (g *generator) dotsOf(v vectors, name string, d decoder) {
 				g.op("ADDQ R13, 8(DI)")
 			}
 		})
+		g.restore(80, 0, 8, 24)
 		if d.finish != nil {
 			l := g.labels("numbers")
 			d.finish(constants, l[0])

@@ -71,6 +71,23 @@ func (g *generator) bytes(comment string, code ...byte) {
 	fmt.Fprintf(&g.text, " // %s\n", comment)
 }
 
+// save copies pointer arguments, by their offsets, to the words from offset to on,
+// which are no pointers; restore puts them back. Between the two they may move past
+// what they point into, which the garbage collector must never see.
+func (g *generator) save(to int, pointers ...int) {
+	for i, from := range pointers {
+		g.op("MOVQ %d(DI), AX", from)
+		g.op("MOVQ AX, %d(DI)", to+8*i)
+	}
+}
+
+func (g *generator) restore(to int, pointers ...int) {
+	for i, from := range pointers {
+		g.op("MOVQ %d(DI), AX", to+8*i)
+		g.op("MOVQ AX, %d(DI)", from)
+	}
+}
+
 // table defines read-only data.
 func (g *generator) table(name string, data []byte) {
 	for i := 0; i < len(data); i += 8 {

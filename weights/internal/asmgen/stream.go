@@ -34,6 +34,7 @@ func (g *generator) streamTiles(d tileDecoder, tiles int) {
 		"// tiles of columns, decoded as by decodeTiles%s and multiplied as by multiplyTiles, and\\n"+
 		"// fetches as many bytes from ahead on.", d.format, tiles, d.format)
 	g.function(fmt.Sprintf("streamTiles%d%s", tiles, d.format), "streamTilesArgs", 0, doc)
+	g.save(112, 0, 8)
 	g.op("LEAQ tileConfig<>(SB), AX")
 	g.bytes("LDTILECFG (AX)", 0xc4, 0xe2, 0x78|noPrefix, 0x49, 0x00)
 	for h := range 2 {
@@ -109,6 +110,7 @@ func (g *generator) streamTiles(d tileDecoder, tiles int) {
 		g.op("ADDQ $%d, BX", 15*64*tiles)
 	}
 	g.bytes("TILERELEASE", 0xc4, 0xe2, 0x78|noPrefix, 0x49, 0xc0)
+	g.restore(112, 0, 8)
 	l := g.labels("numbers")
 	d.finish(l[0])
 	g.op("MOVQ $1, 80(DI)")
