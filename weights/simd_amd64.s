@@ -10839,6 +10839,19 @@ loop153:
 	VZEROUPPER
 	RET
 
+// func prefetchLines(a *prefetchLinesArgs)
+TEXT ·prefetchLines(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), DI
+	MOVQ 0(DI), SI
+	MOVQ 8(DI), R10
+
+loop154:
+	PREFETCHT0 (SI)
+	ADDQ $64, SI
+	DECQ R10
+	JNZ loop154
+	RET
+
 // func packTiles(a *packTilesArgs)
 TEXT ·packTiles(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
@@ -10847,7 +10860,7 @@ TEXT ·packTiles(SB), NOSPLIT, $0-8
 	MOVQ 16(DI), R10
 	MOVQ 24(DI), R8
 
-loop154:
+loop155:
 	MOVQ AX, SI
 	VMOVDQU64 (SI), Z0
 	ADDQ R8, SI
@@ -10963,7 +10976,7 @@ loop154:
 	ADDQ $64, AX
 	ADDQ $1024, DX
 	DECQ R10
-	JNZ loop154
+	JNZ loop155
 	VZEROUPPER
 	RET
 
@@ -10985,7 +10998,7 @@ TEXT ·splitBF16(SB), NOSPLIT, $0-8
 	MOVQ 24(DI), DX
 	MOVQ 32(DI), R10
 
-loop155:
+loop156:
 	VMOVUPS 0(SI), Z0
 	VCMPPS $3, Z0, Z0, K1
 	VPANDD Z11, Z0, Z4
@@ -11051,7 +11064,7 @@ loop155:
 	ADDQ $128, BX
 	ADDQ $128, DX
 	DECQ R10
-	JNZ loop155
+	JNZ loop156
 	VZEROUPPER
 	RET
 
@@ -11074,27 +11087,27 @@ TEXT ·streamTiles1BF16(SB), NOSPLIT, $0-8
 	MOVQ $320, R9
 	XORQ SI, SI
 
-first156:
+first157:
 	MOVQ 0(DI), R11
 	MOVQ 8(DI), R12
 	MOVQ 16(DI), R10
 	MOVQ 48(DI), R13
 	CMPQ 56(DI), $0
-	JNE decoded158
+	JNE decoded159
 	XORQ R13, R13
 
-decoded158:
+decoded159:
 	MOVQ $256, R14
 	CMPQ 56(DI), $1
-	JNE fetch159
+	JNE fetch160
 	MOVQ 24(DI), R14
 
-fetch159:
+fetch160:
 	MOVQ $4, 104(DI)
 
-loop160:
+loop161:
 	TESTQ SI, SI
-	JZ decode161
+	JZ decode162
 	MOVQ $64, AX
 	MOVQ SI, BX
 	BYTE $0xc4; BYTE $0xa2; BYTE $0x7b; BYTE $0x4b; BYTE $0x34; BYTE $0x0b // TILELOADD (BX)(R9*1), tile 6
@@ -11109,12 +11122,12 @@ loop160:
 	ADDQ $64, SI
 	ADDQ $1024, DX
 
-decode161:
+decode162:
 	MOVQ $8, AX
 
-loop163:
+loop164:
 	TESTQ R13, R13
-	JZ done162
+	JZ done163
 	PREFETCHT0 0(R11)(R14*1)
 	PREFETCHT0 64(R11)(R14*1)
 	PREFETCHT0 128(R11)(R14*1)
@@ -11140,13 +11153,13 @@ loop163:
 	ADDQ R9, R10
 	DECQ R13
 	DECQ AX
-	JNZ loop163
+	JNZ loop164
 
-done162:
+done163:
 	DECQ 104(DI)
-	JNZ loop160
+	JNZ loop161
 	CMPQ 56(DI), $0
-	JEQ last157
+	JEQ last158
 	DECQ 56(DI)
 	MOVQ 16(DI), SI
 	MOVQ 96(DI), AX
@@ -11154,9 +11167,9 @@ done162:
 	MOVQ AX, 16(DI)
 	ADDQ $256, 0(DI)
 	ADDQ $4, 8(DI)
-	JMP first156
+	JMP first157
 
-last157:
+last158:
 	MOVQ 40(DI), BX
 	MOVQ $64, AX
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x04; BYTE $0x03 // TILESTORED (BX)(AX*1), tile 0
@@ -11172,10 +11185,10 @@ last157:
 	MOVQ AX, 8(DI)
 	VPCMPEQW Z22, Z20, K1
 	KORTESTD K1, K1
-	JZ numbers164
+	JZ numbers165
 	MOVQ $1, 80(DI)
 
-numbers164:
+numbers165:
 	VZEROUPPER
 	RET
 
@@ -11200,27 +11213,27 @@ TEXT ·streamTiles2BF16(SB), NOSPLIT, $0-8
 	MOVQ $320, R9
 	XORQ SI, SI
 
-first165:
+first166:
 	MOVQ 0(DI), R11
 	MOVQ 8(DI), R12
 	MOVQ 16(DI), R10
 	MOVQ 48(DI), R13
 	CMPQ 56(DI), $0
-	JNE decoded167
+	JNE decoded168
 	XORQ R13, R13
 
-decoded167:
+decoded168:
 	MOVQ $256, R14
 	CMPQ 56(DI), $1
-	JNE fetch168
+	JNE fetch169
 	MOVQ 24(DI), R14
 
-fetch168:
+fetch169:
 	MOVQ $4, 104(DI)
 
-loop169:
+loop170:
 	TESTQ SI, SI
-	JZ decode170
+	JZ decode171
 	MOVQ $64, AX
 	MOVQ SI, BX
 	BYTE $0xc4; BYTE $0xa2; BYTE $0x7b; BYTE $0x4b; BYTE $0x34; BYTE $0x0b // TILELOADD (BX)(R9*1), tile 6
@@ -11241,12 +11254,12 @@ loop169:
 	ADDQ $64, SI
 	ADDQ $1024, DX
 
-decode170:
+decode171:
 	MOVQ $8, AX
 
-loop172:
+loop173:
 	TESTQ R13, R13
-	JZ done171
+	JZ done172
 	PREFETCHT0 0(R11)(R14*1)
 	PREFETCHT0 64(R11)(R14*1)
 	PREFETCHT0 128(R11)(R14*1)
@@ -11272,13 +11285,13 @@ loop172:
 	ADDQ R9, R10
 	DECQ R13
 	DECQ AX
-	JNZ loop172
+	JNZ loop173
 
-done171:
+done172:
 	DECQ 104(DI)
-	JNZ loop169
+	JNZ loop170
 	CMPQ 56(DI), $0
-	JEQ last166
+	JEQ last167
 	DECQ 56(DI)
 	MOVQ 16(DI), SI
 	MOVQ 96(DI), AX
@@ -11286,9 +11299,9 @@ done171:
 	MOVQ AX, 16(DI)
 	ADDQ $256, 0(DI)
 	ADDQ $4, 8(DI)
-	JMP first165
+	JMP first166
 
-last166:
+last167:
 	MOVQ 40(DI), BX
 	MOVQ $128, AX
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x04; BYTE $0x03 // TILESTORED (BX)(AX*1), tile 0
@@ -11308,10 +11321,10 @@ last166:
 	MOVQ AX, 8(DI)
 	VPCMPEQW Z22, Z20, K1
 	KORTESTD K1, K1
-	JZ numbers173
+	JZ numbers174
 	MOVQ $1, 80(DI)
 
-numbers173:
+numbers174:
 	VZEROUPPER
 	RET
 
@@ -11338,27 +11351,27 @@ TEXT ·streamTiles3BF16(SB), NOSPLIT, $0-8
 	MOVQ $320, R9
 	XORQ SI, SI
 
-first174:
+first175:
 	MOVQ 0(DI), R11
 	MOVQ 8(DI), R12
 	MOVQ 16(DI), R10
 	MOVQ 48(DI), R13
 	CMPQ 56(DI), $0
-	JNE decoded176
+	JNE decoded177
 	XORQ R13, R13
 
-decoded176:
+decoded177:
 	MOVQ $256, R14
 	CMPQ 56(DI), $1
-	JNE fetch177
+	JNE fetch178
 	MOVQ 24(DI), R14
 
-fetch177:
+fetch178:
 	MOVQ $4, 104(DI)
 
-loop178:
+loop179:
 	TESTQ SI, SI
-	JZ decode179
+	JZ decode180
 	MOVQ $64, AX
 	MOVQ SI, BX
 	BYTE $0xc4; BYTE $0xa2; BYTE $0x7b; BYTE $0x4b; BYTE $0x34; BYTE $0x0b // TILELOADD (BX)(R9*1), tile 6
@@ -11385,12 +11398,12 @@ loop178:
 	ADDQ $64, SI
 	ADDQ $1024, DX
 
-decode179:
+decode180:
 	MOVQ $8, AX
 
-loop181:
+loop182:
 	TESTQ R13, R13
-	JZ done180
+	JZ done181
 	PREFETCHT0 0(R11)(R14*1)
 	PREFETCHT0 64(R11)(R14*1)
 	PREFETCHT0 128(R11)(R14*1)
@@ -11416,13 +11429,13 @@ loop181:
 	ADDQ R9, R10
 	DECQ R13
 	DECQ AX
-	JNZ loop181
+	JNZ loop182
 
-done180:
+done181:
 	DECQ 104(DI)
-	JNZ loop178
+	JNZ loop179
 	CMPQ 56(DI), $0
-	JEQ last175
+	JEQ last176
 	DECQ 56(DI)
 	MOVQ 16(DI), SI
 	MOVQ 96(DI), AX
@@ -11430,9 +11443,9 @@ done180:
 	MOVQ AX, 16(DI)
 	ADDQ $256, 0(DI)
 	ADDQ $4, 8(DI)
-	JMP first174
+	JMP first175
 
-last175:
+last176:
 	MOVQ 40(DI), BX
 	MOVQ $192, AX
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x04; BYTE $0x03 // TILESTORED (BX)(AX*1), tile 0
@@ -11456,10 +11469,10 @@ last175:
 	MOVQ AX, 8(DI)
 	VPCMPEQW Z22, Z20, K1
 	KORTESTD K1, K1
-	JZ numbers182
+	JZ numbers183
 	MOVQ $1, 80(DI)
 
-numbers182:
+numbers183:
 	VZEROUPPER
 	RET
 
@@ -11495,27 +11508,27 @@ TEXT ·streamTiles1MXFP8(SB), NOSPLIT, $0-8
 	MOVQ $320, R9
 	XORQ SI, SI
 
-first183:
+first184:
 	MOVQ 0(DI), R11
 	MOVQ 8(DI), R12
 	MOVQ 16(DI), R10
 	MOVQ 48(DI), R13
 	CMPQ 56(DI), $0
-	JNE decoded185
+	JNE decoded186
 	XORQ R13, R13
 
-decoded185:
+decoded186:
 	MOVQ $128, R14
 	CMPQ 56(DI), $1
-	JNE fetch186
+	JNE fetch187
 	MOVQ 24(DI), R14
 
-fetch186:
+fetch187:
 	MOVQ $4, 104(DI)
 
-loop187:
+loop188:
 	TESTQ SI, SI
-	JZ decode188
+	JZ decode189
 	MOVQ $64, AX
 	MOVQ SI, BX
 	BYTE $0xc4; BYTE $0xa2; BYTE $0x7b; BYTE $0x4b; BYTE $0x34; BYTE $0x0b // TILELOADD (BX)(R9*1), tile 6
@@ -11530,12 +11543,12 @@ loop187:
 	ADDQ $64, SI
 	ADDQ $1024, DX
 
-decode188:
+decode189:
 	MOVQ $8, AX
 
-loop190:
+loop191:
 	TESTQ R13, R13
-	JZ done189
+	JZ done190
 	PREFETCHT0 0(R11)(R14*1)
 	PREFETCHT0 64(R11)(R14*1)
 	VPERMB 0(R11), Z31, Z0
@@ -11597,13 +11610,13 @@ loop190:
 	ADDQ R9, R10
 	DECQ R13
 	DECQ AX
-	JNZ loop190
+	JNZ loop191
 
-done189:
+done190:
 	DECQ 104(DI)
-	JNZ loop187
+	JNZ loop188
 	CMPQ 56(DI), $0
-	JEQ last184
+	JEQ last185
 	DECQ 56(DI)
 	MOVQ 16(DI), SI
 	MOVQ 96(DI), AX
@@ -11611,9 +11624,9 @@ done189:
 	MOVQ AX, 16(DI)
 	ADDQ $128, 0(DI)
 	ADDQ $4, 8(DI)
-	JMP first183
+	JMP first184
 
-last184:
+last185:
 	MOVQ 40(DI), BX
 	MOVQ $64, AX
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x04; BYTE $0x03 // TILESTORED (BX)(AX*1), tile 0
@@ -11631,10 +11644,10 @@ last184:
 	KMOVQ K1, CX
 	ANDQ $1, R15
 	ORQ R15, CX
-	JZ numbers191
+	JZ numbers192
 	MOVQ $1, 80(DI)
 
-numbers191:
+numbers192:
 	VZEROUPPER
 	RET
 
@@ -11672,27 +11685,27 @@ TEXT ·streamTiles2MXFP8(SB), NOSPLIT, $0-8
 	MOVQ $320, R9
 	XORQ SI, SI
 
-first192:
+first193:
 	MOVQ 0(DI), R11
 	MOVQ 8(DI), R12
 	MOVQ 16(DI), R10
 	MOVQ 48(DI), R13
 	CMPQ 56(DI), $0
-	JNE decoded194
+	JNE decoded195
 	XORQ R13, R13
 
-decoded194:
+decoded195:
 	MOVQ $128, R14
 	CMPQ 56(DI), $1
-	JNE fetch195
+	JNE fetch196
 	MOVQ 24(DI), R14
 
-fetch195:
+fetch196:
 	MOVQ $4, 104(DI)
 
-loop196:
+loop197:
 	TESTQ SI, SI
-	JZ decode197
+	JZ decode198
 	MOVQ $64, AX
 	MOVQ SI, BX
 	BYTE $0xc4; BYTE $0xa2; BYTE $0x7b; BYTE $0x4b; BYTE $0x34; BYTE $0x0b // TILELOADD (BX)(R9*1), tile 6
@@ -11713,12 +11726,12 @@ loop196:
 	ADDQ $64, SI
 	ADDQ $1024, DX
 
-decode197:
+decode198:
 	MOVQ $8, AX
 
-loop199:
+loop200:
 	TESTQ R13, R13
-	JZ done198
+	JZ done199
 	PREFETCHT0 0(R11)(R14*1)
 	PREFETCHT0 64(R11)(R14*1)
 	VPERMB 0(R11), Z31, Z0
@@ -11780,13 +11793,13 @@ loop199:
 	ADDQ R9, R10
 	DECQ R13
 	DECQ AX
-	JNZ loop199
+	JNZ loop200
 
-done198:
+done199:
 	DECQ 104(DI)
-	JNZ loop196
+	JNZ loop197
 	CMPQ 56(DI), $0
-	JEQ last193
+	JEQ last194
 	DECQ 56(DI)
 	MOVQ 16(DI), SI
 	MOVQ 96(DI), AX
@@ -11794,9 +11807,9 @@ done198:
 	MOVQ AX, 16(DI)
 	ADDQ $128, 0(DI)
 	ADDQ $4, 8(DI)
-	JMP first192
+	JMP first193
 
-last193:
+last194:
 	MOVQ 40(DI), BX
 	MOVQ $128, AX
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x04; BYTE $0x03 // TILESTORED (BX)(AX*1), tile 0
@@ -11818,10 +11831,10 @@ last193:
 	KMOVQ K1, CX
 	ANDQ $1, R15
 	ORQ R15, CX
-	JZ numbers200
+	JZ numbers201
 	MOVQ $1, 80(DI)
 
-numbers200:
+numbers201:
 	VZEROUPPER
 	RET
 
@@ -11861,27 +11874,27 @@ TEXT ·streamTiles3MXFP8(SB), NOSPLIT, $0-8
 	MOVQ $320, R9
 	XORQ SI, SI
 
-first201:
+first202:
 	MOVQ 0(DI), R11
 	MOVQ 8(DI), R12
 	MOVQ 16(DI), R10
 	MOVQ 48(DI), R13
 	CMPQ 56(DI), $0
-	JNE decoded203
+	JNE decoded204
 	XORQ R13, R13
 
-decoded203:
+decoded204:
 	MOVQ $128, R14
 	CMPQ 56(DI), $1
-	JNE fetch204
+	JNE fetch205
 	MOVQ 24(DI), R14
 
-fetch204:
+fetch205:
 	MOVQ $4, 104(DI)
 
-loop205:
+loop206:
 	TESTQ SI, SI
-	JZ decode206
+	JZ decode207
 	MOVQ $64, AX
 	MOVQ SI, BX
 	BYTE $0xc4; BYTE $0xa2; BYTE $0x7b; BYTE $0x4b; BYTE $0x34; BYTE $0x0b // TILELOADD (BX)(R9*1), tile 6
@@ -11908,12 +11921,12 @@ loop205:
 	ADDQ $64, SI
 	ADDQ $1024, DX
 
-decode206:
+decode207:
 	MOVQ $8, AX
 
-loop208:
+loop209:
 	TESTQ R13, R13
-	JZ done207
+	JZ done208
 	PREFETCHT0 0(R11)(R14*1)
 	PREFETCHT0 64(R11)(R14*1)
 	VPERMB 0(R11), Z31, Z0
@@ -11975,13 +11988,13 @@ loop208:
 	ADDQ R9, R10
 	DECQ R13
 	DECQ AX
-	JNZ loop208
+	JNZ loop209
 
-done207:
+done208:
 	DECQ 104(DI)
-	JNZ loop205
+	JNZ loop206
 	CMPQ 56(DI), $0
-	JEQ last202
+	JEQ last203
 	DECQ 56(DI)
 	MOVQ 16(DI), SI
 	MOVQ 96(DI), AX
@@ -11989,9 +12002,9 @@ done207:
 	MOVQ AX, 16(DI)
 	ADDQ $128, 0(DI)
 	ADDQ $4, 8(DI)
-	JMP first201
+	JMP first202
 
-last202:
+last203:
 	MOVQ 40(DI), BX
 	MOVQ $192, AX
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x04; BYTE $0x03 // TILESTORED (BX)(AX*1), tile 0
@@ -12017,9 +12030,9 @@ last202:
 	KMOVQ K1, CX
 	ANDQ $1, R15
 	ORQ R15, CX
-	JZ numbers209
+	JZ numbers210
 	MOVQ $1, 80(DI)
 
-numbers209:
+numbers210:
 	VZEROUPPER
 	RET
