@@ -45,6 +45,10 @@ type Batch struct {
 	tables   []int32
 	presence []int32
 
+	parts           int     // of a row's keys, see partsOf
+	partial         hip.Ptr // what they gave
+	partialCapacity int     // values
+
 	rows, sequences int
 	blocks          int // of the longest sequence
 
@@ -102,7 +106,7 @@ func (b *Batch) Upload(spans ...Span) error {
 		}
 	}
 	b.words = append(append(b.words, b.tables...), b.presence...)
-	if err := b.write(); err != nil {
+	if err := errors.Join(b.growParts(rows), b.write()); err != nil {
 		return err
 	}
 	b.rows, b.sequences, b.blocks = rows, len(spans), blocks
@@ -129,9 +133,9 @@ func (b *Batch) write() error {
 
 // Close frees the device memory. Calls after the first do nothing.
 func (b *Batch) Close() error {
-	p := b.buffer
+	buffer, partial := b.buffer, b.partial
 	*b = Batch{cache: b.cache, writers: b.writers, upload: b.upload}
-	return b.cache.device.Free(p)
+	return errors.Join(b.cache.device.Free(buffer), b.cache.device.Free(partial))
 }
 
 // blocks is the number of blocks up to the last row.

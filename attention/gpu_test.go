@@ -59,3 +59,30 @@ func TestSelectOnGPUs(t *testing.T) {
 		}
 	})
 }
+
+// TestAttendToNoNumbersOnGPUs: NaN and infinities in a key or a value reach the same
+// results as on the reference, where keys are split and where rows are many.
+func TestAttendToNoNumbersOnGPUs(t *testing.T) {
+	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
+		checked := hip.Check(d)
+		for _, rows := range []int{1, 3, 40} {
+			for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+				for _, values := range []bool{false, true} {
+					g := tiny()
+					s := scenario{geometry: g, learned: randomLearned(&g), spans: []scenarioSpan{{seed: 1, position: 9, rows: rows}}}
+					s.edit = func(_, position int, columns []float32) {
+						at := g.Heads * g.HeadDim
+						if values {
+							at += g.KVHeads * g.HeadDim
+						}
+						if position == 6 {
+							columns[at+3] = float32(bad)
+						}
+					}
+					_, err := s.run(checked)
+					require.NoError(t, err, "%d rows, %v, in values %t", rows, bad, values)
+				}
+			}
+		}
+	})
+}

@@ -13,4 +13,6 @@ var (
 	selectHIP string
 	//go:embed sparse.hip
 	sparseHIP string
+	//go:embed sparse_parts.hip
+	sparsePartsHIP string
 )

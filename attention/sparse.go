@@ -1,6 +1,7 @@
 package attention
 
 import (
+	"errors"
 	"math"
 
 	"github.com/drafthead/drafthead/hip"
@@ -27,12 +28,22 @@ func Attend(b *Batch, layer int, qkv QKV, selected, out hip.Ptr) error {
 	}
 	g, n := &b.cache.geometry, b.size()
 	group := g.Heads / g.KVHeads
-	tile := headTile(group, b.rows*g.KVHeads, b.cache.device.Info().Threads)
+	split := b.parts > 0
+	tile := min(group, partHeads)
+	if !split {
+		tile = headTile(group, b.rows*g.KVHeads, b.cache.device.Info().Threads)
+	}
 	a := &sparseArgs{
-		Q: qkv.Data, Keys: l.keys, Values: l.values, Selected: selected, Batch: b.buffer, Out: out, Stride: int64(qkv.Stride),
+		Q: qkv.Data, Keys: l.keys, Values: l.values, Selected: selected, Batch: b.buffer, Out: out, Parts: b.partial, Stride: int64(qkv.Stride),
 		Rows: n.rows, Sequences: n.sequences, TableEntries: n.tables, PresenceWords: n.presence,
 		Heads: int32(g.Heads), KVHeads: int32(g.KVHeads), HeadDim: int32(g.HeadDim), BlockSize: int32(g.BlockSize),
 		TopkBlocks: int32(g.TopkBlocks), HeadTile: int32(tile), Tiles: int32((group + tile - 1) / tile), Format: int32(b.cache.format),
+	}
+	if split {
+		return errors.Join(
+			sparseParts.Launch(b.cache.device, hip.Grid{Blocks: b.rows * g.KVHeads * int(a.Tiles) * b.parts, Threads: 512}, a),
+			sparseMerge.Launch(b.cache.device, hip.Grid{Blocks: b.rows * g.Heads, Threads: 128}, a),
+		)
 	}
 	// Each head multiplies over all keys: the work is tile times what is read.
 	cost := 2 * min(g.TopkBlocks, b.blocks) * g.BlockSize * g.HeadDim * tile
@@ -55,6 +66,7 @@ type sparseArgs struct {
 	Selected     hip.Ptr // int32 [Rows, KVHeads, TopkBlocks]
 	Batch        hip.Ptr // see Batch
 	Out          hip.Ptr // float32 [Rows, Heads, HeadDim]
+	Parts        hip.Ptr // see sparseParts; none where keys are not split
 	Stride       int64
 
 	Rows, Sequences, TableEntries, PresenceWords int32

@@ -7,7 +7,7 @@ struct sparseArgs {
   const float *Q;
   const void *Keys, *Values;
   const int32 *Selected, *Batch;
-  float *Out;
+  float *Out, *Parts;
   int64 Stride;
   int32 Rows, Sequences, TableEntries, PresenceWords;
   int32 Heads, KVHeads, HeadDim, BlockSize;

@@ -150,3 +150,21 @@ func TestDots(t *testing.T) {
 		}
 	}
 }
+
+func TestPartsOf(t *testing.T) {
+	g := released() // 2 KV heads, 16 blocks of 128 keys
+	wide := g
+	wide.HeadDim = 136
+	for _, test := range []struct {
+		g       Geometry
+		rows    int
+		kind    string
+		threads int
+		want    int
+	}{
+		{g, 1, "cuda", 132, 32}, {g, 65, "hip", 132, 32}, {g, 66, "cuda", 132, 0}, {g, 31, "cuda", 1, 32}, {g, 32, "cuda", 1, 0},
+		{tiny(), 1, "hip", 100, 4}, {g, 1, "cpu", 132, 0}, {g, 1, "reference", 132, 0}, {wide, 1, "cuda", 132, 0},
+	} {
+		require.Equal(t, test.want, partsOf(&test.g, test.rows, hip.Info{Kind: test.kind, Threads: test.threads}), "%+v", test)
+	}
+}

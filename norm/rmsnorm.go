@@ -74,7 +74,7 @@ type rmsNormArgs struct {
 var rmsNorm = hip.NewKernel("rms_norm", rmsHIP+rmsNormHIP, rmsNormTwin).Fast(0, rmsNormFast)
 
 // rmsNormThreads is the threads that share a row on a GPU.
-const rmsNormThreads = 256
+const rmsNormThreads = 1024
 
 type strides struct{ y, x int }
 

@@ -10,8 +10,8 @@ struct rmsNormArgs {
   int32 Rows, N;
 };
 
-KERNEL(256) void rms_norm(rmsNormArgs a) {
-  __shared__ double waves[256 / waveSize];
+KERNEL(1024) void rms_norm(rmsNormArgs a) {
+  __shared__ double waves[1024 / waveSize];
   const int64 row = blockIdx.x;
   const float *x = a.X + row * a.XStride;
   if (a.Residual) {
