@@ -7,6 +7,7 @@
 //
 //   - [NewHost]: the CPU, the default. All cores, fast variants where a kernel
 //     has one, memory of the caller (a memory-mapped file) used in place.
+//     [NewHostWith] bounds its threads and its vector instructions ([SIMD]).
 //   - [NewReference]: the CPU as definition. Every kernel's plain Go twin,
 //     sums in float64, one goroutine. All else is tested against it.
 //   - [Open]: a GPU, AMD's through HIP and NVIDIA's through the same kernels. The
