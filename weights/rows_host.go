@@ -28,20 +28,8 @@ func (r *Rows) Prepare(x []float32, n int) *Operand {
 func (r *Rows) Multiply(y []float32, yStride, first, count int, x *Operand) {
 	for count > 0 {
 		s := r.stored(first, count)
-		if s.rows < nearRows && s.rows < count && r.level != nil {
-			r.prefetchSegment(r.at + 1)
-		}
 		r.multiplyRun(y, yStride, &s, x)
 		y, first, count = y[min(s.rows, len(y)):], first+s.rows, count-s.rows
-	}
-}
-
-// prefetchSegment asks for the beginning of a segment, which the processor does not
-// foresee, while the last rows before it are multiplied. On the host an address of
-// the device is an address, and asking for one that is none does no harm.
-func (r *Rows) prefetchSegment(i int) {
-	if i < len(r.segments) {
-		prefetchLines(&prefetchLinesArgs{address: uintptr(r.segments[i].Data), lines: 2048 / 64})
 	}
 }
 
@@ -73,40 +61,11 @@ func (r *Rows) multiplyRun(y []float32, yStride int, s *run, x *Operand) {
 // chunkColumns is the columns that the assembly takes at a time.
 const chunkColumns = 64
 
-// multiplyRow multiplies one row of x, a row of weights after the other. Where x is
-// wider than a core's first cache it is cut, and the parts are summed.
+// multiplyRow multiplies one row of x, a row of weights after the other.
 func (r *Rows) multiplyRow(y []float32, s *run, x *Operand) {
-	chunks := r.cols / chunkColumns
-	if r.cols <= wideColumns {
-		r.multiplyPart(y, s, x, 0, chunks)
-		return
-	}
-	parts := ceilDiv(r.cols, wideColumns)
-	width := ceilDiv(chunks, parts)
-	totals := scratch(r.b, &r.totals, nearRows)
-	for first := 0; first < s.rows; first += nearRows {
-		some := s.slice(first, min(nearRows, s.rows-first))
-		out := y[first:][:some.rows]
-		clear(out)
-		for c := 0; c < chunks; c += width {
-			r.multiplyPart(totals, &some, x, c, min(width, chunks-c))
-			for j := range out {
-				out[j] += totals[j]
-			}
-		}
-	}
-}
-
-// wideColumns is the columns of x beside which a core's first cache has room for the
-// weights.
-const wideColumns = 8192
-
-// multiplyPart multiplies chunks of the columns, from chunk c on.
-func (r *Rows) multiplyPart(y []float32, s *run, x *Operand, c, chunks int) {
-	data, scale := s.row(0, c*chunkColumns, r.cols)
 	r.level.dot[s.format](&dotArgs{
-		w: &data[0], scale: unsafe.SliceData(scale), x: &x.x[c*chunkColumns], y: &y[0],
-		rows: s.rows, chunks: chunks, rowStride: s.rowStride, scaleStride: s.scaleStride,
+		w: &s.data[0], scale: unsafe.SliceData(s.scale), x: &x.x[0], y: &y[0],
+		rows: s.rows, chunks: r.cols / chunkColumns, rowStride: s.rowStride, scaleStride: s.scaleStride,
 	})
 }
 

@@ -25,11 +25,6 @@ type dotArgs struct {
 	rowStride, scaleStride int
 }
 
-type prefetchLinesArgs struct {
-	address uintptr
-	lines   int
-}
-
 // maxStreamTiles is the tiles of columns that streamTiles takes at most.
 const maxStreamTiles = 3
 

@@ -10839,19 +10839,6 @@ loop153:
 	VZEROUPPER
 	RET
 
-// func prefetchLines(a *prefetchLinesArgs)
-TEXT ·prefetchLines(SB), NOSPLIT, $0-8
-	MOVQ a+0(FP), DI
-	MOVQ 0(DI), SI
-	MOVQ 8(DI), R10
-
-loop154:
-	PREFETCHT0 (SI)
-	ADDQ $64, SI
-	DECQ R10
-	JNZ loop154
-	RET
-
 // func packTiles(a *packTilesArgs)
 TEXT ·packTiles(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
@@ -10860,7 +10847,7 @@ TEXT ·packTiles(SB), NOSPLIT, $0-8
 	MOVQ 16(DI), R10
 	MOVQ 24(DI), R8
 
-loop155:
+loop154:
 	MOVQ AX, SI
 	VMOVDQU64 (SI), Z0
 	ADDQ R8, SI
@@ -10976,7 +10963,7 @@ loop155:
 	ADDQ $64, AX
 	ADDQ $1024, DX
 	DECQ R10
-	JNZ loop155
+	JNZ loop154
 	VZEROUPPER
 	RET
 
@@ -10998,7 +10985,7 @@ TEXT ·splitBF16(SB), NOSPLIT, $0-8
 	MOVQ 24(DI), DX
 	MOVQ 32(DI), R10
 
-loop156:
+loop155:
 	VMOVUPS 0(SI), Z0
 	VCMPPS $3, Z0, Z0, K1
 	VPANDD Z11, Z0, Z4
@@ -11064,7 +11051,7 @@ loop156:
 	ADDQ $128, BX
 	ADDQ $128, DX
 	DECQ R10
-	JNZ loop156
+	JNZ loop155
 	VZEROUPPER
 	RET
 
@@ -11087,27 +11074,27 @@ TEXT ·streamTiles1BF16(SB), NOSPLIT, $0-8
 	MOVQ $320, R9
 	XORQ SI, SI
 
-first157:
+first156:
 	MOVQ 0(DI), R11
 	MOVQ 8(DI), R12
 	MOVQ 16(DI), R10
 	MOVQ 48(DI), R13
 	CMPQ 56(DI), $0
-	JNE decoded159
+	JNE decoded158
 	XORQ R13, R13
 
-decoded159:
+decoded158:
 	MOVQ $256, R14
 	CMPQ 56(DI), $1
-	JNE fetch160
+	JNE fetch159
 	MOVQ 24(DI), R14
 
-fetch160:
+fetch159:
 	MOVQ $4, 104(DI)
 
-loop161:
+loop160:
 	TESTQ SI, SI
-	JZ decode162
+	JZ decode161
 	MOVQ $64, AX
 	MOVQ SI, BX
 	BYTE $0xc4; BYTE $0xa2; BYTE $0x7b; BYTE $0x4b; BYTE $0x34; BYTE $0x0b // TILELOADD (BX)(R9*1), tile 6
@@ -11122,12 +11109,12 @@ loop161:
 	ADDQ $64, SI
 	ADDQ $1024, DX
 
-decode162:
+decode161:
 	MOVQ $8, AX
 
-loop164:
+loop163:
 	TESTQ R13, R13
-	JZ done163
+	JZ done162
 	PREFETCHT0 0(R11)(R14*1)
 	PREFETCHT0 64(R11)(R14*1)
 	PREFETCHT0 128(R11)(R14*1)
@@ -11153,13 +11140,13 @@ loop164:
 	ADDQ R9, R10
 	DECQ R13
 	DECQ AX
-	JNZ loop164
+	JNZ loop163
 
-done163:
+done162:
 	DECQ 104(DI)
-	JNZ loop161
+	JNZ loop160
 	CMPQ 56(DI), $0
-	JEQ last158
+	JEQ last157
 	DECQ 56(DI)
 	MOVQ 16(DI), SI
 	MOVQ 96(DI), AX
@@ -11167,9 +11154,9 @@ done163:
 	MOVQ AX, 16(DI)
 	ADDQ $256, 0(DI)
 	ADDQ $4, 8(DI)
-	JMP first157
+	JMP first156
 
-last158:
+last157:
 	MOVQ 40(DI), BX
 	MOVQ $64, AX
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x04; BYTE $0x03 // TILESTORED (BX)(AX*1), tile 0
@@ -11185,10 +11172,10 @@ last158:
 	MOVQ AX, 8(DI)
 	VPCMPEQW Z22, Z20, K1
 	KORTESTD K1, K1
-	JZ numbers165
+	JZ numbers164
 	MOVQ $1, 80(DI)
 
-numbers165:
+numbers164:
 	VZEROUPPER
 	RET
 
@@ -11213,27 +11200,27 @@ TEXT ·streamTiles2BF16(SB), NOSPLIT, $0-8
 	MOVQ $320, R9
 	XORQ SI, SI
 
-first166:
+first165:
 	MOVQ 0(DI), R11
 	MOVQ 8(DI), R12
 	MOVQ 16(DI), R10
 	MOVQ 48(DI), R13
 	CMPQ 56(DI), $0
-	JNE decoded168
+	JNE decoded167
 	XORQ R13, R13
 
-decoded168:
+decoded167:
 	MOVQ $256, R14
 	CMPQ 56(DI), $1
-	JNE fetch169
+	JNE fetch168
 	MOVQ 24(DI), R14
 
-fetch169:
+fetch168:
 	MOVQ $4, 104(DI)
 
-loop170:
+loop169:
 	TESTQ SI, SI
-	JZ decode171
+	JZ decode170
 	MOVQ $64, AX
 	MOVQ SI, BX
 	BYTE $0xc4; BYTE $0xa2; BYTE $0x7b; BYTE $0x4b; BYTE $0x34; BYTE $0x0b // TILELOADD (BX)(R9*1), tile 6
@@ -11254,12 +11241,12 @@ loop170:
 	ADDQ $64, SI
 	ADDQ $1024, DX
 
-decode171:
+decode170:
 	MOVQ $8, AX
 
-loop173:
+loop172:
 	TESTQ R13, R13
-	JZ done172
+	JZ done171
 	PREFETCHT0 0(R11)(R14*1)
 	PREFETCHT0 64(R11)(R14*1)
 	PREFETCHT0 128(R11)(R14*1)
@@ -11285,13 +11272,13 @@ loop173:
 	ADDQ R9, R10
 	DECQ R13
 	DECQ AX
-	JNZ loop173
+	JNZ loop172
 
-done172:
+done171:
 	DECQ 104(DI)
-	JNZ loop170
+	JNZ loop169
 	CMPQ 56(DI), $0
-	JEQ last167
+	JEQ last166
 	DECQ 56(DI)
 	MOVQ 16(DI), SI
 	MOVQ 96(DI), AX
@@ -11299,9 +11286,9 @@ done172:
 	MOVQ AX, 16(DI)
 	ADDQ $256, 0(DI)
 	ADDQ $4, 8(DI)
-	JMP first166
+	JMP first165
 
-last167:
+last166:
 	MOVQ 40(DI), BX
 	MOVQ $128, AX
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x04; BYTE $0x03 // TILESTORED (BX)(AX*1), tile 0
@@ -11321,10 +11308,10 @@ last167:
 	MOVQ AX, 8(DI)
 	VPCMPEQW Z22, Z20, K1
 	KORTESTD K1, K1
-	JZ numbers174
+	JZ numbers173
 	MOVQ $1, 80(DI)
 
-numbers174:
+numbers173:
 	VZEROUPPER
 	RET
 
@@ -11351,27 +11338,27 @@ TEXT ·streamTiles3BF16(SB), NOSPLIT, $0-8
 	MOVQ $320, R9
 	XORQ SI, SI
 
-first175:
+first174:
 	MOVQ 0(DI), R11
 	MOVQ 8(DI), R12
 	MOVQ 16(DI), R10
 	MOVQ 48(DI), R13
 	CMPQ 56(DI), $0
-	JNE decoded177
+	JNE decoded176
 	XORQ R13, R13
 
-decoded177:
+decoded176:
 	MOVQ $256, R14
 	CMPQ 56(DI), $1
-	JNE fetch178
+	JNE fetch177
 	MOVQ 24(DI), R14
 
-fetch178:
+fetch177:
 	MOVQ $4, 104(DI)
 
-loop179:
+loop178:
 	TESTQ SI, SI
-	JZ decode180
+	JZ decode179
 	MOVQ $64, AX
 	MOVQ SI, BX
 	BYTE $0xc4; BYTE $0xa2; BYTE $0x7b; BYTE $0x4b; BYTE $0x34; BYTE $0x0b // TILELOADD (BX)(R9*1), tile 6
@@ -11398,12 +11385,12 @@ loop179:
 	ADDQ $64, SI
 	ADDQ $1024, DX
 
-decode180:
+decode179:
 	MOVQ $8, AX
 
-loop182:
+loop181:
 	TESTQ R13, R13
-	JZ done181
+	JZ done180
 	PREFETCHT0 0(R11)(R14*1)
 	PREFETCHT0 64(R11)(R14*1)
 	PREFETCHT0 128(R11)(R14*1)
@@ -11429,13 +11416,13 @@ loop182:
 	ADDQ R9, R10
 	DECQ R13
 	DECQ AX
-	JNZ loop182
+	JNZ loop181
 
-done181:
+done180:
 	DECQ 104(DI)
-	JNZ loop179
+	JNZ loop178
 	CMPQ 56(DI), $0
-	JEQ last176
+	JEQ last175
 	DECQ 56(DI)
 	MOVQ 16(DI), SI
 	MOVQ 96(DI), AX
@@ -11443,9 +11430,9 @@ done181:
 	MOVQ AX, 16(DI)
 	ADDQ $256, 0(DI)
 	ADDQ $4, 8(DI)
-	JMP first175
+	JMP first174
 
-last176:
+last175:
 	MOVQ 40(DI), BX
 	MOVQ $192, AX
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x04; BYTE $0x03 // TILESTORED (BX)(AX*1), tile 0
@@ -11469,10 +11456,10 @@ last176:
 	MOVQ AX, 8(DI)
 	VPCMPEQW Z22, Z20, K1
 	KORTESTD K1, K1
-	JZ numbers183
+	JZ numbers182
 	MOVQ $1, 80(DI)
 
-numbers183:
+numbers182:
 	VZEROUPPER
 	RET
 
@@ -11508,27 +11495,27 @@ TEXT ·streamTiles1MXFP8(SB), NOSPLIT, $0-8
 	MOVQ $320, R9
 	XORQ SI, SI
 
-first184:
+first183:
 	MOVQ 0(DI), R11
 	MOVQ 8(DI), R12
 	MOVQ 16(DI), R10
 	MOVQ 48(DI), R13
 	CMPQ 56(DI), $0
-	JNE decoded186
+	JNE decoded185
 	XORQ R13, R13
 
-decoded186:
+decoded185:
 	MOVQ $128, R14
 	CMPQ 56(DI), $1
-	JNE fetch187
+	JNE fetch186
 	MOVQ 24(DI), R14
 
-fetch187:
+fetch186:
 	MOVQ $4, 104(DI)
 
-loop188:
+loop187:
 	TESTQ SI, SI
-	JZ decode189
+	JZ decode188
 	MOVQ $64, AX
 	MOVQ SI, BX
 	BYTE $0xc4; BYTE $0xa2; BYTE $0x7b; BYTE $0x4b; BYTE $0x34; BYTE $0x0b // TILELOADD (BX)(R9*1), tile 6
@@ -11543,12 +11530,12 @@ loop188:
 	ADDQ $64, SI
 	ADDQ $1024, DX
 
-decode189:
+decode188:
 	MOVQ $8, AX
 
-loop191:
+loop190:
 	TESTQ R13, R13
-	JZ done190
+	JZ done189
 	PREFETCHT0 0(R11)(R14*1)
 	PREFETCHT0 64(R11)(R14*1)
 	VPERMB 0(R11), Z31, Z0
@@ -11610,13 +11597,13 @@ loop191:
 	ADDQ R9, R10
 	DECQ R13
 	DECQ AX
-	JNZ loop191
+	JNZ loop190
 
-done190:
+done189:
 	DECQ 104(DI)
-	JNZ loop188
+	JNZ loop187
 	CMPQ 56(DI), $0
-	JEQ last185
+	JEQ last184
 	DECQ 56(DI)
 	MOVQ 16(DI), SI
 	MOVQ 96(DI), AX
@@ -11624,9 +11611,9 @@ done190:
 	MOVQ AX, 16(DI)
 	ADDQ $128, 0(DI)
 	ADDQ $4, 8(DI)
-	JMP first184
+	JMP first183
 
-last185:
+last184:
 	MOVQ 40(DI), BX
 	MOVQ $64, AX
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x04; BYTE $0x03 // TILESTORED (BX)(AX*1), tile 0
@@ -11644,10 +11631,10 @@ last185:
 	KMOVQ K1, CX
 	ANDQ $1, R15
 	ORQ R15, CX
-	JZ numbers192
+	JZ numbers191
 	MOVQ $1, 80(DI)
 
-numbers192:
+numbers191:
 	VZEROUPPER
 	RET
 
@@ -11685,27 +11672,27 @@ TEXT ·streamTiles2MXFP8(SB), NOSPLIT, $0-8
 	MOVQ $320, R9
 	XORQ SI, SI
 
-first193:
+first192:
 	MOVQ 0(DI), R11
 	MOVQ 8(DI), R12
 	MOVQ 16(DI), R10
 	MOVQ 48(DI), R13
 	CMPQ 56(DI), $0
-	JNE decoded195
+	JNE decoded194
 	XORQ R13, R13
 
-decoded195:
+decoded194:
 	MOVQ $128, R14
 	CMPQ 56(DI), $1
-	JNE fetch196
+	JNE fetch195
 	MOVQ 24(DI), R14
 
-fetch196:
+fetch195:
 	MOVQ $4, 104(DI)
 
-loop197:
+loop196:
 	TESTQ SI, SI
-	JZ decode198
+	JZ decode197
 	MOVQ $64, AX
 	MOVQ SI, BX
 	BYTE $0xc4; BYTE $0xa2; BYTE $0x7b; BYTE $0x4b; BYTE $0x34; BYTE $0x0b // TILELOADD (BX)(R9*1), tile 6
@@ -11726,12 +11713,12 @@ loop197:
 	ADDQ $64, SI
 	ADDQ $1024, DX
 
-decode198:
+decode197:
 	MOVQ $8, AX
 
-loop200:
+loop199:
 	TESTQ R13, R13
-	JZ done199
+	JZ done198
 	PREFETCHT0 0(R11)(R14*1)
 	PREFETCHT0 64(R11)(R14*1)
 	VPERMB 0(R11), Z31, Z0
@@ -11793,13 +11780,13 @@ loop200:
 	ADDQ R9, R10
 	DECQ R13
 	DECQ AX
-	JNZ loop200
+	JNZ loop199
 
-done199:
+done198:
 	DECQ 104(DI)
-	JNZ loop197
+	JNZ loop196
 	CMPQ 56(DI), $0
-	JEQ last194
+	JEQ last193
 	DECQ 56(DI)
 	MOVQ 16(DI), SI
 	MOVQ 96(DI), AX
@@ -11807,9 +11794,9 @@ done199:
 	MOVQ AX, 16(DI)
 	ADDQ $128, 0(DI)
 	ADDQ $4, 8(DI)
-	JMP first193
+	JMP first192
 
-last194:
+last193:
 	MOVQ 40(DI), BX
 	MOVQ $128, AX
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x04; BYTE $0x03 // TILESTORED (BX)(AX*1), tile 0
@@ -11831,10 +11818,10 @@ last194:
 	KMOVQ K1, CX
 	ANDQ $1, R15
 	ORQ R15, CX
-	JZ numbers201
+	JZ numbers200
 	MOVQ $1, 80(DI)
 
-numbers201:
+numbers200:
 	VZEROUPPER
 	RET
 
@@ -11874,27 +11861,27 @@ TEXT ·streamTiles3MXFP8(SB), NOSPLIT, $0-8
 	MOVQ $320, R9
 	XORQ SI, SI
 
-first202:
+first201:
 	MOVQ 0(DI), R11
 	MOVQ 8(DI), R12
 	MOVQ 16(DI), R10
 	MOVQ 48(DI), R13
 	CMPQ 56(DI), $0
-	JNE decoded204
+	JNE decoded203
 	XORQ R13, R13
 
-decoded204:
+decoded203:
 	MOVQ $128, R14
 	CMPQ 56(DI), $1
-	JNE fetch205
+	JNE fetch204
 	MOVQ 24(DI), R14
 
-fetch205:
+fetch204:
 	MOVQ $4, 104(DI)
 
-loop206:
+loop205:
 	TESTQ SI, SI
-	JZ decode207
+	JZ decode206
 	MOVQ $64, AX
 	MOVQ SI, BX
 	BYTE $0xc4; BYTE $0xa2; BYTE $0x7b; BYTE $0x4b; BYTE $0x34; BYTE $0x0b // TILELOADD (BX)(R9*1), tile 6
@@ -11921,12 +11908,12 @@ loop206:
 	ADDQ $64, SI
 	ADDQ $1024, DX
 
-decode207:
+decode206:
 	MOVQ $8, AX
 
-loop209:
+loop208:
 	TESTQ R13, R13
-	JZ done208
+	JZ done207
 	PREFETCHT0 0(R11)(R14*1)
 	PREFETCHT0 64(R11)(R14*1)
 	VPERMB 0(R11), Z31, Z0
@@ -11988,13 +11975,13 @@ loop209:
 	ADDQ R9, R10
 	DECQ R13
 	DECQ AX
-	JNZ loop209
+	JNZ loop208
 
-done208:
+done207:
 	DECQ 104(DI)
-	JNZ loop206
+	JNZ loop205
 	CMPQ 56(DI), $0
-	JEQ last203
+	JEQ last202
 	DECQ 56(DI)
 	MOVQ 16(DI), SI
 	MOVQ 96(DI), AX
@@ -12002,9 +11989,9 @@ done208:
 	MOVQ AX, 16(DI)
 	ADDQ $128, 0(DI)
 	ADDQ $4, 8(DI)
-	JMP first202
+	JMP first201
 
-last203:
+last202:
 	MOVQ 40(DI), BX
 	MOVQ $192, AX
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x04; BYTE $0x03 // TILESTORED (BX)(AX*1), tile 0
@@ -12030,9 +12017,9 @@ last203:
 	KMOVQ K1, CX
 	ANDQ $1, R15
 	ORQ R15, CX
-	JZ numbers210
+	JZ numbers209
 	MOVQ $1, 80(DI)
 
-numbers210:
+numbers209:
 	VZEROUPPER
 	RET

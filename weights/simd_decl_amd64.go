@@ -446,11 +446,6 @@ func dots4MXFP8VBMI(a *dotsArgs)
 //go:noescape
 func decodeMXFP8VBMI(a *decodeArgs)
 
-// prefetchLines asks for cache lines of 64 bytes; an address that is none does no harm.
-//
-//go:noescape
-func prefetchLines(a *prefetchLinesArgs)
-
 // packTiles makes a tile of columns of each 32 columns of 16 rows of bfloat16:
 // tile[s][p][i] = rows[i][32s+2p], rows[i][32s+2p+1].
 //

@@ -7,6 +7,5 @@ import "github.com/drafthead/drafthead/hip"
 // vectorsOf returns no assembly: there is some for amd64.
 func vectorsOf(hip.SIMD) *vectorLevel { return nil }
 
-func splitBF16(*splitBF16Args)         { panic("no assembly") }
-func packTiles(*packTilesArgs)         { panic("no assembly") }
-func prefetchLines(*prefetchLinesArgs) { panic("no assembly") }
+func splitBF16(*splitBF16Args) { panic("no assembly") }
+func packTiles(*packTilesArgs) { panic("no assembly") }

@@ -40,23 +40,6 @@ func TestProductCutoffs(t *testing.T) {
 	}
 }
 
-// TestProductOfWideRows multiplies one row of x that is cut, of a width that the parts
-// do not share evenly.
-func TestProductOfWideRows(t *testing.T) {
-	const cols = 2*wideColumns + 5*chunkColumns + 7
-	r := rand.New(rand.NewPCG(7, 5))
-	var cases []hiptest.Case
-	for _, f := range []Format{F32, BF16, MXFP8, INT8} {
-		c := productCase(f.String(), 1, randomFloats(r, cols), newStored(r, f, nearRows+3, cols))
-		c.MaxError = 3 * productBound // of 16 711 terms
-		cases = append(cases, c)
-	}
-	for name, d := range hiptest.Hosts(1) {
-		t.Run(name, func(t *testing.T) { hiptest.Compare(t, d, cases...) })
-		require.NoError(t, d.Close())
-	}
-}
-
 // TestProductOfAllCodes has every code of e4m3 in a row for every scale, and compares
 // each row within its own magnitude. With the codes of NaN every result is NaN.
 func TestProductOfAllCodes(t *testing.T) {

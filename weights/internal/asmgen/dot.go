@@ -268,15 +268,3 @@ func (g *generator) dotMXFP8Table() {
 		},
 	})
 }
-
-// prefetchLines writes the function that asks for memory ahead of its use, any memory.
-func (g *generator) prefetchLines() {
-	g.function("prefetchLines", "prefetchLinesArgs", 0, "asks for cache lines of 64 bytes; an address that is none does no harm.")
-	g.op("MOVQ 0(DI), SI")
-	g.op("MOVQ 8(DI), R10")
-	g.loop("R10", func() {
-		g.op("PREFETCHT0 (SI)")
-		g.op("ADDQ $64, SI")
-	})
-	g.op("RET")
-}

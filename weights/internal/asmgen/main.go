@@ -28,7 +28,6 @@ func main() {
 	g.dotMXFP8Table()
 	g.dotsOf(avx512, "VBMI", g.tableDecoder())
 	g.decodeFloats(avx512, "VBMI", g.tableDecoder())
-	g.prefetchLines()
 	g.tiles()
 	for _, d := range g.tileDecoders() {
 		for n := 1; n <= streamMost; n++ {
