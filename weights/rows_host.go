@@ -18,7 +18,7 @@ func (r *Rows) Prepare(x []float32, n int) *Operand {
 //
 //	plain Go         over 32 columns in float32, over these sums in float64
 //	AVX2, AVX-512    in 8 or 16 lanes and several sums a lane, then over these;
-//	                 for one row of MXFP8 over 32 columns first
+//	                 for one row of MXFP8 and INT8 over 32 columns first
 //	AMX              for several rows of MXFP8 and BF16: x as three bfloat16 that
 //	                 add up to it, pair by pair of columns in order, then over the
 //	                 three sums

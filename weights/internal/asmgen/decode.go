@@ -6,14 +6,14 @@ import "fmt"
 //
 // The registers are AX, BX, SI, R13: weights, scales, panel and prefetched bytes of
 // the row; R11, R12, R10, R14: the same of the chunk; DX: chunks left.
-func (g *generator) decode(name, doc string, bytes, stored, scale int, setup, body, finish func()) {
+func (g *generator) decode(name, doc string, stored, scale int, setup, body, finish func()) {
 	g.function(name, "decodeArgs", 0, doc)
 	g.op("MOVQ 0(DI), SI")
 	g.op("MOVQ 8(DI), AX")
 	g.op("MOVQ 16(DI), BX")
 	g.op("MOVQ 24(DI), R13")
 	call(setup)
-	g.loopMemory("32(DI)", func() {
+	g.loop("32(DI)", func() {
 		g.op("MOVQ AX, R11")
 		g.op("MOVQ BX, R12")
 		g.op("MOVQ SI, R10")
@@ -29,7 +29,7 @@ func (g *generator) decode(name, doc string, bytes, stored, scale int, setup, bo
 			if scale > 0 {
 				g.op("ADDQ $%d, R12", scale*chunk/32)
 			}
-			g.op("ADDQ $%d, R10", bytes*chunk)
+			g.op("ADDQ $%d, R10", 4*chunk)
 		})
 		g.op("ADDQ 48(DI), SI")
 		g.op("ADDQ 56(DI), AX")
@@ -47,7 +47,7 @@ func (g *generator) decodeFloats(v vectors, name string, d decoder) {
 		doc += ", and sets\n// special if one of them is NaN, which it does not decode"
 	}
 	const first, constants, two8 = 0, 8, 15
-	g.decode("decode"+d.format+name, doc+".", 4, d.stored, d.scale, func() {
+	g.decode("decode"+d.format+name, doc+".", d.stored, d.scale, func() {
 		call2(d.setup, constants)
 		if d.short8 {
 			g.op("VBROADCASTSS two8<>(SB), %s", v.r(two8))

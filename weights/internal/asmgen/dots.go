@@ -77,7 +77,7 @@ func (g *generator) dotsOf(v vectors, name string, d decoder) {
 		g.op("MOVQ 48(DI), R8")
 		g.op("MOVQ 56(DI), R13")
 		g.op("MOVQ 64(DI), BX")
-		g.loopMemory("32(DI)", func() {
+		g.loop("32(DI)", func() {
 			for i := range rows * n {
 				g.clear(v, i)
 			}

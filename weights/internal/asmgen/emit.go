@@ -40,7 +40,7 @@ func (g *generator) labels(names ...string) []string {
 	return names
 }
 
-// loop repeats body until counter, which it decrements, is zero.
+// loop repeats body until counter, a register or memory that it decrements, is zero.
 func (g *generator) loop(counter string, body func()) {
 	l := g.labels("loop")
 	g.mark(l[0])
@@ -48,9 +48,6 @@ func (g *generator) loop(counter string, body func()) {
 	g.op("DECQ %s", counter)
 	g.op("JNZ %s", l[0])
 }
-
-// loopMemory is loop with a counter in memory.
-func (g *generator) loopMemory(counter string, body func()) { g.loop(counter, body) }
 
 func (g *generator) ret() {
 	g.op("VZEROUPPER")
