@@ -4,14 +4,30 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"time"
 	"unsafe"
 )
+
+// refusing passes on what a device tells of itself. What it is made of adds what may
+// be recorded; everything else is refused.
+type refusing struct {
+	device Device
+}
+
+func (r refusing) Info() Info               { return r.device.Info() }
+func (r refusing) Alloc(int64) (Ptr, error) { return 0, recording("alloc") }
+func (r refusing) Free(Ptr) error           { return recording("free") }
+func (r refusing) Write(Ptr, []byte) error  { return recording("write") }
+func (r refusing) Read([]byte, Ptr) error   { return recording("read") }
+func (r refusing) Sync() error              { return recording("sync") }
+func (r refusing) Close() error             { return recording("close") }
+
+func recording(op string) error { return fmt.Errorf("%s: %w", op, ErrRecording) }
 
 // recorder is the device that Capture hands out: the same memory and kernels, with
 // a stream of its own that is being captured.
 type recorder struct {
-	*gpu
+	refusing
+	gpu     *gpu
 	capture uintptr
 	last    *Kernel
 }
@@ -23,20 +39,7 @@ func (r *recorder) Launch(k *Kernel, grid Grid, args unsafe.Pointer) error {
 
 func (r *recorder) Copy(dst, src Ptr, n int64) error { return r.gpu.copyOn(r.capture, dst, src, n) }
 
-func (r *recorder) Alloc(int64) (Ptr, error) { return 0, recording("alloc") }
-func (r *recorder) Free(Ptr) error           { return recording("free") }
-func (r *recorder) Write(Ptr, []byte) error  { return recording("write") }
-func (r *recorder) Read([]byte, Ptr) error   { return recording("read") }
-func (r *recorder) Sync() error              { return recording("sync") }
-func (r *recorder) Close() error             { return recording("close") }
-
-func (r *recorder) Fill(Ptr, int64, func([]byte, int64) error) error { return recording("fill") }
-func (r *recorder) Capture(func(Device) error) (Graph, error)        { return nil, recording("capture") }
-
-func (r *recorder) Time(func() error) (time.Duration, error) { return 0, recording("time") }
-func (r *recorder) Stream() uintptr                          { return r.capture }
-
-func recording(op string) error { return fmt.Errorf("%s: %w", op, ErrRecording) }
+func (r *recorder) Stream() uintptr { return r.capture }
 
 // graph is a recorded sequence of one device.
 type graph struct {
@@ -46,7 +49,7 @@ type graph struct {
 }
 
 func (g *gpu) Capture(record func(d Device) error) (Graph, error) {
-	r := &recorder{gpu: g}
+	r := &recorder{refusing: refusing{g}, gpu: g}
 	if err := r.begin(); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,139 @@
+package hip
+
+import (
+	"encoding/binary"
+	"errors"
+	"unsafe"
+)
+
+// Replayer launches sequences of kernels that come again and again. On a
+// [Capturer] a sequence that comes a second time is recorded as a graph, and from
+// then on costs one launch. Elsewhere sequences are launched as they are.
+//
+// A graph is used only for a sequence whose kernels, grids and arguments are the
+// recorded ones, byte for byte: sequences that differ in nothing but the contents
+// of memory are the same.
+//
+// One goroutine uses a Replayer at a time.
+type Replayer struct {
+	device   Device
+	capturer Capturer // nil: there are no graphs
+	limit    int
+	known    map[string]*sequence
+	runs     uint64
+	list     launchList
+}
+
+// sequence is one that came before.
+type sequence struct {
+	graph Graph  // nil: it came once
+	last  uint64 // run
+}
+
+// NewReplayer returns a Replayer for d that keeps up to limit sequences, those
+// that came last.
+func NewReplayer(d Device, limit int) *Replayer {
+	r := &Replayer{device: d, limit: limit, known: make(map[string]*sequence), list: launchList{refusing: refusing{d}}}
+	r.capturer, _ = d.(Capturer)
+	return r
+}
+
+// Run queues what launch launches. It is called with a device that stands for the
+// Replayer's, up to twice and each time for the same sequence: Launch, Copy and
+// Info only, everything else returns [ErrRecording] where there are graphs.
+func (r *Replayer) Run(launch func(d Device) error) error {
+	if r.capturer == nil {
+		return launch(r.device)
+	}
+	r.list.bytes = r.list.bytes[:0]
+	if err := launch(&r.list); err != nil {
+		return err
+	}
+	r.runs++
+	s := r.known[string(r.list.bytes)]
+	if s == nil {
+		if err := r.makeRoom(); err != nil {
+			return err
+		}
+		r.known[string(r.list.bytes)] = &sequence{last: r.runs}
+		return launch(r.device)
+	}
+	s.last = r.runs
+	if s.graph == nil {
+		var err error
+		if s.graph, err = r.capturer.Capture(launch); err != nil {
+			s.graph = nil
+			return err
+		}
+	}
+	return s.graph.Launch()
+}
+
+// Graphs returns the number of graphs that are kept.
+func (r *Replayer) Graphs() int {
+	n := 0
+	for _, s := range r.known {
+		if s.graph != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// makeRoom drops the sequence that came least recently, once there are too many.
+func (r *Replayer) makeRoom() error {
+	if len(r.known) < r.limit {
+		return nil
+	}
+	var oldest string
+	for key, s := range r.known {
+		if o := r.known[oldest]; o == nil || s.last < o.last {
+			oldest = key
+		}
+	}
+	s := r.known[oldest]
+	delete(r.known, oldest)
+	return s.close()
+}
+
+func (s *sequence) close() error {
+	if s == nil || s.graph == nil {
+		return nil
+	}
+	return s.graph.Close()
+}
+
+// Close frees the graphs, after the work queued before. The Replayer can be used
+// on.
+func (r *Replayer) Close() error {
+	var errs []error
+	for _, s := range r.known {
+		errs = append(errs, s.close())
+	}
+	clear(r.known)
+	return errors.Join(errs...)
+}
+
+// launchList writes launches down and runs none.
+type launchList struct {
+	refusing
+	bytes []byte
+}
+
+func (l *launchList) Launch(k *Kernel, grid Grid, args unsafe.Pointer) error {
+	l.words(uint64(uintptr(unsafe.Pointer(k))), uint64(grid.Blocks), uint64(grid.Threads))
+	l.bytes = append(l.bytes, unsafe.Slice((*byte)(args), k.Args.Size())...)
+	return nil
+}
+
+// Copy begins with a zero, which is no kernel.
+func (l *launchList) Copy(dst, src Ptr, n int64) error {
+	l.words(0, uint64(dst), uint64(src), uint64(n))
+	return nil
+}
+
+func (l *launchList) words(values ...uint64) {
+	for _, v := range values {
+		l.bytes = binary.NativeEndian.AppendUint64(l.bytes, v)
+	}
+}

@@ -1,0 +1,101 @@
+package hip_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
+)
+
+func TestReplayer(t *testing.T) {
+	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
+		const n = 100
+		x, y := must(hip.Upload(d, values(n))), must(hip.AllocOf[float32](d, n))
+		r := hip.NewReplayer(d, 2)
+		calls := 0
+		run := func(k float32) func(hip.Device) error {
+			return func(d hip.Device) error {
+				calls++
+				return errors.Join(d.Copy(y, x, 4*n), scaleOn(d, y, n, k), scaleOn(d, y, n, 2))
+			}
+		}
+		for i, c := range []struct {
+			k      float32
+			calls  int // of the function: listed, and launched or recorded
+			graphs int
+		}{
+			{3, 2, 0}, {3, 2, 1}, {3, 1, 1}, {3, 1, 1},
+			{5, 2, 1}, {5, 2, 2}, {3, 1, 2}, {5, 1, 2},
+			{7, 2, 1}, // in place of 3, which came before 5
+			{5, 1, 1}, {3, 2, 1}, {3, 2, 2},
+		} {
+			calls = 0
+			require.NoError(t, hip.WriteOf(d, x, scaled(n, float32(i))), "what memory holds changes nothing")
+			require.NoError(t, r.Run(run(c.k)), i)
+			require.NoError(t, expect(d, y, n, 2*c.k*float32(i)), i)
+			require.Equal(t, []int{c.calls, c.graphs}, []int{calls, r.Graphs()}, i)
+		}
+
+		require.ErrorIs(t, r.Run(func(d hip.Device) error { return d.Sync() }), hip.ErrRecording)
+		failing := errors.New("failing")
+		refuse := func(d hip.Device) error { return errors.Join(d.Copy(y, x, 8), failing) }
+		for range 3 {
+			require.ErrorIs(t, r.Run(refuse), failing)
+		}
+		require.Equal(t, 2, r.Graphs())
+		require.NoError(t, r.Close())
+		require.Zero(t, r.Graphs())
+		require.NoError(t, r.Run(run(1)), "it can be used on")
+	})
+}
+
+// TestReplayerTells: whatever differs between two sequences, they are two.
+func TestReplayerTells(t *testing.T) {
+	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
+		x, y := must(hip.AllocOf[float32](d, 256)), must(hip.AllocOf[float32](d, 256))
+		launch := func(blocks, threads int, p hip.Ptr, n int32, k float32) func(hip.Device) error {
+			return func(d hip.Device) error {
+				return scale.Launch(d, hip.Grid{Blocks: blocks, Threads: threads}, &scaleArgs{Y: p, N: n, K: k})
+			}
+		}
+		move := func(dst, src hip.Ptr, n int64) func(hip.Device) error {
+			return func(d hip.Device) error { return d.Copy(dst, src, n) }
+		}
+		twice := func(f func(hip.Device) error) func(hip.Device) error {
+			return func(d hip.Device) error { return errors.Join(f(d), f(d)) }
+		}
+		all := []func(hip.Device) error{
+			launch(1, 64, x, 8, 2), launch(2, 64, x, 8, 2), launch(1, 32, x, 8, 2), launch(1, 64, y, 8, 2), launch(1, 64, x, 9, 2), launch(1, 64, x, 8, 3),
+			move(x, y, 64), move(y, x, 64), move(x, y.Add(64), 64), move(x, y, 128), twice(move(x, y, 64)), twice(launch(1, 64, x, 8, 2)),
+			func(hip.Device) error { return nil },
+		}
+		r := hip.NewReplayer(d, len(all))
+		for range 3 {
+			for _, f := range all {
+				require.NoError(t, r.Run(f))
+			}
+		}
+		require.Equal(t, len(all), r.Graphs())
+		require.NoError(t, r.Close())
+		require.NoError(t, d.Sync())
+	})
+}
+
+func TestReplayerWithoutGraphs(t *testing.T) {
+	d := hip.NewReference()
+	defer func() { require.NoError(t, d.Close()) }()
+	x := must(hip.Upload(d, values(64)))
+	r := hip.NewReplayer(d, 4)
+	for range 3 {
+		require.NoError(t, r.Run(func(on hip.Device) error {
+			require.Same(t, d, on)
+			return scaleOn(on, x, 64, 2)
+		}))
+	}
+	require.NoError(t, expect(d, x, 64, 8))
+	require.Zero(t, r.Graphs())
+	require.NoError(t, r.Close())
+}
