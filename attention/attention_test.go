@@ -2,6 +2,7 @@ package attention
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 
@@ -166,6 +167,31 @@ func TestEveryBlockIsDenseAttention(t *testing.T) {
 		require.NoError(t, err)
 		s.geometry.TopkBlocks, s.geometry.InitBlocks = 1000, 1000 // the formulas, told to take all
 		require.NoError(t, hiptest.Within(got.out, s.naive().out, 1e-5))
+	})
+}
+
+// Sizes that are rounded up change nothing but the stride of the scores, where
+// there is nothing behind the last block.
+func TestRoundedSizes(t *testing.T) {
+	forEachDevice(t, func(t *testing.T, d hip.Device) {
+		g := tiny()
+		s := scenario{geometry: g, learned: randomLearned(&g), spans: []scenarioSpan{
+			{seed: 1, position: 33, rows: 2}, {seed: 2, position: 5, rows: 1, hole: func(p int) bool { return p == 2 }},
+		}}
+		want, err := s.run(d)
+		require.NoError(t, err)
+		s.granule = 16
+		got, err := s.run(d)
+		require.NoError(t, err)
+		require.Equal(t, []int{9, 16}, []int{want.blocks, got.blocks})
+		require.Equal(t, want.selected, got.selected)
+		require.Equal(t, want.out, got.out)
+		for i := range want.scores {
+			require.Equal(t, want.scores[i], got.scores[i/9*16+i%9])
+		}
+		for i, score := range got.scores {
+			require.True(t, i%16 < 9 || math.IsInf(float64(score), -1))
+		}
 	})
 }
 

@@ -25,32 +25,38 @@ type Span struct {
 }
 
 // Batch is the ragged rows of one pass in device memory, as kernels read them:
-// one buffer of 32-bit words, grown when needed and otherwise reused.
+// 32-bit words.
 //
-//	positions        [Rows]       int32
-//	sequences        [Rows]       int32   index of the row's span
-//	slots            [Rows]       int32   page·BlockSize + position mod BlockSize
-//	table offsets    [Sequences]  int32   into block tables
-//	presence offsets [Sequences]  int32   into presence words; −1: no holes
-//	block tables     [Σ blocks]   int32
-//	presence words   [Σ words]    uint32
+//	positions        [Rows]           int32
+//	sequences        [Rows]           int32   index of the row's span
+//	slots            [Rows]           int32   page·BlockSize + position mod BlockSize
+//	table offsets    [Sequences]      int32   into block tables
+//	presence offsets [Sequences]      int32   into presence words; −1: no holes
+//	block tables     [TableEntries]   int32
+//	presence words   [PresenceWords]  uint32
 //
 // A batch is used by one goroutine at a time. Launches that are queued see the
 // upload that came before them.
 type Batch struct {
-	cache    *Cache
-	buffer   hip.Ptr
-	capacity int     // words of the buffer
-	words    []int32 // staging
-	tables   []int32
-	presence []int32
+	cache  *Cache
+	device hip.Device // that launches go to: the cache's, or one that stands for it
+	shared *batchMemory
 
-	parts           int     // of a row's keys, see partsOf
-	partial         hip.Ptr // what they gave
+	words    hip.Ptr // what describes the rows
+	own      hip.Ptr // memory for it, if the batch is uploaded by itself
+	capacity int     // words of it
+	staging  []int32
+
+	rows, sequences             int
+	tableEntries, presenceWords int
+	blocks                      int // of the longest sequence, or more
+	parts                       int // of a row's keys, see partsOf
+}
+
+// batchMemory is what batches that run one after the other have in common.
+type batchMemory struct {
+	partial         hip.Ptr // what the parts of rows' keys gave
 	partialCapacity int     // values
-
-	rows, sequences int
-	blocks          int // of the longest sequence
 
 	writers []uint32 // by page: the upload that last had rows in it
 	upload  uint32
@@ -58,14 +64,31 @@ type Batch struct {
 
 // NewBatch returns an empty batch for the cache's layers and pages.
 func NewBatch(c *Cache) *Batch {
-	return &Batch{cache: c, writers: make([]uint32, c.Pages())}
+	return &Batch{cache: c, device: c.device, shared: &batchMemory{writers: make([]uint32, c.Pages())}}
 }
 
-// Rows is the number of rows of the last upload.
+// Another returns a batch for a later pass, which uses b's memory between
+// launches: passes of both come one after the other. Closing b ends it.
+func (b *Batch) Another() *Batch {
+	return &Batch{cache: b.cache, device: b.cache.device, shared: b.shared}
+}
+
+// On returns b with its launches on d, which stands for the cache's device: one
+// that records. It is valid until b changes.
+func (b *Batch) On(d hip.Device) *Batch {
+	on := *b
+	on.device = d
+	return &on
+}
+
+// Rows is the number of rows that were described last.
 func (b *Batch) Rows() int { return b.rows }
 
-// Blocks is the number of blocks of the longest sequence of the last upload:
-// the stride of the block scores.
+// Positions is where the rows' positions are: int32 [Rows].
+func (b *Batch) Positions() hip.Ptr { return b.words }
+
+// Blocks is the number of blocks of the longest sequence, or what [Batch.Encode]
+// made of it: the stride of the block scores.
 func (b *Batch) Blocks() int { return b.blocks }
 
 // Upload describes the rows of a pass, span by span, and copies that to the
@@ -73,22 +96,65 @@ func (b *Batch) Blocks() int { return b.blocks }
 // [ArgumentError]s that name the span and [PositionError]s; the batch is then
 // empty. No spans make an empty batch, with which every kernel does nothing.
 func (b *Batch) Upload(spans ...Span) error {
-	b.rows, b.sequences, b.blocks = 0, 0, 0
+	words, err := b.Encode(b.staging[:0], 1, spans...)
+	b.staging = words
+	if err == nil {
+		err = b.write()
+	}
+	if err != nil {
+		b.clear()
+	}
+	return err
+}
+
+// Encode appends the words that describe the rows to words, for a caller that
+// copies them to the device with others and then tells [Batch.Place] where they
+// are. Sizes that grow with the sequences are rounded up to multiples of granule,
+// so that the launches of later passes are more often the same; 1 rounds nothing.
+// Errors are those of [Batch.Upload]; words are then returned as they were.
+func (b *Batch) Encode(words []int32, granule int, spans ...Span) ([]int32, error) {
+	b.clear()
 	if err := b.check(spans); err != nil {
-		return err
+		return words, err
 	}
 	size := b.cache.geometry.BlockSize
-	rows, blocks := 0, 0
+	n := Batch{sequences: len(spans)}
 	for i := range spans {
-		rows += spans[i].Rows
-		blocks = max(blocks, spans[i].blocks(size))
+		s := &spans[i]
+		n.rows += s.Rows
+		n.blocks = max(n.blocks, s.blocks(size))
+		n.tableEntries += s.blocks(size)
+		if s.Presence != nil {
+			n.presenceWords += wordsFor(s.Position + s.Rows)
+		}
 	}
-	header := 3*rows + 2*len(spans)
-	b.words = slices.Grow(b.words[:0], header)[:header]
-	b.tables, b.presence = b.tables[:0], b.presence[:0]
-	positions, sequences, slots := b.words[:rows], b.words[rows:2*rows], b.words[2*rows:3*rows]
-	tableOffsets, presenceOffsets := b.words[3*rows:3*rows+len(spans)], b.words[3*rows+len(spans):]
-	row := 0
+	for _, value := range []*int{&n.blocks, &n.tableEntries, &n.presenceWords} {
+		*value = (*value + granule - 1) / granule * granule
+	}
+	if err := b.growParts(n.rows); err != nil {
+		return words, err
+	}
+	first, count := len(words), 3*n.rows+2*n.sequences+n.tableEntries+n.presenceWords
+	words = slices.Grow(words, count)[:first+count]
+	encodeSpans(words[first:], &n, size, spans)
+	b.rows, b.sequences, b.blocks, b.tableEntries, b.presenceWords = n.rows, n.sequences, n.blocks, n.tableEntries, n.presenceWords
+	return words, nil
+}
+
+// Place tells that what Encode appended last is at p.
+func (b *Batch) Place(p hip.Ptr) { b.words = p }
+
+// encodeSpans fills words, whose parts are as large as n says.
+func encodeSpans(words []int32, n *Batch, size int, spans []Span) {
+	part := func(count int) []int32 {
+		p := words[:count:count]
+		words = words[count:]
+		return p
+	}
+	positions, sequences, slots := part(n.rows), part(n.rows), part(n.rows)
+	tableOffsets, presenceOffsets := part(n.sequences), part(n.sequences)
+	tables, presence := part(n.tableEntries), part(n.presenceWords)
+	row, table, word := 0, 0, 0
 	for i := range spans {
 		s := &spans[i]
 		for p := s.Position; p < s.Position+s.Rows; p++ {
@@ -96,46 +162,50 @@ func (b *Batch) Upload(spans ...Span) error {
 			slots[row] = s.BlockTable[p/size]*int32(size) + int32(p%size)
 			row++
 		}
-		tableOffsets[i], presenceOffsets[i] = int32(len(b.tables)), -1
-		b.tables = append(b.tables, s.BlockTable[:s.blocks(size)]...)
+		tableOffsets[i], presenceOffsets[i] = int32(table), -1
+		table += copy(tables[table:], s.BlockTable[:s.blocks(size)])
 		if s.Presence != nil {
-			presenceOffsets[i] = int32(len(b.presence))
-			for _, word := range s.Presence[:wordsFor(s.Position+s.Rows)] {
-				b.presence = append(b.presence, int32(word))
+			presenceOffsets[i] = int32(word)
+			for _, bits := range s.Presence[:wordsFor(s.Position+s.Rows)] {
+				presence[word] = int32(bits)
+				word++
 			}
 		}
 	}
-	b.words = append(append(b.words, b.tables...), b.presence...)
-	if err := errors.Join(b.growParts(rows), b.write()); err != nil {
-		return err
-	}
-	b.rows, b.sequences, b.blocks = rows, len(spans), blocks
-	return nil
+	clear(tables[table:])
+	clear(presence[word:])
 }
 
-// write copies the staged words to a buffer that is large enough.
+// clear leaves no rows.
+func (b *Batch) clear() {
+	b.rows, b.sequences, b.blocks, b.tableEntries, b.presenceWords, b.parts = 0, 0, 0, 0, 0, 0
+}
+
+// write copies the staged words to memory of the batch's own that is large enough.
 func (b *Batch) write() error {
 	d := b.cache.device
-	if len(b.words) > b.capacity {
-		capacity := max(len(b.words), 2*b.capacity)
+	if len(b.staging) > b.capacity {
+		capacity := max(len(b.staging), 2*b.capacity)
 		buffer, err := hip.AllocOf[int32](d, capacity)
 		if err != nil {
-			return fmt.Errorf("batch of %d words: %w", len(b.words), err)
+			return fmt.Errorf("batch of %d words: %w", len(b.staging), err)
 		}
-		old := b.buffer
-		b.buffer, b.capacity = buffer, capacity
+		old := b.own
+		b.own, b.capacity = buffer, capacity
 		if err := d.Free(old); err != nil {
 			return err
 		}
 	}
-	return hip.WriteOf(d, b.buffer, b.words)
+	b.words = b.own
+	return hip.WriteOf(d, b.own, b.staging)
 }
 
 // Close frees the device memory. Calls after the first do nothing.
 func (b *Batch) Close() error {
-	buffer, partial := b.buffer, b.partial
-	*b = Batch{cache: b.cache, writers: b.writers, upload: b.upload}
-	return errors.Join(b.cache.device.Free(buffer), b.cache.device.Free(partial))
+	d, own, partial := b.cache.device, b.own, b.shared.partial
+	b.shared.partial, b.shared.partialCapacity = 0, 0
+	*b = Batch{cache: b.cache, device: d, shared: b.shared}
+	return errors.Join(d.Free(own), d.Free(partial))
 }
 
 // blocks is the number of blocks up to the last row.
@@ -147,7 +217,7 @@ const maxBatchWords = math.MaxInt32 / 8
 func (b *Batch) check(spans []Span) error {
 	var errs []error
 	words := 0
-	b.upload++
+	b.shared.upload++
 	for i := range spans {
 		s := &spans[i]
 		if err := b.checkSpan(i, s); err != nil {
@@ -188,13 +258,13 @@ func (b *Batch) checkSpan(i int, s *Span) error {
 	}
 	for block, page := range s.BlockTable[:min(blocks, len(s.BlockTable))] {
 		switch {
-		case page < 0 || int(page) >= len(b.writers):
-			refuse(fmt.Sprintf("block table[%d]", block), page, fmt.Sprintf("a page, 0 to %d", len(b.writers)-1))
+		case page < 0 || int(page) >= len(b.shared.writers):
+			refuse(fmt.Sprintf("block table[%d]", block), page, fmt.Sprintf("a page, 0 to %d", len(b.shared.writers)-1))
 		case block < s.Position/size: // only read
-		case b.writers[page] == b.upload:
+		case b.shared.writers[page] == b.shared.upload:
 			refuse(fmt.Sprintf("block table[%d]", block), page, "a page that no other rows of the batch are written to")
 		default:
-			b.writers[page] = b.upload
+			b.shared.writers[page] = b.shared.upload
 		}
 	}
 	if n := len(s.Presence); s.Presence != nil && n < wordsFor(end) {

@@ -1,6 +1,7 @@
 package attention
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -27,13 +28,47 @@ func TestBatchLayout(t *testing.T) {
 			-1, 0, // presence offsets
 			5, 9, 7, 2, // block tables
 			0b1011, // presence words
-		}, get[int32](t, d, b.buffer, len(b.words)))
+		}, get[int32](t, d, b.words, len(b.staging)))
 
 		require.NoError(t, b.Upload())
 		require.Zero(t, b.Rows())
 		require.NoError(t, b.Close())
 		require.NoError(t, b.Close(), "again")
 		require.NoError(t, c.Close())
+	})
+}
+
+// Several batches lie in one upload, after words of the caller's own.
+func TestBatchesEncodedTogether(t *testing.T) {
+	forEachDevice(t, func(t *testing.T, d hip.Device) {
+		c, err := NewCache(d, tiny(), 1, 20, CacheBF16)
+		require.NoError(t, err)
+		first := NewBatch(c)
+		second := first.Another()
+		words, err := first.Encode([]int32{-7}, 1, Span{BlockTable: []int32{5, 9}, Position: 7, Rows: 1})
+		require.NoError(t, err)
+		at := len(words)
+		words, err = second.Encode(words, 4, Span{BlockTable: []int32{2, 3}, Presence: []uint32{0b10111}, Position: 4, Rows: 1})
+		require.NoError(t, err)
+		require.Equal(t, []int32{
+			-7,
+			7, 0, 9*4 + 3, 0, -1, 5, 9,
+			4, 0, 3 * 4, 0, 0, 2, 3, 0, 0, 0b10111, 0, 0, 0,
+		}, words)
+		require.Equal(t, []int{1, 2, 1, 4}, []int{first.Rows(), first.Blocks(), second.Rows(), second.Blocks()})
+
+		p, err := hip.Upload(d, words)
+		require.NoError(t, err)
+		first.Place(p.Add(4))
+		second.Place(p.Add(4 * int64(at)))
+		require.Equal(t, []int32{7}, get[int32](t, d, first.Positions(), 1))
+		require.Equal(t, []int32{4}, get[int32](t, d, second.On(d).Positions(), 1))
+
+		same, err := second.Encode(words, 4, Span{Rows: 1})
+		require.ErrorIs(t, err, ErrArgument)
+		require.Equal(t, words, same)
+		require.Zero(t, second.Rows())
+		require.NoError(t, errors.Join(first.Close(), second.Close(), d.Free(p), c.Close()))
 	})
 }
 
@@ -49,12 +84,12 @@ func TestBatchIsReused(t *testing.T) {
 	}
 	spans := []Span{{BlockTable: table, Position: 3000, Rows: 900}}
 	require.NoError(t, b.Upload(spans...))
-	buffer, capacity := b.buffer, b.capacity
+	buffer, capacity := b.words, b.capacity
 	for rows := 1; rows <= 900; rows += 31 {
 		spans[0].Rows = rows
 		require.Zero(t, testing.AllocsPerRun(3, func() { _ = b.Upload(spans...) }), "rows %d", rows)
 	}
-	require.Equal(t, buffer, b.buffer)
+	require.Equal(t, buffer, b.words)
 	spans[0].Position, spans[0].Rows = 2000, 2000
 	require.NoError(t, b.Upload(spans...))
 	require.GreaterOrEqual(t, b.capacity, 2*capacity, "growth is by doubling")

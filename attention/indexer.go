@@ -25,13 +25,13 @@ func Scores(b *Batch, layer int, qkv QKV, scores hip.Ptr) error {
 	chunk := max(1, keysPerChunk/g.BlockSize)
 	chunks := (b.blocks + chunk - 1) / chunk
 	a := &scoresArgs{
-		IndexQ: qkv.Data.Add(4 * int64(g.indexQColumn())), IndexKeys: l.indexKeys, Batch: b.buffer, Scores: scores, Stride: int64(qkv.Stride),
+		IndexQ: qkv.Data.Add(4 * int64(g.indexQColumn())), IndexKeys: l.indexKeys, Batch: b.words, Scores: scores, Stride: int64(qkv.Stride),
 		Rows: n.rows, Sequences: n.sequences, TableEntries: n.tables, PresenceWords: n.presence,
 		IndexHeads: int32(g.IndexHeads), IndexDim: int32(g.IndexDim), BlockSize: int32(g.BlockSize), Format: int32(b.cache.format),
 		ScoreBlocks: int32(b.blocks), ChunkBlocks: int32(chunk),
 	}
 	cost := chunk * g.BlockSize * g.IndexDim * int(b.cache.format.bytes())
-	return indexScores.Launch(b.cache.device, hip.Grid{Blocks: b.rows * chunks, Threads: 256, BlockCost: cost}, a)
+	return indexScores.Launch(b.device, hip.Grid{Blocks: b.rows * chunks, Threads: 256, BlockCost: cost}, a)
 }
 
 // keysPerChunk is about how many keys one block of the launch reads: few enough

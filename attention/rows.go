@@ -8,7 +8,7 @@ type batchSize struct {
 }
 
 func (b *Batch) size() batchSize {
-	return batchSize{int32(b.rows), int32(b.sequences), int32(len(b.tables)), int32(len(b.presence))}
+	return batchSize{int32(b.rows), int32(b.sequences), int32(b.tableEntries), int32(b.presenceWords)}
 }
 
 // rowsView is a [Batch] as a CPU kernel reads it.

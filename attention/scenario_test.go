@@ -17,6 +17,7 @@ type scenario struct {
 	spans    []scenarioSpan
 	padding  int                                         // columns behind a row's projection
 	edit     func(span, position int, columns []float32) // changes what was projected; nil: nothing
+	granule  int                                         // of Encode; 0: Upload
 }
 
 type scenarioSpan struct {
@@ -110,7 +111,7 @@ func (s *scenario) insert(a *arena, b *Batch, params Params, spans []Span, rows 
 		return err
 	}
 	defer a.d.Free(data)
-	if err := b.Upload(spans...); err != nil {
+	if err := s.upload(a, b, spans); err != nil {
 		return err
 	}
 	qkv := QKV{data, s.geometry.Columns() + s.padding}
@@ -143,6 +144,20 @@ func (s *scenario) insert(a *arena, b *Batch, params Params, spans []Span, rows 
 		}
 	}
 	return nil
+}
+
+// upload describes the rows: by themselves, or behind other words.
+func (s *scenario) upload(a *arena, b *Batch, spans []Span) error {
+	if s.granule == 0 {
+		return b.Upload(spans...)
+	}
+	words, err := b.Encode(make([]int32, 3), s.granule, spans...)
+	if err != nil {
+		return err
+	}
+	p, err := put(a, words)
+	b.Place(p.Add(3 * 4))
+	return err
 }
 
 // spoil fills a layer with NaN, so that a read of what is not there is seen.

@@ -28,12 +28,12 @@ func Select(b *Batch, scores, selected hip.Ptr) error {
 		return err
 	}
 	a := &selectArgs{
-		Scores: scores, Batch: b.buffer, Selected: selected,
+		Scores: scores, Batch: b.words, Selected: selected,
 		Rows: n.rows, Sequences: n.sequences, TableEntries: n.tables, PresenceWords: n.presence,
 		IndexHeads: int32(g.IndexHeads), BlockSize: int32(g.BlockSize), ScoreBlocks: int32(b.blocks),
 		TopkBlocks: int32(g.TopkBlocks), InitBlocks: int32(g.InitBlocks), LocalBlocks: int32(g.LocalBlocks),
 	}
-	return selectBlocks.Launch(b.cache.device, hip.Grid{Blocks: b.rows * g.IndexHeads, Threads: 256, BlockCost: 8 * b.blocks}, a)
+	return selectBlocks.Launch(b.device, hip.Grid{Blocks: b.rows * g.IndexHeads, Threads: 256, BlockCost: 8 * b.blocks}, a)
 }
 
 type selectArgs struct {

@@ -31,23 +31,23 @@ func Attend(b *Batch, layer int, qkv QKV, selected, out hip.Ptr) error {
 	split := b.parts > 0
 	tile := min(group, partHeads)
 	if !split {
-		tile = headTile(group, b.rows*g.KVHeads, b.cache.device.Info().Threads)
+		tile = headTile(group, b.rows*g.KVHeads, b.device.Info().Threads)
 	}
 	a := &sparseArgs{
-		Q: qkv.Data, Keys: l.keys, Values: l.values, Selected: selected, Batch: b.buffer, Out: out, Parts: b.partial, Stride: int64(qkv.Stride),
+		Q: qkv.Data, Keys: l.keys, Values: l.values, Selected: selected, Batch: b.words, Out: out, Parts: b.shared.partial, Stride: int64(qkv.Stride),
 		Rows: n.rows, Sequences: n.sequences, TableEntries: n.tables, PresenceWords: n.presence,
 		Heads: int32(g.Heads), KVHeads: int32(g.KVHeads), HeadDim: int32(g.HeadDim), BlockSize: int32(g.BlockSize),
 		TopkBlocks: int32(g.TopkBlocks), HeadTile: int32(tile), Tiles: int32((group + tile - 1) / tile), Format: int32(b.cache.format),
 	}
 	if split {
 		return errors.Join(
-			sparseParts.Launch(b.cache.device, hip.Grid{Blocks: b.rows * g.KVHeads * int(a.Tiles) * b.parts, Threads: 512}, a),
-			sparseMerge.Launch(b.cache.device, hip.Grid{Blocks: b.rows * g.Heads, Threads: 128}, a),
+			sparseParts.Launch(b.device, hip.Grid{Blocks: b.rows * g.KVHeads * int(a.Tiles) * b.parts, Threads: 512}, a),
+			sparseMerge.Launch(b.device, hip.Grid{Blocks: b.rows * g.Heads, Threads: 128}, a),
 		)
 	}
 	// Each head multiplies over all keys: the work is tile times what is read.
 	cost := 2 * min(g.TopkBlocks, b.blocks) * g.BlockSize * g.HeadDim * tile
-	return sparseAttention.Launch(b.cache.device, hip.Grid{Blocks: b.rows * g.KVHeads * int(a.Tiles), Threads: 256, BlockCost: cost}, a)
+	return sparseAttention.Launch(b.device, hip.Grid{Blocks: b.rows * g.KVHeads * int(a.Tiles), Threads: 256, BlockCost: cost}, a)
 }
 
 // headTile is how many of a KV head's query heads one block does. All of them

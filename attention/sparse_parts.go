@@ -31,15 +31,15 @@ func (b *Batch) growParts(rows int) error {
 	g, d := &b.cache.geometry, b.cache.device
 	b.parts = partsOf(g, rows, d.Info())
 	n := rows * g.Heads * b.parts * (g.HeadDim + 2)
-	if n <= b.partialCapacity {
+	if n <= b.shared.partialCapacity {
 		return nil
 	}
 	partial, err := hip.AllocOf[float32](d, n)
 	if err != nil {
 		return fmt.Errorf("attention parts of %d rows: %w", rows, err)
 	}
-	old := b.partial
-	b.partial, b.partialCapacity = partial, n
+	old := b.shared.partial
+	b.shared.partial, b.shared.partialCapacity = partial, n
 	return d.Free(old)
 }
 
