@@ -11,7 +11,8 @@ import (
 // one row keeps every core busy: parts of a row, then the parts of each row.
 //
 //	id          = the lowest index of the largest logit; NaN is below every
-//	              number, and a row of nothing but NaN gives 0
+//	              number, and a row of nothing but NaN gives 0. Where there is a
+//	              list of tokens, the one at that index
 //	probability = 1 / Σ exp(logit − largest): softmax at id; NaN if any is
 var (
 	argmaxParts = hip.NewKernel("argmax_parts", argmaxHIP, argmaxPartsTwin).Fast(1e-5, argmaxPartsHost)
@@ -21,11 +22,15 @@ var (
 // argmaxPart is the logits that one block looks at.
 const argmaxPart = 4096
 
+// argmaxPartsOf is the parts of a row.
+func argmaxPartsOf(vocab int) int { return (vocab + argmaxPart - 1) / argmaxPart }
+
 type argmaxArgs struct {
 	Logits        hip.Ptr // [Rows, Vocab] float32
 	Largest       hip.Ptr // [Rows, Parts] float32
 	Sums          hip.Ptr // [Rows, Parts] float64: Σ exp(logit − largest of the part)
 	Index         hip.Ptr // [Rows, Parts] int32
+	Tokens        hip.Ptr // [Vocab] int32: the token of each index; none: the index
 	IDs           hip.Ptr // [Rows] int32
 	Probabilities hip.Ptr // [Rows] float32
 	Rows, Vocab   int32
@@ -85,6 +90,7 @@ func argmaxMergeTwin(b *hip.Blocks, a *argmaxArgs) {
 	largest, sums := hip.In[float32](b, a.Largest, rows*parts), hip.In[float64](b, a.Sums, rows*parts)
 	index := hip.In[int32](b, a.Index, rows*parts)
 	ids, probabilities := hip.Out[int32](b, a.IDs, rows), hip.Out[float32](b, a.Probabilities, rows)
+	tokens := hip.In[int32](b, a.Tokens, int(a.Vocab))
 	for row := b.First; row < b.End; row++ {
 		of := largest[row*parts : (row+1)*parts]
 		best := norm.Largest(hip.SIMDNone, of)
@@ -99,6 +105,9 @@ func argmaxMergeTwin(b *hip.Blocks, a *argmaxArgs) {
 		ids[row] = index[row*parts+best]
 		if of[best] != of[best] {
 			ids[row] = 0
+		}
+		if tokens != nil {
+			ids[row] = tokens[ids[row]]
 		}
 		probabilities[row] = float32(1 / sum)
 	}

@@ -6,6 +6,7 @@ struct argmaxArgs {
   float *Largest;      // [Rows, Parts]
   double *Sums;        // [Rows, Parts]
   int32 *Index;        // [Rows, Parts]
+  const int32 *Tokens; // [Vocab], or none
   int32 *IDs;
   float *Probabilities;
   int32 Rows, Vocab;
@@ -94,7 +95,8 @@ KERNEL(64) void argmax_merge(argmaxArgs a) {
   }
   sum = blockSum(sum, sums);
   if (threadIdx.x == 0) {
-    a.IDs[row] = top.value != top.value ? 0 : a.Index[row * a.Parts + top.index];
+    const int32 index = top.value != top.value ? 0 : a.Index[row * a.Parts + top.index];
+    a.IDs[row] = a.Tokens ? a.Tokens[index] : index;
     a.Probabilities[row] = (float)(1 / sum);
   }
 }

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"github.com/drafthead/drafthead/hip"
-	"github.com/drafthead/drafthead/norm"
 )
 
 // Draft commits the batch's rows, built from what the target confirmed, and then
@@ -21,8 +18,12 @@ import (
 // rows: what the chain itself wrote is provisional, and gone. With a BlockTable
 // the pages must reach to k−1 positions behind the committed rows.
 //
-// Errors are those of [Head.Forward]. When ctx ends between two steps, or a
-// launch fails, the sequences are as they were before the call.
+// All k steps are queued before anything is read back: ids go from step to step on
+// the device, and on one that records graphs ([hip.Capturer]) calls of the same
+// shape become one launch. With Options.MinProbability each step is waited for.
+//
+// Errors are those of [Head.Forward]. When ctx ends before the last step is queued,
+// or a launch fails, the sequences are as they were before the call.
 func (h *Head) Draft(ctx context.Context, b *Batch, k int) (ids [][]int32, probs [][]float32, err error) {
 	if err := h.enter(); err != nil {
 		return nil, nil, err
@@ -57,12 +58,7 @@ func (h *Head) Draft(ctx context.Context, b *Batch, k int) (ids [][]int32, probs
 	w := h.take()
 	defer h.give(w)
 	d := newDrafting(h, w, r, k)
-	if h.chain == ChainAligned {
-		err = d.aligned(ctx)
-	} else {
-		err = d.chained(ctx)
-	}
-	if err != nil {
+	if err := d.run(ctx); err != nil {
 		return nil, nil, errors.Join(err, rollback(b.Sequences, r.lengths))
 	}
 	return d.ids, d.probs, d.commit()
@@ -108,133 +104,76 @@ type drafting struct {
 	probs [][]float32
 	live  []bool        // sequences that still draft
 	carry [][][]float32 // by sequence and step: what the aligned rule keeps
+
+	last  *draftStep // that was planned
+	slots [][]int32  // by sequence: which drafts of the segment are its next ids
 }
 
 func newDrafting(h *Head, w *workspace, r *resolved, k int) *drafting {
 	n := len(r.Sequences)
-	d := &drafting{head: h, w: w, batch: r, k: k, ids: make([][]int32, n), probs: make([][]float32, n), live: make([]bool, n)}
+	d := &drafting{head: h, w: w, batch: r, k: k, ids: make([][]int32, n), probs: make([][]float32, n), live: make([]bool, n), slots: make([][]int32, n)}
 	for i := range d.live {
 		d.live[i] = true
 	}
 	return d
 }
 
-// chained is ChainFirst and ChainModOwn: step 0 runs the batch, each later step
-// one row for each sequence, at the next position, with the token and the hidden
-// state that the step before gave.
-func (d *drafting) chained(ctx context.Context) error {
+// run runs the steps of the chain: all at once, or each by itself where its
+// probabilities say which sequences go on.
+func (d *drafting) run(ctx context.Context) error {
 	h := d.head
-	p := h.newPass(d.w, d.batch, 0)
-	if err := p.loadInput(); err != nil {
+	steps, plan, most := d.k, d.planChained, d.batch.total
+	if h.chain == ChainAligned {
+		steps, plan = h.alignedSteps(), d.planAligned
+		d.carry = make([][][]float32, len(d.batch.Sequences))
+		for i := range d.carry {
+			d.carry[i] = make([][]float32, steps)
+			most += min(steps-1, d.batch.Sequences[i].Position)
+		}
+	}
+	if err := d.w.growStates(h.config.HiddenSize, most, len(d.batch.Sequences)); err != nil {
 		return err
 	}
-	for step := 0; ; step++ {
-		hidden, err := d.step(ctx, p)
-		if err != nil {
+	together := steps
+	if h.options.MinProbability > 0 {
+		together = 1
+	}
+	for from := 0; from < steps; from += together {
+		s := &segment{drafting: d, before: d.last}
+		for step := from; step < from+together; step++ {
+			next := plan(s, step)
+			if next.rows == 0 { // nor has a later one
+				break
+			}
+			s.add(next)
+		}
+		if len(s.steps) == 0 {
+			return nil
+		}
+		if err := s.run(ctx); err != nil {
 			return err
 		}
-		last, end := make([]int, 0, len(p.spans)), 0
-		for _, s := range p.spans {
-			end += s.rows
-			last = append(last, end-1)
-		}
-		states, err := d.rowsOf(hidden, last)
-		if err != nil {
-			return err
-		}
-		if err := d.pick(states, p); err != nil || step == d.k-1 {
-			return err
-		}
-		if p, err = d.next(p, states, step+1); err != nil || p == nil {
-			return err
-		}
-	}
-}
-
-// step runs a pass; its hidden states stay in the workspace.
-func (d *drafting) step(ctx context.Context, p *pass) (hip.Ptr, error) {
-	if err := ctx.Err(); err != nil {
-		return 0, err
-	}
-	if err := d.w.hidden.grow(d.w.device, p.rows*d.head.config.HiddenSize, 4); err != nil {
-		return 0, err
-	}
-	p.out = d.w.hidden.ptr
-	return p.out, p.run()
-}
-
-// rowsOf copies the picked rows together, into w.hiddenIn.
-func (d *drafting) rowsOf(hidden hip.Ptr, rows []int) (hip.Ptr, error) {
-	width := int64(d.head.config.HiddenSize) * 4
-	if err := d.w.hiddenIn.grow(d.w.device, len(rows), int(width)); err != nil {
-		return 0, err
-	}
-	for i, r := range rows {
-		if err := d.w.device.Copy(d.w.hiddenIn.ptr.Add(int64(i)*width), hidden.Add(int64(r)*width), width); err != nil {
-			return 0, err
-		}
-	}
-	return d.w.hiddenIn.ptr, nil
-}
-
-// pick drafts the next token of each of the pass's sequences from its state.
-func (d *drafting) pick(states hip.Ptr, p *pass) error {
-	unembed := &d.head.drafts
-	if err := d.head.logits(d.w, unembed.matrix, states, len(p.spans), p.module); err != nil {
-		return err
-	}
-	rows, probs, err := d.head.greedy(d.w, len(p.spans), unembed.matrix.Rows)
-	if err != nil {
-		return err
-	}
-	for i, s := range p.spans {
-		if least := d.head.options.MinProbability; least > 0 && !(float64(probs[i]) >= least) { // NaN ends it too
-			d.live[s.sequence] = false
-			continue
-		}
-		d.ids[s.sequence] = append(d.ids[s.sequence], unembed.token(rows[i]))
-		d.probs[s.sequence] = append(d.probs[s.sequence], probs[i])
 	}
 	return nil
 }
 
-// next is the pass of a later step over the sequences that still draft; nil when
-// none does. states holds one row for each sequence of the pass before.
-func (d *drafting) next(before *pass, states hip.Ptr, step int) (*pass, error) {
-	h := d.head
-	if h.options.PostNorm {
-		if err := d.postNorm(states, len(before.spans), before.module); err != nil {
-			return nil, err
-		}
+// token is draft number n of a sequence: an id, or −1−i for draft i of the segment
+// that is being planned.
+func (d *drafting) token(sequence, n int) int32 {
+	if known := d.ids[sequence]; n < len(known) {
+		return known[n]
 	}
-	module := 0
-	if h.chain == ChainModOwn {
-		module = step % len(h.modules)
-	}
-	p := &pass{head: h, w: d.w, batch: d.batch, module: module, layer: module, states: states}
-	width := int64(h.config.HiddenSize) * 4
-	for i, s := range before.spans {
-		if !d.live[s.sequence] {
-			continue
-		}
-		if j := len(p.spans); j != i { // close the gap; the source is behind
-			if err := d.w.device.Copy(states.Add(int64(j)*width), states.Add(int64(i)*width), width); err != nil {
-				return nil, err
-			}
-		}
-		drafted := d.ids[s.sequence]
-		p.add(s.sequence, s.end(), drafted[len(drafted)-1])
-	}
-	if p.rows == 0 {
-		return nil, nil
-	}
-	return p, nil
+	return -1 - d.slots[sequence][n-len(d.ids[sequence])]
 }
 
-// postNorm replaces rows of states by rms(states; final_layernorm).
-func (d *drafting) postNorm(states hip.Ptr, rows, module int) error {
-	h := d.head
-	return norm.RMSNorm(h.device, states, states, h.modules[module].finalNorm, rows, h.config.HiddenSize, h.config.RMSNormEps)
+// take adds a draft to its sequence, or ends the sequence's drafting before it.
+func (d *drafting) take(sequence int, id int32, probability float32) {
+	if least := d.head.options.MinProbability; least > 0 && !(float64(probability) >= least) { // NaN ends it too
+		d.live[sequence] = false
+		return
+	}
+	d.ids[sequence] = append(d.ids[sequence], id)
+	d.probs[sequence] = append(d.probs[sequence], probability)
 }
 
 // commit leaves each sequence at its committed rows.

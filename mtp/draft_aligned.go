@@ -1,13 +1,6 @@
 package mtp
 
-import (
-	"context"
-	"slices"
-
-	"github.com/drafthead/drafthead/hip"
-)
-
-// aligned is ChainAligned: step s runs module s mod n, in a cache layer of its
+// planAligned is ChainAligned: step s runs module s mod n, in a cache layer of its
 // own, over all rows, with positions kept and tokens shifted by s:
 //
 //	row (position)        0     1     …   P−2    P−1      P rows committed
@@ -23,134 +16,65 @@ import (
 //
 // Steps beyond what is drafted still run the rows that became final, so that
 // their layers stay whole.
-func (d *drafting) aligned(ctx context.Context) error {
+func (d *drafting) planAligned(s *segment, step int) *draftStep {
 	h := d.head
-	steps := h.alignedSteps()
-	d.carry = make([][][]float32, len(d.batch.Sequences))
-	for i := range d.carry {
-		d.carry[i] = make([][]float32, steps)
-	}
-	var before []alignedRows // what the step before returned, on the host
-	for step := range steps {
-		p, err := d.alignedPass(step, before)
-		if err != nil {
-			return err
-		}
-		if p.rows == 0 {
-			return nil // later steps have no rows either
-		}
-		hidden, err := d.step(ctx, p)
-		if err != nil {
-			return err
-		}
-		if err := d.alignedPick(p, hidden, step); err != nil {
-			return err
-		}
-		if before, err = d.alignedKeep(p, hidden, step); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// alignedRows is the hidden states of a sequence's rows from position from on.
-type alignedRows struct {
-	from   int
-	states []float32
-}
-
-// alignedPass builds step's pass and brings its hidden states to the device.
-func (d *drafting) alignedPass(step int, before []alignedRows) (*pass, error) {
-	h := d.head
-	p := &pass{head: h, w: d.w, batch: d.batch, module: step % len(h.modules), layer: step}
-	var states []float32
+	next := &draftStep{pass: &pass{head: h, w: d.w, batch: d.batch, module: step % len(h.modules), layer: step}}
 	for i := range d.batch.Sequences {
 		rows := &d.batch.Sequences[i]
 		committed := rows.Position + len(rows.Tokens)
 		from, end := max(0, rows.Position-step), max(0, committed-step)
-		if step < d.k && d.live[i] {
+		drafts := step < d.k && d.live[i]
+		if drafts {
 			end = committed
 		}
 		if from >= end {
 			continue
 		}
-		p.add(i, from, d.shifted(i, from+step, end-from)...)
+		first := next.rows
+		next.add(i, from, d.shifted(i, from+step, end-from)...)
+		if drafts {
+			next.picks = append(next.picks, int32(next.rows-1))
+		}
+		if final := committed - 1 - step; final >= from {
+			next.keeps = append(next.keeps, int32(first+final-from))
+		}
 		if step > 0 {
-			source := before[i]
-			if source.from > from { // the row that is not run again
-				states = append(states, rows.Sequence.carry[step-1]...)
-			}
-			skip := max(0, from-source.from) * h.config.HiddenSize
-			width := (end - max(from, source.from)) * h.config.HiddenSize
-			states = append(states, source.states[skip:skip+width]...)
+			next.sources = append(next.sources, s.alignedSources(d.last, i, from, end, rows.Sequence.carry)...)
 		}
 	}
-	if step == 0 {
-		return p, p.loadInput()
+	return next
+}
+
+// alignedSources returns where the hidden states of a sequence's rows from … end−1
+// come from: the same rows of the step before, or what was carried.
+func (s *segment) alignedSources(before *draftStep, sequence, from, end int, carry [][]float32) (sources []int32) {
+	first := 0
+	for _, span := range before.spans {
+		if span.sequence != sequence {
+			first += span.rows
+			continue
+		}
+		if span.from > from { // the row that is not run again
+			sources = append(sources, s.carryIn(carry[before.layer]))
+		}
+		for p := max(from, span.from); p < end; p++ {
+			sources = append(sources, int32(first+p-span.from))
+		}
 	}
-	var err error
-	if p.rows > 0 {
-		p.states, err = d.w.stage(&Hidden{Float32: states}, &d.w.hiddenIn, len(states))
-	}
-	return p, err
+	return sources
 }
 
 // shifted returns n tokens that follow the positions from first on: confirmed
 // ones, then drafts.
 func (d *drafting) shifted(sequence, first, n int) []int32 {
 	rows := &d.batch.Sequences[sequence]
-	known := append(slices.Clone(rows.Tokens), d.ids[sequence]...)
-	return known[first-rows.Position:][:n]
-}
-
-// alignedPick drafts from the last committed row of each sequence that still
-// drafts at this step.
-func (d *drafting) alignedPick(p *pass, hidden hip.Ptr, step int) error {
-	if step >= d.k {
-		return nil
-	}
-	drafting := &pass{module: p.module}
-	var last []int
-	end := 0
-	for _, s := range p.spans {
-		end += s.rows
-		if d.live[s.sequence] {
-			drafting.spans = append(drafting.spans, s)
-			last = append(last, end-1)
+	tokens := make([]int32, n)
+	for i := range tokens {
+		if at := first - rows.Position + i; at < len(rows.Tokens) {
+			tokens[i] = rows.Tokens[at]
+		} else {
+			tokens[i] = d.token(sequence, at-len(rows.Tokens))
 		}
 	}
-	if len(last) == 0 {
-		return nil
-	}
-	states, err := d.rowsOf(hidden, last)
-	if err != nil {
-		return err
-	}
-	return d.pick(states, drafting)
-}
-
-// alignedKeep reads the hidden states back for the next step, and keeps the one
-// of each sequence that the next call will start from.
-func (d *drafting) alignedKeep(p *pass, hidden hip.Ptr, step int) ([]alignedRows, error) {
-	n := d.head.config.HiddenSize
-	if d.head.options.PostNorm {
-		if err := d.postNorm(hidden, p.rows, p.module); err != nil {
-			return nil, err
-		}
-	}
-	all := make([]float32, p.rows*n)
-	if err := hip.ReadOf(d.head.device, all, hidden); err != nil {
-		return nil, err
-	}
-	out := make([]alignedRows, len(d.batch.Sequences))
-	for _, s := range p.spans {
-		states := all[:s.rows*n]
-		all = all[s.rows*n:]
-		out[s.sequence] = alignedRows{s.from, states}
-		rows := &d.batch.Sequences[s.sequence]
-		if final := rows.Position + len(rows.Tokens) - 1 - step; final >= s.from {
-			d.carry[s.sequence][step] = slices.Clone(states[(final-s.from)*n : (final-s.from+1)*n])
-		}
-	}
-	return out, nil
+	return tokens
 }

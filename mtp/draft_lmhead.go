@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/weights"
 )
 
@@ -12,6 +13,7 @@ import (
 type draftLMHead struct {
 	matrix     *weights.Matrix
 	vocabulary []int32           // the token of each row, ascending; nil: row r is token r
+	tokens     hip.Ptr           // the vocabulary in device memory
 	made       []*weights.Matrix // for drafting alone
 }
 
@@ -35,6 +37,10 @@ func (h *Head) buildDraftLMHead(ctx context.Context, progress weights.Progress) 
 		if err := d.take(d.matrix.Select(h.device, d.vocabulary)); err != nil {
 			return err
 		}
+		var err error
+		if d.tokens, err = hip.Upload(h.device, d.vocabulary); err != nil {
+			return err
+		}
 	}
 	format := h.options.DraftLMHead
 	if format == 0 || storedAs(h.lmHead, format) {
@@ -49,14 +55,6 @@ func (d *draftLMHead) take(m *weights.Matrix, err error) error {
 		d.matrix, d.made = m, append(d.made, m)
 	}
 	return err
-}
-
-// token returns the token of a row of the matrix.
-func (d *draftLMHead) token(row int32) int32 {
-	if d.vocabulary == nil {
-		return row
-	}
-	return d.vocabulary[row]
 }
 
 // requantizedBytes returns the size of what buildDraftLMHead is going to

@@ -20,11 +20,13 @@ type embedNormArgs struct {
 	States          hip.Ptr // [Rows, Hidden] float32: previous hidden states
 	Embeds          hip.Ptr // [Rows, Hidden] float32: embeddings in place of the table's, if given
 	Table           hip.Ptr // [Segments] weights.Segment of embed_tokens
-	Tokens          hip.Ptr // [Rows] int32
+	Tokens          hip.Ptr // [Rows] int32; −1−i stands for Drafted[i]
+	Drafted         hip.Ptr // [Drafts] int32
 	Positions       hip.Ptr // [Rows] int32
 	EmbedNorm       hip.Ptr // [Hidden] float32: enorm
 	HiddenNorm      hip.Ptr // [Hidden] float32: hnorm
 	Eps             float64
+	Drafts          int64
 	Rows, Hidden    int32
 	Segments, Vocab int32
 }
@@ -44,6 +46,7 @@ func embedNormRows(b *hip.Blocks, a *embedNormArgs, rms func(dst, x, w []float32
 	positions := hip.In[int32](b, a.Positions, rows)
 	enorm, hnorm := hip.In[float32](b, a.EmbedNorm, n), hip.In[float32](b, a.HiddenNorm, n)
 	embedding := openEmbedding(b, a.Table, int(a.Segments), n, a.Tokens, a.Embeds, rows)
+	embedding.drafted = hip.In[int32](b, a.Drafted, int(a.Drafts))
 	e := hip.Scratch[float32](b, n)
 	for row := b.First; row < b.End; row++ {
 		if positions[row] == 0 {
@@ -84,10 +87,11 @@ func gatherTwin(b *hip.Blocks, a *gatherArgs) {
 
 // embedding reads a row's embedding from the table or from given values.
 type embedding struct {
-	table  *weights.Rows
-	tokens []int32
-	given  []float32
-	n      int
+	table   *weights.Rows
+	tokens  []int32
+	drafted []int32 // what negative tokens stand for
+	given   []float32
+	n       int
 }
 
 func openEmbedding(b *hip.Blocks, table hip.Ptr, segments, n int, tokens, given hip.Ptr, rows int) embedding {
@@ -102,5 +106,9 @@ func (e *embedding) row(dst []float32, row int) {
 		copy(dst, e.given[row*e.n:(row+1)*e.n])
 		return
 	}
-	e.table.Decode(dst, int(e.tokens[row]))
+	token := e.tokens[row]
+	if token < 0 {
+		token = e.drafted[-1-token]
+	}
+	e.table.Decode(dst, int(token))
 }

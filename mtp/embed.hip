@@ -5,9 +5,10 @@ struct embedNormArgs {
   float *Out, *Masked;
   const float *States, *Embeds;
   const Segment *Table;
-  const int32 *Tokens, *Positions;
+  const int32 *Tokens, *Drafted, *Positions;
   const float *EmbedNorm, *HiddenNorm;
   double Eps;
+  int64 Drafts;
   int32 Rows, Hidden, Segments, Vocab;
 };
 
@@ -21,7 +22,8 @@ KERNEL(256) void embed_norm(embedNormArgs a) {
   } else if (a.Embeds) {
     for (int32 i = (int32)threadIdx.x; i < n; i += (int32)blockDim.x) e[i] = a.Embeds[row * n + i];
   } else {
-    decodeRow(e, a.Table, a.Segments, a.Tokens[row], n);
+    const int32 token = a.Tokens[row];
+    decodeRow(e, a.Table, a.Segments, token < 0 ? a.Drafted[-1 - token] : token, n);
   }
   // Each thread reads what it wrote itself, here and in rms64.
   if (a.Masked) {

@@ -54,7 +54,11 @@ func (h *Head) Forward(ctx context.Context, b *Batch, step int) (Hidden, error) 
 }
 
 func (h *Head) forwardOut(w *workspace, p *pass) (Hidden, error) {
-	if err := p.loadInput(); err != nil {
+	w.words.values = w.words.values[:0]
+	if err := p.encode(0); err != nil {
+		return Hidden{}, err
+	}
+	if err := p.makeRoom(); err != nil {
 		return Hidden{}, err
 	}
 	p.out = p.batch.Output
@@ -64,7 +68,14 @@ func (h *Head) forwardOut(w *workspace, p *pass) (Hidden, error) {
 		}
 		p.out = w.hidden.ptr
 	}
-	if err := p.run(); err != nil {
+	if err := p.loadInput(); err != nil {
+		return Hidden{}, err
+	}
+	if err := w.words.upload(w.device); err != nil {
+		return Hidden{}, err
+	}
+	p.place()
+	if err := w.run(p.batch.Observe != nil, p.launch); err != nil {
 		return Hidden{}, err
 	}
 	if p.batch.Output != 0 {

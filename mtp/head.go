@@ -195,6 +195,7 @@ func (h *Head) release() error {
 	for _, m := range h.drafts.made {
 		errs = append(errs, m.Free(h.device))
 	}
+	errs = append(errs, h.device.Free(h.drafts.tokens))
 	h.drafts = draftLMHead{}
 	if h.frequencies != 0 {
 		errs = append(errs, h.device.Free(h.frequencies))

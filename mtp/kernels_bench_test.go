@@ -23,15 +23,16 @@ func BenchmarkGreedy(b *testing.B) {
 				for i := range logits {
 					logits[i] = float32(3 * random.NormFloat64())
 				}
-				w := &workspace{device: d}
+				w := newWorkspace(d)
 				var err error
 				w.logits.ptr, err = hip.Upload(d, logits)
 				require.NoError(b, err)
 				w.logits.bytes = int64(4 * len(logits))
-				head := &Head{device: d, config: &Config{VocabSize: vocab}}
+				require.NoError(b, w.growGreedy(rows, vocab))
+				require.NoError(b, w.results.grow(d, 2*rows, 4))
 				b.SetBytes(w.logits.bytes)
 				for b.Loop() {
-					if _, _, err := head.greedy(w, rows, vocab); err != nil {
+					if err := w.greedy(d, w.results.ptr, w.results.ptr.Add(4*int64(rows)), 0, rows, vocab); err != nil {
 						b.Fatal(err)
 					}
 				}

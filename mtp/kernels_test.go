@@ -1,6 +1,7 @@
 package mtp
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -16,7 +17,7 @@ import (
 
 // greedyOf is the largest logit of each row, on a device.
 func greedyOf(d hip.Device, logits []float32, vocab int) (ids []int32, probabilities []float32, err error) {
-	w := &workspace{device: d}
+	w := newWorkspace(d)
 	defer func() {
 		if e := w.free(); err == nil {
 			err = e
@@ -26,8 +27,19 @@ func greedyOf(d hip.Device, logits []float32, vocab int) (ids []int32, probabili
 		return nil, nil, err
 	}
 	w.logits.bytes = int64(4 * len(logits))
-	head := &Head{device: d}
-	return head.greedy(w, len(logits)/vocab, vocab)
+	rows := len(logits) / vocab
+	if err := w.growGreedy(rows, vocab); err != nil {
+		return nil, nil, err
+	}
+	if err := w.results.grow(d, 2*rows, 4); err != nil {
+		return nil, nil, err
+	}
+	at := w.results.ptr.Add(4 * int64(rows))
+	if err := w.greedy(d, w.results.ptr, at, 0, rows, vocab); err != nil {
+		return nil, nil, err
+	}
+	ids, probabilities = make([]int32, rows), make([]float32, rows)
+	return ids, probabilities, errors.Join(hip.ReadOf(d, ids, w.results.ptr), hip.ReadOf(d, probabilities, at))
 }
 
 var (
@@ -293,4 +305,41 @@ func runEmbedNorm(t *testing.T, d hip.Device, useGiven bool, table, states, give
 	require.NoError(t, hip.ReadOf(d, masked, a.Masked))
 	require.NoError(t, hip.ReadOf(d, out, a.Out))
 	return masked, out
+}
+
+func TestTakeRows(t *testing.T) {
+	for _, width := range []int{1, 7, 32, 1030} {
+		from, kept := make([]float32, 3*width), make([]float32, 2*width)
+		for i := range from {
+			from[i] = float32(i)
+		}
+		for i := range kept {
+			kept[i] = -float32(i) - 0.5
+		}
+		for _, sources := range [][]int32{{2}, {-2, 0, 0, -1, 1}} {
+			onDevices(t, func(t *testing.T, d hip.Device) {
+				upload := func(values []float32) hip.Ptr {
+					p, err := hip.Upload(d, values)
+					require.NoError(t, err)
+					return p
+				}
+				at, err := hip.Upload(d, sources)
+				require.NoError(t, err)
+				a := &takeRowsArgs{
+					Out: upload(make([]float32, len(sources)*width)), From: upload(from), Kept: upload(kept), Sources: at,
+					Rows: int32(len(sources)), FromRows: 3, KeptRows: 2, Width: int32(width),
+				}
+				require.NoError(t, launchTakeRows(d, a))
+				got := make([]float32, len(sources)*width)
+				require.NoError(t, hip.ReadOf(d, got, a.Out))
+				for i, source := range sources {
+					want := append(from[:len(from):len(from)], kept...)[max(source, 2-source)*int32(width):]
+					if source >= 0 {
+						want = from[source*int32(width):]
+					}
+					require.Equal(t, want[:width], got[i*width:(i+1)*width])
+				}
+			})
+		}
+	}
 }

@@ -16,7 +16,10 @@ import (
 func (h *Head) Logits(ctx context.Context, hidden Hidden, rows []int, step int) ([]float32, error) {
 	var logits []float32
 	err := h.onRows(ctx, hidden, rows, step, func(w *workspace, states hip.Ptr, n, module int) error {
-		if err := h.logits(w, h.lmHead, states, n, module); err != nil {
+		if err := w.growLogits(h.config.HiddenSize, n, h.lmHead.Rows); err != nil {
+			return err
+		}
+		if err := h.logits(h.device, w, h.lmHead, states, n, module); err != nil {
 			return err
 		}
 		logits = make([]float32, n*h.config.VocabSize)
@@ -31,7 +34,10 @@ func (h *Head) Logits(ctx context.Context, hidden Hidden, rows []int, step int) 
 func (h *Head) FinalNorm(ctx context.Context, hidden Hidden, rows []int, step int) ([]float32, error) {
 	var normed []float32
 	err := h.onRows(ctx, hidden, rows, step, func(w *workspace, states hip.Ptr, n, module int) error {
-		if err := h.finalNorm(w, states, n, module); err != nil {
+		if err := w.growLogits(h.config.HiddenSize, n, 0); err != nil {
+			return err
+		}
+		if err := h.finalNorm(h.device, w, states, n, module); err != nil {
 			return err
 		}
 		normed = make([]float32, n*h.config.HiddenSize)
@@ -130,51 +136,43 @@ func (h *Head) gatherRows(w *workspace, hidden *Hidden, rows []int) (hip.Ptr, er
 	return w.stage(&Hidden{Device: to.ptr, DeviceBFloat16: hidden.DeviceBFloat16}, &w.hiddenIn, len(rows)*width)
 }
 
+// growLogits makes room for finalNorm and logits.
+func (w *workspace) growLogits(hidden, rows, vocab int) error {
+	return w.grow(need{&w.finalNorm, rows * hidden, 4}, need{&w.logits, rows * vocab, 4})
+}
+
 // finalNorm computes w.finalNorm of rows rows of states.
-func (h *Head) finalNorm(w *workspace, states hip.Ptr, rows, module int) error {
-	n := h.config.HiddenSize
-	if err := w.finalNorm.grow(h.device, rows*n, 4); err != nil {
-		return err
-	}
-	return norm.RMSNorm(h.device, w.finalNorm.ptr, states, h.modules[module].finalNorm, rows, n, h.config.RMSNormEps)
+func (h *Head) finalNorm(d hip.Device, w *workspace, states hip.Ptr, rows, module int) error {
+	return norm.RMSNorm(d, w.finalNorm.ptr, states, h.modules[module].finalNorm, rows, h.config.HiddenSize, h.config.RMSNormEps)
 }
 
 // logits computes w.logits of rows rows of states, rows × m.Rows, for lm_head or
 // what Draft has in its place.
-func (h *Head) logits(w *workspace, m *weights.Matrix, states hip.Ptr, rows, module int) error {
-	if err := h.finalNorm(w, states, rows, module); err != nil {
+func (h *Head) logits(d hip.Device, w *workspace, m *weights.Matrix, states hip.Ptr, rows, module int) error {
+	if err := h.finalNorm(d, w, states, rows, module); err != nil {
 		return err
 	}
-	if err := w.logits.grow(h.device, rows*m.Rows, 4); err != nil {
-		return err
-	}
-	return m.Product(h.device, w.logits.ptr, w.finalNorm.ptr, rows)
+	return m.Product(d, w.logits.ptr, w.finalNorm.ptr, rows)
 }
 
-// greedy returns the index of the largest of each row of w.logits, rows × vocab,
-// and its probability.
-func (h *Head) greedy(w *workspace, rows, vocab int) (ids []int32, probabilities []float32, err error) {
-	parts := (vocab + argmaxPart - 1) / argmaxPart
-	err = w.grow(need{&w.largest, rows * parts, 4}, need{&w.sums, rows * parts, 8}, need{&w.index, rows * parts, 4},
-		need{&w.ids, rows, 4}, need{&w.probabilities, rows, 4})
-	if err != nil {
-		return nil, nil, err
-	}
+// growGreedy makes room for greedy.
+func (w *workspace) growGreedy(rows, vocab int) error {
+	parts := argmaxPartsOf(vocab)
+	return w.grow(need{&w.largest, rows * parts, 4}, need{&w.sums, rows * parts, 8}, need{&w.index, rows * parts, 4})
+}
+
+// greedy sets ids to the index of the largest of each row of w.logits, rows ×
+// vocab, or to the one of tokens at that index, and probabilities to its own.
+func (w *workspace) greedy(d hip.Device, ids, probabilities, tokens hip.Ptr, rows, vocab int) error {
+	parts := argmaxPartsOf(vocab)
 	a := &argmaxArgs{
-		Logits: w.logits.ptr, Largest: w.largest.ptr, Sums: w.sums.ptr, Index: w.index.ptr, IDs: w.ids.ptr, Probabilities: w.probabilities.ptr,
+		Logits: w.logits.ptr, Largest: w.largest.ptr, Sums: w.sums.ptr, Index: w.index.ptr, Tokens: tokens, IDs: ids, Probabilities: probabilities,
 		Rows: int32(rows), Vocab: int32(vocab), Parts: int64(parts),
 	}
-	if err := argmaxParts.Launch(h.device, hip.Grid{Blocks: rows * parts, Threads: 256, BlockCost: 16 * argmaxPart}, a); err != nil {
-		return nil, nil, err
+	if err := argmaxParts.Launch(d, hip.Grid{Blocks: rows * parts, Threads: 256, BlockCost: 16 * argmaxPart}, a); err != nil {
+		return err
 	}
-	if err := argmaxMerge.Launch(h.device, hip.Grid{Blocks: rows, Threads: 64, BlockCost: 16 * parts}, a); err != nil {
-		return nil, nil, err
-	}
-	ids, probabilities = make([]int32, rows), make([]float32, rows)
-	if err := hip.ReadOf(h.device, ids, w.ids.ptr); err != nil {
-		return nil, nil, err
-	}
-	return ids, probabilities, hip.ReadOf(h.device, probabilities, w.probabilities.ptr)
+	return argmaxMerge.Launch(d, hip.Grid{Blocks: rows, Threads: 64, BlockCost: 16 * parts}, a)
 }
 
 // Embed returns the rows of embed_tokens for the tokens, len(tokens) ×

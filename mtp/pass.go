@@ -1,7 +1,6 @@
 package mtp
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/drafthead/drafthead/attention"
@@ -9,7 +8,8 @@ import (
 	"github.com/drafthead/drafthead/norm"
 )
 
-// pass is one run of one module over ragged rows.
+// pass is one run of one module over ragged rows. Its rows are encoded, room is made
+// for it, and then it is launched, on the head's device or on one that records.
 type pass struct {
 	head   *Head
 	w      *workspace
@@ -18,10 +18,14 @@ type pass struct {
 	layer  int // of the cache
 	spans  []passSpan
 	rows   int
+	tokens []int32 // of the rows; −1−i stands for draft i of the call
 
-	tokens, positions []int32
-	states, embeds    hip.Ptr // inputs
-	out               hip.Ptr // hidden states: must not be the memory of states
+	encoded  *attention.Batch
+	tokensAt int // in the workspace's words; rows of the batch follow
+
+	states, embeds hip.Ptr // inputs
+	out            hip.Ptr // hidden states: must not be the memory of states
+	drafts         int     // that tokens may stand for
 }
 
 // passSpan is the rows of Sequences[sequence] at positions from … from+rows−1.
@@ -44,13 +48,22 @@ func (h *Head) newPass(w *workspace, r *resolved, module int) *pass {
 // add appends rows of a sequence.
 func (p *pass) add(sequence, from int, tokens ...int32) {
 	p.spans = append(p.spans, passSpan{sequence, from, len(tokens)})
-	for i, t := range tokens {
-		p.tokens, p.positions = append(p.tokens, t), append(p.positions, int32(from+i))
-	}
+	p.tokens = append(p.tokens, tokens...)
 	p.rows += len(tokens)
 }
 
-// loadInput brings the batch's hidden states and embeddings to the device.
+// lastRows returns the last row of each span.
+func (p *pass) lastRows() []int32 {
+	rows, end := make([]int32, len(p.spans)), 0
+	for i, s := range p.spans {
+		end += s.rows
+		rows[i] = int32(end - 1)
+	}
+	return rows
+}
+
+// loadInput brings the batch's hidden states and embeddings to the device, for
+// which there must be room.
 func (p *pass) loadInput() (err error) {
 	n := p.rows * p.head.config.HiddenSize
 	if p.states, err = p.w.stage(&p.batch.Hidden, &p.w.hiddenIn, n); err != nil {
@@ -62,8 +75,14 @@ func (p *pass) loadInput() (err error) {
 	return err
 }
 
-// describe uploads the rows: tokens, positions, slots and block tables.
-func (p *pass) describe() (*attention.Batch, error) {
+// encode appends the rows to the workspace's words, as what the i-th pass of a
+// call needs of them: tokens, positions, slots and block tables. From here on the
+// rows count as written.
+func (p *pass) encode(i int) (err error) {
+	w := p.w
+	if p.encoded, err = w.batchOf(p.batch.cache.kv, i); err != nil {
+		return err
+	}
 	spans := make([]attention.Span, len(p.spans))
 	for i, s := range p.spans {
 		rows := &p.batch.Sequences[s.sequence]
@@ -72,44 +91,32 @@ func (p *pass) describe() (*attention.Batch, error) {
 			continue
 		}
 		if err := rows.Sequence.kv.MarkWritten(p.layer, s.from, s.end()); err != nil {
-			return nil, fmt.Errorf("sequence %d: %w", s.sequence, err)
+			return fmt.Errorf("sequence %d: %w", s.sequence, err)
 		}
 		spans[i] = rows.Sequence.kv.Span(p.layer, s.from, s.rows)
 	}
-	d, w := p.head.device, p.w
-	rows, err := w.batchOf(p.batch.cache.kv)
-	if err != nil {
-		return nil, err
-	}
-	if err := rows.Upload(spans...); err != nil {
-		return nil, err
-	}
-	if err := w.grow(need{&w.tokens, p.rows, 4}, need{&w.positions, p.rows, 4}); err != nil {
-		return nil, err
-	}
-	return rows, errors.Join(hip.WriteOf(d, w.tokens.ptr, p.tokens), hip.WriteOf(d, w.positions.ptr, p.positions))
+	p.tokensAt = w.words.add(p.tokens)
+	w.words.values, err = p.encoded.Encode(w.words.values, w.granule(p.batch.Observe != nil), spans...)
+	return err
 }
 
-// run computes p.out from the inputs, in the order of model.md's forward.
-func (p *pass) run() error {
-	h, w, d, c := p.head, p.w, p.head.device, p.head.config
+// place tells the pass that the words are on the device.
+func (p *pass) place() { p.encoded.Place(p.w.words.at(p.tokensAt + p.rows)) }
+
+// launch computes p.out from the inputs on d, in the order of model.md's forward.
+func (p *pass) launch(d hip.Device) error {
+	h, w, c := p.head, p.w, p.head.config
 	m, n, rows := &h.modules[p.module], c.HiddenSize, p.rows
-	batch, err := p.describe()
-	if err != nil {
-		return err
-	}
-	if err := p.makeRoom(batch.Blocks()); err != nil {
-		return err
-	}
+	batch := p.encoded.On(d)
 	o := observer{p: p, do: p.batch.Observe}
 	masked := hip.Ptr(0)
 	if o.do != nil {
 		masked = w.masked.ptr
 	}
-	err = embedNorm.Launch(d, hip.Grid{Blocks: rows, Threads: 256, BlockCost: 24 * n}, &embedNormArgs{
+	err := embedNorm.Launch(d, hip.Grid{Blocks: rows, Threads: 256, BlockCost: 24 * n}, &embedNormArgs{
 		Out: w.both.ptr, Masked: masked, States: p.states, Embeds: p.embeds, Table: h.embed.Table(),
-		Tokens: w.tokens.ptr, Positions: w.positions.ptr, EmbedNorm: m.enorm, HiddenNorm: m.hnorm, Eps: c.RMSNormEps,
-		Rows: int32(rows), Hidden: int32(n), Segments: int32(len(h.embed.Segments)), Vocab: int32(c.VocabSize),
+		Tokens: w.words.at(p.tokensAt), Drafted: w.results.ptr, Positions: batch.Positions(), EmbedNorm: m.enorm, HiddenNorm: m.hnorm, Eps: c.RMSNormEps,
+		Drafts: int64(p.drafts), Rows: int32(rows), Hidden: int32(n), Segments: int32(len(h.embed.Segments)), Vocab: int32(c.VocabSize),
 	})
 	if err != nil {
 		return err
@@ -122,7 +129,7 @@ func (p *pass) run() error {
 	if err := norm.RMSNorm(d, w.normed.ptr, w.x.ptr, m.inputNorm, rows, n, c.RMSNormEps); err != nil {
 		return err
 	}
-	if err := p.attend(batch, m); err != nil {
+	if err := p.attend(d, batch, m); err != nil {
 		return err
 	}
 	o.attention(batch)
@@ -130,32 +137,35 @@ func (p *pass) run() error {
 	if err := norm.AddRMSNorm(d, w.normed.ptr, w.x.ptr, w.attnOut.ptr, m.postNorm, rows, n, c.RMSNormEps); err != nil {
 		return err
 	}
-	w.moe.Observe = o.do != nil
 	if err := m.experts.Forward(d, &w.moe, p.out, w.x.ptr, w.normed.ptr, rows); err != nil {
 		return err
 	}
 	o.experts()
-	return errors.Join(o.err, d.Sync())
+	return o.err
 }
 
-// makeRoom grows the workspace to the pass, whose sequences have up to blocks blocks.
-func (p *pass) makeRoom(blocks int) error {
+// makeRoom grows the workspace to the pass, whose rows are encoded.
+func (p *pass) makeRoom() error {
 	w, g, n, rows := p.w, &p.head.geometry, p.head.config.HiddenSize, p.rows
 	observed := 0
 	if p.batch.Observe != nil {
 		observed = rows
 	}
+	w.moe.Observe = observed > 0
+	if err := w.moe.Reserve(w.device, &p.head.modules[p.module].experts.Config, rows); err != nil {
+		return err
+	}
 	return w.grow(
 		need{&w.masked, observed * n, 4}, need{&w.both, rows * 2 * n, 4}, need{&w.x, rows * n, 4}, need{&w.normed, rows * n, 4},
-		need{&w.qkv, rows * g.Columns(), 4}, need{&w.scores, rows * g.IndexHeads * blocks, 4},
+		need{&w.qkv, rows * g.Columns(), 4}, need{&w.scores, rows * g.IndexHeads * p.encoded.Blocks(), 4},
 		need{&w.selected, rows * g.IndexHeads * g.TopkBlocks, 4}, need{&w.context, rows * g.Heads * g.HeadDim, 4},
 		need{&w.attnOut, rows * n, 4},
 	)
 }
 
 // attend computes attnOut = o_proj · attention(normed).
-func (p *pass) attend(batch *attention.Batch, m *module) error {
-	h, w, d := p.head, p.w, p.head.device
+func (p *pass) attend(d hip.Device, batch *attention.Batch, m *module) error {
+	h, w := p.head, p.w
 	if err := m.qkv.Product(d, w.qkv.ptr, w.normed.ptr, p.rows); err != nil {
 		return err
 	}

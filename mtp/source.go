@@ -9,4 +9,6 @@ var (
 	widenHIP string
 	//go:embed argmax.hip
 	argmaxHIP string
+	//go:embed take_rows.hip
+	takeRowsHIP string
 )

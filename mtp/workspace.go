@@ -11,19 +11,54 @@ import (
 // workspace is the device memory between the launches of a call. It grows to
 // the largest call it served and is kept for later ones.
 type workspace struct {
-	device hip.Device
-	batch  *attention.Batch // of the cache that was used last
-	owner  *attention.Cache
-	moe    moe.Workspace
+	device  hip.Device
+	replay  *hip.Replayer      // of what is launched again and again
+	batches []*attention.Batch // of the passes of a call, for the cache that was used last
+	owner   *attention.Cache
+	moe     moe.Workspace
+	words   words // of a call, see pass.encode
 
-	tokens, positions                buffer
+	tokens                           buffer
 	hiddenIn, narrow, embeds, masked buffer // narrow: bfloat16 on its way to hiddenIn
 	both, x, normed, qkv             buffer
 	scores, selected, context        buffer
-	attnOut, hidden                  buffer
+	attnOut, hidden, otherHidden     buffer
+	picked                           buffer
 	finalNorm, logits                buffer
 	largest, sums, index             buffer
-	ids, probabilities               buffer
+	results                          buffer // see segment
+}
+
+// keptGraphs is how many sequences of launches a workspace keeps as graphs: for each
+// number of rows that batches have, and length of chain.
+const keptGraphs = 64
+
+func newWorkspace(d hip.Device) *workspace {
+	return &workspace{device: d, replay: hip.NewReplayer(d, keptGraphs)}
+}
+
+// words are numbers on their way to the device, in one copy.
+type words struct {
+	values []int32
+	buffer buffer
+}
+
+// add appends values and returns where they begin.
+func (w *words) add(values []int32) (at int) {
+	at = len(w.values)
+	w.values = append(w.values, values...)
+	return at
+}
+
+// at is the address of word i.
+func (w *words) at(i int) hip.Ptr { return w.buffer.ptr.Add(4 * int64(i)) }
+
+// upload copies the words to the device.
+func (w *words) upload(d hip.Device) error {
+	if err := w.buffer.grow(d, len(w.values), 4); err != nil {
+		return err
+	}
+	return hip.WriteOf(d, w.buffer.ptr, w.values)
 }
 
 // buffer is an allocation that only grows.
@@ -66,34 +101,65 @@ func (w *workspace) grow(needs ...need) error {
 	return nil
 }
 
-// batchOf returns the rows' description for a cache.
-func (w *workspace) batchOf(c *attention.Cache) (*attention.Batch, error) {
-	if w.owner == c {
-		return w.batch, nil
-	}
-	if w.batch != nil {
-		if err := w.batch.Close(); err != nil {
+// batchOf returns the rows of the i-th pass of a call, in a cache.
+func (w *workspace) batchOf(c *attention.Cache, i int) (*attention.Batch, error) {
+	if w.owner != c {
+		if err := w.closeBatches(); err != nil {
 			return nil, err
 		}
+		w.batches, w.owner = []*attention.Batch{attention.NewBatch(c)}, c
 	}
-	w.batch, w.owner = attention.NewBatch(c), c
-	return w.batch, nil
+	for len(w.batches) <= i {
+		w.batches = append(w.batches, w.batches[0].Another())
+	}
+	return w.batches[i], nil
+}
+
+func (w *workspace) closeBatches() error {
+	if len(w.batches) == 0 {
+		return nil
+	}
+	return w.batches[0].Close() // whose memory the others share
+}
+
+// granule is what sizes are rounded up to that grow with the sequences, where that
+// lets a graph serve for longer; see [attention.Batch.Encode].
+func (w *workspace) granule(observed bool) int {
+	if _, ok := w.device.(hip.Capturer); ok && !observed {
+		return 16
+	}
+	return 1
+}
+
+// run launches what launch does, as a graph where that can be. What is observed is
+// read between the launches and cannot.
+func (w *workspace) run(observed bool, launch func(d hip.Device) error) error {
+	if observed {
+		return launch(w.device)
+	}
+	return w.replay.Run(launch)
 }
 
 func (w *workspace) free() error {
-	errs := []error{w.moe.Free(w.device)}
-	if w.batch != nil {
-		errs = append(errs, w.batch.Close())
-	}
+	errs := []error{w.replay.Close(), w.moe.Free(w.device), w.closeBatches()}
 	for _, b := range []*buffer{
-		&w.tokens, &w.positions, &w.hiddenIn, &w.narrow, &w.embeds, &w.masked, &w.both, &w.x, &w.normed, &w.qkv,
-		&w.scores, &w.selected, &w.context, &w.attnOut, &w.hidden, &w.finalNorm, &w.logits,
-		&w.largest, &w.sums, &w.index, &w.ids, &w.probabilities,
+		&w.words.buffer, &w.tokens, &w.hiddenIn, &w.narrow, &w.embeds, &w.masked, &w.both, &w.x, &w.normed, &w.qkv,
+		&w.scores, &w.selected, &w.context, &w.attnOut, &w.hidden, &w.otherHidden, &w.picked, &w.finalNorm, &w.logits,
+		&w.largest, &w.sums, &w.index, &w.results,
 	} {
 		errs = append(errs, w.device.Free(b.ptr))
 		*b = buffer{}
 	}
 	return errors.Join(errs...)
+}
+
+// growStates makes room for what steps of a chain hand on: rows rows at most, of so
+// many sequences.
+func (w *workspace) growStates(hidden, rows, sequences int) error {
+	return w.grow(
+		need{&w.hiddenIn, rows * hidden, 4}, need{&w.hidden, rows * hidden, 4}, need{&w.otherHidden, rows * hidden, 4},
+		need{&w.picked, sequences * hidden, 4}, need{&w.finalNorm, sequences * hidden, 4},
+	)
 }
 
 // take returns an idle workspace or a new one; give returns it.
@@ -105,7 +171,7 @@ func (h *Head) take() *workspace {
 		h.workspaces = h.workspaces[:n-1]
 		return w
 	}
-	return &workspace{device: h.device}
+	return newWorkspace(h.device)
 }
 
 func (h *Head) give(w *workspace) {

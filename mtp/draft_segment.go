@@ -1,0 +1,288 @@
+package mtp
+
+import (
+	"context"
+	"math"
+	"slices"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/norm"
+)
+
+// draftStep is one step of a chain: a pass, and what is made of its hidden states.
+// Rows are listed in ascending order.
+type draftStep struct {
+	*pass
+	sources []int32 // of its states: rows of what the step before gives, −1−c for carried row c; none at step 0
+	picks   []int32 // rows that a token is drafted from
+	keeps   []int32 // rows that are read back, for the next call
+
+	sourcesAt, picksAt, keepsAt int // in the workspace's words
+	firstDraft, firstKeep       int // in the results
+}
+
+// spanOf returns the span that a row is of.
+func (s *draftStep) spanOf(row int32) *passSpan {
+	end := 0
+	for i := range s.spans {
+		if end += s.spans[i].rows; int(row) < end {
+			return &s.spans[i]
+		}
+	}
+	return nil
+}
+
+// segment is steps of a chain that are queued together. What is read back of them
+// lies in one buffer:
+//
+//	ids            [drafts]                      int32
+//	probabilities  [drafts]                      float32
+//	               to a multiple of 16 bytes
+//	kept rows      [keeps, hidden_size]          float32
+type segment struct {
+	*drafting
+	before  *draftStep // of the segment before
+	steps   []*draftStep
+	carried []int32 // bits of the carried rows' values
+
+	drafts, keeps, carriedAt int
+}
+
+// add plans a step behind the others.
+func (s *segment) add(step *draftStep) {
+	step.firstDraft, step.firstKeep = s.drafts, s.keeps
+	for i, row := range step.picks {
+		sequence := step.spanOf(row).sequence
+		s.slots[sequence] = append(s.slots[sequence], int32(s.drafts+i))
+	}
+	s.drafts += len(step.picks)
+	s.keeps += len(step.keeps)
+	s.steps = append(s.steps, step)
+	s.last = step
+}
+
+// carryIn adds a row that the sequence carried, and returns its source.
+func (s *segment) carryIn(state []float32) int32 {
+	width := s.head.config.HiddenSize
+	row := len(s.carried) / width
+	for _, v := range state {
+		s.carried = append(s.carried, int32(math.Float32bits(v)))
+	}
+	return int32(-1 - row)
+}
+
+// run runs the steps and takes their drafts.
+func (s *segment) run(ctx context.Context) error {
+	if err := s.prepare(); err != nil {
+		return err
+	}
+	launch := func(d hip.Device) error { return s.launch(ctx, d) }
+	if err := s.w.run(s.batch.Observe != nil, launch); err != nil {
+		return err
+	}
+	return s.collect()
+}
+
+// prepare brings to the device what the steps need, and makes room for the rest.
+func (s *segment) prepare() error {
+	w, width := s.w, s.head.config.HiddenSize
+	w.words.values = w.words.values[:0]
+	for i, step := range s.steps {
+		step.drafts = s.drafts
+		step.sourcesAt, step.picksAt, step.keepsAt = w.words.add(step.sources), w.words.add(step.picks), w.words.add(step.keeps)
+		if err := step.encode(i); err != nil {
+			return err
+		}
+	}
+	for len(w.words.values)%4 != 0 { // rows are copied 16 bytes at a time
+		w.words.values = append(w.words.values, 0)
+	}
+	s.carriedAt = w.words.add(s.carried)
+
+	if err := w.results.grow(w.device, s.keepsAt()+s.keeps*width, 4); err != nil {
+		return err
+	}
+	vocab := s.head.drafts.matrix.Rows
+	for _, step := range s.steps {
+		if err := step.makeRoom(); err != nil {
+			return err
+		}
+		if err := w.growLogits(width, len(step.picks), vocab); err != nil {
+			return err
+		}
+		if err := w.growGreedy(len(step.picks), vocab); err != nil {
+			return err
+		}
+	}
+	if s.before == nil {
+		if err := s.steps[0].loadInput(); err != nil {
+			return err
+		}
+	}
+	if err := w.words.upload(w.device); err != nil {
+		return err
+	}
+	for _, step := range s.steps {
+		step.place()
+	}
+	return nil
+}
+
+// keepsAt is where the kept rows begin in the results, in values.
+func (s *segment) keepsAt() int { return (2*s.drafts + 3) / 4 * 4 }
+
+// result is the address of value i of the results.
+func (s *segment) result(i int) hip.Ptr { return s.w.results.ptr.Add(4 * int64(i)) }
+
+// launch queues the steps on d.
+func (s *segment) launch(ctx context.Context, d hip.Device) error {
+	before := s.before
+	for _, step := range s.steps {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := s.launchStep(d, step, before); err != nil {
+			return err
+		}
+		before = step
+	}
+	return nil
+}
+
+func (s *segment) launchStep(d hip.Device, step, before *draftStep) error {
+	if err := s.feed(d, step, before); err != nil {
+		return err
+	}
+	// Two buffers in turn: a step reads what the one before gave while it runs.
+	step.out = s.w.hidden.ptr
+	if before != nil && before.out == step.out {
+		step.out = s.w.otherHidden.ptr
+	}
+	if err := step.launch(d); err != nil {
+		return err
+	}
+	if err := s.pick(d, step); err != nil {
+		return err
+	}
+	return s.keep(d, step)
+}
+
+// feed gives a step its hidden states.
+func (s *segment) feed(d hip.Device, step, before *draftStep) error {
+	if before == nil {
+		return nil
+	}
+	given, rows := s.given(before)
+	if isAll(step.sources, rows) {
+		step.states = given
+		return nil
+	}
+	step.states = s.w.hiddenIn.ptr
+	width := s.head.config.HiddenSize
+	return launchTakeRows(d, &takeRowsArgs{
+		Out: step.states, From: given, Kept: s.w.words.at(s.carriedAt), Sources: s.w.words.at(step.sourcesAt),
+		Rows: int32(len(step.sources)), FromRows: int32(rows), KeptRows: int32(len(s.carried) / width), Width: int32(width),
+	})
+}
+
+// given is what a step hands on: all its rows, of an aligned chain, else those that
+// tokens were drafted from.
+func (s *segment) given(step *draftStep) (states hip.Ptr, rows int) {
+	switch {
+	case s.head.chain == ChainAligned:
+		return step.out, step.rows
+	case s.head.options.PostNorm:
+		return s.w.finalNorm.ptr, len(step.picks)
+	}
+	return s.picked(step), len(step.picks)
+}
+
+// picked is where the states are that tokens are drafted from.
+func (s *segment) picked(step *draftStep) hip.Ptr {
+	if isAll(step.picks, step.rows) {
+		return step.out
+	}
+	return s.w.picked.ptr
+}
+
+// isAll tells whether rows are those from 0 to n−1.
+func isAll(rows []int32, n int) bool {
+	if len(rows) != n {
+		return false
+	}
+	for i, r := range rows {
+		if int(r) != i {
+			return false
+		}
+	}
+	return true
+}
+
+// pick drafts a token from each of the step's picked rows.
+func (s *segment) pick(d hip.Device, step *draftStep) error {
+	n := len(step.picks)
+	if n == 0 {
+		return nil
+	}
+	h, w := s.head, s.w
+	states := s.picked(step)
+	if states != step.out {
+		err := launchTakeRows(d, &takeRowsArgs{
+			Out: states, From: step.out, Sources: w.words.at(step.picksAt),
+			Rows: int32(n), FromRows: int32(step.rows), Width: int32(h.config.HiddenSize),
+		})
+		if err != nil {
+			return err
+		}
+	}
+	unembed := &h.drafts
+	if err := h.logits(d, w, unembed.matrix, states, n, step.module); err != nil {
+		return err
+	}
+	return w.greedy(d, s.result(step.firstDraft), s.result(s.drafts+step.firstDraft), unembed.tokens, n, unembed.matrix.Rows)
+}
+
+// keep makes of an aligned step's rows what the next step takes, and keeps the one
+// of each sequence that the next call starts from.
+func (s *segment) keep(d hip.Device, step *draftStep) error {
+	h, width := s.head, s.head.config.HiddenSize
+	if h.chain != ChainAligned {
+		return nil
+	}
+	if h.options.PostNorm {
+		if err := norm.RMSNorm(d, step.out, step.out, h.modules[step.module].finalNorm, step.rows, width, h.config.RMSNormEps); err != nil {
+			return err
+		}
+	}
+	if len(step.keeps) == 0 {
+		return nil
+	}
+	return launchTakeRows(d, &takeRowsArgs{
+		Out: s.result(s.keepsAt() + step.firstKeep*width), From: step.out, Sources: s.w.words.at(step.keepsAt),
+		Rows: int32(len(step.keeps)), FromRows: int32(step.rows), Width: int32(width),
+	})
+}
+
+// collect reads the results.
+func (s *segment) collect() error {
+	width := s.head.config.HiddenSize
+	values := make([]float32, s.keepsAt()+s.keeps*width)
+	if err := hip.ReadOf(s.w.device, values, s.w.results.ptr); err != nil {
+		return err
+	}
+	kept := values[s.keepsAt():]
+	for _, step := range s.steps {
+		for i, row := range step.picks {
+			slot := step.firstDraft + i
+			s.take(step.spanOf(row).sequence, int32(math.Float32bits(values[slot])), values[s.drafts+slot])
+		}
+		for i, row := range step.keeps {
+			first := (step.firstKeep + i) * width
+			s.carry[step.spanOf(row).sequence][step.layer] = slices.Clone(kept[first : first+width])
+		}
+	}
+	for i := range s.slots {
+		s.slots[i] = s.slots[i][:0]
+	}
+	return nil
+}
