@@ -2,6 +2,7 @@ package mtp
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/drafthead/drafthead/hip"
@@ -39,7 +40,7 @@ func (h *Head) buildDraftLMHead(ctx context.Context, progress weights.Progress) 
 		}
 		var err error
 		if d.tokens, err = hip.Upload(h.device, d.vocabulary); err != nil {
-			return err
+			return fmt.Errorf("draft vocabulary: %w", err)
 		}
 	}
 	format := h.options.DraftLMHead

@@ -105,7 +105,7 @@ func (h *Head) build() (err error) {
 		return err
 	}
 	if h.frequencies, err = hip.Upload(h.device, c.Rope.InverseFrequencies()); err != nil {
-		return err
+		return fmt.Errorf("rotary frequencies: %w", err)
 	}
 	h.embed, h.lmHead = h.options.Embed, h.options.LMHead
 	if h.embed == nil {
