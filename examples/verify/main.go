@@ -1,7 +1,7 @@
 // Verify runs golden case folders through the draft head, stage by stage, and
 // prints how far each result is from the expected one:
 //
-//	verify [-device D] [-json] [-v] CASE...
+//	verify [-device D] [-check] [-json] [-v] CASE...
 //
 // A case folder is a checkpoint with golden.safetensors beside it: inputs, the
 // stages of every MTP module, and draft chains. It exits with 1 if anything is
@@ -17,6 +17,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/hip"
 )
 
 const usage = `usage: verify [flags] CASE...
@@ -26,6 +27,9 @@ compares every stage of every MTP module, and every draft chain, with what is
 stored. Results may differ by 1e-5 of a stage's largest magnitude on cpu and
 reference; choices (blocks, experts, drafts) are equal, or reported as ties
 where the stored margin is within that rounding.
+
+With -check every kernel runs beside its reference, from the same input: when a
+stage is over its bound, this names the kernel that is to blame.
 
 exit status: 0 all within bounds, 1 not, 2 wrong usage
 
@@ -50,6 +54,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	name := flags.String("device", "cpu", cli.DeviceUsage)
 	asJSON := flags.Bool("json", false, "print one JSON object in place of text")
+	check := flags.Bool("check", false, "run every kernel beside its reference, and stop a case at the first that differs")
 	verbose := flags.Bool("v", false, "print every stage, not only those over their bound")
 	dirs, err := cli.Parse(flags, args)
 	switch {
@@ -74,6 +79,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err := cli.Compile(ctx, stderr, device); err != nil {
 		fmt.Fprintln(stderr, "verify:", err)
 		return cli.Failed
+	}
+	if *check {
+		device = hip.Check(device) // which closes with the device
 	}
 	out := outcome{Device: *name, OK: true}
 	progress, done := cli.Progress(stderr, "verify", "cases")

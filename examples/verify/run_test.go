@@ -89,6 +89,12 @@ func TestRunJSON(t *testing.T) {
 	}
 }
 
+func TestRunChecksKernels(t *testing.T) {
+	code, stdout, stderr := runVerify("-check", caseFolder(t, "tiny-mxfp8"))
+	require.Equal(t, cli.OK, code, stderr)
+	require.Contains(t, stdout, "ok")
+}
+
 func TestRunRefuses(t *testing.T) {
 	for _, c := range []struct {
 		args []string
