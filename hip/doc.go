@@ -20,7 +20,8 @@
 // use), and on a GPU [Compiler] (kernels ahead of their first launch), [Capturer]
 // (replay a sequence of launches as one), [Timer] (the device's own clock),
 // [Importer] and [Streamer] (share memory and queue with an engine) and [Filler]
-// (read a file straight into upload memory).
+// (read a file straight into upload memory). [Replayer] makes graphs of what is
+// launched again and again, where there are graphs.
 //
 // # What is a kernel?
 //

@@ -38,7 +38,8 @@
 //
 // An engine with a paged cache of its own passes [Rows.BlockTable] in place of a
 // Sequence, one with hidden states on the device [Hidden.Device], and one that
-// samples by itself [Head.Forward] and [Head.Logits] in place of Draft.
+// samples by itself [Head.Forward] and [Head.Logits] in place of Draft, or
+// [Head.TopK] for the branches of a tree.
 //
 // # How do I make drafts cheaper?
 //
@@ -110,7 +111,7 @@
 // Several goroutines may call a Head at the same time with different sequences;
 // one goroutine at a time uses a [Sequence]. A [Batch] is only read and not kept.
 // Results are the caller's. Contexts end loads within one chunk and drafts
-// between two steps.
+// between two steps; on a GPU, where all steps are queued at once, before the first.
 //
 // Positions and lengths are in tokens, caches in pages of sparse_block_size
 // tokens, sizes in bytes; hidden states are [rows, hidden_size] and logits

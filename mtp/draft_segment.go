@@ -110,7 +110,7 @@ func (s *segment) prepare() error {
 		if err := w.growLogits(width, len(step.picks), vocab); err != nil {
 			return err
 		}
-		if err := w.growGreedy(len(step.picks), vocab); err != nil {
+		if err := w.growTop(len(step.picks), vocab, 1); err != nil {
 			return err
 		}
 	}
@@ -239,7 +239,7 @@ func (s *segment) pick(d hip.Device, step *draftStep) error {
 	if err := h.logits(d, w, unembed.matrix, states, n, step.module); err != nil {
 		return err
 	}
-	return w.greedy(d, s.result(step.firstDraft), s.result(s.drafts+step.firstDraft), unembed.tokens, n, unembed.matrix.Rows)
+	return w.top(d, s.result(step.firstDraft), s.result(s.drafts+step.firstDraft), unembed.tokens, n, unembed.matrix.Rows, 1)
 }
 
 // keep makes of an aligned step's rows what the next step takes, and keeps the one

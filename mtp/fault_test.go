@@ -160,7 +160,7 @@ func TestDraftFaults(t *testing.T) {
 					return failed
 				}))
 			}
-			requireKinds(t, kinds, "alloc", "write", "read", "launch take_rows", "launch embed_norm", "launch argmax_merge")
+			requireKinds(t, kinds, "alloc", "write", "read", "launch take_rows", "launch embed_norm", "launch topk_merge")
 		})
 	}
 }

@@ -28,11 +28,11 @@ func BenchmarkGreedy(b *testing.B) {
 				w.logits.ptr, err = hip.Upload(d, logits)
 				require.NoError(b, err)
 				w.logits.bytes = int64(4 * len(logits))
-				require.NoError(b, w.growGreedy(rows, vocab))
+				require.NoError(b, w.growTop(rows, vocab, 1))
 				require.NoError(b, w.results.grow(d, 2*rows, 4))
 				b.SetBytes(w.logits.bytes)
 				for b.Loop() {
-					if err := w.greedy(d, w.results.ptr, w.results.ptr.Add(4*int64(rows)), 0, rows, vocab); err != nil {
+					if err := w.top(d, w.results.ptr, w.results.ptr.Add(4*int64(rows)), 0, rows, vocab, 1); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -155,26 +155,6 @@ func (h *Head) logits(d hip.Device, w *workspace, m *weights.Matrix, states hip.
 	return m.Product(d, w.logits.ptr, w.finalNorm.ptr, rows)
 }
 
-// growGreedy makes room for greedy.
-func (w *workspace) growGreedy(rows, vocab int) error {
-	parts := argmaxPartsOf(vocab)
-	return w.grow(need{&w.largest, rows * parts, 4}, need{&w.sums, rows * parts, 8}, need{&w.index, rows * parts, 4})
-}
-
-// greedy sets ids to the index of the largest of each row of w.logits, rows ×
-// vocab, or to the one of tokens at that index, and probabilities to its own.
-func (w *workspace) greedy(d hip.Device, ids, probabilities, tokens hip.Ptr, rows, vocab int) error {
-	parts := argmaxPartsOf(vocab)
-	a := &argmaxArgs{
-		Logits: w.logits.ptr, Largest: w.largest.ptr, Sums: w.sums.ptr, Index: w.index.ptr, Tokens: tokens, IDs: ids, Probabilities: probabilities,
-		Rows: int32(rows), Vocab: int32(vocab), Parts: int64(parts),
-	}
-	if err := argmaxParts.Launch(d, hip.Grid{Blocks: rows * parts, Threads: 256, BlockCost: 16 * argmaxPart}, a); err != nil {
-		return err
-	}
-	return argmaxMerge.Launch(d, hip.Grid{Blocks: rows, Threads: 64, BlockCost: 16 * parts}, a)
-}
-
 // Embed returns the rows of embed_tokens for the tokens, len(tokens) ×
 // hidden_size float32, the caller's. Position 0 is not masked here.
 func (h *Head) Embed(ctx context.Context, tokens []int32) ([]float32, error) {

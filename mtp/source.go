@@ -7,8 +7,8 @@ var (
 	embedHIP string
 	//go:embed convert.hip
 	widenHIP string
-	//go:embed argmax.hip
-	argmaxHIP string
+	//go:embed topk.hip
+	topkHIP string
 	//go:embed take_rows.hip
 	takeRowsHIP string
 )

@@ -1,0 +1,73 @@
+package mtp
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// TopK returns the k tokens that [Head.Draft] would draft first, second and so on
+// after each of the given rows, len(rows) × k in descending order of probability,
+// and their softmax probabilities: the candidates of a draft tree, or of a sampler.
+// On a GPU nothing else comes back. Of equal logits the lower id is first.
+// Options.DraftVocabulary and Options.DraftLMHead hold as for Draft. k is at most 64
+// and at most the number of tokens that there are to draft; other arguments and
+// errors are those of Logits.
+func (h *Head) TopK(ctx context.Context, hidden Hidden, rows []int, step, k int) (ids []int32, probs []float32, err error) {
+	err = h.onRows(ctx, hidden, rows, step, func(w *workspace, states hip.Ptr, n, module int) error {
+		unembed := &h.drafts
+		vocab := unembed.matrix.Rows
+		if most := min(maxTopK, vocab); k < 1 || k > most {
+			return &InputError{Sequence: -1, Field: "k", Got: k, Want: fmt.Sprintf("1 to %d", most)}
+		}
+		if err := w.growLogits(h.config.HiddenSize, n, vocab); err != nil {
+			return err
+		}
+		if err := w.growTop(n, vocab, k); err != nil {
+			return err
+		}
+		if err := w.results.grow(h.device, 2*n*k, 4); err != nil {
+			return err
+		}
+		probabilities := w.results.ptr.Add(4 * int64(n*k))
+		err := w.replay.Run(func(d hip.Device) error {
+			if err := h.logits(d, w, unembed.matrix, states, n, module); err != nil {
+				return err
+			}
+			return w.top(d, w.results.ptr, probabilities, unembed.tokens, n, vocab, k)
+		})
+		if err != nil {
+			return err
+		}
+		ids, probs = make([]int32, n*k), make([]float32, n*k)
+		if err := hip.ReadOf(h.device, ids, w.results.ptr); err != nil {
+			return err
+		}
+		return hip.ReadOf(h.device, probs, probabilities)
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return ids, probs, nil
+}
+
+// growTop makes room for top.
+func (w *workspace) growTop(rows, vocab, k int) error {
+	parts := topkPartsOf(vocab)
+	return w.grow(need{&w.largest, rows * parts * k, 4}, need{&w.index, rows * parts * k, 4}, need{&w.sums, rows * parts, 8})
+}
+
+// top sets ids [rows, k] to the indices of the k largest of each row of w.logits,
+// rows × vocab, or to what tokens has at them, and probabilities to theirs.
+func (w *workspace) top(d hip.Device, ids, probabilities, tokens hip.Ptr, rows, vocab, k int) error {
+	parts := topkPartsOf(vocab)
+	a := &topkArgs{
+		Logits: w.logits.ptr, Largest: w.largest.ptr, Index: w.index.ptr, Sums: w.sums.ptr, Tokens: tokens, IDs: ids, Probabilities: probabilities,
+		Rows: int32(rows), Vocab: int32(vocab), Parts: int32(parts), K: int32(k),
+	}
+	if err := topkParts.Launch(d, hip.Grid{Blocks: rows * parts, Threads: 256, BlockCost: 16 * topkPart}, a); err != nil {
+		return err
+	}
+	return topkMerge.Launch(d, hip.Grid{Blocks: rows, Threads: 64, BlockCost: 16 * parts * k}, a)
+}

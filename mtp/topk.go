@@ -1,0 +1,153 @@
+package mtp
+
+import (
+	"math"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/norm"
+)
+
+// topk picks the K largest of each row of logits, in descending order, in two
+// kernels so that one row keeps every core busy: parts of a row, then the parts of
+// each row. Of equal logits the lower index comes first; NaN is below every number.
+//
+//	id          = the index; where there is a list of tokens, the one at that index
+//	probability = exp(logit − largest) / Σ exp(logit − largest), over the whole row;
+//	              NaN if any logit is
+var (
+	topkParts = hip.NewKernel("topk_parts", topkHIP, topkPartsTwin).Fast(1e-5, topkPartsHost)
+	topkMerge = hip.NewKernel("topk_merge", topkHIP, topkMergeTwin)
+)
+
+const (
+	topkPart = 4096 // logits that one block looks at
+	maxTopK  = 64
+)
+
+// topkPartsOf is the parts of a row.
+func topkPartsOf(vocab int) int { return (vocab + topkPart - 1) / topkPart }
+
+type topkArgs struct {
+	Logits        hip.Ptr // [Rows, Vocab] float32
+	Largest       hip.Ptr // [Rows, Parts, K] float32: in descending order
+	Index         hip.Ptr // [Rows, Parts, K] int32; −1 where a part has fewer logits
+	Sums          hip.Ptr // [Rows, Parts] float64: Σ exp(logit − largest of the part)
+	Tokens        hip.Ptr // [Vocab] int32: the token of each index; none: the index
+	IDs           hip.Ptr // [Rows, K] int32
+	Probabilities hip.Ptr // [Rows, K] float32
+	Rows, Vocab   int32
+	Parts, K      int32
+}
+
+// ranking is the largest values of those that were offered, in ascending order of
+// their index, in descending order.
+type ranking struct {
+	values []float32 // as many as count, of len(values)
+	index  []int32
+	count  int
+}
+
+func (r *ranking) offer(value float32, index int32) {
+	at := r.count
+	for at > 0 && (value > r.values[at-1] || value == value && r.values[at-1] != r.values[at-1]) {
+		at--
+	}
+	if at == len(r.values) {
+		return
+	}
+	r.count = min(r.count+1, len(r.values))
+	copy(r.values[at+1:r.count], r.values[at:])
+	copy(r.index[at+1:r.count], r.index[at:])
+	r.values[at], r.index[at] = value, index
+}
+
+func topkPartsTwin(b *hip.Blocks, a *topkArgs) {
+	topkOfParts(b, a, hip.SIMDNone, func(logits []float32, top float32) float64 {
+		sum := 0.0
+		for _, v := range logits {
+			sum += math.Exp(float64(v) - float64(top))
+		}
+		return sum
+	})
+}
+
+// topkPartsHost sums as norm.ExpSum does.
+func topkPartsHost(b *hip.Blocks, a *topkArgs) {
+	simd := b.SIMD()
+	topkOfParts(b, a, simd, func(logits []float32, top float32) float64 { return norm.ExpSum(simd, logits, top) })
+}
+
+func topkOfParts(b *hip.Blocks, a *topkArgs, simd hip.SIMD, expSum func(logits []float32, top float32) float64) {
+	rows, vocab, parts, k := int(a.Rows), int(a.Vocab), int(a.Parts), int(a.K)
+	largest, index := hip.Out[float32](b, a.Largest, rows*parts*k), hip.Out[int32](b, a.Index, rows*parts*k)
+	sums := hip.Out[float64](b, a.Sums, rows*parts)
+	for block := b.First; block < b.End; block++ {
+		row, first := block/parts, block%parts*topkPart
+		n := min(topkPart, vocab-first)
+		logits := hip.In[float32](b, a.Logits.Add(4*int64(row*vocab+first)), n)
+		best := ranking{values: largest[block*k : (block+1)*k], index: index[block*k : (block+1)*k]}
+		if k == 1 {
+			at := norm.Largest(simd, logits)
+			best.offer(logits[at], int32(first+at))
+		} else {
+			for i, v := range logits {
+				best.offer(v, int32(first+i))
+			}
+		}
+		for i := best.count; i < k; i++ {
+			best.values[i], best.index[i] = float32(math.NaN()), -1
+		}
+		if top := best.values[0]; math.IsInf(float64(top), 0) { // exp(∞ − ∞) is no number, but a limit is
+			sums[block] = countEqual(logits, top)
+		} else {
+			sums[block] = expSum(logits, top)
+		}
+	}
+}
+
+// countEqual returns how many values are want, or NaN if any is NaN.
+func countEqual(values []float32, want float32) float64 {
+	n := 0.0
+	for _, v := range values {
+		if v == want {
+			n++
+		} else if v != v {
+			return math.NaN()
+		}
+	}
+	return n
+}
+
+func topkMergeTwin(b *hip.Blocks, a *topkArgs) {
+	rows, parts, k := int(a.Rows), int(a.Parts), int(a.K)
+	largest, index := hip.In[float32](b, a.Largest, rows*parts*k), hip.In[int32](b, a.Index, rows*parts*k)
+	sums := hip.In[float64](b, a.Sums, rows*parts)
+	ids, probabilities := hip.Out[int32](b, a.IDs, rows*k), hip.Out[float32](b, a.Probabilities, rows*k)
+	tokens := hip.In[int32](b, a.Tokens, int(a.Vocab))
+	values := hip.Scratch[float32](b, k)
+	for row := b.First; row < b.End; row++ {
+		best := ranking{values: values, index: ids[row*k : (row+1)*k]}
+		for i := row * parts * k; i < (row+1)*parts*k; i++ {
+			if index[i] >= 0 {
+				best.offer(largest[i], index[i])
+			}
+		}
+		top := values[0]
+		weight := func(v float32) float64 {
+			if v == top { // also where both are infinite
+				return 1
+			}
+			return math.Exp(float64(v) - float64(top))
+		}
+		sum := 0.0
+		for part := row * parts; part < (row+1)*parts; part++ {
+			sum += sums[part] * weight(largest[part*k])
+		}
+		for i := range best.count {
+			probabilities[row*k+i] = float32(weight(values[i]) / sum)
+			if tokens != nil {
+				best.index[i] = tokens[best.index[i]]
+			}
+		}
+	}
+}
