@@ -1,7 +1,6 @@
 package mtp
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"testing"
 
