@@ -19,6 +19,7 @@ type session struct {
 	settings *settings
 	stderr   io.Writer
 	device   hip.Device
+	graphs   *graphTimer // the device, if it records graphs
 	source   *source
 	head     *mtp.Head
 	cache    *mtp.Cache
@@ -66,6 +67,7 @@ func (b *session) load(ctx context.Context) (err error) {
 	if b.device, err = cli.Device(s.device); err != nil {
 		return err
 	}
+	b.timeGraphs()
 	if b.source, err = s.open(ctx, b.stderr); err != nil {
 		return err
 	}
@@ -181,7 +183,11 @@ func (b *session) finish(ctx context.Context, timed [][]timedRun) error {
 		if err != nil {
 			return err
 		}
-		b.out.Rows = append(b.out.Rows, newRow(w, timed[i], moved))
+		r := newRow(w, timed[i], moved)
+		if err := b.measureGraph(ctx, w, &r); err != nil {
+			return err
+		}
+		b.out.Rows = append(b.out.Rows, r)
 		for _, r := range timed[i] {
 			ceilings = append(ceilings, r.ceiling/1e9)
 		}

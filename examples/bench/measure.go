@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/drafthead/drafthead/mtp"
@@ -71,7 +72,18 @@ type row struct {
 	Runs    int     `json:"runs"`
 	Ceiling float64 `json:"ceiling_gbps"`
 
+	GraphSeconds float64 `json:"graph_seconds,omitempty"` // of the device's work, where a call is a graph
+	HostSeconds  float64 `json:"host_seconds,omitempty"`  // Seconds without it
+
 	Error string `json:"error,omitempty"` // why there are no figures
+}
+
+// title is the work as people read it.
+func (r *row) title() string {
+	if r.K > 1 {
+		return fmt.Sprintf("%s of %d", r.Work, r.K)
+	}
+	return r.Work
 }
 
 // newRow sums up the runs of a work, whose inputs move what traffic says.

@@ -40,13 +40,10 @@ func (s *summary) print(w io.Writer) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "work\trows\tcontext\texperts\tMB read\tms\tspread\tGB/s\tof ceiling\tGFLOP/s\truns\t")
 	for _, r := range s.Rows {
-		work := r.Work
+		work := r.title()
 		if r.Error != "" {
 			fmt.Fprintf(table, "%s\t%d\t%d%s\n", work, r.Rows, r.Context, strings.Repeat("\t-", 8)+"\t")
 			continue
-		}
-		if r.K > 1 {
-			work = fmt.Sprintf("%s of %d", work, r.K)
 		}
 		fmt.Fprintf(table, "%s\t%d\t%d\t%.1f\t%s\t%s\t%.1f %%\t%s\t%.1f %%\t%s\t%d\t\n", work, r.Rows, r.Context, r.Experts,
 			digits(float64(r.Bytes)/1e6), digits(r.Seconds*1e3), 100*r.Spread, digits(r.GBps), 100*r.Ratio, digits(r.GFlops), r.Runs)
@@ -64,6 +61,9 @@ func (s *summary) print(w io.Writer) error {
 	fmt.Fprintf(w, "weights        %s, cache %s\n", weights.FormatBytes(s.WeightBytes), weights.FormatBytes(s.CacheBytes))
 	if s.PeakRSSBytes > 0 {
 		fmt.Fprintf(w, "peak memory    %s resident, %s beyond the weights\n", weights.FormatBytes(s.PeakRSSBytes), weights.FormatBytes(s.PeakHeapBytes))
+	}
+	if err := s.printGraphs(w); err != nil {
+		return err
 	}
 	if len(s.Kernels) > 0 {
 		return s.printKernels(w)
