@@ -106,7 +106,7 @@ func (p *pass) run() error {
 	if o.do != nil {
 		masked = w.masked.ptr
 	}
-	err = embedNorm.Launch(d, hip.Grid{Blocks: rows, Threads: 256, BlockCost: 24 * n}, &embedNormArgs{
+	err = launchEmbedNorm(d, &embedNormArgs{
 		Out: w.both.ptr, Masked: masked, States: p.states, Embeds: p.embeds, Table: h.embed.Table(),
 		Tokens: w.tokens.ptr, Positions: w.positions.ptr, EmbedNorm: m.enorm, HiddenNorm: m.hnorm, Eps: c.RMSNormEps,
 		Rows: int32(rows), Hidden: int32(n), Segments: int32(len(h.embed.Segments)), Vocab: int32(c.VocabSize),
