@@ -6,13 +6,13 @@ import (
 	"github.com/drafthead/drafthead/weights"
 )
 
-// embedNorm builds the input of eh_proj, one row a block:
+// embedNorm builds the input of eh_proj, a block for each half of each row:
 //
 //	e      = embed[token], or the given embedding; zero where position is 0
 //	out    = [ rms(e; enorm) | rms(hidden; hnorm) ]      embedding half first
 //
 // The mask comes before enorm, so that the masked half is zero.
-var embedNorm = hip.NewKernel("embed_norm", weights.RowsSource()+norm.RMSSource()+embedHIP, embedNormTwin).Fast(0, embedNormHost)
+var embedNorm = hip.NewKernel("embed_norm", weights.RowsSource()+norm.RMSRowSource()+embedHIP, embedNormTwin).Fast(0, embedNormHost)
 
 type embedNormArgs struct {
 	Out             hip.Ptr // [Rows, 2·Hidden] float32
@@ -31,6 +31,13 @@ type embedNormArgs struct {
 	Segments, Vocab int32
 }
 
+func launchEmbedNorm(d hip.Device, a *embedNormArgs) error {
+	return embedNorm.Launch(d, hip.Grid{Blocks: 2 * int(a.Rows), Threads: embedThreads, BlockCost: 12 * int(a.Hidden)}, a)
+}
+
+// embedThreads share a row on a GPU: rmsThreads of package norm.
+const embedThreads = 512
+
 func embedNormTwin(b *hip.Blocks, a *embedNormArgs) { embedNormRows(b, a, norm.RMS64) }
 
 func embedNormHost(b *hip.Blocks, a *embedNormArgs) {
@@ -48,7 +55,12 @@ func embedNormRows(b *hip.Blocks, a *embedNormArgs, rms func(dst, x, w []float32
 	embedding := openEmbedding(b, a.Table, int(a.Segments), n, a.Tokens, a.Embeds, rows)
 	embedding.drafted = hip.In[int32](b, a.Drafted, int(a.Drafts))
 	e := hip.Scratch[float32](b, n)
-	for row := b.First; row < b.End; row++ {
+	for half := b.First; half < b.End; half++ {
+		row, dst := half/2, out[half*n:(half+1)*n]
+		if half%2 == 1 {
+			rms(dst, states[row*n:(row+1)*n], hnorm, a.Eps)
+			continue
+		}
 		if positions[row] == 0 {
 			clear(e)
 		} else {
@@ -57,14 +69,12 @@ func embedNormRows(b *hip.Blocks, a *embedNormArgs, rms func(dst, x, w []float32
 		if masked != nil {
 			copy(masked[row*n:], e)
 		}
-		both := out[row*2*n : (row+1)*2*n]
-		rms(both[:n], e, enorm, a.Eps)
-		rms(both[n:], states[row*n:(row+1)*n], hnorm, a.Eps)
+		rms(dst, e, enorm, a.Eps)
 	}
 }
 
 // gather copies rows of embed_tokens, one token a block.
-var gather = hip.NewKernel("embed_gather", weights.RowsSource()+norm.RMSSource()+embedHIP, gatherTwin)
+var gather = hip.NewKernel("embed_gather", weights.RowsSource()+norm.RMSRowSource()+embedHIP, gatherTwin)
 
 type gatherArgs struct {
 	Out      hip.Ptr // [Rows, Hidden] float32
@@ -74,6 +84,10 @@ type gatherArgs struct {
 	Hidden   int32
 	Segments int32
 	Vocab    int32
+}
+
+func launchGather(d hip.Device, a *gatherArgs) error {
+	return gather.Launch(d, hip.Grid{Blocks: int(a.Rows), Threads: embedThreads, BlockCost: 8 * int(a.Hidden)}, a)
 }
 
 func gatherTwin(b *hip.Blocks, a *gatherArgs) {

@@ -1,5 +1,6 @@
 // e = embed[token], or the given embedding, zero where position is 0; out = [ rms(e;
-// enorm) | rms(hidden; hnorm) ]: one block per row. Twins: embedNormTwin, gatherTwin.
+// enorm) | rms(hidden; hnorm) ]: a block for each half of each row. Twins:
+// embedNormTwin, gatherTwin.
 
 struct embedNormArgs {
   float *Out, *Masked;
@@ -12,25 +13,64 @@ struct embedNormArgs {
   int32 Rows, Hidden, Segments, Vocab;
 };
 
-KERNEL(256) void embed_norm(embedNormArgs a) {
-  __shared__ double waves[256 / waveSize];
-  const int64 row = blockIdx.x;
+// embeddingRow is a row of bfloat16, of values, or of zeros.
+struct embeddingRow {
+  const uint8 *narrow; // or null; aligned to 8 bytes
+  const float *values; // or null
+  float *copy;         // where it is written as well, or null
+
+  template <int32 W> __device__ __forceinline__ piece<W> read(uint32 c) const {
+    piece<W> p = {};
+    if (narrow && W == 1) {
+      p.at[0] = floatOfBF16(*(const uint16 *)(narrow + 2 * (uint64)c));
+    } else if (narrow) {
+      const piece<2> pairs = *(const piece<2> *)(narrow + 2 * (uint64)c);
+      for (int32 i = 0; i < W; i++) p.at[i] = floatOfBF16(bitsOfFloat(pairs.at[i / 2 % 2]) >> 16 * (i % 2) & 0xffffu);
+    } else if (values) {
+      p = pieceAt<W>(values, c);
+    }
+    if (copy) store(copy, c, p);
+    return p;
+  }
+};
+
+// tokenRow is the row of a token: as it is stored, or decoded to dst if that is no
+// bfloat16, or aligned to nothing.
+DEVICE embeddingRow tokenRow(float *dst, const Segment *table, int32 segments, int32 token, int32 n) {
+  const Segment *s = segmentOf(table, segments, token);
+  const uint8 *data = rowOf(s, token).data;
+  if (s->Format == BF16 && (uint64)data % 8 == 0 && inPieces<4>(dst, n)) return {data, nullptr, nullptr};
+  decodeRow(dst, table, segments, token, n);
+  __syncthreads(); // threads read what others wrote
+  return {nullptr, dst, nullptr};
+}
+
+KERNEL(rmsThreads) void embed_norm(embedNormArgs a) {
+  __shared__ double waves[rmsThreads / waveSize];
+  const int64 row = blockIdx.x / 2;
   const int32 n = a.Hidden;
-  float *e = a.Out + row * 2 * n; // the row's place is where it is normalized
-  if (a.Positions[row] == 0) {
-    for (int32 i = (int32)threadIdx.x; i < n; i += (int32)blockDim.x) e[i] = 0;
-  } else if (a.Embeds) {
-    for (int32 i = (int32)threadIdx.x; i < n; i += (int32)blockDim.x) e[i] = a.Embeds[row * n + i];
+  const bool hidden = blockIdx.x % 2;
+  float *dst = a.Out + (int64)blockIdx.x * n;
+  const float *w = hidden ? a.HiddenNorm : a.EmbedNorm;
+  embeddingRow from = {};
+  if (hidden) {
+    from.values = a.States + row * n;
   } else {
-    const int32 token = a.Tokens[row];
-    decodeRow(e, a.Table, a.Segments, token < 0 ? a.Drafted[-1 - token] : token, n);
+    if (a.Positions[row] != 0) {
+      if (a.Embeds) {
+        from.values = a.Embeds + row * n;
+      } else {
+        const int32 token = a.Tokens[row];
+        from = tokenRow(dst, a.Table, a.Segments, token < 0 ? a.Drafted[-1 - token] : token, n);
+      }
+    }
+    if (a.Masked) from.copy = a.Masked + row * n;
   }
-  // Each thread reads what it wrote itself, here and in rms64.
-  if (a.Masked) {
-    for (int32 i = (int32)threadIdx.x; i < n; i += (int32)blockDim.x) a.Masked[row * n + i] = e[i];
+  if (inPieces<4>(dst, n) && inPieces<4>(from.values, n) && inPieces<4>(from.copy, n) && inPieces<4>(w, n)) {
+    rmsOfRow<4>(dst, from, w, n, a.Eps, waves);
+  } else {
+    rmsOfRow<1>(dst, from, w, n, a.Eps, waves);
   }
-  rms64(e, e, a.EmbedNorm, n, a.Eps, waves);
-  rms64(e + n, a.States + row * n, a.HiddenNorm, n, a.Eps, waves);
 }
 
 // out[row] = embed[token of row].
@@ -41,7 +81,10 @@ struct gatherArgs {
   int32 Rows, Hidden, Segments, Vocab;
 };
 
-KERNEL(256) void embed_gather(gatherArgs a) {
+KERNEL(rmsThreads) void embed_gather(gatherArgs a) {
   const int64 row = blockIdx.x;
-  decodeRow(a.Out + row * a.Hidden, a.Table, a.Segments, a.Tokens[row], a.Hidden);
+  float *dst = a.Out + row * a.Hidden;
+  const embeddingRow from = tokenRow(dst, a.Table, a.Segments, a.Tokens[row], a.Hidden);
+  if (!from.narrow) return;
+  for (uint32 c = threadIdx.x * 4; c < (uint32)a.Hidden; c += blockDim.x * 4) store(dst, c, from.read<4>(c));
 }

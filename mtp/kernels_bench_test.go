@@ -73,7 +73,7 @@ func BenchmarkEmbedNorm(b *testing.B) {
 			}
 			b.SetBytes(int64(rows) * hidden * 24)
 			for b.Loop() {
-				if err := embedNorm.Launch(d, hip.Grid{Blocks: rows, Threads: 256, BlockCost: 24 * hidden}, a); err != nil {
+				if err := launchEmbedNorm(d, a); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -1,6 +1,7 @@
 package mtp
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"testing"
 
@@ -15,7 +16,15 @@ import (
 // TestEmbedNorm: e is the token's row, or what was given, and zero at position 0
 // whatever the token; each half is normalized with its own weights.
 func TestEmbedNorm(t *testing.T) {
-	const hidden, vocab, eps = 33, 7, 1e-6
+	for _, hidden := range []int{33, 64, 8200} {
+		for _, format := range []weights.Format{weights.F32, weights.BF16} {
+			t.Run(fmt.Sprintf("%d %v", hidden, format), func(t *testing.T) { testEmbedNorm(t, hidden, format) })
+		}
+	}
+}
+
+func testEmbedNorm(t *testing.T, hidden int, format weights.Format) {
+	const vocab, eps = 7, 1e-6
 	random := rand.New(rand.NewPCG(1, 5))
 	floats := func(n int) []float32 {
 		out := make([]float32, n)
@@ -27,6 +36,11 @@ func TestEmbedNorm(t *testing.T) {
 	tokens, positions := []int32{6, 0, 3, 6, 2}, []int32{0, 1, 9, 0, 127}
 	rows := len(tokens)
 	table, states, given, enorm, hnorm := floats(vocab*hidden), floats(rows*hidden), floats(rows*hidden), floats(hidden), floats(hidden)
+	if format == weights.BF16 {
+		for i, v := range table {
+			table[i] = hip.ToBF16(v).Float32()
+		}
+	}
 	table[6*hidden] = nan // masked where its token is at position 0
 
 	for name, useGiven := range map[string]bool{"table": false, "given": true} {
@@ -49,7 +63,7 @@ func TestEmbedNorm(t *testing.T) {
 				}
 			}
 			onDevices(t, func(t *testing.T, d hip.Device) {
-				masked, got := runEmbedNorm(t, d, useGiven, table, states, given, enorm, hnorm, tokens, positions)
+				masked, got := runEmbedNorm(t, d, useGiven, format, table, states, given, enorm, hnorm, tokens, positions)
 				require.Equal(t, wantMasked, masked)
 				require.NoError(t, hiptest.Within(got, want, 1e-6))
 				require.Equal(t, make([]float32, hidden), got[:hidden], "the masked half stays zero")
@@ -100,7 +114,7 @@ func TestGatherAndWiden(t *testing.T) {
 		require.NoError(t, err)
 		out, err := hip.AllocOf[float32](d, len(tokens)*hidden)
 		require.NoError(t, err)
-		require.NoError(t, gather.Launch(d, hip.Grid{Blocks: len(tokens), Threads: 256}, &gatherArgs{
+		require.NoError(t, launchGather(d, &gatherArgs{
 			Out: out, Table: m.Table(), Tokens: ids, Rows: int32(len(tokens)), Hidden: hidden, Segments: 1, Vocab: vocab,
 		}))
 		got := make([]float32, len(tokens)*hidden)
@@ -120,8 +134,8 @@ func TestGatherAndWiden(t *testing.T) {
 	})
 }
 
-// runEmbedNorm launches embed_norm over rows of 33 values.
-func runEmbedNorm(t *testing.T, d hip.Device, useGiven bool, table, states, given, enorm, hnorm []float32, tokens, positions []int32) (masked, out []float32) {
+// runEmbedNorm launches embed_norm over a table that is stored as format.
+func runEmbedNorm(t *testing.T, d hip.Device, useGiven bool, format weights.Format, table, states, given, enorm, hnorm []float32, tokens, positions []int32) (masked, out []float32) {
 	t.Helper()
 	floats := func(values []float32) hip.Ptr {
 		p, err := hip.Upload(d, values)
@@ -129,7 +143,17 @@ func runEmbedNorm(t *testing.T, d hip.Device, useGiven bool, table, states, give
 		return p
 	}
 	hidden, rows := len(enorm), len(tokens)
-	m, err := weights.NewMatrix(d, hidden, []weights.Segment{weights.DenseSegment(weights.F32, len(table)/hidden, hidden, floats(table), 0)})
+	stored := floats(table)
+	if format == weights.BF16 {
+		narrow := make([]hip.BF16, len(table))
+		for i, v := range table {
+			narrow[i] = hip.ToBF16(v)
+		}
+		var err error
+		stored, err = hip.Upload(d, narrow)
+		require.NoError(t, err)
+	}
+	m, err := weights.NewMatrix(d, hidden, []weights.Segment{weights.DenseSegment(format, len(table)/hidden, hidden, stored, 0)})
 	require.NoError(t, err)
 	ids, err := hip.Upload(d, tokens)
 	require.NoError(t, err)
@@ -143,7 +167,7 @@ func runEmbedNorm(t *testing.T, d hip.Device, useGiven bool, table, states, give
 	if useGiven {
 		a.Embeds = floats(given)
 	}
-	require.NoError(t, embedNorm.Launch(d, hip.Grid{Blocks: rows, Threads: 256, BlockCost: 1 << 20}, a))
+	require.NoError(t, launchEmbedNorm(d, a))
 	masked, out = make([]float32, rows*hidden), make([]float32, 2*rows*hidden)
 	require.NoError(t, hip.ReadOf(d, masked, a.Masked))
 	require.NoError(t, hip.ReadOf(d, out, a.Out))

@@ -182,7 +182,7 @@ func (h *Head) Embed(ctx context.Context, tokens []int32) ([]float32, error) {
 	if err := hip.WriteOf(h.device, w.tokens.ptr, tokens); err != nil {
 		return nil, err
 	}
-	err := gather.Launch(h.device, hip.Grid{Blocks: rows, Threads: 256, BlockCost: 8 * n}, &gatherArgs{
+	err := launchGather(h.device, &gatherArgs{
 		Out: w.embeds.ptr, Table: h.embed.Table(), Tokens: w.tokens.ptr,
 		Rows: int32(rows), Hidden: int32(n), Segments: int32(len(h.embed.Segments)), Vocab: int32(h.config.VocabSize),
 	})

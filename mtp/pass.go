@@ -113,7 +113,7 @@ func (p *pass) launch(d hip.Device) error {
 	if o.do != nil {
 		masked = w.masked.ptr
 	}
-	err := embedNorm.Launch(d, hip.Grid{Blocks: rows, Threads: 256, BlockCost: 24 * n}, &embedNormArgs{
+	err := launchEmbedNorm(d, &embedNormArgs{
 		Out: w.both.ptr, Masked: masked, States: p.states, Embeds: p.embeds, Table: h.embed.Table(),
 		Tokens: w.words.at(p.tokensAt), Drafted: w.results.ptr, Positions: batch.Positions(), EmbedNorm: m.enorm, HiddenNorm: m.hnorm, Eps: c.RMSNormEps,
 		Drafts: int64(p.drafts), Rows: int32(rows), Hidden: int32(n), Segments: int32(len(h.embed.Segments)), Vocab: int32(c.VocabSize),

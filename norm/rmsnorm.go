@@ -71,10 +71,10 @@ type rmsNormArgs struct {
 }
 
 // rmsNorm runs one block per row.
-var rmsNorm = hip.NewKernel("rms_norm", rmsHIP+rmsNormHIP, rmsNormTwin).Fast(0, rmsNormFast)
+var rmsNorm = hip.NewKernel("rms_norm", rmsRowHIP+rmsNormHIP, rmsNormTwin).Fast(0, rmsNormFast)
 
-// rmsNormThreads is the threads that share a row on a GPU.
-const rmsNormThreads = 1024
+// rmsNormThreads share a row on a GPU: rmsThreads of rmsrow.hip.
+const rmsNormThreads = 512
 
 type strides struct{ y, x int }
 

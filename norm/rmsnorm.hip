@@ -10,15 +10,29 @@ struct rmsNormArgs {
   int32 Rows, N;
 };
 
-KERNEL(1024) void rms_norm(rmsNormArgs a) {
-  __shared__ double waves[1024 / waveSize];
-  const int64 row = blockIdx.x;
-  const float *x = a.X + row * a.XStride;
-  if (a.Residual) {
-    float *sum = a.Residual + row * a.N;
-    // A thread reads back what it wrote itself: rms64 shares columns out alike.
-    for (int32 i = (int32)threadIdx.x; i < a.N; i += (int32)blockDim.x) sum[i] += x[i];
-    x = sum;
+// addedRow is x, or x added to sum, which is then written as well.
+struct addedRow {
+  const float *x;
+  float *sum; // or null
+
+  template <int32 W> __device__ __forceinline__ piece<W> read(uint32 c) const {
+    piece<W> p = pieceAt<W>(x, c);
+    if (!sum) return p;
+    const piece<W> before = pieceAt<W>(sum, c);
+    for (int32 i = 0; i < W; i++) p.at[i] = before.at[i] + p.at[i];
+    store(sum, c, p);
+    return p;
   }
-  rms64(a.Y + row * a.YStride, x, a.W, a.N, a.Eps, waves);
+};
+
+KERNEL(rmsThreads) void rms_norm(rmsNormArgs a) {
+  __shared__ double waves[rmsThreads / waveSize];
+  const int64 row = blockIdx.x;
+  float *y = a.Y + row * a.YStride;
+  const addedRow from = {a.X + row * a.XStride, a.Residual ? a.Residual + row * a.N : nullptr};
+  if (inPieces<4>(y, a.N) && inPieces<4>(from.x, a.N) && inPieces<4>(from.sum, a.N) && inPieces<4>(a.W, a.N)) {
+    rmsOfRow<4>(y, from, a.W, a.N, a.Eps, waves);
+  } else {
+    rmsOfRow<1>(y, from, a.W, a.N, a.Eps, waves);
+  }
 }

@@ -113,7 +113,8 @@ func TestScaleInvariance(t *testing.T) {
 
 func TestGPUAgainstReference(t *testing.T) {
 	var cases []hiptest.Case
-	for _, n := range []int{1, 31, 65, 255, 256, 257, 1000} {
+	// Around the threads of a block, the values that they keep, and pieces of 4.
+	for _, n := range []int{1, 4, 31, 65, 511, 512, 513, 1000, 2047, 2048, 2052, 6144, 8191, 8192, 8193, 8196, 17000} {
 		cases = append(cases, normCase(n, 3, false), normCase(n, 2, true))
 	}
 	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) { hiptest.Compare(t, hip.Check(d), cases...) })
@@ -194,18 +195,24 @@ func TestAddRMSNormIsTheSumThenTheNorm(t *testing.T) {
 // The two halves of a concatenation, each from a matrix of its own.
 func TestStridedRows(t *testing.T) {
 	forEachDevice(t, func(t *testing.T, d hip.Device) {
-		const rows, n, xStride, yStride = 3, 5, 7, 11
-		x, w := upload(t, d, random(1, rows*xStride)), upload(t, d, random(2, n))
-		y, dense := upload(t, d, constant(rows*yStride, 99)), upload(t, d, make([]float32, n))
-		require.NoError(t, norm.RMSNormStrided(d, y.Add(4*n), yStride, x, xStride, w, rows, n, 1e-6))
-		got := download(t, d, y, rows*yStride)
-		for r := range rows {
-			require.NoError(t, norm.RMSNorm(d, dense, x.Add(int64(4*r*xStride)), w, 1, n, 1e-6))
-			require.Equal(t, download(t, d, dense, n), got[r*yStride+n:][:n])
-			require.Equal(t, constant(n, 99), got[r*yStride:][:n], "what is not a row stays")
-			require.EqualValues(t, 99, got[r*yStride+2*n], "what is not a row stays")
+		for _, c := range [][3]int{{5, 7, 11}, {4, 8, 12}, {8, 8, 18}, {8, 9, 20}, {8200, 8200, 16404}} {
+			testStridedRows(t, d, 3, c[0], c[1], c[2])
 		}
 	})
+}
+
+func testStridedRows(t *testing.T, d hip.Device, rows, n, xStride, yStride int) {
+	t.Helper()
+	x, w := upload(t, d, random(1, rows*xStride)), upload(t, d, random(2, n))
+	y, dense := upload(t, d, constant(rows*yStride, 99)), upload(t, d, make([]float32, n))
+	require.NoError(t, norm.RMSNormStrided(d, y.Add(int64(4*n)), yStride, x, xStride, w, rows, n, 1e-6))
+	got := download(t, d, y, rows*yStride)
+	for r := range rows {
+		require.NoError(t, norm.RMSNorm(d, dense, x.Add(int64(4*r*xStride)), w, 1, n, 1e-6))
+		require.NoError(t, hiptest.Within(got[r*yStride+n:][:n], download(t, d, dense, n), 1e-6), "n %d, row %d", n, r)
+		require.Equal(t, constant(n, 99), got[r*yStride:][:n], "what is not a row stays")
+		require.EqualValues(t, 99, got[r*yStride+2*n], "what is not a row stays")
+	}
 }
 
 func TestNaNStaysInItsRow(t *testing.T) {
