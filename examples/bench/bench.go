@@ -33,7 +33,18 @@ type session struct {
 // runs that are observed: what these allocate is not part of the peak, and neither
 // is what works with a head of their own take, which come last.
 func (s *settings) bench(ctx context.Context, stderr io.Writer) (out *summary, err error) {
-	b := &session{settings: s, stderr: stderr, out: &summary{Device: s.device}}
+	device, err := cli.Device(s.device)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, device.Close()) }()
+	return s.benchOn(ctx, device, stderr)
+}
+
+// benchOn is bench on a device that is open.
+func (s *settings) benchOn(ctx context.Context, device hip.Device, stderr io.Writer) (out *summary, err error) {
+	b := &session{settings: s, stderr: stderr, device: device, out: &summary{Device: s.device}}
+	b.timeGraphs()
 	defer func() { err = errors.Join(err, b.close()) }()
 	if err := b.load(ctx); err != nil {
 		return nil, err
@@ -61,13 +72,9 @@ func (s *settings) bench(ctx context.Context, stderr io.Writer) (out *summary, e
 	return b.out, nil
 }
 
-// load opens device and weights, and loads the head.
+// load opens the weights, and loads the head.
 func (b *session) load(ctx context.Context) (err error) {
 	s := b.settings
-	if b.device, err = cli.Device(s.device); err != nil {
-		return err
-	}
-	b.timeGraphs()
 	if b.source, err = s.open(ctx, b.stderr); err != nil {
 		return err
 	}
@@ -207,9 +214,6 @@ func (b *session) close() error {
 	}
 	if b.source != nil {
 		errs = append(errs, b.source.close())
-	}
-	if b.device != nil {
-		errs = append(errs, b.device.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -81,8 +81,9 @@ func loaded(t *testing.T) *session {
 	t.Helper()
 	s, err := parse([]string{"-context", "40", "-time", "1ms"}, &strings.Builder{})
 	require.NoError(t, err)
-	b := &session{settings: s, stderr: &strings.Builder{}, out: &summary{}}
-	t.Cleanup(func() { require.NoError(t, b.close()) })
+	device := hip.NewHost()
+	b := &session{settings: s, stderr: &strings.Builder{}, device: device, out: &summary{}}
+	t.Cleanup(func() { require.NoError(t, errors.Join(b.close(), device.Close())) })
 	require.NoError(t, b.load(t.Context()))
 	require.NoError(t, b.prepare(t.Context()))
 	return b

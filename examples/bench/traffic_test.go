@@ -116,8 +116,9 @@ func TestWatcherCountsTheCache(t *testing.T) {
 func TestTrafficIsThatOfTheCall(t *testing.T) {
 	s, err := parse([]string{"-k", "3", "-batch", "2", "-prefill", "5", "-context", "40", "-cheap=false"}, &strings.Builder{})
 	require.NoError(t, err)
-	b := &session{settings: s, stderr: &strings.Builder{}, out: &summary{}}
-	defer func() { require.NoError(t, b.close()) }()
+	device := hip.NewHost()
+	b := &session{settings: s, stderr: &strings.Builder{}, device: device, out: &summary{}}
+	defer func() { require.NoError(t, errors.Join(b.close(), device.Close())) }()
 	require.NoError(t, b.load(t.Context()))
 	require.NoError(t, b.prepare(t.Context()))
 	for _, w := range b.works {

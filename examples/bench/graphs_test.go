@@ -1,0 +1,53 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
+)
+
+// TestGraphsAreTimed: on a device that records graphs every call of a head becomes
+// one, whose time is told apart from the host's.
+func TestGraphsAreTimed(t *testing.T) {
+	if hiptest.RaceDetector {
+		t.Skip("the emulator's threads are not Go's: there are no races to find")
+	}
+	s, err := parse([]string{"-shape", "nano", "-time", "1ms", "-batch", "2", "-prefill", "3", "-context", "20", "-k", "2", "-cheap=false", "-kernels"}, io.Discard)
+	require.NoError(t, err)
+	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
+		out, err := s.benchOn(t.Context(), d, io.Discard)
+		require.NoError(t, err)
+		require.Len(t, out.Rows, 4)
+		for _, r := range out.Rows {
+			require.Positive(t, r.GraphSeconds, r.Work)
+			require.InDelta(t, r.Seconds, r.GraphSeconds+r.HostSeconds, 1e-12)
+		}
+		require.NotEmpty(t, out.Kernels)
+		var text bytes.Buffer
+		require.NoError(t, out.print(&text))
+		require.Regexp(t, `host +beyond the graph of a call: step -?\d+ µs, chain of 2 -?\d+ µs, batch`, text.String())
+	})
+}
+
+func TestGraphTimerCountsWhatIsOn(t *testing.T) {
+	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
+		timer := &graphTimer{graphDevice: d.(graphDevice)}
+		p, err := timer.Alloc(64)
+		require.NoError(t, err)
+		g, err := timer.Capture(func(r hip.Device) error { return r.Copy(p, p.Add(32), 32) })
+		require.NoError(t, err)
+		require.NoError(t, g.Launch())
+		require.Zero(t, timer.total)
+		timer.on = true
+		require.NoError(t, g.Launch())
+		require.Greater(t, timer.total, time.Duration(0))
+		require.NoError(t, g.Close())
+		require.NoError(t, timer.Free(p))
+	})
+}
