@@ -1,0 +1,175 @@
+// Embed shows how an inference engine or a service embeds the draft head: a small
+// scheduler serves several requests at a time, with one ragged Draft a round,
+// verification by the target, and a cache that may be too small for all of them:
+//
+//	embed [-device D] [-sequences N] [-pages N] [-k N] [-json]
+//
+// The target is played by recorded traces. It exits with 1 if a text comes out
+// otherwise than the target's own, and with 2 on wrong usage.
+//
+// Read scheduler.go: the rest is flags and a target that is not one.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+
+	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/examples/internal/m3nano"
+	"github.com/drafthead/drafthead/mtp"
+)
+
+const usage = `usage: embed [flags]
+
+Serves the twelve built-in traces as requests to a small scheduler: as many at a
+time as -sequences and the pages of the cache allow. Each round is one Draft for
+all of them, one pass of the target, played by the traces, and the rows that it
+confirmed. Where the cache is full the youngest request gives its pages up and
+starts anew later. What comes out is the target's own text, token by token.
+
+exit status: 0 all texts are the target's, 1 not, 2 wrong usage
+
+flags:
+`
+
+func main() { cli.Main(run) }
+
+// outcome is what -json prints.
+type outcome struct {
+	Device       string          `json:"device"`
+	Rounds       int             `json:"rounds"`
+	Preemptions  int             `json:"preemptions"`
+	MostPages    int             `json:"most_pages"`
+	Requests     []requestResult `json:"requests"`
+	TokensPerRun float64         `json:"tokens_per_target_pass"`
+}
+
+type requestResult struct {
+	Name     string `json:"name"`
+	Tokens   int    `json:"tokens"` // that came out
+	Rounds   int    `json:"rounds"`
+	Accepted int    `json:"accepted"` // drafts
+	Exact    bool   `json:"exact"`    // the text is the target's own
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("embed", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), usage)
+		flags.PrintDefaults()
+	}
+	device := flags.String("device", "cpu", cli.DeviceUsage)
+	sequences := flags.Int("sequences", 4, "requests that are served at the same time, at most")
+	pages := flags.Int("pages", 0, "pages of the cache; 0: enough for all sequences")
+	k := flags.Int("k", 4, "drafts a round, 1 to 64")
+	asJSON := flags.Bool("json", false, "print one JSON object in place of text")
+	rest, err := cli.Parse(flags, args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return cli.OK
+	case err != nil:
+		return cli.Usage
+	case len(rest) > 0 || *sequences < 1 || *pages < 0 || *k < 1 || *k > 64:
+		fmt.Fprintln(stderr, "embed: want no arguments, -sequences from 1, -pages from 0, -k 1 to 64")
+		return cli.Usage
+	}
+	out, err := serve(ctx, stderr, *device, *sequences, *pages, *k)
+	if err == nil && *asJSON {
+		err = cli.WriteJSON(stdout, out)
+	} else if err == nil {
+		err = out.print(stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "embed:", err)
+		return cli.Failed
+	}
+	for _, r := range out.Requests {
+		if !r.Exact {
+			return cli.Failed
+		}
+	}
+	return cli.OK
+}
+
+// serve runs all traces as requests.
+func serve(ctx context.Context, stderr io.Writer, name string, sequences, pages, k int) (out *outcome, err error) {
+	traces, err := m3nano.Traces()
+	if err != nil {
+		return nil, err
+	}
+	device, err := cli.Device(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, device.Close()) }()
+	if err := cli.Compile(ctx, stderr, device); err != nil {
+		return nil, err
+	}
+	head, err := mtp.LoadFS(ctx, m3nano.Checkpoint(), mtp.Options{Device: device})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, head.Close()) }()
+	if pages == 0 {
+		longest := 0
+		for _, t := range traces {
+			longest = max(longest, len(t.Tokens)+k)
+		}
+		pages = sequences * (1 + longest/head.Config().Sparse.BlockSize)
+	}
+	cache, err := head.NewCache(pages)
+	if err != nil {
+		return nil, err
+	}
+	s := &scheduler{head: head, cache: cache, most: sequences, k: k}
+	for _, t := range traces {
+		s.submit(newReplay(t))
+	}
+	progress, done := cli.Progress(stderr, "serve", "requests")
+	defer done()
+	for s.busy() {
+		if err := s.round(ctx); err != nil {
+			return nil, err
+		}
+		progress(int64(len(s.finished)), int64(len(traces)))
+	}
+	return s.outcome(name), nil
+}
+
+// outcome sums up what was served, in the order of submission.
+func (s *scheduler) outcome(device string) *outcome {
+	out := &outcome{Device: device, Rounds: s.rounds, Preemptions: s.preemptions, MostPages: s.mostPages}
+	tokens, passes := 0, 0
+	slices.SortFunc(s.finished, func(a, b *request) int { return a.number - b.number })
+	for _, r := range s.finished {
+		out.Requests = append(out.Requests, requestResult{
+			Name: r.target.name(), Tokens: len(r.text), Rounds: r.rounds, Accepted: r.accepted, Exact: r.target.wrote(r.text),
+		})
+		tokens, passes = tokens+len(r.text), passes+r.rounds
+	}
+	out.TokensPerRun = float64(tokens) / float64(max(passes, 1))
+	return out
+}
+
+func (o *outcome) print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "request\ttokens\trounds\taccepted\ttokens a round\ttext\t")
+	for _, r := range o.Requests {
+		text := "the target's"
+		if !r.Exact {
+			text = "NOT the target's"
+		}
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%.2f\t%s\t\n", r.Name, r.Tokens, r.Rounds, r.Accepted, float64(r.Tokens)/float64(max(r.Rounds, 1)), text)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\n%d rounds, %.2f tokens for each pass of the target, %d pages at most, %d preemptions\n", o.Rounds, o.TokensPerRun, o.MostPages, o.Preemptions)
+	return err
+}
