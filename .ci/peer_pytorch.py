@@ -22,7 +22,7 @@ import torch.nn.functional as F
 
 M3 = dict(hidden=6144, heads=64, kv=4, dim=128, rotary=64, index=128, block=128, top_blocks=16,
           experts=128, top=4, inner=3072, vocab=200064, theta=5e6, context=1024)
-TINY = dict(hidden=64, heads=8, kv=4, dim=16, rotary=8, index=16, block=8, top_blocks=8,
+TINY = dict(hidden=64, heads=8, kv=4, dim=16, rotary=8, index=16, block=8, top_blocks=16,
             experts=8, top=4, inner=32, vocab=96, theta=1e4, context=41)
 SCALE, ALPHA, LIMIT, BETA, EPS = 2.0, 1.702, 7.0, 1.0, 1e-6
 
@@ -130,6 +130,9 @@ def check(head):
     s, inputs = head.s, [x[:3] for x in make_inputs(head, 3)[0]]
     inputs[1][2] = 0  # one row is masked
     ids, _, hidden = head.step(*inputs, "host")
+    for how in "gather", "grouped":
+        other = head.step(*inputs, how)
+        assert torch.equal(ids, other[0]) and torch.allclose(hidden, other[2], atol=1e-4, rtol=1e-4), how
     for r, (t, p, h) in enumerate(zip(*inputs)):
         norm = lambda x, w: x / (x.square().mean() + EPS).sqrt() * w
         x = head.eh @ torch.cat([norm(head.embed[t] * (p != 0), head.enorm), norm(h, head.hnorm)])

@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	uploadStage = 4 << 20 // bytes of one stage
+	uploadStage = 16 << 20 // bytes of one stage: enough for many cores to fill
 	readStage   = 1 << 20
 	numStages   = 3
 

@@ -72,20 +72,24 @@ func TestRouteOnGPUs(t *testing.T) {
 	})
 }
 
-// TestGroupOnGPUs groups pairs of more experts than a block has threads.
+// TestGroupOnGPUs: pairs and experts around the threads of the block and its
+// waves, evenly spread and all of one expert.
 func TestGroupOnGPUs(t *testing.T) {
 	reference := hip.NewReference()
 	defer reference.Close()
 	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
 		checked := hip.Check(d)
 		rng := rand.New(rand.NewPCG(8, 8))
-		for _, experts := range []int{1, 3, 128, 256, 257, 600} {
-			for _, pairs := range []int{1, 4, 255, 300} {
-				ids := make([]int32, pairs)
-				for i := range ids {
-					ids[i] = int32(rng.IntN(experts))
+		for _, experts := range []int{1, 4, 128, 256, 257, 600} {
+			for _, pairs := range []int{1, 4, 31, 32, 33, 64, 65, 255, 256, 257, 1030} {
+				for _, picked := range []int{1, experts} {
+					ids := make([]int32, pairs)
+					for i := range ids {
+						ids[i] = int32(experts - 1 - rng.IntN(picked))
+					}
+					want, got := runGroup(t, reference, ids, experts), runGroup(t, checked, ids, experts)
+					require.Equal(t, want, got, "%d pairs, %d of %d experts", pairs, picked, experts)
 				}
-				require.Equal(t, runGroup(t, reference, ids, experts), runGroup(t, checked, ids, experts), "%d pairs, %d experts", pairs, experts)
 			}
 		}
 	})

@@ -56,8 +56,8 @@ func TestGroupByExpert(t *testing.T) {
 // then by pair, and offsets and active say where each expert lies.
 func TestGroupByExpertProperties(t *testing.T) {
 	onEach(t, func(t *testing.T, d hip.Device) {
-		for _, experts := range []int{1, 2, 3, 16, 128} {
-			for _, pairs := range []int{1, 2, 3, 63, 64, 65, 260} {
+		for _, experts := range []int{1, 2, 3, 16, 128, 255, 256, 257, 600} {
+			for _, pairs := range []int{1, 2, 3, 63, 64, 65, 255, 256, 257, 1030} {
 				rng := rand.New(rand.NewPCG(uint64(experts), uint64(pairs)))
 				ids := make([]int32, pairs)
 				for i := range ids {

@@ -46,7 +46,7 @@ func (a *area) readAt(p []byte, off int64) error {
 }
 
 // readShare is what makes another goroutine worth its start.
-const readShare = 1 << 20
+const readShare = 512 << 10
 
 // readAcross is readAt with several goroutines, if there is enough to read: a GPU
 // takes bytes faster than one goroutine reads them.

@@ -10,6 +10,9 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
+// readAhead is what the disk is asked for before it is copied.
+const readAhead = 64 << 20
+
 // uploadChunk is read and written at a time; the context is looked at between.
 const uploadChunk = 16 << 20
 
@@ -151,7 +154,13 @@ func (m *mover) upload(p hip.Ptr, a *area) error {
 
 func (m *mover) fill(f hip.Filler, p hip.Ptr, a *area) error {
 	var failed error // of reading, which names the tensor already
+	asked := int64(0)
 	err := f.Fill(p, a.bytes(), func(part []byte, off int64) error {
+		// What lies between the rows is asked for too, as the disk reads it anyway.
+		if ahead := min(a.extent(), int64(float64(off+readAhead)/float64(a.bytes())*float64(a.extent()))); ahead > asked+readAhead/2 || asked < ahead && ahead == a.extent() {
+			a.tensor.File().readAhead(a.tensor.Offset()+a.start+asked, a.tensor.Offset()+a.start+ahead)
+			asked = ahead
+		}
 		if failed = a.readAcross(part, off); failed == nil {
 			failed = m.report(int64(len(part)))
 		}

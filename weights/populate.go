@@ -67,6 +67,16 @@ func (f *File) populateRange(begin, end int64) (mapped bool, err error) {
 	return true, errors.Join(errs...)
 }
 
+// readAhead has the bytes from begin to end of a mapped file read from disk, and does
+// not wait for them. It is advice: where it cannot be followed nothing happens.
+func (f *File) readAhead(begin, end int64) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if page := int64(os.Getpagesize()); f.backing.mapped && begin < end {
+		willNeed(f.backing.data[begin/page*page : end])
+	}
+}
+
 // populateShare returns the bytes of each thread's part of n: whole pages, and
 // not less than is worth a thread.
 func populateShare(n, threads, page int) int {

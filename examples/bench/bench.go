@@ -86,9 +86,10 @@ func (b *session) load(ctx context.Context) (err error) {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
 	progress, loaded := cli.Progress(b.stderr, "load", "bytes")
+	var clock loadClock
 	start := time.Now()
 	b.head, err = mtp.LoadFS(ctx, b.source.fsys, mtp.Options{
-		Device: b.device, Progress: progress, Populate: s.populate, Chain: mtp.ChainFirst,
+		Device: b.device, Progress: clock.around(progress), Populate: s.populate, Chain: mtp.ChainFirst,
 	})
 	b.out.LoadSeconds = time.Since(start).Seconds()
 	loaded()
@@ -99,6 +100,9 @@ func (b *session) load(ctx context.Context) (err error) {
 		return err
 	}
 	b.out.FirstDraftSeconds = time.Since(start).Seconds()
+	if b.out.Upload, err = measureUpload(b.device, s.checkpoint, &clock); err != nil {
+		return fmt.Errorf("upload: %w", err)
+	}
 	b.out.Checkpoint, b.out.WeightBytes = b.source.name, b.head.Report().Bytes
 	b.out.DeviceName, b.out.Threads = b.device.Info().Name, b.device.Info().Threads
 	b.model, err = newModel(config, b.head.Matrix)

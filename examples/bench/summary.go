@@ -28,6 +28,8 @@ type summary struct {
 	// FirstDraftSeconds is from the start of the load to the end of the first draft.
 	FirstDraftSeconds float64 `json:"first_draft_seconds"`
 
+	Upload *upload `json:"upload,omitempty"` // to a GPU
+
 	Rows []row `json:"rows"`
 
 	Kernels            []kernelTime `json:"kernels,omitempty"`              // of a step, the longest first; with -kernels
@@ -58,6 +60,9 @@ func (s *summary) print(w io.Writer) error {
 	}
 	fmt.Fprintf(w, "\nread ceiling   %s GB/s, spread %.1f %%, read between the runs by the same %d threads\n", digits(s.CeilingGBps), 100*s.CeilingSpread, s.Threads)
 	fmt.Fprintf(w, "load           %s s, to the first draft %s s\n", digits(s.LoadSeconds), digits(s.FirstDraftSeconds))
+	if s.Upload != nil {
+		s.Upload.print(w)
+	}
 	fmt.Fprintf(w, "weights        %s, cache %s\n", weights.FormatBytes(s.WeightBytes), weights.FormatBytes(s.CacheBytes))
 	if s.PeakRSSBytes > 0 {
 		fmt.Fprintf(w, "peak memory    %s resident, %s beyond the weights\n", weights.FormatBytes(s.PeakRSSBytes), weights.FormatBytes(s.PeakHeapBytes))

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// upload is how fast the weights came to a device that does not use them in place,
+// beside what limits it. Rates are GB/s, 0 where nothing was measured.
+type upload struct {
+	GBps     float64 `json:"gbps"`      // from the first bytes that were ready to the last
+	BusGBps  float64 `json:"bus_gbps"`  // copies from pinned memory to the device
+	DiskGBps float64 `json:"disk_gbps"` // reads of the largest file past the page cache
+	// Ratio is GBps ÷ the slower of bus and disk; a warm checkpoint may exceed 1.
+	Ratio float64 `json:"ratio"`
+}
+
+const (
+	busBytes = 1 << 30
+	busRuns  = 5
+	// diskBytes bounds what is read to measure a disk, by diskReaders at once.
+	diskBytes, diskPart, diskReaders = 2 << 30, 8 << 20, 8
+)
+
+// loadClock notes when bytes were ready.
+type loadClock struct {
+	first, last         time.Time
+	firstDone, lastDone int64
+}
+
+// around returns progress, and notes what it is told.
+func (c *loadClock) around(progress func(done, total int64)) func(done, total int64) {
+	return func(done, total int64) {
+		c.last, c.lastDone = time.Now(), done
+		if c.first.IsZero() {
+			c.first, c.firstDone = c.last, done
+		}
+		if progress != nil {
+			progress(done, total)
+		}
+	}
+}
+
+// rate is in GB/s.
+func (c *loadClock) rate() float64 {
+	if seconds := c.last.Sub(c.first).Seconds(); seconds > 0 {
+		return float64(c.lastDone-c.firstDone) / seconds / 1e9
+	}
+	return 0
+}
+
+// measureUpload returns nil for a device that has nothing to upload to.
+func measureUpload(d hip.Device, checkpoint string, clock *loadClock) (*upload, error) {
+	filler, ok := d.(hip.Filler)
+	if !ok {
+		return nil, nil
+	}
+	u := &upload{GBps: clock.rate()}
+	var err error
+	if u.BusGBps, err = busRate(d, filler, busBytes); err != nil {
+		return nil, fmt.Errorf("bus: %w", err)
+	}
+	if checkpoint != "" {
+		if u.DiskGBps, err = diskRate(checkpoint); err != nil {
+			return nil, fmt.Errorf("disk: %w", err)
+		}
+	}
+	limit := u.BusGBps
+	if u.DiskGBps > 0 {
+		limit = min(limit, u.DiskGBps)
+	}
+	u.Ratio = u.GBps / limit
+	return u, nil
+}
+
+// busRate copies what lies in pinned memory, whatever it is. The fastest run counts,
+// since it is a limit.
+func busRate(d hip.Device, f hip.Filler, n int64) (best float64, err error) {
+	p, err := d.Alloc(n)
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if e := d.Free(p); err == nil {
+			err = e
+		}
+	}()
+	for range busRuns {
+		start := time.Now()
+		if err := f.Fill(p, n, func([]byte, int64) error { return nil }); err != nil {
+			return 0, err
+		}
+		if err := d.Sync(); err != nil {
+			return 0, err
+		}
+		best = max(best, float64(n)/time.Since(start).Seconds()/1e9)
+	}
+	return best, nil
+}
+
+// diskRate reads the largest file of a folder past the page cache; 0 where that cannot
+// be done.
+func diskRate(folder string) (float64, error) {
+	name, size := "", int64(0)
+	err := filepath.WalkDir(folder, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := os.Stat(path) // of what a link points to
+		if err == nil && info.Mode().IsRegular() && info.Size() > size {
+			name, size = path, info.Size()
+		}
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	file, err := openDirect(name)
+	if err != nil || size < diskPart {
+		if file != nil {
+			file.Close()
+		}
+		return 0, nil // not every file system can
+	}
+	defer file.Close()
+	parts := int(min(size, diskBytes) / diskPart)
+	errs := make([]error, diskReaders)
+	var group sync.WaitGroup
+	start := time.Now()
+	for r := range diskReaders {
+		group.Go(func() {
+			buffer := alignedBuffer(diskPart)
+			for part := r; part < parts && errs[r] == nil; part += diskReaders {
+				_, errs[r] = file.ReadAt(buffer, int64(part)*diskPart)
+			}
+		})
+	}
+	group.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return 0, nil
+		}
+	}
+	return float64(parts) * diskPart / time.Since(start).Seconds() / 1e9, nil
+}
+
+func (u *upload) print(w io.Writer) {
+	disk := "disk not measured"
+	if u.DiskGBps > 0 {
+		disk = fmt.Sprintf("disk %s GB/s", digits(u.DiskGBps))
+	}
+	fmt.Fprintf(w, "upload         %s GB/s, bus %s GB/s, %s: %.1f %% of the slower\n", digits(u.GBps), digits(u.BusGBps), disk, 100*u.Ratio)
+}
