@@ -56,7 +56,8 @@ func (c *loadClock) rate() float64 {
 	return 0
 }
 
-// measureUpload returns nil for a device that has nothing to upload to.
+// measureUpload returns nil for a device that has nothing to upload to. As much as was
+// loaded is enough for the bus.
 func measureUpload(d hip.Device, checkpoint string, clock *loadClock) (*upload, error) {
 	filler, ok := d.(hip.Filler)
 	if !ok {
@@ -64,7 +65,7 @@ func measureUpload(d hip.Device, checkpoint string, clock *loadClock) (*upload, 
 	}
 	u := &upload{GBps: clock.rate()}
 	var err error
-	if u.BusGBps, err = busRate(d, filler, busBytes); err != nil {
+	if u.BusGBps, err = busRate(d, filler, min(busBytes, max(clock.lastDone, 1<<20))); err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
 	}
 	if checkpoint != "" {
