@@ -47,7 +47,7 @@ func Attend(b *Batch, layer int, qkv QKV, selected, out hip.Ptr) error {
 			sparseMerge.Launch(b.device, hip.Grid{Blocks: b.rows * g.Heads, Threads: 128}, a),
 		)
 	case inParts:
-		return sparseRows.Launch(b.device, hip.Grid{Blocks: tiles, Threads: 256}, a)
+		return sparseRows.Launch(b.device, hip.Grid{Blocks: tiles, Threads: 512}, a)
 	}
 	// Each head multiplies over all keys: the work is tile times what is read.
 	cost := 2 * min(g.TopkBlocks, b.blocks) * g.BlockSize * g.HeadDim * tile

@@ -8,19 +8,14 @@
 //
 // All in float32.
 
-constexpr int32 partThreads = 512, rowThreads = 256, mergeThreads = 128, partKeys = 64, partHeads = 16, partDim = 128;
+constexpr int32 partThreads = 512, mergeThreads = 128, partKeys = 64, partHeads = 16, partDim = 128;
 // Four floats more than a key: 16-byte reads of neighbouring keys meet in no bank.
 constexpr int32 partStride = partDim + 4;
-
-struct alignas(8) Float32x2 {
-  float at[2];
-};
+// Heads that a thread does with half a key, and with a column of values.
+constexpr int32 scoreHeads = 2 * partHeads * partKeys / partThreads, sumHeads = partHeads * partDim / partThreads;
 
 struct partState {
-  union { // keys, then values; zero where there is none
-    Float32x4 stored[partKeys][partStride / 4];
-    Float32x2 pairs[partKeys][partStride / 2];
-  };
+  Float32x4 stored[partKeys][partStride / 4]; // keys, then values; zero where there is none
   Float32x4 q[partHeads][partDim / 4];
   float weights[partHeads][partKeys]; // scores, then weights
 };
@@ -41,18 +36,18 @@ DEVICE keyPart partOf(const sparseArgs &a, const sparseTile &t, const rowContext
   return {((int64)c.table[block] * a.KVHeads + t.kv) * a.BlockSize + from, (int64)block * a.BlockSize + from, n};
 }
 
-template <int32 threads> DEVICE void loadQueries(partState *s, const sparseTile &t, int32 dim) {
-  for (int32 i = (int32)threadIdx.x; i < partHeads * dim; i += threads) {
+DEVICE void loadQueries(partState *s, const sparseTile &t, int32 dim) {
+  for (int32 i = (int32)threadIdx.x; i < partHeads * dim; i += partThreads) {
     const int32 d = i % dim;
     s->q[i / dim][d / 4].at[d % 4] = i / dim < t.heads ? t.q[i] : 0;
   }
 }
 
 // loadPart brings a part's keys or values into shared memory, 16 bytes a thread.
-template <int32 threads> DEVICE void loadPart(partState *s, const sparseArgs &a, const rowContext &c, const void *cache, const keyPart &part) {
+DEVICE void loadPart(partState *s, const sparseArgs &a, const rowContext &c, const void *cache, const keyPart &part) {
   const int32 each = a.Format == cacheBF16 ? 8 : 4, pieces = a.HeadDim / each;
 #pragma unroll 4
-  for (int32 i = (int32)threadIdx.x; i < partKeys * pieces; i += threads) {
+  for (int32 i = (int32)threadIdx.x; i < partKeys * pieces; i += partThreads) {
     const int32 slot = i / pieces, piece = i % pieces;
     Uint32x4 raw = {};
     if (part.holds(c, slot)) raw = ((const Uint32x4 *)cache)[(part.first + slot) * pieces + piece];
@@ -65,25 +60,30 @@ template <int32 threads> DEVICE void loadPart(partState *s, const sparseArgs &a,
   }
 }
 
-// scorePart fills the scores, −∞ for absent keys: a thread does one key with
-// partHeads·partKeys/threads heads.
-template <int32 threads> DEVICE void scorePart(partState *s, const rowContext &c, const keyPart &part, int32 dim, float scale) {
-  constexpr int32 heads = partHeads * partKeys / threads;
-  const int32 key = (int32)threadIdx.x % partKeys, head = (int32)threadIdx.x / partKeys * heads;
-  float scores[heads] = {};
-#pragma unroll 2
-  for (int32 i = 0; i < dim / 4; i++) {
-    const Float32x4 k = s->stored[key][i];
+// scorePart fills the scores, −∞ for absent keys. Two threads, side by side, do a key
+// with scoreHeads heads: 16 columns in turn, so that eight threads meet in no bank.
+DEVICE void scorePart(partState *s, const rowContext &c, const keyPart &part, int32 dim, float scale) {
+  const int32 half = (int32)threadIdx.x % 2, key = (int32)threadIdx.x / 2 % partKeys, head = (int32)threadIdx.x / (2 * partKeys) * scoreHeads;
+  float scores[scoreHeads] = {};
+  for (int32 from = 4 * half; from < dim / 4; from += 8) {
 #pragma unroll
-    for (int32 h = 0; h < heads; h++) {
-      const Float32x4 x = s->q[head + h][i];
+    for (int32 i = from; i < from + 4; i++) {
+      if (i >= dim / 4) break;
+      const Float32x4 k = s->stored[key][i];
 #pragma unroll
-      for (int32 j = 0; j < 4; j++) scores[h] = fusedMultiplyAdd(x.at[j], k.at[j], scores[h]);
+      for (int32 h = 0; h < scoreHeads; h++) {
+        const Float32x4 x = s->q[head + h][i];
+#pragma unroll
+        for (int32 j = 0; j < 4; j++) scores[h] = fusedMultiplyAdd(x.at[j], k.at[j], scores[h]);
+      }
     }
   }
   const bool present = part.holds(c, key);
 #pragma unroll
-  for (int32 h = 0; h < heads; h++) s->weights[head + h][key] = present ? scores[h] * scale : -infinity();
+  for (int32 h = 0; h < scoreHeads; h++) {
+    const float score = scores[h] + swapLanes(scores[h], 1);
+    if (h % 2 == half) s->weights[head + h][key] = present ? score * scale : -infinity();
+  }
 }
 
 // weighHead makes weights of the scores of a head, by one wave: relative to *top, which
@@ -102,27 +102,18 @@ DEVICE void weighHead(partState *s, const rowContext &c, const keyPart &part, in
   *total = waveSum(sum);
 }
 
-// A thread sums two columns, columns() and the next, of headsOfColumn heads.
-template <int32 threads> constexpr int32 headsOfColumn = partHeads * (partDim / 2) / threads;
-DEVICE int32 firstColumn() { return (int32)threadIdx.x % (partDim / 2) * 2; }
-template <int32 threads> DEVICE int32 firstHead() { return (int32)threadIdx.x / (partDim / 2) * headsOfColumn<threads>; }
-
-// sumPart adds the part's weighted values, four keys at a time: what is behind the last
-// is zero, as are its weights.
-template <int32 threads> DEVICE void sumPart(const partState *s, const keyPart &part, float (*sums)[2]) {
-  const int32 pair = firstColumn() / 2, head = firstHead<threads>();
+// sumPart adds the part's weighted values to a column of sumHeads heads, four keys at a
+// time: what is behind the last is zero, as are its weights.
+DEVICE void sumPart(const partState *s, const keyPart &part, int32 head, int32 column, float *sums) {
   for (int32 k = 0; k < part.n; k += 4) {
-    Float32x2 v[4];
+    float v[4];
 #pragma unroll
-    for (int32 i = 0; i < 4; i++) v[i] = s->pairs[k + i][pair];
+    for (int32 i = 0; i < 4; i++) v[i] = s->stored[k + i][column / 4].at[column % 4];
 #pragma unroll
-    for (int32 h = 0; h < headsOfColumn<threads>; h++) {
+    for (int32 h = 0; h < sumHeads; h++) {
       const Float32x4 w = *(const Float32x4 *)&s->weights[head + h][k];
 #pragma unroll
-      for (int32 i = 0; i < 4; i++) {
-        sums[h][0] = fusedMultiplyAdd(w.at[i], v[i].at[0], sums[h][0]);
-        sums[h][1] = fusedMultiplyAdd(w.at[i], v[i].at[1], sums[h][1]);
-      }
+      for (int32 i = 0; i < 4; i++) sums[h] = fusedMultiplyAdd(w.at[i], v[i], sums[h]);
     }
   }
 }
@@ -143,12 +134,12 @@ KERNEL(partThreads) void sparse_attention_parts(sparseArgs a) {
     }
     return;
   }
-  loadQueries<partThreads>(&s, t, dim);
-  loadPart<partThreads>(&s, a, c, a.Keys, part);
+  loadQueries(&s, t, dim);
+  loadPart(&s, a, c, a.Keys, part);
   __syncthreads();
-  scorePart<partThreads>(&s, c, part, dim, (float)(1 / squareRoot((double)dim)));
+  scorePart(&s, c, part, dim, (float)(1 / squareRoot((double)dim)));
   __syncthreads();
-  loadPart<partThreads>(&s, a, c, a.Values, part);
+  loadPart(&s, a, c, a.Values, part);
   for (int32 h = (int32)waveIndex(); h < partHeads; h += partThreads / (int32)waveSize) {
     float top = -infinity(), total;
     weighHead(&s, c, part, h, &top, &total);
@@ -158,37 +149,37 @@ KERNEL(partThreads) void sparse_attention_parts(sparseArgs a) {
     }
   }
   __syncthreads();
-  const int32 column = firstColumn(), head = firstHead<partThreads>();
+  const int32 column = (int32)threadIdx.x % partDim, head = (int32)threadIdx.x / partDim * sumHeads;
   if (column >= dim) return;
-  float sums[headsOfColumn<partThreads>][2] = {};
-  sumPart<partThreads>(&s, part, sums);
+  float sums[sumHeads] = {};
+  sumPart(&s, part, head, column, sums);
 #pragma unroll
-  for (int32 h = 0; h < headsOfColumn<partThreads>; h++) {
-    if (head + h < t.heads) *(Float32x2 *)(values + (int64)(head + h) * parts * dim + column) = {{sums[h][0], sums[h][1]}};
+  for (int32 h = 0; h < sumHeads; h++) {
+    if (head + h < t.heads) values[(int64)(head + h) * parts * dim + column] = sums[h];
   }
 }
 
-KERNEL(rowThreads) void sparse_attention_rows(sparseArgs a) {
+KERNEL(partThreads) void sparse_attention_rows(sparseArgs a) {
   __shared__ partState s;
   __shared__ float tops[partHeads], totals[partHeads], shrinks[partHeads];
   const int32 dim = a.HeadDim, parts = a.TopkBlocks * ceilDiv(a.BlockSize, partKeys);
   const sparseTile t = tileOf(a, (int32)blockIdx.x);
   const rowContext c = contextOf(viewBatch(a.Batch, a.Rows, a.Sequences, a.TableEntries), t.row);
   const float scale = (float)(1 / squareRoot((double)dim));
-  const int32 column = firstColumn(), head = firstHead<rowThreads>();
-  float sums[headsOfColumn<rowThreads>][2] = {};
+  const int32 column = (int32)threadIdx.x % partDim, head = (int32)threadIdx.x / partDim * sumHeads;
+  float sums[sumHeads] = {};
   if (threadIdx.x < partHeads) tops[threadIdx.x] = -infinity(), totals[threadIdx.x] = 0;
-  loadQueries<rowThreads>(&s, t, dim);
+  loadQueries(&s, t, dim);
   for (int32 i = 0; i < parts; i++) {
     const keyPart part = partOf(a, t, c, i);
     if (part.n == 0) continue; // for the whole block of threads
     __syncthreads(); // the values of the part before are summed
-    loadPart<rowThreads>(&s, a, c, a.Keys, part);
+    loadPart(&s, a, c, a.Keys, part);
     __syncthreads();
-    scorePart<rowThreads>(&s, c, part, dim, scale);
+    scorePart(&s, c, part, dim, scale);
     __syncthreads();
-    loadPart<rowThreads>(&s, a, c, a.Values, part);
-    for (int32 h = (int32)waveIndex(); h < partHeads; h += rowThreads / (int32)waveSize) {
+    loadPart(&s, a, c, a.Values, part);
+    for (int32 h = (int32)waveIndex(); h < partHeads; h += partThreads / (int32)waveSize) {
       const float before = tops[h];
       float top = before, total;
       weighHead(&s, c, part, h, &top, &total);
@@ -200,20 +191,18 @@ KERNEL(rowThreads) void sparse_attention_rows(sparseArgs a) {
     __syncthreads();
     if (column < dim) {
 #pragma unroll
-      for (int32 h = 0; h < headsOfColumn<rowThreads>; h++) sums[h][0] *= shrinks[head + h], sums[h][1] *= shrinks[head + h];
-      sumPart<rowThreads>(&s, part, sums);
+      for (int32 h = 0; h < sumHeads; h++) sums[h] *= shrinks[head + h];
+      sumPart(&s, part, head, column, sums);
     }
   }
   __syncthreads();
   if (column >= dim) return;
 #pragma unroll
-  for (int32 h = 0; h < headsOfColumn<rowThreads>; h++) {
+  for (int32 h = 0; h < sumHeads; h++) {
     if (head + h >= t.heads) continue;
     // Keys, but no score above −∞: the softmax of that is no number.
     const float total = tops[head + h] == -infinity() && totals[head + h] != 0 ? notANumber() : totals[head + h];
-    Float32x2 out = {};
-    if (total != 0) out = {{sums[h][0] / total, sums[h][1] / total}};
-    *(Float32x2 *)(a.Out + ((int64)t.row * a.Heads + t.head + head + h) * dim + column) = out;
+    a.Out[((int64)t.row * a.Heads + t.head + head + h) * dim + column] = total == 0 ? 0 : sums[h] / total;
   }
 }
 
