@@ -267,3 +267,22 @@ func testNaNSpoilsItsOwn(t *testing.T, d hip.Device, c attendCase) {
 		require.Equal(t, spoilt, got[i] != got[i], "row %d, head %d, column %d is %v", row, head, column, got[i])
 	})
 }
+
+// TestAttendInAnyOrder: the order in which threads run does not change a bit.
+func TestAttendInAnyOrder(t *testing.T) {
+	for _, shape := range []struct{ group, dim, blockSize int }{{17, 16, 4}, {2, 120, 70}, {2, 20, 4}} {
+		for many, kvHeads := range []int{2, 64} {
+			var want []float32
+			for _, order := range []hiptest.Order{hiptest.Forward, hiptest.Reverse, hiptest.Random} {
+				d := hiptest.Emulated(t, hiptest.Emulation{Wave: 32, Order: order})
+				g := attendGeometry(kvHeads, shape.group, shape.dim, shape.blockSize)
+				c := attendCase{geometry: g, position: g.BlockSize + 6, rows: attendRows(&g, d)[many]}
+				got := c.run(t, d)
+				if want == nil {
+					want = got
+				}
+				require.Equal(t, want, got, "%v, %d rows, %+v", order, c.rows, g)
+			}
+		}
+	}
+}
