@@ -13,9 +13,6 @@ struct scoresArgs {
   int32 ScoreBlocks, ChunkBlocks;
 };
 
-// larger returns the larger value, and NaN if there is one.
-DEVICE float larger(float a, float b) { return a != a || a > b ? a : b; }
-
 // scoreThreads threads share a block of keys; laneKeys of them, side by side, a key.
 constexpr int32 scoreThreads = 256, laneKeys = 8;
 

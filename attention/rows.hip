@@ -66,3 +66,6 @@ DEVICE void store(void *cache, int32 format, int64 index, float value) {
     ((float *)cache)[index] = value;
   }
 }
+
+// larger returns the larger value, and NaN if there is one.
+DEVICE float larger(float a, float b) { return a != a || a > b ? a : b; }

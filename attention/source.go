@@ -11,6 +11,8 @@ var (
 	scoresHIP string
 	//go:embed select.hip
 	selectHIP string
+	//go:embed sparse_common.hip
+	sparseCommonHIP string
 	//go:embed sparse.hip
 	sparseHIP string
 	//go:embed sparse_parts.hip

@@ -28,9 +28,9 @@ func Attend(b *Batch, layer int, qkv QKV, selected, out hip.Ptr) error {
 	}
 	g, n := &b.cache.geometry, b.size()
 	group := g.Heads / g.KVHeads
-	split := b.parts > 0
+	inParts := inParts(g, b.device.Info())
 	tile := min(group, partHeads)
-	if !split {
+	if !inParts {
 		tile = headTile(group, b.rows*g.KVHeads, b.device.Info().Threads)
 	}
 	a := &sparseArgs{
@@ -39,15 +39,19 @@ func Attend(b *Batch, layer int, qkv QKV, selected, out hip.Ptr) error {
 		Heads: int32(g.Heads), KVHeads: int32(g.KVHeads), HeadDim: int32(g.HeadDim), BlockSize: int32(g.BlockSize),
 		TopkBlocks: int32(g.TopkBlocks), HeadTile: int32(tile), Tiles: int32((group + tile - 1) / tile), Format: int32(b.cache.format),
 	}
-	if split {
+	tiles := b.rows * g.KVHeads * int(a.Tiles)
+	switch {
+	case b.parts > 0:
 		return errors.Join(
-			sparseParts.Launch(b.device, hip.Grid{Blocks: b.rows * g.KVHeads * int(a.Tiles) * b.parts, Threads: 512}, a),
+			sparseParts.Launch(b.device, hip.Grid{Blocks: tiles * b.parts, Threads: 512}, a),
 			sparseMerge.Launch(b.device, hip.Grid{Blocks: b.rows * g.Heads, Threads: 128}, a),
 		)
+	case inParts:
+		return sparseRows.Launch(b.device, hip.Grid{Blocks: tiles, Threads: 512}, a)
 	}
 	// Each head multiplies over all keys: the work is tile times what is read.
 	cost := 2 * min(g.TopkBlocks, b.blocks) * g.BlockSize * g.HeadDim * tile
-	return sparseAttention.Launch(b.device, hip.Grid{Blocks: b.rows * g.KVHeads * int(a.Tiles), Threads: 256, BlockCost: cost}, a)
+	return sparseAttention.Launch(b.device, hip.Grid{Blocks: tiles, Threads: 256, BlockCost: cost}, a)
 }
 
 // headTile is how many of a KV head's query heads one block does. All of them
@@ -77,7 +81,7 @@ type sparseArgs struct {
 
 // sparseAttention runs one block per row, KV head, and tile of HeadTile of the
 // KV head's query heads.
-var sparseAttention = hip.NewKernel("sparse_attention", rowsHIP+sparseHIP, sparseTwin).Fast(0, sparseFast)
+var sparseAttention = hip.NewKernel("sparse_attention", rowsHIP+sparseCommonHIP+sparseHIP, sparseTwin).Fast(0, sparseFast)
 
 func sparseTwin(b *hip.Blocks, a *sparseArgs) {
 	dim := int(a.HeadDim)

@@ -3,17 +3,6 @@
 // twin is sparseTwin. Keys come a chunk at a time; weights are relative to the largest
 // score so far, and what was summed is scaled when that grows. All in float32.
 
-struct sparseArgs {
-  const float *Q;
-  const void *Keys, *Values;
-  const int32 *Selected, *Batch;
-  float *Out, *Parts;
-  int64 Stride;
-  int32 Rows, Sequences, TableEntries, PresenceWords;
-  int32 Heads, KVHeads, HeadDim, BlockSize;
-  int32 TopkBlocks, HeadTile, Tiles, Format;
-};
-
 // A block does attendHeads heads, attendKeys keys and attendColumns columns of the
 // output at a time; attendLanes lanes, side by side, multiply one key.
 constexpr int32 attendThreads = 256, attendHeads = 16, attendKeys = 64, attendColumns = 128, attendLanes = 8;
@@ -23,8 +12,6 @@ struct attendState {
   float weights[attendKeys][attendHeads]; // scores, then exp(score − top)
   float top[attendHeads], total[attendHeads], shrink[attendHeads];
 };
-
-DEVICE float larger(float a, float b) { return a != a || a > b ? a : b; }
 
 // scoreChunk fills the scores of the n keys from index first on, −∞ for absent ones.
 DEVICE void scoreChunk(attendState *s, const sparseArgs &a, const rowContext &c, const float *q, int32 heads, int64 first, int64 position, int32 n, float scale) {
@@ -78,29 +65,26 @@ DEVICE void weighChunk(attendState *s, int32 heads, int32 n) {
 
 KERNEL(attendThreads) void sparse_attention(sparseArgs a) {
   __shared__ attendState s;
-  const int32 dim = a.HeadDim, size = a.BlockSize, group = a.Heads / a.KVHeads;
-  const int32 row = (int32)blockIdx.x / (a.KVHeads * a.Tiles), g = (int32)blockIdx.x / a.Tiles % a.KVHeads;
-  const int32 tile = (int32)blockIdx.x % a.Tiles * a.HeadTile, tileHeads = minimum(a.HeadTile, group - tile);
-  const int32 *selected = a.Selected + ((int64)row * a.KVHeads + g) * a.TopkBlocks;
-  const rowContext c = contextOf(viewBatch(a.Batch, a.Rows, a.Sequences, a.TableEntries), row);
+  const int32 dim = a.HeadDim, size = a.BlockSize;
+  const sparseTile t = tileOf(a, (int32)blockIdx.x);
+  const rowContext c = contextOf(viewBatch(a.Batch, a.Rows, a.Sequences, a.TableEntries), t.row);
   const float scale = (float)(1 / squareRoot((double)dim));
   const int32 part = (int32)threadIdx.x / attendColumns;
 
   // One turn, where the tile has no more heads and columns than fit.
-  for (int32 turn = 0; turn < ceilDiv(tileHeads, attendHeads) * ceilDiv(dim, attendColumns); turn++) {
-    const int32 firstHead = turn / ceilDiv(dim, attendColumns) * attendHeads, heads = minimum(attendHeads, tileHeads - firstHead);
+  for (int32 turn = 0; turn < ceilDiv(t.heads, attendHeads) * ceilDiv(dim, attendColumns); turn++) {
+    const int32 firstHead = turn / ceilDiv(dim, attendColumns) * attendHeads, heads = minimum(attendHeads, t.heads - firstHead);
     const int32 column = turn % ceilDiv(dim, attendColumns) * attendColumns + (int32)threadIdx.x % attendColumns;
-    const int64 head = g * group + tile + firstHead;
-    const float *q = a.Q + row * a.Stride + head * dim;
+    const float *q = t.q + (int64)firstHead * dim;
     float sums[attendHeads / attendParts] = {}; // of heads part, part + attendParts, …
     bool any = false;
     if (threadIdx.x < attendHeads) s.top[threadIdx.x] = -infinity(), s.total[threadIdx.x] = 0;
     __syncthreads();
     for (int32 k = 0; k < a.TopkBlocks; k++) {
-      const int32 block = selected[k];
+      const int32 block = t.selected[k];
       const int32 visible = block >= 0 ? c.keys(block, size) : 0;
       if (visible == 0) continue;
-      const int64 stored = ((int64)c.table[block] * a.KVHeads + g) * size, position = (int64)block * size;
+      const int64 stored = ((int64)c.table[block] * a.KVHeads + t.kv) * size, position = (int64)block * size;
       any = any || c.visible(block, size);
       for (int32 from = 0; from < visible; from += attendKeys) {
         const int32 n = minimum(attendKeys, visible - from);
@@ -123,7 +107,7 @@ KERNEL(attendThreads) void sparse_attention(sparseArgs a) {
         __syncthreads();
       }
     }
-    float *out = a.Out + ((int64)row * a.Heads + head) * dim + column;
+    float *out = a.Out + ((int64)t.row * a.Heads + t.head + firstHead) * dim + column;
     if (column < dim) {
 #pragma unroll
       for (int32 i = 0; i < attendHeads / attendParts; i++) {

@@ -1,21 +1,18 @@
-// Attention with the keys of a row split over blocks, and the merge of the parts. The
-// twins, with what a part is, are sparsePartsTwin and sparseMergeTwin. All in float32.
+// Attention a part at a time: up to partKeys keys of a selected block, with up to
+// partHeads query heads of their KV head. A part's keys, then its values, lie in shared
+// memory for all heads. Three kernels, with what a part gives defined at sparseParts:
+//
+//	sparse_attention_parts   a block a part: few rows      twin sparsePartsTwin
+//	sparse_attention_merge   then makes one of the parts   twin sparseMergeTwin
+//	sparse_attention_rows    a block a row's parts         twin sparseTwin
+//
+// All in float32.
 
-struct sparseArgs {
-  const float *Q;
-  const void *Keys, *Values;
-  const int32 *Selected, *Batch;
-  float *Out, *Parts;
-  int64 Stride;
-  int32 Rows, Sequences, TableEntries, PresenceWords;
-  int32 Heads, KVHeads, HeadDim, BlockSize;
-  int32 TopkBlocks, HeadTile, Tiles, Format;
-};
-
-constexpr int32 partThreads = 512, partKeys = 64, partHeads = 16, partDim = 128, mergeThreads = 128;
+constexpr int32 partThreads = 512, mergeThreads = 128, partKeys = 64, partHeads = 16, partDim = 128;
 // Four floats more than a key: 16-byte reads of neighbouring keys meet in no bank.
 constexpr int32 partStride = partDim + 4;
-constexpr int32 headsOfThread = partHeads * partKeys / partThreads, headsOfColumn = partHeads * (partDim / 4) / partThreads;
+// Heads that a thread does with half a key, and with a column of values.
+constexpr int32 scoreHeads = 2 * partHeads * partKeys / partThreads, sumHeads = partHeads * partDim / partThreads;
 
 struct partState {
   Float32x4 stored[partKeys][partStride / 4]; // keys, then values; zero where there is none
@@ -23,16 +20,37 @@ struct partState {
   float weights[partHeads][partKeys]; // scores, then weights
 };
 
-DEVICE float larger(float a, float b) { return a != a || a > b ? a : b; }
+// keyPart is the n keys of one selected block from stored vector first on.
+struct keyPart {
+  int64 first, position;
+  int32 n;
 
-// loadPart brings the vectors from index first on into shared memory, 16 bytes a thread.
-DEVICE void loadPart(partState *s, const sparseArgs &a, const rowContext &c, const void *cache, int64 first, int64 position, int32 n) {
+  __device__ bool holds(const rowContext &c, int32 key) const { return key < n && c.present(position + key); }
+};
+
+// partOf returns part i of a tile.
+DEVICE keyPart partOf(const sparseArgs &a, const sparseTile &t, const rowContext &c, int32 i) {
+  const int32 ofBlock = ceilDiv(a.BlockSize, partKeys), block = t.selected[i / ofBlock], from = i % ofBlock * partKeys;
+  const int32 n = block < 0 ? 0 : minimum(partKeys, c.keys(block, a.BlockSize) - from);
+  if (n <= 0) return {0, 0, 0};
+  return {((int64)c.table[block] * a.KVHeads + t.kv) * a.BlockSize + from, (int64)block * a.BlockSize + from, n};
+}
+
+DEVICE void loadQueries(partState *s, const sparseTile &t, int32 dim) {
+  for (int32 i = (int32)threadIdx.x; i < partHeads * dim; i += partThreads) {
+    const int32 d = i % dim;
+    s->q[i / dim][d / 4].at[d % 4] = i / dim < t.heads ? t.q[i] : 0;
+  }
+}
+
+// loadPart brings a part's keys or values into shared memory, 16 bytes a thread.
+DEVICE void loadPart(partState *s, const sparseArgs &a, const rowContext &c, const void *cache, const keyPart &part) {
   const int32 each = a.Format == cacheBF16 ? 8 : 4, pieces = a.HeadDim / each;
 #pragma unroll 4
   for (int32 i = (int32)threadIdx.x; i < partKeys * pieces; i += partThreads) {
     const int32 slot = i / pieces, piece = i % pieces;
     Uint32x4 raw = {};
-    if (slot < n && c.present(position + slot)) raw = ((const Uint32x4 *)cache)[(first + slot) * pieces + piece];
+    if (part.holds(c, slot)) raw = ((const Uint32x4 *)cache)[(part.first + slot) * pieces + piece];
     if (a.Format == cacheBF16) {
       s->stored[slot][2 * piece] = {{floatOfBF16(raw.at[0] & 0xffffu), floatOfBits(raw.at[0] & 0xffff0000u), floatOfBF16(raw.at[1] & 0xffffu), floatOfBits(raw.at[1] & 0xffff0000u)}};
       s->stored[slot][2 * piece + 1] = {{floatOfBF16(raw.at[2] & 0xffffu), floatOfBits(raw.at[2] & 0xffff0000u), floatOfBF16(raw.at[3] & 0xffffu), floatOfBits(raw.at[3] & 0xffff0000u)}};
@@ -42,89 +60,149 @@ DEVICE void loadPart(partState *s, const sparseArgs &a, const rowContext &c, con
   }
 }
 
+// scorePart fills the scores, −∞ for absent keys. Two threads, side by side, do a key
+// with scoreHeads heads: 16 columns in turn, so that eight threads meet in no bank.
+DEVICE void scorePart(partState *s, const rowContext &c, const keyPart &part, int32 dim, float scale) {
+  const int32 half = (int32)threadIdx.x % 2, key = (int32)threadIdx.x / 2 % partKeys, head = (int32)threadIdx.x / (2 * partKeys) * scoreHeads;
+  float scores[scoreHeads] = {};
+  for (int32 from = 4 * half; from < dim / 4; from += 8) {
+#pragma unroll
+    for (int32 i = from; i < from + 4; i++) {
+      if (i >= dim / 4) break;
+      const Float32x4 k = s->stored[key][i];
+#pragma unroll
+      for (int32 h = 0; h < scoreHeads; h++) {
+        const Float32x4 x = s->q[head + h][i];
+#pragma unroll
+        for (int32 j = 0; j < 4; j++) scores[h] = fusedMultiplyAdd(x.at[j], k.at[j], scores[h]);
+      }
+    }
+  }
+  const bool present = part.holds(c, key);
+#pragma unroll
+  for (int32 h = 0; h < scoreHeads; h++) {
+    const float score = scores[h] + swapLanes(scores[h], 1);
+    if (h % 2 == half) s->weights[head + h][key] = present ? score * scale : -infinity();
+  }
+}
+
+// weighHead makes weights of the scores of a head, by one wave: relative to *top, which
+// grows to the largest of them, and 1 while that is −∞. *total is their sum.
+DEVICE void weighHead(partState *s, const rowContext &c, const keyPart &part, int32 head, float *top, float *total) {
+  float most = *top, sum = 0;
+  for (int32 k = (int32)laneIndex(); k < partKeys; k += (int32)waveSize) most = larger(most, s->weights[head][k]);
+#pragma unroll
+  for (uint32 mask = waveSize / 2; mask > 0; mask /= 2) most = larger(most, swapLanes(most, mask));
+  for (int32 k = (int32)laneIndex(); k < partKeys; k += (int32)waveSize) {
+    const float w = !part.holds(c, k) ? 0.0f : most == -infinity() ? 1.0f : expFast(s->weights[head][k] - most);
+    s->weights[head][k] = w;
+    sum += w;
+  }
+  *top = most;
+  *total = waveSum(sum);
+}
+
+// sumPart adds the part's weighted values to a column of sumHeads heads, four keys at a
+// time: what is behind the last is zero, as are its weights.
+DEVICE void sumPart(const partState *s, const keyPart &part, int32 head, int32 column, float *sums) {
+  for (int32 k = 0; k < part.n; k += 4) {
+    float v[4];
+#pragma unroll
+    for (int32 i = 0; i < 4; i++) v[i] = s->stored[k + i][column / 4].at[column % 4];
+#pragma unroll
+    for (int32 h = 0; h < sumHeads; h++) {
+      const Float32x4 w = *(const Float32x4 *)&s->weights[head + h][k];
+#pragma unroll
+      for (int32 i = 0; i < 4; i++) sums[h] = fusedMultiplyAdd(w.at[i], v[i], sums[h]);
+    }
+  }
+}
+
 KERNEL(partThreads) void sparse_attention_parts(sparseArgs a) {
   __shared__ partState s;
-  const int32 dim = a.HeadDim, group = a.Heads / a.KVHeads, blockParts = ceilDiv(a.BlockSize, partKeys), parts = a.TopkBlocks * blockParts;
-  const int32 part = (int32)blockIdx.x % parts, tile = (int32)blockIdx.x / parts % a.Tiles * a.HeadTile;
-  const int32 g = (int32)blockIdx.x / parts / a.Tiles % a.KVHeads, row = (int32)blockIdx.x / parts / a.Tiles / a.KVHeads;
-  const int32 heads = minimum(a.HeadTile, group - tile), head = g * group + tile;
-  const int64 at = ((int64)row * a.Heads + head) * parts + part; // of the first head, parts from the next
-  const int64 weightsAt = (int64)a.Rows * a.Heads * parts * dim;
-  const int32 block = a.Selected[((int64)row * a.KVHeads + g) * a.TopkBlocks + part / blockParts], from = part % blockParts * partKeys;
-  const rowContext c = contextOf(viewBatch(a.Batch, a.Rows, a.Sequences, a.TableEntries), row);
-  const int32 n = block < 0 ? 0 : maximum(0, minimum(partKeys, c.keys(block, a.BlockSize) - from));
-  if (n == 0) { // for the whole block of threads
-    for (int32 i = (int32)threadIdx.x; i < heads * dim; i += partThreads) a.Parts[(at + (int64)(i / dim) * parts) * dim + i % dim] = 0;
-    if ((int32)threadIdx.x < heads) {
-      float *w = a.Parts + weightsAt + 2 * (at + (int64)threadIdx.x * parts);
+  const int32 dim = a.HeadDim, parts = a.TopkBlocks * ceilDiv(a.BlockSize, partKeys), i = (int32)blockIdx.x % parts;
+  const sparseTile t = tileOf(a, (int32)blockIdx.x / parts);
+  const rowContext c = contextOf(viewBatch(a.Batch, a.Rows, a.Sequences, a.TableEntries), t.row);
+  const keyPart part = partOf(a, t, c, i);
+  const int64 at = ((int64)t.row * a.Heads + t.head) * parts + i; // of the first head, parts from the next
+  float *values = a.Parts + at * dim, *weights = a.Parts + (int64)a.Rows * a.Heads * parts * dim + 2 * at;
+  if (part.n == 0) { // for the whole block of threads
+    for (int32 i = (int32)threadIdx.x; i < t.heads * dim; i += partThreads) values[(int64)(i / dim) * parts * dim + i % dim] = 0;
+    if ((int32)threadIdx.x < t.heads) {
+      float *w = weights + 2 * (int64)threadIdx.x * parts;
       w[0] = -infinity(), w[1] = 0;
     }
     return;
   }
-  const int64 first = ((int64)c.table[block] * a.KVHeads + g) * a.BlockSize + from, position = (int64)block * a.BlockSize + from;
-  const float *q = a.Q + row * a.Stride + (int64)head * dim;
-  for (int32 i = (int32)threadIdx.x; i < partHeads * dim; i += partThreads) {
-    const int32 d = i % dim;
-    s.q[i / dim][d / 4].at[d % 4] = i / dim < heads ? q[i] : 0;
-  }
-  loadPart(&s, a, c, a.Keys, first, position, n);
+  loadQueries(&s, t, dim);
+  loadPart(&s, a, c, a.Keys, part);
   __syncthreads();
-
-  // A thread scores one key for headsOfThread heads.
-  const int32 key = (int32)threadIdx.x % partKeys, firstHead = (int32)threadIdx.x / partKeys * headsOfThread;
-  const float scale = (float)(1 / squareRoot((double)dim));
-  float scores[headsOfThread] = {};
-  for (int32 i = 0; i < dim / 4; i++) {
-    const Float32x4 k = s.stored[key][i];
-#pragma unroll
-    for (int32 h = 0; h < headsOfThread; h++) {
-      const Float32x4 x = s.q[firstHead + h][i];
-#pragma unroll
-      for (int32 j = 0; j < 4; j++) scores[h] = fusedMultiplyAdd(x.at[j], k.at[j], scores[h]);
-    }
-  }
-  const bool present = key < n && c.present(position + key);
-#pragma unroll
-  for (int32 h = 0; h < headsOfThread; h++) s.weights[firstHead + h][key] = present ? scores[h] * scale : -infinity();
+  scorePart(&s, c, part, dim, (float)(1 / squareRoot((double)dim)));
   __syncthreads();
-
-  loadPart(&s, a, c, a.Values, first, position, n);
+  loadPart(&s, a, c, a.Values, part);
   for (int32 h = (int32)waveIndex(); h < partHeads; h += partThreads / (int32)waveSize) {
-    float top = -infinity(), total = 0;
-    for (int32 k = (int32)laneIndex(); k < partKeys; k += (int32)waveSize) top = larger(top, s.weights[h][k]);
-#pragma unroll
-    for (uint32 mask = waveSize / 2; mask > 0; mask /= 2) top = larger(top, swapLanes(top, mask));
-    for (int32 k = (int32)laneIndex(); k < partKeys; k += (int32)waveSize) {
-      const bool there = k < n && c.present(position + k);
-      const float w = !there ? 0.0f : top == -infinity() ? 1.0f : expFast(s.weights[h][k] - top);
-      s.weights[h][k] = w;
-      total += w;
-    }
-    total = waveSum(total);
-    if (laneIndex() == 0 && h < heads) {
-      float *w = a.Parts + weightsAt + 2 * (at + (int64)h * parts);
+    float top = -infinity(), total;
+    weighHead(&s, c, part, h, &top, &total);
+    if (laneIndex() == 0 && h < t.heads) {
+      float *w = weights + 2 * (int64)h * parts;
       w[0] = top, w[1] = total;
     }
   }
   __syncthreads();
+  const int32 column = (int32)threadIdx.x % partDim, head = (int32)threadIdx.x / partDim * sumHeads;
+  if (column >= dim) return;
+  float sums[sumHeads] = {};
+  sumPart(&s, part, head, column, sums);
+#pragma unroll
+  for (int32 h = 0; h < sumHeads; h++) {
+    if (head + h < t.heads) values[(int64)(head + h) * parts * dim + column] = sums[h];
+  }
+}
 
-  // A thread sums four columns of headsOfColumn heads.
-  const int32 column = (int32)threadIdx.x % (partDim / 4), ofHead = (int32)threadIdx.x / (partDim / 4) * headsOfColumn;
-  if (column >= dim / 4) return;
-  float sums[headsOfColumn][4] = {};
-  for (int32 k = 0; k < n; k++) {
-    if (!c.present(position + k)) continue;
-    const Float32x4 v = s.stored[k][column];
+KERNEL(partThreads) void sparse_attention_rows(sparseArgs a) {
+  __shared__ partState s;
+  __shared__ float tops[partHeads], totals[partHeads], shrinks[partHeads];
+  const int32 dim = a.HeadDim, parts = a.TopkBlocks * ceilDiv(a.BlockSize, partKeys);
+  const sparseTile t = tileOf(a, (int32)blockIdx.x);
+  const rowContext c = contextOf(viewBatch(a.Batch, a.Rows, a.Sequences, a.TableEntries), t.row);
+  const float scale = (float)(1 / squareRoot((double)dim));
+  const int32 column = (int32)threadIdx.x % partDim, head = (int32)threadIdx.x / partDim * sumHeads;
+  float sums[sumHeads] = {};
+  if (threadIdx.x < partHeads) tops[threadIdx.x] = -infinity(), totals[threadIdx.x] = 0;
+  loadQueries(&s, t, dim);
+  for (int32 i = 0; i < parts; i++) {
+    const keyPart part = partOf(a, t, c, i);
+    if (part.n == 0) continue; // for the whole block of threads
+    __syncthreads(); // the values of the part before are summed
+    loadPart(&s, a, c, a.Keys, part);
+    __syncthreads();
+    scorePart(&s, c, part, dim, scale);
+    __syncthreads();
+    loadPart(&s, a, c, a.Values, part);
+    for (int32 h = (int32)waveIndex(); h < partHeads; h += partThreads / (int32)waveSize) {
+      const float before = tops[h];
+      float top = before, total;
+      weighHead(&s, c, part, h, &top, &total);
+      if (laneIndex() == 0) {
+        const float shrink = top == -infinity() ? 1.0f : expFast(before - top);
+        shrinks[h] = shrink, tops[h] = top, totals[h] = fusedMultiplyAdd(totals[h], shrink, total);
+      }
+    }
+    __syncthreads();
+    if (column < dim) {
 #pragma unroll
-    for (int32 h = 0; h < headsOfColumn; h++) {
-      const float w = s.weights[ofHead + h][k];
-#pragma unroll
-      for (int32 j = 0; j < 4; j++) sums[h][j] = fusedMultiplyAdd(w, v.at[j], sums[h][j]);
+      for (int32 h = 0; h < sumHeads; h++) sums[h] *= shrinks[head + h];
+      sumPart(&s, part, head, column, sums);
     }
   }
+  __syncthreads();
+  if (column >= dim) return;
 #pragma unroll
-  for (int32 h = 0; h < headsOfColumn; h++) {
-    if (ofHead + h < heads) ((Float32x4 *)(a.Parts + (at + (int64)(ofHead + h) * parts) * dim))[column] = {{sums[h][0], sums[h][1], sums[h][2], sums[h][3]}};
+  for (int32 h = 0; h < sumHeads; h++) {
+    if (head + h >= t.heads) continue;
+    // Keys, but no score above −∞: the softmax of that is no number.
+    const float total = tops[head + h] == -infinity() && totals[head + h] != 0 ? notANumber() : totals[head + h];
+    a.Out[((int64)t.row * a.Heads + t.head + head + h) * dim + column] = total == 0 ? 0 : sums[h] / total;
   }
 }
 
