@@ -412,6 +412,14 @@ DEVICE int32 pieceDRow(int32 i) { return (int32)laneIndex() / 16 * (256 / (int32
 DEVICE int32 pieceDColumn(int32) { return pieceRow(0); }
 #endif
 
+// keepOrder has the compiler move nothing from one side to the other: where a lane holds
+// pieces that are wide, it would read more of them ahead than it has registers for.
+DEVICE void keepOrder() {
+#if defined(AMD_GPU)
+  if (PIECE_LANES == 1) __builtin_amdgcn_sched_barrier(0);
+#endif
+}
+
 struct Piece {
   static constexpr int32 rows = PIECE_ROWS, lanes = PIECE_LANES, values = 256 / waveSize; // of d
   uint32 pairs[rows][8];

@@ -120,18 +120,12 @@ DEVICE void multiplyTiles(tileShared<N> *m, float (*sums)[N / 16][Piece::values]
     for (int32 r = 0; r < Piece::rows; r++) rows[s][r] = weightRow(strip + 16 * s + pieceRow(r));
   }
   stored ahead[pieces][strips][Piece::rows];
-  const auto loadWeights = [&](int32 at) {
+  const auto loadWeights = [&](int32 at, int32 p) {
+    const int32 c = minimum(at + part + p * Piece::lanes * 16, cols - 16); // behind the last, x is 0
 #pragma unroll
-    for (int32 p = 0; p < pieces; p++) {
-      const int32 c = at + part + p * Piece::lanes * 16;
+    for (int32 s = 0; s < strips; s++) {
 #pragma unroll
-      for (int32 s = 0; s < strips; s++) {
-#pragma unroll
-        for (int32 r = 0; r < Piece::rows; r++) {
-          ahead[p][s][r] = {};
-          if (c < cols) Codec::load(&ahead[p][s][r], rows[s][r], (uint32)c);
-        }
-      }
+      for (int32 r = 0; r < Piece::rows; r++) Codec::load(&ahead[p][s][r], rows[s][r], (uint32)c);
     }
   };
 
@@ -144,12 +138,14 @@ DEVICE void multiplyTiles(tileShared<N> *m, float (*sums)[N / 16][Piece::values]
 #pragma unroll
     for (int32 k = 0; k < accesses; k++) {
       const int32 c = at + xColumn + k * threads * 4;
-      xAhead[k] = {};
-      if (c < cols) xAhead[k] = *(const Float32x4 *)(x + c);
+      xAhead[k] = *(const Float32x4 *)(x + minimum(c, cols - 4));
+#pragma unroll
+      for (int32 i = 0; i < 4; i++) xAhead[k].at[i] = c < cols ? xAhead[k].at[i] : 0;
     }
   };
 
-  loadWeights(0);
+#pragma unroll
+  for (int32 p = 0; p < pieces; p++) loadWeights(0, p);
   loadX(0);
 #pragma unroll 1
   for (int32 at = 0; at < cols; at += tiling::columns) {
@@ -166,16 +162,6 @@ DEVICE void multiplyTiles(tileShared<N> *m, float (*sums)[N / 16][Piece::values]
       *(decltype(low) *)&m->low[xRow][c] = low;
     }
     __syncthreads();
-    stored weights[pieces][strips][Piece::rows];
-#pragma unroll
-    for (int32 p = 0; p < pieces; p++) {
-#pragma unroll
-      for (int32 s = 0; s < strips; s++) {
-#pragma unroll
-        for (int32 r = 0; r < Piece::rows; r++) weights[p][s][r] = ahead[p][s][r];
-      }
-    }
-    loadWeights(at + tiling::columns);
     loadX(at + tiling::columns);
 #pragma unroll
     for (int32 p = 0; p < pieces; p++) {
@@ -183,11 +169,13 @@ DEVICE void multiplyTiles(tileShared<N> *m, float (*sums)[N / 16][Piece::values]
 #pragma unroll
       for (int32 s = 0; s < strips; s++) {
 #pragma unroll
-        for (int32 r = 0; r < Piece::rows; r++) Codec::decode(a[s].pairs[r], weights[p][s][r]);
+        for (int32 r = 0; r < Piece::rows; r++) Codec::decode(a[s].pairs[r], ahead[p][s][r]);
       }
+      loadWeights(at + tiling::columns, p);
       const int32 c = part + p * Piece::lanes * 16;
 #pragma unroll
       for (int32 n = 0; n < N / 16; n++) {
+        keepOrder();
         Piece high, low;
 #pragma unroll
         for (int32 r = 0; r < Piece::rows; r++) {
