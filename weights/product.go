@@ -7,7 +7,7 @@ import (
 )
 
 // product computes y = x · wᵀ, in float32 as [Rows.Multiply64] defines it.
-var product = hip.NewKernel("product", MultiplySource()+productHIP, productTwin).Fast(0, productHost)
+var product = hip.NewKernel("product", TilesSource()+productHIP+productTiledHIP, productTwin).Fast(0, productHost)
 
 type productArgs struct {
 	X, Y     hip.Ptr // [Rows, In], [Rows, Out] float32
@@ -32,6 +32,9 @@ func (m *Matrix) Product(d hip.Device, y, x hip.Ptr, rows int) error {
 	if rows == 0 {
 		return nil
 	}
+	if t := m.tilingFor(d, x, rows); t != nil {
+		return m.productTiled(d, t, y, x, rows)
+	}
 	grid := hip.Grid{Blocks: ceilDiv(m.Rows, productTile), Threads: 128, BlockCost: productTile * m.RowBytes()}
 	return product.Launch(d, grid, &productArgs{
 		X: x, Y: y, Weights: m.table, Segments: int32(len(m.Segments)),
@@ -40,22 +43,25 @@ func (m *Matrix) Product(d hip.Device, y, x hip.Ptr, rows int) error {
 }
 
 func productTwin(b *hip.Blocks, a *productArgs) {
-	multiplyBlocks(b, a, (*Rows).Plain, (*Rows).Multiply64)
+	multiplyColumns(b, a, b.First*productTile, b.End*productTile, (*Rows).Plain, (*Rows).Multiply64)
 }
 
 func productHost(b *hip.Blocks, a *productArgs) {
-	multiplyBlocks(b, a, (*Rows).Prepare, (*Rows).Multiply)
+	multiplyColumns(b, a, b.First*productTile, b.End*productTile, (*Rows).Prepare, (*Rows).Multiply)
 }
 
-// multiplyBlocks multiplies the rows of weights of all its blocks at once.
-func multiplyBlocks(
-	b *hip.Blocks, a *productArgs,
+// multiplyColumns multiplies with the rows of weights from first to end, of which there
+// may be fewer, at once.
+func multiplyColumns(
+	b *hip.Blocks, a *productArgs, first, end int,
 	prepare func(r *Rows, x []float32, n int) *Operand, multiply func(r *Rows, y []float32, yStride, first, count int, x *Operand),
 ) {
 	n, in, out := int(a.Rows), int(a.In), int(a.Out)
+	if end = min(end, out); first >= end {
+		return
+	}
 	w := OpenRows(b, a.Weights, int(a.Segments), in)
 	x := hip.Keep(b, func() *Operand { return prepare(w, hip.In[float32](b, a.X, n*in), n) })
 	y := hip.Out[float32](b, a.Y, n*out)
-	first, end := b.First*productTile, min(b.End*productTile, out)
 	multiply(w, y[first:], out, first, end-first, x)
 }

@@ -26,7 +26,7 @@ func TestProductOnGPUs(t *testing.T) {
 	}
 	for _, f := range []Format{BF16, MXFP8} { // what matrix units multiply
 		for _, cols := range []int{32, 96, 1056} {
-			for _, rows := range []int{3, 5, 8, 9, 13} {
+			for _, rows := range []int{3, 5, 8} {
 				s := newStored(r, f, 2*productTile, cols)
 				cases = append(cases, productCase(fmt.Sprintf("%v/%d cols/%d rows", f, cols, rows), 0, randomFloats(r, rows*cols), s))
 			}
@@ -50,7 +50,7 @@ func TestNotFiniteOnGPUs(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 7))
 	var cases []hiptest.Case
 	for _, f := range []Format{BF16, MXFP8} {
-		for _, rows := range []int{1, 2, 5} {
+		for _, rows := range []int{1, 2, 5, 17, 70} {
 			s, x := newStored(r, f, out, cols), randomFloats(r, rows*cols)
 			x[3], x[rows*cols-1] = float32(math.NaN()), float32(math.Inf(-1))
 			if f == MXFP8 {
@@ -58,8 +58,51 @@ func TestNotFiniteOnGPUs(t *testing.T) {
 			} else {
 				copy(s.data[2*(2*cols+7):], []byte{0xc0, 0x7f})
 			}
-			cases = append(cases, productCase(fmt.Sprintf("%v/%d rows", f, rows), 0, x, s))
+			c := productCase(fmt.Sprintf("%v/%d rows", f, rows), 0, x, s)
+			if rows >= tilingFrom {
+				c = onMatrixUnits(c)
+			}
+			cases = append(cases, c)
 		}
 	}
 	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) { hiptest.Compare(t, hip.Check(d), cases...) })
+}
+
+// TestTiledProductOnGPUs: rows of x around tiles, rows of weights around tiles, columns
+// around a step; segments that split a tile.
+func TestTiledProductOnGPUs(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 8))
+	var cases []hiptest.Case
+	for _, f := range []Format{BF16, MXFP8} {
+		for _, rows := range []int{9, 15, 16, 17, 31, 33, 64, 65, 130} {
+			const cols = 96
+			s := newStored(r, f, 67, cols)
+			cases = append(cases, onMatrixUnits(productCase(fmt.Sprintf("%v/%d rows", f, rows), 0, randomFloats(r, rows*cols), s)))
+		}
+		for _, cols := range []int{16, 32, 48, 64, 80, 144, 272, 528} {
+			for _, rows := range []int{10, 18} {
+				s := newStored(r, f, 5, cols)
+				cases = append(cases, onMatrixUnits(productCase(fmt.Sprintf("%v/%d cols/%d rows", f, cols, rows), 0, randomFloats(r, rows*cols), s)))
+			}
+		}
+		for _, out := range []int{1, 64, 129} {
+			const cols, rows = 64, 36
+			s := newStored(r, f, out, cols)
+			cases = append(cases, onMatrixUnits(productCase(fmt.Sprintf("%v/%d weights", f, out), 0, randomFloats(r, rows*cols), s)))
+		}
+		var parts []stored
+		for _, out := range []int{1, 17, 130, 20} {
+			parts = append(parts, newStored(r, f, out, 160))
+		}
+		for _, pad := range []int{0, 4} { // the other kernel, off by 4 bytes
+			cases = append(cases, onMatrixUnits(productCase(fmt.Sprintf("%v/segments/%d bytes off", f, pad), pad, randomFloats(r, 40*160), parts...)))
+		}
+	}
+	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) { hiptest.Compare(t, hip.Check(d), cases...) })
+}
+
+// onMatrixUnits bounds a case by what the kernels for many rows of x may be off.
+func onMatrixUnits(c hiptest.Case) hiptest.Case {
+	c.MaxError = tiledError
+	return c
 }

@@ -7,8 +7,12 @@ var (
 	rowsHIP string
 	//go:embed multiply.hip
 	multiplyHIP string
+	//go:embed tiles.hip
+	tilesHIP string
 	//go:embed product.hip
 	productHIP string
+	//go:embed product_tiled.hip
+	productTiledHIP string
 )
 
 // RowsSource returns the HIP side of [Rows]: it decodes rows of a [Matrix]. It
@@ -18,3 +22,7 @@ func RowsSource() string { return rowsHIP }
 // MultiplySource returns [RowsSource] and the HIP side of [Rows.Multiply64], for
 // kernels that multiply.
 func MultiplySource() string { return rowsHIP + multiplyHIP }
+
+// TilesSource returns [MultiplySource] and multiplication on matrix units, for kernels
+// that multiply many rows of x.
+func TilesSource() string { return MultiplySource() + tilesHIP }

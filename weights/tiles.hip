@@ -1,0 +1,226 @@
+// sums[i][j] = Σ_c w[j][c] · x[i][c] for a tile of rows of weights and of x, on matrix
+// units. A weight of the formats that are multiplied is a bfloat16, its scale of a power
+// of two included, but for overflow and underflow. x is rounded to one, and so is the rest:
+// the two parts leave out |x| · 2^−18. Products are exact; sums are float32: within a
+// piece of columns in an order of the matrix unit's own, then over the pieces of a wave,
+// then over the waves that share the columns. Of infinity and NaN, and of an x that is
+// rounded to infinity, the second part is 0; so infinite weights may give NaN where float32
+// gives infinity.
+//
+// Weights go from memory to the lanes that multiply them, a step ahead; x goes through
+// shared memory, as all waves need it:
+//
+//	                 wave 0, 1       columns of a step, halved between two waves where
+//	weights          wave 2, 3       a tile has fewer than 64 rows of x
+//	                 …
+//	      ×
+//	x (shared)       all rows, columns of a step
+
+constexpr int32 tileThreads = 256, tileChunk = 64; // columns that a wave takes at once
+
+// Tiling is how a block divides N rows of x. A wave takes 16 rows of weights for every
+// 32 lanes. The twin is productTiling.
+template <int32 N> struct Tiling {
+  static constexpr int32 strips = waveSize / 32;             // of 16 rows of weights, for a wave
+  static constexpr int32 split = N == 64 ? 1 : 2;            // waves that share the columns
+  static constexpr int32 chunks = N == 16 ? 2 : 1;           // of a wave in a step
+  static constexpr int32 rows = tileThreads / 32 * 16 / split; // of weights, for a block
+  static constexpr int32 columns = tileChunk * chunks * split; // of a step
+  static constexpr int32 pieces = tileChunk / 16 / Piece::lanes * chunks; // of a wave in a step
+};
+
+// tileShared is the shared memory of a block. A row of x is padded so that lanes that
+// read one column of 8 rows find them in different banks.
+template <int32 N> struct tileShared {
+  typedef Tiling<N> tiling;
+  union {
+    struct {
+      alignas(16) uint16 high[N][tiling::columns + 8];
+      alignas(16) uint16 low[N][tiling::columns + 8];
+    };
+    float sums[tiling::split][16][tiling::rows + 4]; // of 16 rows of x
+  };
+};
+
+// A tileCodec loads and decodes 16 columns of a row of weights.
+struct tileBF16 {
+  struct stored {
+    Uint32x4 at[2];
+  };
+  DEVICE void load(stored *s, const storedRow &row, uint32 c) {
+#pragma unroll
+    for (int32 i = 0; i < 2; i++) s->at[i] = *(const Uint32x4 *)(row.data + 2 * c + 16 * i);
+  }
+  DEVICE void decode(uint32 *pairs, const stored &s) {
+#pragma unroll
+    for (int32 p = 0; p < 8; p++) pairs[p] = s.at[p / 4].at[p % 4];
+  }
+};
+
+struct tileMXFP8 {
+  struct stored {
+    Uint32x4 at;
+    uint32 scale;
+  };
+  DEVICE void load(stored *s, const storedRow &row, uint32 c) {
+    s->at = *(const Uint32x4 *)(row.data + c);
+    s->scale = row.scale[c / 32];
+  }
+  DEVICE void decode(uint32 *pairs, const stored &s) {
+    const float scale = floatOfE8M0(s.scale);
+    uint32 nan = 0;
+#pragma unroll
+    for (int32 q = 0; q < 4; q++) {
+      float v[4];
+      codecMXFP8::decode(v, s.at, q, nan);
+#pragma unroll
+      for (int32 p = 0; p < 2; p++) {
+        pairs[2 * q + p] = bitsOfFloat(v[2 * p] * scale) >> 16 | (bitsOfFloat(v[2 * p + 1] * scale) & 0xffff0000u);
+      }
+    }
+    if (codecMXFP8::isNaN(nan)) pairs[0] = 0x7fc07fc0u;
+  }
+};
+
+// splitPair makes the two bfloat16 of each of two floats, the first in the lower half.
+DEVICE void splitPair(uint32 *high, uint32 *low, float first, float second) {
+#if defined(HAS_PACK_BF16)
+  *high = packBF16(first, second);
+  const float rests[2] = {first - floatOfBits(*high << 16), second - floatOfBits(*high & 0xffff0000u)};
+  *low = packBF16(isFinite(rests[0]) ? rests[0] : 0, isFinite(rests[1]) ? rests[1] : 0);
+#else
+  const float values[2] = {first, second};
+  uint32 rounded[2], rests[2];
+#pragma unroll
+  for (int32 i = 0; i < 2; i++) {
+    rounded[i] = values[i] == values[i] ? bitsOfFloat(values[i]) + 0x8000u & 0xffff0000u : 0x7fc00000u;
+    const float rest = values[i] - floatOfBits(rounded[i]);
+    rests[i] = isFinite(rest) ? bitsOfFloat(rest) + 0x8000u : 0;
+  }
+  *high = rounded[0] >> 16 | rounded[1];
+  *low = rests[0] >> 16 | (rests[1] & 0xffff0000u);
+#endif
+}
+
+// multiplyTiles adds to the sums of a wave's strips of 16 rows of weights and all N rows
+// of x. weightRow(j) is row j of the tile of weights, rowOfX(i) the address of row i of
+// x, for any j and i of a tile: cols is a multiple of 16, and all are aligned to 16 bytes.
+template <class Codec, int32 N, class WeightRow, class RowOfX>
+DEVICE void multiplyTiles(tileShared<N> *m, float (*sums)[N / 16][Piece::values], WeightRow weightRow, RowOfX rowOfX, int32 cols) {
+  typedef Tiling<N> tiling;
+  typedef typename Codec::stored stored;
+  constexpr int32 strips = tiling::strips, pieces = tiling::pieces;
+  const int32 strip = (int32)waveIndex() / tiling::split * strips * 16;
+  const int32 part = (int32)waveIndex() % tiling::split * tiling::chunks * tileChunk + 16 * pieceLane();
+
+  storedRow rows[strips][Piece::rows];
+#pragma unroll
+  for (int32 s = 0; s < strips; s++) {
+#pragma unroll
+    for (int32 r = 0; r < Piece::rows; r++) rows[s][r] = weightRow(strip + 16 * s + pieceRow(r));
+  }
+  stored ahead[pieces][strips][Piece::rows];
+  const auto loadWeights = [&](int32 at, int32 p) {
+    const int32 c = minimum(at + part + p * Piece::lanes * 16, cols - 16); // behind the last, x is 0
+#pragma unroll
+    for (int32 s = 0; s < strips; s++) {
+#pragma unroll
+      for (int32 r = 0; r < Piece::rows; r++) Codec::load(&ahead[p][s][r], rows[s][r], (uint32)c);
+    }
+  };
+
+  // A thread has accesses of 4 columns of one row of x.
+  constexpr int32 threads = tileThreads / N, accesses = tiling::columns / 4 / threads;
+  const int32 xRow = (int32)threadIdx.x / threads, xColumn = (int32)threadIdx.x % threads * 4;
+  const float *x = rowOfX(xRow);
+  Float32x4 xAhead[accesses];
+  const auto loadX = [&](int32 at) {
+#pragma unroll
+    for (int32 k = 0; k < accesses; k++) {
+      const int32 c = at + xColumn + k * threads * 4;
+      xAhead[k] = *(const Float32x4 *)(x + minimum(c, cols - 4));
+#pragma unroll
+      for (int32 i = 0; i < 4; i++) xAhead[k].at[i] = c < cols ? xAhead[k].at[i] : 0;
+    }
+  };
+
+#pragma unroll
+  for (int32 p = 0; p < pieces; p++) loadWeights(0, p);
+  loadX(0);
+#pragma unroll 1
+  for (int32 at = 0; at < cols; at += tiling::columns) {
+    __syncthreads(); // what was read of shared memory before
+#pragma unroll
+    for (int32 k = 0; k < accesses; k++) {
+      struct alignas(8) {
+        uint32 at[2];
+      } high, low;
+#pragma unroll
+      for (int32 p = 0; p < 2; p++) splitPair(&high.at[p], &low.at[p], xAhead[k].at[2 * p], xAhead[k].at[2 * p + 1]);
+      const int32 c = xColumn + k * threads * 4;
+      *(decltype(high) *)&m->high[xRow][c] = high;
+      *(decltype(low) *)&m->low[xRow][c] = low;
+    }
+    __syncthreads();
+    loadX(at + tiling::columns);
+#pragma unroll
+    for (int32 p = 0; p < pieces; p++) {
+      Piece a[strips];
+#pragma unroll
+      for (int32 s = 0; s < strips; s++) {
+#pragma unroll
+        for (int32 r = 0; r < Piece::rows; r++) Codec::decode(a[s].pairs[r], ahead[p][s][r]);
+      }
+      loadWeights(at + tiling::columns, p);
+      const int32 c = part + p * Piece::lanes * 16;
+#pragma unroll
+      for (int32 n = 0; n < N / 16; n++) {
+        keepOrder();
+        Piece high, low;
+#pragma unroll
+        for (int32 r = 0; r < Piece::rows; r++) {
+          const int32 row = 16 * n + pieceRow(r);
+#pragma unroll
+          for (int32 q = 0; q < 2; q++) {
+            const Uint32x4 h = *(const Uint32x4 *)&m->high[row][c + 8 * q], l = *(const Uint32x4 *)&m->low[row][c + 8 * q];
+#pragma unroll
+            for (int32 i = 0; i < 4; i++) high.pairs[r][4 * q + i] = h.at[i], low.pairs[r][4 * q + i] = l.at[i];
+          }
+        }
+#pragma unroll
+        for (int32 s = 0; s < strips; s++) multiplyPieces(sums[s][n], a[s], high, low);
+      }
+    }
+  }
+}
+
+// shareSums puts the sums of the n-th 16 rows of x where all threads read them, as
+// tileSum.
+template <int32 N> DEVICE void shareSums(tileShared<N> *m, const float (*sums)[N / 16][Piece::values], int32 n) {
+  typedef Tiling<N> tiling;
+  const int32 strip = (int32)waveIndex() / tiling::split * tiling::strips * 16, part = (int32)waveIndex() % tiling::split;
+  __syncthreads();
+#pragma unroll
+  for (int32 s = 0; s < tiling::strips; s++) {
+#pragma unroll
+    for (int32 i = 0; i < Piece::values; i++) m->sums[part][pieceDColumn(i)][strip + 16 * s + pieceDRow(i)] = sums[s][n][i];
+  }
+  __syncthreads();
+}
+
+template <int32 N> DEVICE float tileSum(const tileShared<N> *m, int32 i, int32 j) {
+  float sum = m->sums[0][i][j];
+#pragma unroll
+  for (int32 part = 1; part < Tiling<N>::split; part++) sum += m->sums[part][i][j];
+  return sum;
+}
+
+// tileFormat multiplies by the format that all segments have.
+template <int32 N, class WeightRow, class RowOfX>
+DEVICE void multiplyTilesOf(int32 format, tileShared<N> *m, float (*sums)[N / 16][Piece::values], WeightRow weightRow, RowOfX rowOfX, int32 cols) {
+  if (format == MXFP8) {
+    multiplyTiles<tileMXFP8, N>(m, sums, weightRow, rowOfX, cols);
+  } else {
+    multiplyTiles<tileBF16, N>(m, sums, weightRow, rowOfX, cols);
+  }
+}
