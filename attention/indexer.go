@@ -22,7 +22,11 @@ func Scores(b *Batch, layer int, qkv QKV, scores hip.Ptr) error {
 		return err
 	}
 	g, n := &b.cache.geometry, b.size()
-	chunk := max(1, keysPerChunk/g.BlockSize)
+	keys := keysPerChunk
+	if onGPU(b.device.Info()) {
+		keys = keysPerGPUChunk
+	}
+	chunk := max(1, keys/g.BlockSize)
 	chunks := (b.blocks + chunk - 1) / chunk
 	a := &scoresArgs{
 		IndexQ: qkv.Data.Add(4 * int64(g.indexQColumn())), IndexKeys: l.indexKeys, Batch: b.words, Scores: scores, Stride: int64(qkv.Stride),
@@ -34,9 +38,12 @@ func Scores(b *Batch, layer int, qkv QKV, scores hip.Ptr) error {
 	return indexScores.Launch(b.device, hip.Grid{Blocks: b.rows * chunks, Threads: 256, BlockCost: cost}, a)
 }
 
-// keysPerChunk is about how many keys one block of the launch reads: few enough
-// that one row over a long context keeps a device busy.
-const keysPerChunk = 1024
+// About how many keys one block of the launch reads: few enough that one row over a
+// long context keeps a device busy, which on a GPU takes more.
+const (
+	keysPerChunk    = 1024
+	keysPerGPUChunk = 256
+)
 
 type scoresArgs struct {
 	IndexQ    hip.Ptr // float32 [Rows] rows of [IndexHeads, IndexDim], Stride apart

@@ -1,6 +1,6 @@
 // score[row][g][block] = max over the visible keys j of the block of index_q[g] ·
 // index_k[j], −Inf without one, NaN where a product is: one block per row and chunk of
-// blocks of keys. The twin is scoresTwin.
+// blocks of keys. The twin is scoresTwin. All in float32.
 
 struct scoresArgs {
   const float *IndexQ;
@@ -13,41 +13,143 @@ struct scoresArgs {
   int32 ScoreBlocks, ChunkBlocks;
 };
 
-// scoreThreads threads share a block of keys; laneKeys of them, side by side, a key.
-constexpr int32 scoreThreads = 256, laneKeys = 8;
+// keyLanes threads, side by side, multiply laneKeys keys with scoreHeads heads, a piece
+// of pieceColumns columns each in turn. Queries of queryPieces pieces fit at a time.
+constexpr int32 scoreThreads = 256, keyLanes = 8, laneKeys = 4, scoreHeads = 4, pieceColumns = 8, queryPieces = 32;
+constexpr int32 keyGroups = scoreThreads / keyLanes, queryColumns = queryPieces * pieceColumns, products = scoreHeads * laneKeys;
+static_assert(products == 2 * keyLanes, "each lane of a key is left with two products of one head");
 
-KERNEL(scoreThreads) void index_scores(scoresArgs a) {
-  __shared__ float waves[scoreThreads / waveSize];
-  const int32 chunks = ceilDiv(a.ScoreBlocks, a.ChunkBlocks);
-  const int32 row = (int32)blockIdx.x / chunks, first = (int32)blockIdx.x % chunks * a.ChunkBlocks;
-  const int32 end = minimum(first + a.ChunkBlocks, a.ScoreBlocks), dim = a.IndexDim;
-  const rowContext c = contextOf(viewBatch(a.Batch, a.Rows, a.Sequences, a.TableEntries), row);
-  const int32 part = (int32)threadIdx.x % laneKeys;
-  for (int32 block = first; block < end; block++) {
-    const int32 visible = c.keys(block, a.BlockSize);
-    const int64 page = visible > 0 ? c.table[block] : 0;
-    for (int32 g = 0; g < a.IndexHeads; g++) {
-      const float *q = a.IndexQ + row * a.Stride + (int64)g * dim;
-      float best = -infinity();
-      // All threads make as many turns: lanes of a key add up their parts together.
-      for (int32 from = 0; from < visible; from += scoreThreads / laneKeys) {
-        const int32 slot = from + (int32)threadIdx.x / laneKeys;
-        float sum = 0;
-        if (slot < visible) {
-          const int64 key = (page * a.BlockSize + slot) * dim;
-          for (int32 i = part; i < dim; i += laneKeys) sum = fusedMultiplyAdd(q[i], cached(a.IndexKeys, a.Format, key + i), sum);
-        }
+struct scoreState {
+  Float32x4 q[scoreHeads][2][queryPieces]; // the halves of pieces: reads of lanes meet in no bank
+  float best[scoreThreads / waveSize][scoreHeads];
+};
+
+// loadIndexQueries brings columns from first on into shared memory, zero behind the last.
+DEVICE void loadIndexQueries(scoreState *s, const float *q, int32 heads, int32 dim, int32 first) {
+  __syncthreads();
+  for (int32 i = (int32)threadIdx.x; i < scoreHeads * queryColumns; i += scoreThreads) {
+    const int32 g = i / queryColumns, column = i % queryColumns;
+    const bool there = g < heads && first + column < dim;
+    s->q[g][column / 4 % 2][column / pieceColumns].at[column % 4] = there ? q[(int64)g * dim + first + column] : 0;
+  }
+  __syncthreads();
+}
+
+// multiplyKeys adds the products of a thread's pieces, columns first to end, of keys
+// key, key + keyGroups, … below visible: sums[g·laneKeys + j] for key j. Keys are read 16
+// bytes at a time, which divides the length of a key.
+template <bool bf16> DEVICE void multiplyKeys(float *sums, const scoreState *s, const scoresArgs &a, int64 page, int32 key, int32 visible, int32 first, int32 end) {
+#pragma unroll 1
+  for (int32 column = first + (int32)threadIdx.x % keyLanes * pieceColumns; column < end; column += keyLanes * pieceColumns) {
+    Uint32x4 raw[laneKeys] = {};
 #pragma unroll
-        for (uint32 mask = laneKeys / 2; mask > 0; mask /= 2) sum += swapLanes(sum, mask);
-        if (slot < visible && c.present((int64)block * a.BlockSize + slot)) best = larger(best, sum);
+    for (int32 half = 0; half < 2; half++) {
+      if (bf16 ? half == 0 : column + 4 * half < end) {
+#pragma unroll
+        for (int32 j = 0; j < laneKeys; j++) {
+          const int64 at = (page + key + j * keyGroups) * a.IndexDim + column + 4 * half;
+          if (key + j * keyGroups < visible) raw[j] = *(const Uint32x4 *)((const uint8 *)a.IndexKeys + at * (bf16 ? 2 : 4));
+        }
+      } else if (!bf16) {
+        break; // nothing is behind the last column
+      }
+      Float32x4 keys[laneKeys];
+#pragma unroll
+      for (int32 j = 0; j < laneKeys; j++) {
+#pragma unroll
+        for (int32 i = 0; i < 4; i++) {
+          const uint32 word = raw[j].at[bf16 ? 2 * half + i / 2 : i];
+          keys[j].at[i] = !bf16 ? floatOfBits(word) : i % 2 == 0 ? floatOfBF16(word & 0xffffu) : floatOfBits(word & 0xffff0000u);
+        }
       }
 #pragma unroll
-      for (uint32 mask = waveSize / 2; mask > 0; mask /= 2) best = larger(best, swapLanes(best, mask));
-      if (laneIndex() == 0) waves[waveIndex()] = best;
+      for (int32 g = 0; g < scoreHeads; g++) {
+        const Float32x4 q = s->q[g][half][(column - first) / pieceColumns];
+#pragma unroll
+        for (int32 j = 0; j < laneKeys; j++) {
+#pragma unroll
+          for (int32 i = 0; i < 4; i++) sums[g * laneKeys + j] = fusedMultiplyAdd(q.at[i], keys[j].at[i], sums[g * laneKeys + j]);
+        }
+      }
+    }
+  }
+}
+
+// multiplyOddKeys does the same for keys of any length, a value at a time.
+DEVICE void multiplyOddKeys(float *sums, const scoreState *s, const scoresArgs &a, int64 page, int32 key, int32 visible, int32 first, int32 end) {
+#pragma unroll 1
+  for (int32 column = first + (int32)threadIdx.x % keyLanes; column < end; column += keyLanes) {
+    const int32 at = column - first;
+#pragma unroll
+    for (int32 j = 0; j < laneKeys; j++) {
+      const int32 slot = key + j * keyGroups;
+      const float k = slot < visible ? cached(a.IndexKeys, a.Format, (page + slot) * a.IndexDim + column) : 0;
+#pragma unroll
+      for (int32 g = 0; g < scoreHeads; g++) sums[g * laneKeys + j] = fusedMultiplyAdd(s->q[g][at / 4 % 2][at / pieceColumns].at[at % 4], k, sums[g * laneKeys + j]);
+    }
+  }
+}
+
+// addLanes adds up the products of the lanes of keys and leaves each lane with two of
+// them, 2·lane and 2·lane + 1: it gives half of its n to a neighbour, step by step.
+template <int32 n> DEVICE void addLanes(float *sums) {
+  constexpr int32 half = n / 2, mask = half * keyLanes / products;
+  const bool upper = ((int32)threadIdx.x & mask) != 0;
+#pragma unroll
+  for (int32 i = 0; i < half; i++) {
+    const float low = sums[i], high = sums[half + i];
+    sums[i] = (upper ? high : low) + swapLanes(upper ? low : high, mask);
+  }
+  if constexpr (half > 2) addLanes<half>(sums);
+}
+
+KERNEL(scoreThreads) void index_scores(scoresArgs a) {
+  __shared__ scoreState s;
+  const int32 chunks = ceilDiv(a.ScoreBlocks, a.ChunkBlocks), dim = a.IndexDim, size = a.BlockSize;
+  const int32 row = (int32)blockIdx.x / chunks, firstBlock = (int32)blockIdx.x % chunks * a.ChunkBlocks;
+  const int32 endBlock = minimum(firstBlock + a.ChunkBlocks, a.ScoreBlocks);
+  const rowContext c = contextOf(viewBatch(a.Batch, a.Rows, a.Sequences, a.TableEntries), row);
+  const int32 lane = (int32)threadIdx.x % keyLanes, group = (int32)threadIdx.x / keyLanes;
+  for (int32 firstHead = 0; firstHead < a.IndexHeads; firstHead += scoreHeads) {
+    const int32 heads = minimum(scoreHeads, a.IndexHeads - firstHead);
+    const float *q = a.IndexQ + row * a.Stride + (int64)firstHead * dim;
+    if (dim <= queryColumns) loadIndexQueries(&s, q, heads, dim, 0);
+    for (int32 block = firstBlock; block < endBlock; block++) {
+      const int32 visible = c.keys(block, size);
+      const int64 page = visible > 0 ? (int64)c.table[block] * size : 0;
+      float best = -infinity(); // of one head
+      // All threads make as many turns: lanes of a key add up their products together.
+      for (int32 from = 0; from < visible; from += keyGroups * laneKeys) {
+        const int32 key = from + group;
+        float sums[products] = {};
+        for (int32 first = 0; first < dim; first += queryColumns) {
+          const int32 end = minimum(first + queryColumns, dim);
+          if (dim > queryColumns) loadIndexQueries(&s, q, heads, dim, first);
+          if (a.Format == cacheBF16 && dim % 8 == 0) {
+            multiplyKeys<true>(sums, &s, a, page, key, visible, first, end);
+          } else if (a.Format != cacheBF16 && dim % 4 == 0) {
+            multiplyKeys<false>(sums, &s, a, page, key, visible, first, end);
+          } else {
+            multiplyOddKeys(sums, &s, a, page, key, visible, first, end);
+          }
+        }
+        addLanes<products>(sums);
+#pragma unroll
+        for (int32 i = 0; i < 2; i++) {
+          const int32 slot = key + ((2 * lane + i) % laneKeys) * keyGroups;
+          if (slot < visible && c.present((int64)block * size + slot)) best = larger(best, sums[i]);
+        }
+      }
+      // Lanes that differ in other bits than these have other heads.
+      best = larger(best, swapLanes(best, 1));
+#pragma unroll
+      for (uint32 mask = waveSize / 2; mask >= keyLanes; mask /= 2) best = larger(best, swapLanes(best, mask));
+      if (laneIndex() < keyLanes && lane % 2 == 0) s.best[waveIndex()][lane / 2] = best;
       __syncthreads();
-      if (threadIdx.x == 0) {
-        for (int32 w = 1; w < scoreThreads / waveSize; w++) best = larger(best, waves[w]);
-        a.Scores[((int64)row * a.IndexHeads + g) * a.ScoreBlocks + block] = best;
+      if ((int32)threadIdx.x < heads) {
+        best = s.best[0][threadIdx.x];
+        for (int32 w = 1; w < scoreThreads / (int32)waveSize; w++) best = larger(best, s.best[w][threadIdx.x]);
+        a.Scores[((int64)row * a.IndexHeads + firstHead + (int32)threadIdx.x) * a.ScoreBlocks + block] = best;
       }
       __syncthreads();
     }

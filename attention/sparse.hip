@@ -1,7 +1,8 @@
 // out[h] = Σ softmax_j(q[h] · k[g][j] · HeadDim^−½) · v[g][j] over the visible keys of
-// the selected blocks: one block per row, KV head g and tile of its query heads. The
-// twin is sparseTwin. Keys come a chunk at a time; weights are relative to the largest
-// score so far, and what was summed is scaled when that grows. All in float32.
+// the selected blocks, for heads that do not fit sparse_parts.hip: one block per row, KV
+// head g and tile of its query heads. The twin is sparseTwin. Keys come a chunk at a
+// time; weights are relative to the largest score so far, and what was summed is scaled
+// when that grows. All in float32.
 
 // A block does attendHeads heads, attendKeys keys and attendColumns columns of the
 // output at a time; attendLanes lanes, side by side, multiply one key.
