@@ -103,6 +103,6 @@ func TestTiledProductOnGPUs(t *testing.T) {
 
 // onMatrixUnits bounds a case by what the kernels for many rows of x may be off.
 func onMatrixUnits(c hiptest.Case) hiptest.Case {
-	c.MaxError = tiledError
+	c.MaxError = TiledError
 	return c
 }
