@@ -32,18 +32,29 @@ var tilings = [...]tiling{
 	newTiling("product_tiled_64", 64),
 }
 
+// productRows divides the rows of x, for weights that matrix units cannot multiply.
+var productRows = tiling{newTiledKernel("product_rows", 16, productTile).Fast(0, tiledBlocks(16, productTile, (*Rows).Prepare, (*Rows).Multiply)), 16, productTile}
+
 func newTiling(name string, rows int) tiling {
 	tile := TileRows(rows)
-	blocks := func(
-		prepare func(r *Rows, x []float32, n int) *Operand, multiply func(r *Rows, y []float32, yStride, first, count int, x *Operand),
-	) hip.Func[productArgs] {
-		return func(b *hip.Blocks, a *productArgs) { // tiles of x count fastest: the first does them all
-			perTile := ceilDiv(int(a.Rows), rows)
-			multiplyColumns(b, a, ceilDiv(b.First, perTile)*tile, ceilDiv(b.End, perTile)*tile, prepare, multiply)
-		}
+	k := newTiledKernel(name, rows, tile)
+	return tiling{k.Fast(TiledError, tiledBlocks(rows, tile, (*Rows).Prepare, (*Rows).Multiply)), rows, tile}
+}
+
+func newTiledKernel(name string, rows, tile int) *hip.KernelOf[productArgs] {
+	return hip.NewKernel(name, TilesSource()+productHIP+productTiledHIP, tiledBlocks(rows, tile, (*Rows).Plain, (*Rows).Multiply64))
+}
+
+// tiledBlocks does blocks of tile rows of weights and rows rows of x. Those of x count
+// fastest: the first block does them all.
+func tiledBlocks(
+	rows, tile int,
+	prepare func(r *Rows, x []float32, n int) *Operand, multiply func(r *Rows, y []float32, yStride, first, count int, x *Operand),
+) hip.Func[productArgs] {
+	return func(b *hip.Blocks, a *productArgs) {
+		perTile := ceilDiv(int(a.Rows), rows)
+		multiplyColumns(b, a, ceilDiv(b.First, perTile)*tile, ceilDiv(b.End, perTile)*tile, prepare, multiply)
 	}
-	k := hip.NewKernel(name, TilesSource()+productHIP+productTiledHIP, blocks((*Rows).Plain, (*Rows).Multiply64))
-	return tiling{k.Fast(TiledError, blocks((*Rows).Prepare, (*Rows).Multiply)), rows, tile}
 }
 
 // tilingFrom is the rows of x from which matrix units are worth their tiles: the other
@@ -55,10 +66,12 @@ func (t *tiling) blocks(weights, x int) int { return ceilDiv(weights, t.tile) * 
 
 // tilingFor returns the tiling for a product on d, or nil for none.
 func (m *Matrix) tilingFor(d hip.Device, x hip.Ptr, rows int) *tiling {
-	if rows < tilingFrom || !m.Tiled(d, x) {
+	if rows < tilingFrom || !onGPU(d) {
 		return nil
 	}
 	switch wide := &tilings[2]; {
+	case !m.Tiled(d, x):
+		return &productRows
 	case rows <= tilings[0].rows:
 		return &tilings[0]
 	case rows <= tilings[1].rows || wide.blocks(m.Rows, rows) < d.Info().Threads: // every compute unit has a block
@@ -72,7 +85,7 @@ func (m *Matrix) tilingFor(d hip.Device, x hip.Ptr, rows int) *tiling {
 // float32 each: d is a GPU, and the weights are bfloat16 or MXFP8, all the same, and lie,
 // as x does, in accesses of 16 bytes.
 func (m *Matrix) Tiled(d hip.Device, x hip.Ptr) bool {
-	if kind := d.Info().Kind; x%16 != 0 || m.Cols%16 != 0 || kind != "hip" && kind != "cuda" {
+	if x%16 != 0 || m.Cols%16 != 0 || !onGPU(d) {
 		return false
 	}
 	for _, s := range m.Segments {
@@ -83,8 +96,17 @@ func (m *Matrix) Tiled(d hip.Device, x hip.Ptr) bool {
 	return true
 }
 
+func onGPU(d hip.Device) bool {
+	kind := d.Info().Kind
+	return kind == "hip" || kind == "cuda"
+}
+
 func (m *Matrix) productTiled(d hip.Device, t *tiling, y, x hip.Ptr, rows int) error {
-	grid := hip.Grid{Blocks: t.blocks(m.Rows, rows), Threads: TileThreads, BlockCost: t.tile * m.RowBytes()}
+	threads := TileThreads
+	if t == &productRows {
+		threads = 128
+	}
+	grid := hip.Grid{Blocks: t.blocks(m.Rows, rows), Threads: threads, BlockCost: t.tile * m.RowBytes()}
 	return t.kernel.Launch(d, grid, &productArgs{
 		X: x, Y: y, Weights: m.table, Segments: int32(len(m.Segments)),
 		Rows: int32(rows), Out: int32(m.Rows), In: int32(m.Cols),
