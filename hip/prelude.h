@@ -58,7 +58,7 @@ static __device__ __forceinline__ void barrier() {
 }
 #define __syncthreads() barrier()
 #else
-#define __launch_bounds__(n) __attribute__((launch_bounds(n)))
+#define __launch_bounds__(...) __attribute__((launch_bounds(__VA_ARGS__)))
 REGISTER(ThreadIdx, __nvvm_read_ptx_sreg_tid_x())
 REGISTER(BlockIdx, __nvvm_read_ptx_sreg_ctaid_x())
 REGISTER(BlockDim, __nvvm_read_ptx_sreg_ntid_x())
@@ -76,13 +76,14 @@ REGISTER(GridDim, __nvvm_read_ptx_sreg_nctaid_x())
 #define DEVICE static __device__ __forceinline__
 #endif
 
-// KERNEL(n) begins a kernel that is launched with at most n threads a block. On an
-// AMD GPU registers are left for two waves on a SIMD unit, so that one can run while
+// KERNEL(n) begins a kernel that is launched with at most n threads a block, and
+// KERNEL(n, blocks) one of which so many blocks shall fit on a unit of an NVIDIA GPU. On
+// an AMD GPU registers are left for two waves on a SIMD unit, so that one can run while
 // the other waits for memory.
 #if defined(AMD_GPU)
-#define KERNEL(n) extern "C" __global__ __launch_bounds__(n) __attribute__((amdgpu_waves_per_eu(2)))
+#define KERNEL(n, ...) extern "C" __global__ __launch_bounds__(n) __attribute__((amdgpu_waves_per_eu(2)))
 #else
-#define KERNEL(n) extern "C" __global__ __launch_bounds__(n)
+#define KERNEL(...) extern "C" __global__ __launch_bounds__(__VA_ARGS__)
 #endif
 
 // 16 bytes are the widest access of one thread.
@@ -511,8 +512,13 @@ template <int32 I> DEVICE void multiplyPair(float *d, uint32 pair, float first, 
 DEVICE void multiplyPieces(float *d, const Piece &a, const Piece &high, const Piece &low) {
 #pragma unroll
   for (int32 k = 0; k < 8; k++) {
+    keepOrder();
+    uint32 pair = a.pairs[0][k];
+#if defined(AMD_GPU)
+    asm volatile("" : "+v"(pair)); // what is read of it would be kept for all b that are multiplied with a
+#endif
     const uint32 h = high.pairs[0][k], l = low.pairs[0][k];
-    multiplyPair<0>(d, a.pairs[0][k], floatOfBits(h << 16) + floatOfBits(l << 16), floatOfBits(h & 0xffff0000u) + floatOfBits(l & 0xffff0000u));
+    multiplyPair<0>(d, pair, floatOfBits(h << 16) + floatOfBits(l << 16), floatOfBits(h & 0xffff0000u) + floatOfBits(l & 0xffff0000u));
   }
 }
 #endif

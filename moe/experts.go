@@ -16,8 +16,8 @@ import (
 // as [weights.Rows.Multiply64] and [swiGLU] define the parts: a product is
 // rounded to float32 before it is activated.
 var (
-	expertsGateUp = hip.NewKernel("experts_gate_up", weights.MultiplySource()+swiGLUHIP+gateUpHIP+expertsHIP, expertsGateUpTwin).Fast(0, expertsGateUpHost)
-	expertsDown   = hip.NewKernel("experts_down", weights.MultiplySource()+swiGLUHIP+gateUpHIP+expertsHIP, expertsDownTwin).Fast(0, expertsDownHost)
+	expertsGateUp = hip.NewKernel("experts_gate_up", expertsSource(), expertsGateUpTwin).Fast(0, expertsGateUpHost)
+	expertsDown   = hip.NewKernel("experts_down", expertsSource(), expertsDownTwin).Fast(0, expertsDownHost)
 )
 
 // expertsArgs has the grid (slot of the list of active experts) × (tile of
@@ -62,35 +62,38 @@ func tiles(n, size int) int { return n/size + min(n%size, 1) }
 
 // launchExperts launches k, for which one output column takes weightRows rows of w.
 func launchExperts(d hip.Device, k *hip.KernelOf[expertsArgs], w *weights.Matrix, weightRows int, a *expertsArgs) error {
-	a.Weights, a.Segments = w.Table(), int32(len(w.Segments))
-	slots := min(int(a.Experts), int(a.Pairs))
-	return k.Launch(d, hip.Grid{
-		Blocks:    slots * tiles(int(a.Out), expertTile),
-		Threads:   128,
-		BlockCost: expertTile * weightRows * w.RowBytes(),
-	}, a)
+	return launchExpertTiles(d, k, hip.Grid{Threads: 128}, expertTile, w, weightRows, a)
 }
 
-func expertsGateUpTwin(b *hip.Blocks, a *expertsArgs) { gateUpExperts(b, a, definition) }
-func expertsGateUpHost(b *hip.Blocks, a *expertsArgs) { gateUpExperts(b, a, host) }
-func expertsDownTwin(b *hip.Blocks, a *expertsArgs)   { downExperts(b, a, definition) }
-func expertsDownHost(b *hip.Blocks, a *expertsArgs)   { downExperts(b, a, host) }
+// launchExpertTiles sets the blocks of grid: one for each slot and tile of columns.
+func launchExpertTiles(d hip.Device, k *hip.KernelOf[expertsArgs], grid hip.Grid, tile int, w *weights.Matrix, weightRows int, a *expertsArgs) error {
+	a.Weights, a.Segments = w.Table(), int32(len(w.Segments))
+	grid.Blocks = min(int(a.Experts), int(a.Pairs)) * tiles(int(a.Out), tile)
+	grid.BlockCost = tile * weightRows * w.RowBytes()
+	return k.Launch(d, grid, a)
+}
 
-func gateUpExperts(b *hip.Blocks, a *expertsArgs, with arithmetic) {
+func expertsGateUpTwin(b *hip.Blocks, a *expertsArgs) { gateUpExperts(b, a, expertTile, definition) }
+func expertsGateUpHost(b *hip.Blocks, a *expertsArgs) { gateUpExperts(b, a, expertTile, host) }
+func expertsDownTwin(b *hip.Blocks, a *expertsArgs)   { downExperts(b, a, expertTile, definition) }
+func expertsDownHost(b *hip.Blocks, a *expertsArgs)   { downExperts(b, a, expertTile, host) }
+
+// gateUpExperts and downExperts do blocks of tile output columns.
+func gateUpExperts(b *hip.Blocks, a *expertsArgs, tile int, with arithmetic) {
 	g := newGateUp(b, with, swiGLU{a.Alpha, a.Limit, a.Beta}, gatherRows, runColumns)
 	w := weights.OpenRows(b, a.Weights, int(a.Segments), int(a.In))
 	out := int(a.Out)
-	eachExpertRun(b, a, w, with, func(expert, first, count int, x *weights.Operand) []float32 {
+	eachExpertRun(b, a, tile, w, with, func(expert, first, count int, x *weights.Operand) []float32 {
 		gate := expert*2*out + first
 		return g.multiply(w, gate, gate+out, count, x)
 	})
 }
 
-func downExperts(b *hip.Blocks, a *expertsArgs, with arithmetic) {
+func downExperts(b *hip.Blocks, a *expertsArgs, tile int, with arithmetic) {
 	y := hip.Scratch[float32](b, gatherRows*runColumns)
 	w := weights.OpenRows(b, a.Weights, int(a.Segments), int(a.In))
 	out := int(a.Out)
-	eachExpertRun(b, a, w, with, func(expert, first, count int, x *weights.Operand) []float32 {
+	eachExpertRun(b, a, tile, w, with, func(expert, first, count int, x *weights.Operand) []float32 {
 		with.multiply(w, y, count, expert*out+first, count, x)
 		return y
 	})
@@ -101,7 +104,7 @@ func downExperts(b *hip.Blocks, a *expertsArgs, with arithmetic) {
 // block's expert. It returns rows × count values, for the columns from first,
 // which are stored with their pairs.
 func eachExpertRun(
-	b *hip.Blocks, a *expertsArgs, w *weights.Rows, with arithmetic,
+	b *hip.Blocks, a *expertsArgs, tile int, w *weights.Rows, with arithmetic,
 	compute func(expert, first, count int, x *weights.Operand) []float32,
 ) {
 	pairs, experts, in, out := int(a.Pairs), int(a.Experts), int(a.In), int(a.Out)
@@ -113,7 +116,7 @@ func eachExpertRun(
 	active = active[:hip.In[int32](b, a.ActiveCount, 1)[0]]
 	gathered := hip.Scratch[float32](b, min(pairs, gatherRows)*in)
 
-	perExpert := tiles(out, expertTile)
+	perExpert := tiles(out, tile)
 	for block := b.First; block < b.End; {
 		slot := block / perExpert
 		if slot >= len(active) {
@@ -121,7 +124,7 @@ func eachExpertRun(
 		}
 		expert := int(active[slot])
 		firstTile, endTile := block-slot*perExpert, min(b.End-slot*perExpert, perExpert)
-		end := min(endTile*expertTile, out)
+		end := min(endTile*tile, out)
 		picked := order[offsets[expert]:offsets[expert+1]]
 		for len(picked) > 0 {
 			n := min(len(picked), gatherRows)
@@ -130,7 +133,7 @@ func eachExpertRun(
 				copy(gathered[i*in:(i+1)*in], x[row*in:(row+1)*in])
 			}
 			operand := with.prepare(w, gathered[:n*in], n)
-			for first := firstTile * expertTile; first < end; first += runColumns {
+			for first := firstTile * tile; first < end; first += runColumns {
 				count := min(runColumns, end-first)
 				values := compute(expert, first, count, operand)
 				for i, pair := range picked[:n] {

@@ -25,7 +25,7 @@ func TestForwardOnGPUs(t *testing.T) {
 			formats []weights.Format
 		}{
 			{Config{Hidden: 1, Intermediate: 1, SharedIntermediate: 1, Experts: 1, TopK: 1}, []int{1, 2}, mixed},
-			{Config{Hidden: 64, Intermediate: 32, SharedIntermediate: 48, Experts: 16, TopK: 4}, []int{1, 2, 3, 9}, []weights.Format{weights.MXFP8}},
+			{Config{Hidden: 64, Intermediate: 32, SharedIntermediate: 48, Experts: 16, TopK: 4}, []int{1, 2, 3, 9, 37}, []weights.Format{weights.MXFP8}},
 			{Config{Hidden: 70, Intermediate: 33, SharedIntermediate: 17, Experts: 5, TopK: 2}, []int{1, 7}, mixed},
 			{Config{Hidden: 1100, Intermediate: 5, SharedIntermediate: 3, Experts: 3, TopK: 3}, []int{2}, mixed},
 		} {

@@ -11,7 +11,7 @@ import (
 //
 // one tile of columns per block, each product rounded to float32 before it is
 // activated. The second half is [weights.Matrix.Product].
-var gateUpSwiGLU = hip.NewKernel("gate_up_swiglu", weights.MultiplySource()+swiGLUHIP+gateUpHIP+gateUpSwiGLUHIP, gateUpSwiGLUTwin).Fast(0, gateUpSwiGLUHost)
+var gateUpSwiGLU = hip.NewKernel("gate_up_swiglu", gateUpSwiGLUSource(), gateUpSwiGLUTwin).Fast(0, gateUpSwiGLUHost)
 
 type gateUpSwiGLUArgs struct {
 	X        hip.Ptr // [Rows, In] float32
@@ -27,6 +27,9 @@ type gateUpSwiGLUArgs struct {
 
 func launchGateUpSwiGLU(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) error {
 	a.Weights, a.Segments = w.Table(), int32(len(w.Segments))
+	if a.Rows >= tiledRows && w.Tiled(d, a.X) {
+		return launchGateUpSwiGLUTiled(d, w, a)
+	}
 	return gateUpSwiGLU.Launch(d, hip.Grid{
 		Blocks:    tiles(int(a.Out), expertTile),
 		Threads:   128,
@@ -34,19 +37,25 @@ func launchGateUpSwiGLU(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) er
 	}, a)
 }
 
-func gateUpSwiGLUTwin(b *hip.Blocks, a *gateUpSwiGLUArgs) { gateUpTiles(b, a, definition) }
-func gateUpSwiGLUHost(b *hip.Blocks, a *gateUpSwiGLUArgs) { gateUpTiles(b, a, host) }
+func gateUpSwiGLUTwin(b *hip.Blocks, a *gateUpSwiGLUArgs) {
+	gateUpColumns(b, a, b.First*expertTile, b.End*expertTile, definition)
+}
 
-func gateUpTiles(b *hip.Blocks, a *gateUpSwiGLUArgs, with arithmetic) {
+func gateUpSwiGLUHost(b *hip.Blocks, a *gateUpSwiGLUArgs) {
+	gateUpColumns(b, a, b.First*expertTile, b.End*expertTile, host)
+}
+
+// gateUpColumns computes the columns from start to end, of which there may be fewer.
+func gateUpColumns(b *hip.Blocks, a *gateUpSwiGLUArgs, start, end int, with arithmetic) {
 	rows, in, out := int(a.Rows), int(a.In), int(a.Out)
 	x, y := hip.In[float32](b, a.X, rows*in), hip.Out[float32](b, a.Y, rows*out)
 	w := weights.OpenRows(b, a.Weights, int(a.Segments), in)
 	g := newGateUp(b, with, swiGLU{a.Alpha, a.Limit, a.Beta}, min(rows, gatherRows), runColumns)
-	end := min(b.End*expertTile, out)
+	end = min(end, out)
 	for row := 0; row < rows; row += gatherRows {
 		n := min(gatherRows, rows-row)
 		operand := with.prepare(w, x[row*in:(row+n)*in], n)
-		for first := b.First * expertTile; first < end; first += runColumns {
+		for first := start; first < end; first += runColumns {
 			count := min(runColumns, end-first)
 			values := g.multiply(w, first, out+first, count, operand)
 			for i := range n {

@@ -8,12 +8,13 @@ struct productArgs {
   int32 Segments, Rows, Out, In;
 };
 
-KERNEL(multiplyThreads) void product(productArgs a) {
+// multiplyRowsOfX multiplies rows start … end−1 of x with the rows of weights from first.
+DEVICE void multiplyRowsOfX(const productArgs &a, int32 first, int32 start, int32 end) {
   __shared__ multiplied m;
-  const int32 first = (int32)blockIdx.x * multiplyTile, count = minimum(multiplyTile, a.Out - first);
-  for (int32 row = 0, n; row < a.Rows; row += n) {
+  const int32 count = minimum(multiplyTile, a.Out - first);
+  for (int32 row = start, n; row < end; row += n) {
     const float *x = a.X + (int64)row * a.In;
-    n = multiplyFew(&m, a.Weights, a.Segments, first, count, [&](int32 i) { return x + (int64)i * a.In; }, a.Rows - row, a.In);
+    n = multiplyFew(&m, a.Weights, a.Segments, first, count, [&](int32 i) { return x + (int64)i * a.In; }, end - row, a.In);
     for (int32 k = (int32)threadIdx.x; k < n * multiplyTile; k += multiplyThreads) {
       const int32 i = k / multiplyTile, j = k % multiplyTile;
       if (j < count) a.Y[(int64)(row + i) * a.Out + first + j] = m.sums[i][j];
@@ -21,3 +22,5 @@ KERNEL(multiplyThreads) void product(productArgs a) {
     __syncthreads();
   }
 }
+
+KERNEL(multiplyThreads) void product(productArgs a) { multiplyRowsOfX(a, (int32)blockIdx.x * multiplyTile, 0, a.Rows); }

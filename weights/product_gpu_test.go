@@ -19,8 +19,12 @@ func TestProductOnGPUs(t *testing.T) {
 	for _, f := range allFormats {
 		for _, cols := range []int{1, 15, 16, 33, 128, 144, 1040} {
 			s := newStored(r, f, productTile+3, cols)
-			for _, rows := range []int{1, 2, 3, 4, 5} {
-				cases = append(cases, productCase(fmt.Sprintf("%v/%d cols/%d rows", f, cols, rows), 0, randomFloats(r, rows*cols), s))
+			for _, rows := range []int{1, 2, 3, 4, 5, 21} {
+				c := productCase(fmt.Sprintf("%v/%d cols/%d rows", f, cols, rows), 0, randomFloats(r, rows*cols), s)
+				if rows >= tilingFrom && (f == BF16 || f == MXFP8) {
+					c = onMatrixUnits(c)
+				}
+				cases = append(cases, c)
 			}
 		}
 	}
@@ -103,6 +107,6 @@ func TestTiledProductOnGPUs(t *testing.T) {
 
 // onMatrixUnits bounds a case by what the kernels for many rows of x may be off.
 func onMatrixUnits(c hiptest.Case) hiptest.Case {
-	c.MaxError = tiledError
+	c.MaxError = TiledError
 	return c
 }

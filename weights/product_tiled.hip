@@ -12,18 +12,20 @@ template <int32 N> DEVICE void multiplyProduct(const productArgs &a) {
     return rowOf(segmentOf(a.Weights, a.Segments, of), of);
   };
   const auto rowOfX = [&](int32 i) { return a.X + (int64)minimum(row + i, a.Rows - 1) * a.In; };
-  float sums[tiling::strips][N / 16][Piece::values] = {};
-  multiplyTilesOf<N>(a.Weights[0].Format, &m, sums, weightRow, rowOfX, a.In);
-#pragma unroll
-  for (int32 n = 0; n < N / 16; n++) {
-    shareSums<N>(&m, sums, n);
-    for (int32 k = (int32)threadIdx.x; k < 16 * tiling::rows; k += tileThreads) {
-      const int32 i = k / tiling::rows, j = k % tiling::rows, at = row + 16 * n + i;
-      if (at < a.Rows && first + j < a.Out) a.Y[(int64)at * a.Out + first + j] = tileSum<N>(&m, i, j);
-    }
-  }
+  tileSums<N>(&m, a.Weights, weightRow, rowOfX, minimum(N, a.Rows - row), a.In, tiling::rows, [&](int32 i, int32 j) {
+    if (first + j < a.Out) a.Y[(int64)(row + i) * a.Out + first + j] = tileSum<N>(&m, i, j);
+  });
 }
 
-KERNEL(tileThreads) void product_tiled_16(productArgs a) { multiplyProduct<16>(a); }
-KERNEL(tileThreads) void product_tiled_32(productArgs a) { multiplyProduct<32>(a); }
-KERNEL(tileThreads) void product_tiled_64(productArgs a) { multiplyProduct<64>(a); }
+KERNEL(tileThreads, 2) void product_tiled_16(productArgs a) { multiplyProduct<16>(a); }
+KERNEL(tileThreads, 2) void product_tiled_32(productArgs a) { multiplyProduct<32>(a); }
+KERNEL(tileThreads, 2) void product_tiled_64(productArgs a) { multiplyProduct<64>(a); }
+
+// product_rows is product with the rows of x divided over blocks as well, for weights that
+// matrix units cannot multiply.
+constexpr int32 productRows = 16; // a block
+
+KERNEL(multiplyThreads) void product_rows(productArgs a) {
+  const int32 tiles = ceilDiv(a.Rows, productRows), row = (int32)blockIdx.x % tiles * productRows;
+  multiplyRowsOfX(a, (int32)blockIdx.x / tiles * multiplyTile, row, minimum(row + productRows, a.Rows));
+}

@@ -18,8 +18,12 @@
 
 constexpr int32 tileThreads = 256, tileChunk = 64; // columns that a wave takes at once
 
+// tileSkips tells whether 16 rows of x that are not there are left out: where pieces are
+// wide there are no registers for a choice.
+constexpr bool tileSkips = Piece::lanes > 1;
+
 // Tiling is how a block divides N rows of x. A wave takes 16 rows of weights for every
-// 32 lanes. The twin is productTiling.
+// 32 lanes. The twin is TileRows.
 template <int32 N> struct Tiling {
   static constexpr int32 strips = waveSize / 32;             // of 16 rows of weights, for a wave
   static constexpr int32 split = N == 64 ? 1 : 2;            // waves that share the columns
@@ -102,11 +106,11 @@ DEVICE void splitPair(uint32 *high, uint32 *low, float first, float second) {
 #endif
 }
 
-// multiplyTiles adds to the sums of a wave's strips of 16 rows of weights and all N rows
-// of x. weightRow(j) is row j of the tile of weights, rowOfX(i) the address of row i of
+// multiplyTiles adds to the sums of a wave's strips of 16 rows of weights and of the 16
+// rows of x that are begun, of count ≤ N. weightRow(j) is row j of the tile of weights, rowOfX(i) the address of row i of
 // x, for any j and i of a tile: cols is a multiple of 16, and all are aligned to 16 bytes.
 template <class Codec, int32 N, class WeightRow, class RowOfX>
-DEVICE void multiplyTiles(tileShared<N> *m, float (*sums)[N / 16][Piece::values], WeightRow weightRow, RowOfX rowOfX, int32 cols) {
+DEVICE void multiplyTiles(tileShared<N> *m, float (*sums)[N / 16][Piece::values], WeightRow weightRow, RowOfX rowOfX, int32 count, int32 cols) {
   typedef Tiling<N> tiling;
   typedef typename Codec::stored stored;
   constexpr int32 strips = tiling::strips, pieces = tiling::pieces;
@@ -176,6 +180,7 @@ DEVICE void multiplyTiles(tileShared<N> *m, float (*sums)[N / 16][Piece::values]
 #pragma unroll
       for (int32 n = 0; n < N / 16; n++) {
         keepOrder();
+        if (tileSkips && n > 0 && 16 * n >= count) continue;
         Piece high, low;
 #pragma unroll
         for (int32 r = 0; r < Piece::rows; r++) {
@@ -209,18 +214,29 @@ template <int32 N> DEVICE void shareSums(tileShared<N> *m, const float (*sums)[N
 }
 
 template <int32 N> DEVICE float tileSum(const tileShared<N> *m, int32 i, int32 j) {
-  float sum = m->sums[0][i][j];
+  float sum = m->sums[0][i % 16][j];
 #pragma unroll
-  for (int32 part = 1; part < Tiling<N>::split; part++) sum += m->sums[part][i][j];
+  for (int32 part = 1; part < Tiling<N>::split; part++) sum += m->sums[part][i % 16][j];
   return sum;
 }
 
-// tileFormat multiplies by the format that all segments have.
-template <int32 N, class WeightRow, class RowOfX>
-DEVICE void multiplyTilesOf(int32 format, tileShared<N> *m, float (*sums)[N / 16][Piece::values], WeightRow weightRow, RowOfX rowOfX, int32 cols) {
-  if (format == MXFP8) {
-    multiplyTiles<tileMXFP8, N>(m, sums, weightRow, rowOfX, cols);
+// tileSums multiplies by the format that all segments have, and calls with(i, j) for each
+// row i < count of x and each row of weights j < columns, with the threads that it takes
+// side by side over j. It may read tileSum of row i.
+template <int32 N, class WeightRow, class RowOfX, class With>
+DEVICE void tileSums(tileShared<N> *m, const Segment *segments, WeightRow weightRow, RowOfX rowOfX, int32 count, int32 cols, int32 columns, With with) {
+  float sums[Tiling<N>::strips][N / 16][Piece::values] = {};
+  if (segments[0].Format == MXFP8) {
+    multiplyTiles<tileMXFP8, N>(m, sums, weightRow, rowOfX, count, cols);
   } else {
-    multiplyTiles<tileBF16, N>(m, sums, weightRow, rowOfX, cols);
+    multiplyTiles<tileBF16, N>(m, sums, weightRow, rowOfX, count, cols);
+  }
+#pragma unroll
+  for (int32 n = 0; n < N / 16; n++) {
+    if (16 * n >= count) break;
+    shareSums<N>(m, sums, n);
+    for (int32 k = (int32)threadIdx.x; k < 16 * columns; k += tileThreads) {
+      if (16 * n + k / columns < count) with(16 * n + k / columns, k % columns);
+    }
   }
 }
