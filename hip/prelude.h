@@ -78,11 +78,14 @@ REGISTER(GridDim, __nvvm_read_ptx_sreg_nctaid_x())
 
 // KERNEL(n) begins a kernel that is launched with at most n threads a block. On an
 // AMD GPU registers are left for two waves on a SIMD unit, so that one can run while
-// the other waits for memory.
+// the other waits for memory; on NVIDIA KERNEL(n, blocks) leaves them for that many
+// blocks on a multiprocessor.
 #if defined(AMD_GPU)
-#define KERNEL(n) extern "C" __global__ __launch_bounds__(n) __attribute__((amdgpu_waves_per_eu(2)))
+#define KERNEL(n, ...) extern "C" __global__ __launch_bounds__(n) __attribute__((amdgpu_waves_per_eu(2)))
+#elif defined(NVIDIA_GPU) && !defined(DH_NO_HEADERS)
+#define KERNEL(...) extern "C" __global__ __launch_bounds__(__VA_ARGS__)
 #else
-#define KERNEL(n) extern "C" __global__ __launch_bounds__(n)
+#define KERNEL(n, ...) extern "C" __global__ __launch_bounds__(n)
 #endif
 
 // 16 bytes are the widest access of one thread.

@@ -77,12 +77,16 @@ func (e *Experts) routedExperts(d hip.Device, ws *Workspace, x hip.Ptr, rows int
 	up.X, up.Y, up.PairsPerX = x, ws.intermediate.ptr, int32(e.TopK)
 	up.Alpha, up.Limit, up.Beta = e.Alpha, e.Limit, e.Beta
 	up.In, up.Out = int32(e.Hidden), int32(e.Intermediate)
-	if err := launchExperts(d, expertsGateUp, e.W13, 2, &up); err != nil {
+	gateUp, toHidden := expertsGateUp, expertsDown
+	if rows == 1 { // whose picks differ
+		gateUp, toHidden = expertsGateUpOne, expertsDownOne
+	}
+	if err := launchExperts(d, gateUp, e.W13, 2, &up); err != nil {
 		return err
 	}
 	down.X, down.Y, down.PairsPerX = ws.intermediate.ptr, ws.expertOut.ptr, 1
 	down.In, down.Out = int32(e.Intermediate), int32(e.Hidden)
-	return launchExperts(d, expertsDown, e.W2, 1, &down)
+	return launchExperts(d, toHidden, e.W2, 1, &down)
 }
 
 // sharedExpert fills shared.

@@ -8,12 +8,12 @@ struct productArgs {
   int32 Segments, Rows, Out, In;
 };
 
-KERNEL(multiplyThreads) void product(productArgs a) {
+template <int32 most> DEVICE void multiplyRowsOfX(const productArgs &a) {
   __shared__ multiplied m;
   const int32 first = (int32)blockIdx.x * multiplyTile, count = minimum(multiplyTile, a.Out - first);
   for (int32 row = 0, n; row < a.Rows; row += n) {
     const float *x = a.X + (int64)row * a.In;
-    n = multiplyFew(&m, a.Weights, a.Segments, first, count, [&](int32 i) { return x + (int64)i * a.In; }, a.Rows - row, a.In);
+    n = multiplyFew<most>(&m, a.Weights, a.Segments, first, count, [&](int32 i) { return x + (int64)i * a.In; }, a.Rows - row, a.In);
     for (int32 k = (int32)threadIdx.x; k < n * multiplyTile; k += multiplyThreads) {
       const int32 i = k / multiplyTile, j = k % multiplyTile;
       if (j < count) a.Y[(int64)(row + i) * a.Out + first + j] = m.sums[i][j];
@@ -21,3 +21,8 @@ KERNEL(multiplyThreads) void product(productArgs a) {
     __syncthreads();
   }
 }
+
+KERNEL(multiplyThreads) void product(productArgs a) { multiplyRowsOfX<multiplyRows>(a); }
+
+// product_one is product for one row of x.
+KERNEL(multiplyThreads, oneRowBlocks) void product_one(productArgs a) { multiplyRowsOfX<1>(a); }
