@@ -14,10 +14,13 @@ import (
 //	y[pair][j] = w2_e[j] · x[pair]
 //
 // as [weights.Rows.Multiply64] and [swiGLU] define the parts: a product is
-// rounded to float32 before it is activated.
+// rounded to float32 before it is activated. expertsGateUpOne and expertsDownOne are
+// the same where no expert has more than one pair.
 var (
-	expertsGateUp = hip.NewKernel("experts_gate_up", expertsSource(), expertsGateUpTwin).Fast(0, expertsGateUpHost)
-	expertsDown   = hip.NewKernel("experts_down", expertsSource(), expertsDownTwin).Fast(0, expertsDownHost)
+	expertsGateUp    = hip.NewKernel("experts_gate_up", expertsSource(), expertsGateUpTwin).Fast(0, expertsGateUpHost)
+	expertsDown      = hip.NewKernel("experts_down", expertsSource(), expertsDownTwin).Fast(0, expertsDownHost)
+	expertsGateUpOne = hip.NewKernel("experts_gate_up_one", expertsSource(), expertsGateUpTwin).Fast(0, expertsGateUpHost)
+	expertsDownOne   = hip.NewKernel("experts_down_one", expertsSource(), expertsDownTwin).Fast(0, expertsDownHost)
 )
 
 // expertsArgs has the grid (slot of the list of active experts) × (tile of

@@ -11,7 +11,7 @@ struct expertsArgs {
   int32 Segments, Pairs, PairsPerX, Experts, In, Out;
 };
 
-template <bool gated> DEVICE void multiplyExpert(gateUpShared *s, const expertsArgs &a) {
+template <bool gated, int32 most> DEVICE void multiplyExpert(gateUpShared *s, const expertsArgs &a) {
   const int32 tiles = ceilDiv(a.Out, multiplyTile), slot = (int32)blockIdx.x / tiles;
   if (slot >= *a.ActiveCount) return;
   const int32 expert = a.Active[slot], first = (int32)blockIdx.x % tiles * multiplyTile, count = minimum(multiplyTile, a.Out - first);
@@ -21,9 +21,9 @@ template <bool gated> DEVICE void multiplyExpert(gateUpShared *s, const expertsA
   for (int32 pair = 0, n; pair < pairs; pair += n) {
     const auto rowOfX = [&](int32 i) { return a.X + (int64)(picked[pair + i] / a.PairsPerX) * a.In; };
     if (gated) {
-      n = multiplyGateUp(s, a.Weights, a.Segments, row, row + a.Out, count, {a.Alpha, a.Limit, a.Beta}, rowOfX, pairs - pair, a.In);
+      n = multiplyGateUp<most>(s, a.Weights, a.Segments, row, row + a.Out, count, {a.Alpha, a.Limit, a.Beta}, rowOfX, pairs - pair, a.In);
     } else {
-      n = multiplyFew(&s->m, a.Weights, a.Segments, row, count, rowOfX, pairs - pair, a.In);
+      n = multiplyFew<most>(&s->m, a.Weights, a.Segments, row, count, rowOfX, pairs - pair, a.In);
     }
     const int32 i = (int32)threadIdx.x / multiplyTile, j = (int32)threadIdx.x % multiplyTile;
     if (i < n && j < count) a.Y[(int64)picked[pair + i] * a.Out + first + j] = s->m.sums[i][j];
@@ -33,10 +33,21 @@ template <bool gated> DEVICE void multiplyExpert(gateUpShared *s, const expertsA
 
 KERNEL(multiplyThreads) void experts_gate_up(expertsArgs a) {
   __shared__ gateUpShared s;
-  multiplyExpert<true>(&s, a);
+  multiplyExpert<true, multiplyRows>(&s, a);
 }
 
 KERNEL(multiplyThreads) void experts_down(expertsArgs a) {
   __shared__ gateUpShared s;
-  multiplyExpert<false>(&s, a);
+  multiplyExpert<false, multiplyRows>(&s, a);
+}
+
+// The same where no expert has more than one pair.
+KERNEL(multiplyThreads, oneRowBlocks) void experts_gate_up_one(expertsArgs a) {
+  __shared__ gateUpShared s;
+  multiplyExpert<true, 1>(&s, a);
+}
+
+KERNEL(multiplyThreads, oneRowBlocks) void experts_down_one(expertsArgs a) {
+  __shared__ gateUpShared s;
+  multiplyExpert<false, 1>(&s, a);
 }

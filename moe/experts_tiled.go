@@ -54,14 +54,22 @@ func expertTilingFor(d hip.Device, w *weights.Matrix, a *expertsArgs) *expertTil
 	return &tiledExperts[1]
 }
 
-func launchGateUpExperts(d hip.Device, w *weights.Matrix, a *expertsArgs) error {
+// launchGateUpExperts launches for pairs of which, where single is set, no two have one
+// expert.
+func launchGateUpExperts(d hip.Device, w *weights.Matrix, a *expertsArgs, single bool) error {
+	if single {
+		return launchExperts(d, expertsGateUpOne, w, 2, a)
+	}
 	if t := expertTilingFor(d, w, a); t != nil {
 		return launchExpertTiles(d, t.gateUp, hip.Grid{Threads: weights.TileThreads}, weights.TileRows(t.rows)/2, w, 2, a)
 	}
 	return launchExperts(d, expertsGateUp, w, 2, a)
 }
 
-func launchDownExperts(d hip.Device, w *weights.Matrix, a *expertsArgs) error {
+func launchDownExperts(d hip.Device, w *weights.Matrix, a *expertsArgs, single bool) error {
+	if single {
+		return launchExperts(d, expertsDownOne, w, 1, a)
+	}
 	if t := expertTilingFor(d, w, a); t != nil {
 		return launchExpertTiles(d, t.down, hip.Grid{Threads: weights.TileThreads}, weights.TileRows(t.rows), w, 1, a)
 	}

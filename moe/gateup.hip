@@ -7,13 +7,13 @@ struct gateUpShared {
 };
 
 // multiplyGateUp does as many of left rows of x as it returns, as multiplyFew.
-template <class RowOfX>
+template <int32 most, class RowOfX>
 DEVICE int32 multiplyGateUp(gateUpShared *s, const Segment *segments, int32 n, int32 gate, int32 up, int32 count, swiGLU act, RowOfX rowOfX, int32 left, int32 cols) {
   const int32 i = (int32)threadIdx.x / multiplyTile, j = (int32)threadIdx.x % multiplyTile;
   int32 rows = multiplyRows; // the fewer of both halves: their weights may lie and be stored otherwise
 #pragma unroll 1
   for (int32 half = 0; half < 2; half++) {
-    rows = minimum(rows, multiplyFew(&s->m, segments, n, half == 0 ? gate : up, count, rowOfX, left, cols));
+    rows = minimum(rows, multiplyFew<most>(&s->m, segments, n, half == 0 ? gate : up, count, rowOfX, left, cols));
     if (i < rows) {
       if (half == 0) {
         s->gate[i][j] = s->m.sums[i][j];

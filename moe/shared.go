@@ -11,7 +11,11 @@ import (
 //
 // one tile of columns per block, each product rounded to float32 before it is
 // activated. The second half is [weights.Matrix.Product].
-var gateUpSwiGLU = hip.NewKernel("gate_up_swiglu", gateUpSwiGLUSource(), gateUpSwiGLUTwin).Fast(0, gateUpSwiGLUHost)
+// gateUpSwiGLUOne is the same for one row.
+var (
+	gateUpSwiGLU    = hip.NewKernel("gate_up_swiglu", gateUpSwiGLUSource(), gateUpSwiGLUTwin).Fast(0, gateUpSwiGLUHost)
+	gateUpSwiGLUOne = hip.NewKernel("gate_up_swiglu_one", gateUpSwiGLUSource(), gateUpSwiGLUTwin).Fast(0, gateUpSwiGLUHost)
+)
 
 type gateUpSwiGLUArgs struct {
 	X        hip.Ptr // [Rows, In] float32
@@ -30,7 +34,11 @@ func launchGateUpSwiGLU(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) er
 	if a.Rows >= tiledRows && w.Tiled(d, a.X) {
 		return launchGateUpSwiGLUTiled(d, w, a)
 	}
-	return gateUpSwiGLU.Launch(d, hip.Grid{
+	k := gateUpSwiGLU
+	if a.Rows == 1 {
+		k = gateUpSwiGLUOne
+	}
+	return k.Launch(d, hip.Grid{
 		Blocks:    tiles(int(a.Out), expertTile),
 		Threads:   128,
 		BlockCost: expertTile * 2 * w.RowBytes(),

@@ -9,15 +9,20 @@ struct gateUpSwiGLUArgs {
   int32 Segments, Rows, In, Out;
 };
 
-KERNEL(multiplyThreads) void gate_up_swiglu(gateUpSwiGLUArgs a) {
+template <int32 most> DEVICE void multiplyShared(const gateUpSwiGLUArgs &a) {
   __shared__ gateUpShared s;
   const int32 first = (int32)blockIdx.x * multiplyTile, count = minimum(multiplyTile, a.Out - first);
   const int32 i = (int32)threadIdx.x / multiplyTile, j = (int32)threadIdx.x % multiplyTile;
   for (int32 row = 0, n; row < a.Rows; row += n) {
     const float *x = a.X + (int64)row * a.In;
     const auto rowOfX = [&](int32 r) { return x + (int64)r * a.In; };
-    n = multiplyGateUp(&s, a.Weights, a.Segments, first, a.Out + first, count, {a.Alpha, a.Limit, a.Beta}, rowOfX, a.Rows - row, a.In);
+    n = multiplyGateUp<most>(&s, a.Weights, a.Segments, first, a.Out + first, count, {a.Alpha, a.Limit, a.Beta}, rowOfX, a.Rows - row, a.In);
     if (i < n && j < count) a.Y[(int64)(row + i) * a.Out + first + j] = s.m.sums[i][j];
     __syncthreads();
   }
 }
+
+KERNEL(multiplyThreads) void gate_up_swiglu(gateUpSwiGLUArgs a) { multiplyShared<multiplyRows>(a); }
+
+// gate_up_swiglu_one is gate_up_swiglu for one row of x.
+KERNEL(multiplyThreads, oneRowBlocks) void gate_up_swiglu_one(gateUpSwiGLUArgs a) { multiplyShared<1>(a); }

@@ -149,7 +149,7 @@ func TestBadAddress(t *testing.T) {
 		short, x := alloc(t, d, 1), alloc(t, d, 8)
 		var failed *hip.LaunchError
 		require.ErrorAs(t, e.Forward(d, &ws, x, x, short, 1), &failed)
-		require.Equal(t, "product", failed.Kernel)
+		require.Equal(t, "product_one", failed.Kernel)
 		require.ErrorAs(t, e.Forward(d, &ws, short, x, x, 1), &failed)
 		require.Equal(t, "moe_combine", failed.Kernel)
 		require.ErrorIs(t, failed, hip.ErrAccess)

@@ -36,7 +36,7 @@ struct multiplied {
 // asked.
 struct codecF32 {
   static constexpr int32 columns = 4; // of an access
-  static constexpr bool scaled = false;
+  static constexpr bool scaled = false, blocks = false;
   DEVICE void decode(float *v, const Uint32x4 &w, int32, uint32 &) {
 #pragma unroll
     for (int32 i = 0; i < 4; i++) v[i] = floatOfBits(w.at[i]);
@@ -68,7 +68,7 @@ struct codecBF16 : codecF32 {
 // codecE4M3 has the GPU make float16 of two codes, which is exact, and keeps NaN.
 struct codecE4M3 {
   static constexpr int32 columns = 16;
-  static constexpr bool scaled = true;
+  static constexpr bool scaled = true, blocks = false; // scales of 128 rows
   DEVICE void decode(float *v, const Uint32x4 &w, int32 q, uint32 &) {
     uint32 halves[2];
     asm("{ .reg .b16 l, h; mov.b32 {l, h}, %2; cvt.rn.f16x2.e4m3x2 %0, l; cvt.rn.f16x2.e4m3x2 %1, h; }"
@@ -86,7 +86,7 @@ struct codecE4M3 {
 // exponent begins; see floatOfE4M3.
 struct codecE4M3 {
   static constexpr int32 columns = 16;
-  static constexpr bool scaled = true;
+  static constexpr bool scaled = true, blocks = false; // scales of 128 rows
   DEVICE void decode(float *v, const Uint32x4 &w, int32 q, uint32 &nan) {
 #pragma unroll
     for (int32 i = 0; i < 4; i++) {
@@ -103,6 +103,7 @@ struct codecMXFP8 : codecE4M3 {
   DEVICE float scale(const uint8 *scales, int32, uint32 c) { return floatOfE8M0(scales[c / 32]); }
 };
 struct codecFP8 : codecE4M3 { // scales of float32 or, half as wide, bfloat16
+  static constexpr bool blocks = true;
   DEVICE float scale(const uint8 *scales, int32 format, uint32 c) {
     return format == FP8F32 ? floatOfBits(unaligned32(scales + 4 * (c / 128))) : floatOfBF16(unaligned16(scales + 2 * (c / 128)));
   }
@@ -155,19 +156,17 @@ DEVICE void multiplyAligned(multiplied *m, int32 at, const Segment *s, int32 row
   const int32 format = s->Format;
 #pragma unroll 1
   for (int32 first = 0; first < count; first += group) {
-    const uint8 *data[group], *scales[group];
-#pragma unroll
-    for (int32 r = 0; r < group; r++) {
-      const storedRow stored = rowOf(s, row + minimum(first + r, count - 1));
-      data[r] = stored.data, scales[r] = stored.scale;
-    }
+    // Rows lie a stride apart: an address for each would take a third of the registers.
+    const int32 at0 = row - s->First + first, last = count - 1 - first;
+    const uint8 *data = s->Data + at0 * s->RowStride;
+    const int64 stride = s->RowStride, scaleStride = s->ScaleStride;
     float sums[group * N] = {};
     uint32 nan[group] = {};
 #pragma unroll 1
     for (uint32 c = threadIdx.x * columns; c < (uint32)cols; c += multiplyThreads * columns) {
       Uint32x4 weights[group];
 #pragma unroll
-      for (int32 r = 0; r < group; r++) weights[r] = *(const Uint32x4 *)(data[r] + c * (16 / columns));
+      for (int32 r = 0; r < group; r++) weights[r] = *(const Uint32x4 *)(data + minimum(r, last) * stride + c * (16 / columns));
       float parts[group * N] = {}; // of a scaled format: what the scale applies to
 #pragma unroll
       for (int32 q = 0; q < columns / 4; q++) {
@@ -189,7 +188,8 @@ DEVICE void multiplyAligned(multiplied *m, int32 at, const Segment *s, int32 row
       if (!Codec::scaled) continue;
 #pragma unroll
       for (int32 r = 0; r < group; r++) {
-        const float scale = Codec::scale(scales[r], format, c);
+        const int32 scaleRow = s->ScaleRow + at0 + minimum(r, last);
+        const float scale = Codec::scale(s->Scale + (Codec::blocks ? scaleRow / 128 : scaleRow) * scaleStride, format, c);
 #pragma unroll
         for (int32 i = 0; i < N; i++) sums[r * N + i] = fusedMultiplyAdd(parts[r * N + i], scale, sums[r * N + i]);
       }
@@ -382,9 +382,17 @@ DEVICE void multiplyMatrix(multiplied *m, const Segment *s, int32 row, int32 cou
 
 // multiplyFew is multiply for left rows of x, of which it does as many as it
 // returns: 1, 2, up to 4, or up to 8 on a matrix unit. rowOfX(i) is the address of row
-// i, cols floats behind that of row i − 1 or aligned like it.
-template <class RowOfX>
+// i, cols floats behind that of row i − 1 or aligned like it. A kernel for one row at a
+// time, most = 1, needs fewer registers, so that more of its blocks wait for memory side
+// by side.
+enum { oneRowBlocks = 4 }; // of such a kernel on a multiprocessor
+
+template <int32 most = multiplyRows, class RowOfX>
 DEVICE int32 multiplyFew(multiplied *m, const Segment *segments, int32 n, int32 first, int32 count, RowOfX rowOfX, int32 left, int32 cols) {
+  if constexpr (most == 1) {
+    multiply<1>(m, segments, n, first, count, rowOfX, left, cols);
+    return 1;
+  }
 #if defined(HAS_MULTIPLY_ADD_16X8)
   if (left > 4 && cols % 32 == 0) { // fewer are faster as they are
     const Segment *s = segmentOf(segments, n, first);

@@ -6,8 +6,12 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// product computes y = x · wᵀ, in float32 as [Rows.Multiply64] defines it.
-var product = hip.NewKernel("product", TilesSource()+productHIP+productTiledHIP, productTwin).Fast(0, productHost)
+// product computes y = x · wᵀ, in float32 as [Rows.Multiply64] defines it; productOne
+// is the same for one row of x.
+var (
+	product    = hip.NewKernel("product", TilesSource()+productHIP+productTiledHIP, productTwin).Fast(0, productHost)
+	productOne = hip.NewKernel("product_one", TilesSource()+productHIP+productTiledHIP, productTwin).Fast(0, productHost)
+)
 
 type productArgs struct {
 	X, Y     hip.Ptr // [Rows, In], [Rows, Out] float32
@@ -36,7 +40,11 @@ func (m *Matrix) Product(d hip.Device, y, x hip.Ptr, rows int) error {
 		return m.productTiled(d, t, y, x, rows)
 	}
 	grid := hip.Grid{Blocks: ceilDiv(m.Rows, productTile), Threads: 128, BlockCost: productTile * m.RowBytes()}
-	return product.Launch(d, grid, &productArgs{
+	k := product
+	if rows == 1 {
+		k = productOne
+	}
+	return k.Launch(d, grid, &productArgs{
 		X: x, Y: y, Weights: m.table, Segments: int32(len(m.Segments)),
 		Rows: int32(rows), Out: int32(m.Rows), In: int32(m.Cols),
 	})
