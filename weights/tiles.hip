@@ -46,7 +46,7 @@ template <int32 N> struct tileShared {
   };
 };
 
-// A tileCodec loads and decodes 16 columns of a row of weights.
+// A tile codec loads and decodes 16 columns of a row of weights.
 struct tileBF16 {
   struct stored {
     Uint32x4 at[2];
@@ -86,6 +86,14 @@ struct tileMXFP8 {
   }
 };
 
+// lastOfFormat returns the last row of weights up to which, from first on, all are stored
+// in one format; at most last.
+DEVICE int32 lastOfFormat(const Segment *segments, int32 n, int32 first, int32 last) {
+  const Segment *s = segmentOf(segments, n, first);
+  for (const int32 format = s->Format; s->First + s->Rows <= last && s[1].Format == format;) s++;
+  return minimum(s->First + s->Rows - 1, last);
+}
+
 // splitPair makes the two bfloat16 of each of two floats, the first in the lower half.
 DEVICE void splitPair(uint32 *high, uint32 *low, float first, float second) {
 #if defined(HAS_PACK_BF16)
@@ -107,7 +115,7 @@ DEVICE void splitPair(uint32 *high, uint32 *low, float first, float second) {
 }
 
 // multiplyTiles adds to the sums of a wave's strips of 16 rows of weights and of the 16
-// rows of x that are begun, of count ≤ N. weightRow(j) is row j of the tile of weights, rowOfX(i) the address of row i of
+// rows of x that are begun, of count ≤ N. weightRow(j) is row j of the tile of weights, as it is stored, rowOfX(i) the address of row i of
 // x, for any j and i of a tile: cols is a multiple of 16, and all are aligned to 16 bytes.
 template <class Codec, int32 N, class WeightRow, class RowOfX>
 DEVICE void multiplyTiles(tileShared<N> *m, float (*sums)[N / 16][Piece::values], WeightRow weightRow, RowOfX rowOfX, int32 count, int32 cols) {
@@ -220,23 +228,27 @@ template <int32 N> DEVICE float tileSum(const tileShared<N> *m, int32 i, int32 j
   return sum;
 }
 
-// tileSums multiplies by the format that all segments have, and calls with(i, j) for each
-// row i < count of x and each row of weights j < columns, with the threads that it takes
-// side by side over j. It may read tileSum of row i.
+// tileSums multiplies weights of one format: row weightRow(j) of the matrix is row j of the
+// tile. It calls with(i, j) for each row i < count of x and each row of weights j <
+// columns, threads side by side over j, which may read tileSum of row i.
 template <int32 N, class WeightRow, class RowOfX, class With>
-DEVICE void tileSums(tileShared<N> *m, const Segment *segments, WeightRow weightRow, RowOfX rowOfX, int32 count, int32 cols, int32 columns, With with) {
+DEVICE void tileSums(tileShared<N> *m, const Segment *segments, int32 n, WeightRow weightRow, RowOfX rowOfX, int32 count, int32 cols, int32 columns, With with) {
   float sums[Tiling<N>::strips][N / 16][Piece::values] = {};
-  if (segments[0].Format == MXFP8) {
-    multiplyTiles<tileMXFP8, N>(m, sums, weightRow, rowOfX, count, cols);
+  const auto stored = [&](int32 j) {
+    const int32 row = weightRow(j);
+    return rowOf(segmentOf(segments, n, row), row);
+  };
+  if (segmentOf(segments, n, weightRow(0))->Format == MXFP8) {
+    multiplyTiles<tileMXFP8, N>(m, sums, stored, rowOfX, count, cols);
   } else {
-    multiplyTiles<tileBF16, N>(m, sums, weightRow, rowOfX, count, cols);
+    multiplyTiles<tileBF16, N>(m, sums, stored, rowOfX, count, cols);
   }
 #pragma unroll
-  for (int32 n = 0; n < N / 16; n++) {
-    if (16 * n >= count) break;
-    shareSums<N>(m, sums, n);
+  for (int32 of = 0; of < N / 16; of++) {
+    if (16 * of >= count) break;
+    shareSums<N>(m, sums, of);
     for (int32 k = (int32)threadIdx.x; k < 16 * columns; k += tileThreads) {
-      if (16 * n + k / columns < count) with(16 * n + k / columns, k % columns);
+      if (16 * of + k / columns < count) with(16 * of + k / columns, k % columns);
     }
   }
 }
