@@ -35,15 +35,13 @@ template <int32 N> struct Tiling {
 
 // tileShared is the shared memory of a block. A row of x is padded so that lanes that
 // read one column of 8 rows find them in different banks.
-template <int32 N> struct tileShared {
-  typedef Tiling<N> tiling;
-  union {
-    struct {
-      alignas(16) uint16 high[N][tiling::columns + 8];
-      alignas(16) uint16 low[N][tiling::columns + 8];
-    };
-    float sums[tiling::split][16][tiling::rows + 4]; // of 16 rows of x
-  };
+template <int32 N> struct tileOfX {
+  alignas(16) uint16 high[N][Tiling<N>::columns + 8];
+  alignas(16) uint16 low[N][Tiling<N>::columns + 8];
+};
+template <int32 N> union tileShared {
+  tileOfX<N> x;
+  float sums[Tiling<N>::split][16][Tiling<N>::rows + 4]; // of 16 rows of x
 };
 
 // A tile codec loads and decodes 16 columns of a row of weights.
@@ -114,6 +112,10 @@ DEVICE void splitPair(uint32 *high, uint32 *low, float first, float second) {
 #endif
 }
 
+struct alignas(8) pairOfPairs {
+  uint32 at[2];
+};
+
 // multiplyTiles adds to the sums of a wave's strips of 16 rows of weights and of the 16
 // rows of x that are begun, of count ≤ N. weightRow(j) is row j of the tile of weights, as it is stored, rowOfX(i) the address of row i of
 // x, for any j and i of a tile: cols is a multiple of 16, and all are aligned to 16 bytes.
@@ -164,14 +166,12 @@ DEVICE void multiplyTiles(tileShared<N> *m, float (*sums)[N / 16][Piece::values]
     __syncthreads(); // what was read of shared memory before
 #pragma unroll
     for (int32 k = 0; k < accesses; k++) {
-      struct alignas(8) {
-        uint32 at[2];
-      } high, low;
+      pairOfPairs high, low;
 #pragma unroll
       for (int32 p = 0; p < 2; p++) splitPair(&high.at[p], &low.at[p], xAhead[k].at[2 * p], xAhead[k].at[2 * p + 1]);
       const int32 c = xColumn + k * threads * 4;
-      *(decltype(high) *)&m->high[xRow][c] = high;
-      *(decltype(low) *)&m->low[xRow][c] = low;
+      *(pairOfPairs *)&m->x.high[xRow][c] = high;
+      *(pairOfPairs *)&m->x.low[xRow][c] = low;
     }
     __syncthreads();
     loadX(at + tiling::columns);
@@ -195,7 +195,7 @@ DEVICE void multiplyTiles(tileShared<N> *m, float (*sums)[N / 16][Piece::values]
           const int32 row = 16 * n + pieceRow(r);
 #pragma unroll
           for (int32 q = 0; q < 2; q++) {
-            const Uint32x4 h = *(const Uint32x4 *)&m->high[row][c + 8 * q], l = *(const Uint32x4 *)&m->low[row][c + 8 * q];
+            const Uint32x4 h = *(const Uint32x4 *)&m->x.high[row][c + 8 * q], l = *(const Uint32x4 *)&m->x.low[row][c + 8 * q];
 #pragma unroll
             for (int32 i = 0; i < 4; i++) high.pairs[r][4 * q + i] = h.at[i], low.pairs[r][4 * q + i] = l.at[i];
           }
