@@ -19,11 +19,8 @@ template <bool gated, int32 N> DEVICE void multiplyExpertTiles(const expertsArgs
     if constexpr (gated) {
       multiplyGateUpTiles<N>(&m, a.Weights, a.Segments, row, row + a.Out, count, {a.Alpha, a.Limit, a.Beta}, rowOfX, rows, a.In, store);
     } else {
-      const auto weightRow = [&](int32 j) {
-        const int32 of = row + minimum(j, count - 1);
-        return rowOf(segmentOf(a.Weights, a.Segments, of), of);
-      };
-      tileSums<N>(&m, a.Weights, weightRow, rowOfX, rows, a.In, tile, [&](int32 i, int32 j) {
+      const auto weightRow = [&](int32 j) { return row + minimum(j, count - 1); };
+      tileSums<N>(&m, a.Weights, a.Segments, weightRow, rowOfX, rows, a.In, tile, [&](int32 i, int32 j) {
         if (j < count) store(i, j, tileSum<N>(&m, i, j));
       });
     }

@@ -6,11 +6,8 @@
 template <int32 N, class RowOfX, class Store>
 DEVICE void multiplyGateUpTiles(tileShared<N> *m, const Segment *segments, int32 n, int32 gate, int32 up, int32 count, swiGLU act, RowOfX rowOfX, int32 rows, int32 cols, Store store) {
   constexpr int32 half = Tiling<N>::rows / 2;
-  const auto weightRow = [&](int32 j) {
-    const int32 of = (j < half ? gate : up) + minimum(j % half, count - 1);
-    return rowOf(segmentOf(segments, n, of), of);
-  };
-  tileSums<N>(m, segments, weightRow, rowOfX, rows, cols, half, [&](int32 i, int32 j) {
+  const auto weightRow = [&](int32 j) { return (j < half ? gate : up) + minimum(j % half, count - 1); };
+  tileSums<N>(m, segments, n, weightRow, rowOfX, rows, cols, half, [&](int32 i, int32 j) {
     if (j < count) store(i, j, act.activate(tileSum<N>(m, i, j), tileSum<N>(m, i, half + j)));
   });
 }

@@ -102,6 +102,13 @@ func TestTiledProductOnGPUs(t *testing.T) {
 			cases = append(cases, onMatrixUnits(productCase(fmt.Sprintf("%v/segments/%d bytes off", f, pad), pad, randomFloats(r, 40*160), parts...)))
 		}
 	}
+	var mixed []stored
+	for i, out := range []int{1, 17, 130, 20} {
+		mixed = append(mixed, newStored(r, []Format{BF16, MXFP8}[i%2], out, 160))
+	}
+	for _, rows := range []int{12, 40} {
+		cases = append(cases, onMatrixUnits(productCase(fmt.Sprintf("both formats/%d rows", rows), 0, randomFloats(r, rows*160), mixed...)))
+	}
 	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) { hiptest.Compare(t, hip.Check(d), cases...) })
 }
 

@@ -33,7 +33,7 @@ var tilings = [...]tiling{
 }
 
 // productRows divides the rows of x, for weights that matrix units cannot multiply.
-var productRows = tiling{newTiledKernel("product_rows", 16, productTile).Fast(0, tiledBlocks(16, productTile, (*Rows).Prepare, (*Rows).Multiply)), 16, productTile}
+var productRows = tiling{newTiledKernel("product_rows", 4, productTile).Fast(0, tiledBlocks(4, productTile, (*Rows).Prepare, (*Rows).Multiply)), 4, productTile}
 
 func newTiling(name string, rows int) tiling {
 	tile := TileRows(rows)
@@ -70,7 +70,7 @@ func (m *Matrix) tilingFor(d hip.Device, x hip.Ptr, rows int) *tiling {
 		return nil
 	}
 	switch wide := &tilings[2]; {
-	case !m.Tiled(d, x):
+	case !m.tiledMixed(d, x):
 		return &productRows
 	case rows <= tilings[0].rows:
 		return &tilings[0]
@@ -85,11 +85,21 @@ func (m *Matrix) tilingFor(d hip.Device, x hip.Ptr, rows int) *tiling {
 // float32 each: d is a GPU, and the weights are bfloat16 or MXFP8, all the same, and lie,
 // as x does, in accesses of 16 bytes.
 func (m *Matrix) Tiled(d hip.Device, x hip.Ptr) bool {
+	for _, s := range m.Segments {
+		if s.Format != m.Segments[0].Format {
+			return false
+		}
+	}
+	return m.tiledMixed(d, x)
+}
+
+// tiledMixed is Tiled for kernels that multiply weights of both formats.
+func (m *Matrix) tiledMixed(d hip.Device, x hip.Ptr) bool {
 	if x%16 != 0 || m.Cols%16 != 0 || !onGPU(d) {
 		return false
 	}
 	for _, s := range m.Segments {
-		if s.Format != BF16 && s.Format != MXFP8 || s.Format != m.Segments[0].Format || s.Data%16 != 0 || s.RowStride%16 != 0 {
+		if s.Format != BF16 && s.Format != MXFP8 || s.Data%16 != 0 || s.RowStride%16 != 0 {
 			return false
 		}
 	}

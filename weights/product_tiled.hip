@@ -7,14 +7,16 @@ template <int32 N> DEVICE void multiplyProduct(const productArgs &a) {
   __shared__ tileShared<N> m;
   const int32 tiles = ceilDiv(a.Rows, N);
   const int32 first = (int32)blockIdx.x / tiles * tiling::rows, row = (int32)blockIdx.x % tiles * N;
-  const auto weightRow = [&](int32 j) {
-    const int32 of = minimum(first + j, a.Out - 1);
-    return rowOf(segmentOf(a.Weights, a.Segments, of), of);
-  };
+  const int32 last = minimum(first + tiling::rows, a.Out) - 1;
   const auto rowOfX = [&](int32 i) { return a.X + (int64)minimum(row + i, a.Rows - 1) * a.In; };
-  tileSums<N>(&m, a.Weights, weightRow, rowOfX, minimum(N, a.Rows - row), a.In, tiling::rows, [&](int32 i, int32 j) {
-    if (first + j < a.Out) a.Y[(int64)(row + i) * a.Out + first + j] = tileSum<N>(&m, i, j);
-  });
+#pragma unroll 1
+  for (int32 start = first, end; start <= last; start = end + 1) { // once, unless formats differ within the tile
+    end = lastOfFormat(a.Weights, a.Segments, start, last);
+    const auto weightRow = [&](int32 j) { return minimum(maximum(first + j, start), end); };
+    tileSums<N>(&m, a.Weights, a.Segments, weightRow, rowOfX, minimum(N, a.Rows - row), a.In, tiling::rows, [&](int32 i, int32 j) {
+      if (start <= first + j && first + j <= end) a.Y[(int64)(row + i) * a.Out + first + j] = tileSum<N>(&m, i, j);
+    });
+  }
 }
 
 KERNEL(tileThreads, 2) void product_tiled_16(productArgs a) { multiplyProduct<16>(a); }
@@ -23,7 +25,7 @@ KERNEL(tileThreads, 2) void product_tiled_64(productArgs a) { multiplyProduct<64
 
 // product_rows is product with the rows of x divided over blocks as well, for weights that
 // matrix units cannot multiply.
-constexpr int32 productRows = 16; // a block
+constexpr int32 productRows = 4; // a block
 
 KERNEL(multiplyThreads) void product_rows(productArgs a) {
   const int32 tiles = ceilDiv(a.Rows, productRows), row = (int32)blockIdx.x % tiles * productRows;

@@ -35,18 +35,16 @@ template <int32 N> struct Tiling {
 
 // tileShared is the shared memory of a block. A row of x is padded so that lanes that
 // read one column of 8 rows find them in different banks.
-template <int32 N> struct tileShared {
-  typedef Tiling<N> tiling;
-  union {
-    struct {
-      alignas(16) uint16 high[N][tiling::columns + 8];
-      alignas(16) uint16 low[N][tiling::columns + 8];
-    };
-    float sums[tiling::split][16][tiling::rows + 4]; // of 16 rows of x
-  };
+template <int32 N> struct tileOfX {
+  alignas(16) uint16 high[N][Tiling<N>::columns + 8];
+  alignas(16) uint16 low[N][Tiling<N>::columns + 8];
+};
+template <int32 N> union tileShared {
+  tileOfX<N> x;
+  float sums[Tiling<N>::split][16][Tiling<N>::rows + 4]; // of 16 rows of x
 };
 
-// A tileCodec loads and decodes 16 columns of a row of weights.
+// A tile codec loads and decodes 16 columns of a row of weights.
 struct tileBF16 {
   struct stored {
     Uint32x4 at[2];
@@ -86,6 +84,14 @@ struct tileMXFP8 {
   }
 };
 
+// lastOfFormat returns the last row of weights up to which, from first on, all are stored
+// in one format; at most last.
+DEVICE int32 lastOfFormat(const Segment *segments, int32 n, int32 first, int32 last) {
+  const Segment *s = segmentOf(segments, n, first);
+  for (const int32 format = s->Format; s->First + s->Rows <= last && s[1].Format == format;) s++;
+  return minimum(s->First + s->Rows - 1, last);
+}
+
 // splitPair makes the two bfloat16 of each of two floats, the first in the lower half.
 DEVICE void splitPair(uint32 *high, uint32 *low, float first, float second) {
 #if defined(HAS_PACK_BF16)
@@ -106,8 +112,12 @@ DEVICE void splitPair(uint32 *high, uint32 *low, float first, float second) {
 #endif
 }
 
+struct alignas(8) pairOfPairs {
+  uint32 at[2];
+};
+
 // multiplyTiles adds to the sums of a wave's strips of 16 rows of weights and of the 16
-// rows of x that are begun, of count ≤ N. weightRow(j) is row j of the tile of weights, rowOfX(i) the address of row i of
+// rows of x that are begun, of count ≤ N. weightRow(j) is row j of the tile of weights, as it is stored, rowOfX(i) the address of row i of
 // x, for any j and i of a tile: cols is a multiple of 16, and all are aligned to 16 bytes.
 template <class Codec, int32 N, class WeightRow, class RowOfX>
 DEVICE void multiplyTiles(tileShared<N> *m, float (*sums)[N / 16][Piece::values], WeightRow weightRow, RowOfX rowOfX, int32 count, int32 cols) {
@@ -156,14 +166,12 @@ DEVICE void multiplyTiles(tileShared<N> *m, float (*sums)[N / 16][Piece::values]
     __syncthreads(); // what was read of shared memory before
 #pragma unroll
     for (int32 k = 0; k < accesses; k++) {
-      struct alignas(8) {
-        uint32 at[2];
-      } high, low;
+      pairOfPairs high, low;
 #pragma unroll
       for (int32 p = 0; p < 2; p++) splitPair(&high.at[p], &low.at[p], xAhead[k].at[2 * p], xAhead[k].at[2 * p + 1]);
       const int32 c = xColumn + k * threads * 4;
-      *(decltype(high) *)&m->high[xRow][c] = high;
-      *(decltype(low) *)&m->low[xRow][c] = low;
+      *(pairOfPairs *)&m->x.high[xRow][c] = high;
+      *(pairOfPairs *)&m->x.low[xRow][c] = low;
     }
     __syncthreads();
     loadX(at + tiling::columns);
@@ -187,7 +195,7 @@ DEVICE void multiplyTiles(tileShared<N> *m, float (*sums)[N / 16][Piece::values]
           const int32 row = 16 * n + pieceRow(r);
 #pragma unroll
           for (int32 q = 0; q < 2; q++) {
-            const Uint32x4 h = *(const Uint32x4 *)&m->high[row][c + 8 * q], l = *(const Uint32x4 *)&m->low[row][c + 8 * q];
+            const Uint32x4 h = *(const Uint32x4 *)&m->x.high[row][c + 8 * q], l = *(const Uint32x4 *)&m->x.low[row][c + 8 * q];
 #pragma unroll
             for (int32 i = 0; i < 4; i++) high.pairs[r][4 * q + i] = h.at[i], low.pairs[r][4 * q + i] = l.at[i];
           }
@@ -220,23 +228,27 @@ template <int32 N> DEVICE float tileSum(const tileShared<N> *m, int32 i, int32 j
   return sum;
 }
 
-// tileSums multiplies by the format that all segments have, and calls with(i, j) for each
-// row i < count of x and each row of weights j < columns, with the threads that it takes
-// side by side over j. It may read tileSum of row i.
+// tileSums multiplies weights of one format: row weightRow(j) of the matrix is row j of the
+// tile. It calls with(i, j) for each row i < count of x and each row of weights j <
+// columns, threads side by side over j, which may read tileSum of row i.
 template <int32 N, class WeightRow, class RowOfX, class With>
-DEVICE void tileSums(tileShared<N> *m, const Segment *segments, WeightRow weightRow, RowOfX rowOfX, int32 count, int32 cols, int32 columns, With with) {
+DEVICE void tileSums(tileShared<N> *m, const Segment *segments, int32 n, WeightRow weightRow, RowOfX rowOfX, int32 count, int32 cols, int32 columns, With with) {
   float sums[Tiling<N>::strips][N / 16][Piece::values] = {};
-  if (segments[0].Format == MXFP8) {
-    multiplyTiles<tileMXFP8, N>(m, sums, weightRow, rowOfX, count, cols);
+  const auto stored = [&](int32 j) {
+    const int32 row = weightRow(j);
+    return rowOf(segmentOf(segments, n, row), row);
+  };
+  if (segmentOf(segments, n, weightRow(0))->Format == MXFP8) {
+    multiplyTiles<tileMXFP8, N>(m, sums, stored, rowOfX, count, cols);
   } else {
-    multiplyTiles<tileBF16, N>(m, sums, weightRow, rowOfX, count, cols);
+    multiplyTiles<tileBF16, N>(m, sums, stored, rowOfX, count, cols);
   }
 #pragma unroll
-  for (int32 n = 0; n < N / 16; n++) {
-    if (16 * n >= count) break;
-    shareSums<N>(m, sums, n);
+  for (int32 of = 0; of < N / 16; of++) {
+    if (16 * of >= count) break;
+    shareSums<N>(m, sums, of);
     for (int32 k = (int32)threadIdx.x; k < 16 * columns; k += tileThreads) {
-      if (16 * n + k / columns < count) with(16 * n + k / columns, k % columns);
+      if (16 * of + k / columns < count) with(16 * of + k / columns, k % columns);
     }
   }
 }
