@@ -126,6 +126,8 @@ func (w *writer) checkSpace(exists bool) error {
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
 		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s: there is no folder %s to make it in: %w", w.dir, dir, err)
 	case err != nil:
 		return fmt.Errorf("free space of %s: %w", dir, err)
 	case free < w.total:

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -189,6 +190,11 @@ func TestSpaceIsCheckedFirst(t *testing.T) {
 	w.freeSpace = func(string) (int64, error) { return 0, broken }
 	require.ErrorIs(t, w.write(context.Background(), c), broken)
 	require.Empty(t, names(t, parent))
+
+	w.freeSpace = func(string) (int64, error) { return 0, fs.ErrNotExist }
+	err = w.write(context.Background(), c)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.ErrorContains(t, err, "no folder "+parent+" to make it in")
 
 	free++
 	w = testWriter(dir)
