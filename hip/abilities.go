@@ -58,6 +58,20 @@ type Filler interface {
 	Fill(dst Ptr, n int64, read func(part []byte, off int64) error) error
 }
 
+// Sharer is a device whose kernels reach memory of the host's. They do so over the
+// bus, so it is for what is written once and read once: a kernel that copies it costs
+// less than the driver's call.
+type Sharer interface {
+	// AllocShared returns n zero bytes, at least one, that kernels reach at the address
+	// and the host in the slice, until Free. What either writes the other sees only in
+	// this order: the host's before a launch is queued, a kernel's once it was waited
+	// for. Nothing keeps the host from writing too early.
+	//
+	// Write, Read and Copy take the address too; Write and Read then wait for all that
+	// is queued.
+	AllocShared(n int64) (Ptr, []byte, error)
+}
+
 // Streamer is a device whose work lies in a stream of its platform.
 type Streamer interface {
 	// Stream returns the hipStream_t or CUstream that everything is queued on.

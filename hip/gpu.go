@@ -188,7 +188,7 @@ func (g *gpu) release() error {
 		}
 		for _, r := range *g.memory.regions.Load() {
 			if !r.adopted {
-				keep(g.deallocate(r.base))
+				keep(g.deallocate(&r))
 			}
 		}
 		keep(g.driver.call("close", callStreamSync, g.stream))

@@ -47,7 +47,13 @@ func session(opts hip.OpenOptions, beforeClose func()) (err error) {
 	if err != nil {
 		return err
 	}
-	return errors.Join(g.Launch(), d.Sync(), expect(d, x, n, 2), expect(d, y, n, 4), g.Close(), d.Free(x))
+	z, host, err := hip.AllocSharedOf[float32](d.(hip.Sharer), n)
+	if err != nil {
+		return err
+	}
+	copy(host, values(n))
+	return errors.Join(scaleOn(d, z, n, 3), expect(d, z, n, 3),
+		g.Launch(), d.Sync(), expect(d, x, n, 2), expect(d, y, n, 4), g.Close(), d.Free(x), d.Free(z))
 }
 
 // TestEveryCallOfTheDriverMayFail makes each call of a session fail once. It must be

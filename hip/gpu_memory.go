@@ -24,13 +24,39 @@ func (g *gpu) Alloc(n int64) (Ptr, error) {
 		return 0, err
 	}
 	err = g.driver.call("alloc", callFill, uintptr(p), 0, uintptr(n), g.stream)
+	r := region{base: p, size: n, writable: true}
 	if err == nil {
-		_, err = g.memory.insert(region{base: p, size: n, writable: true})
+		_, err = g.memory.insert(r)
 	}
 	if err != nil {
-		return 0, errors.Join(err, g.deallocate(p))
+		return 0, errors.Join(err, g.deallocate(&r))
 	}
 	return p, nil
+}
+
+func (g *gpu) AllocShared(n int64) (Ptr, []byte, error) {
+	if n < 1 || n > maxAlloc {
+		return 0, nil, &MemoryError{Bytes: n}
+	}
+	if err := g.enter("alloc"); err != nil {
+		return 0, nil, err
+	}
+	defer g.leave()
+	var p unsafe.Pointer
+	const mapped = 2 // both platforms
+	if err := g.driver.call("alloc", callAllocPinned, uintptr(unsafe.Pointer(&p)), uintptr(n), mapped); err != nil {
+		return 0, nil, outOfMemory(err, n)
+	}
+	r := region{size: n, mem: unsafe.Slice((*byte)(p), n), writable: true}
+	clear(r.mem)
+	err := g.driver.call("alloc", callDevicePointer, uintptr(unsafe.Pointer(&r.base)), uintptr(p), 0)
+	if err == nil {
+		_, err = g.memory.insert(r)
+	}
+	if err != nil {
+		return 0, nil, errors.Join(err, g.deallocate(&r))
+	}
+	return r.base, r.mem, nil
 }
 
 func (g *gpu) allocate(n int64) (p Ptr, err error) {
@@ -39,18 +65,26 @@ func (g *gpu) allocate(n int64) (p Ptr, err error) {
 	} else {
 		err = g.driver.call("alloc", callAlloc, uintptr(unsafe.Pointer(&p)), uintptr(n))
 	}
-	const outOfMemory = 2
-	if e, ok := errors.AsType[*DriverError](err); ok && e.Code == outOfMemory {
-		err = &MemoryError{Bytes: n}
-	}
-	return p, err
+	return p, outOfMemory(err, n)
 }
 
-func (g *gpu) deallocate(p Ptr) error {
-	if g.pools {
-		return g.driver.call("free", callFreeAsync, uintptr(p), g.stream)
+// outOfMemory makes a MemoryError of a driver's error that says so.
+func outOfMemory(err error, n int64) error {
+	const outOfMemory = 2 // both platforms
+	if e, ok := errors.AsType[*DriverError](err); ok && e.Code == outOfMemory {
+		return &MemoryError{Bytes: n}
 	}
-	return g.driver.call("free", callFree, uintptr(p))
+	return err
+}
+
+func (g *gpu) deallocate(r *region) error {
+	switch {
+	case r.mem != nil: // shared: freed at once, so nothing queued may work on it
+		return errors.Join(g.driver.call("free", callStreamSync, g.stream), g.driver.call("free", callFreePinned, uintptr(unsafe.Pointer(&r.mem[0]))))
+	case g.pools:
+		return g.driver.call("free", callFreeAsync, uintptr(r.base), g.stream)
+	}
+	return g.driver.call("free", callFree, uintptr(r.base))
 }
 
 // Free works after a fault too, when the memory may be gone with the context.
@@ -74,7 +108,7 @@ func (g *gpu) Free(p Ptr) error {
 	if err != nil || r.adopted {
 		return err
 	}
-	if err = g.deallocate(p); faulty {
+	if err = g.deallocate(&r); faulty {
 		return nil
 	}
 	return err
@@ -102,11 +136,21 @@ func (g *gpu) copyOn(stream uintptr, dst, src Ptr, n int64) error {
 	if n == 0 {
 		return nil
 	}
-	if err := g.memory.check("read", src, n, false); err != nil {
+	from, err := g.memory.lookup("read", src, n, false)
+	if err != nil {
 		return err
 	}
-	if err := g.memory.check("write", dst, n, true); err != nil {
+	to, err := g.memory.lookup("write", dst, n, true)
+	if err != nil {
 		return err
+	}
+	switch {
+	case from.mem != nil && to.mem != nil:
+		return &AccessError{Op: "copy of shared memory to shared", Ptr: dst, Len: n}
+	case from.mem != nil:
+		return g.driver.call("copy", callUpload, uintptr(dst), uintptr(unsafe.Pointer(&from.at(src, n)[0])), uintptr(n), stream)
+	case to.mem != nil:
+		return g.driver.call("copy", callDownload, uintptr(unsafe.Pointer(&to.at(dst, n)[0])), uintptr(src), uintptr(n), stream)
 	}
 	return g.driver.call("copy", callCopy, uintptr(dst), uintptr(src), uintptr(n), stream)
 }

@@ -130,8 +130,15 @@ func (g *gpu) fill(op string, dst Ptr, n int64, read func(part []byte, off int64
 	if n == 0 {
 		return nil
 	}
-	if err := g.memory.check(op, dst, n, true); err != nil {
+	r, err := g.memory.lookup(op, dst, n, true)
+	if err != nil {
 		return err
+	}
+	if r.mem != nil {
+		if err := g.wait(op, callStreamSync, g.stream); err != nil {
+			return err
+		}
+		return read(r.at(dst, n), 0)
 	}
 	g.uploads.mu.Lock()
 	defer g.uploads.mu.Unlock()
@@ -177,8 +184,16 @@ func (g *gpu) Read(dst []byte, src Ptr) error {
 	if len(dst) == 0 {
 		return nil
 	}
-	if err := g.memory.check("read", src, int64(len(dst)), false); err != nil {
+	from, err := g.memory.lookup("read", src, int64(len(dst)), false)
+	if err != nil {
 		return err
+	}
+	if from.mem != nil {
+		if err := g.wait("read", callStreamSync, g.stream); err != nil {
+			return err
+		}
+		copyAcross(dst, from.at(src, int64(len(dst))))
+		return nil
 	}
 	r := &g.reads
 	r.mu.Lock()

@@ -21,13 +21,19 @@ type memory struct {
 type region struct {
 	base     Ptr
 	size     int64
-	mem      []byte // nil where the memory is a GPU's
+	mem      []byte // nil where the memory is a GPU's alone
 	writable bool
 	adopted  bool // the caller's memory
 	refs     int  // how many adoptions Free has to end
 }
 
 func (r *region) end() Ptr { return r.base + Ptr(r.size) }
+
+// at returns the n bytes at p, of the region's Go memory.
+func (r *region) at(p Ptr, n int64) []byte {
+	off := int64(p - r.base)
+	return r.mem[off : off+n : off+n]
+}
 
 // goRegion is a region of Go memory under an address of its own or of a mirror.
 func goRegion(base Ptr, mem []byte, writable, adopted bool) region {
@@ -152,8 +158,7 @@ func (m *memory) resolve(op string, p Ptr, n int64, write bool) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	off := int64(p - r.base)
-	return r.mem[off : off+n : off+n], nil
+	return r.at(p, n), nil
 }
 
 // check returns an error unless the n bytes at p lie in one region.

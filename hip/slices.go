@@ -12,6 +12,20 @@ func AllocOf[T any](d Device, n int) (Ptr, error) {
 	return d.Alloc(int64(n) * size)
 }
 
+// AllocSharedOf returns n values of T, zeroed, that s and the host share.
+func AllocSharedOf[T any](s Sharer, n int) (Ptr, []T, error) {
+	var zero T
+	size := int64(unsafe.Sizeof(zero))
+	if n < 1 || int64(n) > maxAlloc/size {
+		return 0, nil, &MemoryError{Bytes: int64(n)}
+	}
+	p, mem, err := s.AllocShared(int64(n) * size)
+	if err != nil {
+		return 0, nil, err
+	}
+	return p, unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(mem))), n), nil
+}
+
 // WriteOf copies values to p.
 func WriteOf[T any](d Device, p Ptr, values []T) error {
 	return d.Write(p, bytesOf(values))

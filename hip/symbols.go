@@ -27,6 +27,7 @@ const (
 	callFreeAsync
 	callAllocPinned
 	callFreePinned
+	callDevicePointer
 	callUpload
 	callDownload
 	callCopy
@@ -104,16 +105,17 @@ var symbols = [numCalls]symbol{
 	callSetContext:      {cuda: named("cuCtxSetCurrent")},
 	callErrorText:       {hip: named("hipGetErrorString"), cuda: named("cuGetErrorString")},
 
-	callAlloc:       {hip: named("hipMalloc"), cuda: named("cuMemAlloc_v2")},
-	callFree:        {hip: named("hipFree"), cuda: named("cuMemFree_v2")},
-	callAllocAsync:  {hip: named("hipMallocAsync"), cuda: named("cuMemAllocAsync"), optional: true},
-	callFreeAsync:   {hip: named("hipFreeAsync"), cuda: named("cuMemFreeAsync"), optional: true},
-	callAllocPinned: {hip: named("hipHostMalloc"), cuda: named("cuMemHostAlloc")},
-	callFreePinned:  {hip: named("hipHostFree"), cuda: named("cuMemFreeHost")},
-	callUpload:      {hip: named("hipMemcpyHtoDAsync"), cuda: named("cuMemcpyHtoDAsync_v2")},
-	callDownload:    {hip: named("hipMemcpyDtoHAsync"), cuda: named("cuMemcpyDtoHAsync_v2")},
-	callCopy:        {hip: named("hipMemcpyDtoDAsync"), cuda: named("cuMemcpyDtoDAsync_v2")},
-	callFill:        {hip: named("hipMemsetD8Async"), cuda: named("cuMemsetD8Async")},
+	callAlloc:         {hip: named("hipMalloc"), cuda: named("cuMemAlloc_v2")},
+	callFree:          {hip: named("hipFree"), cuda: named("cuMemFree_v2")},
+	callAllocAsync:    {hip: named("hipMallocAsync"), cuda: named("cuMemAllocAsync"), optional: true},
+	callFreeAsync:     {hip: named("hipFreeAsync"), cuda: named("cuMemFreeAsync"), optional: true},
+	callAllocPinned:   {hip: named("hipHostMalloc"), cuda: named("cuMemHostAlloc")},
+	callFreePinned:    {hip: named("hipHostFree"), cuda: named("cuMemFreeHost")},
+	callDevicePointer: {hip: named("hipHostGetDevicePointer"), cuda: named("cuMemHostGetDevicePointer_v2")},
+	callUpload:        {hip: named("hipMemcpyHtoDAsync"), cuda: named("cuMemcpyHtoDAsync_v2")},
+	callDownload:      {hip: named("hipMemcpyDtoHAsync"), cuda: named("cuMemcpyDtoHAsync_v2")},
+	callCopy:          {hip: named("hipMemcpyDtoDAsync"), cuda: named("cuMemcpyDtoDAsync_v2")},
+	callFill:          {hip: named("hipMemsetD8Async"), cuda: named("cuMemsetD8Async")},
 
 	callStreamCreate:  {hip: named("hipStreamCreateWithFlags"), cuda: named("cuStreamCreate")},
 	callStreamDestroy: {hip: named("hipStreamDestroy"), cuda: named("cuStreamDestroy_v2")},

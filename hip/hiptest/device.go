@@ -12,7 +12,8 @@ import (
 )
 
 // TestDevice runs the conformance suite on d: what package hip promises of a
-// [hip.Device], and of [hip.Adopter] and [hip.Accountant] where d is one. d
+// [hip.Device], and of [hip.Adopter], [hip.Sharer] and [hip.Accountant] where
+// d is one. d
 // must be idle; it is left as it was found and is not closed.
 func TestDevice(t *testing.T, d hip.Device) {
 	t.Run("info", func(t *testing.T) {
@@ -27,6 +28,9 @@ func TestDevice(t *testing.T, d hip.Device) {
 	t.Run("goroutines", func(t *testing.T) { testGoroutines(t, d) })
 	if a, ok := d.(hip.Adopter); ok {
 		t.Run("adopt", func(t *testing.T) { testAdopt(t, d, a) })
+	}
+	if s, ok := d.(hip.Sharer); ok {
+		t.Run("share", func(t *testing.T) { testShare(t, d, s) })
 	}
 	if a, ok := d.(hip.Accountant); ok {
 		t.Run("account", func(t *testing.T) { testAccount(t, d, a) })
@@ -183,6 +187,49 @@ func testAdopt(t *testing.T, d hip.Device, a hip.Adopter) {
 	require.NoError(t, d.Sync())
 	require.Equal(t, []byte{9, 8, 7}, mem[:3])
 	require.NoError(t, d.Free(p))
+}
+
+func testShare(t *testing.T, d hip.Device, s hip.Sharer) {
+	const n = 1000
+	x, values, err := hip.AllocSharedOf[float32](s, n)
+	require.NoError(t, err)
+	require.Zero(t, x%64, "alignment")
+	require.Equal(t, make([]float32, n), values, "fresh memory is zero")
+	y, results, err := hip.AllocSharedOf[float32](s, n)
+	require.NoError(t, err)
+	for round := range 3 {
+		for i := range values {
+			values[i] = float32(i%100) / 8
+		}
+		k := float32(round)
+		grid := hip.Grid{Blocks: (n + polynomialTile - 1) / polynomialTile, Threads: polynomialTile}
+		require.NoError(t, polynomial.Launch(d, grid, &polynomialArgs{X: x, Y: y, N: n, K: k}))
+		require.NoError(t, d.Sync())
+		for i, v := range values {
+			require.Equal(t, v*v+k, results[i], "value %d", i)
+		}
+	}
+
+	want := pattern(4 * n)
+	require.NoError(t, d.Write(x, want))
+	require.Equal(t, want, read(t, d, x, 4*n))
+	require.NoError(t, d.Write(x.Add(5), want[:12]))
+	require.Equal(t, want[3:12], read(t, d, x.Add(8), 9))
+	p := alloc(t, d, 4*n)
+	require.NoError(t, d.Copy(p, x.Add(4), 400))
+	require.NoError(t, d.Copy(y, p, 400))
+	require.NoError(t, d.Sync())
+	require.Equal(t, values[1:101], results[:100])
+	require.ErrorIs(t, d.Write(x.Add(4), want), hip.ErrAccess)
+	require.ErrorIs(t, d.Read(make([]byte, 4*n+1), x), hip.ErrAccess)
+	require.ErrorIs(t, d.Copy(y, x, 4), hip.ErrAccess, "both are the host's")
+
+	require.NoError(t, errors.Join(d.Free(x), d.Free(y)))
+	require.ErrorIs(t, d.Read(make([]byte, 1), x), hip.ErrAccess, "after Free")
+	for _, bytes := range []int64{-1, 0, 1 << 60} {
+		_, _, err = s.AllocShared(bytes)
+		require.ErrorIs(t, err, hip.ErrOutOfMemory)
+	}
 }
 
 func testAccount(t *testing.T, d hip.Device, a hip.Accountant) {

@@ -54,6 +54,7 @@ API int cuMemFree_v2(void *p) { CONTEXT; return hipFree(p); }
 API int cuMemAllocAsync(void **p, size_t n, Stream *s) { CONTEXT; return hipMallocAsync(p, n, s); }
 API int cuMemFreeAsync(void *p, Stream *s) { CONTEXT; return hipFreeAsync(p, s); }
 API int cuMemHostAlloc(void **p, size_t n, unsigned flags) { CONTEXT; return hipHostMalloc(p, n, flags); }
+API int cuMemHostGetDevicePointer_v2(void **p, void *host, unsigned flags) { CONTEXT; return hipHostGetDevicePointer(p, host, flags); }
 API int cuMemFreeHost(void *p) { CONTEXT; return hipHostFree(p); }
 API int cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t n, Stream *s) { CONTEXT; return hipMemcpyHtoDAsync(to, from, n, s); }
 API int cuMemcpyDtoHAsync_v2(void *to, const void *from, size_t n, Stream *s) { CONTEXT; return hipMemcpyDtoHAsync(to, from, n, s); }

@@ -113,6 +113,12 @@ API int hipHostMalloc(void **p, size_t n, unsigned) {
   ENTER;
   return allocate(p, n, PINNED);
 }
+API int hipHostGetDevicePointer(void **p, void *host, unsigned) {
+  ENTER;
+  if (!inside(host, 1, PINNED)) return fail(INVALID_VALUE, "%p is no memory of the host's", host);
+  *p = host;
+  return OK;
+}
 API int hipHostFree(void *p) {
   LOCK;
   drain(current);
