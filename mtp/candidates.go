@@ -3,6 +3,7 @@ package mtp
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/drafthead/drafthead/hip"
 )
@@ -15,7 +16,7 @@ import (
 // and at most the number of tokens that there are to draft; other arguments and
 // errors are those of Logits.
 func (h *Head) TopK(ctx context.Context, hidden Hidden, rows []int, step, k int) (ids []int32, probs []float32, err error) {
-	err = h.onRows(ctx, hidden, rows, step, func(w *workspace, states hip.Ptr, n, module int) error {
+	err = h.onRows(ctx, hidden, rows, step, func(w *workspace, in *input, n, module int) error {
 		unembed := &h.drafts
 		vocab := unembed.matrix.Rows
 		if most := min(maxTopK, vocab); k < 1 || k > most {
@@ -27,24 +28,24 @@ func (h *Head) TopK(ctx context.Context, hidden Hidden, rows []int, step, k int)
 		if err := w.growTop(n, vocab, k); err != nil {
 			return err
 		}
-		if err := w.results.grow(h.device, 2*n*k, 4); err != nil {
+		if err := w.results.expect(w.device, w.sharer, 2*n*k); err != nil {
 			return err
 		}
-		probabilities := w.results.ptr.Add(4 * int64(n*k))
-		err := w.replay.Run(func(d hip.Device) error {
-			if err := h.logits(d, w, unembed.matrix, states, n, module); err != nil {
+		err := w.run(false, func(d hip.Device) error {
+			if err := h.logitsOf(d, w, unembed.matrix, in, n, module); err != nil {
 				return err
 			}
-			return w.top(d, w.results.ptr, probabilities, unembed.tokens, n, vocab, k)
+			return w.top(d, w.results.at(0), w.results.at(n*k), unembed.tokens, n, vocab, k)
 		})
 		if err != nil {
 			return err
 		}
-		ids, probs = make([]int32, n*k), make([]float32, n*k)
-		if err := hip.ReadOf(h.device, ids, w.results.ptr); err != nil {
+		values, err := w.wait()
+		if err != nil {
 			return err
 		}
-		return hip.ReadOf(h.device, probs, probabilities)
+		ids, probs = slices.Clone(values[:n*k]), floatsOf(values[n*k:])
+		return nil
 	})
 	if err != nil {
 		return nil, nil, err

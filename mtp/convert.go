@@ -1,6 +1,8 @@
 package mtp
 
 import (
+	"math"
+
 	"github.com/drafthead/drafthead/hip"
 )
 
@@ -25,28 +27,78 @@ func widenTwin(b *hip.Blocks, a *widenArgs) {
 	}
 }
 
-// stage brings hidden states to the device as float32: in place if they are
-// there already, else in to.
-func (w *workspace) stage(h *Hidden, to *buffer, n int) (hip.Ptr, error) {
+// input is hidden states or embeddings on their way to kernels, which read float32.
+type input struct {
+	n       int
+	states  hip.Ptr // where kernels read them
+	narrow  hip.Ptr // bfloat16 that becomes states, if that is still to be done
+	inWords bool
+	at      int // in the words
+}
+
+// inputWords is how many values of an input go up with the words at most. More take a
+// write of their own, which copies one part while the next is filled.
+const inputWords = 1 << 18
+
+// takeInput puts host values among the words, if they are few and the device shares
+// memory.
+func (w *workspace) takeInput(h *Hidden, n int) (in input) {
+	in = input{n: n, inWords: w.sharer != nil && h.Device == 0 && n <= inputWords}
+	if !in.inWords {
+		return in
+	}
+	w.words.align()
+	in.at = len(w.words.values)
+	for _, v := range h.Float32 {
+		w.words.values = append(w.words.values, int32(math.Float32bits(v)))
+	}
+	for _, v := range h.BFloat16 {
+		w.words.values = append(w.words.values, int32(uint32(v)<<16))
+	}
+	return in
+}
+
+// loadInput brings what is not among the words to the device, in to unless it is
+// there in place.
+func (w *workspace) loadInput(in *input, h *Hidden, to *buffer) error {
+	if in.inWords {
+		return nil
+	}
 	if h.Device != 0 && !h.DeviceBFloat16 {
-		return h.Device, nil
+		in.states = h.Device
+		return nil
 	}
-	if err := to.grow(w.device, n, 4); err != nil {
-		return 0, err
+	if err := to.grow(w.device, in.n, 4); err != nil {
+		return err
 	}
-	if h.Float32 != nil {
-		return to.ptr, hip.WriteOf(w.device, to.ptr, h.Float32)
+	in.states = to.ptr
+	switch {
+	case h.Float32 != nil:
+		return hip.WriteOf(w.device, to.ptr, h.Float32)
+	case h.Device != 0:
+		in.narrow = h.Device
+		return nil
 	}
-	from := h.Device
-	if h.BFloat16 != nil {
-		if err := w.narrow.grow(w.device, n, 2); err != nil {
-			return 0, err
-		}
-		if err := hip.WriteOf(w.device, w.narrow.ptr, h.BFloat16); err != nil {
-			return 0, err
-		}
-		from = w.narrow.ptr
+	if err := w.narrow.grow(w.device, in.n, 2); err != nil {
+		return err
 	}
-	grid := hip.Grid{Blocks: (n + widenTile - 1) / widenTile, Threads: 256, BlockCost: 6 * widenTile}
-	return to.ptr, widen.Launch(w.device, grid, &widenArgs{X: from, Y: to.ptr, N: int64(n)})
+	in.narrow = w.narrow.ptr
+	return hip.WriteOf(w.device, w.narrow.ptr, h.BFloat16)
+}
+
+// place tells an input that is among the words where they are, or will be when they
+// are fetched.
+func (in *input) place(w *words) {
+	if in.inWords {
+		in.states = w.at(in.at)
+	}
+}
+
+// launchInput makes float32 of the input on d, if it has to.
+func launchInput(d hip.Device, in *input) error {
+	if in.narrow == 0 {
+		return nil
+	}
+	grid := hip.Grid{Blocks: (in.n + widenTile - 1) / widenTile, Threads: 256, BlockCost: 6 * widenTile}
+	return widen.Launch(d, grid, &widenArgs{X: in.narrow, Y: in.states, N: int64(in.n)})
 }

@@ -3,7 +3,6 @@ package mtp
 import (
 	"context"
 	"math"
-	"slices"
 
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/norm"
@@ -30,6 +29,17 @@ func (s *draftStep) spanOf(row int32) *passSpan {
 		}
 	}
 	return nil
+}
+
+// floatOf returns the float32 of such bits.
+func floatOf(bits int32) float32 { return math.Float32frombits(uint32(bits)) }
+
+func floatsOf(bits []int32) []float32 {
+	values := make([]float32, len(bits))
+	for i, b := range bits {
+		values[i] = floatOf(b)
+	}
+	return values
 }
 
 // segment is steps of a chain that are queued together. What is read back of them
@@ -86,7 +96,12 @@ func (s *segment) run(ctx context.Context) error {
 // prepare brings to the device what the steps need, and makes room for the rest.
 func (s *segment) prepare() error {
 	w, width := s.w, s.head.config.HiddenSize
-	w.words.values = w.words.values[:0]
+	if err := w.begin(); err != nil {
+		return err
+	}
+	if s.before == nil {
+		s.steps[0].takeInput()
+	}
 	for i, step := range s.steps {
 		step.drafts = s.drafts
 		step.sourcesAt, step.picksAt, step.keepsAt = w.words.add(step.sources), w.words.add(step.picks), w.words.add(step.keeps)
@@ -94,12 +109,10 @@ func (s *segment) prepare() error {
 			return err
 		}
 	}
-	for len(w.words.values)%4 != 0 { // rows are copied 16 bytes at a time
-		w.words.values = append(w.words.values, 0)
-	}
+	w.words.align()
 	s.carriedAt = w.words.add(s.carried)
 
-	if err := w.results.grow(w.device, s.keepsAt()+s.keeps*width, 4); err != nil {
+	if err := w.results.expect(w.device, w.sharer, s.keepsAt()+s.keeps*width); err != nil {
 		return err
 	}
 	vocab := s.head.drafts.matrix.Rows
@@ -119,7 +132,7 @@ func (s *segment) prepare() error {
 			return err
 		}
 	}
-	if err := w.words.upload(w.device); err != nil {
+	if err := w.words.upload(w.device, w.sharer); err != nil {
 		return err
 	}
 	for _, step := range s.steps {
@@ -132,7 +145,7 @@ func (s *segment) prepare() error {
 func (s *segment) keepsAt() int { return (2*s.drafts + 3) / 4 * 4 }
 
 // result is the address of value i of the results.
-func (s *segment) result(i int) hip.Ptr { return s.w.results.ptr.Add(4 * int64(i)) }
+func (s *segment) result(i int) hip.Ptr { return s.w.results.at(i) }
 
 // launch queues the steps on d.
 func (s *segment) launch(ctx context.Context, d hip.Device) error {
@@ -266,19 +279,19 @@ func (s *segment) keep(d hip.Device, step *draftStep) error {
 // collect reads the results.
 func (s *segment) collect() error {
 	width := s.head.config.HiddenSize
-	values := make([]float32, s.keepsAt()+s.keeps*width)
-	if err := hip.ReadOf(s.w.device, values, s.w.results.ptr); err != nil {
+	values, err := s.w.wait()
+	if err != nil {
 		return err
 	}
 	kept := values[s.keepsAt():]
 	for _, step := range s.steps {
 		for i, row := range step.picks {
 			slot := step.firstDraft + i
-			s.take(step.spanOf(row).sequence, int32(math.Float32bits(values[slot])), values[s.drafts+slot])
+			s.take(step.spanOf(row).sequence, values[slot], floatOf(values[s.drafts+slot]))
 		}
 		for i, row := range step.keeps {
 			first := (step.firstKeep + i) * width
-			s.carry[step.spanOf(row).sequence][step.layer] = slices.Clone(kept[first : first+width])
+			s.carry[step.spanOf(row).sequence][step.layer] = floatsOf(kept[first : first+width])
 		}
 	}
 	for i := range s.slots {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/drafthead/drafthead/attention"
-	"github.com/drafthead/drafthead/hip"
 )
 
 // Forward runs the rows of b through module step mod num_mtp_modules and returns
@@ -54,7 +53,10 @@ func (h *Head) Forward(ctx context.Context, b *Batch, step int) (Hidden, error) 
 }
 
 func (h *Head) forwardOut(w *workspace, p *pass) (Hidden, error) {
-	w.words.values = w.words.values[:0]
+	if err := w.begin(); err != nil {
+		return Hidden{}, err
+	}
+	p.takeInput()
 	if err := p.encode(0); err != nil {
 		return Hidden{}, err
 	}
@@ -71,7 +73,7 @@ func (h *Head) forwardOut(w *workspace, p *pass) (Hidden, error) {
 	if err := p.loadInput(); err != nil {
 		return Hidden{}, err
 	}
-	if err := w.words.upload(w.device); err != nil {
+	if err := w.words.upload(w.device, w.sharer); err != nil {
 		return Hidden{}, err
 	}
 	p.place()
@@ -79,10 +81,11 @@ func (h *Head) forwardOut(w *workspace, p *pass) (Hidden, error) {
 		return Hidden{}, err
 	}
 	if p.batch.Output != 0 {
-		return Hidden{Device: p.batch.Output}, h.device.Sync()
+		_, err := w.wait()
+		return Hidden{Device: p.batch.Output}, err
 	}
 	out := make([]float32, p.rows*h.config.HiddenSize)
-	return Hidden{Float32: out}, hip.ReadOf(h.device, out, p.out)
+	return Hidden{Float32: out}, w.read(out, p.out)
 }
 
 // reserve takes the pages of the positions that a call will write in each

@@ -29,10 +29,10 @@ func BenchmarkGreedy(b *testing.B) {
 				require.NoError(b, err)
 				w.logits.bytes = int64(4 * len(logits))
 				require.NoError(b, w.growTop(rows, vocab, 1))
-				require.NoError(b, w.results.grow(d, 2*rows, 4))
+				require.NoError(b, w.results.buffer.grow(d, 2*rows, 4))
 				b.SetBytes(w.logits.bytes)
 				for b.Loop() {
-					if err := w.top(d, w.results.ptr, w.results.ptr.Add(4*int64(rows)), 0, rows, vocab, 1); err != nil {
+					if err := w.top(d, w.results.buffer.ptr, w.results.buffer.ptr.Add(4*int64(rows)), 0, rows, vocab, 1); err != nil {
 						b.Fatal(err)
 					}
 				}

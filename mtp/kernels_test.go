@@ -174,6 +174,26 @@ func runEmbedNorm(t *testing.T, d hip.Device, useGiven bool, format weights.Form
 	return masked, out
 }
 
+// TestCopyWords: around an access and a block, and nothing behind the last word.
+func TestCopyWords(t *testing.T) {
+	for _, n := range []int{1, 3, 4, 5, 1023, 1024, 1025, 3000} {
+		in := make([]int32, n)
+		for i := range in {
+			in[i] = int32(-i - 1)
+		}
+		onDevices(t, func(t *testing.T, d hip.Device) {
+			from, err := hip.Upload(d, in)
+			require.NoError(t, err)
+			to, err := hip.AllocOf[int32](d, n+1)
+			require.NoError(t, err)
+			require.NoError(t, launchCopyWords(d, to, from, n))
+			got := make([]int32, n+1)
+			require.NoError(t, hip.ReadOf(d, got, to))
+			require.Equal(t, append(in[:n:n], 0), got)
+		})
+	}
+}
+
 func TestTakeRows(t *testing.T) {
 	for _, width := range []int{1, 7, 32, 1030} {
 		from, kept := make([]float32, 3*width), make([]float32, 2*width)

@@ -15,15 +15,16 @@ import (
 // of hidden states on the host.
 func (h *Head) Logits(ctx context.Context, hidden Hidden, rows []int, step int) ([]float32, error) {
 	var logits []float32
-	err := h.onRows(ctx, hidden, rows, step, func(w *workspace, states hip.Ptr, n, module int) error {
+	err := h.onRows(ctx, hidden, rows, step, func(w *workspace, in *input, n, module int) error {
 		if err := w.growLogits(h.config.HiddenSize, n, h.lmHead.Rows); err != nil {
 			return err
 		}
-		if err := h.logits(h.device, w, h.lmHead, states, n, module); err != nil {
+		err := w.run(false, func(d hip.Device) error { return h.logitsOf(d, w, h.lmHead, in, n, module) })
+		if err != nil {
 			return err
 		}
 		logits = make([]float32, n*h.config.VocabSize)
-		return hip.ReadOf(h.device, logits, w.logits.ptr)
+		return w.read(logits, w.logits.ptr)
 	})
 	return logits, err
 }
@@ -33,22 +34,28 @@ func (h *Head) Logits(ctx context.Context, hidden Hidden, rows []int, step int) 
 // lm_head is applied to. Arguments are those of Logits.
 func (h *Head) FinalNorm(ctx context.Context, hidden Hidden, rows []int, step int) ([]float32, error) {
 	var normed []float32
-	err := h.onRows(ctx, hidden, rows, step, func(w *workspace, states hip.Ptr, n, module int) error {
+	err := h.onRows(ctx, hidden, rows, step, func(w *workspace, in *input, n, module int) error {
 		if err := w.growLogits(h.config.HiddenSize, n, 0); err != nil {
 			return err
 		}
-		if err := h.finalNorm(h.device, w, states, n, module); err != nil {
+		err := w.run(false, func(d hip.Device) error {
+			if err := launchInput(d, in); err != nil {
+				return err
+			}
+			return h.finalNorm(d, w, in.states, n, module)
+		})
+		if err != nil {
 			return err
 		}
 		normed = make([]float32, n*h.config.HiddenSize)
-		return hip.ReadOf(h.device, normed, w.finalNorm.ptr)
+		return w.read(normed, w.finalNorm.ptr)
 	})
 	return normed, err
 }
 
 // onRows checks the arguments of Logits, brings the picked rows to the device
 // and calls do, unless there are none.
-func (h *Head) onRows(ctx context.Context, hidden Hidden, rows []int, step int, do func(w *workspace, states hip.Ptr, n, module int) error) error {
+func (h *Head) onRows(ctx context.Context, hidden Hidden, rows []int, step int, do func(w *workspace, in *input, n, module int) error) error {
 	if err := h.enter(); err != nil {
 		return err
 	}
@@ -68,11 +75,14 @@ func (h *Head) onRows(ctx context.Context, hidden Hidden, rows []int, step int, 
 	}
 	w := h.take()
 	defer h.give(w)
-	states, err := h.gatherRows(w, &hidden, picked)
+	if err := w.begin(); err != nil {
+		return err
+	}
+	in, err := h.gatherRows(w, &hidden, picked)
 	if err != nil {
 		return err
 	}
-	return do(w, states, len(picked), step%len(h.modules))
+	return do(w, &in, len(picked), step%len(h.modules))
 }
 
 // pickRows checks the rows that Logits is asked for.
@@ -107,7 +117,7 @@ func (h *Head) pickRows(hidden Hidden, rows []int) ([]int, error) {
 }
 
 // gatherRows brings the picked rows to the device, one after the other.
-func (h *Head) gatherRows(w *workspace, hidden *Hidden, rows []int) (hip.Ptr, error) {
+func (h *Head) gatherRows(w *workspace, hidden *Hidden, rows []int) (in input, err error) {
 	width := h.config.HiddenSize
 	if hidden.Device == 0 {
 		var some Hidden
@@ -118,22 +128,29 @@ func (h *Head) gatherRows(w *workspace, hidden *Hidden, rows []int) (hip.Ptr, er
 				some.BFloat16 = append(some.BFloat16, hidden.BFloat16[r*width:(r+1)*width]...)
 			}
 		}
-		return w.stage(&some, &w.hiddenIn, len(rows)*width)
+		in = w.takeInput(&some, len(rows)*width)
+		if err := w.loadInput(&in, &some, &w.hiddenIn); err != nil {
+			return in, err
+		}
+		err = w.words.upload(w.device, w.sharer)
+		in.place(&w.words)
+		return in, err
 	}
 	size, to := 4, &w.embeds // not in use outside of a forward
 	if hidden.DeviceBFloat16 {
 		size = 2
 	}
 	if err := to.grow(h.device, len(rows)*width, size); err != nil {
-		return 0, err
+		return in, err
 	}
 	for i, r := range rows {
 		n := int64(width * size)
 		if err := h.device.Copy(to.ptr.Add(int64(i)*n), hidden.Device.Add(int64(r)*n), n); err != nil {
-			return 0, err
+			return in, err
 		}
 	}
-	return w.stage(&Hidden{Device: to.ptr, DeviceBFloat16: hidden.DeviceBFloat16}, &w.hiddenIn, len(rows)*width)
+	in = input{n: len(rows) * width}
+	return in, w.loadInput(&in, &Hidden{Device: to.ptr, DeviceBFloat16: hidden.DeviceBFloat16}, &w.hiddenIn)
 }
 
 // growLogits makes room for finalNorm and logits.
@@ -153,6 +170,14 @@ func (h *Head) logits(d hip.Device, w *workspace, m *weights.Matrix, states hip.
 		return err
 	}
 	return m.Product(d, w.logits.ptr, w.finalNorm.ptr, rows)
+}
+
+// logitsOf is logits of an input.
+func (h *Head) logitsOf(d hip.Device, w *workspace, m *weights.Matrix, in *input, rows, module int) error {
+	if err := launchInput(d, in); err != nil {
+		return err
+	}
+	return h.logits(d, w, m, in.states, rows, module)
 }
 
 // Embed returns the rows of embed_tokens for the tokens, len(tokens) ×

@@ -23,7 +23,8 @@ type pass struct {
 	encoded  *attention.Batch
 	tokensAt int // in the workspace's words; rows of the batch follow
 
-	states, embeds hip.Ptr // inputs
+	hidden, embeds input   // of the batch, at the first step
+	states         hip.Ptr // that the rows start from
 	out            hip.Ptr // hidden states: must not be the memory of states
 	drafts         int     // that tokens may stand for
 }
@@ -62,17 +63,24 @@ func (p *pass) lastRows() []int32 {
 	return rows
 }
 
-// loadInput brings the batch's hidden states and embeddings to the device, for
-// which there must be room.
-func (p *pass) loadInput() (err error) {
+// takeInput puts of the batch's hidden states and embeddings among the words what
+// belongs there, before everything else: launches that find them where they were are
+// the same as before.
+func (p *pass) takeInput() {
 	n := p.rows * p.head.config.HiddenSize
-	if p.states, err = p.w.stage(&p.batch.Hidden, &p.w.hiddenIn, n); err != nil {
+	p.hidden = p.w.takeInput(&p.batch.Hidden, n)
+	if p.batch.Embeds.given() {
+		p.embeds = p.w.takeInput(&p.batch.Embeds, n)
+	}
+	p.w.words.align()
+}
+
+// loadInput brings the rest of them to the device.
+func (p *pass) loadInput() error {
+	if err := p.w.loadInput(&p.hidden, &p.batch.Hidden, &p.w.hiddenIn); err != nil || !p.batch.Embeds.given() {
 		return err
 	}
-	if p.batch.Embeds.given() {
-		p.embeds, err = p.w.stage(&p.batch.Embeds, &p.w.embeds, n)
-	}
-	return err
+	return p.w.loadInput(&p.embeds, &p.batch.Embeds, &p.w.embeds)
 }
 
 // encode appends the rows to the workspace's words, as what the i-th pass of a
@@ -100,8 +108,15 @@ func (p *pass) encode(i int) (err error) {
 	return err
 }
 
-// place tells the pass that the words are on the device.
-func (p *pass) place() { p.encoded.Place(p.w.words.at(p.tokensAt + p.rows)) }
+// place tells the pass that the words are on the device, or will be when it runs.
+func (p *pass) place() {
+	p.encoded.Place(p.w.words.at(p.tokensAt + p.rows))
+	p.hidden.place(&p.w.words)
+	p.embeds.place(&p.w.words)
+	if p.hidden.n > 0 {
+		p.states = p.hidden.states
+	}
+}
 
 // launch computes p.out from the inputs on d, in the order of model.md's forward.
 func (p *pass) launch(d hip.Device) error {
@@ -113,9 +128,14 @@ func (p *pass) launch(d hip.Device) error {
 	if o.do != nil {
 		masked = w.masked.ptr
 	}
+	for _, in := range []*input{&p.hidden, &p.embeds} {
+		if err := launchInput(d, in); err != nil {
+			return err
+		}
+	}
 	err := launchEmbedNorm(d, &embedNormArgs{
-		Out: w.both.ptr, Masked: masked, States: p.states, Embeds: p.embeds, Table: h.embed.Table(),
-		Tokens: w.words.at(p.tokensAt), Drafted: w.results.ptr, Positions: batch.Positions(), EmbedNorm: m.enorm, HiddenNorm: m.hnorm, Eps: c.RMSNormEps,
+		Out: w.both.ptr, Masked: masked, States: p.states, Embeds: p.embeds.states, Table: h.embed.Table(),
+		Tokens: w.words.at(p.tokensAt), Drafted: w.results.at(0), Positions: batch.Positions(), EmbedNorm: m.enorm, HiddenNorm: m.hnorm, Eps: c.RMSNormEps,
 		Drafts: int64(p.drafts), Rows: int32(rows), Hidden: int32(n), Segments: int32(len(h.embed.Segments)), Vocab: int32(c.VocabSize),
 	})
 	if err != nil {

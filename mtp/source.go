@@ -9,6 +9,8 @@ var (
 	widenHIP string
 	//go:embed topk.hip
 	topkHIP string
+	//go:embed copy_words.hip
+	copyWordsHIP string
 	//go:embed take_rows.hip
 	takeRowsHIP string
 )

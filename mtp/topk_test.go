@@ -31,15 +31,15 @@ func greedyOf(d hip.Device, logits []float32, vocab int) (ids []int32, probabili
 	if err := w.growTop(rows, vocab, 1); err != nil {
 		return nil, nil, err
 	}
-	if err := w.results.grow(d, 2*rows, 4); err != nil {
+	if err := w.results.buffer.grow(d, 2*rows, 4); err != nil {
 		return nil, nil, err
 	}
-	at := w.results.ptr.Add(4 * int64(rows))
-	if err := w.top(d, w.results.ptr, at, 0, rows, vocab, 1); err != nil {
+	at := w.results.buffer.ptr.Add(4 * int64(rows))
+	if err := w.top(d, w.results.buffer.ptr, at, 0, rows, vocab, 1); err != nil {
 		return nil, nil, err
 	}
 	ids, probabilities = make([]int32, rows), make([]float32, rows)
-	return ids, probabilities, errors.Join(hip.ReadOf(d, ids, w.results.ptr), hip.ReadOf(d, probabilities, at))
+	return ids, probabilities, errors.Join(hip.ReadOf(d, ids, w.results.buffer.ptr), hip.ReadOf(d, probabilities, at))
 }
 
 var (
@@ -201,12 +201,12 @@ func topKOf(t *testing.T, d hip.Device, logits []float32, vocab, k int) (ids []i
 	t.Helper()
 	w, rows := newWorkspace(d), len(logits)/vocab
 	defer func() { require.NoError(t, w.free()) }()
-	require.NoError(t, errors.Join(w.logits.grow(d, len(logits), 4), w.growTop(rows, vocab, k), w.results.grow(d, 2*rows*k, 4)))
+	require.NoError(t, errors.Join(w.logits.grow(d, len(logits), 4), w.growTop(rows, vocab, k), w.results.buffer.grow(d, 2*rows*k, 4)))
 	require.NoError(t, hip.WriteOf(d, w.logits.ptr, logits))
-	at := w.results.ptr.Add(4 * int64(rows*k))
-	require.NoError(t, w.top(d, w.results.ptr, at, 0, rows, vocab, k))
+	at := w.results.buffer.ptr.Add(4 * int64(rows*k))
+	require.NoError(t, w.top(d, w.results.buffer.ptr, at, 0, rows, vocab, k))
 	ids, probs = make([]int32, rows*k), make([]float32, rows*k)
-	require.NoError(t, errors.Join(hip.ReadOf(d, ids, w.results.ptr), hip.ReadOf(d, probs, at)))
+	require.NoError(t, errors.Join(hip.ReadOf(d, ids, w.results.buffer.ptr), hip.ReadOf(d, probs, at)))
 	return ids, probs
 }
 

@@ -12,11 +12,14 @@ import (
 // the largest call it served and is kept for later ones.
 type workspace struct {
 	device  hip.Device
+	sharer  hip.Sharer         // nil: the device has no memory in common with the host
 	replay  *hip.Replayer      // of what is launched again and again
 	batches []*attention.Batch // of the passes of a call, for the cache that was used last
 	owner   *attention.Cache
 	moe     moe.Workspace
-	words   words // of a call, see pass.encode
+	words   words   // of a call, see pass.encode
+	results results // of a call, see segment
+	queued  bool    // words or results may be in use
 
 	tokens                           buffer
 	hiddenIn, narrow, embeds, masked buffer // narrow: bfloat16 on its way to hiddenIn
@@ -26,7 +29,6 @@ type workspace struct {
 	picked                           buffer
 	finalNorm, logits                buffer
 	largest, sums, index             buffer
-	results                          buffer // see segment
 }
 
 // keptGraphs is how many sequences of launches a workspace keeps as graphs: for each
@@ -34,31 +36,9 @@ type workspace struct {
 const keptGraphs = 64
 
 func newWorkspace(d hip.Device) *workspace {
-	return &workspace{device: d, replay: hip.NewReplayer(d, keptGraphs)}
-}
-
-// words are numbers on their way to the device, in one copy.
-type words struct {
-	values []int32
-	buffer buffer
-}
-
-// add appends values and returns where they begin.
-func (w *words) add(values []int32) (at int) {
-	at = len(w.values)
-	w.values = append(w.values, values...)
-	return at
-}
-
-// at is the address of word i.
-func (w *words) at(i int) hip.Ptr { return w.buffer.ptr.Add(4 * int64(i)) }
-
-// upload copies the words to the device.
-func (w *words) upload(d hip.Device) error {
-	if err := w.buffer.grow(d, len(w.values), 4); err != nil {
-		return err
-	}
-	return hip.WriteOf(d, w.buffer.ptr, w.values)
+	w := &workspace{device: d, replay: hip.NewReplayer(d, keptGraphs)}
+	w.sharer, _ = d.(hip.Sharer)
+	return w
 }
 
 // buffer is an allocation that only grows.
@@ -131,21 +111,57 @@ func (w *workspace) granule(observed bool) int {
 	return 1
 }
 
-// run launches what launch does, as a graph where that can be. What is observed is
-// read between the launches and cannot.
-func (w *workspace) run(observed bool, launch func(d hip.Device) error) error {
-	if observed {
-		return launch(w.device)
+// begin begins a call: what an earlier one that failed has queued is waited for.
+func (w *workspace) begin() error {
+	if w.queued && w.sharer != nil {
+		if err := w.device.Sync(); err != nil {
+			return err
+		}
 	}
-	return w.replay.Run(launch)
+	w.queued = false
+	w.words.begin()
+	return w.results.expect(w.device, w.sharer, 0)
+}
+
+// wait returns the call's results, see results.wait.
+func (w *workspace) wait() ([]int32, error) {
+	values, err := w.results.wait(w.device, w.sharer)
+	w.queued = err != nil
+	return values, err
+}
+
+// read waits for the call and copies len(values) from p.
+func (w *workspace) read(values []float32, p hip.Ptr) error {
+	err := hip.ReadOf(w.device, values, p)
+	w.queued = err != nil
+	return err
+}
+
+// run launches what launch does, between the copies of words and results, as a graph
+// where that can be. What is observed is read between the launches and cannot.
+func (w *workspace) run(observed bool, launch func(d hip.Device) error) error {
+	w.queued = true
+	all := func(d hip.Device) error {
+		if err := w.words.fetch(d); err != nil {
+			return err
+		}
+		if err := launch(d); err != nil {
+			return err
+		}
+		return w.results.bring(d)
+	}
+	if observed {
+		return all(w.device)
+	}
+	return w.replay.Run(all)
 }
 
 func (w *workspace) free() error {
-	errs := []error{w.replay.Close(), w.moe.Free(w.device), w.closeBatches()}
+	errs := []error{w.replay.Close(), w.moe.Free(w.device), w.closeBatches(), w.words.shared.free(w.device), w.results.shared.free(w.device)}
 	for _, b := range []*buffer{
-		&w.words.buffer, &w.tokens, &w.hiddenIn, &w.narrow, &w.embeds, &w.masked, &w.both, &w.x, &w.normed, &w.qkv,
+		&w.words.buffer, &w.results.buffer, &w.tokens, &w.hiddenIn, &w.narrow, &w.embeds, &w.masked, &w.both, &w.x, &w.normed, &w.qkv,
 		&w.scores, &w.selected, &w.context, &w.attnOut, &w.hidden, &w.otherHidden, &w.picked, &w.finalNorm, &w.logits,
-		&w.largest, &w.sums, &w.index, &w.results,
+		&w.largest, &w.sums, &w.index,
 	} {
 		errs = append(errs, w.device.Free(b.ptr))
 		*b = buffer{}

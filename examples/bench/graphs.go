@@ -17,6 +17,7 @@ type graphDevice interface {
 	hip.Filler
 	hip.Timer
 	hip.Capturer
+	hip.Sharer
 }
 
 // graphTimer tells how long a device takes for the graphs that are launched while it
