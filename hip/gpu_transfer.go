@@ -8,8 +8,12 @@ import (
 
 const (
 	uploadStage = 16 << 20 // bytes of one stage: enough for many cores to fill
-	readStage   = 1 << 20
+	readStage   = 4 << 20
 	numStages   = 3
+
+	// writePart is what Write copies at a time, so that the GPU has something to do
+	// meanwhile; Fill leaves whole stages to who reads.
+	writePart = 4 << 20
 
 	// smallestPart is what a stage must have left for a larger write to begin in it.
 	smallestPart = 64 << 10
@@ -71,7 +75,7 @@ func (s *stage) reuse(g *gpu, op string) error {
 	return nil
 }
 
-// space returns the part of a stage for the next of n bytes, and advances.
+// space returns the part of a stage for the first of n bytes, and advances.
 func (s *staging) space(g *gpu, op string, n int64) ([]byte, error) {
 	current := &s.stages[s.at]
 	if left := s.size - current.used; int64(left) < min(n, smallestPart) {
@@ -112,17 +116,17 @@ func (s *staging) release(g *gpu) error {
 }
 
 func (g *gpu) Write(dst Ptr, src []byte) error {
-	return g.fill("write", dst, int64(len(src)), func(part []byte, off int64) error {
+	return g.fill("write", dst, int64(len(src)), writePart, func(part []byte, off int64) error {
 		copyAcross(part, src[off:])
 		return nil
 	})
 }
 
 func (g *gpu) Fill(dst Ptr, n int64, read func(part []byte, off int64) error) error {
-	return g.fill("fill", dst, n, read)
+	return g.fill("fill", dst, n, uploadStage, read)
 }
 
-func (g *gpu) fill(op string, dst Ptr, n int64, read func(part []byte, off int64) error) error {
+func (g *gpu) fill(op string, dst Ptr, n, largest int64, read func(part []byte, off int64) error) error {
 	if err := g.enter(op); err != nil {
 		return err
 	}
@@ -143,7 +147,7 @@ func (g *gpu) fill(op string, dst Ptr, n int64, read func(part []byte, off int64
 	g.uploads.mu.Lock()
 	defer g.uploads.mu.Unlock()
 	for off := int64(0); off < n; {
-		part, err := g.uploads.space(g, op, n-off)
+		part, err := g.uploads.space(g, op, min(n-off, largest))
 		if err != nil {
 			return err
 		}

@@ -44,7 +44,7 @@ func (h *Head) TopK(ctx context.Context, hidden Hidden, rows []int, step, k int)
 		if err != nil {
 			return err
 		}
-		ids, probs = slices.Clone(values[:n*k]), floatsOf(values[n*k:])
+		ids, probs = slices.Clone(values[:n*k]), slices.Clone(floatsOf(values[n*k:]))
 		return nil
 	})
 	if err != nil {

@@ -1,7 +1,7 @@
 package mtp
 
 import (
-	"math"
+	"slices"
 
 	"github.com/drafthead/drafthead/hip"
 )
@@ -49,9 +49,8 @@ func (w *workspace) takeInput(h *Hidden, n int) (in input) {
 	}
 	w.words.align()
 	in.at = len(w.words.values)
-	for _, v := range h.Float32 {
-		w.words.values = append(w.words.values, int32(math.Float32bits(v)))
-	}
+	w.words.add(bitsOf(h.Float32))
+	w.words.values = slices.Grow(w.words.values, len(h.BFloat16))
 	for _, v := range h.BFloat16 {
 		w.words.values = append(w.words.values, int32(uint32(v)<<16))
 	}

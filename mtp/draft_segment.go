@@ -3,6 +3,7 @@ package mtp
 import (
 	"context"
 	"math"
+	"slices"
 
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/norm"
@@ -29,17 +30,6 @@ func (s *draftStep) spanOf(row int32) *passSpan {
 		}
 	}
 	return nil
-}
-
-// floatOf returns the float32 of such bits.
-func floatOf(bits int32) float32 { return math.Float32frombits(uint32(bits)) }
-
-func floatsOf(bits []int32) []float32 {
-	values := make([]float32, len(bits))
-	for i, b := range bits {
-		values[i] = floatOf(b)
-	}
-	return values
 }
 
 // segment is steps of a chain that are queued together. What is read back of them
@@ -75,9 +65,7 @@ func (s *segment) add(step *draftStep) {
 func (s *segment) carryIn(state []float32) int32 {
 	width := s.head.config.HiddenSize
 	row := len(s.carried) / width
-	for _, v := range state {
-		s.carried = append(s.carried, int32(math.Float32bits(v)))
-	}
+	s.carried = append(s.carried, bitsOf(state)...)
 	return int32(-1 - row)
 }
 
@@ -287,11 +275,11 @@ func (s *segment) collect() error {
 	for _, step := range s.steps {
 		for i, row := range step.picks {
 			slot := step.firstDraft + i
-			s.take(step.spanOf(row).sequence, values[slot], floatOf(values[s.drafts+slot]))
+			s.take(step.spanOf(row).sequence, values[slot], math.Float32frombits(uint32(values[s.drafts+slot])))
 		}
 		for i, row := range step.keeps {
 			first := (step.firstKeep + i) * width
-			s.carry[step.spanOf(row).sequence][step.layer] = floatsOf(kept[first : first+width])
+			s.carry[step.spanOf(row).sequence][step.layer] = slices.Clone(floatsOf(kept[first : first+width]))
 		}
 	}
 	for i := range s.slots {

@@ -101,6 +101,16 @@ func (r *results) wait(d hip.Device, s hip.Sharer) ([]int32, error) {
 	return r.shared.values[:r.n], d.Sync()
 }
 
+// bitsOf is the same memory as bits.
+func bitsOf(values []float32) []int32 {
+	return unsafe.Slice((*int32)(unsafe.Pointer(unsafe.SliceData(values))), len(values))
+}
+
+// floatsOf is the same memory as values.
+func floatsOf(bits []int32) []float32 {
+	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(bits))), len(bits))
+}
+
 // sharedWords is memory of a hip.Sharer that only grows.
 type sharedWords struct {
 	ptr    hip.Ptr // 0: none

@@ -22,7 +22,9 @@ type watched struct {
 	launches, writes, reads, captures atomic.Int64
 }
 
-func watch(d hip.Device) *watched { return &watched{Device: d, Compiler: d.(hip.Compiler), Sharer: d.(hip.Sharer)} }
+func watch(d hip.Device) *watched {
+	return &watched{Device: d, Compiler: d.(hip.Compiler), Sharer: d.(hip.Sharer)}
+}
 
 func (w *watched) Launch(k *hip.Kernel, grid hip.Grid, args unsafe.Pointer) error {
 	w.launches.Add(1)

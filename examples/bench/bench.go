@@ -23,6 +23,7 @@ type session struct {
 	source   *source
 	head     *mtp.Head
 	cache    *mtp.Cache
+	output   hip.Ptr // memory for what a prefill gives
 	model    *model
 	works    []*work
 	ceiling  *ceiling
@@ -141,11 +142,21 @@ func (b *session) prepare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	random := rand.New(rand.NewPCG(1, 2))
+	random, config := rand.New(rand.NewPCG(1, 2)), b.head.Config()
+	rows := 0 // of a call that returns them
 	for _, w := range b.works {
 		if w.drafting == nil {
-			w.prepare(b.head.Config(), b.cache, random)
+			w.prepare(config, b.cache, random)
 		}
+		if w.k == 0 {
+			rows = max(rows, w.rows)
+		}
+	}
+	if b.output, err = hip.AllocOf[float32](b.device, rows*config.HiddenSize); err != nil {
+		return err
+	}
+	for _, w := range b.works {
+		w.leaveOutput(b.output)
 	}
 	b.ceiling, err = newCeiling(b.device, b.model.lmHead)
 	return errors.Join(err, ctx.Err())
@@ -213,6 +224,7 @@ func (b *session) close() error {
 	if b.ceiling != nil {
 		errs = append(errs, b.ceiling.Close())
 	}
+	errs = append(errs, b.device.Free(b.output))
 	if b.head != nil {
 		errs = append(errs, b.head.Close())
 	}

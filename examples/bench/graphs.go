@@ -58,30 +58,43 @@ func (b *session) timeGraphs() {
 	}
 }
 
-// measureGraph adds to a row how long the device works on the graph of a call; what
-// is left of the row's time is the host's.
+// measureGraph adds to a row how long the device works on the graph of a call, and how
+// much longer the call takes. Each input is run once without the device's clock and
+// once with it, since what a call takes changes from one second to the next by more
+// than the host's part of it.
 func (b *session) measureGraph(ctx context.Context, w *work, r *row) error {
 	if b.graphs == nil {
 		return nil
 	}
-	b.graphs.on = true
-	defer func() { b.graphs.on = false }()
-	var seconds []float64
+	var seconds, host []float64
 	start := time.Now()
-	for i := 0; len(seconds) < minRuns || time.Since(start) < b.settings.time/4 && len(seconds) < maxRuns; i++ {
-		b.graphs.total = 0
+	for i := 0; len(seconds) < minRuns || time.Since(start) < b.settings.time && len(seconds) < maxRuns; i++ {
+		began := time.Now()
 		if err := w.run(ctx, b.head, i%w.variants()); err != nil {
 			return err
 		}
-		if b.graphs.total > 0 {
-			seconds = append(seconds, b.graphs.total.Seconds())
+		whole := time.Since(began)
+		graph, err := b.graphs.time(func() error { return w.run(ctx, b.head, i%w.variants()) })
+		if err != nil {
+			return err
+		}
+		if graph > 0 {
+			seconds = append(seconds, graph.Seconds())
+			host = append(host, (whole - graph).Seconds())
 		} else if i > 2*minRuns {
 			return nil // its launches are no graph
 		}
 	}
-	r.GraphSeconds = median(seconds)
-	r.HostSeconds = r.Seconds - r.GraphSeconds
+	r.GraphSeconds, r.HostSeconds = median(seconds), median(host)
 	return nil
+}
+
+// time returns the device's time for the graphs that a call launches.
+func (t *graphTimer) time(call func() error) (time.Duration, error) {
+	t.on, t.total = true, 0
+	err := call()
+	t.on = false
+	return t.total, err
 }
 
 // printGraphs writes what the host adds to the rows that are graphs.

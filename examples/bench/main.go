@@ -31,7 +31,7 @@ that are made in memory (m3: 12.6 GB, with -experts 8 5.6 GB). Module 0 drafts.
                  with an lm_head that is cheaper to read, unless -cheap=false
   chain          the drafts of one call, each from the one before
   batch          one row of each of several sequences
-  prefill        rows of a prompt, without logits
+  prefill        rows of a prompt, without logits; what they give stays on the device
   long context   a step behind more positions, of random keys
 
 Bytes are what a call has to read, each once: the matrices, of the experts those

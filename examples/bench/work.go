@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/mtp"
 )
 
@@ -159,6 +160,16 @@ func clip(defaults []int, limit int) (values []int) {
 		}
 	}
 	return values
+}
+
+// leaveOutput has calls that return hidden states leave them on the device, at p: who
+// fills a cache wants no more.
+func (w *work) leaveOutput(p hip.Ptr) {
+	for _, b := range w.inputs {
+		if w.k == 0 {
+			b.Output = p
+		}
+	}
 }
 
 // prepare makes the inputs: random tokens and hidden states of size 1, as a final
