@@ -3,6 +3,7 @@ package hip
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 )
 
@@ -17,8 +18,8 @@ const (
 
 	// smallestPart is what a stage must have left for a larger write to begin in it.
 	smallestPart = 64 << 10
-	// copyShare is what makes another goroutine worth its start.
-	copyShare = 512 << 10
+	// copyShare is what a goroutine copies before it looks for more.
+	copyShare = 256 << 10
 )
 
 // staging is pinned memory that the GPU copies from or to by itself. Writes fill one
@@ -164,18 +165,26 @@ func (g *gpu) fill(op string, dst Ptr, n, largest int64, read func(part []byte, 
 }
 
 // copyAcross copies with several goroutines where that is worth it: one core reads
-// slower than the GPU does, and page faults of a mapped file wait for each other.
+// slower than the GPU does, and page faults of a mapped file wait for each other. This
+// one begins at once; the others take what is left once they have woken up.
 func copyAcross(dst, src []byte) {
-	helpers := min(len(dst)/copyShare, runtime.GOMAXPROCS(0), 8)
-	if helpers < 2 {
+	shares := len(dst) / copyShare
+	if shares < 2 {
 		copy(dst, src)
 		return
 	}
-	var group sync.WaitGroup
-	for i := range helpers {
-		first, end := len(dst)*i/helpers, len(dst)*(i+1)/helpers
-		group.Go(func() { copy(dst[first:end], src[first:end]) })
+	var next atomic.Int64
+	work := func() {
+		for i := int(next.Add(1)) - 1; i < shares; i = int(next.Add(1)) - 1 {
+			first, end := len(dst)*i/shares, len(dst)*(i+1)/shares
+			copy(dst[first:end], src[first:end])
+		}
 	}
+	var group sync.WaitGroup
+	for range min(shares, runtime.GOMAXPROCS(0), 8) - 1 {
+		group.Go(work)
+	}
+	work()
 	group.Wait()
 }
 
