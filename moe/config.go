@@ -92,12 +92,12 @@ func (e *Experts) Validate() error {
 		{"GateUp", e.GateUp, 2 * int64(e.SharedIntermediate), int64(e.Hidden)},
 		{"Down", e.Down, int64(e.Hidden), int64(e.SharedIntermediate)},
 	} {
-		problem := &WeightError{Weight: weight.name, WantRows: int(weight.rows), WantCols: int(weight.cols)}
+		rows, cols := 0, 0
 		if m := weight.matrix; m != nil && m.Table() != 0 {
-			problem.Rows, problem.Cols = m.Rows, m.Cols
+			rows, cols = m.Rows, m.Cols
 		}
-		if int64(problem.Rows) != weight.rows || int64(problem.Cols) != weight.cols {
-			errs = append(errs, problem)
+		if int64(rows) != weight.rows || int64(cols) != weight.cols {
+			errs = append(errs, &WeightError{Weight: weight.name, Rows: rows, Cols: cols, WantRows: int(weight.rows), WantCols: int(weight.cols)})
 		}
 	}
 	if e.Bias == 0 {

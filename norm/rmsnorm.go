@@ -79,28 +79,50 @@ const rmsNormThreads = 512
 type strides struct{ y, x int }
 
 func launch(d hip.Device, a *rmsNormArgs, s strides, rows, n int, eps float64) error {
-	var problems []error
-	refuse := func(bad bool, argument string, got any, want string) {
-		if bad {
-			problems = append(problems, &ArgumentError{argument, got, want})
-		}
-	}
-	refuse(rows < 0 || rows > math.MaxInt32, "rows", rows, "0 to 2^31-1")
-	refuse(n < 1 || n > math.MaxInt32, "n", n, "1 to 2^31-1")
-	refuse(!(eps >= 0) || math.IsInf(eps, 1), "eps", eps, "a finite number, at least 0")
-	refuse(s.y < n, "stride of y", s.y, fmt.Sprintf("at least n = %d", n))
-	refuse(s.x < n, "stride of x", s.x, fmt.Sprintf("at least n = %d", n))
-	refuse(a.Y == a.X && s.y != s.x, "stride of y", s.y, fmt.Sprintf("that of x, %d, in place", s.x))
-	if rows > 0 {
-		refuse(a.Y == 0, "y", "no memory", "float32 rows")
-		refuse(a.X == 0, "x", "no memory", "float32 rows")
-		refuse(a.W == 0, "weight", "no memory", "float32 [n]")
-	}
-	if problems != nil {
-		return errors.Join(problems...)
+	if err := check(a, s, rows, n, eps); err != nil {
+		return err
 	}
 	a.Eps, a.YStride, a.XStride, a.Rows, a.N = eps, int64(s.y), int64(s.x), int32(rows), int32(n)
 	return rmsNorm.Launch(d, hip.Grid{Blocks: rows, Threads: rmsNormThreads, BlockCost: 12 * n}, a)
+}
+
+// check builds nothing to report until there is something to report: a launch that is
+// only replayed costs little else.
+func check(a *rmsNormArgs, s strides, rows, n int, eps float64) error {
+	var problems []error
+	refuse := func(argument string, got any, want string) {
+		problems = append(problems, &ArgumentError{argument, got, want})
+	}
+	if rows < 0 || rows > math.MaxInt32 {
+		refuse("rows", rows, "0 to 2^31-1")
+	}
+	if n < 1 || n > math.MaxInt32 {
+		refuse("n", n, "1 to 2^31-1")
+	}
+	if !(eps >= 0) || math.IsInf(eps, 1) {
+		refuse("eps", eps, "a finite number, at least 0")
+	}
+	if s.y < n {
+		refuse("stride of y", s.y, fmt.Sprintf("at least n = %d", n))
+	}
+	if s.x < n {
+		refuse("stride of x", s.x, fmt.Sprintf("at least n = %d", n))
+	}
+	if a.Y == a.X && s.y != s.x {
+		refuse("stride of y", s.y, fmt.Sprintf("that of x, %d, in place", s.x))
+	}
+	if rows > 0 {
+		for _, memory := range []struct {
+			argument string
+			ptr      hip.Ptr
+			want     string
+		}{{"y", a.Y, "float32 rows"}, {"x", a.X, "float32 rows"}, {"weight", a.W, "float32 [n]"}} {
+			if memory.ptr == 0 {
+				refuse(memory.argument, "no memory", memory.want)
+			}
+		}
+	}
+	return errors.Join(problems...)
 }
 
 func rmsNormTwin(b *hip.Blocks, a *rmsNormArgs) { rmsNormRows(b, a, RMS64) }
