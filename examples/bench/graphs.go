@@ -10,7 +10,7 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// graphDevice is a device whose graphs can be timed.
+// graphDevice is a device that records graphs.
 type graphDevice interface {
 	hip.Device
 	hip.Compiler
@@ -20,12 +20,12 @@ type graphDevice interface {
 	hip.Sharer
 }
 
-// graphTimer tells how long a device takes for the graphs that are launched while it
-// is on, by the device's own clock.
+// graphTimer notes how long this process only waits for the graphs that it launches:
+// from where the launch of one returns to the end of the Sync behind it.
 type graphTimer struct {
 	graphDevice
-	on    bool
-	total time.Duration
+	launched time.Time // zero: none since the last Sync
+	waited   time.Duration
 }
 
 func (t *graphTimer) Capture(record func(d hip.Device) error) (hip.Graph, error) {
@@ -36,17 +36,29 @@ func (t *graphTimer) Capture(record func(d hip.Device) error) (hip.Graph, error)
 	return &timedGraph{g, t}, nil
 }
 
+func (t *graphTimer) Sync() error {
+	err := t.graphDevice.Sync()
+	if !t.launched.IsZero() {
+		t.waited += time.Since(t.launched)
+		t.launched = time.Time{}
+	}
+	return err
+}
+
+// take returns the sum since the last take.
+func (t *graphTimer) take() (waited time.Duration) {
+	waited, t.waited = t.waited, 0
+	return waited
+}
+
 type timedGraph struct {
 	hip.Graph
 	timer *graphTimer
 }
 
 func (g *timedGraph) Launch() error {
-	if !g.timer.on {
-		return g.Graph.Launch()
-	}
-	took, err := g.timer.Time(g.Graph.Launch)
-	g.timer.total += took
+	err := g.Graph.Launch()
+	g.timer.launched = time.Now()
 	return err
 }
 
@@ -58,40 +70,32 @@ func (b *session) timeGraphs() {
 	}
 }
 
-// measureGraph adds to a row how long the device works on the graph of a call, and how
-// much longer the same call takes: what a call takes changes from one to the next by
-// more than the host's part of it. To look at the device's clock costs the host some
-// calls of the driver, which count as its part.
+// measureGraph adds to a row how long a call waits for its graph, and how much longer
+// the same call takes: the inputs and the plan before it, its launch, and what is made
+// of the results. The few microseconds from the launch to the device's start, and from
+// its end to this process's, count as waiting.
 func (b *session) measureGraph(ctx context.Context, w *work, r *row) error {
 	if b.graphs == nil {
 		return nil
 	}
-	var seconds, host []float64
+	var graph, host []float64
 	start := time.Now()
-	for i := 0; len(seconds) < minRuns || time.Since(start) < b.settings.time && len(seconds) < maxRuns; i++ {
+	for i := 0; len(graph) < minRuns || time.Since(start) < b.settings.time/2 && len(graph) < maxRuns; i++ {
+		b.graphs.take()
 		began := time.Now()
-		graph, err := b.graphs.time(func() error { return w.run(ctx, b.head, i%w.variants()) })
-		whole := time.Since(began)
-		if err != nil {
+		if err := w.run(ctx, b.head, i%w.variants()); err != nil {
 			return err
 		}
-		if graph > 0 {
-			seconds = append(seconds, graph.Seconds())
-			host = append(host, (whole - graph).Seconds())
+		whole, waited := time.Since(began), b.graphs.take()
+		if waited > 0 {
+			graph = append(graph, waited.Seconds())
+			host = append(host, (whole - waited).Seconds())
 		} else if i > 2*minRuns {
 			return nil // its launches are no graph
 		}
 	}
-	r.GraphSeconds, r.HostSeconds = median(seconds), median(host)
+	r.GraphSeconds, r.HostSeconds = median(graph), median(host)
 	return nil
-}
-
-// time returns the device's time for the graphs that a call launches.
-func (t *graphTimer) time(call func() error) (time.Duration, error) {
-	t.on, t.total = true, 0
-	err := call()
-	t.on = false
-	return t.total, err
 }
 
 // printGraphs writes what the host adds to the rows that are graphs.
@@ -105,6 +109,6 @@ func (s *summary) printGraphs(w io.Writer) error {
 	if len(parts) == 0 {
 		return nil
 	}
-	_, err := fmt.Fprintf(w, "host           beyond the graph of a call: %s\n", strings.Join(parts, ", "))
+	_, err := fmt.Fprintf(w, "host           before and behind the graph of a call: %s\n", strings.Join(parts, ", "))
 	return err
 }
