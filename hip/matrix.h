@@ -9,25 +9,9 @@
 //	b[0], b[1]   column g, rows 2t, 2t+1 and 2t+8, 2t+9
 //	d[0], d[1]   row g, columns 2t and 2t+1
 //	d[2], d[3]   row g+8
-#if defined(DH_EMULATED) && DH_WAVE == 32
+#if defined(DH_EMULATED) && DH_WAVE == 32 && !defined(__AMDGCN__)
 #define HAS_MULTIPLY_ADD_16X8 1
-#define multiplyAdd16x8(d, a, b) emulateMultiplyAdd(d, a, b, __LINE__)
-static inline void emulateMultiplyAdd(float *d, const uint32 *a, const uint32 *b, int line) {
-  uint64 registers[3][32];
-  for (int32 r = 0; r < 3; r++) {
-    const uint64 own = r < 2 ? a[2 * r] | (uint64)a[2 * r + 1] << 32 : b[0] | (uint64)b[1] << 32;
-    const unsigned long long *all = emulator_gather(own, line);
-    for (int32 lane = 0; lane < 32; lane++) registers[r][lane] = all[lane];
-  }
-  const auto half = [&](int32 r, int32 lane, int32 at) { return floatOfBF16(registers[r][lane] >> 16 * at & 0xffff); };
-  const int32 g = (int32)emulator_lane() / 4, t = (int32)emulator_lane() % 4;
-  for (int32 i = 0; i < 4; i++) {
-    for (int32 k = 0; k < 16; k++) {
-      const int32 from = k % 8 / 2, at = k % 2;
-      d[i] += half(k / 8, g * 4 + from, 2 * (i / 2) + at) * half(2, (2 * t + i % 2) * 4 + from, 2 * (k / 8) + at);
-    }
-  }
-}
+#define multiplyAdd16x8(d, a, b) emulator_mma_m16n8k16(d, a, b, __LINE__)
 #elif defined(NVIDIA_GPU) && __CUDA_ARCH__ >= 800
 #define HAS_MULTIPLY_ADD_16X8 1
 DEVICE void multiplyAdd16x8(float *d, const uint32 *a, const uint32 *b) {
@@ -67,7 +51,7 @@ DEVICE int32 pieceRow(int32 r) { return (int32)laneIndex() / 4 + 8 * r; }
 DEVICE int32 pieceLane() { return (int32)laneIndex() % 4; }
 DEVICE int32 pieceDRow(int32 i) { return (int32)laneIndex() / 4 + 8 * (i / 2 % 2); }
 DEVICE int32 pieceDColumn(int32 i) { return (int32)laneIndex() % 4 * 2 + i % 2 + 8 * (i / 4); }
-#elif (defined(DH_EMULATED) && DH_WAVE == 64) || defined(__gfx90a__) || defined(__gfx940__) || defined(__gfx941__) || defined(__gfx942__) || defined(__gfx950__)
+#elif (defined(DH_EMULATED) && DH_WAVE == 64 && !defined(__AMDGCN__)) || defined(__gfx90a__) || defined(__gfx940__) || defined(__gfx941__) || defined(__gfx942__) || defined(__gfx950__)
 #define HAS_MULTIPLY_ADD_16X16 1
 #define PIECE_ROWS 1
 #define PIECE_LANES 4
@@ -75,7 +59,7 @@ DEVICE int32 pieceRow(int32) { return (int32)laneIndex() % 16; }
 DEVICE int32 pieceLane() { return (int32)laneIndex() / 16; }
 DEVICE int32 pieceDRow(int32 i) { return (int32)laneIndex() / 16 * 4 + i; }
 DEVICE int32 pieceDColumn(int32) { return (int32)laneIndex() % 16; }
-#elif defined(__GFX12__)
+#elif defined(__gfx1200__) || defined(__gfx1201__)
 #define PIECE_ROWS 1
 #define PIECE_LANES 2
 DEVICE int32 pieceRow(int32) { return (int32)laneIndex() % 16; }
@@ -136,38 +120,25 @@ DEVICE void multiplyPieces(float *d, const Piece &a, const Piece &high, const Pi
 #pragma unroll
   for (int32 i = 0; i < Piece::values; i++) d[i] += products[i];
 }
-#elif defined(DH_EMULATED)
-#define multiplyPieces(d, a, high, low) (emulatePieces(d, a, low, __LINE__), emulatePieces(d, a, high, __LINE__))
-static inline void emulatePieces(float *d, const Piece &a, const Piece &b, int line) {
-  for (int32 k = 0; k < 8; k++) {
-    uint64 pairs[DH_WAVE];
-    const unsigned long long *all = emulator_gather(a.pairs[0][k] | (uint64)b.pairs[0][k] << 32, line);
-    for (int32 lane = 0; lane < DH_WAVE; lane++) pairs[lane] = all[lane];
-    for (int32 i = 0; i < Piece::values; i++) {
-      for (int32 of = 0; of < Piece::lanes; of++) {
-        const uint64 left = pairs[of * 16 + pieceDRow(i)], right = pairs[of * 16 + pieceDColumn(i)] >> 32;
-        d[i] += floatOfBF16(left & 0xffff) * floatOfBF16(right & 0xffff);
-        d[i] += floatOfBF16(left >> 16 & 0xffff) * floatOfBF16(right >> 16);
-      }
-    }
-  }
-}
-#elif defined(HAS_MULTIPLY_ADD_16X16) || defined(__GFX12__) || defined(__GFX11__)
+#elif defined(HAS_MULTIPLY_ADD_16X16) || defined(__gfx1200__) || defined(__gfx1201__) || defined(__GFX11__)
 // A unit takes pieceTaken columns of a lane.
 #if defined(HAS_MULTIPLY_ADD_16X16)
 constexpr int32 pieceTaken = 4;
 #define MULTIPLY_ADD(a, b, d) __builtin_amdgcn_mfma_f32_16x16x16bf16_1k(a, b, d, 0, 0, 0)
-#elif defined(__GFX12__)
+#elif defined(__gfx1200__) || defined(__gfx1201__)
 constexpr int32 pieceTaken = 8;
 #define MULTIPLY_ADD(a, b, d) __builtin_amdgcn_wmma_f32_16x16x16_bf16_w32_gfx12(a, b, d)
 #else
 constexpr int32 pieceTaken = 16;
 #define MULTIPLY_ADD(a, b, d) __builtin_amdgcn_wmma_f32_16x16x16_bf16_w32(a, b, d)
 #endif
+#if defined(DH_EMULATED)
+template <class T, int32 n> using Vector = emulator_vector<T, n>;
+#else
+template <class T, int32 n> using Vector = T __attribute__((ext_vector_type(n)));
+#endif
 DEVICE void multiplyPieces(float *d, const Piece &a, const Piece &high, const Piece &low) {
-  typedef short operand __attribute__((ext_vector_type(pieceTaken)));
-  typedef float result __attribute__((ext_vector_type(Piece::values)));
-  result sums;
+  Vector<float, Piece::values> sums;
 #pragma unroll
   for (int32 i = 0; i < Piece::values; i++) sums[i] = d[i];
 #pragma unroll
@@ -175,7 +146,7 @@ DEVICE void multiplyPieces(float *d, const Piece &a, const Piece &high, const Pi
     const Piece &b = part == 0 ? low : high;
 #pragma unroll
     for (int32 k = 0; k < 8; k += pieceTaken / 2) {
-      operand as, bs;
+      Vector<short, pieceTaken> as, bs;
       __builtin_memcpy(&as, a.pairs[0] + k, sizeof(as));
       __builtin_memcpy(&bs, b.pairs[0] + k, sizeof(bs));
       sums = MULTIPLY_ADD(as, bs, sums);

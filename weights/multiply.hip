@@ -19,7 +19,7 @@ constexpr int32 multiplyWaves = multiplyThreads / waveSize;
 
 // multiplyGroup is the rows of weights that are in flight together: a wave of 32 on an
 // AMD GPU has registers for fewer.
-#if defined(AMD_GPU) && DH_WAVE == 32
+#if defined(__AMDGCN__) && DH_WAVE == 32
 constexpr int32 multiplyGroup = 4;
 #else
 constexpr int32 multiplyGroup = 8;
