@@ -113,7 +113,8 @@ func TestTiledProductOnGPUs(t *testing.T) {
 }
 
 // TestTiledProductOnArchitectures: each kernel for many rows of x, with a rest of columns, of
-// rows of weights and of x, what is not finite, and segments that split a tile.
+// rows of weights and of x, what is not finite, and segments that split a tile; and few
+// rows, of which an AMD GPU with waves of 32 has fewer weights in flight.
 func TestTiledProductOnArchitectures(t *testing.T) {
 	const out, cols = 67, 144
 	r := rand.New(rand.NewPCG(1, 9))
@@ -122,7 +123,7 @@ func TestTiledProductOnArchitectures(t *testing.T) {
 	for _, f := range []Format{BF16, MXFP8} {
 		s := newStored(r, f, out, cols)
 		mixed = append(mixed, s)
-		for _, rows := range []int{12, 24, 70} {
+		for _, rows := range []int{3, 12, 24, 70} {
 			x := randomFloats(r, rows*cols)
 			x[3], x[rows*cols-1] = float32(math.NaN()), float32(math.Inf(-1))
 			cases = append(cases, onMatrixUnits(productCase(fmt.Sprintf("%v/%d rows", f, rows), 0, x, s)))
