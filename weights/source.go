@@ -15,6 +15,10 @@ var (
 	tilesHIP string
 	//go:embed product.hip
 	productHIP string
+	//go:embed product_few.hip
+	productFewHIP string
+	//go:embed product_rows.hip
+	productRowsHIP string
 	//go:embed product_tiled.hip
 	productTiledHIP string
 )
@@ -30,3 +34,12 @@ func MultiplySource() string { return rowsHIP + codecsHIP + multiplyHIP + multip
 // TilesSource returns [MultiplySource] and multiplication on matrix units, for kernels
 // that multiply many rows of x.
 func TilesSource() string { return MultiplySource() + tilesHIP }
+
+// Kernels with sources of their own compile at the same time: those that multiply few rows
+// take seconds, as they have a loop for every format and number of rows.
+
+func productFewSource() string { return MultiplySource() + productHIP + productFewHIP }
+
+func productRowsSource() string { return MultiplySource() + productHIP + productRowsHIP }
+
+func productTiledSource() string { return TilesSource() + productHIP + productTiledHIP }
