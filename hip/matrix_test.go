@@ -97,9 +97,8 @@ func TestMatrixUnits(t *testing.T) {
 
 func uploaded[T any](t *testing.T, d hip.Device, values []T) hip.Ptr {
 	t.Helper()
-	p, err := hip.AllocOf[T](d, len(values))
+	p, err := hip.Upload(d, values)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, d.Free(p)) })
-	require.NoError(t, hip.WriteOf(d, p, values))
 	return p
 }

@@ -42,19 +42,30 @@ func TestForwardOnGPUs(t *testing.T) {
 	})
 }
 
-// TestManyRowsOnArchitectures: rows that the kernels for matrix units take, with either of
-// the tilings that are chosen, of experts and of the shared expert.
-func TestManyRowsOnArchitectures(t *testing.T) {
-	config := Config{Hidden: 48, Intermediate: 32, SharedIntermediate: 80, Experts: 16, TopK: 4, Scale: 2, Alpha: 1.702, Limit: 7, Beta: 1}
+// TestTiledSharedExpertOnArchitectures: rows and columns beside the tiles of either kernel.
+func TestTiledSharedExpertOnArchitectures(t *testing.T) {
+	const in, out = 48, 80
 	rng := rand.New(rand.NewPCG(6, 1))
-	m := randomMixture(rng, config, weights.MXFP8)
-	hiptest.OnArchitectures(t, func(t *testing.T, d hip.Device) {
-		rng := rand.New(rand.NewPCG(6, 2))
-		for _, rows := range []int{12, 37} {
-			x, residual := randomValues(rng, rows*config.Hidden), randomValues(rng, rows*config.Hidden)
-			requireClose(t, m.forward(t, hip.Check(d), x, residual), m.forwardNaive(x, residual), weights.TiledError)
+	w := random(rng, 2*out, in, 40, weights.MXFP8)
+	reference := hip.NewReference()
+	t.Cleanup(func() { require.NoError(t, reference.Close()) })
+	for _, rows := range []int{12, 37} {
+		x := randomValues(rng, rows*in)
+		run := func(t *testing.T, d hip.Device) []float32 {
+			a := gateUpSwiGLUArgs{
+				X: upload(t, d, x), Y: alloc(t, d, rows*out), Alpha: 1.702, Limit: 7, Beta: 1,
+				Rows: int32(rows), In: in, Out: out,
+			}
+			require.NoError(t, launchGateUpSwiGLU(d, w.upload(t, d), &a))
+			return read[float32](t, d, a.Y, rows*out)
 		}
-	})
+		want := run(t, reference)
+		t.Run(fmt.Sprintf("%d rows", rows), func(t *testing.T) {
+			hiptest.OnArchitectures(t, func(t *testing.T, d hip.Device) {
+				require.NoError(t, hiptest.Within(run(t, d), want, weights.TiledError))
+			})
+		})
+	}
 }
 
 // TestRouteOnGPUs: choices are those of the reference, with ties, NaN and infinities,
