@@ -111,11 +111,20 @@ func (t *kernelTable) release(g *gpu) error {
 }
 
 func (g *gpu) Compile(ctx context.Context, kernels ...*Kernel) error {
-	todo := make(chan *Kernel, len(kernels))
+	var sources []string
+	sharing := map[string][]*Kernel{} // by source, which the first of them compiles
 	for _, k := range kernels {
-		if k.Source != "" {
-			todo <- k
+		if k.Source == "" {
+			continue
 		}
+		if sharing[k.Source] == nil {
+			sources = append(sources, k.Source)
+		}
+		sharing[k.Source] = append(sharing[k.Source], k)
+	}
+	todo := make(chan []*Kernel, len(sources))
+	for _, source := range sources {
+		todo <- sharing[source]
 	}
 	close(todo)
 	var mu sync.Mutex
@@ -123,18 +132,16 @@ func (g *gpu) Compile(ctx context.Context, kernels ...*Kernel) error {
 	var group sync.WaitGroup
 	for range min(len(todo), runtime.GOMAXPROCS(0)) {
 		group.Go(func() {
-			for k := range todo {
-				err := ctx.Err()
-				if err == nil {
-					err = g.ready(k)
-				}
-				if err != nil {
-					mu.Lock()
-					errs = append(errs, err)
-					mu.Unlock()
-				}
-				if ctx.Err() != nil {
-					return
+			for kernels := range todo {
+				for _, k := range kernels {
+					if ctx.Err() != nil {
+						return
+					}
+					if err := g.ready(k); err != nil {
+						mu.Lock()
+						errs = append(errs, err)
+						mu.Unlock()
+					}
 				}
 			}
 		})

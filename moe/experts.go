@@ -17,10 +17,10 @@ import (
 // rounded to float32 before it is activated. expertsGateUpOne and expertsDownOne are
 // the same where no expert has more than one pair.
 var (
-	expertsGateUp    = hip.NewKernel("experts_gate_up", expertsSource(), expertsGateUpTwin).Fast(0, expertsGateUpHost)
-	expertsDown      = hip.NewKernel("experts_down", expertsSource(), expertsDownTwin).Fast(0, expertsDownHost)
-	expertsGateUpOne = hip.NewKernel("experts_gate_up_one", expertsSource(), expertsGateUpTwin).Fast(0, expertsGateUpHost)
-	expertsDownOne   = hip.NewKernel("experts_down_one", expertsSource(), expertsDownTwin).Fast(0, expertsDownHost)
+	expertsGateUp    = hip.NewKernel("experts_gate_up", expertsGateUpSource(), expertsGateUpTwin).Fast(0, expertsGateUpHost)
+	expertsDown      = hip.NewKernel("experts_down", expertsDownSource(), expertsDownTwin).Fast(0, expertsDownHost)
+	expertsGateUpOne = hip.NewKernel("experts_gate_up_one", expertsGateUpSource(), expertsGateUpTwin).Fast(0, expertsGateUpHost)
+	expertsDownOne   = hip.NewKernel("experts_down_one", expertsDownSource(), expertsDownTwin).Fast(0, expertsDownHost)
 )
 
 // expertsArgs has the grid (slot of the list of active experts) × (tile of

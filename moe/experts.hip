@@ -1,6 +1,6 @@
 // y[pair][j] = act(w13_e[j] · x, w13_e[Out+j] · x), or w2_e[j] · x[pair], for the pairs
-// that picked expert e: one block per expert that was picked and tile of columns. Twins:
-// expertsGateUpTwin and expertsDownTwin.
+// that picked expert e: what all its kernels have in common. They compile apart, at the
+// same time.
 
 struct expertsArgs {
   const float *X;
@@ -11,6 +11,7 @@ struct expertsArgs {
   int32 Segments, Pairs, PairsPerX, Experts, In, Out;
 };
 
+// multiplyExpert has one block per expert that was picked and tile of columns.
 template <bool gated, int32 most> DEVICE void multiplyExpert(gateUpShared *s, const expertsArgs &a) {
   const int32 tiles = ceilDiv(a.Out, multiplyTile), slot = (int32)blockIdx.x / tiles;
   if (slot >= *a.ActiveCount) return;
@@ -29,25 +30,4 @@ template <bool gated, int32 most> DEVICE void multiplyExpert(gateUpShared *s, co
     if (i < n && j < count) a.Y[(int64)picked[pair + i] * a.Out + first + j] = s->m.sums[i][j];
     __syncthreads();
   }
-}
-
-KERNEL(multiplyThreads) void experts_gate_up(expertsArgs a) {
-  __shared__ gateUpShared s;
-  multiplyExpert<true, multiplyRows>(&s, a);
-}
-
-KERNEL(multiplyThreads) void experts_down(expertsArgs a) {
-  __shared__ gateUpShared s;
-  multiplyExpert<false, multiplyRows>(&s, a);
-}
-
-// The same where no expert has more than one pair.
-KERNEL(multiplyThreads, oneRowBlocks) void experts_gate_up_one(expertsArgs a) {
-  __shared__ gateUpShared s;
-  multiplyExpert<true, 1>(&s, a);
-}
-
-KERNEL(multiplyThreads, oneRowBlocks) void experts_down_one(expertsArgs a) {
-  __shared__ gateUpShared s;
-  multiplyExpert<false, 1>(&s, a);
 }

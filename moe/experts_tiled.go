@@ -34,7 +34,7 @@ func newExpertTiling(rows int, gateUp, down string) expertTiling {
 		with := func(as arithmetic) hip.Func[expertsArgs] {
 			return func(b *hip.Blocks, a *expertsArgs) { multiply(b, a, tile, as) }
 		}
-		return hip.NewKernel(name, expertsSource(), with(definition)).Fast(weights.TiledError, with(host))
+		return hip.NewKernel(name, expertsTiledSource(), with(definition)).Fast(weights.TiledError, with(host))
 	}
 	return expertTiling{
 		rows:   rows,

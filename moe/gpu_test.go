@@ -42,6 +42,32 @@ func TestForwardOnGPUs(t *testing.T) {
 	})
 }
 
+// TestTiledSharedExpertOnArchitectures: rows and columns beside the tiles of either kernel.
+func TestTiledSharedExpertOnArchitectures(t *testing.T) {
+	const in, out = 48, 80
+	rng := rand.New(rand.NewPCG(6, 1))
+	w := random(rng, 2*out, in, 40, weights.MXFP8)
+	reference := hip.NewReference()
+	t.Cleanup(func() { require.NoError(t, reference.Close()) })
+	for _, rows := range []int{12, 37} {
+		x := randomValues(rng, rows*in)
+		run := func(t *testing.T, d hip.Device) []float32 {
+			a := gateUpSwiGLUArgs{
+				X: upload(t, d, x), Y: alloc(t, d, rows*out), Alpha: 1.702, Limit: 7, Beta: 1,
+				Rows: int32(rows), In: in, Out: out,
+			}
+			require.NoError(t, launchGateUpSwiGLU(d, w.upload(t, d), &a))
+			return read[float32](t, d, a.Y, rows*out)
+		}
+		want := run(t, reference)
+		t.Run(fmt.Sprintf("%d rows", rows), func(t *testing.T) {
+			hiptest.OnArchitectures(t, func(t *testing.T, d hip.Device) {
+				require.NoError(t, hiptest.Within(run(t, d), want, weights.TiledError))
+			})
+		})
+	}
+}
+
 // TestRouteOnGPUs: choices are those of the reference, with ties, NaN and infinities,
 // and more experts than a block has threads.
 func TestRouteOnGPUs(t *testing.T) {

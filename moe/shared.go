@@ -13,8 +13,8 @@ import (
 // activated. The second half is [weights.Matrix.Product].
 // gateUpSwiGLUOne is the same for one row.
 var (
-	gateUpSwiGLU    = hip.NewKernel("gate_up_swiglu", gateUpSwiGLUSource(), gateUpSwiGLUTwin).Fast(0, gateUpSwiGLUHost)
-	gateUpSwiGLUOne = hip.NewKernel("gate_up_swiglu_one", gateUpSwiGLUSource(), gateUpSwiGLUTwin).Fast(0, gateUpSwiGLUHost)
+	gateUpSwiGLU    = hip.NewKernel("gate_up_swiglu", gateUpSwiGLUFewSource(), gateUpSwiGLUTwin).Fast(0, gateUpSwiGLUHost)
+	gateUpSwiGLUOne = hip.NewKernel("gate_up_swiglu_one", gateUpSwiGLUFewSource(), gateUpSwiGLUTwin).Fast(0, gateUpSwiGLUHost)
 )
 
 type gateUpSwiGLUArgs struct {

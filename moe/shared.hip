@@ -1,5 +1,5 @@
-// y[row][j] = act(w[j] · x[row], w[Out+j] · x[row]), one tile of columns a block. The twin
-// is gateUpSwiGLUTwin.
+// y[row][j] = act(w[j] · x[row], w[Out+j] · x[row]): what all its kernels have in common.
+// They compile apart, at the same time.
 
 struct gateUpSwiGLUArgs {
   const float *X;
@@ -21,8 +21,3 @@ template <int32 most> DEVICE void multiplyShared(const gateUpSwiGLUArgs &a) {
     __syncthreads();
   }
 }
-
-KERNEL(multiplyThreads) void gate_up_swiglu(gateUpSwiGLUArgs a) { multiplyShared<multiplyRows>(a); }
-
-// gate_up_swiglu_one is gate_up_swiglu for one row of x.
-KERNEL(multiplyThreads, oneRowBlocks) void gate_up_swiglu_one(gateUpSwiGLUArgs a) { multiplyShared<1>(a); }

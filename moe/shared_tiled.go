@@ -24,7 +24,7 @@ func newGateUpTiling(name string, rows int) gateUpTiling {
 			gateUpColumns(b, a, tiles(b.First, perTile)*tile, tiles(b.End, perTile)*tile, as)
 		}
 	}
-	return gateUpTiling{hip.NewKernel(name, gateUpSwiGLUSource(), with(definition)).Fast(weights.TiledError, with(host)), rows}
+	return gateUpTiling{hip.NewKernel(name, gateUpSwiGLUTiledSource(), with(definition)).Fast(weights.TiledError, with(host)), rows}
 }
 
 func launchGateUpSwiGLUTiled(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) error {

@@ -9,8 +9,8 @@ import (
 // product computes y = x · wᵀ, in float32 as [Rows.Multiply64] defines it; productOne
 // is the same for one row of x.
 var (
-	product    = hip.NewKernel("product", TilesSource()+productHIP+productTiledHIP, productTwin).Fast(0, productHost)
-	productOne = hip.NewKernel("product_one", TilesSource()+productHIP+productTiledHIP, productTwin).Fast(0, productHost)
+	product    = hip.NewKernel("product", productFewSource(), productTwin).Fast(0, productHost)
+	productOne = hip.NewKernel("product_one", productFewSource(), productTwin).Fast(0, productHost)
 )
 
 type productArgs struct {

@@ -1,5 +1,5 @@
-// y[i][j] = Σ_c w[j][c] · x[i][c], one tile of rows of weights a block. The twin is
-// productTwin.
+// y[i][j] = Σ_c w[j][c] · x[i][c]: what all its kernels have in common. They compile apart,
+// at the same time.
 
 struct productArgs {
   const float *X;
@@ -23,8 +23,3 @@ template <int32 most> DEVICE void multiplyRowsOfX(const productArgs &a, int32 fi
     __syncthreads();
   }
 }
-
-KERNEL(multiplyThreads) void product(productArgs a) { multiplyRowsOfX<multiplyRows>(a, (int32)blockIdx.x * multiplyTile, 0, a.Rows); }
-
-// product_one is product for one row of x.
-KERNEL(multiplyThreads, oneRowBlocks) void product_one(productArgs a) { multiplyRowsOfX<1>(a, (int32)blockIdx.x * multiplyTile, 0, 1); }

@@ -2,7 +2,7 @@ package weights
 
 import "github.com/drafthead/drafthead/hip"
 
-// tiling is how a kernel of product_tiled.hip divides its work.
+// tiling is how a kernel for many rows of x divides its work.
 type tiling struct {
 	kernel *hip.KernelOf[productArgs]
 	rows   int // of x that one block multiplies
@@ -33,16 +33,16 @@ var tilings = [...]tiling{
 }
 
 // productRows divides the rows of x, for weights that matrix units cannot multiply.
-var productRows = tiling{newTiledKernel("product_rows", 4, productTile).Fast(0, tiledBlocks(4, productTile, (*Rows).Prepare, (*Rows).Multiply)), 4, productTile}
+var productRows = tiling{newTiledKernel("product_rows", productRowsSource(), 4, productTile).Fast(0, tiledBlocks(4, productTile, (*Rows).Prepare, (*Rows).Multiply)), 4, productTile}
 
 func newTiling(name string, rows int) tiling {
 	tile := TileRows(rows)
-	k := newTiledKernel(name, rows, tile)
+	k := newTiledKernel(name, productTiledSource(), rows, tile)
 	return tiling{k.Fast(TiledError, tiledBlocks(rows, tile, (*Rows).Prepare, (*Rows).Multiply)), rows, tile}
 }
 
-func newTiledKernel(name string, rows, tile int) *hip.KernelOf[productArgs] {
-	return hip.NewKernel(name, TilesSource()+productHIP+productTiledHIP, tiledBlocks(rows, tile, (*Rows).Plain, (*Rows).Multiply64))
+func newTiledKernel(name, source string, rows, tile int) *hip.KernelOf[productArgs] {
+	return hip.NewKernel(name, source, tiledBlocks(rows, tile, (*Rows).Plain, (*Rows).Multiply64))
 }
 
 // tiledBlocks does blocks of tile rows of weights and rows rows of x. Those of x count

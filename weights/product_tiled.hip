@@ -22,12 +22,3 @@ template <int32 N> DEVICE void multiplyProduct(const productArgs &a) {
 KERNEL(tileThreads, 2) void product_tiled_16(productArgs a) { multiplyProduct<16>(a); }
 KERNEL(tileThreads, 2) void product_tiled_32(productArgs a) { multiplyProduct<32>(a); }
 KERNEL(tileThreads, 2) void product_tiled_64(productArgs a) { multiplyProduct<64>(a); }
-
-// product_rows is product with the rows of x divided over blocks as well, for weights that
-// matrix units cannot multiply.
-constexpr int32 productRows = 4; // a block
-
-KERNEL(multiplyThreads) void product_rows(productArgs a) {
-  const int32 tiles = ceilDiv(a.Rows, productRows), row = (int32)blockIdx.x % tiles * productRows;
-  multiplyRowsOfX<multiplyRows>(a, (int32)blockIdx.x / tiles * multiplyTile, row, minimum(row + productRows, a.Rows));
-}

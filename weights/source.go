@@ -5,12 +5,20 @@ import _ "embed"
 var (
 	//go:embed rows.hip
 	rowsHIP string
+	//go:embed codecs.hip
+	codecsHIP string
 	//go:embed multiply.hip
 	multiplyHIP string
+	//go:embed multiply_few.hip
+	multiplyFewHIP string
 	//go:embed tiles.hip
 	tilesHIP string
 	//go:embed product.hip
 	productHIP string
+	//go:embed product_few.hip
+	productFewHIP string
+	//go:embed product_rows.hip
+	productRowsHIP string
 	//go:embed product_tiled.hip
 	productTiledHIP string
 )
@@ -21,8 +29,17 @@ func RowsSource() string { return rowsHIP }
 
 // MultiplySource returns [RowsSource] and the HIP side of [Rows.Multiply64], for
 // kernels that multiply.
-func MultiplySource() string { return rowsHIP + multiplyHIP }
+func MultiplySource() string { return rowsHIP + codecsHIP + multiplyHIP + multiplyFewHIP }
 
 // TilesSource returns [MultiplySource] and multiplication on matrix units, for kernels
 // that multiply many rows of x.
 func TilesSource() string { return MultiplySource() + tilesHIP }
+
+// Kernels with sources of their own compile at the same time: those that multiply few rows
+// take seconds, as they have a loop for every format and number of rows.
+
+func productFewSource() string { return MultiplySource() + productHIP + productFewHIP }
+
+func productRowsSource() string { return MultiplySource() + productHIP + productRowsHIP }
+
+func productTiledSource() string { return TilesSource() + productHIP + productTiledHIP }
