@@ -14,8 +14,8 @@ import (
 )
 
 // TestTiledExpertsOnGPUs: experts that no pair picked, one pair, a tile of pairs, one
-// more, and several tiles; columns beside every tile. Every launch is compared with its
-// twin.
+// more, and several tiles; columns beside every tile; and the kernels without tiles on
+// the same pairs. Every launch is compared with its twin.
 func TestTiledExpertsOnGPUs(t *testing.T) {
 	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
 		testTiledExperts(t, d, weights.MXFP8, 96, 40)
@@ -53,6 +53,9 @@ func testTiledExperts(t *testing.T, d hip.Device, format weights.Format, in, out
 		a.X, a.PairsPerX = upload(t, checked, x), topK
 		of13, of2 := w13.upload(t, checked), w2.upload(t, checked)
 		require.True(t, of13.Tiled(checked, a.X) && of2.Tiled(checked, a.X))
+		// Without tiles the same pairs are up to 8 at a time.
+		require.NoError(t, launchExperts(checked, expertsGateUp, of13, 2, &a))
+		require.NoError(t, launchExperts(checked, expertsDown, of2, 1, &a))
 		for i := range tiledExperts {
 			tiling := &tiledExperts[i]
 			require.NoError(t, launchExpertTiles(checked, tiling.gateUp, hip.Grid{Threads: weights.TileThreads}, weights.TileRows(tiling.rows)/2, of13, 2, &a))

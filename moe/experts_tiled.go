@@ -18,11 +18,12 @@ var tiledExperts = [...]expertTiling{
 }
 
 const (
-	// tiledPairs is from how many pairs on experts are multiplied in tiles.
+	// tiledPairs is from how many pairs on experts are multiplied in tiles, if there are
+	// more than three to two experts: fewer waste most of a tile.
 	tiledPairs = 33
 
 	// tiledRows is the same of rows of the shared expert.
-	tiledRows = 9
+	tiledRows = 5
 
 	// narrowPairs is how many pairs an expert may have on average for the narrower
 	// tiling: the weights of one that has more than its rows are read more than once.
@@ -45,7 +46,7 @@ func newExpertTiling(rows int, gateUp, down string) expertTiling {
 
 // expertTilingFor returns the tiling that a launch is worth, or nil for none.
 func expertTilingFor(d hip.Device, w *weights.Matrix, a *expertsArgs) *expertTiling {
-	if a.Pairs < tiledPairs || !w.Tiled(d, a.X) {
+	if a.Pairs < tiledPairs || 2*a.Pairs <= 3*a.Experts || !w.Tiled(d, a.X) {
 		return nil
 	}
 	if a.Pairs <= narrowPairs*a.Experts {

@@ -27,7 +27,7 @@ template <bool gated, int32 N> DEVICE void multiplyExpertTiles(const expertsArgs
   }
 }
 
-KERNEL(tileThreads, 2) void experts_gate_up_tiled_16(expertsArgs a) { multiplyExpertTiles<true, 16>(a); }
+KERNEL(tileThreads, 3) void experts_gate_up_tiled_16(expertsArgs a) { multiplyExpertTiles<true, 16>(a); }
 KERNEL(tileThreads, 2) void experts_gate_up_tiled_64(expertsArgs a) { multiplyExpertTiles<true, 64>(a); }
-KERNEL(tileThreads, 2) void experts_down_tiled_16(expertsArgs a) { multiplyExpertTiles<false, 16>(a); }
+KERNEL(tileThreads, 3) void experts_down_tiled_16(expertsArgs a) { multiplyExpertTiles<false, 16>(a); }
 KERNEL(tileThreads, 2) void experts_down_tiled_64(expertsArgs a) { multiplyExpertTiles<false, 64>(a); }

@@ -97,7 +97,7 @@
 //
 // Activations are float32. A product on the host is summed in float32 over 32
 // columns and in float64 above that; on the reference device all in float64,
-// rounded once. On a GPU it is summed in float32, and of more than 8 rows each
+// rounded once. On a GPU it is summed in float32, and of more than 4 rows each
 // activation is two bfloat16 that leave out 2^−18 of it. Rotary angles are computed in float64 and rounded once, as
 // cosine and sine. Weights are used as they are stored: float32, float16,
 // bfloat16, MXFP8, or FP8 with 128 × 128 blocks, and lm_head for drafts in INT8

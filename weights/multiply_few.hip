@@ -128,7 +128,7 @@ DEVICE int32 multiplyFew(multiplied *m, const Segment *segments, int32 n, int32 
     return 1;
   }
 #if defined(HAS_MULTIPLY_ADD_16X8)
-  if (left > 4 && cols % 32 == 0) { // fewer are faster as they are
+  if (most > 4 && left > 4 && cols % 32 == 0) { // fewer are faster as they are
     const Segment *s = segmentOf(segments, n, first);
     const float *const x[1] = {rowOfX(0)};
     if (first + count <= s->First + s->Rows && aligned<1>(s, x, cols)) {

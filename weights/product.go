@@ -28,7 +28,7 @@ const productTile = 16
 // y[i][j] = Σ_c m[j][c] · x[i][c], rows × m.Rows float32. x and y must not
 // overlap. No row of y depends on another row of x, and on how many there are only
 // by rounding (see [Rows.Multiply]), as long as float32 products of the stored
-// values neither overflow nor underflow. On a GPU, more than 8 rows are multiplied
+// values neither overflow nor underflow. On a GPU, more than 4 rows are multiplied
 // with two bfloat16 for each x, which leave out |x| · 2^−18: see [TiledError].
 func (m *Matrix) Product(d hip.Device, y, x hip.Ptr, rows int) error {
 	if rows < 0 || rows > math.MaxInt32 {

@@ -32,7 +32,11 @@ func TestProductOnGPUs(t *testing.T) {
 		for _, cols := range []int{32, 96, 1056} {
 			for _, rows := range []int{3, 5, 8} {
 				s := newStored(r, f, 2*productTile, cols)
-				cases = append(cases, productCase(fmt.Sprintf("%v/%d cols/%d rows", f, cols, rows), 0, randomFloats(r, rows*cols), s))
+				c := productCase(fmt.Sprintf("%v/%d cols/%d rows", f, cols, rows), 0, randomFloats(r, rows*cols), s)
+				if rows >= tilingFrom {
+					c = onMatrixUnits(c)
+				}
+				cases = append(cases, c)
 			}
 		}
 	}

@@ -6,5 +6,5 @@ constexpr int32 productRows = 4; // a block
 
 KERNEL(multiplyThreads) void product_rows(productArgs a) {
   const int32 tiles = ceilDiv(a.Rows, productRows), row = (int32)blockIdx.x % tiles * productRows;
-  multiplyRowsOfX<multiplyRows>(a, (int32)blockIdx.x / tiles * multiplyTile, row, minimum(row + productRows, a.Rows));
+  multiplyRowsOfX<productRows>(a, (int32)blockIdx.x / tiles * multiplyTile, row, minimum(row + productRows, a.Rows));
 }

@@ -59,7 +59,7 @@ func tiledBlocks(
 
 // tilingFrom is the rows of x from which matrix units are worth their tiles: the other
 // kernel reads weights once for up to as many less one.
-const tilingFrom = 9
+const tilingFrom = 5
 
 // blocks returns the blocks that multiply rows of weights with rows of x.
 func (t *tiling) blocks(weights, x int) int { return ceilDiv(weights, t.tile) * ceilDiv(x, t.rows) }
