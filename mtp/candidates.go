@@ -35,7 +35,10 @@ func (h *Head) TopK(ctx context.Context, hidden Hidden, rows []int, step, k int)
 			if err := h.logitsOf(d, w, unembed.matrix, in, n, module); err != nil {
 				return err
 			}
-			return w.top(d, w.results.at(0), w.results.at(n*k), unembed.tokens, n, vocab, k)
+			if err := w.top(d, w.results.at(0), w.results.at(n*k), unembed.tokens, n, vocab, k); err != nil {
+				return err
+			}
+			return w.results.bring(d)
 		})
 		if err != nil {
 			return err

@@ -19,8 +19,8 @@ import (
 // the pages must reach to k−1 positions behind the committed rows.
 //
 // All k steps are queued before anything is read back: ids go from step to step on
-// the device, and on one that records graphs ([hip.Capturer]) calls of the same
-// shape become one launch. With Options.MinProbability each step is waited for.
+// the device, and on one that records graphs ([hip.Capturer]) calls of the same shape
+// become two launches: the first step's, and while it runs that of all others. With Options.MinProbability each step is waited for.
 //
 // Errors are those of [Head.Forward]. When ctx ends before the last step is queued,
 // or a launch fails, the sequences are as they were before the call.
@@ -139,18 +139,25 @@ func (d *drafting) run(ctx context.Context) error {
 		together = 1
 	}
 	for from := 0; from < steps; from += together {
-		s := &segment{drafting: d, before: d.last}
-		for step := from; step < from+together; step++ {
-			next := plan(s, step)
-			if next.rows == 0 { // nor has a later one
-				break
+		s := &segment{drafting: d, most: together}
+		if err := s.begin(); err != nil {
+			return err
+		}
+		// The device works on the first step while the others are planned.
+		for step, part := from, 1; step < from+together; part = together - 1 {
+			for end := step + part; step < end; step++ {
+				if next := plan(s, step); next.rows > 0 {
+					s.add(next)
+				}
 			}
-			s.add(next)
+			if len(s.steps) == 0 { // nor has a later one rows
+				return nil
+			}
+			if err := s.queue(ctx, step == from+together); err != nil {
+				return err
+			}
 		}
-		if len(s.steps) == 0 {
-			return nil
-		}
-		if err := s.run(ctx); err != nil {
+		if err := s.collect(); err != nil {
 			return err
 		}
 	}

@@ -32,20 +32,40 @@ func (s *draftStep) spanOf(row int32) *passSpan {
 	return nil
 }
 
-// segment is steps of a chain that are queued together. What is read back of them
-// lies in one buffer:
+// segment is steps of a chain whose results are read together, in one buffer of room for
+// all drafts that there can be:
 //
 //	ids            [drafts]                      int32
 //	probabilities  [drafts]                      float32
 //	               to a multiple of 16 bytes
 //	kept rows      [keeps, hidden_size]          float32
+//
+// The steps are queued part by part, each with the words that it needs.
 type segment struct {
 	*drafting
-	before  *draftStep // of the segment before
-	steps   []*draftStep
-	carried []int32 // bits of the carried rows' values
+	most   int          // steps
+	steps  []*draftStep // of all parts
+	queued int          // of them
+	before *draftStep   // what was queued before the part
 
-	drafts, keeps, carriedAt int
+	carried       []int32 // bits of the carried rows' values, of the part
+	carriedAt     int     // in the words
+	drafts, keeps int     // planned
+	room          int     // for drafts
+}
+
+// begin makes room for the results, and begins with the words of the first part.
+func (s *segment) begin() error {
+	sequences := len(s.batch.Sequences)
+	s.room, s.before = sequences*s.most, s.last
+	keeps := 0
+	if s.head.chain == ChainAligned {
+		keeps = s.room
+	}
+	if err := s.w.begin(); err != nil {
+		return err
+	}
+	return s.w.results.expect(s.w.device, s.w.sharer, s.keepsAt()+keeps*s.head.config.HiddenSize)
 }
 
 // add plans a step behind the others.
@@ -69,42 +89,49 @@ func (s *segment) carryIn(state []float32) int32 {
 	return int32(-1 - row)
 }
 
-// run runs the steps and takes their drafts.
-func (s *segment) run(ctx context.Context) error {
-	if err := s.prepare(); err != nil {
+// queue queues the steps that were added since the last part; the last part brings the
+// results.
+func (s *segment) queue(ctx context.Context, last bool) error {
+	part := s.steps[s.queued:]
+	if len(part) == 0 && !last {
+		return nil
+	}
+	if err := s.prepare(part); err != nil {
 		return err
 	}
-	launch := func(d hip.Device) error { return s.launch(ctx, d) }
-	if err := s.w.run(s.batch.Observe != nil, launch); err != nil {
-		return err
+	err := s.w.run(s.batch.Observe != nil, func(d hip.Device) error {
+		if err := s.launch(ctx, d, part); err != nil || !last {
+			return err
+		}
+		return s.w.results.bring(d)
+	})
+	if len(part) > 0 {
+		s.before = part[len(part)-1]
 	}
-	return s.collect()
+	s.queued, s.carried = len(s.steps), s.carried[:0]
+	s.w.words.next()
+	return err
 }
 
-// prepare brings to the device what the steps need, and makes room for the rest.
-func (s *segment) prepare() error {
+// prepare brings to the device what the steps of a part need, and makes room for the
+// rest.
+func (s *segment) prepare(part []*draftStep) error {
 	w, width := s.w, s.head.config.HiddenSize
-	if err := w.begin(); err != nil {
-		return err
-	}
 	if s.before == nil {
-		s.steps[0].takeInput()
+		part[0].takeInput()
 	}
-	for i, step := range s.steps {
-		step.drafts = s.drafts
+	for i, step := range part {
+		step.drafts = s.room
 		step.sourcesAt, step.picksAt, step.keepsAt = w.words.add(step.sources), w.words.add(step.picks), w.words.add(step.keeps)
-		if err := step.encode(i); err != nil {
+		if err := step.encode(s.queued + i); err != nil {
 			return err
 		}
 	}
 	w.words.align()
 	s.carriedAt = w.words.add(s.carried)
 
-	if err := w.results.expect(w.device, w.sharer, s.keepsAt()+s.keeps*width); err != nil {
-		return err
-	}
 	vocab := s.head.drafts.matrix.Rows
-	for _, step := range s.steps {
+	for _, step := range part {
 		if err := step.makeRoom(); err != nil {
 			return err
 		}
@@ -116,29 +143,26 @@ func (s *segment) prepare() error {
 		}
 	}
 	if s.before == nil {
-		if err := s.steps[0].loadInput(); err != nil {
+		if err := part[0].loadInput(); err != nil {
 			return err
 		}
 	}
 	if err := w.words.upload(w.device, w.sharer); err != nil {
 		return err
 	}
-	for _, step := range s.steps {
+	for _, step := range part {
 		step.place()
 	}
 	return nil
 }
 
 // keepsAt is where the kept rows begin in the results, in values.
-func (s *segment) keepsAt() int { return (2*s.drafts + 3) / 4 * 4 }
+func (s *segment) keepsAt() int { return (2*s.room + 3) / 4 * 4 }
 
-// result is the address of value i of the results.
-func (s *segment) result(i int) hip.Ptr { return s.w.results.at(i) }
-
-// launch queues the steps on d.
-func (s *segment) launch(ctx context.Context, d hip.Device) error {
+// launch queues the steps of a part on d.
+func (s *segment) launch(ctx context.Context, d hip.Device, part []*draftStep) error {
 	before := s.before
-	for _, step := range s.steps {
+	for _, step := range part {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -240,7 +264,7 @@ func (s *segment) pick(d hip.Device, step *draftStep) error {
 	if err := h.logits(d, w, unembed.matrix, states, n, step.module); err != nil {
 		return err
 	}
-	return w.top(d, s.result(step.firstDraft), s.result(s.drafts+step.firstDraft), unembed.tokens, n, unembed.matrix.Rows, 1)
+	return w.top(d, s.w.results.at(step.firstDraft), s.w.results.at(s.room+step.firstDraft), unembed.tokens, n, unembed.matrix.Rows, 1)
 }
 
 // keep makes of an aligned step's rows what the next step takes, and keeps the one
@@ -259,7 +283,7 @@ func (s *segment) keep(d hip.Device, step *draftStep) error {
 		return nil
 	}
 	return launchTakeRows(d, &takeRowsArgs{
-		Out: s.result(s.keepsAt() + step.firstKeep*width), From: step.out, Sources: s.w.words.at(step.keepsAt),
+		Out: s.w.results.at(s.keepsAt() + step.firstKeep*width), From: step.out, Sources: s.w.words.at(step.keepsAt),
 		Rows: int32(len(step.keeps)), FromRows: int32(step.rows), Width: int32(width),
 	})
 }
@@ -275,7 +299,7 @@ func (s *segment) collect() error {
 	for _, step := range s.steps {
 		for i, row := range step.picks {
 			slot := step.firstDraft + i
-			s.take(step.spanOf(row).sequence, values[slot], math.Float32frombits(uint32(values[s.drafts+slot])))
+			s.take(step.spanOf(row).sequence, values[slot], math.Float32frombits(uint32(values[s.room+slot])))
 		}
 		for i, row := range step.keeps {
 			first := (step.firstKeep + i) * width

@@ -9,14 +9,24 @@ import (
 // words are numbers on their way to the device, all of a call in one copy. Where the
 // host and kernels share memory they are put there in the first place, and the copy is
 // a launch, the first of the call's; elsewhere it is a write.
+//
+// A call may upload several times: each takes the words since the one before, and leaves
+// those alone, which kernels may still have to read.
 type words struct {
 	values []int32 // in shared.values as long as they fit
+	sent   int     // words of uploads before the last
 	shared sharedWords
 	buffer buffer
 }
 
 // begin leaves no words.
-func (w *words) begin() { w.values = w.shared.values[:0] }
+func (w *words) begin() { w.values, w.sent = w.shared.values[:0], 0 }
+
+// next begins with the words of another upload.
+func (w *words) next() {
+	w.align()
+	w.sent = len(w.values)
+}
 
 // add appends values and returns where they begin.
 func (w *words) add(values []int32) (at int) {
@@ -47,23 +57,24 @@ func (w *words) upload(d hip.Device, s hip.Sharer) error {
 		return err
 	}
 	if s == nil {
-		return hip.WriteOf(d, w.buffer.ptr, w.values)
+		return hip.WriteOf(d, w.at(w.sent), w.values[w.sent:])
 	}
 	if unsafe.SliceData(w.values) == unsafe.SliceData(w.shared.values) {
 		return nil
 	}
-	values := w.values
 	if err := w.shared.grow(d, s, room); err != nil {
 		return err
 	}
-	w.begin()
-	w.add(values)
+	w.values = append(w.shared.values[:0], w.values...)
 	return nil
 }
 
-// fetch launches the copy.
+// fetch launches the copy of the last upload.
 func (w *words) fetch(d hip.Device) error {
-	return launchCopyWords(d, w.buffer.ptr, w.shared.ptr, len(w.values))
+	if w.shared.ptr == 0 {
+		return nil
+	}
+	return launchCopyWords(d, w.at(w.sent), w.shared.ptr.Add(4*int64(w.sent)), len(w.values)-w.sent)
 }
 
 // results are values on their way back to the host, the other way round: the copy to
@@ -88,6 +99,9 @@ func (r *results) at(i int) hip.Ptr { return r.buffer.ptr.Add(4 * int64(i)) }
 
 // bring launches the copy.
 func (r *results) bring(d hip.Device) error {
+	if r.shared.ptr == 0 {
+		return nil
+	}
 	return launchCopyWords(d, r.shared.ptr, r.buffer.ptr, r.n)
 }
 
@@ -150,9 +164,8 @@ type copyWordsArgs struct {
 
 const copyWordsTile = 1024
 
-// launchCopyWords does nothing where there is no memory to copy to or from.
 func launchCopyWords(d hip.Device, out, in hip.Ptr, n int) error {
-	if out == 0 || in == 0 || n == 0 {
+	if n == 0 {
 		return nil
 	}
 	grid := hip.Grid{Blocks: (n + copyWordsTile - 1) / copyWordsTile, Threads: copyWordsTile / 4, BlockCost: 4 * copyWordsTile}

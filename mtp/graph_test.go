@@ -47,7 +47,7 @@ func (w *watched) Capture(record func(d hip.Device) error) (hip.Graph, error) {
 }
 
 // TestGraphs: a text is drafted round by round as on the reference, whatever the
-// chain. Once a shape came twice, a call is a graph and nothing else.
+// chain. Once a shape came twice, a call is graphs and nothing else.
 func TestGraphs(t *testing.T) {
 	const prompt, k = 12, 3                       // the prompt makes room for what follows
 	rounds := []int{1, 1, 1, 2, 3, 1, 2, 2, 3, 1} // rows confirmed
@@ -158,7 +158,8 @@ func (idleGraph) Launch() error { return nil }
 func (idleGraph) Close() error  { return nil }
 
 // BenchmarkDraftHost is what a chain costs beside the device's own time: the calls
-// of the driver, which come on top, are a graph and a wait.
+// of the driver, which come on top, are two graphs and a wait, and most of the host's
+// part of a longer chain is done while the device works.
 func BenchmarkDraftHost(b *testing.B) {
 	for _, k := range []int{1, 4} {
 		b.Run(fmt.Sprintf("k=%d", k), func(b *testing.B) {

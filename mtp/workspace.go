@@ -137,18 +137,15 @@ func (w *workspace) read(values []float32, p hip.Ptr) error {
 	return err
 }
 
-// run launches what launch does, between the copies of words and results, as a graph
-// where that can be. What is observed is read between the launches and cannot.
+// run launches what launch does, behind the copy of the words, as a graph where that can
+// be. What is observed is read between the launches and cannot.
 func (w *workspace) run(observed bool, launch func(d hip.Device) error) error {
 	w.queued = true
 	all := func(d hip.Device) error {
 		if err := w.words.fetch(d); err != nil {
 			return err
 		}
-		if err := launch(d); err != nil {
-			return err
-		}
-		return w.results.bring(d)
+		return launch(d)
 	}
 	if observed {
 		return all(w.device)

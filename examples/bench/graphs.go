@@ -20,8 +20,9 @@ type graphDevice interface {
 	hip.Sharer
 }
 
-// graphTimer notes how long this process only waits for the graphs that it launches:
-// from where the launch of one returns to the end of the Sync behind it.
+// graphTimer notes how long the device works on the graphs that are launched, as this
+// process sees it: from where the launch of the first returns to the end of the Sync
+// behind them.
 type graphTimer struct {
 	graphDevice
 	launched time.Time // zero: none since the last Sync
@@ -58,7 +59,9 @@ type timedGraph struct {
 
 func (g *timedGraph) Launch() error {
 	err := g.Graph.Launch()
-	g.timer.launched = time.Now()
+	if g.timer.launched.IsZero() {
+		g.timer.launched = time.Now()
+	}
 	return err
 }
 
@@ -70,10 +73,10 @@ func (b *session) timeGraphs() {
 	}
 }
 
-// measureGraph adds to a row how long a call waits for its graph, and how much longer
-// the same call takes: the inputs and the plan before it, its launch, and what is made
-// of the results. The few microseconds from the launch to the device's start, and from
-// its end to this process's, count as waiting.
+// measureGraph adds to a row how long the device works on the graphs of a call, and how
+// much longer the same call takes: the inputs and the plan before them, their launch, and
+// what is made of the results. The few microseconds from the launch to the device's start,
+// and from its end to this process's, count as the device's.
 func (b *session) measureGraph(ctx context.Context, w *work, r *row) error {
 	if b.graphs == nil {
 		return nil
@@ -109,6 +112,6 @@ func (s *summary) printGraphs(w io.Writer) error {
 	if len(parts) == 0 {
 		return nil
 	}
-	_, err := fmt.Fprintf(w, "host           before and behind the graph of a call: %s\n", strings.Join(parts, ", "))
+	_, err := fmt.Fprintf(w, "host           before and behind the graphs of a call: %s\n", strings.Join(parts, ", "))
 	return err
 }

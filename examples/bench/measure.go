@@ -72,7 +72,7 @@ type row struct {
 	Runs    int     `json:"runs"`
 	Ceiling float64 `json:"ceiling_gbps"`
 
-	GraphSeconds float64 `json:"graph_seconds,omitempty"` // that a call waits for its graph
+	GraphSeconds float64 `json:"graph_seconds,omitempty"` // of the device, where a call is graphs
 	HostSeconds  float64 `json:"host_seconds,omitempty"`  // of a call beside it
 
 	Error string `json:"error,omitempty"` // why there are no figures
