@@ -15,8 +15,8 @@ const (
 	aheadStep = 4 << 20
 )
 
-// stretch is bytes of a file that are loaded without a gap: whole pages, but for the
-// end of the file.
+// stretch is pages of a file that are loaded without a gap. The last one may reach
+// beyond the end of the file.
 type stretch struct {
 	file       *File
 	begin, end int64
@@ -45,7 +45,7 @@ func newAhead(areas []area, ask func(f *File, begin, end int64)) *ahead {
 	page := int64(os.Getpagesize())
 	for i := range areas {
 		file, begin := areas[i].tensor.File(), areas[i].place(0)
-		end := min((begin+areas[i].extent()+page-1)/page*page, file.Size())
+		end := (begin + areas[i].extent() + page - 1) / page * page
 		begin = begin / page * page
 		before := int64(0)
 		if n := len(h.stretches); n > 0 {
@@ -102,7 +102,7 @@ func (h *ahead) until(n int64) {
 		s := &h.stretches[h.next]
 		begin := s.begin + h.asked - s.before
 		end := min(s.end, begin+n-h.asked)
-		h.ask(s.file, begin, end)
+		h.ask(s.file, begin, min(end, s.file.Size()))
 		h.asked += end - begin
 		if end == s.end {
 			h.next++
