@@ -269,6 +269,30 @@ func TestLoadAsksNoMoreOnceItEnds(t *testing.T) {
 	}
 }
 
+// TestReadWaitsForAsking: a read asks for the window behind it, and returns only when
+// that is done, also if it fails.
+func TestReadWaitsForAsking(t *testing.T) {
+	broken := false
+	c := openHead(t, shrinking{inMap(map[string][]byte{"a.safetensors": buildFile(bytePart("t", "0123456789"))}), &broken})
+	tensor, _ := c.Tensor("t")
+	first := area{tensor: tensor, width: 10, stride: 10, rows: 1}
+	beyond := &File{name: "b.safetensors", size: 4 * aheadWindow}
+	second := area{tensor: &Tensor{file: beyond, size: beyond.size}, width: beyond.size, stride: beyond.size, rows: 1}
+	for _, broken = range []bool{false, true} {
+		rec, part := &recorder{t: t}, make([]byte, 5)
+		m := &mover{ahead: newAhead([]area{second, first}, rec.ask)}
+		err := m.read(&first, part, 2)
+		require.True(t, rec.holds(tensor.file, 0, tensor.file.Size()))
+		require.True(t, rec.holds(beyond, 0, aheadWindow-int64(os.Getpagesize())))
+		if broken {
+			require.ErrorIs(t, err, errFault)
+			continue
+		}
+		require.NoError(t, err)
+		require.Equal(t, "23456", string(part))
+	}
+}
+
 // order notes the tensors in the order in which they are uploaded.
 type order struct {
 	hip.Device
