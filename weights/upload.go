@@ -87,9 +87,12 @@ func (m *mover) fill(f hip.Filler, u *upload) error {
 }
 
 // read reads from offset off of an area while the disk is asked for what comes after.
-func (m *mover) read(a *area, part []byte, off int64) error {
-	var asking sync.WaitGroup
-	asking.Go(func() { m.ahead.beyond(a.tensor.File(), a.place(off+int64(len(part)))) })
-	defer asking.Wait()
-	return a.readAcross(part, off)
+// This goroutine asks, since one that reads may hold its processor until the disk is
+// done.
+func (m *mover) read(a *area, part []byte, off int64) (err error) {
+	var reading sync.WaitGroup
+	reading.Go(func() { err = a.readAcross(part, off) })
+	m.ahead.beyond(a.tensor.File(), a.place(off+int64(len(part))))
+	reading.Wait()
+	return err
 }
