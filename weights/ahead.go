@@ -28,9 +28,10 @@ type stretch struct {
 // is not loaded (dots) is not asked for, but for what lies between the rows of one
 // tensor, which share pages:
 //
-//	         copied │← aheadWindow →│
-//	file 1   ███··██▓▓▓▓▓···▓▓▓▓▓▓▓▓
-//	file 2   ··················▓▓▓▓▓░░░░░░░··░░░░░
+//	file 1   ····██████████··███▓▓▓▓▓▓▓▓▓▓···▓▓▓▓▓▓▓▓▓
+//	file 2   ··▓▓▓▓▓▓▓▓▓░░░░░░░░░░░···░░░░░░░░░░░░░░░░
+//
+//	█ copied   ▓ asked for: aheadWindow   ░ will be
 type ahead struct {
 	stretches []stretch // in the order of the files
 	asked     int64     // bytes of all stretches
