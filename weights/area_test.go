@@ -39,6 +39,7 @@ func TestArea(t *testing.T) {
 		got := make([]byte, r.IntN(len(want)-begin+1))
 		require.NoError(t, a.readAt(got, int64(begin)))
 		require.Equal(t, want[begin:begin+len(got)], got)
+		require.Equal(t, want[begin], data[a.place(int64(begin))-tensor.Offset()])
 	}
 	beyond := area{tensor: tensor, start: rows*cols - 1, stride: cols, rows: 1, width: 2}
 	require.Error(t, beyond.readAt(make([]byte, 2), 0), "never beyond the tensor")

@@ -35,7 +35,8 @@ type Loaded struct {
 }
 
 // Load moves the plan's bytes to d. On an [hip.Adopter] the weights of a
-// memory-mapped file stay where they are, else each part is uploaded once.
+// memory-mapped file stay where they are, else each part is uploaded once, in the
+// order of the files, while the disk is asked for those that follow.
 // Loading ends with ctx within one chunk of 64 MB, also where it is the last call
 // of Progress that ends ctx. On any error everything that was taken on d is given
 // back. The plan's checkpoint must be open, and stay so until [Loaded.Close] where

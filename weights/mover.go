@@ -1,7 +1,6 @@
 package weights
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -10,12 +9,6 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// readAhead is what the disk is asked for before it is copied.
-const readAhead = 64 << 20
-
-// uploadChunk is read and written at a time; the context is looked at between.
-const uploadChunk = 16 << 20
-
 // mover executes a plan.
 type mover struct {
 	ctx     context.Context
@@ -23,6 +16,9 @@ type mover struct {
 	adopter hip.Adopter // nil: everything is uploaded
 	adopted map[*File]hip.Ptr
 	inPlace []area // what populate reads ahead; nil if it is not wanted
+	uploads []upload
+	ahead   *ahead // of uploads and vectors
+	ask     func(f *File, begin, end int64)
 	buf     []byte // for uploads
 
 	populates   bool
@@ -32,7 +28,7 @@ type mover struct {
 
 func newMover(ctx context.Context, d hip.Device, total int64, opts LoadOptions) *mover {
 	m := &mover{
-		ctx: ctx, adopted: make(map[*File]hip.Ptr),
+		ctx: ctx, adopted: make(map[*File]hip.Ptr), ask: (*File).readAhead,
 		populates: opts.Populate, progress: opts.Progress, total: total,
 		loaded: &Loaded{
 			device: d, matrices: make(map[string]*Matrix),
@@ -53,20 +49,38 @@ func (m *mover) report(n int64) error {
 	return m.ctx.Err()
 }
 
+// all finds a place on the device for every matrix before it copies any bytes, which
+// it does in the order of the files; then come the vectors, which are few bytes.
 func (m *mover) all(p *Plan) error {
 	if err := m.ctx.Err(); err != nil {
 		return err
 	}
+	m.ahead = newAhead(m.copied(p), m.ask)
+	m.ahead.until(aheadWindow)
+	if err := m.each(p, false, m.matrix); err != nil {
+		return err
+	}
+	if err := m.upload(); err != nil {
+		return err
+	}
+	m.ahead.until(m.ahead.total())
+	if err := m.each(p, true, m.vector); err != nil {
+		return err
+	}
+	return m.populate()
+}
+
+// each loads the parameters that are vectors, or those that are not.
+func (m *mover) each(p *Plan, vectors bool, load func(p *Param, sources []origin) error) error {
 	for i := range p.params {
-		load := m.matrix
-		if p.params[i].Vector {
-			load = m.vector
+		if p.params[i].Vector != vectors {
+			continue
 		}
 		if err := load(&p.params[i], p.sources[i]); err != nil {
 			return fmt.Errorf("%s: %w", p.params[i].Name, err)
 		}
 	}
-	return m.populate()
+	return nil
 }
 
 // matrix loads a parameter's parts as the segments of one matrix.
@@ -77,7 +91,7 @@ func (m *mover) matrix(p *Param, sources []origin) error {
 		if sources[i].weight == nil || part.KeepRows.Len() == 0 {
 			continue
 		}
-		segment, err := m.segment(part, &sources[i])
+		segment, err := m.segment(p.Name, part, &sources[i])
 		if err != nil {
 			return err
 		}
@@ -94,22 +108,23 @@ func (m *mover) matrix(p *Param, sources []origin) error {
 	return nil
 }
 
-// segment brings a rank's share of one part to the device. In place its rows keep
-// the stride of the whole tensor; uploaded they are packed.
-func (m *mover) segment(part *Part, s *origin) (Segment, error) {
+// segment gives a rank's share of one part its place on the device. In place its rows
+// keep the stride of the whole tensor; uploaded they are packed.
+func (m *mover) segment(param string, part *Part, s *origin) (Segment, error) {
 	data, scale := s.share(part)
 	seg := Segment{Rows: int32(data.rows), Format: s.format}
 	var err error
-	if seg.Data, seg.RowStride, err = m.move(&data); err != nil || !s.format.Quantized() {
+	if seg.Data, seg.RowStride, err = m.move(param, &data); err != nil || !s.format.Quantized() {
 		return seg, err
 	}
 	seg.ScaleRow = int32(part.KeepRows.First % formats[s.format].blockRows)
-	seg.Scale, seg.ScaleStride, err = m.move(&scale)
+	seg.Scale, seg.ScaleStride, err = m.move(param, &scale)
 	return seg, err
 }
 
-// move makes an area readable on the device: in place, or as a packed copy.
-func (m *mover) move(a *area) (p hip.Ptr, stride int64, err error) {
+// move makes an area readable on the device: in place, or as a packed copy, which
+// upload makes.
+func (m *mover) move(param string, a *area) (p hip.Ptr, stride int64, err error) {
 	base, ok, err := m.adopt(a.tensor.File())
 	switch {
 	case err != nil:
@@ -126,50 +141,17 @@ func (m *mover) move(a *area) (p hip.Ptr, stride int64, err error) {
 		return 0, 0, fmt.Errorf("%s: %w", a.tensor.Name, err)
 	}
 	m.loaded.owned = append(m.loaded.owned, p)
-	return p, a.width, m.upload(p, a)
+	m.uploads = append(m.uploads, upload{*a, param, p})
+	return p, a.width, nil
 }
 
-// upload copies the rows of an area to p, one behind the other: straight to where
-// the device takes them from, if it says where that is.
-func (m *mover) upload(p hip.Ptr, a *area) error {
-	if f, ok := m.loaded.device.(hip.Filler); ok {
-		return m.fill(f, p, a)
+// inPlaceOf returns the bytes of a file that the device can use where they are; none
+// if they have to be copied.
+func (m *mover) inPlaceOf(f *File) []byte {
+	if m.adopter == nil {
+		return nil
 	}
-	for off, size := int64(0), a.bytes(); off < size; {
-		n := min(size-off, uploadChunk)
-		m.buf = slices.Grow(m.buf[:0], int(n))[:n]
-		if err := a.readAt(m.buf, off); err != nil {
-			return err
-		}
-		if err := m.loaded.device.Write(p.Add(off), m.buf); err != nil {
-			return fmt.Errorf("%s: %w", a.tensor.Name, err)
-		}
-		off += n
-		if err := m.report(n); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (m *mover) fill(f hip.Filler, p hip.Ptr, a *area) error {
-	var failed error // of reading, which names the tensor already
-	asked := int64(0)
-	err := f.Fill(p, a.bytes(), func(part []byte, off int64) error {
-		// What lies between the rows is asked for too, as the disk reads it anyway.
-		if ahead := min(a.extent(), int64(float64(off+readAhead)/float64(a.bytes())*float64(a.extent()))); ahead > asked+readAhead/2 || asked < ahead && ahead == a.extent() {
-			a.tensor.File().readAhead(a.tensor.Offset()+a.start+asked, a.tensor.Offset()+a.start+ahead)
-			asked = ahead
-		}
-		if failed = a.readAcross(part, off); failed == nil {
-			failed = m.report(int64(len(part)))
-		}
-		return failed
-	})
-	if err != nil && failed == nil {
-		return fmt.Errorf("%s: %w", a.tensor.Name, err)
-	}
-	return err
+	return f.Mapping()
 }
 
 // adopt gives a mapped file to the device, once; false if it has to be uploaded.
@@ -177,11 +159,11 @@ func (m *mover) adopt(f *File) (hip.Ptr, bool, error) {
 	if p, ok := m.adopted[f]; ok {
 		return p, true, nil
 	}
-	mapping := f.Mapping()
-	if m.adopter == nil || len(mapping) == 0 {
+	data := m.inPlaceOf(f)
+	if len(data) == 0 {
 		return 0, false, nil
 	}
-	p, err := m.adopter.Adopt(mapping, false)
+	p, err := m.adopter.Adopt(data, false)
 	if err != nil {
 		return 0, false, fmt.Errorf("%s: %w", f.Name(), err)
 	}
@@ -194,10 +176,7 @@ func (m *mover) adopt(f *File) (hip.Ptr, bool, error) {
 // populate reads the areas that are used in place ahead, in the order of the
 // files, and nothing else of files that the head shares with its target.
 func (m *mover) populate() error {
-	slices.SortFunc(m.inPlace, func(a, b area) int {
-		return cmp.Or(cmp.Compare(a.tensor.File().Name(), b.tensor.File().Name()),
-			cmp.Compare(a.tensor.Offset()+a.start, b.tensor.Offset()+b.start))
-	})
+	slices.SortFunc(m.inPlace, byPlace)
 	for i := range m.inPlace {
 		if err := m.populateArea(&m.inPlace[i]); err != nil {
 			return fmt.Errorf("%s: populate: %w", m.inPlace[i].tensor.Name, err)
@@ -208,7 +187,7 @@ func (m *mover) populate() error {
 
 func (m *mover) populateArea(a *area) error {
 	page := int64(os.Getpagesize())
-	first := a.tensor.Offset() + a.start
+	first := a.place(0)
 	end := first + a.extent()
 	ready := int64(0) // of the area's bytes
 	for at := first / page * page; at < end; {

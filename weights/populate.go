@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"iter"
 	"os"
 	"runtime"
 	"sync"
@@ -17,6 +18,9 @@ const (
 	// maxPopulateThreads is enough to keep a disk's queue and the kernel's page
 	// tables busy; more of them wait for each other.
 	maxPopulateThreads = 8
+	// advicePiece is what is asked for with one piece of advice. Linux reads no more
+	// for one than its own read-ahead, 128 KB unless it was tuned, and drops the rest.
+	advicePiece = 128 << 10
 )
 
 // Populate reads a mapped file into memory ahead of its use, so that the first
@@ -72,8 +76,22 @@ func (f *File) populateRange(begin, end int64) (mapped bool, err error) {
 func (f *File) readAhead(begin, end int64) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	if page := int64(os.Getpagesize()); f.backing.mapped && begin < end {
-		willNeed(f.backing.data[begin/page*page : end])
+	if !f.backing.mapped {
+		return
+	}
+	for piece := range advicePieces(begin, end, int64(os.Getpagesize())) {
+		willNeed(f.backing.data[piece[0]:piece[1]])
+	}
+}
+
+// advicePieces cuts the bytes from begin, or the start of its page, to end.
+func advicePieces(begin, end, page int64) iter.Seq[[2]int64] {
+	return func(yield func([2]int64) bool) {
+		for at := begin / page * page; at < end; at += advicePiece {
+			if !yield([2]int64{at, min(at+advicePiece, end)}) {
+				return
+			}
+		}
 	}
 }
 

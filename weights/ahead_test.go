@@ -1,0 +1,377 @@
+package weights
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// recorder notes what is asked for in place of asking.
+type recorder struct {
+	t     *testing.T
+	spans []span
+	bytes int64 // of whole pages
+}
+
+type span struct {
+	file       *File
+	begin, end int64
+}
+
+// ask refuses what no disk should be asked for: nothing, what a file does not have,
+// what was asked for before, and what lies before it.
+func (r *recorder) ask(f *File, begin, end int64) {
+	require.True(r.t, 0 <= begin && begin < end && end <= f.Size(), "%s has %d bytes: [%d, %d)", f.Name(), f.Size(), begin, end)
+	require.Zero(r.t, begin%int64(os.Getpagesize()))
+	if n := len(r.spans); n > 0 {
+		last := r.spans[n-1]
+		require.LessOrEqual(r.t, last.file.Name(), f.Name())
+		require.True(r.t, last.file != f || last.end <= begin, "[%d, %d) after %d", begin, end, last.end)
+	}
+	page := int64(os.Getpagesize())
+	r.spans = append(r.spans, span{f, begin, end})
+	r.bytes += (end - begin + page - 1) / page * page
+}
+
+// holds tells whether all of [begin, end) was asked for.
+func (r *recorder) holds(f *File, begin, end int64) bool {
+	for _, s := range r.spans {
+		if s.file == f && s.begin <= begin && begin < s.end {
+			begin = s.end
+		}
+	}
+	return begin >= end
+}
+
+// pages returns spans as runs of whole pages, in order, that touch nowhere.
+func pages(spans []span) (runs []span) {
+	page := int64(os.Getpagesize())
+	spans = slices.Clone(spans)
+	slices.SortFunc(spans, func(a, b span) int {
+		return cmp.Or(cmp.Compare(a.file.Name(), b.file.Name()), cmp.Compare(a.begin, b.begin))
+	})
+	for _, s := range spans {
+		s.begin, s.end = s.begin/page, (s.end+page-1)/page
+		if n := len(runs); n > 0 && runs[n-1].file == s.file && s.begin <= runs[n-1].end {
+			runs[n-1].end = max(runs[n-1].end, s.end)
+			continue
+		}
+		runs = append(runs, s)
+	}
+	return runs
+}
+
+// pageCount returns the pages of runs.
+func pageCount(runs []span) (n int64) {
+	for _, s := range runs {
+		n += s.end - s.begin
+	}
+	return n
+}
+
+// requirePages compares the pages of spans with those that were asked for.
+func requirePages(t *testing.T, want []span, got *recorder) {
+	t.Helper()
+	wanted, asked := pages(want), pages(got.spans)
+	require.Equal(t, printed(wanted), printed(asked))
+	require.Equal(t, pageCount(asked)*int64(os.Getpagesize()), got.bytes, "no page twice")
+}
+
+// printed names runs by their files.
+func printed(runs []span) (lines []string) {
+	for _, s := range runs {
+		lines = append(lines, fmt.Sprintf("%s: pages %d to %d", s.file.Name(), s.begin, s.end))
+	}
+	return lines
+}
+
+// randomAreas lays tensors of up to 100 MB in files that have no bytes, and returns a
+// share of most of them.
+func randomAreas(r *rand.Rand) (areas []area) {
+	for i := range 1 + r.IntN(3) {
+		f := &File{name: fmt.Sprint("file ", i)}
+		at := 8 + r.Int64N(9000)
+		for range r.IntN(12) {
+			width := 1 + r.Int64N(20_000)
+			whole := area{width: width, stride: width, rows: 1 + r.Int64N(1+r.Int64N(5000))}
+			tensor := &Tensor{file: f, offset: at, size: whole.bytes()}
+			at += tensor.size
+			a := whole
+			a.tensor = tensor
+			switch r.IntN(5) {
+			case 0: // not loaded
+				continue
+			case 1: // a share of the columns
+				a.start = r.Int64N(a.width)
+				a.width = 1 + r.Int64N(a.width-a.start)
+			case 2: // a share of the rows
+				first := r.Int64N(a.rows)
+				a.start, a.rows = first*a.stride, 1+r.Int64N(a.rows-first)
+			}
+			areas = append(areas, a)
+		}
+		f.size = at
+	}
+	return areas
+}
+
+// TestAhead reads random areas part by part: what is read, and a window more, was
+// asked for, once and in order, and in the end the pages of all areas and no others.
+func TestAhead(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 1))
+	tight := 0
+	for range 100 {
+		areas := randomAreas(r)
+		rec := &recorder{t: t}
+		shuffled := slices.Clone(areas)
+		r.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+		h := newAhead(shuffled, rec.ask)
+		require.Empty(t, rec.spans, "nothing before it is told to")
+		h.until(aheadWindow)
+		var want []span
+		for i := range areas {
+			a := &areas[i]
+			first := a.tensor.offset + a.start
+			want = append(want, span{a.tensor.file, first, first + a.extent()})
+			for off := int64(0); off < a.bytes(); {
+				n := min(1+r.Int64N(uploadChunk), a.bytes()-off)
+				last := a.place(off+n-1) + 1
+				require.True(t, rec.holds(a.tensor.file, first, last), "asked for before it is read")
+				h.beyond(a.tensor.file, a.place(off+n))
+				read := h.position(a.tensor.file, last)
+				require.GreaterOrEqual(t, rec.bytes, min(h.total(), read+aheadWindow))
+				// A row's end and the next row's start are up to a stride apart.
+				require.LessOrEqual(t, rec.bytes, read+a.stride+aheadWindow+aheadStep)
+				if rec.bytes < h.total() {
+					tight++
+				}
+				off += n
+			}
+		}
+		h.until(h.total())
+		require.Equal(t, h.total(), rec.bytes)
+		requirePages(t, want, rec)
+	}
+	require.Greater(t, tight, 500, "few of the areas reach beyond a window")
+}
+
+// TestAheadOfNothing: no areas, and files that none lies in.
+func TestAheadOfNothing(t *testing.T) {
+	rec := &recorder{t: t}
+	h := newAhead(nil, rec.ask)
+	h.until(aheadWindow)
+	h.beyond(&File{name: "x"}, 5)
+	require.Zero(t, h.total())
+	require.Empty(t, rec.spans)
+}
+
+// loadRecorded loads a rank's share of experts and records what is asked for.
+func loadRecorded(t *testing.T, ctx context.Context, plan *Plan, d hip.Device, progress Progress) (*recorder, error) {
+	t.Helper()
+	rec := &recorder{t: t}
+	m := newMover(ctx, d, plan.report.Bytes, LoadOptions{Progress: progress})
+	m.ask = rec.ask
+	err := m.all(plan)
+	require.NoError(t, m.loaded.Close())
+	return rec, err
+}
+
+// expertPlan plans a rank that holds half of the experts, of a checkpoint on disk whose
+// tensors are several pages.
+func expertPlan(t *testing.T) (*Plan, *Checkpoint, []Param) {
+	t.Helper()
+	h := smallHead
+	h.hidden, h.inner, h.experts = 256, 128, 4
+	s := synthesize(headOf(t, h, Parallel{}), mixed)
+	c := openHead(t, os.DirFS(onDisk(t, s.files(2))))
+	params := headOf(t, h, Parallel{Expert: Shard{1, 2}})
+	plan, err := NewPlan(c, params, PlanOptions{})
+	require.NoError(t, err)
+	return plan, c, params
+}
+
+// TestLoadAsksForWhatItLoads: a rank asks for its own tensors, and for none of another
+// rank's experts but for the pages that they share.
+func TestLoadAsksForWhatItLoads(t *testing.T) {
+	plan, c, params := expertPlan(t)
+	host := hip.NewReference()
+	defer host.Close()
+	held := make(map[string]bool)
+	vectors := make(map[string]bool)
+	for _, p := range params {
+		for _, part := range p.Parts {
+			held[part.Tensor] = part.KeepRows.Len() > 0
+			vectors[part.Tensor] = p.Vector
+		}
+	}
+	var all, wanted, ofVectors []span
+	for _, tensor := range c.Tensors() {
+		weight := strings.TrimSuffix(tensor.Name, "_scale_inv")
+		s := span{tensor.file, tensor.offset, tensor.offset + tensor.size}
+		all = append(all, s)
+		if held[weight] {
+			wanted = append(wanted, s)
+		}
+		if vectors[weight] {
+			ofVectors = append(ofVectors, s)
+		}
+	}
+	require.Less(t, pageCount(pages(wanted)), pageCount(pages(all))*2/3, "there is enough that is not loaded")
+	for _, d := range []hip.Device{bare{host}, filling{&faulty{Device: host}}} {
+		rec, err := loadRecorded(t, t.Context(), plan, d, nil)
+		require.NoError(t, err)
+		requirePages(t, wanted, rec)
+	}
+	if runtime.GOOS != "windows" {
+		rec, err := loadRecorded(t, t.Context(), plan, host, nil)
+		require.NoError(t, err)
+		requirePages(t, ofVectors, rec) // what is used in place is not read
+	}
+}
+
+// TestLoadAsksNoMoreOnceItEnds: of a load that is cancelled, or whose device fails,
+// nothing goes on. The race detector sees who would still write to the recorder.
+func TestLoadAsksNoMoreOnceItEnds(t *testing.T) {
+	plan, _, _ := expertPlan(t)
+	host := hip.NewReference()
+	defer host.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	rec, err := loadRecorded(t, ctx, plan, filling{&faulty{Device: host}}, nil)
+	require.ErrorIs(t, err, context.Canceled)
+	require.Empty(t, rec.spans)
+	for n := 1; n < 60; n += 7 {
+		ctx, cancel := context.WithCancel(t.Context())
+		calls := 0
+		rec, err := loadRecorded(t, ctx, plan, filling{&faulty{Device: host}}, func(int64, int64) {
+			if calls++; calls == n {
+				cancel()
+			}
+		})
+		cancel()
+		require.ErrorIs(t, err, context.Canceled)
+		require.NotEmpty(t, rec.spans)
+
+		rec, err = loadRecorded(t, t.Context(), plan, filling{&faulty{Device: host, kind: "fill", good: n % 20}}, nil)
+		require.ErrorIs(t, err, errFault)
+		require.NotEmpty(t, rec.spans)
+		require.Equal(t, [2]int64{}, inUse(host))
+	}
+}
+
+// TestReadWaitsForAsking: a read asks for the window behind it, and returns only when
+// that is done, also if it fails.
+func TestReadWaitsForAsking(t *testing.T) {
+	broken := false
+	c := openHead(t, shrinking{inMap(map[string][]byte{"a.safetensors": buildFile(bytePart("t", "0123456789"))}), &broken})
+	tensor, _ := c.Tensor("t")
+	first := area{tensor: tensor, width: 10, stride: 10, rows: 1}
+	beyond := &File{name: "b.safetensors", size: 4 * aheadWindow}
+	second := area{tensor: &Tensor{file: beyond, size: beyond.size}, width: beyond.size, stride: beyond.size, rows: 1}
+	for _, broken = range []bool{false, true} {
+		rec, part := &recorder{t: t}, make([]byte, 5)
+		m := &mover{ahead: newAhead([]area{second, first}, rec.ask)}
+		err := m.read(&first, part, 2)
+		require.True(t, rec.holds(tensor.file, 0, tensor.file.Size()))
+		require.True(t, rec.holds(beyond, 0, aheadWindow-int64(os.Getpagesize())))
+		if broken {
+			require.ErrorIs(t, err, errFault)
+			continue
+		}
+		require.NoError(t, err)
+		require.Equal(t, "23456", string(part))
+	}
+}
+
+// order notes the tensors in the order in which they are uploaded.
+type order struct {
+	hip.Device
+	lengths []int64
+}
+
+func (o *order) Fill(dst hip.Ptr, n int64, read func(part []byte, off int64) error) error {
+	o.lengths = append(o.lengths, n)
+	return read(make([]byte, n), 0)
+}
+
+// TestLoadUploadsInTheOrderOfTheFiles whatever the order of the parameters is, and
+// finds a place for everything before it reads anything.
+func TestLoadUploadsInTheOrderOfTheFiles(t *testing.T) {
+	plan, c, params := expertPlan(t)
+	host := hip.NewReference()
+	defer host.Close()
+	matrices := make(map[string]bool)
+	for _, p := range params {
+		for _, part := range p.Parts {
+			matrices[part.Tensor] = !p.Vector && part.KeepRows.Len() > 0
+		}
+	}
+	var want []int64
+	for _, f := range c.Files() {
+		for _, tensor := range f.Tensors() {
+			if weight := strings.TrimSuffix(tensor.Name, "_scale_inv"); matrices[weight] {
+				want = append(want, tensor.size)
+			}
+		}
+	}
+	d := &order{Device: bare{host}}
+	_, err := loadRecorded(t, t.Context(), plan, d, nil)
+	require.NoError(t, err)
+	require.Equal(t, want, d.lengths)
+
+	progressed := false
+	f := filling{&faulty{Device: host, kind: "alloc", good: len(want) - 1}}
+	_, err = loadRecorded(t, t.Context(), plan, f, func(int64, int64) { progressed = true })
+	require.ErrorIs(t, err, errFault)
+	require.False(t, progressed, "memory that is short is found before anything is read")
+}
+
+// TestAdvicePieces: the pieces of an advice lie one behind the other, from the start of
+// a page to the very end.
+func TestAdvicePieces(t *testing.T) {
+	const page = 4096
+	for _, test := range []struct{ begin, end int64 }{
+		{0, 1}, {0, advicePiece}, {0, advicePiece + 1}, {page + 5, page + 6}, {page - 1, page + 1},
+		{7 * page, 7*page + 3*advicePiece - 1}, {5, 5}, {page, page}, {1<<40 + 3, 1<<40 + 1<<20},
+	} {
+		at := test.begin / page * page
+		for piece := range advicePieces(test.begin, test.end, page) {
+			require.Equal(t, at, piece[0])
+			require.True(t, piece[0] < piece[1] && piece[1]-piece[0] <= advicePiece)
+			at = piece[1]
+		}
+		if test.begin < test.end {
+			require.Equal(t, test.end, at)
+		}
+		for range advicePieces(test.begin, test.end, page) {
+			break
+		}
+	}
+}
+
+// TestReadAheadOfAnyFile: advice is given where it can be, and does no harm elsewhere.
+func TestReadAheadOfAnyFile(t *testing.T) {
+	data := buildFile(bytePart("t", strings.Repeat("x", 3*advicePiece)))
+	files := map[string][]byte{"x.safetensors": data}
+	c := openHead(t, os.DirFS(onDisk(t, files)))
+	for _, f := range []*File{c.Files()[0], openHead(t, inMap(files)).Files()[0], openHead(t, streams{inMap(files)}).Files()[0]} {
+		f.readAhead(0, f.Size())
+		f.readAhead(5, 5)
+		f.readAhead(advicePiece+1, f.Size())
+		got := make([]byte, 8)
+		require.NoError(t, f.readAt(got, f.Size()-8))
+		require.Equal(t, data[len(data)-8:], got)
+	}
+	require.NoError(t, c.Close())
+	c.Files()[0].readAhead(0, int64(len(data)))
+}
