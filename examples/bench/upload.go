@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -25,9 +26,14 @@ type upload struct {
 const (
 	busBytes = 1 << 30
 	busRuns  = 5
-	// diskBytes bounds what is read to measure a disk, by diskReaders at once.
-	diskBytes, diskPart, diskReaders = 2 << 30, 8 << 20, 8
+	// diskBytes bounds what is read at a time to measure a disk, diskPart what a reader
+	// asks for at once.
+	diskBytes, diskPart = 1 << 30, 8 << 20
 )
+
+// diskReaders is how many readers at once a disk is measured with: which of them it likes
+// best differs.
+var diskReaders = [...]int{1, 4, 8}
 
 // loadClock notes when bytes were ready.
 type loadClock struct {
@@ -106,8 +112,9 @@ func busRate(d hip.Device, f hip.Filler, n int64) (best float64, err error) {
 	return best, nil
 }
 
-// diskRate reads the largest file of a folder past the page cache; 0 where that cannot
-// be done.
+// diskRate reads the largest file of a folder past the page cache, one piece of it for
+// each of diskReaders; 0 where that cannot be done. The fastest counts, since it is a
+// limit.
 func diskRate(folder string) (float64, error) {
 	name, size := "", int64(0)
 	err := filepath.WalkDir(folder, func(path string, e fs.DirEntry, err error) error {
@@ -131,25 +138,33 @@ func diskRate(folder string) (float64, error) {
 		return 0, nil // not every file system can
 	}
 	defer file.Close()
-	parts := int(min(size, diskBytes) / diskPart)
-	errs := make([]error, diskReaders)
+	inFile := int(size / diskPart)
+	parts := max(1, min(inFile/len(diskReaders), diskBytes/diskPart))
+	best := 0.0
+	for i, readers := range diskReaders {
+		best = max(best, readDirect(file, i*parts%inFile, parts, readers))
+	}
+	return best, nil
+}
+
+// readDirect reads parts of a file, from first on, and returns how fast; 0 if it fails.
+func readDirect(file io.ReaderAt, first, parts, readers int) float64 {
+	errs := make([]error, readers)
 	var group sync.WaitGroup
 	start := time.Now()
-	for r := range diskReaders {
+	for r := range readers {
 		group.Go(func() {
 			buffer := alignedBuffer(diskPart)
-			for part := r; part < parts && errs[r] == nil; part += diskReaders {
-				_, errs[r] = file.ReadAt(buffer, int64(part)*diskPart)
+			for part := r; part < parts && errs[r] == nil; part += readers {
+				_, errs[r] = file.ReadAt(buffer, int64(first+part)*diskPart)
 			}
 		})
 	}
 	group.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return 0, nil
-		}
+	if errors.Join(errs...) != nil {
+		return 0
 	}
-	return float64(parts) * diskPart / time.Since(start).Seconds() / 1e9, nil
+	return float64(parts) * diskPart / time.Since(start).Seconds() / 1e9
 }
 
 func (u *upload) print(w io.Writer) {
