@@ -35,10 +35,37 @@ func GPU(t testing.TB) hip.Device {
 // first GPU there is.
 func OnGPUs(t *testing.T, test func(t *testing.T, d hip.Device)) {
 	t.Helper()
-	for _, e := range []Emulation{{Platform: "hip", Wave: 64}, {Platform: "hip", Wave: 32}, {Platform: "cuda", Wave: 32}} {
+	onEmulations(t, kinds, test)
+	t.Run("GPU", func(t *testing.T) { test(t, GPU(t)) })
+}
+
+// OnEveryEmulation runs a test on each of [Emulations]: for what must not depend on the
+// order of threads.
+func OnEveryEmulation(t *testing.T, test func(t *testing.T, d hip.Device)) {
+	t.Helper()
+	onEmulations(t, Emulations(), test)
+}
+
+func onEmulations(t *testing.T, emulations []Emulation, test func(t *testing.T, d hip.Device)) {
+	t.Helper()
+	for _, e := range emulations {
 		t.Run(e.String(), func(t *testing.T) { test(t, Emulated(t, e)) })
 	}
-	t.Run("GPU", func(t *testing.T) { test(t, GPU(t)) })
+}
+
+// kinds are the GPUs that kernels are compiled differently for.
+var kinds = []Emulation{{Platform: "hip", Wave: 64}, {Platform: "hip", Wave: 32}, {Platform: "cuda", Wave: 32}}
+
+// Emulations returns all GPUs that are emulated: every kind, with its threads in every
+// order.
+func Emulations() []Emulation {
+	var all []Emulation
+	for _, e := range kinds {
+		for _, e.Order = range []Order{Forward, Reverse, Random} {
+			all = append(all, e)
+		}
+	}
+	return all
 }
 
 // Order is the one in which the emulator runs the threads of a block, and the blocks

@@ -136,7 +136,7 @@ static int compile(Program *p, const std::string &dir, int n, const char **optio
   // the guard page into the stack of another thread.
   std::vector<std::string> command = {settings.compiler, "-std=c++17", "-O2", "-fPIC", "-shared", "-x", "c++",
       "-fno-exceptions", "-fno-rtti", "-fno-stack-protector", "-fstack-clash-protection", "-fvisibility=hidden", "-ffp-contract=off",
-      "-ftls-model=global-dynamic", "-Wno-unknown-pragmas", "-Wno-attributes", "-I" + dir, std::string("-I") + settings.include};
+      "-ftls-model=global-dynamic", "-mavx2", "-mfma", "-Wno-unknown-pragmas", "-Wno-attributes", "-I" + dir, std::string("-I") + settings.include};
   for (int i = 0; i < n; i++)
     if (!strncmp(options[i], "-D", 2)) command.push_back(options[i]);
   std::string library = dir + "/kernel.so", log = dir + "/log";
