@@ -28,7 +28,7 @@ func (o *OpenOptions) cacheDir() string {
 
 func (c *compiler) path(u *unit) string {
 	h := sha256.New()
-	for _, part := range []string{c.driver.platform, filepath.Base(c.driver.name), filepath.Base(c.name), c.version, c.arch, prelude, u.name, u.text} {
+	for _, part := range []string{c.driver.platform, filepath.Base(c.driver.name), filepath.Base(c.name), c.version, c.arch, Prelude(), u.name, u.text} {
 		fmt.Fprintf(h, "%d:%s", len(part), part)
 	}
 	fmt.Fprintf(h, "%d%q", c.driver.version, c.options)

@@ -131,7 +131,7 @@ func (c *compiler) run(u *unit) (code []byte, log string, err error) {
 	strs := new(cStrings)
 	defer strs.release()
 	text, name := strs.add(u.text), strs.add(u.name)
-	headers, headerNames := strs.array(prelude), strs.array(preludeName)
+	headers, headerNames := strs.array(Prelude()), strs.array(preludeName)
 	var program uintptr
 	if err := d.call("compile", callProgramCreate, uintptr(unsafe.Pointer(&program)), uintptr(text), uintptr(name), 1, uintptr(headers), uintptr(headerNames)); err != nil {
 		return nil, "", err

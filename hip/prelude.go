@@ -2,9 +2,19 @@ package hip
 
 import _ "embed"
 
-//go:embed prelude.h
-var prelude string
+var (
+	//go:embed prelude.h
+	preludeH string
+	//go:embed wave.h
+	waveH string
+	//go:embed matrix.h
+	matrixH string
+)
 
-// Prelude returns the header that the source of every kernel is compiled behind:
-// one name for what compilers and vendors name differently.
-func Prelude() string { return prelude }
+// Prelude returns the header that the source of every kernel is compiled behind: one
+// name for what compilers and vendors name differently, what the threads of a wave and
+// of a block do together, and the matrix units. It is one text, as run-time compilers
+// get their headers, whose parts go by their own names and lines in messages.
+func Prelude() string {
+	return preludeH + "#line 1 \"wave.h\"\n" + waveH + "#line 1 \"matrix.h\"\n" + matrixH
+}

@@ -17,6 +17,14 @@ import (
 // more, and several tiles; columns beside every tile. Every launch is compared with its
 // twin.
 func TestTiledExpertsOnGPUs(t *testing.T) {
+	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
+		testTiledExperts(t, d, weights.MXFP8, 96, 40)
+		testTiledExperts(t, d, weights.BF16, 48, 70)
+	})
+	hiptest.OnArchitectures(t, func(t *testing.T, d hip.Device) { testTiledExperts(t, d, weights.MXFP8, 96, 40) })
+}
+
+func testTiledExperts(t *testing.T, d hip.Device, format weights.Format, in, out int) {
 	rng := rand.New(rand.NewPCG(9, 9))
 	picked := []int{0, 1, 16, 17, 100}
 	var ids []int32
@@ -28,45 +36,38 @@ func TestTiledExpertsOnGPUs(t *testing.T) {
 	rng.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
 	pairs, experts := len(ids), len(picked)
 	const topK = 2
-	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
-		checked := hip.Check(d)
-		for _, c := range []struct {
-			format  weights.Format
-			in, out int
-		}{{weights.MXFP8, 96, 40}, {weights.BF16, 48, 70}} {
-			t.Run(fmt.Sprintf("%v, %dx%d", c.format, c.in, c.out), func(t *testing.T) {
-				w13, w2 := random(rng, experts*2*c.out, c.in, 60, c.format), random(rng, experts*c.out, c.in, 60, c.format)
-				x := randomValues(rng, pairs/topK*c.in)
-				x[c.in+3] = float32(math.NaN())
-				a := expertsArgs{
-					Y: alloc(t, checked, pairs*c.out), Pairs: int32(pairs), Experts: int32(experts), In: int32(c.in), Out: int32(c.out),
-					Alpha: 1.702, Limit: 7, Beta: 1,
-					Offsets: alloc(t, checked, experts+1), Order: alloc(t, checked, pairs), Active: alloc(t, checked, experts), ActiveCount: alloc(t, checked, 1),
-				}
-				require.NoError(t, launchGroupByExpert(checked, &groupByExpertArgs{
-					IDs: upload(t, checked, ids), Offsets: a.Offsets, Order: a.Order, Active: a.Active, ActiveCount: a.ActiveCount,
-					Pairs: a.Pairs, Experts: a.Experts,
-				}))
-				a.X, a.PairsPerX = upload(t, checked, x), topK
-				of13, of2 := w13.upload(t, checked), w2.upload(t, checked)
-				require.True(t, of13.Tiled(checked, a.X) && of2.Tiled(checked, a.X))
-				for i := range tiledExperts {
-					tiling := &tiledExperts[i]
-					require.NoError(t, launchExpertTiles(checked, tiling.gateUp, hip.Grid{Threads: weights.TileThreads}, weights.TileRows(tiling.rows)/2, of13, 2, &a))
-					require.NoError(t, launchExpertTiles(checked, tiling.down, hip.Grid{Threads: weights.TileThreads}, weights.TileRows(tiling.rows), of2, 1, &a))
-				}
-				y := read[float32](t, checked, a.Y, pairs*c.out)
-				for pair, e := range ids {
-					if pair/topK == 1 {
-						require.True(t, math.IsNaN(float64(y[pair*c.out])), "pair %d of a row that is not a number", pair)
-						continue
-					}
-					want := dots(w2.values[int(e)*c.out:][:c.out], x[pair/topK*c.in:][:c.in])
-					for j := range c.out {
-						require.InDelta(t, want[j], float64(y[pair*c.out+j]), 1e-3, "pair %d, column %d", pair, j)
-					}
-				}
-			})
+	checked := hip.Check(d)
+	t.Run(fmt.Sprintf("%v, %dx%d", format, in, out), func(t *testing.T) {
+		w13, w2 := random(rng, experts*2*out, in, 60, format), random(rng, experts*out, in, 60, format)
+		x := randomValues(rng, pairs/topK*in)
+		x[in+3] = float32(math.NaN())
+		a := expertsArgs{
+			Y: alloc(t, checked, pairs*out), Pairs: int32(pairs), Experts: int32(experts), In: int32(in), Out: int32(out),
+			Alpha: 1.702, Limit: 7, Beta: 1,
+			Offsets: alloc(t, checked, experts+1), Order: alloc(t, checked, pairs), Active: alloc(t, checked, experts), ActiveCount: alloc(t, checked, 1),
+		}
+		require.NoError(t, launchGroupByExpert(checked, &groupByExpertArgs{
+			IDs: upload(t, checked, ids), Offsets: a.Offsets, Order: a.Order, Active: a.Active, ActiveCount: a.ActiveCount,
+			Pairs: a.Pairs, Experts: a.Experts,
+		}))
+		a.X, a.PairsPerX = upload(t, checked, x), topK
+		of13, of2 := w13.upload(t, checked), w2.upload(t, checked)
+		require.True(t, of13.Tiled(checked, a.X) && of2.Tiled(checked, a.X))
+		for i := range tiledExperts {
+			tiling := &tiledExperts[i]
+			require.NoError(t, launchExpertTiles(checked, tiling.gateUp, hip.Grid{Threads: weights.TileThreads}, weights.TileRows(tiling.rows)/2, of13, 2, &a))
+			require.NoError(t, launchExpertTiles(checked, tiling.down, hip.Grid{Threads: weights.TileThreads}, weights.TileRows(tiling.rows), of2, 1, &a))
+		}
+		y := read[float32](t, checked, a.Y, pairs*out)
+		for pair, e := range ids {
+			if pair/topK == 1 {
+				require.True(t, math.IsNaN(float64(y[pair*out])), "pair %d of a row that is not a number", pair)
+				continue
+			}
+			want := dots(w2.values[int(e)*out:][:out], x[pair/topK*in:][:in])
+			for j := range out {
+				require.InDelta(t, want[j], float64(y[pair*out+j]), 1e-3, "pair %d, column %d", pair, j)
+			}
 		}
 	})
 }

@@ -42,6 +42,21 @@ func TestForwardOnGPUs(t *testing.T) {
 	})
 }
 
+// TestManyRowsOnArchitectures: rows that the kernels for matrix units take, with either of
+// the tilings that are chosen, of experts and of the shared expert.
+func TestManyRowsOnArchitectures(t *testing.T) {
+	config := Config{Hidden: 48, Intermediate: 32, SharedIntermediate: 80, Experts: 16, TopK: 4, Scale: 2, Alpha: 1.702, Limit: 7, Beta: 1}
+	rng := rand.New(rand.NewPCG(6, 1))
+	m := randomMixture(rng, config, weights.MXFP8)
+	hiptest.OnArchitectures(t, func(t *testing.T, d hip.Device) {
+		rng := rand.New(rand.NewPCG(6, 2))
+		for _, rows := range []int{12, 37} {
+			x, residual := randomValues(rng, rows*config.Hidden), randomValues(rng, rows*config.Hidden)
+			requireClose(t, m.forward(t, hip.Check(d), x, residual), m.forwardNaive(x, residual), weights.TiledError)
+		}
+	})
+}
+
 // TestRouteOnGPUs: choices are those of the reference, with ties, NaN and infinities,
 // and more experts than a block has threads.
 func TestRouteOnGPUs(t *testing.T) {

@@ -112,6 +112,26 @@ func TestTiledProductOnGPUs(t *testing.T) {
 	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) { hiptest.Compare(t, hip.Check(d), cases...) })
 }
 
+// TestTiledProductOnArchitectures: each kernel for many rows of x, with a rest of columns, of
+// rows of weights and of x, what is not finite, and segments that split a tile.
+func TestTiledProductOnArchitectures(t *testing.T) {
+	const out, cols = 67, 144
+	r := rand.New(rand.NewPCG(1, 9))
+	var cases []hiptest.Case
+	var mixed []stored
+	for _, f := range []Format{BF16, MXFP8} {
+		s := newStored(r, f, out, cols)
+		mixed = append(mixed, s)
+		for _, rows := range []int{12, 24, 70} {
+			x := randomFloats(r, rows*cols)
+			x[3], x[rows*cols-1] = float32(math.NaN()), float32(math.Inf(-1))
+			cases = append(cases, onMatrixUnits(productCase(fmt.Sprintf("%v/%d rows", f, rows), 0, x, s)))
+		}
+	}
+	cases = append(cases, onMatrixUnits(productCase("both formats/40 rows", 0, randomFloats(r, 40*cols), mixed...)))
+	hiptest.OnArchitectures(t, func(t *testing.T, d hip.Device) { hiptest.Compare(t, hip.Check(d), cases...) })
+}
+
 // onMatrixUnits bounds a case by what the kernels for many rows of x may be off.
 func onMatrixUnits(c hiptest.Case) hiptest.Case {
 	c.MaxError = TiledError

@@ -5,8 +5,12 @@ import _ "embed"
 var (
 	//go:embed rows.hip
 	rowsHIP string
+	//go:embed codecs.hip
+	codecsHIP string
 	//go:embed multiply.hip
 	multiplyHIP string
+	//go:embed multiply_few.hip
+	multiplyFewHIP string
 	//go:embed tiles.hip
 	tilesHIP string
 	//go:embed product.hip
@@ -21,7 +25,7 @@ func RowsSource() string { return rowsHIP }
 
 // MultiplySource returns [RowsSource] and the HIP side of [Rows.Multiply64], for
 // kernels that multiply.
-func MultiplySource() string { return rowsHIP + multiplyHIP }
+func MultiplySource() string { return rowsHIP + codecsHIP + multiplyHIP + multiplyFewHIP }
 
 // TilesSource returns [MultiplySource] and multiplication on matrix units, for kernels
 // that multiply many rows of x.

@@ -85,6 +85,7 @@ func (o Order) String() string { return [...]string{"forward", "reverse", "rando
 type Emulation struct {
 	Platform string // "hip", the default, or "cuda"
 	Wave     int    // 32 or 64, the default
+	Arch     string // of an AMD GPU, such as "gfx1100", whose instructions it has; "": MFMA or, with waves of 32, NVIDIA's mma
 	Order    Order
 	Devices  int   // 0: one; negative: none
 	Memory   int64 // bytes of each device; 0: 8 GB
@@ -95,7 +96,11 @@ type Emulation struct {
 
 func (e Emulation) String() string {
 	e.fill()
-	return fmt.Sprintf("emulated %s, waves of %d, %s", e.Platform, e.Wave, e.Order)
+	gpu := e.Platform
+	if e.Arch != "" {
+		gpu = e.Arch
+	}
+	return fmt.Sprintf("emulated %s, waves of %d, %s", gpu, e.Wave, e.Order)
 }
 
 func (e *Emulation) fill() {

@@ -55,7 +55,7 @@ var instances struct {
 // settings has the layout of the emulator's Settings.
 type settings struct {
 	devices, wave, order, workers, memory, version, pools int64
-	compiler, include                                     *byte
+	compiler, include, arch                               *byte
 }
 
 // NewEmulator returns an emulator that nothing was taken from. At the end of the test
@@ -74,7 +74,7 @@ func NewEmulator(t testing.TB, e Emulation) *Emulator {
 	require.NoError(t, err)
 	s := settings{
 		devices: int64(max(e.Devices, 0)), wave: int64(e.Wave), order: int64(e.Order), workers: int64(e.Workers),
-		memory: e.Memory, version: int64(e.Version), compiler: cString(compiler), include: cString(filepath.Join(i.built, "emulator")),
+		memory: e.Memory, version: int64(e.Version), compiler: cString(compiler), include: cString(filepath.Join(i.built, "emulator")), arch: cString(e.Arch),
 	}
 	if !e.NoPools {
 		s.pools = 1

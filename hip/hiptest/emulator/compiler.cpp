@@ -114,9 +114,21 @@ API int hiprtcDestroyProgram(Program **p) {
   return OK;
 }
 
+// macros_of_architecture returns what clang defines for --offload-arch=gfx1100: the GPU,
+// its family and AMD.
+static std::vector<std::string> macros_of_architecture(std::string option) {
+  const std::string prefix = "--offload-arch=gfx";
+  if (option.compare(0, prefix.size(), prefix)) return {};
+  std::string arch = option.substr(prefix.size());
+  arch = arch.substr(0, arch.find(':'));
+  if (arch.size() < 3 || !isdigit((unsigned char)arch[0])) return {};
+  return {"__gfx" + arch + "__", "__GFX" + arch.substr(0, arch.size() - 2) + "__", "__AMDGCN__"};
+}
+
 static int compile(Program *p, const std::string &dir, int n, const char **options) {
   std::string source =
       "#include \"device.h\"\n"
+      "#include \"instructions.h\"\n"
       "extern \"C\" {\n"
       "__attribute__((visibility(\"default\"))) const emulator_calls *emulator_bound;\n"
       "__attribute__((visibility(\"default\"))) extern const int emulator_wave = DH_WAVE;\n"
@@ -137,8 +149,10 @@ static int compile(Program *p, const std::string &dir, int n, const char **optio
   std::vector<std::string> command = {settings.compiler, "-std=c++17", "-O2", "-fPIC", "-shared", "-x", "c++",
       "-fno-exceptions", "-fno-rtti", "-fno-stack-protector", "-fstack-clash-protection", "-fvisibility=hidden", "-ffp-contract=off",
       "-ftls-model=global-dynamic", "-mavx2", "-mfma", "-Wno-unknown-pragmas", "-Wno-attributes", "-I" + dir, std::string("-I") + settings.include};
-  for (int i = 0; i < n; i++)
+  for (int i = 0; i < n; i++) {
     if (!strncmp(options[i], "-D", 2)) command.push_back(options[i]);
+    for (auto &macro : macros_of_architecture(options[i])) command.push_back("-D" + macro);
+  }
   std::string library = dir + "/kernel.so", log = dir + "/log";
   command.insert(command.end(), {"-o", library, dir + "/kernel.cpp"});
   int status = execute(command, log);

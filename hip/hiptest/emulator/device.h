@@ -30,10 +30,11 @@ struct emulator_thread {
   void *worker;
 };
 
-// The two calls that a kernel makes into the emulator.
+// The calls that a kernel makes into the emulator. A fault does not return.
 struct emulator_calls {
   void (*barrier)(emulator_thread *, int line);
   const unsigned long long *(*gather)(emulator_thread *, unsigned long long value, int line);
+  void (*fault)(emulator_thread *, const char *what, int line);
 };
 
 extern "C" const emulator_calls *emulator_bound;  // set when the module is loaded

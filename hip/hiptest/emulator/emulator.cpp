@@ -13,7 +13,7 @@
 #include "hip.cpp"
 #include "cuda.cpp"
 
-Settings settings = {1, 64, FORWARD, 0, (int64_t)8 << 30, 60400000, 1, "c++", "."};
+Settings settings = {1, 64, FORWARD, 0, (int64_t)8 << 30, 60400000, 1, "c++", ".", ""};
 Counts counts;
 std::recursive_mutex all;
 
@@ -41,12 +41,14 @@ int enter() {
 // emulator_configure sets what the next devices are. Nothing may be in use.
 API void emulator_configure(const Settings *s) {
   LOCK;
-  static std::string compiler, include;
+  static std::string compiler, include, arch;
   compiler = s->compiler;
   include = s->include;
+  arch = s->arch;
   settings = *s;
   settings.compiler = compiler.c_str();
   settings.include = include.c_str();
+  settings.arch = arch.c_str();
   for (int i = 0; i < settings.devices; i++) reset(i);
   calls_left = 0;
 }

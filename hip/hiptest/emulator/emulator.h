@@ -63,6 +63,7 @@ struct Settings {
   int64_t version;  // what hipRuntimeGetVersion says
   int64_t pools;    // 0: no stream-ordered allocation
   const char *compiler, *include;
+  const char *arch;  // of an AMD GPU; empty: none's
 };
 struct Counts {
   int64_t allocations, pinned, streams, events, modules, graphs, programs, contexts;

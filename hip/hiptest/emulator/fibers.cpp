@@ -177,7 +177,13 @@ static const unsigned long long *gather(emulator_thread *t, unsigned long long v
   return values;
 }
 
-const emulator_calls device_calls = {barrier, gather};
+static void fault(emulator_thread *t, const char *what, int line) {
+  Worker *w = (Worker *)t->worker;
+  snprintf(w->why, sizeof w->why, "%s (line %d)", what, line);
+  w->stop(w->why);
+}
+
+const emulator_calls device_calls = {barrier, gather, fault};
 
 static void fiber() {
   emulator_thread *t = emulator_self();

@@ -80,7 +80,8 @@ static int properties(char *p, int d, size_t size, size_t architecture) {
   if (!exists(d)) return fail(INVALID_DEVICE, "device %d of %d", d, (int)settings.devices);
   memset(p, 0, size);
   snprintf(p, 256, "emulated GPU (waves of %d)", (int)settings.wave);
-  snprintf(p + architecture, 256, "gfxemulated%d", (int)settings.wave);
+  if (*settings.arch) snprintf(p + architecture, 256, "%s", settings.arch);
+  else snprintf(p + architecture, 256, "gfxemulated%d", (int)settings.wave);
   return OK;
 }
 API int hipGetDevicePropertiesR0600(char *p, int d) {

@@ -1,0 +1,22 @@
+package hiptest
+
+import (
+	"testing"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// OnArchitectures runs a test on emulated AMD GPUs whose waves multiply matrices in
+// other ways than those of [OnGPUs]: RDNA 3 and 4, with instructions of their own, and
+// RDNA 2 and GCN, which have none, in waves of 32 and 64. It is for the kernels that
+// multiply on matrix units; what differs beyond that is the compiler's. The GPUs have two
+// compute units whatever the machine has, so that the same kernels are chosen everywhere.
+func OnArchitectures(t *testing.T, test func(t *testing.T, d hip.Device)) {
+	t.Helper()
+	for _, e := range []Emulation{
+		{Arch: "gfx906", Wave: 64}, {Arch: "gfx1030", Wave: 32}, {Arch: "gfx1100", Wave: 32}, {Arch: "gfx1200", Wave: 32},
+	} {
+		e.Workers = 2
+		t.Run(e.String(), func(t *testing.T) { test(t, Emulated(t, e)) })
+	}
+}

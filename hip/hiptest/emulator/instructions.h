@@ -1,0 +1,131 @@
+// The instructions of GPUs that no compiler for the host has: products of matrices by a
+// whole wave, and moves between its lanes. What lies in which lane is what the vendors
+// document, and nothing else, so that a kernel that has it otherwise goes wrong here:
+//
+//	NVIDIA, sm_80         PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type"
+//	AMD CDNA 2 and 3      AMD Matrix Instruction Calculator, v_mfma_f32_16x16x16bf16_1k; IREE,
+//	                      the layouts of MFMA_F32_16x16x16_BF16
+//	AMD RDNA 3            the calculator, v_wmma_f32_16x16x16_bf16; GPUOpen, "How to accelerate
+//	                      AI applications on RDNA 3 using WMMA"
+//	AMD RDNA 4            IREE, the layouts of WMMAR4_F32_16x16x16_BF16, and which k the manual
+//	                      has in which lane (also iree-org/wave, pull request 306); rows of d:
+//	                      issue 6025 of ROCm's build repository
+//	moves between lanes   LLVM, "Syntax of AMDGPU Instruction Modifiers", dpp16_ctrl
+//
+// Sums are float32, of one column of a after the other. What a GPU makes of a sum within
+// an instruction is its own affair.
+
+#ifndef EMULATOR_INSTRUCTIONS_H
+#define EMULATOR_INSTRUCTIONS_H
+
+#include <string.h>
+
+static inline void emulator_fault(const char *what, int line) { emulator_bound->fault(emulator_self(), what, line); }
+
+// d[16][n] = a[16][16] · b[16][n] + c[16][n]: a layout tells in which lane the elements of a
+// and b lie, and the how many-th bfloat16 of the lane's registers they are, the first in the
+// lower half of the first register; and of which row and column a lane's d and c are.
+struct emulator_place {
+  unsigned lane, at;
+};
+
+struct emulator_sm80 {  // two rows of 8 lie 8 apart, and so do columns
+  enum { of_a = 8, of_b = 4, of_d = 4 };
+  static emulator_place a(unsigned i, unsigned k) { return {i % 8 * 4 + k % 8 / 2, i / 8 * 2 + k / 8 * 4 + k % 2}; }
+  static emulator_place b(unsigned k, unsigned j) { return {j * 4 + k % 8 / 2, k / 8 * 2 + k % 2}; }
+  static unsigned row(unsigned lane, unsigned value) { return lane / 4 + value / 2 * 8; }
+  static unsigned column(unsigned lane, unsigned value) { return lane % 4 * 2 + value % 2; }
+};
+
+struct emulator_cdna {  // 16 lanes for every four k, and for every four rows of d
+  enum { of_a = 4, of_b = 4, of_d = 4 };
+  static emulator_place a(unsigned i, unsigned k) { return {k / 4 * 16 + i, k % 4}; }
+  static emulator_place b(unsigned k, unsigned j) { return a(j, k); }
+  static unsigned row(unsigned lane, unsigned value) { return lane / 16 * 4 + value; }
+  static unsigned column(unsigned lane, unsigned) { return lane % 16; }
+};
+
+struct emulator_rdna3 {  // lanes 16 to 31 hold what lanes 0 to 15 hold; rows of d alternate
+  enum { of_a = 16, of_b = 16, of_d = 8 };
+  static emulator_place a(unsigned i, unsigned k) { return {i, k}; }
+  static emulator_place b(unsigned k, unsigned j) { return {j, k}; }
+  static unsigned row(unsigned lane, unsigned value) { return value * 2 + lane / 16; }
+  static unsigned column(unsigned lane, unsigned) { return lane % 16; }
+};
+
+struct emulator_rdna4 {  // k alternates between the halves of the wave, four at a time
+  enum { of_a = 8, of_b = 8, of_d = 8 };
+  static emulator_place a(unsigned i, unsigned k) { return {k / 4 % 2 * 16 + i, k / 8 * 4 + k % 4}; }
+  static emulator_place b(unsigned k, unsigned j) { return a(j, k); }
+  static unsigned row(unsigned lane, unsigned value) { return lane / 16 * 8 + value; }
+  static unsigned column(unsigned lane, unsigned) { return lane % 16; }
+};
+
+static inline float emulator_bf16(uint16_t half) {
+  uint32_t bits = (uint32_t)half << 16;
+  float f;
+  memcpy(&f, &bits, 4);
+  return f;
+}
+
+struct emulator_operands {
+  const uint16_t *a, *b;
+};
+
+// emulator_multiply sets d, which may be c. Lanes post where their operands are: they stay
+// there, as no lane goes on until all are done.
+template <class Layout>
+static inline void emulator_multiply(float *d, const uint16_t *a, const uint16_t *b, const float *c, int line) {
+  const emulator_operands own = {a, b};
+  const unsigned long long *posted = emulator_gather((uintptr_t)&own, line);
+  const auto of = [posted](unsigned lane) -> const emulator_operands & { return *(const emulator_operands *)posted[lane]; };
+  const unsigned lane = emulator_lane();
+  if (Layout::of_a == 16) {
+    const emulator_operands &copy = of(lane ^ 16);
+    if (memcmp(a, copy.a, 32) || memcmp(b, copy.b, 32)) emulator_fault("lanes 16 to 31 of a WMMA do not hold what lanes 0 to 15 hold", line);
+  }
+  float sums[Layout::of_d];
+  for (unsigned v = 0; v < Layout::of_d; v++) {
+    sums[v] = c[v];
+    for (unsigned k = 0; k < 16; k++) {
+      const emulator_place left = Layout::a(Layout::row(lane, v), k), right = Layout::b(k, Layout::column(lane, v));
+      sums[v] += emulator_bf16(of(left.lane).a[left.at]) * emulator_bf16(of(right.lane).b[right.at]);
+    }
+  }
+  emulator_gather(0, line);
+  memcpy(d, sums, sizeof sums);
+}
+
+static inline void emulator_mma_m16n8k16(float *d, const unsigned *a, const unsigned *b, int line) {
+  uint16_t as[8], bs[4];
+  memcpy(as, a, sizeof as);
+  memcpy(bs, b, sizeof bs);
+  emulator_multiply<emulator_sm80>(d, as, bs, d, line);
+}
+
+// emulator_vector stands for a vector type of clang.
+template <class T, int n> struct emulator_vector {
+  T at[n];
+  T &operator[](int i) { return at[i]; }
+};
+
+template <class Layout>
+static inline emulator_vector<float, Layout::of_d> emulator_amd(const emulator_vector<short, Layout::of_a> &a, const emulator_vector<short, Layout::of_b> &b,
+                                                                const emulator_vector<float, Layout::of_d> &c, int line) {
+  emulator_vector<float, Layout::of_d> d;
+  emulator_multiply<Layout>(d.at, (const uint16_t *)a.at, (const uint16_t *)b.at, c.at, line);
+  return d;
+}
+// Macros, so that the emulator names the line of a divergent one.
+#define __builtin_amdgcn_mfma_f32_16x16x16bf16_1k(a, b, c, cbsz, abid, blgp) emulator_amd<emulator_cdna>(a, b, c, __LINE__)
+#define __builtin_amdgcn_wmma_f32_16x16x16_bf16_w32(a, b, c) emulator_amd<emulator_rdna3>(a, b, c, __LINE__)
+#define __builtin_amdgcn_wmma_f32_16x16x16_bf16_w32_gfx12(a, b, c) emulator_amd<emulator_rdna4>(a, b, c, __LINE__)
+
+// DPP: of the controls row_share, by which all lanes of a row of 16 read one lane of it.
+#define __builtin_amdgcn_update_dpp(old, source, control, rows, banks, bound) emulator_dpp(source, control, rows, banks, __LINE__)
+static inline int emulator_dpp(int source, int control, int rows, int banks, int line) {
+  if (control < 0x150 || control > 0x15f || rows != 0xf || banks != 0xf) emulator_fault("a DPP control that is not emulated", line);
+  return (int)emulator_gather((unsigned)source, line)[emulator_lane() / 16 * 16 + control % 16];
+}
+
+#endif

@@ -1,0 +1,89 @@
+// The formats of weights as products read them: in aligned accesses of 16 bytes, four
+// columns at a time.
+
+// A codec decodes four columns of one access of 16 bytes, the q-th four, without
+// their scale. nan collects whether a code was NaN, so that not every value need be
+// asked.
+struct codecF32 {
+  static constexpr int32 columns = 4; // of an access
+  static constexpr bool scaled = false, blocks = false;
+  DEVICE void decode(float *v, const Uint32x4 &w, int32, uint32 &) {
+#pragma unroll
+    for (int32 i = 0; i < 4; i++) v[i] = floatOfBits(w.at[i]);
+  }
+  DEVICE float scale(const uint8 *, int32, uint32) { return 1; }
+  DEVICE bool isNaN(uint32) { return false; }
+};
+
+struct codecF16 : codecF32 {
+  static constexpr int32 columns = 8;
+  DEVICE void decode(float *v, const Uint32x4 &w, int32 q, uint32 &) {
+#pragma unroll
+    for (int32 i = 0; i < 4; i++) v[i] = floatOfF16(w.at[2 * q + i / 2] >> 16 * (i % 2) & 0xffffu);
+  }
+};
+
+struct codecBF16 : codecF32 {
+  static constexpr int32 columns = 8;
+  DEVICE void decode(float *v, const Uint32x4 &w, int32 q, uint32 &) {
+#pragma unroll
+    for (int32 i = 0; i < 4; i += 2) {
+      v[i] = floatOfBits(w.at[2 * q + i / 2] << 16);
+      v[i + 1] = floatOfBits(w.at[2 * q + i / 2] & 0xffff0000u);
+    }
+  }
+};
+
+#if defined(NVIDIA_GPU) && __CUDA_ARCH__ >= 890
+// codecE4M3 has the GPU make float16 of two codes, which is exact, and keeps NaN.
+struct codecE4M3 {
+  static constexpr int32 columns = 16;
+  static constexpr bool scaled = true, blocks = false; // scales of 128 rows
+  DEVICE void decode(float *v, const Uint32x4 &w, int32 q, uint32 &) {
+    uint32 halves[2];
+    asm("{ .reg .b16 l, h; mov.b32 {l, h}, %2; cvt.rn.f16x2.e4m3x2 %0, l; cvt.rn.f16x2.e4m3x2 %1, h; }"
+        : "=r"(halves[0]), "=r"(halves[1]) : "r"(w.at[q]));
+#pragma unroll
+    for (int32 i = 0; i < 2; i++) {
+      asm("{ .reg .b16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h; }"
+          : "=f"(v[2 * i]), "=f"(v[2 * i + 1]) : "r"(halves[i]));
+    }
+  }
+  DEVICE bool isNaN(uint32) { return false; }
+};
+#else
+// codecE4M3 moves a code to the top, and with its sign copied to where a float32's
+// exponent begins; see floatOfE4M3.
+struct codecE4M3 {
+  static constexpr int32 columns = 16;
+  static constexpr bool scaled = true, blocks = false; // scales of 128 rows
+  DEVICE void decode(float *v, const Uint32x4 &w, int32 q, uint32 &nan) {
+#pragma unroll
+    for (int32 i = 0; i < 4; i++) {
+      const int32 top = (int32)(w.at[q] << (24 - 8 * i));
+      v[i] = floatOfBits((uint32)(top >> 4) & 0x87f00000u) * 0x1p120f;
+    }
+    nan |= (w.at[q] & 0x7f7f7f7fu) + 0x01010101u; // 0x7f carries into the top bit
+  }
+  DEVICE bool isNaN(uint32 nan) { return nan & 0x80808080u; }
+};
+#endif
+
+struct codecMXFP8 : codecE4M3 {
+  DEVICE float scale(const uint8 *scales, int32, uint32 c) { return floatOfE8M0(scales[c / 32]); }
+};
+struct codecFP8 : codecE4M3 { // scales of float32 or, half as wide, bfloat16
+  static constexpr bool blocks = true;
+  DEVICE float scale(const uint8 *scales, int32 format, uint32 c) {
+    return format == FP8F32 ? floatOfBits(unaligned32(scales + 4 * (c / 128))) : floatOfBF16(unaligned16(scales + 2 * (c / 128)));
+  }
+};
+
+struct codecINT8 : codecE4M3 {
+  DEVICE void decode(float *v, const Uint32x4 &w, int32 q, uint32 &) {
+#pragma unroll
+    for (int32 i = 0; i < 4; i++) v[i] = (float)((int32)(w.at[q] << (24 - 8 * i)) >> 24);
+  }
+  DEVICE bool isNaN(uint32) { return false; }
+  DEVICE float scale(const uint8 *scales, int32, uint32 c) { return floatOfBF16(unaligned16(scales + 2 * (c / 32))); }
+};
