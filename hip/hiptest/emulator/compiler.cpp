@@ -146,7 +146,7 @@ static int compile(Program *p, const std::string &dir, int n, const char **optio
   if (!put(dir + "/kernel.cpp", source)) return fail(INVALID_VALUE, "%s: %s", dir.c_str(), strerror(errno));
   // Stack clash protection touches every page of a frame: a large one must not step over
   // the guard page into the stack of another thread.
-  std::vector<std::string> command = {settings.compiler, "-std=c++17", "-O2", "-fPIC", "-shared", "-x", "c++",
+  std::vector<std::string> command = {settings.compiler, "-std=c++17", "-O2", "-ftree-vectorize", "-fPIC", "-shared", "-x", "c++",
       "-fno-exceptions", "-fno-rtti", "-fno-stack-protector", "-fstack-clash-protection", "-fvisibility=hidden", "-ffp-contract=off",
       "-ftls-model=global-dynamic", "-mavx2", "-mfma", "-Wno-unknown-pragmas", "-Wno-attributes", "-I" + dir, std::string("-I") + settings.include};
   for (int i = 0; i < n; i++) {

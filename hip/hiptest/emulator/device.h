@@ -23,17 +23,18 @@ struct emulator_index {
 };
 
 struct emulator_thread {
-  emulator_index thread, block, block_size, grid_size;
+  void *worker;
   unsigned lane, wave;  // of the thread in its wave, of the wave in its block
   unsigned number;      // of the thread in its block
   unsigned parity;      // of its wave operations
-  void *worker;
+  emulator_index thread, block, block_size, grid_size;
 };
 
 // The calls that a kernel makes into the emulator. A fault does not return.
 struct emulator_calls {
   void (*barrier)(emulator_thread *, int line);
   const unsigned long long *(*gather)(emulator_thread *, unsigned long long value, int line);
+  void (*together)(emulator_thread *, void *own, void (*all)(void *const *lanes), int line);
   void (*fault)(emulator_thread *, const char *what, int line);
 };
 
@@ -64,6 +65,13 @@ static inline unsigned emulator_lane() { return emulator_self()->lane; }
 // stay until the lane's next operation but one.
 static inline const unsigned long long *emulator_gather(unsigned long long value, int line) {
   return emulator_bound->gather(emulator_self(), value, line);
+}
+
+// emulator_together does what a wave does as one: every lane says where its own values
+// lie, and when all have, one calls all(lanes), which may read and write those of every
+// lane. Lanes that a wave of fewer threads lacks have NaN.
+static inline void emulator_together(void *own, void (*all)(void *const *lanes), int line) {
+  emulator_bound->together(emulator_self(), own, all, line);
 }
 
 // EMULATOR_KERNEL makes a kernel of one argument callable by name.

@@ -158,23 +158,40 @@ static void barrier(emulator_thread *t, int line) {
   w->leave(t->number);
 }
 
-static const unsigned long long *gather(emulator_thread *t, unsigned long long value, int line) {
+// meet posts a value of a lane. The last of the wave calls arrived on those of all.
+template <class Arrived>
+static inline const unsigned long long *meet(emulator_thread *t, unsigned long long value, int line, Arrived arrived) {
   Worker *w = (Worker *)t->worker;
   Wave &wave = w->waves[t->wave];
   unsigned long long *values = wave.values[t->parity++ % 2];
-  unsigned first = t->wave * w->wave, lanes = std::min(w->wave, w->n - first);
   values[t->lane] = value;
   if (wave.arrived == 0) wave.line = line;
   else if (wave.line != line) w->stop("lanes of one wave are at different wave operations");
   w->fibers[t->number].state = AT_WAVE;
   if (++wave.arrived == wave.live) {
+    unsigned first = t->wave * w->wave, lanes = std::min(w->wave, w->n - first);
     if (wave.live != lanes) w->stop("some lanes of the wave returned before a wave operation");
-    for (unsigned i = lanes; i < w->wave; i++) values[i] = 0x7fc0dead7fc0deadull;  // lanes that are not there
+    arrived(values, lanes, w->wave);
     wave.arrived = 0;
     w->start(first, first + lanes);
   }
   w->leave(t->number);
   return values;
+}
+
+static const unsigned long long *gather(emulator_thread *t, unsigned long long value, int line) {
+  return meet(t, value, line, [](unsigned long long *values, unsigned lanes, unsigned wave) {
+    for (unsigned i = lanes; i < wave; i++) values[i] = 0x7fc0dead7fc0deadull;  // lanes that are not there
+  });
+}
+
+static void together(emulator_thread *t, void *own, void (*all)(void *const *), int line) {
+  meet(t, (uintptr_t)own, line, [all](unsigned long long *values, unsigned lanes, unsigned wave) {
+    static thread_local double missing[512];
+    if (lanes < wave) memset(missing, 0xff, sizeof missing);  // NaN
+    for (unsigned i = lanes; i < wave; i++) values[i] = (uintptr_t)missing;
+    all((void *const *)values);
+  });
 }
 
 static void fault(emulator_thread *t, const char *what, int line) {
@@ -183,7 +200,7 @@ static void fault(emulator_thread *t, const char *what, int line) {
   w->stop(w->why);
 }
 
-const emulator_calls device_calls = {barrier, gather, fault};
+const emulator_calls device_calls = {barrier, gather, together, fault};
 
 static void fiber() {
   emulator_thread *t = emulator_self();
@@ -211,7 +228,7 @@ void Worker::block(unsigned long long number) {
   size_t bytes;
   if (void *shared = launch->shared(&bytes)) memset(shared, 0xff, bytes);  // NaN until written
   for (unsigned i = 0; i < n; i++) {
-    *thread(i) = {{i % b.x, i / b.x % b.y, i / b.x / b.y}, at, b, g, i % wave, i / wave, i, 0, this};
+    *thread(i) = {this, i % wave, i / wave, i, 0, {i % b.x, i / b.x % b.y, i / b.x / b.y}, at, b, g};
     fibers[i] = {fresh((char *)thread(i), fiber), AT_BARRIER};
     waves[i / wave].live++;
   }
