@@ -50,6 +50,7 @@ struct Fiber {
 struct Wave {
   unsigned live, arrived;
   int line;
+  const void *what;                    // the wave does, of operations that may share a line
   unsigned long long values[2][64];  // of the last two operations
 };
 
@@ -160,13 +161,13 @@ static void barrier(emulator_thread *t, int line) {
 
 // meet posts a value of a lane. The last of the wave calls arrived on those of all.
 template <class Arrived>
-static inline const unsigned long long *meet(emulator_thread *t, unsigned long long value, int line, Arrived arrived) {
+static inline const unsigned long long *meet(emulator_thread *t, unsigned long long value, int line, const void *what, Arrived arrived) {
   Worker *w = (Worker *)t->worker;
   Wave &wave = w->waves[t->wave];
   unsigned long long *values = wave.values[t->parity++ % 2];
   values[t->lane] = value;
-  if (wave.arrived == 0) wave.line = line;
-  else if (wave.line != line) w->stop("lanes of one wave are at different wave operations");
+  if (wave.arrived == 0) wave.line = line, wave.what = what;
+  else if (wave.line != line || wave.what != what) w->stop("lanes of one wave are at different wave operations");
   w->fibers[t->number].state = AT_WAVE;
   if (++wave.arrived == wave.live) {
     unsigned first = t->wave * w->wave, lanes = std::min(w->wave, w->n - first);
@@ -180,13 +181,13 @@ static inline const unsigned long long *meet(emulator_thread *t, unsigned long l
 }
 
 static const unsigned long long *gather(emulator_thread *t, unsigned long long value, int line) {
-  return meet(t, value, line, [](unsigned long long *values, unsigned lanes, unsigned wave) {
+  return meet(t, value, line, nullptr, [](unsigned long long *values, unsigned lanes, unsigned wave) {
     for (unsigned i = lanes; i < wave; i++) values[i] = 0x7fc0dead7fc0deadull;  // lanes that are not there
   });
 }
 
 static void together(emulator_thread *t, void *own, void (*all)(void *const *), int line) {
-  meet(t, (uintptr_t)own, line, [all](unsigned long long *values, unsigned lanes, unsigned wave) {
+  meet(t, (uintptr_t)own, line, (const void *)all, [all](unsigned long long *values, unsigned lanes, unsigned wave) {
     static thread_local double missing[512];
     if (lanes < wave) memset(missing, 0xff, sizeof missing);  // NaN
     for (unsigned i = lanes; i < wave; i++) values[i] = (uintptr_t)missing;
