@@ -87,16 +87,19 @@ template <class Layout> static void emulator_multiply_all(void *const *lanes) {
   }
   float a[16][16], b[16][n], d[16][n];
   for (unsigned k = 0; k < 16; k++) {
+#pragma GCC unroll 16
     for (unsigned i = 0; i < 16; i++) {
       const emulator_place at = Layout::a(i, k);
       a[i][k] = emulator_bf16(of(at.lane).a[at.at]);
     }
+#pragma GCC unroll 16
     for (unsigned j = 0; j < n; j++) {
       const emulator_place at = Layout::b(k, j);
       b[k][j] = emulator_bf16(of(at.lane).b[at.at]);
     }
   }
   for (unsigned lane = 0; lane < wave; lane++)
+#pragma GCC unroll 8
     for (unsigned v = 0; v < Layout::of_d; v++) d[Layout::row(lane, v)][Layout::column(lane, v)] = of(lane).c[v];
   for (unsigned i = 0; i < 16; i++) {
     float sums[n];
@@ -106,6 +109,7 @@ template <class Layout> static void emulator_multiply_all(void *const *lanes) {
     memcpy(d[i], sums, sizeof sums);
   }
   for (unsigned lane = 0; lane < wave; lane++)
+#pragma GCC unroll 8
     for (unsigned v = 0; v < Layout::of_d; v++) of(lane).d[v] = d[Layout::row(lane, v)][Layout::column(lane, v)];
 }
 
