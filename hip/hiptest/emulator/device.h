@@ -1,13 +1,13 @@
 // The device side of the emulator: what stands in front of every kernel that it
 // compiles. A device thread is a fiber whose stack has EMULATOR_STACK bytes, at a
-// multiple of that, with its emulator_thread in one of 32 slots of the last page:
+// multiple of that, with its emulator_thread in one of 32 slots of the upper half:
 //
 //	stack base                                      base + EMULATOR_STACK
 //	| guard page | …         stack grows down … | emulator_thread | unused |
 //
-// so that a thread finds itself with one mask. Slots differ from stack to stack: the
-// same offset everywhere would be the same set of the cache. What a thread touches most
-// lies in one page.
+// so that a thread finds itself with one mask. Slots of neighbours lie apart by half a
+// page and a little: at the same offset all would share a set of the cache and one of the
+// TLB. What a thread touches most is in one page.
 
 #ifndef EMULATOR_DEVICE_H
 #define EMULATOR_DEVICE_H
@@ -16,7 +16,8 @@
 #include <stdint.h>
 
 #define DH_EMULATED 1
-#define EMULATOR_STACK (64 * 1024)
+#define EMULATOR_STACK (128 * 1024)
+#define EMULATOR_SLOT(base) ((base) + EMULATOR_STACK - ((base) / EMULATOR_STACK % 32 + 1) * (2048 + 128))
 
 struct emulator_index {
   unsigned x, y, z;
@@ -42,7 +43,7 @@ extern "C" const emulator_calls *emulator_bound;  // set when the module is load
 
 static inline __attribute__((always_inline)) emulator_thread *emulator_self() {
   uintptr_t base = (uintptr_t)__builtin_frame_address(0) & ~(uintptr_t)(EMULATOR_STACK - 1);
-  return (emulator_thread *)(base + EMULATOR_STACK - (base / EMULATOR_STACK % 32 + 1) * 128);
+  return (emulator_thread *)EMULATOR_SLOT(base);
 }
 
 #define threadIdx (emulator_self()->thread)

@@ -75,7 +75,7 @@ struct Worker {
 
   emulator_thread *thread(unsigned i) {
     uintptr_t base = (uintptr_t)stacks + (size_t)i * EMULATOR_STACK;
-    return (emulator_thread *)(base + EMULATOR_STACK - (base / EMULATOR_STACK % 32 + 1) * 128);
+    return (emulator_thread *)EMULATOR_SLOT(base);
   }
   int pop() { return head == tail ? -1 : (int)queue[head++ & (ring - 1)]; }
   void reserve(unsigned threads);

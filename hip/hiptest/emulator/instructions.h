@@ -85,7 +85,9 @@ template <class Layout> static void emulator_multiply_all(void *const *lanes) {
       if (memcmp(own.a, copy.a, 32) || memcmp(own.b, copy.b, 32)) emulator_fault("lanes 16 to 31 of a WMMA do not hold what lanes 0 to 15 hold", own.line);
     }
   }
-  float a[16][16], b[16][n], d[16][n];
+  typedef float vector __attribute__((vector_size(32)));
+  float a[16][16], d[16][n];
+  alignas(32) float b[16][n];
   for (unsigned k = 0; k < 16; k++) {
 #pragma GCC unroll 16
     for (unsigned i = 0; i < 16; i++) {
@@ -101,11 +103,14 @@ template <class Layout> static void emulator_multiply_all(void *const *lanes) {
   for (unsigned lane = 0; lane < wave; lane++)
 #pragma GCC unroll 8
     for (unsigned v = 0; v < Layout::of_d; v++) d[Layout::row(lane, v)][Layout::column(lane, v)] = of(lane).c[v];
-  for (unsigned i = 0; i < 16; i++) {
-    float sums[n];
+  for (unsigned i = 0; i < 16; i += 4) {  // four rows at a time, each k by k
+    vector sums[4][n / 8];
     memcpy(sums, d[i], sizeof sums);
     for (unsigned k = 0; k < 16; k++)
-      for (unsigned j = 0; j < n; j++) sums[j] += a[i][k] * b[k][j];
+#pragma GCC unroll 4
+      for (unsigned r = 0; r < 4; r++)
+#pragma GCC unroll 2
+        for (unsigned q = 0; q < n / 8; q++) sums[r][q] += a[i + r][k] * *(const vector *)&b[k][8 * q];
     memcpy(d[i], sums, sizeof sums);
   }
   for (unsigned lane = 0; lane < wave; lane++)
