@@ -28,8 +28,12 @@ func TestGoldenOnEmulations(t *testing.T) {
 				case checkedCase:
 					c.device = hip.Check(d)
 				case "slim-real":
-					// Draft, which runs the 900 rows again for each rule, has one of the three.
-					c.drafts = []string{[]string{"chain", "chain_postnorm", "chain_mod_own"}[i%3]}
+					// Draft runs the 900 rows again for each rule: every kind of GPU has one of
+					// the three, in one order of threads. By hand all have all.
+					c.drafts = []string{}
+					if kind, order := i/3, i%3; order == 0 {
+						c.drafts = append(c.drafts, []string{"chain", "chain_postnorm", "chain_mod_own"}[kind])
+					}
 				}
 				r := c.verify(context.Background())
 				require.Empty(t, r.Error)
