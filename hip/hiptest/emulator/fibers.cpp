@@ -49,8 +49,8 @@ struct Fiber {
 };
 struct Wave {
   unsigned live, arrived;
-  int line;
-  const void *what;                    // the wave does, of operations that may share a line
+  int line;                          // of the operation
+  const void *what;                  // which of those that share the line
   unsigned long long values[2][64];  // of the last two operations
 };
 
@@ -137,11 +137,10 @@ void Worker::leave(unsigned me) {
   int next = pop();
   if (next == (int)me) return;
   running = next;
-  // By the time that the one behind it runs, its stack has come to the cache.
-  const char *behind = (const char *)fibers[queue[head & (ring - 1)]].sp;
-  __builtin_prefetch(behind);
-  __builtin_prefetch(behind + 64);
-  __builtin_prefetch(behind + 128);
+  if (head != tail) {  // by the time that the one behind it runs, its stack has come to the cache
+    const char *behind = (const char *)fibers[queue[head & (ring - 1)]].sp;
+    for (int line = 0; line < 3; line++) __builtin_prefetch(behind + 64 * line);
+  }
   emulator_switch(&fibers[me].sp, next >= 0 ? fibers[next].sp : scheduler);
 }
 
