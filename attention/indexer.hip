@@ -90,19 +90,6 @@ DEVICE void multiplyOddKeys(float *sums, const scoreState *s, const scoresArgs &
   }
 }
 
-// addLanes adds up the products of the lanes of keys and leaves each lane with two of
-// them, 2·lane and 2·lane + 1: it gives half of its n to a neighbour, step by step.
-template <int32 n> DEVICE void addLanes(float *sums) {
-  constexpr int32 half = n / 2, mask = half * keyLanes / products;
-  const bool upper = ((int32)threadIdx.x & mask) != 0;
-#pragma unroll
-  for (int32 i = 0; i < half; i++) {
-    const float low = sums[i], high = sums[half + i];
-    sums[i] = (upper ? high : low) + swapLanes(upper ? low : high, mask);
-  }
-  if constexpr (half > 2) addLanes<half>(sums);
-}
-
 KERNEL(scoreThreads) void index_scores(scoresArgs a) {
   __shared__ scoreState s;
   const int32 chunks = ceilDiv(a.ScoreBlocks, a.ChunkBlocks), dim = a.IndexDim, size = a.BlockSize;
@@ -133,7 +120,7 @@ KERNEL(scoreThreads) void index_scores(scoresArgs a) {
             multiplyOddKeys(sums, &s, a, page, key, visible, first, end);
           }
         }
-        addLanes<products>(sums);
+        waveSumEach<products, keyLanes / 2>(sums);
 #pragma unroll
         for (int32 i = 0; i < 2; i++) {
           const int32 slot = key + ((2 * lane + i) % laneKeys) * keyGroups;
@@ -142,8 +129,7 @@ KERNEL(scoreThreads) void index_scores(scoresArgs a) {
       }
       // Lanes that differ in other bits than these have other heads.
       best = larger(best, swapLanes(best, 1));
-#pragma unroll
-      for (uint32 mask = waveSize / 2; mask >= keyLanes; mask /= 2) best = larger(best, swapLanes(best, mask));
+      best = waveFold<keepingLarger, waveSize / 2, keyLanes>(best);
       if (laneIndex() < keyLanes && lane % 2 == 0) s.best[waveIndex()][lane / 2] = best;
       __syncthreads();
       if ((int32)threadIdx.x < heads) {

@@ -32,9 +32,7 @@ DEVICE void scoreChunk(attendState *s, const sparseArgs &a, const rowContext &c,
     }
 #pragma unroll
     for (int32 h = 0; h < attendHeads; h++) {
-      float sum = sums[h];
-#pragma unroll
-      for (uint32 mask = attendLanes / 2; mask > 0; mask /= 2) sum += swapLanes(sum, mask);
+      const float sum = waveFold<adding, attendLanes / 2>(sums[h]);
       if (slot < n && part == h % attendLanes) s->weights[slot][h] = present ? sum * scale : -infinity();
     }
   }
@@ -45,8 +43,7 @@ DEVICE void weighChunk(attendState *s, int32 heads, int32 n) {
   for (int32 h = (int32)waveIndex(); h < heads; h += attendThreads / waveSize) {
     float top = s->top[h];
     for (int32 k = (int32)laneIndex(); k < n; k += waveSize) top = larger(top, s->weights[k][h]);
-#pragma unroll
-    for (uint32 mask = waveSize / 2; mask > 0; mask /= 2) top = larger(top, swapLanes(top, mask));
+    top = waveFold<keepingLarger>(top);
     const bool none = top == -infinity(); // of the keys so far
     float total = 0;
     for (int32 k = (int32)laneIndex(); k < n; k += waveSize) {

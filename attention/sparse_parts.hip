@@ -91,8 +91,7 @@ DEVICE void scorePart(partState *s, const rowContext &c, const keyPart &part, in
 DEVICE void weighHead(partState *s, const rowContext &c, const keyPart &part, int32 head, float *top, float *total) {
   float most = *top, sum = 0;
   for (int32 k = (int32)laneIndex(); k < partKeys; k += (int32)waveSize) most = larger(most, s->weights[head][k]);
-#pragma unroll
-  for (uint32 mask = waveSize / 2; mask > 0; mask /= 2) most = larger(most, swapLanes(most, mask));
+  most = waveFold<keepingLarger>(most);
   for (int32 k = (int32)laneIndex(); k < partKeys; k += (int32)waveSize) {
     const float w = !part.holds(c, k) ? 0.0f : most == -infinity() ? 1.0f : expFast(s->weights[head][k] - most);
     s->weights[head][k] = w;

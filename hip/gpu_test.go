@@ -15,14 +15,9 @@ import (
 	"github.com/drafthead/drafthead/hip/hiptest"
 )
 
-// emulations are the configurations that a device must work on.
-var emulations = []hiptest.Emulation{
-	{Wave: 64}, {Wave: 32}, {Wave: 64, Order: hiptest.Reverse}, {Wave: 32, Order: hiptest.Random}, {NoPools: true},
-	{Platform: "cuda", Wave: 32}, {Platform: "cuda", Wave: 32, Order: hiptest.Random}, {Platform: "cuda", Wave: 32, NoPools: true},
-}
-
 func TestEmulatedDevices(t *testing.T) {
-	for _, e := range emulations {
+	withoutPools := []hiptest.Emulation{{NoPools: true}, {Platform: "cuda", Wave: 32, NoPools: true}}
+	for _, e := range append(hiptest.Emulations(), withoutPools...) {
 		t.Run(e.String(), func(t *testing.T) {
 			hiptest.TestDevice(t, hiptest.Emulated(t, e))
 		})

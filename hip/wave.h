@@ -34,11 +34,81 @@ DEVICE double swapLanes(double value, uint32 mask) {
   return doubleOfBits((uint64)high << 32 | low);
 }
 
-// waveSum returns the sum over the wave, the same in every lane.
-template <class T> DEVICE T waveSum(T value) {
+// adding is what waveFold combines values with, for their sum.
+struct adding {
+  template <class T> DEVICE T of(T a, T b) { return a + b; }
+};
+
+#if defined(DH_EMULATED)
+// In the emulator one lane does for all what the lanes of a GPU do each for itself: the
+// same values are combined in the same order.
+template <class Combine, uint32 first, uint32 last, class T> static void foldLanes(void *const *lanes) {
+  T values[waveSize];
+  for (uint32 lane = 0; lane < waveSize; lane++) values[lane] = *(const T *)lanes[lane];
+  for (uint32 mask = first; mask >= last && mask > 0; mask /= 2) {
+    for (uint32 from = 0; from < waveSize; from += 2 * mask) {
+      for (uint32 lane = from; lane < from + mask; lane++) {
+        const T low = values[lane], high = values[lane + mask];
+        values[lane] = Combine::of(low, high), values[lane + mask] = Combine::of(high, low);
+      }
+    }
+  }
+  for (uint32 lane = 0; lane < waveSize; lane++) *(T *)lanes[lane] = values[lane];
+}
+template <int32 M, uint32 first> static void sumLanesEach(void *const *lanes) {
+  int32 n = M;
+  for (uint32 mask = first; mask > 0; mask /= 2, n = n == 1 ? 1 : n / 2) {
+    for (uint32 lane = 0; lane < waveSize; lane++) {
+      if (lane & mask) continue;
+      float *lower = (float *)lanes[lane], *upper = (float *)lanes[lane + mask];
+      for (int32 k = 0; k < (n == 1 ? 1 : n / 2); k++) {
+        const int32 other = n == 1 ? k : k + n / 2;
+        const float low = lower[k] + upper[k], high = upper[other] + lower[other];
+        lower[k] = low, upper[k] = high;
+      }
+    }
+  }
+}
+static inline void scanLanes(void *const *lanes) {
+  for (uint32 lane = 1; lane < waveSize; lane++) *(int32 *)lanes[lane] += *(const int32 *)lanes[lane - 1];
+}
+#endif
+
+// waveFold combines the values of the lanes that differ in the bits of first, first/2,
+// …, last alone: pairwise, first apart, then first/2. It is the same in each of them.
+template <class Combine, uint32 first = waveSize / 2, uint32 last = 1, class T> DEVICE T waveFold(T value) {
+#if defined(DH_EMULATED)
+  emulator_together(&value, foldLanes<Combine, first, last, T>, __LINE__);
+#else
 #pragma unroll
-  for (uint32 mask = waveSize / 2; mask > 0; mask /= 2) value += swapLanes(value, mask);
+  for (uint32 mask = first; mask >= last && mask > 0; mask /= 2) value = Combine::of(value, swapLanes(value, mask));
+#endif
   return value;
+}
+
+// waveSum returns the sum over the wave, the same in every lane.
+template <class T> DEVICE T waveSum(T value) { return waveFold<adding>(value); }
+
+// waveSumEach sums each of M values over the lanes that differ in bits below 2·mask, M a
+// power of two: lanes hand half of their values over and keep the other half, step by
+// step. Of 2·mask lanes, lane l is left with the sums from value l·M/(2·mask) on: with
+// several, or, where there are more lanes, with one that its neighbours have too.
+template <int32 M, uint32 mask = waveSize / 2> DEVICE void waveSumEach(float *v) {
+#if defined(DH_EMULATED)
+  emulator_together(v, sumLanesEach<M, mask>, __LINE__);
+#else
+  if constexpr (M == 1) {
+    v[0] = waveFold<adding, mask>(v[0]);
+  } else if constexpr (mask > 0) {
+    const bool upper = laneIndex() & mask;
+#pragma unroll
+    for (int32 k = 0; k < M / 2; k++) {
+      const float low = v[k], high = v[k + M / 2]; // read before the choice: an address is not chosen
+      v[k] = (upper ? high : low) + swapLanes(upper ? low : high, mask);
+    }
+    waveSumEach<M / 2, mask / 2>(v);
+  }
+#endif
 }
 
 // blockSum returns the sum over the block, the same in every thread. waves is
@@ -53,17 +123,26 @@ template <class T> DEVICE T blockSum(T value, T *waves) {
   return sum;
 }
 
-// blockScan returns the sum of the values of the threads before this one, and in
-// *total that of all. waves is shared memory, one value for each wave.
-DEVICE int32 blockScan(int32 value, int32 *waves, int32 *total) {
+// waveScan returns the sum of the values of this lane and of those before it.
+DEVICE int32 waveScan(int32 sum) {
+#if defined(DH_EMULATED)
+  emulator_together(&sum, scanLanes, __LINE__);
+#else
   const uint32 lane = laneIndex();
-  int32 sum = value; // of this lane and those before it
 #pragma unroll
   for (uint32 step = 1; step < waveSize; step *= 2) {
     const int32 before = (int32)shuffle((uint32)sum, lane >= step ? lane - step : lane);
     if (lane >= step) sum += before;
   }
-  if (lane == waveSize - 1) waves[waveIndex()] = sum;
+#endif
+  return sum;
+}
+
+// blockScan returns the sum of the values of the threads before this one, and in
+// *total that of all. waves is shared memory, one value for each wave.
+DEVICE int32 blockScan(int32 value, int32 *waves, int32 *total) {
+  const int32 sum = waveScan(value);
+  if (laneIndex() == waveSize - 1) waves[waveIndex()] = sum;
   __syncthreads();
   int32 before = 0, all = 0;
   for (uint32 w = 0; w < blockDim.x / waveSize; w++) {

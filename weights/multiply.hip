@@ -31,26 +31,6 @@ struct multiplied {
   float waves[multiplyWaves][multiplyRows][multiplyTile];
 };
 
-// waveSumEach sums each of M values over the wave, M a power of two up to its size.
-// Lane l is left with the sum of value l/(waveSize/M): lanes hand half of their
-// values over and keep the other half, until one is left.
-template <int32 M, uint32 mask = waveSize / 2> DEVICE float waveSumEach(float *v) {
-  if constexpr (mask == 0) {
-    return v[0];
-  } else if constexpr (M == 1) {
-    v[0] += swapLanes(v[0], mask);
-    return waveSumEach<1, mask / 2>(v);
-  } else {
-    const bool upper = laneIndex() & mask;
-#pragma unroll
-    for (int32 k = 0; k < M / 2; k++) {
-      const float low = v[k], high = v[k + M / 2]; // read before the choice: an address is not chosen
-      v[k] = (upper ? high : low) + swapLanes(upper ? low : high, mask);
-    }
-    return waveSumEach<M / 2, mask / 2>(v);
-  }
-}
-
 // aligned tells whether rows of weights and of x can be read in accesses of 16
 // bytes, without a rest.
 template <int32 N> DEVICE bool aligned(const Segment *s, const float *const *x, int32 cols) {
@@ -113,10 +93,10 @@ DEVICE void multiplyAligned(multiplied *m, int32 at, const Segment *s, int32 row
 #pragma unroll
       for (int32 i = 0; i < N; i++) sums[r * N + i] = notANumber();
     }
-    const float sum = waveSumEach<group * N>(sums);
+    waveSumEach<group * N>(sums);
     constexpr int32 lanes = waveSize / (group * N);
     const int32 r = (int32)laneIndex() / lanes / N, i = (int32)laneIndex() / lanes % N;
-    if (laneIndex() % lanes == 0 && first + r < count) m->waves[waveIndex()][i][at + first + r] = sum;
+    if (laneIndex() % lanes == 0 && first + r < count) m->waves[waveIndex()][i][at + first + r] = sums[0];
   }
 }
 

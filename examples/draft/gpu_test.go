@@ -13,30 +13,124 @@ import (
 	"github.com/drafthead/drafthead/mtp"
 )
 
-// TestPositionsOnGPUs drafts at a few positions of built-in traces on emulated GPUs of
-// both platforms and wave sizes.
-func TestPositionsOnGPUs(t *testing.T) {
+// stretch is tokens of a trace at which drafts are compared.
+type stretch struct {
+	*m3nano.Trace
+	from, end int
+}
+
+// stretchesOn returns what emulation i of n compares of a variant: half of the traces,
+// the other half being for the other variant, and of each a stretch. Together the
+// emulations compare every token of every trace with both variants:
+//
+//	emulation        0         1         2         3       …
+//	trace-00         bf16, 1st mxfp8, 1st bf16, 2nd mxfp8, 2nd
+//	trace-01         mxfp8, 2nd bf16, 2nd mxfp8, 3rd bf16, 3rd
+//	…
+func stretchesOn(i, n int, traces []*m3nano.Trace, v m3nano.Variant) (all []stretch) {
+	for j, trace := range traces {
+		turn := (i + j) % 2
+		if (turn == 0) != (v == m3nano.BF16) {
+			continue
+		}
+		share := (n + 1 - i%2) / 2 // emulations that have this variant of the trace
+		k := (i/2 + j) % share
+		tokens := len(trace.Tokens) - trace.PromptLen
+		all = append(all, stretch{trace, trace.PromptLen + k*tokens/share, trace.PromptLen + (k+1)*tokens/share})
+	}
+	return all
+}
+
+func TestStretchesAreAllThatIsRecorded(t *testing.T) {
+	traces, err := m3nano.Traces()
+	require.NoError(t, err)
+	for _, v := range []m3nano.Variant{m3nano.BF16, m3nano.MXFP8} {
+		type token struct {
+			trace string
+			n     int
+		}
+		seen := make(map[token]bool)
+		n := len(hiptest.Emulations())
+		for i := range n {
+			for _, s := range stretchesOn(i, n, traces, v) {
+				for n := s.from; n < s.end; n++ {
+					require.False(t, seen[token{s.Name, n}], "%s%s, token %d", s.Name, v, n)
+					seen[token{s.Name, n}] = true
+				}
+			}
+		}
+		for _, trace := range traces {
+			for n := trace.PromptLen; n < len(trace.Tokens); n++ {
+				require.True(t, seen[token{trace.Name, n}], "%s%s, token %d", trace.Name, v, n)
+			}
+		}
+	}
+}
+
+// TestTracesOnEmulations drafts along all built-in traces on every emulation.
+func TestTracesOnEmulations(t *testing.T) {
 	if hiptest.RaceDetector {
 		t.Skip("the emulator's threads are not Go's: there are no races to find")
 	}
 	traces, err := m3nano.Traces()
 	require.NoError(t, err)
-	const k = 5
-	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
-		head, err := mtp.LoadFS(context.Background(), m3nano.Checkpoint(), mtp.Options{CacheFormat: attention.CacheF32, Device: d})
+	n := len(hiptest.Emulations())
+	hiptest.OnEmulations(t, func(t *testing.T, i int, d hip.Device) {
+		opts := mtp.Options{CacheFormat: attention.CacheF32, Device: d}
+		head, err := mtp.LoadFS(context.Background(), m3nano.Checkpoint(), opts)
 		require.NoError(t, err)
-		defer head.Close()
-		cache, err := head.NewCache(1 + 512/head.Config().Sparse.BlockSize)
+		draftTogether(t, head, stretchesOn(i, n, traces, variant(head)))
+		require.NoError(t, head.Close())
+		head, err = mtp.Load(context.Background(), hiptest.Shared(t, "m3-nano", "bf16"), opts)
 		require.NoError(t, err)
-		for _, trace := range []*m3nano.Trace{traces[0], traces[7]} {
-			seq := cache.NewSequence()
-			for _, n := range []int{trace.PromptLen, trace.PromptLen + 33} {
-				drafts, err := draftAt(context.Background(), head, seq, trace, n, k)
-				require.NoError(t, err)
-				require.Len(t, drafts, k)
-				require.Zero(t, mismatches(drafts, trace.Drafts[variant(head)], n), "%s, token %d: %v", trace.Name, n, drafts)
-			}
-			require.NoError(t, seq.Close())
-		}
+		draftTogether(t, head, stretchesOn(i, n, traces, variant(head)))
+		require.NoError(t, head.Close())
 	})
+}
+
+// draftTogether drafts at every token of the stretches in one ragged batch: each has a
+// sequence of its own, forked off its trace's, and commits one or two rows.
+func draftTogether(t *testing.T, head *mtp.Head, stretches []stretch) {
+	t.Helper()
+	const k = 5
+	size, pages := head.Config().Sparse.BlockSize, 0
+	for _, s := range stretches {
+		pages += s.end/size + 1 + 2*(s.end-s.from) // those that a fork writes to are its own
+	}
+	cache, err := head.NewCache(pages)
+	require.NoError(t, err)
+	committed := new(mtp.Batch)
+	for _, s := range stretches {
+		addRows(committed, s.Trace, cache.NewSequence(), s.end-2)
+	}
+	_, err = head.Forward(context.Background(), committed, 0)
+	require.NoError(t, err)
+
+	b := new(mtp.Batch)
+	for i, s := range stretches {
+		for n := s.from; n < s.end; n++ {
+			seq, err := committed.Sequences[i].Sequence.Fork()
+			require.NoError(t, err)
+			require.NoError(t, seq.Truncate(n-1-n%2))
+			addRows(b, s.Trace, seq, n)
+		}
+	}
+	drafts, _, err := head.Draft(context.Background(), b, k)
+	require.NoError(t, err)
+	for _, s := range stretches {
+		recorded := s.Drafts[variant(head)]
+		require.Equal(t, k, recorded.K)
+		for n := s.from; n < s.end; n, drafts = n+1, drafts[1:] {
+			require.Len(t, drafts[0], k)
+			require.Zero(t, mismatches(drafts[0], recorded, n), "%s, token %d: %v", s.Name, n, drafts[0])
+		}
+	}
+	require.Empty(t, drafts)
+}
+
+// addRows adds to a batch the rows that a sequence lacks before token n.
+func addRows(b *mtp.Batch, t *m3nano.Trace, seq *mtp.Sequence, n int) {
+	from := seq.Len()
+	b.Sequences = append(b.Sequences, mtp.Rows{Sequence: seq, Position: from, Tokens: t.Tokens[from+1 : n+1]})
+	b.Hidden.BFloat16 = append(b.Hidden.BFloat16, t.Hidden[from*t.Width:n*t.Width]...)
 }

@@ -13,9 +13,9 @@ import (
 // compute units whatever the machine has, so that the same kernels are chosen everywhere.
 func OnArchitectures(t *testing.T, test func(t *testing.T, d hip.Device)) {
 	t.Helper()
-	for _, e := range []Emulation{
+	for _, e := range inRace([]Emulation{
 		{Arch: "gfx906", Wave: 64}, {Arch: "gfx1030", Wave: 32}, {Arch: "gfx1100", Wave: 32}, {Arch: "gfx1200", Wave: 32},
-	} {
+	}) {
 		e.Workers = 2
 		t.Run(e.String(), func(t *testing.T) { test(t, Emulated(t, e)) })
 	}

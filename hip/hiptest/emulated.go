@@ -31,14 +31,49 @@ func GPU(t testing.TB) hip.Device {
 	return d
 }
 
-// OnGPUs runs a test on emulated GPUs of both platforms and wave sizes, and on the
-// first GPU there is.
+// OnGPUs runs a test on an emulated GPU of every kind, and on the first GPU there is.
 func OnGPUs(t *testing.T, test func(t *testing.T, d hip.Device)) {
 	t.Helper()
-	for _, e := range []Emulation{{Platform: "hip", Wave: 64}, {Platform: "hip", Wave: 32}, {Platform: "cuda", Wave: 32}} {
+	for _, e := range inRace(kinds) {
 		t.Run(e.String(), func(t *testing.T) { test(t, Emulated(t, e)) })
 	}
 	t.Run("GPU", func(t *testing.T) { test(t, GPU(t)) })
+}
+
+// OnEmulations runs a test on each of [Emulations], several at a time: for what has to
+// hold of whole programs, in whatever order threads run.
+func OnEmulations(t *testing.T, test func(t *testing.T, i int, d hip.Device)) {
+	t.Helper()
+	for i, e := range inRace(Emulations()) {
+		t.Run(e.String(), func(t *testing.T) {
+			t.Parallel()
+			test(t, i, Emulated(t, e))
+		})
+	}
+}
+
+// kinds are the GPUs that kernels are compiled for in different ways.
+var kinds = []Emulation{{Platform: "hip", Wave: 64}, {Platform: "hip", Wave: 32}, {Platform: "cuda", Wave: 32}}
+
+// Emulations returns all that a GPU can be emulated as, each kind with its threads in
+// every order. It always has the same order itself.
+func Emulations() []Emulation {
+	var all []Emulation
+	for _, e := range kinds {
+		for _, e.Order = range []Order{Forward, Reverse, Random} {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// inRace leaves one emulation for the race detector: kernels are not Go's, and what is
+// around them is the same for all. The driver itself is tested with more.
+func inRace(emulations []Emulation) []Emulation {
+	if RaceDetector {
+		return emulations[len(emulations)-1:]
+	}
+	return emulations
 }
 
 // Order is the one in which the emulator runs the threads of a block, and the blocks

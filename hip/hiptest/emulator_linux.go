@@ -207,7 +207,7 @@ func buildEmulator(compiler string) (string, error) {
 	if err := os.CopyFS(work, emulatorSource); err != nil {
 		return "", err
 	}
-	command := exec.Command(compiler, "-std=c++17", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC",
+	command := exec.Command(compiler, "-std=c++17", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-fvisibility=hidden",
 		"-o", filepath.Join(work, emulatorLibrary), filepath.Join(work, "emulator", "emulator.cpp"), "-ldl", "-lpthread")
 	if out, err := command.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%s: %w\n%s", command, err, out)

@@ -24,7 +24,7 @@ const mistakeValues = 96 // 384 bytes, with 128 bytes behind them before the emu
 const mistakesHIP = `
 struct Mistakes { float *y; int64 mode; };
 __attribute__((noinline)) void overflow(float *y) {
-  volatile float large[20000];
+  volatile float large[40000];
   large[0] = y[0];
   y[1] = large[0];
 }

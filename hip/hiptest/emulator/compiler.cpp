@@ -93,9 +93,21 @@ static void kernels(const std::string &s, const std::string &marker, std::vector
   }
 }
 
+// vectors tells whether kernels are compiled for the host's vector instructions. Sums and
+// products are IEEE's with and without; a fused one is an instruction in place of a call.
+static bool vectors() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+  return false;
+#endif
+}
+
+// The version tells kernels of a host that has them from those of one that has not, where
+// both keep what is compiled in one folder.
 API int hiprtcVersion(int *major, int *minor) {
   *major = 9;
-  *minor = 0;
+  *minor = vectors();
   return OK;
 }
 API const char *hiprtcGetErrorString(int code) { return code == COMPILATION ? "HIPRTC_ERROR_COMPILATION" : code == OK ? "HIPRTC_SUCCESS" : "HIPRTC_ERROR"; }
@@ -146,13 +158,14 @@ static int compile(Program *p, const std::string &dir, int n, const char **optio
   if (!put(dir + "/kernel.cpp", source)) return fail(INVALID_VALUE, "%s: %s", dir.c_str(), strerror(errno));
   // Stack clash protection touches every page of a frame: a large one must not step over
   // the guard page into the stack of another thread.
-  std::vector<std::string> command = {settings.compiler, "-std=c++17", "-O2", "-fPIC", "-shared", "-x", "c++",
+  std::vector<std::string> command = {settings.compiler, "-std=c++17", "-O2", "-ftree-vectorize", "-fPIC", "-shared", "-x", "c++",
       "-fno-exceptions", "-fno-rtti", "-fno-stack-protector", "-fstack-clash-protection", "-fvisibility=hidden", "-ffp-contract=off",
       "-ftls-model=global-dynamic", "-Wno-unknown-pragmas", "-Wno-attributes", "-I" + dir, std::string("-I") + settings.include};
   for (int i = 0; i < n; i++) {
     if (!strncmp(options[i], "-D", 2)) command.push_back(options[i]);
     for (auto &macro : macros_of_architecture(options[i])) command.push_back("-D" + macro);
   }
+  if (vectors()) command.insert(command.end(), {"-mavx2", "-mfma"});
   std::string library = dir + "/kernel.so", log = dir + "/log";
   command.insert(command.end(), {"-o", library, dir + "/kernel.cpp"});
   int status = execute(command, log);

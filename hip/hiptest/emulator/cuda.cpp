@@ -91,7 +91,7 @@ API int cuGetErrorString(int code, const char **text) {
 
 API int nvrtcVersion(int *major, int *minor) {
   *major = 12;
-  *minor = 8;
+  *minor = 8 + vectors();
   return OK;
 }
 API const char *nvrtcGetErrorString(int code) { return hiprtcGetErrorString(code); }

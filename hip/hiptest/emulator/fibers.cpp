@@ -49,16 +49,18 @@ struct Fiber {
 };
 struct Wave {
   unsigned live, arrived;
-  int line;
+  int line;                          // of the operation
+  const void *what;                  // which of those that share the line
   unsigned long long values[2][64];  // of the last two operations
 };
 
 struct Worker {
+  static constexpr unsigned ring = 1024;  // of the queue: as many as a block can have
   char *stacks = nullptr;
   unsigned capacity = 0;
   std::vector<Fiber> fibers;
   std::vector<Wave> waves;
-  std::vector<unsigned> queue;  // a ring of runnable fibers
+  unsigned queue[ring];  // of runnable fibers, which wrap around
   unsigned head = 0, tail = 0;
 
   unsigned n = 0, live = 0, waiting = 0;  // threads of the block, not done, at the barrier
@@ -73,21 +75,11 @@ struct Worker {
 
   emulator_thread *thread(unsigned i) {
     uintptr_t base = (uintptr_t)stacks + (size_t)i * EMULATOR_STACK;
-    return (emulator_thread *)(base + base / EMULATOR_STACK % 32 * 128);
+    return (emulator_thread *)EMULATOR_SLOT(base);
   }
-  void push(unsigned i) {
-    fibers[i].state = RUNNABLE;
-    queue[tail] = i;
-    tail = (tail + 1) % queue.size();
-  }
-  int pop() {
-    if (head == tail) return -1;
-    unsigned i = queue[head];
-    head = (head + 1) % queue.size();
-    return (int)i;
-  }
+  int pop() { return head == tail ? -1 : (int)queue[head++ & (ring - 1)]; }
   void reserve(unsigned threads);
-  void start(unsigned first, unsigned end, State from);
+  void start(unsigned first, unsigned end);
   void leave(unsigned me);
   void stop(const char *reason);
   void block(unsigned long long number);
@@ -105,24 +97,38 @@ void Worker::reserve(unsigned threads) {
   if (stacks != m) munmap(m, stacks - m);
   munmap(stacks + bytes, m + EMULATOR_STACK - stacks);
   capacity = threads;
-  for (unsigned i = 0; i < threads; i++) mprotect(stacks + (size_t)i * EMULATOR_STACK + 4096, 4096, PROT_NONE);
+  for (unsigned i = 0; i < threads; i++) mprotect(stacks + (size_t)i * EMULATOR_STACK, 4096, PROT_NONE);
 }
 
-// start makes the fibers of a range that wait runnable, in the order asked for.
-void Worker::start(unsigned first, unsigned end, State from) {
-  unsigned k = end - first, begin = 0, step = 1;
-  if (order == RANDOM) {
-    random = random * 1664525u + 1013904223u;
-    begin = (random >> 8) % k;
-    step = (random >> 3) % k | 1;
-    unsigned a = step, b = k;
-    while (b) std::swap(a %= b, b);
-    if (a != 1) step = 1;  // must have no factor in common with k
+// start makes the fibers of a range, which all wait, runnable in the order asked for,
+// before all others: a wave runs until it waits for other waves. That shows more of a
+// barrier that is missing than waves in step would, and the stacks of one wave fit the
+// cache. In random order waves change now and then.
+void Worker::start(unsigned first, unsigned end) {
+  const unsigned k = end - first, mask = ring - 1;
+  unsigned to = head -= k;
+  if (order == RANDOM && (random = random * 1664525u + 1013904223u) >> 29 == 0) {
+    head += k;
+    to = tail;
+    tail += k;
   }
+  for (unsigned i = first; i < end; i++) fibers[i].state = RUNNABLE;
+  if (order == FORWARD) {
+    for (unsigned i = first; i < end; i++) queue[to++ & mask] = i;
+    return;
+  }
+  if (order == REVERSE) {
+    for (unsigned i = end; i-- > first;) queue[to++ & mask] = i;
+    return;
+  }
+  random = random * 1664525u + 1013904223u;
+  unsigned at = (random >> 8) % k, step = (random >> 3) % k | 1;
+  unsigned a = step, b = k;
+  while (b) std::swap(a %= b, b);
+  if (a != 1) step = 1;  // must have no factor in common with k
   for (unsigned i = 0; i < k; i++) {
-    unsigned at = (begin + (unsigned long long)i * step) % k;
-    unsigned j = order == REVERSE ? end - 1 - at : first + at;
-    if (fibers[j].state == from) push(j);
+    queue[to++ & mask] = first + at;
+    if ((at += step) >= k) at -= k;
   }
 }
 
@@ -131,6 +137,10 @@ void Worker::leave(unsigned me) {
   int next = pop();
   if (next == (int)me) return;
   running = next;
+  if (head != tail) {  // by the time that the one behind it runs, its stack has come to the cache
+    const char *behind = (const char *)fibers[queue[head & (ring - 1)]].sp;
+    for (int line = 0; line < 3; line++) __builtin_prefetch(behind + 64 * line);
+  }
   emulator_switch(&fibers[me].sp, next >= 0 ? fibers[next].sp : scheduler);
 }
 
@@ -148,28 +158,45 @@ static void barrier(emulator_thread *t, int line) {
   if (++w->waiting == w->live) {
     if (w->live != w->n) w->stop("some threads of the block returned before __syncthreads");
     w->waiting = 0;
-    w->start(0, w->n, AT_BARRIER);
+    w->start(0, w->n);
   }
   w->leave(t->number);
 }
 
-static const unsigned long long *gather(emulator_thread *t, unsigned long long value, int line) {
+// meet posts a value of a lane. The last of the wave calls arrived on those of all.
+template <class Arrived>
+static inline const unsigned long long *meet(emulator_thread *t, unsigned long long value, int line, const void *what, Arrived arrived) {
   Worker *w = (Worker *)t->worker;
   Wave &wave = w->waves[t->wave];
   unsigned long long *values = wave.values[t->parity++ % 2];
-  unsigned first = t->wave * w->wave, lanes = std::min(w->wave, w->n - first);
   values[t->lane] = value;
-  if (wave.arrived == 0) wave.line = line;
-  else if (wave.line != line) w->stop("lanes of one wave are at different wave operations");
+  if (wave.arrived == 0) wave.line = line, wave.what = what;
+  else if (wave.line != line || wave.what != what) w->stop("lanes of one wave are at different wave operations");
   w->fibers[t->number].state = AT_WAVE;
   if (++wave.arrived == wave.live) {
+    unsigned first = t->wave * w->wave, lanes = std::min(w->wave, w->n - first);
     if (wave.live != lanes) w->stop("some lanes of the wave returned before a wave operation");
-    for (unsigned i = lanes; i < w->wave; i++) values[i] = 0x7fc0dead7fc0deadull;  // lanes that are not there
+    arrived(values, lanes, w->wave);
     wave.arrived = 0;
-    w->start(first, first + lanes, AT_WAVE);
+    w->start(first, first + lanes);
   }
   w->leave(t->number);
   return values;
+}
+
+static const unsigned long long *gather(emulator_thread *t, unsigned long long value, int line) {
+  return meet(t, value, line, nullptr, [](unsigned long long *values, unsigned lanes, unsigned wave) {
+    for (unsigned i = lanes; i < wave; i++) values[i] = 0x7fc0dead7fc0deadull;  // lanes that are not there
+  });
+}
+
+static void together(emulator_thread *t, void *own, void (*all)(void *const *), int line) {
+  meet(t, (uintptr_t)own, line, (const void *)all, [all](unsigned long long *values, unsigned lanes, unsigned wave) {
+    static thread_local double missing[512];
+    if (lanes < wave) memset(missing, 0xff, sizeof missing);  // NaN
+    for (unsigned i = lanes; i < wave; i++) values[i] = (uintptr_t)missing;
+    all((void *const *)values);
+  });
 }
 
 static void fault(emulator_thread *t, const char *what, int line) {
@@ -178,7 +205,7 @@ static void fault(emulator_thread *t, const char *what, int line) {
   w->stop(w->why);
 }
 
-const emulator_calls device_calls = {barrier, gather, fault};
+const emulator_calls device_calls = {barrier, gather, together, fault};
 
 static void fiber() {
   emulator_thread *t = emulator_self();
@@ -202,17 +229,15 @@ void Worker::block(unsigned long long number) {
   trouble = nullptr;
   reserve(n);
   fibers.resize(n);
-  queue.resize(n + 1);
   waves.assign((n + wave - 1) / wave, Wave());
   size_t bytes;
   if (void *shared = launch->shared(&bytes)) memset(shared, 0xff, bytes);  // NaN until written
   for (unsigned i = 0; i < n; i++) {
-    *thread(i) = {{i % b.x, i / b.x % b.y, i / b.x / b.y}, at, b, g, i % wave, i / wave, i, 0, this};
-    // Tops of stacks at the same offset would share a set of the cache.
-    fibers[i] = {fresh(stacks + (size_t)(i + 1) * EMULATOR_STACK - i * 5 % 64 * 64, fiber), AT_BARRIER};
+    *thread(i) = {this, i % wave, i / wave, i, 0, {i % b.x, i / b.x % b.y, i / b.x / b.y}, at, b, g};
+    fibers[i] = {fresh((char *)thread(i), fiber), AT_BARRIER};
     waves[i / wave].live++;
   }
-  start(0, n, AT_BARRIER);
+  start(0, n);
   running = pop();
   emulator_switch(&scheduler, fibers[running].sp);
   running = -1;

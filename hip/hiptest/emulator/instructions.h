@@ -70,30 +70,59 @@ static inline float emulator_bf16(uint16_t half) {
 
 struct emulator_operands {
   const uint16_t *a, *b;
+  const float *c;
+  float *d;
+  int line;
 };
 
-// emulator_multiply sets d, which may be c. Lanes post where their operands are: they stay
-// there, as no lane goes on until all are done.
-template <class Layout>
-static inline void emulator_multiply(float *d, const uint16_t *a, const uint16_t *b, const float *c, int line) {
-  const emulator_operands own = {a, b};
-  const unsigned long long *posted = emulator_gather((uintptr_t)&own, line);
-  const auto of = [posted](unsigned lane) -> const emulator_operands & { return *(const emulator_operands *)posted[lane]; };
-  const unsigned lane = emulator_lane();
+// emulator_multiply_all computes d of all lanes.
+template <class Layout> static void emulator_multiply_all(void *const *lanes) {
+  enum { wave = Layout::of_a == 4 ? 64 : 32, n = wave * Layout::of_d / 16 };
+  const auto of = [lanes](unsigned lane) -> const emulator_operands & { return *(const emulator_operands *)lanes[lane]; };
   if (Layout::of_a == 16) {
-    const emulator_operands &copy = of(lane ^ 16);
-    if (memcmp(a, copy.a, 32) || memcmp(b, copy.b, 32)) emulator_fault("lanes 16 to 31 of a WMMA do not hold what lanes 0 to 15 hold", line);
-  }
-  float sums[Layout::of_d];
-  for (unsigned v = 0; v < Layout::of_d; v++) {
-    sums[v] = c[v];
-    for (unsigned k = 0; k < 16; k++) {
-      const emulator_place left = Layout::a(Layout::row(lane, v), k), right = Layout::b(k, Layout::column(lane, v));
-      sums[v] += emulator_bf16(of(left.lane).a[left.at]) * emulator_bf16(of(right.lane).b[right.at]);
+    for (unsigned lane = 0; lane < 16; lane++) {
+      const emulator_operands &own = of(lane), &copy = of(lane + 16);
+      if (memcmp(own.a, copy.a, 32) || memcmp(own.b, copy.b, 32)) emulator_fault("lanes 16 to 31 of a WMMA do not hold what lanes 0 to 15 hold", own.line);
     }
   }
-  emulator_gather(0, line);
-  memcpy(d, sums, sizeof sums);
+  typedef float vector __attribute__((vector_size(32)));
+  float a[16][16], d[16][n];
+  alignas(32) float b[16][n];
+  for (unsigned k = 0; k < 16; k++) {
+#pragma GCC unroll 16
+    for (unsigned i = 0; i < 16; i++) {
+      const emulator_place at = Layout::a(i, k);
+      a[i][k] = emulator_bf16(of(at.lane).a[at.at]);
+    }
+#pragma GCC unroll 16
+    for (unsigned j = 0; j < n; j++) {
+      const emulator_place at = Layout::b(k, j);
+      b[k][j] = emulator_bf16(of(at.lane).b[at.at]);
+    }
+  }
+  for (unsigned lane = 0; lane < wave; lane++)
+#pragma GCC unroll 8
+    for (unsigned v = 0; v < Layout::of_d; v++) d[Layout::row(lane, v)][Layout::column(lane, v)] = of(lane).c[v];
+  for (unsigned i = 0; i < 16; i += 4) {  // four rows at a time, each k by k
+    vector sums[4][n / 8];
+    memcpy(sums, d[i], sizeof sums);
+    for (unsigned k = 0; k < 16; k++)
+#pragma GCC unroll 4
+      for (unsigned r = 0; r < 4; r++)
+#pragma GCC unroll 2
+        for (unsigned q = 0; q < n / 8; q++) sums[r][q] += a[i + r][k] * *(const vector *)&b[k][8 * q];
+    memcpy(d[i], sums, sizeof sums);
+  }
+  for (unsigned lane = 0; lane < wave; lane++)
+#pragma GCC unroll 8
+    for (unsigned v = 0; v < Layout::of_d; v++) of(lane).d[v] = d[Layout::row(lane, v)][Layout::column(lane, v)];
+}
+
+// emulator_multiply sets d, which may be c.
+template <class Layout>
+static inline void emulator_multiply(float *d, const uint16_t *a, const uint16_t *b, const float *c, int line) {
+  emulator_operands own = {a, b, c, d, line};
+  emulator_together(&own, emulator_multiply_all<Layout>, line);
 }
 
 static inline void emulator_mma_m16n8k16(float *d, const unsigned *a, const unsigned *b, int line) {
