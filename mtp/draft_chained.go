@@ -1,12 +1,14 @@
 package mtp
 
-// planChained is ChainFirst and ChainModOwn: step 0 runs the batch, each later step
+// planChained is ChainFirst and ChainModOwn: step 0 runs the batch, of which only the last
+// row of each sequence is needed beyond its keys and values, each later step
 // one row for each sequence that still drafts, at the next position, with the token
 // and the hidden state that the step before gave.
 func (d *drafting) planChained(s *segment, step int) *draftStep {
 	h := d.head
 	if step == 0 {
 		p := h.newPass(d.w, d.batch, 0)
+		p.wantLast()
 		return &draftStep{pass: p, picks: p.lastRows()}
 	}
 	module := 0

@@ -224,7 +224,7 @@ func (s *segment) given(step *draftStep) (states hip.Ptr, rows int) {
 
 // picked is where the states are that tokens are drafted from.
 func (s *segment) picked(step *draftStep) hip.Ptr {
-	if isAll(step.picks, step.rows) {
+	if step.wanted != nil || isAll(step.picks, step.rows) { // wanted are the picks
 		return step.out
 	}
 	return s.w.picked.ptr

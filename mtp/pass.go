@@ -19,13 +19,16 @@ type pass struct {
 	spans  []passSpan
 	rows   int
 	tokens []int32 // of the rows; −1−i stands for draft i of the call
+	wanted []int32 // rows that hidden states are wanted of, in ascending order; nil: all
 
 	encoded  *attention.Batch
-	tokensAt int // in the workspace's words; rows of the batch follow
+	tokensAt int              // in the workspace's words; rows of the batch follow
+	attends  *attention.Batch // the wanted rows
+	wantedAt int              // in the words; rows of attends follow
 
 	hidden, embeds input   // of the batch, at the first step
 	states         hip.Ptr // that the rows start from
-	out            hip.Ptr // hidden states: must not be the memory of states
+	out            hip.Ptr // hidden states of the wanted rows: must not be the memory of states
 	drafts         int     // that tokens may stand for
 }
 
@@ -63,6 +66,22 @@ func (p *pass) lastRows() []int32 {
 	return rows
 }
 
+// wantLast has the pass make hidden states for the last row of each span alone: of the
+// others only keys and values are needed. What is observed are all rows.
+func (p *pass) wantLast() {
+	if rows := p.lastRows(); len(rows) < p.rows && p.batch.Observe == nil {
+		p.wanted = rows
+	}
+}
+
+// outRows is the number of rows that the pass makes hidden states for.
+func (p *pass) outRows() int {
+	if p.wanted != nil {
+		return len(p.wanted)
+	}
+	return p.rows
+}
+
 // takeInput puts of the batch's hidden states and embeddings among the words what
 // belongs there, before everything else: launches that find them where they were are
 // the same as before.
@@ -88,7 +107,7 @@ func (p *pass) loadInput() error {
 // rows count as written.
 func (p *pass) encode(i int) (err error) {
 	w := p.w
-	if p.encoded, err = w.batchOf(p.batch.cache.kv, i); err != nil {
+	if p.encoded, err = w.batchOf(p.batch.cache.kv, 2*i); err != nil {
 		return err
 	}
 	spans := make([]attention.Span, len(p.spans))
@@ -104,13 +123,28 @@ func (p *pass) encode(i int) (err error) {
 		spans[i] = rows.Sequence.kv.Span(p.layer, s.from, s.rows)
 	}
 	p.tokensAt = w.words.add(p.tokens)
-	w.words.values, err = p.encoded.Encode(w.words.values, w.granule(p.batch.Observe != nil), spans...)
+	granule := w.granule(p.batch.Observe != nil)
+	w.words.values, err = p.encoded.Encode(w.words.values, granule, spans...)
+	if p.attends = p.encoded; err != nil || p.wanted == nil {
+		return err
+	}
+	if p.attends, err = w.batchOf(p.batch.cache.kv, 2*i+1); err != nil {
+		return err
+	}
+	for i := range spans {
+		spans[i].Position, spans[i].Rows = spans[i].Position+spans[i].Rows-1, 1
+	}
+	p.wantedAt = w.words.add(p.wanted)
+	w.words.values, err = p.attends.Encode(w.words.values, granule, spans...)
 	return err
 }
 
 // place tells the pass that the words are on the device, or will be when it runs.
 func (p *pass) place() {
 	p.encoded.Place(p.w.words.at(p.tokensAt + p.rows))
+	if p.wanted != nil {
+		p.attends.Place(p.w.words.at(p.wantedAt + len(p.wanted)))
+	}
 	p.hidden.place(&p.w.words)
 	p.embeds.place(&p.w.words)
 	if p.hidden.n > 0 {
@@ -149,54 +183,77 @@ func (p *pass) launch(d hip.Device) error {
 	if err := norm.RMSNorm(d, w.normed.ptr, w.x.ptr, m.inputNorm, rows, n, c.RMSNormEps); err != nil {
 		return err
 	}
-	if err := p.attend(d, batch, m); err != nil {
+	qkv := attention.QKV{Data: w.qkv.ptr, Stride: h.geometry.Columns()}
+	if err := p.insert(d, batch, m, qkv); err != nil {
+		return err
+	}
+	x := w.x.ptr
+	if p.wanted != nil {
+		x, qkv.Data, rows = w.wantedX.ptr, w.wantedQKV.ptr, len(p.wanted)
+		if err := p.take(d, x, w.x.ptr, n); err != nil {
+			return err
+		}
+		if err := p.take(d, qkv.Data, w.qkv.ptr, qkv.Stride); err != nil {
+			return err
+		}
+		batch = p.attends.On(d)
+	}
+	if err := p.attend(d, batch, m, qkv); err != nil {
 		return err
 	}
 	o.attention(batch)
 
-	if err := norm.AddRMSNorm(d, w.normed.ptr, w.x.ptr, w.attnOut.ptr, m.postNorm, rows, n, c.RMSNormEps); err != nil {
+	if err := norm.AddRMSNorm(d, w.normed.ptr, x, w.attnOut.ptr, m.postNorm, rows, n, c.RMSNormEps); err != nil {
 		return err
 	}
-	if err := m.experts.Forward(d, &w.moe, p.out, w.x.ptr, w.normed.ptr, rows); err != nil {
+	if err := m.experts.Forward(d, &w.moe, p.out, x, w.normed.ptr, rows); err != nil {
 		return err
 	}
 	o.experts()
 	return o.err
 }
 
+// take copies the wanted rows together, of width values each.
+func (p *pass) take(d hip.Device, to, from hip.Ptr, width int) error {
+	return launchTakeRows(d, &takeRowsArgs{
+		Out: to, From: from, Sources: p.w.words.at(p.wantedAt),
+		Rows: int32(len(p.wanted)), FromRows: int32(p.rows), Width: int32(width),
+	})
+}
+
 // makeRoom grows the workspace to the pass, whose rows are encoded.
 func (p *pass) makeRoom() error {
-	w, g, n, rows := p.w, &p.head.geometry, p.head.config.HiddenSize, p.rows
+	w, g, n, rows, out := p.w, &p.head.geometry, p.head.config.HiddenSize, p.rows, p.outRows()
 	observed := 0
 	if p.batch.Observe != nil {
 		observed = rows
 	}
 	w.moe.Observe = observed > 0
-	if err := w.moe.Reserve(w.device, &p.head.modules[p.module].experts.Config, rows); err != nil {
+	if err := w.moe.Reserve(w.device, &p.head.modules[p.module].experts.Config, out); err != nil {
 		return err
 	}
 	return w.grow(
 		need{&w.masked, observed * n, 4}, need{&w.both, rows * 2 * n, 4}, need{&w.x, rows * n, 4}, need{&w.normed, rows * n, 4},
-		need{&w.qkv, rows * g.Columns(), 4}, need{&w.scores, rows * g.IndexHeads * p.encoded.Blocks(), 4},
-		need{&w.selected, rows * g.IndexHeads * g.TopkBlocks, 4}, need{&w.context, rows * g.Heads * g.HeadDim, 4},
-		need{&w.attnOut, rows * n, 4},
+		need{&w.qkv, rows * g.Columns(), 4}, need{&w.wantedX, len(p.wanted) * n, 4}, need{&w.wantedQKV, len(p.wanted) * g.Columns(), 4},
+		need{&w.scores, out * g.IndexHeads * p.attends.Blocks(), 4}, need{&w.selected, out * g.IndexHeads * g.TopkBlocks, 4},
+		need{&w.context, out * g.Heads * g.HeadDim, 4}, need{&w.attnOut, out * n, 4},
 	)
 }
 
-// attend computes attnOut = o_proj · attention(normed).
-func (p *pass) attend(d hip.Device, batch *attention.Batch, m *module) error {
-	h, w := p.head, p.w
-	if err := m.qkv.Product(d, w.qkv.ptr, w.normed.ptr, p.rows); err != nil {
+// insert computes queries, keys and values of normed, and keeps keys and values.
+func (p *pass) insert(d hip.Device, batch *attention.Batch, m *module, qkv attention.QKV) error {
+	if err := m.qkv.Product(d, qkv.Data, p.w.normed.ptr, p.rows); err != nil {
 		return err
 	}
-	qkv := attention.QKV{Data: w.qkv.ptr, Stride: h.geometry.Columns()}
-	params := attention.Params{
+	return attention.Insert(batch, p.layer, qkv, attention.Params{
 		QNorm: m.qNorm, KNorm: m.kNorm, IndexQNorm: m.indexQNorm, IndexKNorm: m.indexKNorm,
-		InverseFrequencies: h.frequencies,
-	}
-	if err := attention.Insert(batch, p.layer, qkv, params); err != nil {
-		return err
-	}
+		InverseFrequencies: p.head.frequencies,
+	})
+}
+
+// attend computes attnOut = o_proj · attention, of the batch's rows.
+func (p *pass) attend(d hip.Device, batch *attention.Batch, m *module, qkv attention.QKV) error {
+	h, w := p.head, p.w
 	// While every candidate is taken the scores change nothing.
 	if batch.Blocks() > h.geometry.TopkBlocks || p.batch.Observe != nil {
 		if err := attention.Scores(batch, p.layer, qkv, w.scores.ptr); err != nil {
@@ -209,5 +266,5 @@ func (p *pass) attend(d hip.Device, batch *attention.Batch, m *module) error {
 	if err := attention.Attend(batch, p.layer, qkv, w.selected.ptr, w.context.ptr); err != nil {
 		return err
 	}
-	return m.o.Product(d, w.attnOut.ptr, w.context.ptr, p.rows)
+	return m.o.Product(d, w.attnOut.ptr, w.context.ptr, batch.Rows())
 }

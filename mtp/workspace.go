@@ -25,6 +25,7 @@ type workspace struct {
 	hiddenIn, narrow, embeds, masked buffer // narrow: bfloat16 on its way to hiddenIn
 	both, x, normed, qkv             buffer
 	scores, selected, context        buffer
+	wantedX, wantedQKV               buffer // see pass.wanted
 	attnOut, hidden, otherHidden     buffer
 	picked                           buffer
 	finalNorm, logits                buffer
@@ -156,7 +157,7 @@ func (w *workspace) run(observed bool, launch func(d hip.Device) error) error {
 func (w *workspace) free() error {
 	errs := []error{w.replay.Close(), w.moe.Free(w.device), w.closeBatches(), w.words.shared.free(w.device), w.results.shared.free(w.device)}
 	for _, b := range []*buffer{
-		&w.words.buffer, &w.results.buffer, &w.tokens, &w.hiddenIn, &w.narrow, &w.embeds, &w.masked, &w.both, &w.x, &w.normed, &w.qkv,
+		&w.words.buffer, &w.results.buffer, &w.tokens, &w.hiddenIn, &w.narrow, &w.embeds, &w.masked, &w.both, &w.x, &w.normed, &w.qkv, &w.wantedX, &w.wantedQKV,
 		&w.scores, &w.selected, &w.context, &w.attnOut, &w.hidden, &w.otherHidden, &w.picked, &w.finalNorm, &w.logits,
 		&w.largest, &w.sums, &w.index,
 	} {
