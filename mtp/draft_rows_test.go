@@ -1,0 +1,49 @@
+package mtp_test
+
+import (
+	"testing"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/mtp"
+)
+
+// routed is a device that counts the rows that are routed to experts.
+type routed struct {
+	hip.Device
+	rows []int
+}
+
+func (r *routed) Launch(k *hip.Kernel, grid hip.Grid, args unsafe.Pointer) error {
+	if k.Name == "route" { // a block for each row
+		r.rows = append(r.rows, grid.Blocks)
+	}
+	return r.Device.Launch(k, grid, args)
+}
+
+// TestDraftLeavesOut: of the rows that a chain commits only each sequence's last one goes
+// to experts, and the drafts are those that follow from hidden states of all rows.
+func TestDraftLeavesOut(t *testing.T) {
+	const n, k = 7, 3
+	x, y := randomPassage(41, 40), randomPassage(42, 40)
+	device := &routed{Device: openDevice(t, hip.NewReference())}
+	head := load(t, synthetic{modules: 1}.files(t), mtp.Options{Device: device})
+	cache := newCache(t, head, 40)
+	a, b := cache.NewSequence(), cache.NewSequence()
+	for from := 0; from < 3*n; from += n {
+		batch := func() *mtp.Batch { return join(x.batch(a, from, from+n), y.batch(b, b.Len(), b.Len()+n-2)) }
+		end := b.Len()
+		hidden, err := head.Forward(t.Context(), batch(), 0)
+		require.NoError(t, err)
+		want, _, err := head.TopK(t.Context(), hidden, []int{n - 1, 2*n - 3}, 0, 1)
+		require.NoError(t, err)
+		require.NoError(t, a.Truncate(from))
+		require.NoError(t, b.Truncate(end))
+		device.rows = nil
+		got := draft(t, head, batch(), k)
+		require.Equal(t, []int{2, 2, 2}, device.rows)
+		require.Equal(t, want, []int32{got.ids[0][0], got.ids[1][0]})
+	}
+}
