@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/hip"
@@ -26,7 +25,6 @@ type caseRun struct {
 	dir     string
 	device  hip.Device
 	bound   float64
-	drafts  []string // chains that Draft does too; nil: all
 	golden  *golden
 	prompt  prompt
 	head    *mtp.Head
@@ -51,12 +49,8 @@ func relativeBound(d hip.Device) float64 {
 // verifyCase runs all stages and chains of a case folder.
 func verifyCase(ctx context.Context, dir string, device hip.Device) caseResult {
 	c := &caseRun{dir: dir, device: device, bound: relativeBound(device)}
-	return c.verify(ctx)
-}
-
-func (c *caseRun) verify(ctx context.Context) caseResult {
 	err := c.all(ctx)
-	result := caseResult{Case: filepath.Base(filepath.Clean(c.dir)), OK: err == nil, Stages: c.results}
+	result := caseResult{Case: filepath.Base(filepath.Clean(dir)), OK: err == nil, Stages: c.results}
 	if err != nil {
 		result.Error = err.Error()
 	}
@@ -82,7 +76,7 @@ func (c *caseRun) all(ctx context.Context) (err error) {
 		return err
 	}
 	for _, rule := range chains {
-		if rule.draft != "" && c.golden.has(rule.name+".ids") && (c.drafts == nil || slices.Contains(c.drafts, rule.name)) {
+		if rule.draft != "" && c.golden.has(rule.name+".ids") {
 			if err := c.verifyDraft(ctx, rule.name, rule.draft, rule.postNorm); err != nil {
 				return err
 			}

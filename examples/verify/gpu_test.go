@@ -22,20 +22,11 @@ func TestGoldenOnEmulations(t *testing.T) {
 	}
 	for _, dir := range cases(t) {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
-			hiptest.OnEmulations(t, func(t *testing.T, i int, d hip.Device) {
-				c := &caseRun{dir: dir, device: d, bound: relativeBound(d)}
-				switch filepath.Base(dir) {
-				case checkedCase:
-					c.device = hip.Check(d)
-				case "slim-real":
-					// Draft runs the 900 rows again for each rule: every kind of GPU has one of
-					// the three, in one order of threads. By hand all have all.
-					c.drafts = []string{}
-					if hiptest.Emulations()[i].Order == hiptest.Forward {
-						c.drafts = append(c.drafts, []string{"chain", "chain_postnorm", "chain_mod_own"}[i/3%3])
-					}
+			hiptest.OnEmulations(t, func(t *testing.T, _ int, d hip.Device) {
+				if filepath.Base(dir) == checkedCase {
+					d = hip.Check(d)
 				}
-				r := c.verify(context.Background())
+				r := verifyCase(context.Background(), dir, d)
 				require.Empty(t, r.Error)
 				require.Greater(t, len(r.Stages), 30)
 				for _, s := range r.Stages {
