@@ -24,7 +24,7 @@ func runBench(args ...string) (code int, stdout, stderr string) {
 
 // quick has every row run about three times.
 func quick(args ...string) []string {
-	return append([]string{"-time", "1ms", "-prefill", "3,40", "-batch", "1,5", "-context", "100,700", "-k", "3"}, args...)
+	return append([]string{"-time", "1ms", "-prefill", "3,40", "-batch", "1,5", "-commit", "4", "-context", "100,700", "-k", "3"}, args...)
 }
 
 func keysOf(t *testing.T, object any) (keys []string) {
@@ -76,7 +76,7 @@ func TestJSON(t *testing.T) {
 	require.Equal(t, []shape{
 		{"step", 1, 100, 1}, {"step, int8 lm_head", 1, 100, 1}, {"step, 64 draft tokens", 1, 100, 1},
 		{"step, int8 lm_head, 64 draft tokens", 1, 100, 1}, {"chain", 1, 100, 3}, {"batch", 1, 100, 1}, {"batch", 5, 100, 1},
-		{"prefill", 3, 0, 0}, {"prefill", 40, 0, 0}, {"long context", 1, 700, 1},
+		{"commit", 4, 100, 1}, {"prefill", 3, 0, 0}, {"prefill", 40, 0, 0}, {"long context", 1, 700, 1},
 	}, rows)
 	require.Equal(t, 2.0, got.Rows[0].Experts)
 	require.InEpsilon(t, 3*got.Rows[0].Bytes, got.Rows[4].Bytes, 0.01, "a chain of 3 is about 3 steps")
@@ -91,10 +91,10 @@ func TestTableIsAligned(t *testing.T) {
 		first++
 	}
 	width := utf8.RuneCountInString(lines[first])
-	for i := range 10 {
+	for i := range 11 {
 		require.Equal(t, width, utf8.RuneCountInString(lines[first+1+i]), "%q", lines[first+1+i])
 	}
-	require.Empty(t, lines[first+11])
+	require.Empty(t, lines[first+12])
 	for _, text := range []string{"chain of 3", "read ceiling", "load", "weights"} {
 		require.Contains(t, stdout, text)
 	}
@@ -120,13 +120,13 @@ func TestCheckpointFolder(t *testing.T) {
 	for _, r := range got.Rows {
 		works = append(works, r.Work)
 	}
-	require.Equal(t, []string{"step", "batch", "prefill", "long context"}, works, "k = 1 is no chain")
+	require.Equal(t, []string{"step", "batch", "commit", "commit", "prefill", "long context"}, works, "k = 1 is no chain")
 	require.Equal(t, 256, got.Rows[0].Context, "a quarter of the positions, as there are no 65536")
-	require.Equal(t, 1023, got.Rows[3].Context)
+	require.Equal(t, 1023, got.Rows[5].Context)
 }
 
 func TestReferenceDevice(t *testing.T) {
-	code, stdout, stderr := runBench("-device", "reference", "-time", "1ms", "-batch", "1", "-prefill", "2", "-context", "8", "-json")
+	code, stdout, stderr := runBench("-device", "reference", "-time", "1ms", "-batch", "1", "-commit", "2", "-prefill", "2", "-context", "8", "-json")
 	require.Equal(t, cli.OK, code, stderr)
 	var got summary
 	require.NoError(t, json.Unmarshal([]byte(stdout), &got))
@@ -177,7 +177,7 @@ func TestCancelled(t *testing.T) {
 
 // TestProducts: rows of the matrices by themselves, whose bytes are theirs.
 func TestProducts(t *testing.T) {
-	code, stdout, stderr := runBench("-json", "-products", "-cheap=false", "-time", "1ms", "-batch", "1", "-prefill", "1", "-k", "1", "-context", "8")
+	code, stdout, stderr := runBench("-json", "-products", "-cheap=false", "-time", "1ms", "-batch", "1", "-commit", "2", "-prefill", "1", "-k", "1", "-context", "8")
 	require.Equal(t, cli.OK, code, stderr)
 	var got summary
 	require.NoError(t, json.Unmarshal([]byte(stdout), &got))

@@ -16,7 +16,7 @@ import (
 )
 
 func TestKernels(t *testing.T) {
-	args := []string{"-time", "1ms", "-batch", "1", "-prefill", "1", "-context", "40", "-k", "1", "-cheap=false"}
+	args := []string{"-time", "1ms", "-batch", "1", "-commit", "2", "-prefill", "1", "-context", "40", "-k", "1", "-cheap=false"}
 	code, stdout, stderr := runBench(append(args, "-json", "-kernels")...)
 	require.Equal(t, cli.OK, code, stderr)
 	var raw map[string]any

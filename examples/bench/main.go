@@ -31,7 +31,10 @@ that are made in memory (m3: 12.6 GB, with -experts 8 5.6 GB). Module 0 drafts.
                  with an lm_head that is cheaper to read, unless -cheap=false
   chain          the drafts of one call, each from the one before
   batch          one row of each of several sequences
-  prefill        rows of a prompt, without logits; what they give stays on the device
+  commit         rows of one sequence that the target confirmed, and the draft behind
+                 them: of all but the last only keys and values are computed
+  prefill        rows of a prompt, without logits: hidden states of all of them, which
+                 stay on the device
   long context   a step behind more positions, of random keys
 
 Bytes are what a call has to read, each once: the matrices, of the experts those
@@ -55,7 +58,8 @@ type settings struct {
 	device     string
 	k          int
 	batches    []int
-	prefills   []int // nil: the defaults that the head has positions for
+	commits    []int // nil: the defaults that the head has positions for
+	prefills   []int // likewise
 	contexts   []int // likewise
 	populate   bool
 	time       time.Duration
@@ -67,6 +71,7 @@ type settings struct {
 
 var (
 	defaultBatches  = []int{1, 4, 16}
+	defaultCommits  = []int{4, 512}
 	defaultPrefills = []int{128, 512}
 	defaultContexts = []int{1024, 65536}
 )
@@ -93,8 +98,9 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 		})
 	}
 	counts("batch", "sequences of a batch", defaultBatches, &s.batches)
+	counts("commit", "rows of a commit", defaultCommits, &s.commits)
 	counts("prefill", "rows of a prefill", defaultPrefills, &s.prefills)
-	counts("context", "positions before the rows; the first is that of step, chain and batch", defaultContexts, &s.contexts)
+	counts("context", "positions before the rows; the first is that of step, chain, batch and commit", defaultContexts, &s.contexts)
 	flags.BoolVar(&s.cheap, "cheap", true, "measure steps that draft by 8-bit copies of lm_head and by some draft tokens")
 	flags.BoolVar(&s.kernels, "kernels", false, "measure too where the time of a step goes: each kernel by itself, on one more head")
 	flags.BoolVar(&s.products, "products", false, "measure too the products with eh_proj, lm_head and the experts that a token picks, by themselves")

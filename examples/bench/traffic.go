@@ -96,6 +96,12 @@ func (m *model) flops(p pass) float64 {
 	return 2 * (row*float64(p.rows) + size(m.lmHead)*float64(p.sampled))
 }
 
+// written returns what rows add to a pass of which only keys and values are computed.
+func (m *model) written(rows int) (bytes int64, flops float64) {
+	size := func(w *weights.Matrix) float64 { return float64(w.Rows) * float64(w.Cols) }
+	return m.embed.Bytes() / int64(m.embed.Rows) * int64(rows), 2 * float64(rows) * (size(m.ehProj) + size(m.qkv))
+}
+
 // span is the rows of one sequence in a pass: positions from … end−1.
 type span struct{ from, end int }
 

@@ -114,7 +114,7 @@ func TestWatcherCountsTheCache(t *testing.T) {
 
 // TestTrafficIsThatOfTheCall counts what a chain of small size reads.
 func TestTrafficIsThatOfTheCall(t *testing.T) {
-	s, err := parse([]string{"-k", "3", "-batch", "2", "-prefill", "5", "-context", "40", "-cheap=false"}, &strings.Builder{})
+	s, err := parse([]string{"-k", "3", "-batch", "2", "-commit", "6", "-prefill", "5", "-context", "40", "-cheap=false"}, &strings.Builder{})
 	require.NoError(t, err)
 	device := hip.NewHost()
 	b := &session{settings: s, stderr: &strings.Builder{}, device: device, out: &summary{}}
@@ -127,8 +127,12 @@ func TestTrafficIsThatOfTheCall(t *testing.T) {
 		passes := max(w.k, 1)
 		low, high := int64(0), int64(0)
 		for i := range passes {
-			rows := w.rows
-			keys := int64(0)
+			rows, keys := w.rows, int64(0)
+			if w.commits { // only the embeddings of those before the last
+				rows = 1
+				written := b.model.embed.Bytes() / int64(b.model.embed.Rows) * int64(w.rows-1)
+				low, high = low+written, high+written
+			}
 			for _, n := range w.lengths { // at most 2 of 4 blocks: all are selected
 				keys += int64(2 * (w.context + n + i))
 			}

@@ -18,9 +18,10 @@ const inputsPerWork = 4
 // work is one row of the report: a call that is timed, again and again.
 type work struct {
 	name     string
-	rows     int // of the call
-	context  int // positions before the rows, of each sequence
-	k        int // drafts; 0: Forward, which makes no logits
+	rows     int  // of the call
+	context  int  // positions before the rows, of each sequence
+	k        int  // drafts; 0: Forward, which makes no logits
+	commits  bool // Draft of one sequence, which leaves out what it does not need of its rows
 	lengths  []int
 	inputs   []*mtp.Batch
 	pageSize int
@@ -69,10 +70,15 @@ func (w *work) call(ctx context.Context, head *mtp.Head, b *mtp.Batch) (err erro
 // flops of its products, and the different experts picked, over its passes.
 func (w *work) traffic(ctx context.Context, head *mtp.Head, m *model, b *mtp.Batch) (t traffic, err error) {
 	watch := watcher{model: m, drafts: w.k > 0}
+	observed := *b
 	for _, n := range w.lengths {
 		watch.spans = append(watch.spans, span{w.context, w.context + n})
 	}
-	observed := *b
+	if w.commits { // what is observed leaves out nothing
+		observed = lastRow(b)
+		watch.spans[0].from = watch.spans[0].end - 1
+		t.bytes, t.flops = m.written(w.rows - 1)
+	}
 	observed.Observe = watch.observe
 	if err := w.call(ctx, head, &observed); err != nil {
 		return traffic{}, err
@@ -86,6 +92,16 @@ func (w *work) traffic(ctx context.Context, head *mtp.Head, m *model, b *mtp.Bat
 		t.picked += p.picked
 	}
 	return t, nil
+}
+
+// lastRow is the batch of one sequence without the rows before its last.
+func lastRow(b *mtp.Batch) mtp.Batch {
+	last, rows := *b, b.Sequences[0]
+	before := len(rows.Tokens) - 1
+	width := len(b.Hidden.Float32) / len(rows.Tokens)
+	rows.Position, rows.Tokens = rows.Position+before, rows.Tokens[before:]
+	last.Sequences, last.Hidden.Float32 = []mtp.Rows{rows}, b.Hidden.Float32[before*width:]
+	return last
 }
 
 // count returns the traffic of the inputs that were timed.
@@ -110,9 +126,12 @@ type traffic struct {
 // plan lists the works that the flags ask for. All that exceeds the positions of
 // the head is reported.
 func (s *settings) plan(c *mtp.Config) ([]*work, error) {
-	contexts, prefills, limit := s.contexts, s.prefills, c.Rope.Positions()
+	contexts, commits, prefills, limit := s.contexts, s.commits, s.prefills, c.Rope.Positions()
 	if contexts == nil {
 		contexts = clip([]int{min(defaultContexts[0], limit/4), defaultContexts[1]}, limit-s.k)
+	}
+	if commits == nil {
+		commits = clip(defaultCommits, limit-contexts[0])
 	}
 	if prefills == nil {
 		prefills = clip(defaultPrefills, limit)
@@ -142,6 +161,10 @@ func (s *settings) plan(c *mtp.Config) ([]*work, error) {
 	}
 	for _, n := range s.batches {
 		add("batch", first, 1, slices.Repeat([]int{1}, n)...)
+	}
+	for _, n := range commits {
+		add("commit", first, 1, n)
+		works[len(works)-1].commits = true
 	}
 	for _, n := range prefills {
 		add("prefill", 0, 0, n)
