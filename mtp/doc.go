@@ -33,8 +33,9 @@
 // Draft commits the rows it is given. What the chain itself writes behind them
 // is provisional and gone when Draft returns, so a rejected draft needs no
 // rollback: the next call simply gives the confirmed rows. A prompt may be given
-// in pieces, with [Head.Forward]; the last piece goes to Draft. An aligned chain
-// (see [ChainAligned]) takes every piece through Draft.
+// in pieces, by Draft with k 0, which costs least; the last piece then drafts. Rows
+// of [Head.Forward] count as committed too, but for an aligned chain (see
+// [ChainAligned]).
 //
 // An engine with a paged cache of its own passes [Rows.BlockTable] in place of a
 // Sequence, one with hidden states on the device [Hidden.Device], and one that

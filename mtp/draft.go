@@ -14,13 +14,18 @@ import (
 // which tokens there are to draft, Options.DraftLMHead in what precision their
 // logits are computed.
 //
+// With k 0 the rows are committed and nothing is drafted: a piece of a prompt. Of all
+// rows of a chain but the last of each sequence only keys and values are computed, and
+// with k 0 of that one too; an aligned chain needs hidden states of all of them.
+//
 // A Sequence's rows must start at its Len, and it ends behind the committed
 // rows: what the chain itself wrote is provisional, and gone. With a BlockTable
 // the pages must reach to k−1 positions behind the committed rows.
 //
 // All k steps are queued before anything is read back: ids go from step to step on
 // the device, and on one that records graphs ([hip.Capturer]) calls of the same shape
-// become two launches: the first step's, and while it runs that of all others. With Options.MinProbability each step is waited for.
+// become two launches: the first step's, and while it runs that of all others. With
+// Options.MinProbability each step is waited for.
 //
 // Errors are those of [Head.Forward]. When ctx ends before the last step is queued,
 // or a launch fails, the sequences are as they were before the call.
@@ -40,7 +45,7 @@ func (h *Head) Draft(ctx context.Context, b *Batch, k int) (ids [][]int32, probs
 		return nil, nil, err
 	}
 	// The chain's own rows, beyond those of the batch.
-	provisional := k - 1
+	provisional := max(0, k-1)
 	if h.chain == ChainAligned {
 		provisional = 0
 	}
@@ -65,8 +70,8 @@ func (h *Head) Draft(ctx context.Context, b *Batch, k int) (ids [][]int32, probs
 }
 
 func (h *Head) checkDraft(r *resolved, k int) error {
-	if k < 1 || k > maxDraft {
-		return &InputError{Sequence: -1, Field: "k", Got: k, Want: fmt.Sprintf("1 to %d", maxDraft)}
+	if k < 0 || k > maxDraft {
+		return &InputError{Sequence: -1, Field: "k", Got: k, Want: fmt.Sprintf("0 to %d", maxDraft)}
 	}
 	if h.chain == ChainAligned && k > h.alignedSteps() {
 		return &InputError{Sequence: -1, Field: "k", Got: k, Want: fmt.Sprintf("at most Options.MaxDraft, %d, of an aligned head", h.alignedSteps())}
@@ -122,7 +127,7 @@ func newDrafting(h *Head, w *workspace, r *resolved, k int) *drafting {
 // probabilities say which sequences go on.
 func (d *drafting) run(ctx context.Context) error {
 	h := d.head
-	steps, plan, most := d.k, d.planChained, d.batch.total
+	steps, plan, most := max(1, d.k), d.planChained, d.batch.total
 	if h.chain == ChainAligned {
 		steps, plan = h.alignedSteps(), d.planAligned
 		d.carry = make([][][]float32, len(d.batch.Sequences))

@@ -8,8 +8,13 @@ func (d *drafting) planChained(s *segment, step int) *draftStep {
 	h := d.head
 	if step == 0 {
 		p := h.newPass(d.w, d.batch, 0)
-		p.wantLast()
-		return &draftStep{pass: p, picks: p.lastRows()}
+		if d.k == 0 {
+			p.want([]int32{})
+			return &draftStep{pass: p}
+		}
+		last := p.lastRows()
+		p.want(last)
+		return &draftStep{pass: p, picks: last}
 	}
 	module := 0
 	if h.chain == ChainModOwn {

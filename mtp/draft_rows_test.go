@@ -47,3 +47,35 @@ func TestDraftLeavesOut(t *testing.T) {
 		require.Equal(t, want, []int32{got.ids[0][0], got.ids[1][0]})
 	}
 }
+
+// TestDraftOfNothingCommits: a prompt that is committed in pieces, with k 0, is drafted
+// from as one that is given at once, and costs no more than keys and values.
+func TestDraftOfNothingCommits(t *testing.T) {
+	x, y := randomPassage(43, 30), randomPassage(44, 30)
+	for _, c := range chainCases {
+		t.Run(c.name, func(t *testing.T) {
+			device := &routed{Device: openDevice(t, hip.NewReference())}
+			options := c.options()
+			options.Device = device
+			head := load(t, synthetic{modules: c.modules}.files(t), options)
+			cache := newCache(t, head, 40)
+			whole, pieces := [2]*mtp.Sequence{cache.NewSequence(), cache.NewSequence()}, [2]*mtp.Sequence{cache.NewSequence(), cache.NewSequence()}
+			const k = 2
+			want := draft(t, head, join(x.batch(whole[0], 0, 11), y.batch(whole[1], 0, 8)), k)
+			device.rows = nil
+			for _, ends := range [][2]int{{5, 1}, {6, 7}} {
+				b := join(x.batch(pieces[0], pieces[0].Len(), ends[0]), y.batch(pieces[1], pieces[1].Len(), ends[1]))
+				ids, probs, err := head.Draft(t.Context(), b, 0)
+				require.NoError(t, err)
+				require.Equal(t, [][]int32{nil, nil}, ids)
+				require.Equal(t, [][]float32{nil, nil}, probs)
+				require.Equal(t, ends, [2]int{pieces[0].Len(), pieces[1].Len()})
+			}
+			if c.maxDraft == 0 { // not aligned
+				require.Empty(t, device.rows)
+			}
+			got := draft(t, head, join(x.batch(pieces[0], 6, 11), y.batch(pieces[1], 7, 8)), k)
+			require.Equal(t, want, got)
+		})
+	}
+}

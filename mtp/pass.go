@@ -19,7 +19,7 @@ type pass struct {
 	spans  []passSpan
 	rows   int
 	tokens []int32 // of the rows; −1−i stands for draft i of the call
-	wanted []int32 // rows that hidden states are wanted of, in ascending order; nil: all
+	wanted []int32 // rows that hidden states are wanted of: each span's last, or none; nil: all
 
 	encoded  *attention.Batch
 	tokensAt int              // in the workspace's words; rows of the batch follow
@@ -66,10 +66,10 @@ func (p *pass) lastRows() []int32 {
 	return rows
 }
 
-// wantLast has the pass make hidden states for the last row of each span alone: of the
-// others only keys and values are needed. What is observed are all rows.
-func (p *pass) wantLast() {
-	if rows := p.lastRows(); len(rows) < p.rows && p.batch.Observe == nil {
+// want has the pass make hidden states for these rows alone, at most the last of each
+// span: of the others only keys and values are needed. What is observed are all rows.
+func (p *pass) want(rows []int32) {
+	if len(rows) < p.rows && p.batch.Observe == nil {
 		p.wanted = rows
 	}
 }
@@ -125,7 +125,7 @@ func (p *pass) encode(i int) (err error) {
 	p.tokensAt = w.words.add(p.tokens)
 	granule := w.granule(p.batch.Observe != nil)
 	w.words.values, err = p.encoded.Encode(w.words.values, granule, spans...)
-	if p.attends = p.encoded; err != nil || p.wanted == nil {
+	if p.attends = p.encoded; err != nil || len(p.wanted) == 0 {
 		return err
 	}
 	if p.attends, err = w.batchOf(p.batch.cache.kv, 2*i+1); err != nil {
@@ -142,7 +142,7 @@ func (p *pass) encode(i int) (err error) {
 // place tells the pass that the words are on the device, or will be when it runs.
 func (p *pass) place() {
 	p.encoded.Place(p.w.words.at(p.tokensAt + p.rows))
-	if p.wanted != nil {
+	if len(p.wanted) > 0 {
 		p.attends.Place(p.w.words.at(p.wantedAt + len(p.wanted)))
 	}
 	p.hidden.place(&p.w.words)
@@ -186,6 +186,9 @@ func (p *pass) launch(d hip.Device) error {
 	qkv := attention.QKV{Data: w.qkv.ptr, Stride: h.geometry.Columns()}
 	if err := p.insert(d, batch, m, qkv); err != nil {
 		return err
+	}
+	if p.outRows() == 0 {
+		return o.err
 	}
 	x := w.x.ptr
 	if p.wanted != nil {

@@ -156,7 +156,6 @@ func TestBadCalls(t *testing.T) {
 		call  func(r *refusal) error
 		want  error
 	}{
-		"Draft of nothing":        {one, func(r *refusal) error { return r.draft(r.good(), 0) }, mtp.ErrInput},
 		"Draft of less":           {one, func(r *refusal) error { return r.draft(r.good(), -1) }, mtp.ErrInput},
 		"Draft of too many":       {one, func(r *refusal) error { return r.draft(r.good(), 65) }, mtp.ErrInput},
 		"Draft before Len":        {one, func(r *refusal) error { return r.draft(r.x.batch(r.sequence, 7, 11), 2) }, mtp.ErrInput},

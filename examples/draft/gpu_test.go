@@ -103,7 +103,7 @@ func draftTogether(t *testing.T, head *mtp.Head, stretches []stretch) {
 	for _, s := range stretches {
 		addRows(committed, s.Trace, cache.NewSequence(), s.end-2)
 	}
-	_, _, err = head.Draft(context.Background(), committed, 1)
+	_, _, err = head.Draft(context.Background(), committed, 0)
 	require.NoError(t, err)
 
 	b := new(mtp.Batch)
