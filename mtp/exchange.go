@@ -105,10 +105,10 @@ func (r *results) bring(d hip.Device) error {
 	return launchCopyWords(d, r.shared.ptr, r.buffer.ptr, r.n)
 }
 
-// wait returns the values, bits of float32 or integers, once they are there. They are
-// valid until the next call.
+// wait waits for all that is queued and returns the values, bits of float32 or integers.
+// They are valid until the next call.
 func (r *results) wait(d hip.Device, s hip.Sharer) ([]int32, error) {
-	if s == nil {
+	if s == nil && r.n > 0 {
 		values := make([]int32, r.n)
 		return values, hip.ReadOf(d, values, r.buffer.ptr)
 	}
