@@ -15,8 +15,9 @@ import (
 // logits are computed.
 //
 // With k 0 the rows are committed and nothing is drafted: a piece of a prompt. Of all
-// rows of a chain but the last of each sequence only keys and values are computed, and
-// with k 0 of that one too; an aligned chain needs hidden states of all of them.
+// rows but the last of each sequence only keys and values are computed, and with k 0 of
+// that one too; an aligned chain needs hidden states of all of them, but in its last
+// step.
 //
 // A Sequence's rows must start at its Len, and it ends behind the committed
 // rows: what the chain itself wrote is provisional, and gone. With a BlockTable
@@ -148,17 +149,18 @@ func (d *drafting) run(ctx context.Context) error {
 		if err := s.begin(); err != nil {
 			return err
 		}
-		// The device works on the first step while the others are planned.
-		for step, part := from, 1; step < from+together; part = together - 1 {
-			for end := step + part; step < end; step++ {
-				if next := plan(s, step); next.rows > 0 {
-					s.add(next)
-				}
+		s.add(plan(s, from))
+		if len(s.steps) == 0 { // nor has a later one rows
+			return nil
+		}
+		if err := s.queue(ctx, together == 1); err != nil {
+			return err
+		}
+		if together > 1 { // the device works on the first step meanwhile
+			for step := from + 1; step < from+together; step++ {
+				s.add(plan(s, step))
 			}
-			if len(s.steps) == 0 { // nor has a later one rows
-				return nil
-			}
-			if err := s.queue(ctx, step == from+together); err != nil {
+			if err := s.queue(ctx, true); err != nil {
 				return err
 			}
 		}

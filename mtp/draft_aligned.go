@@ -15,9 +15,10 @@ package mtp
 // is not run again; it is what a sequence carries.
 //
 // Steps beyond what is drafted still run the rows that became final, so that
-// their layers stay whole.
+// their layers stay whole. The last step hands nothing on: it needs hidden states for
+// what is drafted alone.
 func (d *drafting) planAligned(s *segment, step int) *draftStep {
-	h := d.head
+	h, last := d.head, step == d.head.alignedSteps()-1
 	next := &draftStep{pass: &pass{head: h, w: d.w, batch: d.batch, module: step % len(h.modules), layer: step}}
 	for i := range d.batch.Sequences {
 		rows := &d.batch.Sequences[i]
@@ -35,12 +36,15 @@ func (d *drafting) planAligned(s *segment, step int) *draftStep {
 		if drafts {
 			next.picks = append(next.picks, int32(next.rows-1))
 		}
-		if final := committed - 1 - step; final >= from {
+		if final := committed - 1 - step; final >= from && !last {
 			next.keeps = append(next.keeps, int32(first+final-from))
 		}
 		if step > 0 {
 			next.sources = append(next.sources, s.alignedSources(d.last, i, from, end, rows.Sequence.carry)...)
 		}
+	}
+	if last && (len(next.picks) == 0 || len(next.picks) == len(next.spans)) {
+		next.want(next.picks)
 	}
 	return next
 }

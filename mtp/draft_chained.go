@@ -9,7 +9,7 @@ func (d *drafting) planChained(s *segment, step int) *draftStep {
 	if step == 0 {
 		p := h.newPass(d.w, d.batch, 0)
 		if d.k == 0 {
-			p.want([]int32{})
+			p.want(nil)
 			return &draftStep{pass: p}
 		}
 		last := p.lastRows()

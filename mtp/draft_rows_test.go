@@ -49,7 +49,8 @@ func TestDraftLeavesOut(t *testing.T) {
 }
 
 // TestDraftOfNothingCommits: a prompt that is committed in pieces, with k 0, is drafted
-// from as one that is given at once, and costs no more than keys and values.
+// from as one that is given at once, and a step that hands nothing on costs no more than
+// keys and values.
 func TestDraftOfNothingCommits(t *testing.T) {
 	x, y := randomPassage(43, 30), randomPassage(44, 30)
 	for _, c := range chainCases {
@@ -71,9 +72,8 @@ func TestDraftOfNothingCommits(t *testing.T) {
 				require.Equal(t, [][]float32{nil, nil}, probs)
 				require.Equal(t, ends, [2]int{pieces[0].Len(), pieces[1].Len()})
 			}
-			if c.maxDraft == 0 { // not aligned
-				require.Empty(t, device.rows)
-			}
+			// An aligned chain hands hidden states from step to step.
+			require.Len(t, device.rows, 2*max(0, c.maxDraft-1))
 			got := draft(t, head, join(x.batch(pieces[0], 6, 11), y.batch(pieces[1], 7, 8)), k)
 			require.Equal(t, want, got)
 		})

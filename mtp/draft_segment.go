@@ -68,8 +68,11 @@ func (s *segment) begin() error {
 	return s.w.results.expect(s.w.device, s.w.sharer, s.keepsAt()+keeps*s.head.config.HiddenSize)
 }
 
-// add plans a step behind the others.
+// add plans a step behind the others, if it has rows.
 func (s *segment) add(step *draftStep) {
+	if step.rows == 0 {
+		return
+	}
 	step.firstDraft, step.firstKeep = s.drafts, s.keeps
 	for i, row := range step.picks {
 		sequence := step.spanOf(row).sequence
@@ -271,7 +274,7 @@ func (s *segment) pick(d hip.Device, step *draftStep) error {
 // of each sequence that the next call starts from.
 func (s *segment) keep(d hip.Device, step *draftStep) error {
 	h, width := s.head, s.head.config.HiddenSize
-	if h.chain != ChainAligned {
+	if h.chain != ChainAligned || step.wanted != nil { // the last
 		return nil
 	}
 	if h.options.PostNorm {

@@ -70,7 +70,7 @@ func (p *pass) lastRows() []int32 {
 // span: of the others only keys and values are needed. What is observed are all rows.
 func (p *pass) want(rows []int32) {
 	if len(rows) < p.rows && p.batch.Observe == nil {
-		p.wanted = rows
+		p.wanted = append([]int32{}, rows...) // not nil
 	}
 }
 
