@@ -35,6 +35,21 @@ func TestOpenWithoutADriver(t *testing.T) {
 	require.ErrorIs(t, err, hip.ErrNoDevice)
 }
 
+// TestDevicesAreThoseThatOpen, on a machine with GPUs as on one without.
+func TestDevicesAreThoseThatOpen(t *testing.T) {
+	gpus, err := hip.Devices()
+	require.NoError(t, err)
+	for i, g := range gpus {
+		require.Equal(t, i, g.Index)
+		d, err := hip.Open(i)
+		require.NoError(t, err)
+		require.Equal(t, [2]string{g.Name, g.Kind}, [2]string{d.Info().Name, d.Info().Kind})
+		require.NoError(t, d.Close())
+	}
+	_, err = hip.Open(len(gpus))
+	require.ErrorIs(t, err, hip.ErrNoDevice)
+}
+
 func TestOpenWithTheWrongLibrary(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("needs a library that is everywhere")

@@ -57,9 +57,6 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// activation returns the config's activation function.
-func (c *Config) activation() swiGLU { return swiGLU{alpha: c.Alpha, limit: c.Limit, beta: c.Beta} }
-
 // Experts is the weights of a mixture of experts in device memory, as stored in
 // the checkpoint, and its shape. It owns none of the memory. It is read only
 // and safe for concurrent use.

@@ -92,13 +92,10 @@ func (s *segment) carryIn(state []float32) int32 {
 	return int32(-1 - row)
 }
 
-// queue queues the steps that were added since the last part; the last part brings the
-// results.
+// queue queues the steps that were added since the last part; the last part, which may
+// have none, brings the results.
 func (s *segment) queue(ctx context.Context, last bool) error {
 	part := s.steps[s.queued:]
-	if len(part) == 0 && !last {
-		return nil
-	}
 	if err := s.prepare(part); err != nil {
 		return err
 	}
