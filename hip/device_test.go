@@ -93,18 +93,18 @@ const (
 )
 
 var count = hip.NewKernel("test_count", "", func(b *hip.Blocks, a *countArgs) {
-	n := int(a.N)
-	switch a.Mode {
-	case countPastTheEnd:
+	y, n := a.Y, int(a.N)
+	switch {
+	case a.Mode == countPastTheEnd:
 		n++
-	case countSliceBounds:
+	case a.Mode == countSliceBounds && b.End == n: // other parts would write each other's blocks
 		b.End++
-	case countMisaligned:
-		a.Y++
+	case a.Mode == countMisaligned:
+		y++
 	}
-	y := hip.Out[int32](b, a.Y, n)
+	v := hip.Out[int32](b, y, n)
 	for i := b.First; i < b.End; i++ {
-		y[i]++
+		v[i]++
 	}
 })
 
