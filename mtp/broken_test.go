@@ -75,7 +75,7 @@ func TestBrokenCheckpoints(t *testing.T) {
 
 			device := hip.NewHost()
 			defer device.Close()
-			goroutines := runtime.NumGoroutine()
+			before := goroutines()
 			head, loadErr := mtp.Load(t.Context(), folder, mtp.Options{Device: device})
 			if !want.MustFail {
 				require.NoError(t, inspectErr)
@@ -95,7 +95,7 @@ func TestBrokenCheckpoints(t *testing.T) {
 			require.Zero(t, bytes)
 			require.Zero(t, live)
 			require.Zero(t, mappedBelow(t, dir), "a mapping is left")
-			require.LessOrEqual(t, runtime.NumGoroutine(), goroutines, "a goroutine is left")
+			requireGoroutines(t, before)
 		})
 	}
 }
@@ -103,13 +103,13 @@ func TestBrokenCheckpoints(t *testing.T) {
 // TestBrokenCheckpointOwnDevice: with no device given, a failed Load leaves none behind.
 func TestBrokenCheckpointOwnDevice(t *testing.T) {
 	dir, cases := brokenCases(t)
-	goroutines := runtime.NumGoroutine()
+	before := goroutines()
 	for name := range cases {
 		if head, err := mtp.Load(t.Context(), filepath.Join(dir, name), mtp.Options{}); err == nil {
 			require.NoError(t, head.Close())
 		}
 	}
-	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines)
+	requireGoroutines(t, before)
 	require.Zero(t, mappedBelow(t, dir))
 }
 

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -221,10 +222,7 @@ func goroutines() int {
 // told that it ends may still be about to.
 func requireGoroutines(t testing.TB, most int) {
 	t.Helper()
-	for range 1000 {
-		if goroutines() <= most {
-			return
-		}
+	for wait := time.Now().Add(10 * time.Second); goroutines() > most && time.Now().Before(wait); {
 		runtime.Gosched()
 	}
 	require.LessOrEqual(t, goroutines(), most, "goroutines left")
