@@ -36,6 +36,12 @@ type input struct {
 	at      int // in the words
 }
 
+// inputBuffers is where an input lies that does not come with the words. Each input has
+// its own: what makes float32 of one is launched when all are on the device.
+type inputBuffers struct {
+	narrow, wide buffer // bfloat16 from the host; float32
+}
+
 // inputWords is how many values of an input go up with the words at most. More take a
 // write of their own, which copies one part while the next is filled.
 const inputWords = 1 << 18
@@ -57,9 +63,9 @@ func (w *workspace) takeInput(h *Hidden, n int) (in input) {
 	return in
 }
 
-// loadInput brings what is not among the words to the device, in to unless it is
-// there in place.
-func (w *workspace) loadInput(in *input, h *Hidden, to *buffer) error {
+// loadInput brings what is not among the words to the device, unless it is there in
+// place.
+func (w *workspace) loadInput(in *input, h *Hidden, to *inputBuffers) error {
 	if in.inWords {
 		return nil
 	}
@@ -67,22 +73,22 @@ func (w *workspace) loadInput(in *input, h *Hidden, to *buffer) error {
 		in.states = h.Device
 		return nil
 	}
-	if err := to.grow(w.device, in.n, 4); err != nil {
+	if err := to.wide.grow(w.device, in.n, 4); err != nil {
 		return err
 	}
-	in.states = to.ptr
+	in.states = to.wide.ptr
 	switch {
 	case h.Float32 != nil:
-		return hip.WriteOf(w.device, to.ptr, h.Float32)
+		return hip.WriteOf(w.device, to.wide.ptr, h.Float32)
 	case h.Device != 0:
 		in.narrow = h.Device
 		return nil
 	}
-	if err := w.narrow.grow(w.device, in.n, 2); err != nil {
+	if err := to.narrow.grow(w.device, in.n, 2); err != nil {
 		return err
 	}
-	in.narrow = w.narrow.ptr
-	return hip.WriteOf(w.device, w.narrow.ptr, h.BFloat16)
+	in.narrow = to.narrow.ptr
+	return hip.WriteOf(w.device, in.narrow, h.BFloat16)
 }
 
 // place tells an input that is among the words where they are, or will be when they

@@ -202,7 +202,7 @@ func (s *segment) feed(d hip.Device, step, before *draftStep) error {
 		step.states = given
 		return nil
 	}
-	step.states = s.w.hiddenIn.ptr
+	step.states = s.w.hiddenIn.wide.ptr
 	width := s.head.config.HiddenSize
 	return launchTakeRows(d, &takeRowsArgs{
 		Out: step.states, From: given, Kept: s.w.words.at(s.carriedAt), Sources: s.w.words.at(step.sourcesAt),

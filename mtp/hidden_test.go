@@ -3,6 +3,7 @@ package mtp_test
 import (
 	"bytes"
 	"encoding/binary"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -168,6 +169,33 @@ func TestEmbedsOfTheTable(t *testing.T) {
 			require.Equal(t, states[:(n-1)*hiddenSize], got[:(n-1)*hiddenSize])
 			require.NotEqual(t, states[(n-1)*hiddenSize:], got[(n-1)*hiddenSize:])
 		})
+	}
+}
+
+// TestEmbedsForms: embeddings may be handed over in each way, whatever the hidden
+// states are handed over in.
+func TestEmbedsForms(t *testing.T) {
+	const n = 9
+	x, embeds := randomPassage(204, n), randomPassage(205, n).hidden
+	for name, d := range map[string]hip.Device{"reference": hip.NewReference(), "host": hip.NewHostThreads(2)} {
+		openDevice(t, d)
+		head := load(t, synthetic{format: "BF16"}.files(t), mtp.Options{Device: d})
+		cache := newCache(t, head, 4)
+		forwardWith := func(t *testing.T, hidden, embeds mtp.Hidden) []float32 {
+			s := cache.NewSequence()
+			defer s.Close()
+			b := x.batch(s, 0, n)
+			b.Hidden, b.Embeds = hidden, embeds
+			return forward(t, head, b, 0)
+		}
+		want := forwardWith(t, mtp.Hidden{Float32: x.hidden}, mtp.Hidden{Float32: embeds})
+		for hiddenName, hidden := range hiddenForms {
+			for embedsName, form := range hiddenForms {
+				t.Run(strings.Join([]string{name, hiddenName, embedsName}, "/"), func(t *testing.T) {
+					require.Equal(t, want, forwardWith(t, hidden(t, d, x.hidden), form(t, d, embeds)))
+				})
+			}
+		}
 	}
 }
 

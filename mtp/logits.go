@@ -136,7 +136,7 @@ func (h *Head) gatherRows(w *workspace, hidden *Hidden, rows []int) (in input, e
 		in.place(&w.words)
 		return in, err
 	}
-	size, to := 4, &w.embeds // not in use outside of a forward
+	size, to := 4, &w.embeds.wide // not in use outside of a forward
 	if hidden.DeviceBFloat16 {
 		size = 2
 	}
@@ -201,19 +201,19 @@ func (h *Head) Embed(ctx context.Context, tokens []int32) ([]float32, error) {
 	}
 	w := h.take()
 	defer h.give(w)
-	if err := w.grow(need{&w.tokens, rows, 4}, need{&w.embeds, rows * n, 4}); err != nil {
+	if err := w.grow(need{&w.tokens, rows, 4}, need{&w.embeds.wide, rows * n, 4}); err != nil {
 		return nil, err
 	}
 	if err := hip.WriteOf(h.device, w.tokens.ptr, tokens); err != nil {
 		return nil, err
 	}
 	err := launchGather(h.device, &gatherArgs{
-		Out: w.embeds.ptr, Table: h.embed.Table(), Tokens: w.tokens.ptr,
+		Out: w.embeds.wide.ptr, Table: h.embed.Table(), Tokens: w.tokens.ptr,
 		Rows: int32(rows), Hidden: int32(n), Segments: int32(len(h.embed.Segments)), Vocab: int32(h.config.VocabSize),
 	})
 	if err != nil {
 		return nil, err
 	}
 	out := make([]float32, rows*n)
-	return out, hip.ReadOf(h.device, out, w.embeds.ptr)
+	return out, hip.ReadOf(h.device, out, w.embeds.wide.ptr)
 }

@@ -21,15 +21,15 @@ type workspace struct {
 	results results // of a call, see segment
 	queued  bool    // words or results may be in use
 
-	tokens                           buffer
-	hiddenIn, narrow, embeds, masked buffer // narrow: bfloat16 on its way to hiddenIn
-	both, x, normed, qkv             buffer
-	scores, selected, context        buffer
-	wantedX, wantedQKV               buffer // see pass.wanted
-	attnOut, hidden, otherHidden     buffer
-	picked                           buffer
-	finalNorm, logits                buffer
-	largest, sums, index             buffer
+	hiddenIn, embeds             inputBuffers
+	tokens, masked               buffer
+	both, x, normed, qkv         buffer
+	scores, selected, context    buffer
+	wantedX, wantedQKV           buffer // see pass.wanted
+	attnOut, hidden, otherHidden buffer
+	picked                       buffer
+	finalNorm, logits            buffer
+	largest, sums, index         buffer
 }
 
 // keptGraphs is how many sequences of launches a workspace keeps as graphs: for each
@@ -157,7 +157,8 @@ func (w *workspace) run(observed bool, launch func(d hip.Device) error) error {
 func (w *workspace) free() error {
 	errs := []error{w.replay.Close(), w.moe.Free(w.device), w.closeBatches(), w.words.shared.free(w.device), w.results.shared.free(w.device)}
 	for _, b := range []*buffer{
-		&w.words.buffer, &w.results.buffer, &w.tokens, &w.hiddenIn, &w.narrow, &w.embeds, &w.masked, &w.both, &w.x, &w.normed, &w.qkv, &w.wantedX, &w.wantedQKV,
+		&w.words.buffer, &w.results.buffer, &w.hiddenIn.narrow, &w.hiddenIn.wide, &w.embeds.narrow, &w.embeds.wide,
+		&w.tokens, &w.masked, &w.both, &w.x, &w.normed, &w.qkv, &w.wantedX, &w.wantedQKV,
 		&w.scores, &w.selected, &w.context, &w.attnOut, &w.hidden, &w.otherHidden, &w.picked, &w.finalNorm, &w.logits,
 		&w.largest, &w.sums, &w.index,
 	} {
@@ -171,7 +172,7 @@ func (w *workspace) free() error {
 // many sequences.
 func (w *workspace) growStates(hidden, rows, sequences int) error {
 	return w.grow(
-		need{&w.hiddenIn, rows * hidden, 4}, need{&w.hidden, rows * hidden, 4}, need{&w.otherHidden, rows * hidden, 4},
+		need{&w.hiddenIn.wide, rows * hidden, 4}, need{&w.hidden, rows * hidden, 4}, need{&w.otherHidden, rows * hidden, 4},
 		need{&w.picked, sequences * hidden, 4}, need{&w.finalNorm, sequences * hidden, 4},
 	)
 }
