@@ -68,7 +68,10 @@ func (c *checkedAdopter) Adopt(mem []byte, writable bool) (Ptr, error) {
 	}
 	mirror := mem
 	if writable { // the reference must not see d's results before they are compared
-		mirror = append([]byte(nil), mem...)
+		if mirror, err = zeroed(int64(len(mem))); err != nil {
+			return 0, errors.Join(err, c.Device.Free(p))
+		}
+		copy(mirror, mem)
 	}
 	return c.insert(p, goRegion(p, mirror, writable, true))
 }
@@ -78,7 +81,11 @@ func (c *checked) Alloc(n int64) (Ptr, error) {
 	if err != nil || p == 0 {
 		return p, err
 	}
-	return c.insert(p, goRegion(p, make([]byte, n), true, false))
+	mirror, err := zeroed(n)
+	if err != nil { // a GPU may have more memory than the host
+		return 0, errors.Join(err, c.Device.Free(p))
+	}
+	return c.insert(p, goRegion(p, mirror, true, false))
 }
 
 func (c *checked) insert(p Ptr, r region) (Ptr, error) {
@@ -175,7 +182,10 @@ func fieldAt(k *Kernel, args unsafe.Pointer, p Ptr) string {
 	v := reflect.NewAt(k.Args, args).Elem()
 	name, best := "memory", Ptr(0)
 	for i := range v.NumField() {
-		if ptr, ok := v.Field(i).Interface().(Ptr); ok && ptr != 0 && ptr <= p && ptr >= best {
+		if k.Args.Field(i).Type != reflect.TypeFor[Ptr]() {
+			continue
+		}
+		if ptr := Ptr(v.Field(i).Uint()); ptr != 0 && ptr <= p && ptr >= best {
 			name, best = k.Args.Field(i).Name, ptr
 		}
 	}

@@ -74,6 +74,30 @@ func requireWorkers(t *testing.T, want int) {
 	require.Equal(t, want, workers())
 }
 
+// TestMoreMemoryThanThereIs is an error, however the number came about.
+func TestMoreMemoryThanThereIs(t *testing.T) {
+	for _, d := range []hip.Device{hip.NewReference(), hip.NewHost(), hip.Check(hip.NewHost())} {
+		if p, err := d.Alloc(1 << 39); err == nil { // a machine with so much, or one that promises it
+			require.NoError(t, d.Free(p))
+		} else {
+			require.Equal(t, &hip.MemoryError{Bytes: 1 << 39}, err)
+		}
+		for _, n := range []int64{1 << 50, math.MaxInt64, -1} {
+			_, err := d.Alloc(n)
+			require.ErrorIs(t, err, hip.ErrOutOfMemory)
+			require.Equal(t, &hip.MemoryError{Bytes: n}, err)
+		}
+		_, err := hip.AllocOf[float32](d, 1<<50)
+		require.Equal(t, &hip.MemoryError{Bytes: 1 << 52}, err)
+		_, err = hip.AllocOf[float32](d, math.MaxInt)
+		require.Equal(t, &hip.MemoryError{Bytes: math.MaxInt64}, err)
+		p, err := hip.Upload(d, []int32{1})
+		require.NoError(t, err, "the device goes on")
+		require.NoError(t, d.Free(p))
+		require.NoError(t, d.Close())
+	}
+}
+
 func TestAdoptSameMemoryTwice(t *testing.T) {
 	d := hip.NewReference()
 	defer d.Close()
@@ -183,6 +207,23 @@ func drifted(b *hip.Blocks, a *driftArgs, off float32, turn int32) {
 }
 
 var drift = hip.NewKernel("test_drift", "", driftTwin).Fast(1e-3, func(b *hip.Blocks, a *driftArgs) { drifted(b, a, a.Off, a.Turn) })
+
+// TestCheckWithHiddenFields: arguments are named as Go's reflection sees them, which
+// may not look into fields of another package.
+func TestCheckWithHiddenFields(t *testing.T) {
+	type hidden struct{ y hip.Ptr }
+	write := func(v int32) func(*hip.Blocks, *hidden) {
+		return func(b *hip.Blocks, a *hidden) { hip.Out[int32](b, a.y, 1)[0] = v }
+	}
+	k := hip.NewKernel("test_hidden", "", write(1)).Fast(0, write(2))
+	d := hip.Check(hip.NewHost())
+	defer d.Close()
+	y, err := hip.AllocOf[int32](d, 1)
+	require.NoError(t, err)
+	var mismatch *hip.Mismatch
+	require.ErrorAs(t, k.Launch(d, hip.Grid{Blocks: 1}, &hidden{y}), &mismatch)
+	require.Equal(t, "y", mismatch.Field)
+}
 
 func TestCheckNamesTheKernelThatDiffers(t *testing.T) {
 	const n = 50

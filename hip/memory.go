@@ -16,6 +16,7 @@ type memory struct {
 	mu      sync.Mutex
 	regions atomic.Pointer[[]region] // sorted by base; never changed in place
 	bytes   int64                    // allocated, without adopted
+	removed atomic.Uint64            // how often a region was
 }
 
 type region struct {
@@ -55,14 +56,26 @@ func (m *memory) alloc(n int64) (Ptr, error) {
 	if n < 0 || n > maxAlloc {
 		return 0, &MemoryError{Bytes: n}
 	}
-	raw := make([]byte, n+allocAlign-1)
+	raw, err := zeroed(n + allocAlign - 1)
+	if err != nil {
+		return 0, &MemoryError{Bytes: n}
+	}
 	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(raw))) & (allocAlign - 1)
 	mem := raw[skip : int64(skip)+n : int64(skip)+n]
 	return m.insert(goRegion(address(mem), mem, true, false))
 }
 
-// maxAlloc keeps a wrong size from reaching make, which would end the process.
+// maxAlloc is more than any device has.
 const maxAlloc = 1 << 40
+
+// zeroed is make with an error: make ends the process where memory is short.
+func zeroed(n int64) ([]byte, error) {
+	const sure = 64 << 20 // bytes that are not asked for first, and that Go may take beside n
+	if n > sure && !systemHas(n+sure) {
+		return nil, &MemoryError{Bytes: n}
+	}
+	return make([]byte, n), nil
+}
 
 func address(mem []byte) Ptr {
 	return Ptr(uintptr(unsafe.Pointer(unsafe.SliceData(mem))))
@@ -147,6 +160,7 @@ func (m *memory) remove(p Ptr) (region, error) {
 			m.bytes -= next[at].size
 		}
 		next = slices.Delete(next, at, at+1)
+		m.removed.Add(1)
 	}
 	m.regions.Store(&next)
 	return removed, nil

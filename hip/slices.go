@@ -1,13 +1,16 @@
 package hip
 
-import "unsafe"
+import (
+	"math"
+	"unsafe"
+)
 
 // AllocOf returns memory for n values of T, zeroed.
 func AllocOf[T any](d Device, n int) (Ptr, error) {
 	var zero T
 	size := int64(unsafe.Sizeof(zero))
 	if n < 0 || int64(n) > maxAlloc/size {
-		return 0, &MemoryError{Bytes: int64(n)}
+		return 0, &MemoryError{Bytes: bytesOrMore(n, size)}
 	}
 	return d.Alloc(int64(n) * size)
 }
@@ -17,13 +20,21 @@ func AllocSharedOf[T any](s Sharer, n int) (Ptr, []T, error) {
 	var zero T
 	size := int64(unsafe.Sizeof(zero))
 	if n < 1 || int64(n) > maxAlloc/size {
-		return 0, nil, &MemoryError{Bytes: int64(n)}
+		return 0, nil, &MemoryError{Bytes: bytesOrMore(n, size)}
 	}
 	p, mem, err := s.AllocShared(int64(n) * size)
 	if err != nil {
 		return 0, nil, err
 	}
 	return p, unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(mem))), n), nil
+}
+
+// bytesOrMore is the bytes of n values or, where int64 cannot hold them, its largest.
+func bytesOrMore(n int, size int64) int64 {
+	if n > 0 && int64(n) > math.MaxInt64/size {
+		return math.MaxInt64
+	}
+	return int64(n) * size
 }
 
 // WriteOf copies values to p.
