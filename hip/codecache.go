@@ -16,7 +16,10 @@ import (
 // An entry that is not whole is as good as none.
 
 func (o *OpenOptions) cacheDir() string {
-	if o.NoCache || o.CacheDir != "" {
+	switch {
+	case o.NoCache:
+		return ""
+	case o.CacheDir != "":
 		return o.CacheDir
 	}
 	dir, err := os.UserCacheDir()

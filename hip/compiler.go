@@ -22,30 +22,38 @@ type compiler struct {
 	dir     string
 }
 
-// openCompiler loads the run-time compiler that goes with d.
-func openCompiler(d *driver, about *GPU, opts *OpenOptions) (*compiler, error) {
-	library, name, err := compilerSearch(d.platform, d.version).open(opts.Compiler)
+// openCompiler loads the run-time compiler that goes with d: the first that compiles
+// for the device.
+func openCompiler(d *driver, about *GPU, opts *OpenOptions) (c *compiler, err error) {
+	err = compilerSearch(d).open(opts.Compiler, func(library uintptr, name string) error {
+		if err := resolve(&d.function, d.platform, library, name, firstCompilerCall, numCalls); err != nil {
+			return err
+		}
+		c = &compiler{driver: d, name: name, arch: about.Arch, dir: opts.cacheDir()}
+		return c.prepare(about)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("run-time compiler for %s: %w", about.Name, err)
 	}
-	if err := resolve(&d.function, d.platform, library, name, firstCompilerCall, numCalls); err != nil {
-		return nil, err
-	}
+	return c, nil
+}
+
+func (c *compiler) prepare(about *GPU) error {
 	var major, minor int32
-	if err := d.call("open", callCompilerVersion, uintptr(unsafe.Pointer(&major)), uintptr(unsafe.Pointer(&minor))); err != nil {
-		return nil, err
+	if err := c.driver.call("open", callCompilerVersion, uintptr(unsafe.Pointer(&major)), uintptr(unsafe.Pointer(&minor))); err != nil {
+		return err
 	}
-	c := &compiler{driver: d, name: name, version: fmt.Sprintf("%d.%d", major, minor), arch: about.Arch, dir: opts.cacheDir()}
+	c.version = fmt.Sprintf("%d.%d", major, minor)
 	c.options = []string{fmt.Sprintf("-DDH_WAVE=%d", about.WaveSize), "-std=c++17"}
-	if d.platform == platformHIP {
+	if c.driver.platform == platformHIP {
 		// Only for the device's own architecture: older releases of the compiler end
 		// the process over one that they do not know.
 		c.options = append(c.options, "-O3", "--offload-arch="+c.arch)
-		return c, nil
+		return nil
 	}
 	target, err := c.target(about.Arch)
 	c.options = append(c.options, "--gpu-architecture="+target)
-	return c, err
+	return err
 }
 
 // target returns what NVRTC compiles for: the GPU's own code or, where it is older

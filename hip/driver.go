@@ -15,20 +15,20 @@ type driver struct {
 	function [numCalls]uintptr
 }
 
-// The oldest releases with stream-ordered memory and graphs.
+// The oldest releases with stream-ordered memory and every call for graphs.
 var (
 	oldestHIP  = 50_200_000 // 5.2
-	oldestCUDA = 11_020     // 11.2
+	oldestCUDA = 11_040     // 11.4
 )
 
 // openDriver loads a platform's driver; path overrides where it is looked for.
 func openDriver(platform, path string) (*driver, error) {
-	library, name, err := driverSearch(platform).open(path)
+	d := &driver{platform: platform}
+	err := driverSearch(platform).open(path, func(library uintptr, name string) error {
+		d.name = name
+		return resolve(&d.function, platform, library, name, 0, firstCompilerCall)
+	})
 	if err != nil {
-		return nil, err
-	}
-	d := &driver{platform: platform, name: name}
-	if err := resolve(&d.function, platform, library, name, 0, firstCompilerCall); err != nil {
 		return nil, err
 	}
 	if err := d.call("open", callInit, 0); err != nil {

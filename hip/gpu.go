@@ -2,7 +2,6 @@ package hip
 
 import (
 	"errors"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -31,20 +30,20 @@ type gpu struct {
 	using  sync.RWMutex // held for reading by every call, for writing by Close
 	closed bool
 
-	launches   atomic.Int64 // since the last sync
-	lastLaunch atomic.Pointer[Kernel]
-	fault      atomic.Pointer[error] // the first one
+	launched launched
+	fault    atomic.Pointer[error] // the first one
 
 	mu        sync.Mutex
 	graphs    map[*graph]struct{}    // live
 	recorders map[*recorder]struct{} // at work
+	marks     map[uintptr]struct{}   // events of Time
 }
 
 // openGPU makes a device of d. Whatever fails, nothing is left behind.
 func openGPU(d *driver, opts *OpenOptions) (_ Device, err error) {
 	g := &gpu{
 		driver: d, stream: opts.Stream, lent: opts.Stream != 0, blocking: opts.Blocking,
-		memory: newMemory(), graphs: make(map[*graph]struct{}), recorders: make(map[*recorder]struct{}),
+		memory: newMemory(), graphs: make(map[*graph]struct{}), recorders: make(map[*recorder]struct{}), marks: make(map[uintptr]struct{}),
 	}
 	g.uploads.size, g.reads.size = uploadStage, readStage
 	if g.about, g.handle, err = d.describe(opts.Device); err != nil {
@@ -53,8 +52,6 @@ func openGPU(d *driver, opts *OpenOptions) (_ Device, err error) {
 	if g.compiler, err = openCompiler(d, &g.about, opts); err != nil {
 		return nil, err
 	}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	if err := g.prepare(); err != nil {
 		return nil, errors.Join(err, g.release())
 	}
@@ -67,9 +64,11 @@ func (g *gpu) prepare() error {
 			return err
 		}
 	}
-	if err := g.selectDevice("open"); err != nil {
+	t, err := g.selectDevice("open")
+	if err != nil {
 		return err
 	}
+	defer g.deselect(t)
 	if !g.lent {
 		const nonBlocking = 1 // does not wait for the legacy stream
 		if err := g.driver.call("open", callStreamCreate, uintptr(unsafe.Pointer(&g.stream)), nonBlocking); err != nil {
@@ -90,45 +89,6 @@ func (g *gpu) hasPools() bool {
 	return g.driver.call("open", callFreeAsync, uintptr(p), g.stream) == nil
 }
 
-// selectDevice makes the device the one that the calling thread's calls are for.
-func (g *gpu) selectDevice(op string) error {
-	if g.driver.platform == platformCUDA {
-		return g.driver.call(op, callSetContext, g.context)
-	}
-	return g.driver.call(op, callSetDevice, uintptr(g.about.Index))
-}
-
-// enter begins a call: the device stays open, and the goroutine on its thread, until
-// leave. Goroutines change threads otherwise, and the current device is a thread's.
-func (g *gpu) enter(op string) error {
-	g.using.RLock()
-	err := g.usable()
-	if err == nil {
-		runtime.LockOSThread()
-		if err = g.selectDevice(op); err == nil {
-			return nil
-		}
-		runtime.UnlockOSThread()
-	}
-	g.using.RUnlock()
-	return err
-}
-
-func (g *gpu) leave() {
-	runtime.UnlockOSThread()
-	g.using.RUnlock()
-}
-
-func (g *gpu) usable() error {
-	if g.closed {
-		return ErrClosed
-	}
-	if fault := g.fault.Load(); fault != nil {
-		return *fault
-	}
-	return nil
-}
-
 func (g *gpu) Info() Info {
 	return Info{Name: g.about.Name, Kind: g.about.Kind, Threads: max(1, g.about.ComputeUnits)}
 }
@@ -136,28 +96,25 @@ func (g *gpu) Info() Info {
 func (g *gpu) Stream() uintptr { return g.stream }
 
 func (g *gpu) Sync() error {
-	if err := g.enter("sync"); err != nil {
+	t, err := g.enter("sync")
+	if err != nil {
 		return err
 	}
-	defer g.leave()
-	return g.wait("sync", callStreamSync, g.stream)
+	defer g.leave(t)
+	return g.waitForAll("sync")
 }
 
-// wait waits for an event or the stream, and keeps a fault that it is told of.
-func (g *gpu) wait(op string, c call, of uintptr) error {
-	pending := g.launches.Load()
-	err := g.driver.call(op, c, of)
+func (g *gpu) waitForAll(op string) error {
+	return g.wait(op, callStreamSync, g.stream, g.launched.count())
+}
+
+// wait waits for the stream, or for an event behind its first n kernels.
+func (g *gpu) wait(op string, c call, of uintptr, n int64) error {
+	err := g.call(op, c, of)
 	if err == nil {
-		g.launches.Add(-pending)
-		return nil
+		g.launched.ended(n)
 	}
-	if last := g.lastLaunch.Load(); last != nil && pending == 1 {
-		err = &LaunchError{Kernel: last.Name, Err: err}
-	} else if last != nil && pending > 1 {
-		err = &FaultError{Launches: int(pending), Last: last.Name, Err: err}
-	}
-	g.fault.CompareAndSwap(nil, &err)
-	return *g.fault.Load()
+	return err
 }
 
 func (g *gpu) Close() error {
@@ -167,36 +124,22 @@ func (g *gpu) Close() error {
 		return ErrClosed
 	}
 	g.closed = true
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	return g.release()
 }
 
 // release gives everything back. After a fault the driver may refuse calls for what
-// is gone anyway: the fault was reported, so these errors are not.
+// is gone anyway, so a fault alone is reported, and once.
 func (g *gpu) release() error {
+	known := g.fault.Load() != nil
 	var errs []error
 	keep := func(err error) { errs = append(errs, err) }
 	if g.stream != 0 {
-		keep(g.selectDevice("close"))
-		keep(g.driver.call("close", callStreamSync, g.stream))
-		for r := range g.recorders {
-			keep(r.abandon())
-		}
-		for made := range g.graphs {
-			keep(made.destroy())
-		}
-		for _, r := range *g.memory.regions.Load() {
-			if !r.adopted {
-				keep(g.deallocate(&r))
-			}
-		}
-		keep(g.driver.call("close", callStreamSync, g.stream))
-		keep(g.uploads.release(g))
-		keep(g.reads.release(g))
-		keep(g.kernels.release(g))
-		if !g.lent {
-			keep(g.driver.call("close", callStreamDestroy, g.stream))
+		t, err := g.selectDevice("close")
+		keep(err)
+		keep(g.waitForAll("close"))
+		g.releaseAll(keep)
+		if err == nil {
+			g.deselect(t)
 		}
 	}
 	if g.context != 0 {
@@ -204,8 +147,35 @@ func (g *gpu) release() error {
 	}
 	g.memory.close()
 	g.frames.release()
-	if g.fault.Load() != nil {
+	switch fault := g.fault.Load(); {
+	case known:
 		return nil
+	case fault != nil:
+		return *fault
 	}
 	return errors.Join(errs...)
+}
+
+func (g *gpu) releaseAll(keep func(error)) {
+	for r := range g.recorders {
+		keep(r.abandon())
+	}
+	for made := range g.graphs {
+		keep(made.destroy())
+	}
+	for event := range g.marks {
+		keep(g.call("close", callEventDestroy, event))
+	}
+	for _, r := range *g.memory.regions.Load() {
+		if !r.adopted {
+			keep(g.deallocate(&r))
+		}
+	}
+	keep(g.call("close", callStreamSync, g.stream))
+	keep(g.uploads.release(g))
+	keep(g.reads.release(g))
+	keep(g.kernels.release(g))
+	if !g.lent {
+		keep(g.call("close", callStreamDestroy, g.stream))
+	}
 }

@@ -89,16 +89,16 @@ func (e *CompileError) Error() string {
 
 func (e *CompileError) Unwrap() error { return e.Err }
 
-// FaultError is a fault on the GPU that one of several launches has caused.
-// [OpenOptions.Blocking] finds out which.
+// FaultError is a fault on the GPU that one of several kernels has caused or, on a
+// stream that is an engine's, its work. [OpenOptions.Blocking] finds out which.
 type FaultError struct {
-	Launches int    // since the last Sync or Read without a fault
+	Launches int    // kernels not known to have ended, those of graphs among them
 	Last     string // the kernel launched last
 	Err      error
 }
 
 func (e *FaultError) Error() string {
-	return fmt.Sprintf("one of the last %d launches, the last of kernel %s: %v", e.Launches, e.Last, e.Err)
+	return fmt.Sprintf("one of the %d kernels launched last, the newest of them %s: %v", e.Launches, e.Last, e.Err)
 }
 
 func (e *FaultError) Unwrap() error { return e.Err }

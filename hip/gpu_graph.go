@@ -3,7 +3,6 @@ package hip
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"unsafe"
 )
 
@@ -29,12 +28,11 @@ type recorder struct {
 	refusing
 	gpu     *gpu
 	capture uintptr
-	last    *Kernel
+	kernels launched // in the recording
 }
 
 func (r *recorder) Launch(k *Kernel, grid Grid, args unsafe.Pointer) error {
-	r.last = k
-	return r.gpu.launchOn(r.capture, k, grid, args)
+	return r.gpu.launchOn(r.capture, &r.kernels, k, grid, args)
 }
 
 func (r *recorder) Copy(dst, src Ptr, n int64) error { return r.gpu.copyOn(r.capture, dst, src, n) }
@@ -45,6 +43,7 @@ func (r *recorder) Stream() uintptr { return r.capture }
 type graph struct {
 	gpu        *gpu
 	executable uintptr
+	kernels    int64
 	last       *Kernel // nil: copies only
 }
 
@@ -65,16 +64,17 @@ func (g *gpu) Capture(record func(d Device) error) (Graph, error) {
 // thread can break the recording.
 func (r *recorder) begin() error {
 	g := r.gpu
-	if err := g.enter("capture"); err != nil {
+	t, err := g.enter("capture")
+	if err != nil {
 		return err
 	}
-	defer g.leave()
+	defer g.leave(t)
 	const nonBlocking, relaxed = 1, 2
-	if err := g.driver.call("capture", callStreamCreate, uintptr(unsafe.Pointer(&r.capture)), nonBlocking); err != nil {
+	if err := g.call("capture", callStreamCreate, uintptr(unsafe.Pointer(&r.capture)), nonBlocking); err != nil {
 		return err
 	}
-	if err := g.driver.call("capture", callCaptureBegin, r.capture, relaxed); err != nil {
-		return errors.Join(err, g.driver.call("capture", callStreamDestroy, r.capture))
+	if err := g.call("capture", callCaptureBegin, r.capture, relaxed); err != nil {
+		return errors.Join(err, g.call("capture", callStreamDestroy, r.capture))
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -90,26 +90,31 @@ func (r *recorder) end(wanted bool) (made *graph, err error) {
 	if g.closed {
 		return nil, ErrClosed // and Close has called abandon
 	}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	if err := g.selectDevice("capture"); err != nil {
+	t, err := g.selectDevice("capture")
+	if err != nil {
 		return nil, err
 	}
+	defer g.deselect(t)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.recorders, r)
 	var recorded uintptr
-	err = g.driver.call("capture", callCaptureEnd, r.capture, uintptr(unsafe.Pointer(&recorded)))
+	err = g.call("capture", callCaptureEnd, r.capture, uintptr(unsafe.Pointer(&recorded)))
 	if err == nil && wanted {
-		made = &graph{gpu: g, last: r.last}
+		made = &graph{gpu: g, kernels: r.kernels.count(), last: r.kernels.last}
 		made.executable, err = g.driver.instantiate(recorded)
+		err = g.noted(err)
 	}
 	if recorded != 0 {
-		err = errors.Join(err, g.driver.call("capture", callGraphDestroy, recorded))
+		err = errors.Join(err, g.call("capture", callGraphDestroy, recorded))
 	}
-	err = errors.Join(err, g.driver.call("capture", callStreamDestroy, r.capture))
-	if err == nil && made != nil {
+	err = errors.Join(err, g.call("capture", callStreamDestroy, r.capture))
+	switch {
+	case made == nil || made.executable == 0:
+	case err == nil:
 		g.graphs[made] = struct{}{}
+	default: // what was recorded stays with the driver
+		err = errors.Join(err, made.destroy())
 	}
 	return made, err
 }
@@ -117,23 +122,24 @@ func (r *recorder) end(wanted bool) (made *graph, err error) {
 // abandon drops what was recorded, when the device is closed meanwhile.
 func (r *recorder) abandon() error {
 	var recorded uintptr
-	err := r.gpu.driver.call("close", callCaptureEnd, r.capture, uintptr(unsafe.Pointer(&recorded)))
+	err := r.gpu.call("close", callCaptureEnd, r.capture, uintptr(unsafe.Pointer(&recorded)))
 	if recorded != 0 {
-		err = errors.Join(err, r.gpu.driver.call("close", callGraphDestroy, recorded))
+		err = errors.Join(err, r.gpu.call("close", callGraphDestroy, recorded))
 	}
-	return errors.Join(err, r.gpu.driver.call("close", callStreamDestroy, r.capture))
+	return errors.Join(err, r.gpu.call("close", callStreamDestroy, r.capture))
 }
 
 func (r *graph) Launch() error {
 	g := r.gpu
-	if err := g.enter("launch graph"); err != nil {
+	t, err := g.enter("launch graph")
+	if err != nil {
 		return err
 	}
-	defer g.leave()
-	if err := r.queue(); err != nil {
+	defer g.leave(t)
+	if err := r.queue(); err != nil || !g.blocking {
 		return err
 	}
-	return g.launched("launch graph", r.last)
+	return g.waitForAll("launch graph")
 }
 
 // queue keeps the graph from being closed meanwhile.
@@ -143,7 +149,9 @@ func (r *graph) queue() error {
 	if _, live := r.gpu.graphs[r]; !live {
 		return ErrClosed
 	}
-	return r.gpu.driver.call("launch graph", callGraphLaunch, r.executable, r.gpu.stream)
+	return r.gpu.noted(r.gpu.launched.queue(r.kernels, r.last, func() error {
+		return r.gpu.driver.call("launch graph", callGraphLaunch, r.executable, r.gpu.stream)
+	}))
 }
 
 func (r *graph) Close() error {
@@ -155,16 +163,15 @@ func (r *graph) Close() error {
 	if _, live := g.graphs[r]; !live || g.closed {
 		return ErrClosed
 	}
-	delete(g.graphs, r)
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	err := g.selectDevice("close graph")
-	if err == nil {
-		err = g.driver.call("close graph", callStreamSync, g.stream)
+	t, err := g.selectDevice("close graph")
+	if err != nil {
+		return err
 	}
-	return errors.Join(err, r.destroy())
+	defer g.deselect(t)
+	delete(g.graphs, r)
+	return errors.Join(g.waitForAll("close graph"), r.destroy())
 }
 
 func (r *graph) destroy() error {
-	return r.gpu.driver.call("close graph", callGraphExecDestroy, r.executable)
+	return r.gpu.call("close graph", callGraphExecDestroy, r.executable)
 }

@@ -29,6 +29,7 @@ type function struct {
 type module struct {
 	mu     sync.Mutex // held while it is being made
 	handle uintptr    // 0: not made
+	code   []byte     // HIP reads it for as long as the module is loaded
 }
 
 // function returns the kernel's function and compiles its source if it must. The
@@ -44,15 +45,13 @@ func (g *gpu) function(k *Kernel) (*function, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.handle == 0 {
-		handle, err := g.load(k)
-		if err != nil {
+		if err := g.load(m, k); err != nil {
 			return nil, err
 		}
-		m.handle = handle
 	}
 	f := &function{size: k.Args.Size(), pointers: pointersOf(k.Args)}
 	name := append([]byte(k.Name), 0)
-	if err := g.driver.call("load", callModuleFunction, uintptr(unsafe.Pointer(&f.handle)), m.handle, uintptr(unsafe.Pointer(&name[0]))); err != nil {
+	if err := g.call("load", callModuleFunction, uintptr(unsafe.Pointer(&f.handle)), m.handle, uintptr(unsafe.Pointer(&name[0]))); err != nil {
 		return nil, &CompileError{Kernel: k.Name, Arch: g.about.Arch, Err: err}
 	}
 	kept, _ := g.kernels.functions.LoadOrStore(k, f)
@@ -75,34 +74,36 @@ func (t *kernelTable) module(source string) *module {
 
 // load brings the code of k's source to the device: from the cache, unless that has
 // none or one that the driver does not take.
-func (g *gpu) load(k *Kernel) (handle uintptr, err error) {
+func (g *gpu) load(m *module, k *Kernel) error {
 	unit := newUnit(k)
-	if code, ok := g.compiler.cached(unit); ok {
-		if handle, err = g.loadModule(code); err == nil {
-			return handle, nil
-		}
+	if code, ok := g.compiler.cached(unit); ok && m.load(g, code) == nil {
+		return nil
 	}
 	code, err := g.compiler.compile(unit)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	if handle, err = g.loadModule(code); err != nil {
-		return 0, &CompileError{Kernel: k.Name, Arch: g.about.Arch, Err: err}
+	if err := m.load(g, code); err != nil {
+		return &CompileError{Kernel: k.Name, Arch: g.about.Arch, Err: err}
 	}
 	g.compiler.keep(unit, code)
-	return handle, nil
+	return nil
 }
 
-func (g *gpu) loadModule(code []byte) (handle uintptr, err error) {
-	err = g.driver.call("load", callModuleLoad, uintptr(unsafe.Pointer(&handle)), uintptr(unsafe.Pointer(&code[0])))
-	return handle, err
+func (m *module) load(g *gpu, code []byte) error {
+	var handle uintptr
+	if err := g.call("load", callModuleLoad, uintptr(unsafe.Pointer(&handle)), uintptr(unsafe.Pointer(&code[0]))); err != nil {
+		return err
+	}
+	m.handle, m.code = handle, code
+	return nil
 }
 
 func (t *kernelTable) release(g *gpu) error {
 	var errs []error
 	for _, m := range t.modules {
 		if m.handle != 0 {
-			errs = append(errs, g.driver.call("close", callModuleUnload, m.handle))
+			errs = append(errs, g.call("close", callModuleUnload, m.handle))
 		}
 	}
 	t.modules = nil
@@ -154,10 +155,11 @@ func (g *gpu) Compile(ctx context.Context, kernels ...*Kernel) error {
 }
 
 func (g *gpu) ready(k *Kernel) error {
-	if err := g.enter("compile"); err != nil {
+	t, err := g.enter("compile")
+	if err != nil {
 		return err
 	}
-	defer g.leave()
-	_, err := g.function(k)
+	defer g.leave(t)
+	_, err = g.function(k)
 	return err
 }

@@ -12,48 +12,44 @@ import (
 const maxThreads = 1024
 
 func (g *gpu) Launch(k *Kernel, grid Grid, args unsafe.Pointer) error {
-	return g.launchOn(g.stream, k, grid, args)
+	if err := g.launchOn(g.stream, &g.launched, k, grid, args); err != nil || !g.blocking {
+		return err
+	}
+	return g.Sync()
 }
 
-func (g *gpu) launchOn(stream uintptr, k *Kernel, grid Grid, args unsafe.Pointer) error {
+func (g *gpu) launchOn(stream uintptr, count *launched, k *Kernel, grid Grid, args unsafe.Pointer) error {
 	if err := g.checkLaunch(k, grid); err != nil {
 		return err
 	}
-	if err := g.enter("launch"); err != nil {
+	t, err := g.enter("launch")
+	if err != nil {
 		return err
 	}
-	defer g.leave()
+	defer g.leave(t)
 	f, err := g.function(k)
 	if err != nil {
 		return err
 	}
-	if err := g.checkPointers(f, args); err != nil {
-		return &LaunchError{Kernel: k.Name, Err: err}
+	if err := g.checkPointers(k, f.pointers, args); err != nil {
+		return err
 	}
 	if grid.Blocks == 0 {
 		return nil
 	}
 	frame := g.frames.get()
 	frame.set(args, f.size)
-	err = g.driver.call("launch", callLaunch, f.handle, uintptr(grid.Blocks), 1, 1, uintptr(grid.Threads), 1, 1, 0, stream, uintptr(unsafe.Pointer(&frame.params)), 0)
+	err = count.queue(1, k, func() error {
+		return g.driver.call("launch", callLaunch, f.handle, uintptr(grid.Blocks), 1, 1, uintptr(grid.Threads), 1, 1, 0, stream, uintptr(unsafe.Pointer(&frame.params)), 0)
+	})
 	g.frames.put(frame) // the driver has copied the arguments
-	if err != nil {
-		return &LaunchError{Kernel: k.Name, Err: err}
-	}
-	if stream != g.stream { // recorded
+	if err == nil {
 		return nil
 	}
-	return g.launched("launch", k)
-}
-
-// launched counts work that may fault.
-func (g *gpu) launched(op string, k *Kernel) error {
-	g.lastLaunch.Store(k)
-	g.launches.Add(1)
-	if g.blocking {
-		return g.wait(op, callStreamSync, g.stream)
+	if fault := g.noted(err); fault != err { // of a kernel before
+		return fault
 	}
-	return nil
+	return &LaunchError{Kernel: k.Name, Err: err}
 }
 
 func (g *gpu) checkLaunch(k *Kernel, grid Grid) error {
@@ -76,15 +72,21 @@ func (g *gpu) checkLaunch(k *Kernel, grid Grid) error {
 
 // checkPointers finds addresses of no allocation. How far a kernel reads behind an
 // address only its twin knows: that is what [Check] is for.
-func (g *gpu) checkPointers(f *function, args unsafe.Pointer) error {
-	for _, off := range f.pointers {
+func (g *gpu) checkPointers(k *Kernel, pointers []uintptr, args unsafe.Pointer) error {
+	for _, off := range pointers {
 		if p := *(*Ptr)(unsafe.Add(args, off)); p != 0 {
 			if err := g.memory.check("launch", p, 0, false); err != nil {
-				return err
+				return &LaunchError{Kernel: k.Name, Err: err}
 			}
 		}
 	}
 	return nil
+}
+
+func (g *gpu) freed() uint64 { return g.memory.removed.Load() }
+
+func (g *gpu) checkAddresses(k *Kernel, args unsafe.Pointer) error {
+	return g.checkPointers(k, pointersOf(k.Args), args)
 }
 
 // pointersOf returns the offsets of the addresses in an argument struct.

@@ -2,7 +2,6 @@ package hip
 
 import (
 	"errors"
-	"runtime"
 	"unsafe"
 )
 
@@ -12,10 +11,11 @@ func (g *gpu) Alloc(n int64) (Ptr, error) {
 	if n < 0 || n > maxAlloc {
 		return 0, &MemoryError{Bytes: n}
 	}
-	if err := g.enter("alloc"); err != nil {
+	t, err := g.enter("alloc")
+	if err != nil {
 		return 0, err
 	}
-	defer g.leave()
+	defer g.leave(t)
 	if n == 0 {
 		return 0, nil
 	}
@@ -23,7 +23,7 @@ func (g *gpu) Alloc(n int64) (Ptr, error) {
 	if err != nil {
 		return 0, err
 	}
-	err = g.driver.call("alloc", callFill, uintptr(p), 0, uintptr(n), g.stream)
+	err = g.call("alloc", callFill, uintptr(p), 0, uintptr(n), g.stream)
 	r := region{base: p, size: n, writable: true}
 	if err == nil {
 		_, err = g.memory.insert(r)
@@ -38,18 +38,19 @@ func (g *gpu) AllocShared(n int64) (Ptr, []byte, error) {
 	if n < 1 || n > maxAlloc {
 		return 0, nil, &MemoryError{Bytes: n}
 	}
-	if err := g.enter("alloc"); err != nil {
+	t, err := g.enter("alloc")
+	if err != nil {
 		return 0, nil, err
 	}
-	defer g.leave()
+	defer g.leave(t)
 	var p unsafe.Pointer
 	const mapped = 2 // both platforms
-	if err := g.driver.call("alloc", callAllocPinned, uintptr(unsafe.Pointer(&p)), uintptr(n), mapped); err != nil {
+	if err := g.call("alloc", callAllocPinned, uintptr(unsafe.Pointer(&p)), uintptr(n), mapped); err != nil {
 		return 0, nil, outOfMemory(err, n)
 	}
 	r := region{size: n, mem: unsafe.Slice((*byte)(p), n), writable: true}
 	clear(r.mem)
-	err := g.driver.call("alloc", callDevicePointer, uintptr(unsafe.Pointer(&r.base)), uintptr(p), 0)
+	err = g.call("alloc", callDevicePointer, uintptr(unsafe.Pointer(&r.base)), uintptr(p), 0)
 	if err == nil {
 		_, err = g.memory.insert(r)
 	}
@@ -61,9 +62,9 @@ func (g *gpu) AllocShared(n int64) (Ptr, []byte, error) {
 
 func (g *gpu) allocate(n int64) (p Ptr, err error) {
 	if g.pools {
-		err = g.driver.call("alloc", callAllocAsync, uintptr(unsafe.Pointer(&p)), uintptr(n), g.stream)
+		err = g.call("alloc", callAllocAsync, uintptr(unsafe.Pointer(&p)), uintptr(n), g.stream)
 	} else {
-		err = g.driver.call("alloc", callAlloc, uintptr(unsafe.Pointer(&p)), uintptr(n))
+		err = g.call("alloc", callAlloc, uintptr(unsafe.Pointer(&p)), uintptr(n))
 	}
 	return p, outOfMemory(err, n)
 }
@@ -80,11 +81,11 @@ func outOfMemory(err error, n int64) error {
 func (g *gpu) deallocate(r *region) error {
 	switch {
 	case r.mem != nil: // shared: freed at once, so nothing queued may work on it
-		return errors.Join(g.driver.call("free", callStreamSync, g.stream), g.driver.call("free", callFreePinned, uintptr(unsafe.Pointer(&r.mem[0]))))
+		return errors.Join(g.waitForAll("free"), g.call("free", callFreePinned, uintptr(unsafe.Pointer(&r.mem[0]))))
 	case g.pools:
-		return g.driver.call("free", callFreeAsync, uintptr(r.base), g.stream)
+		return g.call("free", callFreeAsync, uintptr(r.base), g.stream)
 	}
-	return g.driver.call("free", callFree, uintptr(r.base))
+	return g.call("free", callFree, uintptr(r.base))
 }
 
 // Free works after a fault too, when the memory may be gone with the context.
@@ -97,12 +98,12 @@ func (g *gpu) Free(p Ptr) error {
 	if p == 0 {
 		return nil
 	}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	selected := g.selectDevice("free")
 	faulty := g.fault.Load() != nil
-	if selected != nil && !faulty {
-		return selected
+	switch t, err := g.selectDevice("free"); {
+	case err == nil:
+		defer g.deselect(t)
+	case !faulty:
+		return err
 	}
 	r, err := g.memory.remove(p)
 	if err != nil || r.adopted {
@@ -118,39 +119,54 @@ func (g *gpu) Import(p Ptr, n int64) error {
 	if p == 0 || n <= 0 {
 		return &AccessError{Op: "import", Ptr: p, Len: n}
 	}
-	if err := g.enter("import"); err != nil {
+	t, err := g.enter("import")
+	if err != nil {
 		return err
 	}
-	defer g.leave()
-	_, err := g.memory.insert(region{base: p, size: n, writable: true, adopted: true})
+	defer g.leave(t)
+	_, err = g.memory.insert(region{base: p, size: n, writable: true, adopted: true})
 	return err
 }
 
 func (g *gpu) Copy(dst, src Ptr, n int64) error { return g.copyOn(g.stream, dst, src, n) }
 
 func (g *gpu) copyOn(stream uintptr, dst, src Ptr, n int64) error {
-	if err := g.enter("copy"); err != nil {
-		return err
-	}
-	defer g.leave()
-	if n == 0 {
-		return nil
-	}
-	from, err := g.memory.lookup("read", src, n, false)
+	t, err := g.enter("copy")
 	if err != nil {
 		return err
 	}
-	to, err := g.memory.lookup("write", dst, n, true)
+	defer g.leave(t)
+	if n == 0 {
+		return nil
+	}
+	from, to, err := g.copied(dst, src, n)
 	if err != nil {
 		return err
 	}
 	switch {
-	case from.mem != nil && to.mem != nil:
-		return &AccessError{Op: "copy of shared memory to shared", Ptr: dst, Len: n}
 	case from.mem != nil:
-		return g.driver.call("copy", callUpload, uintptr(dst), uintptr(unsafe.Pointer(&from.at(src, n)[0])), uintptr(n), stream)
+		return g.call("copy", callUpload, uintptr(dst), uintptr(unsafe.Pointer(&from.at(src, n)[0])), uintptr(n), stream)
 	case to.mem != nil:
-		return g.driver.call("copy", callDownload, uintptr(unsafe.Pointer(&to.at(dst, n)[0])), uintptr(src), uintptr(n), stream)
+		return g.call("copy", callDownload, uintptr(unsafe.Pointer(&to.at(dst, n)[0])), uintptr(src), uintptr(n), stream)
 	}
-	return g.driver.call("copy", callCopy, uintptr(dst), uintptr(src), uintptr(n), stream)
+	return g.call("copy", callCopy, uintptr(dst), uintptr(src), uintptr(n), stream)
+}
+
+// copied returns the regions of a copy.
+func (g *gpu) copied(dst, src Ptr, n int64) (from, to *region, err error) {
+	if from, err = g.memory.lookup("read", src, n, false); err != nil {
+		return nil, nil, err
+	}
+	if to, err = g.memory.lookup("write", dst, n, true); err != nil {
+		return nil, nil, err
+	}
+	if from.mem != nil && to.mem != nil {
+		return nil, nil, &AccessError{Op: "copy of shared memory to shared", Ptr: dst, Len: n}
+	}
+	return from, to, nil
+}
+
+func (g *gpu) checkCopy(dst, src Ptr, n int64) error {
+	_, _, err := g.copied(dst, src, n)
+	return err
 }

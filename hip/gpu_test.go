@@ -319,8 +319,19 @@ func TestClosedGPU(t *testing.T) {
 func TestCloseDuringACapture(t *testing.T) {
 	m := hiptest.NewEmulator(t, hiptest.Emulation{Platform: "cuda", Wave: 32})
 	d := must(hip.OpenWith(m.Options()))
-	_, err := d.(hip.Capturer).Capture(func(hip.Device) error { return d.Close() })
+	_, err := d.(hip.Capturer).Capture(func(hip.Device) error {
+		require.NoError(t, d.Close())
+		return nil
+	})
 	require.ErrorIs(t, err, hip.ErrClosed)
+}
+
+func TestCloseWhileTiming(t *testing.T) {
+	for _, e := range platforms {
+		d := must(hip.OpenWith(hiptest.NewEmulator(t, e).Options()))
+		_, err := d.(hip.Timer).Time(d.Close)
+		require.ErrorIs(t, err, hip.ErrClosed)
+	}
 }
 
 // BenchmarkGPULaunch is the cost of a launch on the CPU: the emulator runs the

@@ -2,61 +2,77 @@ package hip
 
 import (
 	"errors"
-	"runtime"
 	"time"
 	"unsafe"
 )
 
 func (g *gpu) Time(work func() error) (time.Duration, error) {
 	var marks [2]uintptr
+	var kernels int64 // ahead of the second mark
 	err := g.mark(&marks[0])
 	if err == nil {
 		if err = work(); err == nil {
+			kernels = g.launched.count()
 			err = g.mark(&marks[1])
 		}
 	}
 	if err != nil {
 		return 0, errors.Join(err, g.unmark(marks[:]))
 	}
-	elapsed, err := g.between(&marks)
+	elapsed, err := g.between(&marks, kernels)
 	return elapsed, errors.Join(err, g.unmark(marks[:]))
 }
 
-// mark records an event behind the work queued so far.
+// mark records an event behind the work queued so far. It is the device's, which may
+// be closed before unmark.
 func (g *gpu) mark(event *uintptr) error {
-	if err := g.enter("time"); err != nil {
+	t, err := g.enter("time")
+	if err != nil {
 		return err
 	}
-	defer g.leave()
+	defer g.leave(t)
 	const withTiming = 0
-	if err := g.driver.call("time", callEventCreate, uintptr(unsafe.Pointer(event)), withTiming); err != nil {
+	if err := g.call("time", callEventCreate, uintptr(unsafe.Pointer(event)), withTiming); err != nil {
 		return err
 	}
-	return g.driver.call("time", callEventRecord, *event, g.stream)
+	g.mu.Lock()
+	g.marks[*event] = struct{}{}
+	g.mu.Unlock()
+	return g.call("time", callEventRecord, *event, g.stream)
 }
 
-func (g *gpu) between(marks *[2]uintptr) (time.Duration, error) {
-	if err := g.enter("time"); err != nil {
+func (g *gpu) between(marks *[2]uintptr, kernels int64) (time.Duration, error) {
+	t, err := g.enter("time")
+	if err != nil {
 		return 0, err
 	}
-	defer g.leave()
-	if err := g.wait("time", callEventSync, marks[1]); err != nil {
+	defer g.leave(t)
+	if err := g.wait("time", callEventSync, marks[1], kernels); err != nil {
 		return 0, err
 	}
 	var milliseconds float32
-	err := g.driver.call("time", callEventElapsed, uintptr(unsafe.Pointer(&milliseconds)), marks[0], marks[1])
+	err = g.call("time", callEventElapsed, uintptr(unsafe.Pointer(&milliseconds)), marks[0], marks[1])
 	return time.Duration(float64(milliseconds) * float64(time.Millisecond)), err
 }
 
 func (g *gpu) unmark(marks []uintptr) error {
 	g.using.RLock()
 	defer g.using.RUnlock()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	errs := []error{g.selectDevice("time")}
+	if g.closed {
+		return nil // and the events are gone
+	}
+	t, err := g.selectDevice("time")
+	if err != nil {
+		return err
+	}
+	defer g.deselect(t)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var errs []error
 	for _, event := range marks {
-		if event != 0 {
-			errs = append(errs, g.driver.call("time", callEventDestroy, event))
+		if _, live := g.marks[event]; live {
+			delete(g.marks, event)
+			errs = append(errs, g.call("time", callEventDestroy, event))
 		}
 	}
 	return errors.Join(errs...)

@@ -41,26 +41,29 @@ type stage struct {
 	event  uintptr
 	used   int
 	queued bool // the event was recorded and not waited for
+
+	kernels int64 // ahead of the event
 }
 
 func (s *stage) open(g *gpu, op string, size int) error {
 	if s.mem == nil {
 		var p unsafe.Pointer
-		if err := g.driver.call(op, callAllocPinned, uintptr(unsafe.Pointer(&p)), uintptr(size), 0); err != nil {
+		if err := g.call(op, callAllocPinned, uintptr(unsafe.Pointer(&p)), uintptr(size), 0); err != nil {
 			return err
 		}
 		s.mem = unsafe.Slice((*byte)(p), size)
 	}
 	if s.event == 0 {
 		const withoutTiming = 2
-		return g.driver.call(op, callEventCreate, uintptr(unsafe.Pointer(&s.event)), withoutTiming)
+		return g.call(op, callEventCreate, uintptr(unsafe.Pointer(&s.event)), withoutTiming)
 	}
 	return nil
 }
 
 // retire marks the end of what is queued with the stage.
 func (s *stage) retire(g *gpu, op string) error {
-	err := g.driver.call(op, callEventRecord, s.event, g.stream)
+	s.kernels = g.launched.count()
+	err := g.call(op, callEventRecord, s.event, g.stream)
 	s.queued = err == nil
 	return err
 }
@@ -68,7 +71,7 @@ func (s *stage) retire(g *gpu, op string) error {
 // reuse waits for what was queued with the stage.
 func (s *stage) reuse(g *gpu, op string) error {
 	if s.queued {
-		if err := g.wait(op, callEventSync, s.event); err != nil {
+		if err := g.wait(op, callEventSync, s.event, s.kernels); err != nil {
 			return err
 		}
 	}
@@ -102,12 +105,12 @@ func (s *staging) release(g *gpu) error {
 	var first error
 	for i := range s.stages {
 		if event := s.stages[i].event; event != 0 {
-			if err := g.driver.call("close", callEventDestroy, event); first == nil {
+			if err := g.call("close", callEventDestroy, event); first == nil {
 				first = err
 			}
 		}
 		if mem := s.stages[i].mem; mem != nil {
-			if err := g.driver.call("close", callFreePinned, uintptr(unsafe.Pointer(&mem[0]))); first == nil {
+			if err := g.call("close", callFreePinned, uintptr(unsafe.Pointer(&mem[0]))); first == nil {
 				first = err
 			}
 		}
@@ -128,10 +131,11 @@ func (g *gpu) Fill(dst Ptr, n int64, read func(part []byte, off int64) error) er
 }
 
 func (g *gpu) fill(op string, dst Ptr, n, largest int64, read func(part []byte, off int64) error) error {
-	if err := g.enter(op); err != nil {
+	t, err := g.enter(op)
+	if err != nil {
 		return err
 	}
-	defer g.leave()
+	defer g.leave(t)
 	if n == 0 {
 		return nil
 	}
@@ -140,7 +144,7 @@ func (g *gpu) fill(op string, dst Ptr, n, largest int64, read func(part []byte, 
 		return err
 	}
 	if r.mem != nil {
-		if err := g.wait(op, callStreamSync, g.stream); err != nil {
+		if err := g.waitForAll(op); err != nil {
 			return err
 		}
 		return read(r.at(dst, n), 0)
@@ -155,7 +159,7 @@ func (g *gpu) fill(op string, dst Ptr, n, largest int64, read func(part []byte, 
 		if err := read(part, off); err != nil {
 			return err
 		}
-		err = g.driver.call(op, callUpload, uintptr(dst.Add(off)), uintptr(unsafe.Pointer(&part[0])), uintptr(len(part)), g.stream)
+		err = g.call(op, callUpload, uintptr(dst.Add(off)), uintptr(unsafe.Pointer(&part[0])), uintptr(len(part)), g.stream)
 		if err != nil {
 			return err
 		}
@@ -190,10 +194,11 @@ func copyAcross(dst, src []byte) {
 
 // Read copies a stage out while the GPU fills the next.
 func (g *gpu) Read(dst []byte, src Ptr) error {
-	if err := g.enter("read"); err != nil {
+	t, err := g.enter("read")
+	if err != nil {
 		return err
 	}
-	defer g.leave()
+	defer g.leave(t)
 	if len(dst) == 0 {
 		return nil
 	}
@@ -202,7 +207,7 @@ func (g *gpu) Read(dst []byte, src Ptr) error {
 		return err
 	}
 	if from.mem != nil {
-		if err := g.wait("read", callStreamSync, g.stream); err != nil {
+		if err := g.waitForAll("read"); err != nil {
 			return err
 		}
 		copyAcross(dst, from.at(src, int64(len(dst))))
@@ -236,7 +241,7 @@ func (g *gpu) readStage(s *stage, dst []byte, src Ptr) error {
 	if err := s.reuse(g, "read"); err != nil { // of a read that failed half way
 		return err
 	}
-	err := g.driver.call("read", callDownload, uintptr(unsafe.Pointer(&s.mem[0])), uintptr(src), uintptr(min(len(dst), len(s.mem))), g.stream)
+	err := g.call("read", callDownload, uintptr(unsafe.Pointer(&s.mem[0])), uintptr(src), uintptr(min(len(dst), len(s.mem))), g.stream)
 	if err != nil {
 		return err
 	}

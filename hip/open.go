@@ -25,14 +25,15 @@ type OpenOptions struct {
 	Stream uintptr
 
 	// CacheDir is where compiled kernels are kept. Empty: drafthead/kernels in the
-	// user's cache folder, if there is one.
+	// user's cache folder. Where there is none, or it cannot be written, every process
+	// compiles the kernels anew, which takes seconds and is no error.
 	CacheDir string
 
-	// NoCache compiles kernels anew in every process.
+	// NoCache compiles kernels anew in every process, and keeps none.
 	NoCache bool
 
-	// Blocking waits for the end of every launch, so that a fault is an error of
-	// the launch that caused it.
+	// Blocking waits for the end of every launch, of a kernel or a [Graph], so that a
+	// fault is an error of the launch that caused it.
 	Blocking bool
 }
 
@@ -41,16 +42,19 @@ type OpenOptions struct {
 // A GPU runs kernels that have a source; it compiles them for itself at their first
 // launch, or when it is told to (it is a [Compiler]), and keeps them on disk. All
 // its work lies in one stream. It is an [Accountant], [Capturer], [Timer],
-// [Importer], [Filler] and [Streamer].
+// [Importer], [Filler], [Sharer] and [Streamer].
 //
 // A kernel that faults on the GPU leaves it in an undefined state: from then on
-// every call but Free and Close returns the fault. AMD's driver may instead end the
-// process. What can be checked before a launch is: see [Check] for the rest.
+// every call but Free and Close returns the fault. It is a [LaunchError] where one
+// kernel alone may have caused it, else a [FaultError]. AMD's driver may instead end
+// the process. What can be checked before a launch is: see [Check] for the rest.
 //
-// AMD GPUs need ROCm 5.2 or later, NVIDIA GPUs a driver of CUDA 11.2 or later and
+// Calls leave the calling thread's current device as it was.
+//
+// AMD GPUs need ROCm 5.2 or later, NVIDIA GPUs a driver of CUDA 11.4 or later and
 // its run-time compiler. Both are looked for at run time; nothing of them is needed
-// to build. Linux on amd64 and arm64 is tested; Windows loads the same functions and
-// has not been run; elsewhere there is no GPU.
+// to build. Linux on amd64 is tested; on arm64, and on Windows, the same functions are
+// loaded, which has not been run; elsewhere there is no GPU.
 func Open(n int) (Device, error) { return OpenWith(OpenOptions{Device: n}) }
 
 // OpenWith is [Open] with options.
@@ -64,11 +68,16 @@ func OpenWith(opts OpenOptions) (Device, error) {
 		d, err := openDriver(platform, opts.Library)
 		if err == nil {
 			var n int
-			if n, err = d.deviceCount(); err == nil && opts.Device >= 0 && opts.Device < n {
+			n, err = d.deviceCount()
+			switch {
+			case err != nil:
+			case opts.Device >= 0 && opts.Device < n:
 				return openGPU(d, &opts)
-			}
-			if err == nil {
+			default:
 				err = fmt.Errorf("%s has %d devices", d.name, n)
+				if n > 0 { // the devices of this platform are those that are counted
+					return nil, &NoDeviceError{Index: opts.Device, Reasons: []error{err}}
+				}
 			}
 		}
 		none.Reasons = append(none.Reasons, err)

@@ -89,7 +89,7 @@ func TestOpenWithTheWrongLibrary(t *testing.T) {
 }
 
 func TestOpenWithAnOldDriver(t *testing.T) {
-	for _, c := range []struct{ platform, got, want string }{{"hip", "4.3", "5.2"}, {"cuda", "10.2", "11.2"}} {
+	for _, c := range []struct{ platform, got, want string }{{"hip", "4.3", "5.2"}, {"cuda", "10.2", "11.4"}} {
 		m := hiptest.NewEmulator(t, hiptest.Emulation{Platform: c.platform, Version: 40_300_000})
 		_, err := hip.OpenWith(m.Options())
 		require.ErrorIs(t, err, hip.ErrNoDevice)
@@ -122,6 +122,13 @@ func TestOpenWithoutADevice(t *testing.T) {
 			require.ErrorAs(t, err, &none)
 			require.Equal(t, n, none.Index)
 		}
+		opts := m.Options()
+		opts.Platform, opts.Device = "", 2 // the library has the names of both
+		_, err = hip.OpenWith(opts)
+		var none *hip.NoDeviceError
+		require.ErrorAs(t, err, &none)
+		require.Len(t, none.Reasons, 1, "devices of the other platform are not counted on")
+
 		gpus, err = hip.DevicesOf(m.Options())
 		require.NoError(t, err)
 		require.Len(t, gpus, 2)
@@ -137,7 +144,7 @@ func TestOpenWithoutADevice(t *testing.T) {
 	}
 }
 
-// A folder is looked through for the platform's own names, the newest first.
+// A folder is looked through for the platform's own names.
 func TestOpenFromAFolder(t *testing.T) {
 	m := hiptest.NewEmulator(t, hiptest.Emulation{})
 	code := must(os.ReadFile(m.Options().Library))

@@ -18,6 +18,7 @@ import (
 type Replayer struct {
 	device   Device
 	capturer Capturer // nil: there are no graphs
+	guard    addressGuard
 	limit    int
 	known    map[string]*sequence
 	runs     uint64
@@ -28,6 +29,17 @@ type Replayer struct {
 type sequence struct {
 	graph Graph  // nil: it came once
 	last  uint64 // run
+	freed uint64 // of the guard, when all addresses were last known to be memory's
+}
+
+// addressGuard is a device that checks the addresses of a launch, as nothing does when
+// a graph is launched.
+type addressGuard interface {
+	// freed counts what was freed: as long as it stays the same, addresses that were
+	// memory's are.
+	freed() uint64
+	checkAddresses(k *Kernel, args unsafe.Pointer) error
+	checkCopy(dst, src Ptr, n int64) error
 }
 
 // NewReplayer returns a Replayer for d that keeps up to limit sequences, those
@@ -35,6 +47,7 @@ type sequence struct {
 func NewReplayer(d Device, limit int) *Replayer {
 	r := &Replayer{device: d, limit: limit, known: make(map[string]*sequence), list: launchList{refusing: refusing{d}}}
 	r.capturer, _ = d.(Capturer)
+	r.guard, _ = d.(addressGuard)
 	return r
 }
 
@@ -59,13 +72,22 @@ func (r *Replayer) Run(launch func(d Device) error) error {
 		return launch(r.device)
 	}
 	s.last = r.runs
+	var freed uint64
+	if r.guard != nil {
+		freed = r.guard.freed()
+	}
 	if s.graph == nil {
 		var err error
 		if s.graph, err = r.capturer.Capture(launch); err != nil {
 			s.graph = nil
 			return err
 		}
+	} else if freed != s.freed {
+		if err := launch(addressCheck{refusing{r.device}, r.guard}); err != nil {
+			return err
+		}
 	}
+	s.freed = freed
 	return s.graph.Launch()
 }
 
@@ -131,6 +153,18 @@ func (l *launchList) Copy(dst, src Ptr, n int64) error {
 	l.words(0, uint64(dst), uint64(src), uint64(n))
 	return nil
 }
+
+// addressCheck runs nothing either.
+type addressCheck struct {
+	refusing
+	guard addressGuard
+}
+
+func (c addressCheck) Launch(k *Kernel, _ Grid, args unsafe.Pointer) error {
+	return c.guard.checkAddresses(k, args)
+}
+
+func (c addressCheck) Copy(dst, src Ptr, n int64) error { return c.guard.checkCopy(dst, src, n) }
 
 func (l *launchList) words(values ...uint64) {
 	for _, v := range values {

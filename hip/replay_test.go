@@ -84,6 +84,37 @@ func TestReplayerTells(t *testing.T) {
 	})
 }
 
+// TestReplayerChecksAddresses: what a graph was recorded with may have been freed since.
+func TestReplayerChecksAddresses(t *testing.T) {
+	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
+		const n = 100
+		x, y, z := must(hip.Upload(d, values(n))), must(hip.AllocOf[float32](d, n)), must(d.Alloc(8))
+		r := hip.NewReplayer(d, 4)
+		calls := 0
+		copies := func(d hip.Device) error { calls++; return d.Copy(y, x, 4*n) }
+		launches := func(d hip.Device) error { calls++; return scaleOn(d, x, n, 1) }
+		for range 3 {
+			require.NoError(t, errors.Join(r.Run(copies), r.Run(launches)))
+		}
+		require.NoError(t, d.Free(z))
+		for _, want := range []int{4, 2, 2} { // checked once
+			calls = 0
+			require.NoError(t, errors.Join(r.Run(copies), r.Run(launches)))
+			require.Equal(t, want, calls)
+		}
+		require.NoError(t, d.Free(x))
+		for range 2 {
+			require.ErrorIs(t, r.Run(copies), hip.ErrAccess)
+			var launch *hip.LaunchError
+			require.ErrorAs(t, r.Run(launches), &launch)
+			require.ErrorIs(t, launch, hip.ErrAccess)
+			require.Equal(t, scale.Name, launch.Kernel)
+		}
+		require.NoError(t, d.Sync(), "the device goes on")
+		require.NoError(t, r.Close())
+	})
+}
+
 func TestReplayerWithoutGraphs(t *testing.T) {
 	d := hip.NewReference()
 	defer func() { require.NoError(t, d.Close()) }()

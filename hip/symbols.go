@@ -14,11 +14,13 @@ const (
 	callDeviceName
 	callDeviceMemory
 	callDeviceAttribute // the numbers of attributes differ
+	callGetDevice       // HIP
 	callSetDevice       // HIP
 	callProperties      // HIP: two layouts, see driver.architecture
 	callRetainContext   // CUDA
 	callReleaseContext  // CUDA
-	callSetContext      // CUDA
+	callPushContext     // CUDA
+	callPopContext      // CUDA
 	callErrorText       // HIP returns the text, CUDA stores it
 
 	callAlloc
@@ -98,11 +100,13 @@ var symbols = [numCalls]symbol{
 	callDeviceName:      {hip: named("hipDeviceGetName"), cuda: named("cuDeviceGetName")},
 	callDeviceMemory:    {hip: named("hipDeviceTotalMem"), cuda: named("cuDeviceTotalMem_v2")},
 	callDeviceAttribute: {hip: named("hipDeviceGetAttribute"), cuda: named("cuDeviceGetAttribute")},
+	callGetDevice:       {hip: named("hipGetDevice")},
 	callSetDevice:       {hip: named("hipSetDevice")},
 	callProperties:      {hip: named("hipGetDevicePropertiesR0600", "hipGetDeviceProperties")},
 	callRetainContext:   {cuda: named("cuDevicePrimaryCtxRetain")},
 	callReleaseContext:  {cuda: named("cuDevicePrimaryCtxRelease_v2")},
-	callSetContext:      {cuda: named("cuCtxSetCurrent")},
+	callPushContext:     {cuda: named("cuCtxPushCurrent_v2")},
+	callPopContext:      {cuda: named("cuCtxPopCurrent_v2")},
 	callErrorText:       {hip: named("hipGetErrorString"), cuda: named("cuGetErrorString")},
 
 	callAlloc:         {hip: named("hipMalloc"), cuda: named("cuMemAlloc_v2")},

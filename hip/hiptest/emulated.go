@@ -100,6 +100,7 @@ type Emulation struct {
 	Workers  int   // threads that run blocks; 0: one a core
 	Version  int   // as hipRuntimeGetVersion counts; 0: ROCm 6.4
 	NoPools  bool  // memory cannot be allocated in the order of a stream
+	Eager    bool  // work runs when it is queued, not when it is waited for
 }
 
 func (e Emulation) String() string {

@@ -43,7 +43,7 @@ type instance struct {
 	library string
 	built   string // folder of the emulator
 
-	configure, counts, fail uintptr
+	configure, counts, fail, selectDevice, selected uintptr
 }
 
 var instances struct {
@@ -54,8 +54,8 @@ var instances struct {
 
 // settings has the layout of the emulator's Settings.
 type settings struct {
-	devices, wave, order, workers, memory, version, pools int64
-	compiler, include, arch                               *byte
+	devices, wave, order, workers, memory, version, pools, eager int64
+	compiler, include, arch                                      *byte
 }
 
 // NewEmulator returns an emulator that nothing was taken from. At the end of the test
@@ -78,6 +78,9 @@ func NewEmulator(t testing.TB, e Emulation) *Emulator {
 	}
 	if !e.NoPools {
 		s.pools = 1
+	}
+	if e.Eager {
+		s.eager = 1
 	}
 	purego.SyscallN(i.configure, uintptr(unsafe.Pointer(&s)))
 	runtime.KeepAlive(&s)
@@ -113,7 +116,10 @@ func takeInstance(compiler string) (*instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	for name, to := range map[string]*uintptr{"emulator_configure": &i.configure, "emulator_counts": &i.counts, "emulator_fail": &i.fail} {
+	for name, to := range map[string]*uintptr{
+		"emulator_configure": &i.configure, "emulator_counts": &i.counts, "emulator_fail": &i.fail,
+		"emulator_select": &i.selectDevice, "emulator_selected": &i.selected,
+	} {
 		if *to, err = purego.Dlsym(handle, name); err != nil {
 			return nil, err
 		}
@@ -160,7 +166,16 @@ func (m *Emulator) Counts() Counts {
 	return *c
 }
 
-// FailAt makes the n-th call of the driver from now fail with error 999, the first
+// Select makes a device the calling thread's current one, as an engine there would.
+func (m *Emulator) Select(device int) { purego.SyscallN(m.selectDevice, uintptr(device)) }
+
+// Selected returns the calling thread's current device; on CUDA -1 is none.
+func (m *Emulator) Selected() int {
+	device, _, _ := purego.SyscallN(m.selected)
+	return int(int32(device))
+}
+
+// FailAt makes the n-th call of the driver from now fail with error 304, the first
 // being 1; 0 none. Calls that give something back do not count. It returns how many
 // calls were made since the last FailAt.
 func (m *Emulator) FailAt(n int) (calls int) {
@@ -207,8 +222,7 @@ func buildEmulator(compiler string) (string, error) {
 	if err := os.CopyFS(work, emulatorSource); err != nil {
 		return "", err
 	}
-	command := exec.Command(compiler, "-std=c++17", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-fvisibility=hidden",
-		"-o", filepath.Join(work, emulatorLibrary), filepath.Join(work, "emulator", "emulator.cpp"), "-ldl", "-lpthread")
+	command := exec.Command(compiler, append(emulatorFlags, "-o", filepath.Join(work, emulatorLibrary), filepath.Join(work, "emulator", "emulator.cpp"), "-ldl", "-lpthread")...)
 	if out, err := command.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%s: %w\n%s", command, err, out)
 	}
@@ -221,9 +235,11 @@ func buildEmulator(compiler string) (string, error) {
 	return built, nil
 }
 
+var emulatorFlags = []string{"-std=c++17", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-fvisibility=hidden"}
+
 var buildMu sync.Mutex
 
-// emulatorID names the sources and the compiler.
+// emulatorID names the sources, the compiler and its flags.
 func emulatorID(compiler string) (string, error) {
 	h := sha256.New()
 	version, err := exec.Command(compiler, "--version").Output()
@@ -231,6 +247,7 @@ func emulatorID(compiler string) (string, error) {
 		return "", err
 	}
 	h.Write(version)
+	fmt.Fprintf(h, "%q", emulatorFlags)
 	err = fs.WalkDir(emulatorSource, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err

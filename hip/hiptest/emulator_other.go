@@ -21,3 +21,5 @@ func NewEmulator(t testing.TB, _ Emulation) *Emulator {
 func (m *Emulator) Options() hip.OpenOptions { return hip.OpenOptions{} }
 func (m *Emulator) Counts() Counts           { return Counts{} }
 func (m *Emulator) FailAt(int) (calls int)   { return 0 }
+func (m *Emulator) Select(int)               {}
+func (m *Emulator) Selected() int            { return 0 }

@@ -2,6 +2,7 @@
 // current context refuses to work without one, as the driver does.
 
 static thread_local bool has_context = false;
+static thread_local std::vector<uintptr_t> pushed;  // what was current before each push
 #define CONTEXT \
   if (!has_context) return fail(INVALID_CONTEXT, "no current context on this thread")
 
@@ -42,11 +43,34 @@ API int cuDevicePrimaryCtxRelease_v2(int d) {
   reset(d);
   return OK;
 }
-API int cuCtxSetCurrent(uintptr_t context) {
-  ENTER;
+static uintptr_t current_context() { return has_context ? (uintptr_t)current + 1 : 0; }
+static void set_context(uintptr_t context) {
   has_context = context != 0;
   if (context) current = (int)context - 1;
+}
+API int cuCtxPushCurrent_v2(uintptr_t context) {
+  ENTER;
+  pushed.push_back(current_context());
+  set_context(context);
   return OK;
+}
+API int cuCtxPopCurrent_v2(uintptr_t *context) {
+  LOCK;
+  if (pushed.empty()) return fail(INVALID_CONTEXT, "nothing was pushed");
+  *context = current_context();
+  set_context(pushed.back());
+  pushed.pop_back();
+  return OK;
+}
+// emulator_select makes a device, or its primary context, the thread's own, as an
+// engine on it would; emulator_selected tells which one is.
+API void emulator_select(int d) {
+  LOCK;
+  set_context((uintptr_t)d + 1);
+}
+API int emulator_selected() {
+  LOCK;
+  return has_context ? current : -1;
 }
 
 API int cuMemAlloc_v2(void **p, size_t n) { CONTEXT; return hipMalloc(p, n); }

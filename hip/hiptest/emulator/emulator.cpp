@@ -13,7 +13,7 @@
 #include "hip.cpp"
 #include "cuda.cpp"
 
-Settings settings = {1, 64, FORWARD, 0, (int64_t)8 << 30, 60400000, 1, "c++", ".", ""};
+Settings settings = {1, 64, FORWARD, 0, (int64_t)8 << 30, 60400000, 1, 0, "c++", ".", ""};
 Counts counts;
 std::recursive_mutex all;
 

@@ -1,7 +1,7 @@
 // What the parts of the emulator share. Device memory is host memory; a kernel is
 // compiled for the host and run by worker threads, each with a block at a time and
 // a fiber for every thread of it. Streams hold their work back until somebody
-// waits, as late as a GPU may run it.
+// waits, as late as a GPU may run it, or run it at once.
 //
 // The library's state is that of one process-wide runtime. Whoever wants another
 // one loads a second copy of the file.
@@ -50,7 +50,7 @@ enum {
   LAUNCH_FAILURE = 719,
   NOT_SUPPORTED = 801,
   CAPTURE_UNSUPPORTED = 900,
-  INJECTED = 999,
+  INJECTED = 304,
   COMPILATION = 6,  // of the run-time compiler
 };
 
@@ -62,6 +62,7 @@ struct Settings {
   int64_t memory;   // bytes of each device
   int64_t version;  // what hipRuntimeGetVersion says
   int64_t pools;    // 0: no stream-ordered allocation
+  int64_t eager;    // 1: work runs when it is queued
   const char *compiler, *include;
   const char *arch;  // of an AMD GPU; empty: none's
 };

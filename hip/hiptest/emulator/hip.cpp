@@ -44,6 +44,11 @@ API int hipSetDevice(int d) {
   current = d;
   return OK;
 }
+API int hipGetDevice(int *d) {
+  ENTER;
+  *d = current;
+  return OK;
+}
 API int hipRuntimeGetVersion(int *version) {
   ENTER;
   *version = (int)settings.version;

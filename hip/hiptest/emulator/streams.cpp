@@ -19,8 +19,8 @@ static double milliseconds() {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// run_to runs the first `upto` pieces of work ever posted to s.
-static int run_to(Stream *s, unsigned long long upto) {
+// work_off runs the first `upto` pieces of work ever posted to s.
+static void work_off(Stream *s, unsigned long long upto) {
   Device &d = device(s->device);
   while (!s->queue.empty() && s->ran < upto) {
     Work work = std::move(s->queue.front());
@@ -33,6 +33,12 @@ static int run_to(Stream *s, unsigned long long upto) {
       d.message = last_message();
     }
   }
+}
+
+// run_to works off a stream and says what failed on its device.
+static int run_to(Stream *s, unsigned long long upto) {
+  Device &d = device(s->device);
+  work_off(s, upto);
   // HIP reports an error once; in CUDA it stays with the context.
   int code = d.failed;
   if (code) fail(code, "%s", d.message.c_str());
@@ -67,6 +73,7 @@ int post(Stream *s, Work work) {
   }
   s->queue.push_back(std::move(work));
   s->posted++;
+  if (settings.eager) work_off(s, ~0ull);
   return OK;
 }
 
