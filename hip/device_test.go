@@ -208,20 +208,23 @@ func drifted(b *hip.Blocks, a *driftArgs, off float32, turn int32) {
 
 var drift = hip.NewKernel("test_drift", "", driftTwin).Fast(1e-3, func(b *hip.Blocks, a *driftArgs) { drifted(b, a, a.Off, a.Turn) })
 
+type hiddenArgs struct{ y hip.Ptr }
+
+func writeHidden(v int32) func(*hip.Blocks, *hiddenArgs) {
+	return func(b *hip.Blocks, a *hiddenArgs) { hip.Out[int32](b, a.y, 1)[0] = v }
+}
+
+var hidden = hip.NewKernel("test_hidden", "", writeHidden(1)).Fast(0, writeHidden(2))
+
 // TestCheckWithHiddenFields: arguments are named as Go's reflection sees them, which
 // may not look into fields of another package.
 func TestCheckWithHiddenFields(t *testing.T) {
-	type hidden struct{ y hip.Ptr }
-	write := func(v int32) func(*hip.Blocks, *hidden) {
-		return func(b *hip.Blocks, a *hidden) { hip.Out[int32](b, a.y, 1)[0] = v }
-	}
-	k := hip.NewKernel("test_hidden", "", write(1)).Fast(0, write(2))
 	d := hip.Check(hip.NewHost())
 	defer d.Close()
 	y, err := hip.AllocOf[int32](d, 1)
 	require.NoError(t, err)
 	var mismatch *hip.Mismatch
-	require.ErrorAs(t, k.Launch(d, hip.Grid{Blocks: 1}, &hidden{y}), &mismatch)
+	require.ErrorAs(t, hidden.Launch(d, hip.Grid{Blocks: 1}, &hiddenArgs{y}), &mismatch)
 	require.Equal(t, "y", mismatch.Field)
 }
 
