@@ -50,5 +50,6 @@ func TestCurrentDeviceStays(t *testing.T) {
 		stays("a call that is refused")
 		require.NoError(t, d.Close())
 		stays("close")
+		m.Select(-1)
 	}
 }

@@ -166,7 +166,8 @@ func (m *Emulator) Counts() Counts {
 	return *c
 }
 
-// Select makes a device the calling thread's current one, as an engine there would.
+// Select makes a device the calling thread's current one, as an engine there would; -1
+// is what a thread begins with.
 func (m *Emulator) Select(device int) { purego.SyscallN(m.selectDevice, uintptr(device)) }
 
 // Selected returns the calling thread's current device; on CUDA -1 is none.

@@ -63,10 +63,11 @@ API int cuCtxPopCurrent_v2(uintptr_t *context) {
   return OK;
 }
 // emulator_select makes a device, or its primary context, the thread's own, as an
-// engine on it would; emulator_selected tells which one is.
+// engine on it would, -1 what a thread begins with; emulator_selected tells which one is.
 API void emulator_select(int d) {
   LOCK;
-  set_context((uintptr_t)d + 1);
+  current = 0;
+  set_context((uintptr_t)(d + 1));
 }
 API int emulator_selected() {
   LOCK;
