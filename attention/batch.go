@@ -58,13 +58,13 @@ type batchMemory struct {
 	partial         hip.Ptr // what the parts of rows' keys gave
 	partialCapacity int     // values
 
-	writers []uint32 // by page: the upload that last had rows in it
-	upload  uint32
+	writers []uint64 // by page: the upload that last had rows in it
+	upload  uint64   // counted; wide enough never to come round
 }
 
 // NewBatch returns an empty batch for the cache's layers and pages.
 func NewBatch(c *Cache) *Batch {
-	return &Batch{cache: c, device: c.device, shared: &batchMemory{writers: make([]uint32, c.Pages())}}
+	return &Batch{cache: c, device: c.device, shared: &batchMemory{writers: make([]uint64, c.Pages())}}
 }
 
 // Another returns a batch for a later pass, which uses b's memory between

@@ -127,6 +127,40 @@ func (s *Sequence) Truncate(n int) error {
 	return nil
 }
 
+// State is what a sequence was at some time: its length, its number of pages, and
+// where each layer was written.
+type State struct {
+	length, pages int
+	written       []presence
+}
+
+// State returns the present state, for [Sequence.Restore].
+func (s *Sequence) State() State {
+	st := State{length: s.length, pages: len(s.table), written: make([]presence, len(s.written))}
+	for l := range s.written {
+		st.written[l] = s.written[l].clone()
+	}
+	return st
+}
+
+// Restore undoes what was reserved and marked since the state was taken; in between
+// nothing was truncated. What rows hold that were written again meanwhile stays.
+func (s *Sequence) Restore(st State) error {
+	switch {
+	case s.closed:
+		return ErrClosedSequence
+	case len(st.written) != len(s.written) || st.pages > len(s.table):
+		return &ArgumentError{"restore", "state", fmt.Sprintf("of %d layers and %d pages", len(st.written), st.pages),
+			fmt.Sprintf("%d layers and at most %d pages", len(s.written), len(s.table))}
+	}
+	s.cache.pages.release(s.table[st.pages:])
+	s.table, s.length = s.table[:st.pages], st.length
+	for l := range s.written {
+		s.written[l] = st.written[l].clone()
+	}
+	return nil
+}
+
 // Fork returns a sequence of the same content. Pages are shared until one side
 // reserves them for writing; what queued launches still write to them is seen
 // by both sides.

@@ -59,6 +59,16 @@ func TestSequencesAgainstModel(t *testing.T) {
 			case 2:
 				require.NoError(t, m.seq.Close())
 				live[i] = newModelled(c)
+			case 3:
+				before, pages, state := m.fork(nil), len(m.seq.table), m.seq.State()
+				for range r.IntN(4) {
+					from := r.IntN(m.length + 4)
+					stamp++
+					m.write(t, r.IntN(modelLayers), from, from+1+r.IntN(8), stamp)
+				}
+				require.NoError(t, m.seq.Restore(state))
+				require.Len(t, m.seq.table, pages)
+				m.restore(before)
 			default:
 				from, n := m.length, r.IntN(9)
 				if r.IntN(3) == 0 && m.length > 0 {
@@ -84,6 +94,18 @@ func newModelled(c *Cache) *modelled {
 		m.contents = append(m.contents, map[int]float32{})
 	}
 	return m
+}
+
+// restore forgets where m was written since; what was written again stays.
+func (m *modelled) restore(before *modelled) {
+	m.length = before.length
+	for layer, contents := range m.contents {
+		for p := range contents {
+			if _, there := before.contents[layer][p]; !there {
+				delete(contents, p)
+			}
+		}
+	}
 }
 
 func (m *modelled) truncate(n int) {
@@ -271,9 +293,15 @@ func TestRefusedSequenceCalls(t *testing.T) {
 	require.NoError(t, s.Close())
 	require.NoError(t, s.Close(), "again")
 	_, err := s.Fork()
-	for _, err := range []error{err, s.Reserve(1), s.ReserveRange(0, 1), s.MarkWritten(0, 0, 0), s.Truncate(0)} {
+	state := open.State()
+	for _, err := range []error{err, s.Reserve(1), s.ReserveRange(0, 1), s.MarkWritten(0, 0, 0), s.Truncate(0), s.Restore(state)} {
 		require.ErrorIs(t, err, ErrClosedSequence)
 	}
+	require.NoError(t, open.Reserve(1))
+	state = open.State()
+	require.NoError(t, open.Truncate(0))
+	require.ErrorIs(t, open.Restore(state), ErrArgument, "pages that were given back")
+	require.ErrorIs(t, open.Restore(newCache(t, d, g, 3, 8, CacheF32).NewSequence().State()), ErrArgument, "of another cache")
 	require.NoError(t, c.Close())
 	require.ErrorIs(t, open.Reserve(1), ErrClosedCache)
 	_, err = open.Fork()
