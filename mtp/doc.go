@@ -86,7 +86,8 @@
 //
 //   - [*ConfigError], wraps [ErrConfig] and its kind: a key of config.json
 //   - [*weights.FormatError], [*weights.CheckpointError]: a file, a shard, the index
-//   - [*weights.AuditError] with a [*weights.Problem] for each tensor
+//   - [*weights.AuditError] with a [*weights.Problem] for each tensor;
+//     [weights.Problems] lists what Load and Inspect report, one by one
 //   - [*InputError], wraps [ErrInput]: an argument of a call, found before anything ran
 //   - [*VocabularyError], wraps [ErrVocabulary]: a line of a list of tokens
 //   - [attention.PositionError], [attention.RangeError], [attention.CacheFullError]:
