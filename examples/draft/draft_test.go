@@ -165,10 +165,10 @@ func TestRefuses(t *testing.T) {
 		{[]string{"-wrong"}, cli.Usage, "usage: draft"},
 		{[]string{"-k", "0"}, cli.Usage, "-k is 0, want 1 to 64"},
 		{[]string{"-device", "hip:999"}, cli.Failed, "no GPU device"},
-		{[]string{"-checkpoint", filepath.Join(dir, "none")}, cli.Failed, "config.json"},
-		{[]string{"-checkpoint", dir}, cli.Failed, "config.json"},
-		{[]string{broken}, cli.Failed, "broken.safetensors"},
-		{[]string{filepath.Join(dir, "none.safetensors")}, cli.Failed, "none.safetensors"},
+		{[]string{"-checkpoint", filepath.Join(dir, "none")}, cli.Failed, "stat " + filepath.Join(dir, "none")},
+		{[]string{"-checkpoint", dir}, cli.Failed, dir + ": read config: open config.json"},
+		{[]string{broken}, cli.Failed, broken + ": "},
+		{[]string{filepath.Join(dir, "none.safetensors")}, cli.Failed, filepath.Join(dir, "none.safetensors") + ": "},
 		{[]string{"-chain", "zigzag"}, cli.Failed, "Options.Chain is zigzag, want chain"},
 	} {
 		code, stdout, stderr := runDraft(c.args...)

@@ -9,12 +9,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -125,10 +125,7 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 	if err := cli.Compile(ctx, stderr, device); err != nil {
 		return err
 	}
-	name, folder := "m3-nano (built in)", m3nano.Checkpoint()
-	if s.checkpoint != "" {
-		name, folder = s.checkpoint, fs.FS(os.DirFS(s.checkpoint))
-	}
+	const builtIn = "m3-nano (built in)"
 	opts := mtp.Options{
 		Device: device, Chain: mtp.Chain(s.chain), PostNorm: s.postNorm, MinProbability: s.minProb, MaxDraft: s.k,
 	}
@@ -139,9 +136,12 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 		progress, loaded := cli.Progress(stderr, "load", "bytes")
 		defer loaded()
 		opts.Progress = progress
-		head, err := mtp.LoadFS(ctx, folder, opts)
+		if s.checkpoint != "" {
+			return mtp.Load(ctx, s.checkpoint, opts)
+		}
+		head, err := mtp.LoadFS(ctx, m3nano.Checkpoint(), opts)
 		if err != nil {
-			err = fmt.Errorf("%s: %w", name, err)
+			err = fmt.Errorf("%s: %w", builtIn, err)
 		}
 		return head, err
 	}
@@ -154,7 +154,7 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 	if err != nil {
 		return err
 	}
-	out.Checkpoint, out.Device = name, s.device
+	out.Checkpoint, out.Device = cmp.Or(s.checkpoint, builtIn), s.device
 	if s.asJSON {
 		return cli.WriteJSON(stdout, out)
 	}
@@ -174,7 +174,7 @@ func (s *settings) readTraces() ([]*m3nano.Trace, error) {
 	for _, name := range s.traces {
 		t, err := m3nano.ReadTrace(os.DirFS(filepath.Dir(name)), filepath.Base(name))
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		traces = append(traces, t)
 	}

@@ -62,7 +62,7 @@ func TestFolderThatIsNone(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	code, stdout, _ := inspectText(t, file)
 	require.Equal(t, cli.Failed, code)
-	require.Contains(t, stdout, "give the folder that holds it")
+	require.Contains(t, stdout, "want the folder that holds this file")
 
 	code, object := inspectJSON(t, filepath.Join(filepath.Dir(file), "absent"))
 	require.Equal(t, cli.Failed, code)

@@ -115,7 +115,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // that are asked for.
 func (r *caseResult) print(w io.Writer, verbose bool) error {
 	if r.Error != "" {
-		_, err := fmt.Fprintf(w, "FAILED  %s: %s\n", r.Case, r.Error)
+		_, err := fmt.Fprintf(w, "FAILED  %s: %s\n", r.Path, r.Error)
 		return err
 	}
 	verdict, worst, ties := "ok", 0.0, 0
@@ -128,7 +128,7 @@ func (r *caseResult) print(w io.Writer, verbose bool) error {
 	if !r.OK {
 		verdict = "FAILED"
 	}
-	fmt.Fprintf(w, "%-6s  %s: %d stages and chains, largest error %.2g of the stage's largest magnitude", verdict, r.Case, len(r.Stages), worst)
+	fmt.Fprintf(w, "%-6s  %s: %d stages and chains, largest error %.2g of the stage's largest magnitude", verdict, r.Path, len(r.Stages), worst)
 	if ties > 0 {
 		fmt.Fprintf(w, ", %d choices are ties within rounding", ties)
 	}
