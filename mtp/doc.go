@@ -85,7 +85,8 @@
 // # Errors
 //
 //   - [*ConfigError], wraps [ErrConfig] and its kind: a key of config.json
-//   - [*weights.FormatError], [*weights.CheckpointError]: a file, a shard, the index
+//   - [*weights.FormatError], [*weights.CheckpointError]: a file, a shard, the index;
+//     [*weights.RepeatedFileError]: a file beside a copy of it
 //   - [*weights.AuditError] with a [*weights.Problem] for each tensor;
 //     [weights.Problems] lists what Load and Inspect report, one by one
 //   - [*InputError], wraps [ErrInput]: an argument of a call, found before anything ran

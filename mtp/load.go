@@ -15,14 +15,16 @@ import (
 // Report says what a checkpoint holds for the head. It prints as a table.
 type Report = weights.Report
 
-// Load opens the checkpoint folder dir and loads its MTP head: config.json, and
-// the weights in model.safetensors, or in shards by model.safetensors.index.json,
-// bundled with the target or standalone.
+// Load opens the checkpoint folder dir and loads its MTP head, bundled with the target
+// or standalone: config.json, and the weights in the shards that hold the head by
+// model.safetensors.index.json, or without an index in every *.safetensors file of the
+// folder: see [weights.OpenCheckpoint]. No two of the files may hold the same tensor.
 //
 // Headers are read first and every parameter is matched to its tensors; only if
 // everything fits are bytes moved. What does not fit is a [*ConfigError],
-// [*weights.FormatError], [*weights.CheckpointError] or [*weights.AuditError], behind
-// the name of the folder. Nothing is skipped and nothing is left uninitialised.
+// [*weights.FormatError], [*weights.CheckpointError], [*weights.RepeatedFileError] or
+// [*weights.AuditError], behind the name of the folder. Nothing is skipped and nothing
+// is left uninitialised.
 // A device that compiles kernels is told to before the bytes move, so that one that
 // does not compile is a [*hip.CompileError] here and not in the first draft.
 // On any error, the end of ctx among them, all that was taken is given back.

@@ -7,8 +7,8 @@ import "strings"
 // and behind whatever context they lie. An error that reports one thing is its own
 // list, with its context. The list is nil for a nil err.
 //
-// What a problem is errors.As tells: [*FormatError], [*CheckpointError] or
-// [*Problem], or a type of who called this package.
+// What a problem is errors.As tells: [*FormatError], [*CheckpointError],
+// [*RepeatedFileError] or [*Problem], or a type of who called this package.
 func Problems(err error) []error {
 	if err == nil {
 		return nil

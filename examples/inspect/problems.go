@@ -32,6 +32,8 @@ func tensorOf(err error) string {
 		return e.Tensor
 	case *weights.CheckpointError:
 		return e.Tensor
+	case *weights.RepeatedFileError:
+		return e.Tensors[0].Tensor
 	case *weights.Problem:
 		return e.Tensor
 	}

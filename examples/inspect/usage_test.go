@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/examples/internal/m3nano"
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
 )
@@ -78,6 +79,21 @@ func TestEmptyFolder(t *testing.T) {
 	require.Contains(t, stdout, "config.json")
 	require.Contains(t, stdout, "no weights")
 	require.Contains(t, stdout, "does not load: 2 problems")
+}
+
+// TestBackupBesideTheModel: a copy of the weights is one problem, not one a tensor.
+func TestBackupBesideTheModel(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.CopyFS(dir, m3nano.Checkpoint()))
+	model, err := os.ReadFile(filepath.Join(dir, "model.safetensors"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "backup.safetensors"), model, 0o600))
+	code, object := inspectJSON(t, dir)
+	require.Equal(t, cli.Failed, code)
+	require.Len(t, object["problems"], 1)
+	p := object["problems"].([]any)[0].(map[string]any)
+	require.Contains(t, p["problem"], "model.safetensors: 81 tensors are in two files, ")
+	require.Contains(t, p["problem"], p["tensor"], "the first of them")
 }
 
 func TestWriteError(t *testing.T) {
