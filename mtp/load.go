@@ -103,7 +103,7 @@ func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) 
 }
 
 // Inspect reads the config and the headers in dir and reports what Load would
-// take, or everything that is wrong, without a device and without reading
+// take, or the problems that Load would report, without a device and without reading
 // weights. Options that say which parameters are wanted are heeded.
 func Inspect(dir string, opts Options) (*Config, *Report, error) {
 	if err := checkFolder(dir); err != nil {

@@ -12,6 +12,35 @@ import (
 	"github.com/drafthead/drafthead/weights"
 )
 
+// TestProblemsByCategory: problems of the config and of the files come together, those of
+// the tensors once these are sound.
+func TestProblemsByCategory(t *testing.T) {
+	bad := set("num_experts_per_tok", "99")
+	for name, c := range map[string]struct {
+		config  []edit
+		file    string // more bytes of it
+		tensors []string
+		want    []string
+	}{
+		"tensors":                     {nil, "", []string{embedName, lmHeadName}, []string{lmHeadName, embedName}},
+		"config before tensors":       {[]edit{bad}, "", []string{embedName}, []string{"num_experts_per_tok"}},
+		"file before tensors":         {nil, "xx", []string{embedName}, []string{"bytes after the last tensor"}},
+		"config and file, no tensors": {[]edit{bad}, "xx", []string{embedName}, []string{"num_experts_per_tok", "bytes after the last tensor"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			files := synthetic{config: c.config, omit: c.tensors}.files(t)
+			model := files["model.safetensors"]
+			model.Data = append(model.Data, c.file...)
+			_, _, err := mtp.InspectFS(files, mtp.Options{})
+			problems := weights.Problems(err)
+			require.Len(t, problems, len(c.want), "%q", problems)
+			for i, text := range c.want {
+				require.ErrorContains(t, problems[i], text)
+			}
+		})
+	}
+}
+
 // TestLoadNamesTheFolder: whatever is wrong with a folder or in it, the error says
 // which folder was meant.
 func TestLoadNamesTheFolder(t *testing.T) {

@@ -39,7 +39,7 @@ func Example() {
 		Name: name, Cols: 2, Parts: []weights.Part{row("gate_proj.weight", "0"), row("up_proj.weight", "1")},
 	}}, weights.PlanOptions{})
 	if err != nil {
-		log.Fatal(err) // every problem, by tensor
+		log.Fatal(err) // the problems, by tensor
 	}
 	report := plan.Report()
 	fmt.Println(report.Tensors, "tensors,", report.Bytes, "bytes; not the head's:", report.Ignored)

@@ -8,7 +8,7 @@ import (
 	"github.com/drafthead/drafthead/weights"
 )
 
-// inspection is what a checkpoint folder holds for the head, and every reason
+// inspection is what a checkpoint folder holds for the head, and the reasons
 // why it would not load. Its JSON is one object; the keys are fixed.
 type inspection struct {
 	Path       string           `json:"path"`
