@@ -169,7 +169,13 @@ func TestRefuses(t *testing.T) {
 		{[]string{"-checkpoint", dir}, cli.Failed, dir + ": read config: open config.json"},
 		{[]string{broken}, cli.Failed, broken + ": "},
 		{[]string{filepath.Join(dir, "none.safetensors")}, cli.Failed, filepath.Join(dir, "none.safetensors") + ": "},
-		{[]string{"-chain", "zigzag"}, cli.Failed, "Options.Chain is zigzag, want chain"},
+		{[]string{"-chain", "zigzag"}, cli.Usage, "draft: -chain is zigzag, want chain, chain_mod_own or chain_aligned\n"},
+		{[]string{"-min-prob", "2"}, cli.Usage, "draft: -min-prob is 2, want 0 to 1\n"},
+		{[]string{"-min-prob", "NaN"}, cli.Usage, "draft: -min-prob is NaN, want 0 to 1\n"},
+		{[]string{"-show", "-1"}, cli.Usage, "draft: -show is -1, want 0 or more\n"},
+		{[]string{"-k", "65", "-chain", "x"}, cli.Usage, "draft: -k is 65, want 1 to 64\n-chain is x, want"},
+		{[]string{"-device", "abacus"}, cli.Usage, `invalid value "abacus" for flag -device: want cpu, reference or hip[:n]`},
+		{[]string{"-device", ""}, cli.Usage, "want cpu, reference or hip[:n]"},
 	} {
 		code, stdout, stderr := runDraft(c.args...)
 		require.Equal(t, c.code, code, "%v: %s", c.args, stderr)

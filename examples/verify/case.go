@@ -36,15 +36,19 @@ type caseRun struct {
 	firstOnly, everyModule *mtp.Sequence
 }
 
-// relativeBound is what a device's results may differ by, relative to the
-// largest magnitude of the stage. Products on the CPU keep activations in
-// float32.
+// What results may differ by, relative to the largest magnitude of the stage.
+// Products on the CPU keep activations in float32.
+const (
+	hostBound = 1e-5
+	gpuBound  = 2e-3
+)
+
 func relativeBound(d hip.Device) float64 {
 	switch d.Info().Kind {
 	case "cpu", "reference":
-		return 1e-5
+		return hostBound
 	}
-	return 2e-3
+	return gpuBound
 }
 
 // verifyCase runs all stages and chains of a case folder.

@@ -110,8 +110,11 @@ func TestRunRefuses(t *testing.T) {
 		{nil, cli.Usage, "want at least one case folder"},
 		{[]string{"-wrong", "x"}, cli.Usage, "usage: verify"},
 		{[]string{"-device", "abacus", "x"}, cli.Usage, "want cpu, reference or hip[:n]"},
+		{[]string{"-device", "", "x"}, cli.Usage, "want cpu, reference or hip[:n]"},
 		{[]string{"-device", "hip:999", "x"}, cli.Failed, "no GPU device"},
 		{[]string{"-h"}, cli.OK, "exit status"},
+		{[]string{"-h"}, cli.OK, "by 1e-5 of"},
+		{[]string{"-h"}, cli.OK, "by 2e-3 on a GPU"},
 		{[]string{absent}, cli.Failed, "FAILED  " + absent + ": open golden.safetensors: "},
 		{[]string{noCheckpoint}, cli.Failed, "FAILED  " + noCheckpoint + ": read config: open config.json: "},
 	} {
@@ -119,6 +122,11 @@ func TestRunRefuses(t *testing.T) {
 		require.Equal(t, c.code, code, "%v", c.args)
 		require.Contains(t, stdout+stderr, c.says, "%v", c.args)
 	}
+}
+
+// TestBounds are what -h says.
+func TestBounds(t *testing.T) {
+	require.Equal(t, []float64{1e-5, 2e-3}, []float64{hostBound, gpuBound})
 }
 
 func TestTiesAreReportedNotHidden(t *testing.T) {
