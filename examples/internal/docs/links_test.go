@@ -1,5 +1,5 @@
-// Package doclinks holds the module's doc comments to what they link to.
-package doclinks
+// Package docs holds what the documentation says of the module to the module.
+package docs
 
 import (
 	"bytes"
