@@ -78,15 +78,19 @@
 // does not fit, a tensor under the head's own prefix that nothing takes, a file
 // that breaks the safetensors format, an index that is not true of its shards, a
 // config that is incomplete, contradictory or asks for a branch of the model
-// family that is not computed here: each is an error, and all are reported
-// together, before a byte is moved. [Inspect] gives the same answer without
-// loading. The target's own tensors are not the head's; [Report] counts them.
+// family that is not computed here: each is an error, before a byte is moved. Each
+// category reports all of its problems together: the config and the files first,
+// then the options, and where these are sound the tensors. [Inspect] gives the same
+// answer without loading. The target's own tensors are not the head's; [Report]
+// counts them.
 //
 // # Errors
 //
 //   - [*ConfigError], wraps [ErrConfig] and its kind: a key of config.json
-//   - [*weights.FormatError], [*weights.CheckpointError]: a file, a shard, the index
-//   - [*weights.AuditError] with a [*weights.Problem] for each tensor
+//   - [*weights.FormatError], [*weights.CheckpointError]: a file, a shard, the index;
+//     [*weights.RepeatedFileError]: a file beside a copy of it
+//   - [*weights.AuditError] with a [*weights.Problem] for each tensor;
+//     [weights.Problems] lists what Load and Inspect report, one by one
 //   - [*InputError], wraps [ErrInput]: an argument of a call, found before anything ran
 //   - [*VocabularyError], wraps [ErrVocabulary]: a line of a list of tokens
 //   - [attention.PositionError], [attention.RangeError], [attention.CacheFullError]:

@@ -22,7 +22,7 @@ import (
 var nano = filepath.Join("..", "examples", "internal", "m3nano")
 
 func generate(ctx context.Context, dir string, target *recording) error {
-	head, err := mtp.Load(ctx, dir, mtp.Options{}) // or every reason why not
+	head, err := mtp.Load(ctx, dir, mtp.Options{}) // or the reasons why not
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func Example() {
 func ExampleInspect() {
 	config, report, err := mtp.Inspect(filepath.Join(nano, "checkpoint"), mtp.Options{})
 	if err != nil {
-		fmt.Println(err) // every problem, by tensor
+		fmt.Println(err) // the problems, by tensor
 		return
 	}
 	fmt.Println(config.NumMTPModules, "module,", report.Tensors, "tensors,", report.Parameters, "parameters")

@@ -15,14 +15,16 @@ import (
 // Report says what a checkpoint holds for the head. It prints as a table.
 type Report = weights.Report
 
-// Load opens the checkpoint folder dir and loads its MTP head: config.json, and
-// the weights in model.safetensors, or in shards by model.safetensors.index.json,
-// bundled with the target or standalone.
+// Load opens the checkpoint folder dir and loads its MTP head, bundled with the target
+// or standalone: config.json, and the weights in the shards that hold the head by
+// model.safetensors.index.json, or without an index in every *.safetensors file of the
+// folder: see [weights.OpenCheckpoint]. No two of the files may hold the same tensor.
 //
 // Headers are read first and every parameter is matched to its tensors; only if
-// everything fits are bytes moved. Whatever does not fit is reported at once, as
-// a [*ConfigError], [*weights.FormatError], [*weights.CheckpointError] or
-// [*weights.AuditError]. Nothing is skipped and nothing is left uninitialised.
+// everything fits are bytes moved. What does not fit is a [*ConfigError],
+// [*weights.FormatError], [*weights.CheckpointError], [*weights.RepeatedFileError] or
+// [*weights.AuditError], behind the name of the folder. Nothing is skipped and nothing
+// is left uninitialised.
 // A device that compiles kernels is told to before the bytes move, so that one that
 // does not compile is a [*hip.CompileError] here and not in the first draft.
 // On any error, the end of ctx among them, all that was taken is given back.
@@ -30,7 +32,11 @@ type Report = weights.Report
 // The checkpoint's files must not change while the head is open: on a CPU they
 // are used in place.
 func Load(ctx context.Context, dir string, opts Options) (*Head, error) {
-	return LoadFS(ctx, os.DirFS(dir), opts)
+	if err := checkFolder(dir); err != nil {
+		return nil, err
+	}
+	head, err := LoadFS(ctx, os.DirFS(dir), opts)
+	return head, inFolder(dir, err)
 }
 
 // LoadFS is [Load] from a file system. Files that are operating-system files are
@@ -97,10 +103,14 @@ func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) 
 }
 
 // Inspect reads the config and the headers in dir and reports what Load would
-// take, or everything that is wrong, without a device and without reading
+// take, or the problems that Load would report, without a device and without reading
 // weights. Options that say which parameters are wanted are heeded.
 func Inspect(dir string, opts Options) (*Config, *Report, error) {
-	return InspectFS(os.DirFS(dir), opts)
+	if err := checkFolder(dir); err != nil {
+		return nil, nil, err
+	}
+	config, report, err := InspectFS(os.DirFS(dir), opts)
+	return config, report, inFolder(dir, err)
 }
 
 // InspectFS is [Inspect] from a file system. The config is returned also with an

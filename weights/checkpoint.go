@@ -31,12 +31,14 @@ type UnopenedShard struct {
 // Where there is an index ([IndexName]), only the shards that it says hold a
 // needed tensor are opened: a draft head bundled with its target is a few of
 // hundreds of gigabytes, and the other shards may be absent. Without an index
-// every *.safetensors file is opened. A nil needed stands for all tensors.
+// every *.safetensors file of the folder is opened, whatever its name, but for hidden
+// ones: a copy beside the original repeats its tensors and is refused. A nil needed
+// stands for all tensors.
 //
 // The index must be true of the opened shards: see [ErrMissingShard],
 // [ErrIndexMismatch], [ErrNotInIndex] and [ErrDuplicateTensor]. Whatever is
-// wrong with any of them is reported together, as [*FormatError] and
-// [*CheckpointError] behind errors.Join, and nothing stays open.
+// wrong with any of them is reported together, as [*FormatError],
+// [*CheckpointError] and [*RepeatedFileError] behind errors.Join, and nothing stays open.
 func OpenCheckpoint(fsys fs.FS, needed func(tensor string) bool) (*Checkpoint, error) {
 	if needed == nil {
 		needed = func(string) bool { return true }
@@ -117,10 +119,12 @@ func (c *Checkpoint) open(fsys fs.FS, names []string) (errs []error) {
 
 // collect gathers the tensors of all files and returns those found twice.
 func (c *Checkpoint) collect() (errs []error) {
+	before := make(map[string]*File, len(c.files))
 	for _, f := range c.files {
+		var duplicates []*CheckpointError
 		for _, t := range f.Tensors() {
 			if first, found := c.byName[t.Name]; found {
-				errs = append(errs, &CheckpointError{
+				duplicates = append(duplicates, &CheckpointError{
 					Tensor: t.Name, File: f.Name(), Other: first.File().Name(), Err: ErrDuplicateTensor,
 				})
 				continue
@@ -128,6 +132,8 @@ func (c *Checkpoint) collect() (errs []error) {
 			c.byName[t.Name] = t
 			c.tensors = append(c.tensors, t)
 		}
+		errs = append(errs, repeated(f, duplicates, before)...)
+		before[f.Name()] = f
 	}
 	slices.SortFunc(c.tensors, func(a, b *Tensor) int { return cmp.Compare(a.Name, b.Name) })
 	return errs

@@ -203,6 +203,68 @@ func TestCheckpointReportsAllProblems(t *testing.T) {
 	}
 }
 
+// TestCheckpointRepeatsAFile: files that repeat each other are one problem, those that
+// share some tensors one for each.
+func TestCheckpointRepeatsAFile(t *testing.T) {
+	for name, c := range map[string]struct {
+		files map[string][]string
+		index map[string]string
+		want  []string
+		each  []string // tensors of the errors, together ones first
+	}{
+		"a copy": {
+			map[string][]string{"backup.safetensors": {"t", "u", "v"}, "model.safetensors": {"t", "u", "v"}}, nil,
+			[]string{`model.safetensors: 3 tensors are in two files, "t" first (found in backup.safetensors): keep one of the files`},
+			[]string{"t", "u", "v"},
+		},
+		"shards beside the file they were cut from": {
+			map[string][]string{"m-1.safetensors": {"t", "u"}, "m-2.safetensors": {"v"}, "m-3.safetensors": {"x", "w"}, "m.safetensors": {"t", "u", "v", "w", "x"}}, nil,
+			[]string{
+				`m.safetensors: 2 tensors are in two files, "t" first (found in m-1.safetensors): keep one of the files`,
+				`m.safetensors: tensor "v": tensor is in two files (found in m-2.safetensors)`,
+				`m.safetensors: 2 tensors are in two files, "w" first (found in m-3.safetensors): keep one of the files`,
+			},
+			[]string{"t", "u", "v", "w", "x"},
+		},
+		"some of either": {
+			map[string][]string{"a.safetensors": {"t", "u", "v"}, "b.safetensors": {"w", "u", "v"}}, nil,
+			[]string{
+				`b.safetensors: tensor "u": tensor is in two files (found in a.safetensors)`,
+				`b.safetensors: tensor "v": tensor is in two files (found in a.safetensors)`,
+			},
+			[]string{"u", "v"},
+		},
+		"shards of an index": {
+			map[string][]string{"a.safetensors": {"t", "u"}, "b.safetensors": {"t", "u", "v"}},
+			map[string]string{"t": "a.safetensors", "u": "a.safetensors", "v": "b.safetensors"},
+			[]string{`b.safetensors: 2 tensors are in two files, "t" first (found in a.safetensors): keep one of the files`},
+			[]string{"t", "u"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := OpenCheckpoint(folder(c.files, c.index), nil)
+			require.ErrorIs(t, err, ErrDuplicateTensor)
+			var got, each []string
+			for _, p := range Problems(err) {
+				got = append(got, p.Error())
+				require.ErrorIs(t, p, ErrDuplicateTensor)
+				one, ok := errors.AsType[*CheckpointError](p)
+				require.True(t, ok)
+				list := []*CheckpointError{one}
+				if all, ok := errors.AsType[*RepeatedFileError](p); ok {
+					require.Same(t, one, all.Tensors[0])
+					list = all.Tensors
+				}
+				for _, e := range list {
+					each = append(each, e.Tensor)
+				}
+			}
+			require.Equal(t, c.want, got)
+			require.Equal(t, c.each, each)
+		})
+	}
+}
+
 func TestCheckpointOfUnreadableFolder(t *testing.T) {
 	_, err := OpenCheckpoint(brokenFS{}, nil)
 	require.ErrorIs(t, err, errDisk)

@@ -36,8 +36,9 @@
 //
 // A [FormatError] says which rule of safetensors a file breaks: sizes that
 // overflow, holes, overlaps, bytes after the last tensor, keys given twice. A
-// [CheckpointError] says where the index and the shards contradict each other;
-// shards that hold nothing of the head are not opened and may be absent. An
+// [CheckpointError] says where the index and the shards contradict each other, and a
+// [RepeatedFileError] which file lies beside a copy of it; shards that hold nothing
+// of the head are not opened and may be absent. An
 // [AuditError] holds a [Problem] for each tensor that does not fit: missing,
 // given twice, of a wrong shape or dtype, a weight without its scales or scales
 // without their weight, a tensor under the head's own prefix that nothing takes.

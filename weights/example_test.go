@@ -3,6 +3,7 @@ package weights_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log"
 	"math"
@@ -38,7 +39,7 @@ func Example() {
 		Name: name, Cols: 2, Parts: []weights.Part{row("gate_proj.weight", "0"), row("up_proj.weight", "1")},
 	}}, weights.PlanOptions{})
 	if err != nil {
-		log.Fatal(err) // every problem, by tensor
+		log.Fatal(err) // the problems, by tensor
 	}
 	report := plan.Report()
 	fmt.Println(report.Tensors, "tensors,", report.Bytes, "bytes; not the head's:", report.Ignored)
@@ -61,16 +62,23 @@ func Example() {
 }
 
 // What is wrong with a file? All of it at once, each with its rule and tensor.
-func ExampleOpenFile() {
+func ExampleProblems() {
 	damaged := safetensors(
 		stored{"a", "F32", []int{3}, float32s(1, 2)},
 		stored{"b", "BF16", []int{2, 2}, bfloat16s(1, 2)},
 	)
 	_, err := weights.OpenFile(fstest.MapFS{"x.safetensors": {Data: damaged}}, "x.safetensors")
-	fmt.Println(err)
+	for i, problem := range weights.Problems(err) {
+		fmt.Printf("%d. %v\n", i+1, problem)
+		if e, ok := errors.AsType[*weights.FormatError](problem); ok {
+			fmt.Printf("   %s: %v\n", e.Tensor, e.Err)
+		}
+	}
 	// Output:
-	// x.safetensors: tensor "a": data_offsets do not fit dtype and shape: got 8 bytes, want 12 bytes for F32 of shape [3]
-	// x.safetensors: tensor "b": data_offsets do not fit dtype and shape: got 4 bytes, want 8 bytes for BF16 of shape [2 2]
+	// 1. x.safetensors: tensor "a": data_offsets do not fit dtype and shape: got 8 bytes, want 12 bytes for F32 of shape [3]
+	//    a: data_offsets do not fit dtype and shape
+	// 2. x.safetensors: tensor "b": data_offsets do not fit dtype and shape: got 4 bytes, want 8 bytes for BF16 of shape [2 2]
+	//    b: data_offsets do not fit dtype and shape
 }
 
 // multiply computes y = m · x for one row x.

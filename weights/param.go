@@ -18,7 +18,7 @@ type Param struct {
 // Part is a tensor of the checkpoint that a parameter is stacked from.
 type Part struct {
 	Tensor     string // its name, without the prefix "language_model."
-	ID         string // shard_id of the seed's tables: "q", "0", "w1"; "" if not stacked
+	ID         string // shard_id of [StackedParams] and [ExpertParams]: "q", "0", "w1"; "" if not stacked
 	Expert     int    // of a routed expert, otherwise −1
 	Rows, Cols int    // the shape it must have; Cols 1: a vector of Rows, 0 rows: a scalar
 	KeepRows   Range  // what this rank holds of it; empty: nothing, but it must exist
@@ -61,7 +61,7 @@ func checkParams(params []Param) (problems []*Problem) {
 	return problems
 }
 
-// partKey finds a part by what the seed's mapping gives for a tensor name.
+// partKey finds a part by what [Stacked] and [Expert] give for a tensor name.
 type partKey struct {
 	param  string
 	id     string
@@ -90,7 +90,7 @@ func newInventory(params []Param) *inventory {
 }
 
 // find maps a tensor name, already through [MapName], to its part by the rules
-// of the seed's load_weights: stacked parameters, then experts, then names that
+// of vLLM's load_weights: stacked parameters, then experts, then names that
 // are parameters themselves, perhaps after [RemapKVScale]. scale tells whether
 // the tensor holds the part's block scales.
 func (v *inventory) find(mapped string) (o owner, scale, found bool) {

@@ -84,7 +84,7 @@ func (b *session) load(ctx context.Context) (err error) {
 		return fmt.Errorf("%s: %w", b.source.name, err)
 	}
 	if b.works, err = s.plan(config); err != nil {
-		return fmt.Errorf("%w: %w", errUsage, err)
+		return fmt.Errorf("%s: %w", b.source.name, err)
 	}
 	progress, loaded := cli.Progress(b.stderr, "load", "bytes")
 	var clock loadClock

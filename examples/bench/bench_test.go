@@ -142,7 +142,7 @@ func TestRefuses(t *testing.T) {
 		code int
 		says []string
 	}{
-		{"help", []string{"-h"}, cli.OK, []string{"exit status", "long context", "-context list", "default 1,4,16"}},
+		{"help", []string{"-h"}, cli.OK, []string{"exit status", "long context", "-context list", "(default: 1,4,16)", "(default: 1024,65536, less where the head has fewer positions)"}},
 		{"unknown flag", []string{"-wrong"}, cli.Usage, []string{"usage: bench"}},
 		{"everything wrong", []string{"-shape", "m4", "-k", "65", "-time", "0s", "x"}, cli.Usage,
 			[]string{"want m3 or nano", "-k is 65", "-time is 0s", `"x"`}},
@@ -151,10 +151,14 @@ func TestRefuses(t *testing.T) {
 		{"too many experts", []string{"-experts", "9"}, cli.Usage, []string{"want 1 to 8"}},
 		{"no list", []string{"-batch", "1,,4"}, cli.Usage, []string{`-batch: ""`}},
 		{"zero rows", []string{"-prefill", "0"}, cli.Usage, []string{`"0": want numbers from 1`}},
-		{"beyond the positions", []string{"-context", "100,1024"}, cli.Usage, []string{"1 rows behind 1024 positions", "has 1024 positions"}},
-		{"prefill beyond the positions", []string{"-prefill", "1025"}, cli.Usage, []string{"prefill of 1025 rows"}},
+		{"beyond the positions", []string{"-context", "100,1024"}, cli.Usage, []string{"-context is 100,1024, and the head has 1024 positions: want at most 1020 for the first, behind which -k 4 has to fit, and 1023 for the others\n"}},
+		{"beyond them with a chain", []string{"-context", "1021"}, cli.Usage, []string{"-context is 1021, and the head has 1024 positions"}},
+		{"beyond them without a chain", []string{"-k", "1", "-context", "1024,65536"}, cli.Usage, []string{"-context is 1024,65536, and the head has 1024 positions: want at most 1023\n"}},
+		{"commit beyond them", []string{"-context", "500", "-commit", "4,525"}, cli.Usage, []string{"-commit is 4,525, and the head has 1024 positions: want at most 524 behind the first -context of 500\n"}},
+
+		{"prefill beyond the positions", []string{"-prefill", "1025"}, cli.Usage, []string{"-prefill is 1025, and the head has 1024 positions"}},
 		{"no checkpoint", []string{"-checkpoint", absent}, cli.Failed, []string{absent, "config.json"}},
-		{"no device", []string{"-device", "gpu"}, cli.Failed, []string{"want cpu, reference or hip[:n]"}},
+		{"no device", []string{"-device", "gpu"}, cli.Usage, []string{"want cpu, reference or hip[:n]"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			code, stdout, stderr := runBench(c.args...)
@@ -162,6 +166,9 @@ func TestRefuses(t *testing.T) {
 			require.Empty(t, stdout)
 			for _, text := range c.says {
 				require.Contains(t, stderr, text)
+			}
+			if strings.Contains(stderr, "the head has 1024 positions") {
+				require.Equal(t, 1, strings.Count(stderr, "\n"), "one line: %s", stderr)
 			}
 		})
 	}

@@ -4,7 +4,7 @@
 //
 //	bench [-checkpoint DIR | -shape m3|nano] [flags]
 //
-// Without arguments it measures a small head of random weights, in seconds. It
+// Without arguments it measures a small head of random weights, in half a minute. It
 // exits with 1 if the head does not load or run, and with 2 on wrong usage.
 package main
 
@@ -76,8 +76,6 @@ var (
 	defaultContexts = []int{1024, 65536}
 )
 
-var errUsage = errors.New("wrong usage")
-
 func parse(args []string, stderr io.Writer) (*settings, error) {
 	s := &settings{batches: defaultBatches}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -89,18 +87,19 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.StringVar(&s.checkpoint, "checkpoint", "", "checkpoint `folder`, as downloaded or as synth writes it")
 	flags.StringVar(&s.shape, "shape", "", "`shape` of random weights: m3 or nano; default nano, unless there is a checkpoint")
 	experts := flags.Int("experts", 0, "routed `experts` of the shape, fewer than it has; 0: all of them")
-	flags.StringVar(&s.device, "device", "cpu", cli.DeviceUsage)
+	cli.DeviceVar(flags, &s.device)
 	flags.IntVar(&s.k, "k", 4, "drafts of a chain, 1 to 64")
-	counts := func(name, what string, defaults []int, to *[]int) {
-		flags.Func(name, fmt.Sprintf("%s, as a `list` (default %s)", what, listText(defaults)), func(text string) (err error) {
+	counts := func(name, what string, defaults []int, less string, to *[]int) {
+		flags.Func(name, fmt.Sprintf("%s, as a `list` (default: %s%s)", what, listText(defaults), less), func(text string) (err error) {
 			*to, err = parseList(text)
 			return err
 		})
 	}
-	counts("batch", "sequences of a batch", defaultBatches, &s.batches)
-	counts("commit", "rows of a commit", defaultCommits, &s.commits)
-	counts("prefill", "rows of a prefill", defaultPrefills, &s.prefills)
-	counts("context", "positions before the rows; the first is that of step, chain, batch and commit", defaultContexts, &s.contexts)
+	const less = ", less where the head has fewer positions"
+	counts("batch", "sequences of a batch", defaultBatches, "", &s.batches)
+	counts("commit", "rows of a commit", defaultCommits, less, &s.commits)
+	counts("prefill", "rows of a prefill", defaultPrefills, less, &s.prefills)
+	counts("context", "positions before the rows; the first is that of step, chain, batch and commit", defaultContexts, less, &s.contexts)
 	flags.BoolVar(&s.cheap, "cheap", true, "measure steps that draft by 8-bit copies of lm_head and by some draft tokens")
 	flags.BoolVar(&s.kernels, "kernels", false, "measure too where the time of a step goes: each kernel by itself, on one more head")
 	flags.BoolVar(&s.products, "products", false, "measure too the products with eh_proj, lm_head and the experts that a token picks, by themselves")
@@ -113,38 +112,33 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	}
 	if err := s.resolve(*experts, rest); err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
-		return nil, errUsage
+		return nil, err
 	}
 	return s, nil
 }
 
 // resolve checks the values of the flags and reports all that are wrong.
 func (s *settings) resolve(experts int, rest []string) error {
-	var errs []error
-	refuse := func(bad bool, format string, args ...any) {
-		if bad {
-			errs = append(errs, fmt.Errorf(format, args...))
-		}
-	}
-	refuse(len(rest) > 0, "unexpected arguments %q", rest)
-	refuse(s.k < 1 || s.k > 64, "-k is %d, want 1 to 64", s.k)
-	refuse(s.time <= 0, "-time is %v, want more", s.time)
-	refuse(s.checkpoint != "" && s.shape != "", "want -checkpoint or -shape, not both")
-	refuse(s.checkpoint != "" && experts != 0, "-experts is for a -shape")
+	var wrong cli.Refused
+	wrong.If(len(rest) > 0, "unexpected arguments %q", rest)
+	wrong.If(s.k < 1 || s.k > 64, "-k is %d, want 1 to 64", s.k)
+	wrong.If(s.time <= 0, "-time is %v, want more", s.time)
+	wrong.If(s.checkpoint != "" && s.shape != "", "want -checkpoint or -shape, not both")
+	wrong.If(s.checkpoint != "" && experts != 0, "-experts is for a -shape")
 	if s.checkpoint == "" {
 		if s.shape == "" {
 			s.shape = "nano"
 		}
 		var err error
 		if s.config, err = synthetic.Shape(s.shape); err != nil {
-			errs = append(errs, fmt.Errorf("-shape: %w", err))
+			wrong.If(true, "-shape: %w", err)
 		} else if experts != 0 {
 			if s.config, err = s.config.WithExperts(experts); err != nil {
-				errs = append(errs, fmt.Errorf("-experts: %w", err))
+				wrong.If(true, "-experts: %w", err)
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return wrong.Err()
 }
 
 // parseList parses counts: "1,4,16".
@@ -174,15 +168,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		return cli.Usage
 	}
-	switch err := s.run(ctx, stdout, stderr); {
-	case errors.Is(err, errUsage):
+	err = s.run(ctx, stdout, stderr)
+	if err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
-		return cli.Usage
-	case err != nil:
-		fmt.Fprintln(stderr, "bench:", err)
-		return cli.Failed
 	}
-	return cli.OK
+	return cli.Code(err)
 }
 
 func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) error {

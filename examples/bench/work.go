@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 
+	"github.com/drafthead/drafthead/examples/internal/cli"
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/mtp"
 )
@@ -123,8 +123,8 @@ type traffic struct {
 	picked int
 }
 
-// plan lists the works that the flags ask for. All that exceeds the positions of
-// the head is reported.
+// plan lists the works that the flags ask for. All flags that exceed the positions of
+// the head are reported.
 func (s *settings) plan(c *mtp.Config) ([]*work, error) {
 	contexts, commits, prefills, limit := s.contexts, s.commits, s.prefills, c.Rope.Positions()
 	if contexts == nil {
@@ -136,15 +136,14 @@ func (s *settings) plan(c *mtp.Config) ([]*work, error) {
 	if prefills == nil {
 		prefills = clip(defaultPrefills, limit)
 	}
+	if err := s.checkPositions(contexts, commits, prefills, limit); err != nil {
+		return nil, err
+	}
 	var works []*work
-	var errs []error
 	add := func(name string, context, k int, lengths ...int) {
 		w := &work{name: name, context: context, k: k, lengths: lengths, pageSize: c.Sparse.BlockSize}
 		for _, n := range lengths {
 			w.rows += n
-		}
-		if end := context + slices.Max(lengths) + max(k, 1) - 1; end > limit {
-			errs = append(errs, fmt.Errorf("%s of %d rows behind %d positions: the head has %d positions, want at most that", name, w.rows, context, limit))
 		}
 		works = append(works, w)
 	}
@@ -172,7 +171,28 @@ func (s *settings) plan(c *mtp.Config) ([]*work, error) {
 	for _, n := range contexts[1:] {
 		add("long context", n, 1, 1)
 	}
-	return works, errors.Join(errs...)
+	return works, nil
+}
+
+// checkPositions refuses what a head of limit positions has no room for: a line for
+// each flag.
+func (s *settings) checkPositions(contexts, commits, prefills []int, limit int) error {
+	var wrong cli.Refused
+	refuse := func(bad bool, flag string, values []int, want string, args ...any) {
+		wrong.If(bad, "-%s is %s, and the head has %d positions: want %s", flag, listText(values), limit, fmt.Sprintf(want, args...))
+	}
+	first, others := contexts[0], contexts[1:]
+	if s.k >= limit {
+		refuse(true, "k", []int{s.k}, "at most %d", limit-1)
+	} else if s.k > 1 {
+		refuse(first > limit-s.k || slices.ContainsFunc(others, func(n int) bool { return n >= limit }), "context", contexts,
+			"at most %d for the first, behind which -k %d has to fit, and %d for the others", limit-s.k, s.k, limit-1)
+	} else {
+		refuse(slices.Max(contexts) >= limit, "context", contexts, "at most %d", limit-1)
+	}
+	refuse(first < limit && slices.Max(commits) > limit-first, "commit", commits, "at most %d behind the first -context of %d", limit-first, first)
+	refuse(slices.Max(prefills) > limit, "prefill", prefills, "at most that")
+	return wrong.Err()
 }
 
 // clip returns the defaults that fit, each once.

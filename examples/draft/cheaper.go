@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"text/tabwriter"
 
+	"github.com/drafthead/drafthead/examples/internal/cli"
 	"github.com/drafthead/drafthead/examples/internal/m3nano"
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
@@ -50,7 +51,7 @@ func (c *cheaper) vocabulary(size int, traces []*m3nano.Trace) ([]int32, error) 
 	}
 	if n, err := strconv.Atoi(c.vocab); err == nil {
 		if n > size {
-			return nil, fmt.Errorf("-draft-vocab is %d, want at most %d, the head's vocab_size", n, size)
+			return nil, cli.WrongUsage("-draft-vocab is %d, want at most %d, the head's vocab_size", n, size)
 		}
 		return frequent(traces, size, n)
 	}
@@ -127,10 +128,10 @@ func (c *comparison) print(w io.Writer, with figures) error {
 // check refuses an unknown format.
 func (c *cheaper) check() error {
 	if _, ok := lmHeadFormats[c.format]; !ok {
-		return fmt.Errorf("-draft-lm-head is %s, want stored, int8 or mxfp8", c.format)
+		return cli.WrongUsage("-draft-lm-head is %s, want stored, int8 or mxfp8", c.format)
 	}
 	if n, err := strconv.Atoi(c.vocab); err == nil && n < 1 {
-		return fmt.Errorf("-draft-vocab is %d, want at least 1, or a file", n)
+		return cli.WrongUsage("-draft-vocab is %d, want at least 1, or a file", n)
 	}
 	return nil
 }

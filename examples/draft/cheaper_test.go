@@ -188,7 +188,7 @@ func TestCheaperRefuses(t *testing.T) {
 	}{
 		{[]string{"-draft-lm-head", "int4"}, cli.Usage, "-draft-lm-head is int4, want stored, int8 or mxfp8"},
 		{[]string{"-draft-vocab", "0"}, cli.Usage, "-draft-vocab is 0, want at least 1, or a file"},
-		{[]string{"-draft-vocab", "257"}, cli.Failed, "-draft-vocab is 257, want at most 256"},
+		{[]string{"-draft-vocab", "257"}, cli.Usage, "-draft-vocab is 257, want at most 256"},
 		{[]string{"-draft-vocab", twice + "x"}, cli.Failed, "twice.txtx"},
 		{[]string{"-draft-vocab", twice}, cli.Failed, "twice.txt: bad vocabulary: line 3: got 1 again"},
 	} {

@@ -165,11 +165,17 @@ func TestRefuses(t *testing.T) {
 		{[]string{"-wrong"}, cli.Usage, "usage: draft"},
 		{[]string{"-k", "0"}, cli.Usage, "-k is 0, want 1 to 64"},
 		{[]string{"-device", "hip:999"}, cli.Failed, "no GPU device"},
-		{[]string{"-checkpoint", filepath.Join(dir, "none")}, cli.Failed, "config.json"},
-		{[]string{"-checkpoint", dir}, cli.Failed, "config.json"},
-		{[]string{broken}, cli.Failed, "broken.safetensors"},
-		{[]string{filepath.Join(dir, "none.safetensors")}, cli.Failed, "none.safetensors"},
-		{[]string{"-chain", "zigzag"}, cli.Failed, "Options.Chain is zigzag, want chain"},
+		{[]string{"-checkpoint", filepath.Join(dir, "none")}, cli.Failed, "stat " + filepath.Join(dir, "none")},
+		{[]string{"-checkpoint", dir}, cli.Failed, dir + ": read config: open config.json"},
+		{[]string{broken}, cli.Failed, broken + ": "},
+		{[]string{filepath.Join(dir, "none.safetensors")}, cli.Failed, filepath.Join(dir, "none.safetensors") + ": "},
+		{[]string{"-chain", "zigzag"}, cli.Usage, "draft: -chain is zigzag, want chain, chain_mod_own or chain_aligned\n"},
+		{[]string{"-min-prob", "2"}, cli.Usage, "draft: -min-prob is 2, want 0 to 1\n"},
+		{[]string{"-min-prob", "NaN"}, cli.Usage, "draft: -min-prob is NaN, want 0 to 1\n"},
+		{[]string{"-show", "-1"}, cli.Usage, "draft: -show is -1, want 0 or more\n"},
+		{[]string{"-k", "65", "-chain", "x"}, cli.Usage, "draft: -k is 65, want 1 to 64\n-chain is x, want"},
+		{[]string{"-device", "abacus"}, cli.Usage, `invalid value "abacus" for flag -device: want cpu, reference or hip[:n]`},
+		{[]string{"-device", ""}, cli.Usage, "want cpu, reference or hip[:n]"},
 	} {
 		code, stdout, stderr := runDraft(c.args...)
 		require.Equal(t, c.code, code, "%v: %s", c.args, stderr)

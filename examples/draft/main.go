@@ -9,12 +9,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -70,10 +70,10 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 		return nil
 	})
 	flags.IntVar(&s.k, "k", 4, "drafts per step, 1 to 64")
-	flags.StringVar(&s.device, "device", "cpu", cli.DeviceUsage)
+	cli.DeviceVar(flags, &s.device)
 	flags.StringVar(&s.chain, "chain", "", "`rule` for several modules: chain, chain_mod_own or chain_aligned; default: chain_aligned")
 	flags.BoolVar(&s.postNorm, "postnorm", false, "feed later steps with the hidden state after the final norm")
-	flags.Float64Var(&s.minProb, "min-prob", 0, "end a chain before a draft of lower `probability`")
+	flags.Float64Var(&s.minProb, "min-prob", 0, "end a chain before a draft of lower `probability`, 0 to 1")
 	flags.BoolVar(&s.bf16Cache, "bf16-cache", false, "keep keys and values in bfloat16, as engines do; default float32, as the traces were recorded")
 	flags.StringVar(&s.cheaper.format, "draft-lm-head", "stored", lmHeadUsage)
 	flags.StringVar(&s.cheaper.vocab, "draft-vocab", "", vocabUsage)
@@ -84,18 +84,26 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 		return nil, err
 	}
 	s.traces = append(s.traces, more...)
-	if s.k < 1 || s.k > 64 {
-		fmt.Fprintf(stderr, "draft: -k is %d, want 1 to 64\n", s.k)
-		return nil, errUsage
-	}
-	if err := s.cheaper.check(); err != nil {
-		fmt.Fprintf(stderr, "draft: %v\n", err)
-		return nil, errUsage
+	if err := s.check(); err != nil {
+		fmt.Fprintln(stderr, "draft:", err)
+		return nil, err
 	}
 	return s, nil
 }
 
-var errUsage = errors.New("wrong usage")
+// check reports all values of flags that are wrong.
+func (s *settings) check() error {
+	var wrong cli.Refused
+	wrong.If(s.k < 1 || s.k > 64, "-k is %d, want 1 to 64", s.k)
+	switch mtp.Chain(s.chain) {
+	case mtp.ChainDefault, mtp.ChainFirst, mtp.ChainModOwn, mtp.ChainAligned:
+	default:
+		wrong.If(true, "-chain is %s, want %s, %s or %s", s.chain, mtp.ChainFirst, mtp.ChainModOwn, mtp.ChainAligned)
+	}
+	wrong.If(!(s.minProb >= 0 && s.minProb <= 1), "-min-prob is %g, want 0 to 1", s.minProb)
+	wrong.If(s.show < 0, "-show is %d, want 0 or more", s.show)
+	return errors.Join(wrong.Err(), s.cheaper.check())
+}
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	s, err := parse(args, stderr)
@@ -107,7 +115,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if err := s.run(ctx, stdout, stderr); err != nil {
 		fmt.Fprintln(stderr, "draft:", err)
-		return cli.Failed
+		return cli.Code(err)
 	}
 	return cli.OK
 }
@@ -125,10 +133,7 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 	if err := cli.Compile(ctx, stderr, device); err != nil {
 		return err
 	}
-	name, folder := "m3-nano (built in)", m3nano.Checkpoint()
-	if s.checkpoint != "" {
-		name, folder = s.checkpoint, fs.FS(os.DirFS(s.checkpoint))
-	}
+	const builtIn = "m3-nano (built in)"
 	opts := mtp.Options{
 		Device: device, Chain: mtp.Chain(s.chain), PostNorm: s.postNorm, MinProbability: s.minProb, MaxDraft: s.k,
 	}
@@ -139,9 +144,12 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 		progress, loaded := cli.Progress(stderr, "load", "bytes")
 		defer loaded()
 		opts.Progress = progress
-		head, err := mtp.LoadFS(ctx, folder, opts)
+		if s.checkpoint != "" {
+			return mtp.Load(ctx, s.checkpoint, opts)
+		}
+		head, err := mtp.LoadFS(ctx, m3nano.Checkpoint(), opts)
 		if err != nil {
-			err = fmt.Errorf("%s: %w", name, err)
+			err = fmt.Errorf("%s: %w", builtIn, err)
 		}
 		return head, err
 	}
@@ -154,7 +162,7 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 	if err != nil {
 		return err
 	}
-	out.Checkpoint, out.Device = name, s.device
+	out.Checkpoint, out.Device = cmp.Or(s.checkpoint, builtIn), s.device
 	if s.asJSON {
 		return cli.WriteJSON(stdout, out)
 	}
@@ -174,7 +182,7 @@ func (s *settings) readTraces() ([]*m3nano.Trace, error) {
 	for _, name := range s.traces {
 		t, err := m3nano.ReadTrace(os.DirFS(filepath.Dir(name)), filepath.Base(name))
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		traces = append(traces, t)
 	}

@@ -28,6 +28,7 @@ func TestTextsAreTheTargets(t *testing.T) {
 		{[]string{"-sequences", "1"}, false},
 		{nil, false},
 		{[]string{"-sequences", "5", "-pages", "14", "-k", "3"}, true},
+		{[]string{"-pages", "13", "-k", "24"}, true}, // the least that -k 24 works with
 	}
 	if hiptest.RaceDetector {
 		cases = cases[:1]
@@ -64,12 +65,15 @@ func TestRefuses(t *testing.T) {
 		says string
 	}{
 		{[]string{"-h"}, cli.OK, "exit status"},
-		{[]string{"x"}, cli.Usage, "want no arguments"},
-		{[]string{"-sequences", "0"}, cli.Usage, "-sequences from 1"},
-		{[]string{"-k", "65"}, cli.Usage, "-k 1 to 64"},
+		{[]string{"x"}, cli.Usage, `unexpected arguments ["x"]`},
+		{[]string{"-sequences", "0"}, cli.Usage, "-sequences is 0, want 1 or more"},
+		{[]string{"-k", "65", "-pages", "-1"}, cli.Usage, "-pages is -1, want 0 or more\n-k is 65, want 1 to 64"},
 		{[]string{"-wrong"}, cli.Usage, "usage: embed"},
-		{[]string{"-pages", "3"}, cli.Failed, "cache is full"},
-		{[]string{"-device", "abacus"}, cli.Failed, "want cpu, reference or hip[:n]"},
+		{[]string{"-pages", "12"}, cli.Usage, "-pages is 12, want at least 13 of 32 tokens: trace-07 has 394 tokens, and -k is 4\n"},
+		{[]string{"-pages", "13", "-k", "25"}, cli.Usage, "want at least 14 of"},
+		{[]string{"-device", "abacus"}, cli.Usage, "want cpu, reference or hip[:n]"},
+		{[]string{"-device", "hip:x"}, cli.Usage, "want cpu, reference or hip[:n]"},
+		{[]string{"-device", "hip:999"}, cli.Failed, "no GPU device"},
 	} {
 		code, stdout, stderr := runEmbed(c.args...)
 		require.Equal(t, c.code, code, "%v", c.args)

@@ -64,10 +64,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(flags.Output(), usage)
 		flags.PrintDefaults()
 	}
-	device := flags.String("device", "cpu", cli.DeviceUsage)
-	sequences := flags.Int("sequences", 4, "requests that are served at the same time, at most")
-	pages := flags.Int("pages", 0, "pages of the cache; 0: enough for all sequences")
-	k := flags.Int("k", 4, "drafts a round, 1 to 64")
+	var s settings
+	cli.DeviceVar(flags, &s.device)
+	flags.IntVar(&s.sequences, "sequences", 4, "requests that are served at the same time, at most")
+	flags.IntVar(&s.pages, "pages", 0, "pages of the cache, enough for the longest request alone; 0: enough for all sequences")
+	flags.IntVar(&s.k, "k", 4, "drafts a round, 1 to 64")
 	asJSON := flags.Bool("json", false, "print one JSON object in place of text")
 	rest, err := cli.Parse(flags, args)
 	switch {
@@ -75,11 +76,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return cli.OK
 	case err != nil:
 		return cli.Usage
-	case len(rest) > 0 || *sequences < 1 || *pages < 0 || *k < 1 || *k > 64:
-		fmt.Fprintln(stderr, "embed: want no arguments, -sequences from 1, -pages from 0, -k 1 to 64")
-		return cli.Usage
 	}
-	out, err := serve(ctx, stderr, *device, *sequences, *pages, *k)
+	var out *outcome
+	if err = s.check(rest); err == nil {
+		out, err = s.serve(ctx, stderr)
+	}
 	if err == nil && *asJSON {
 		err = cli.WriteJSON(stdout, out)
 	} else if err == nil {
@@ -87,7 +88,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "embed:", err)
-		return cli.Failed
+		return cli.Code(err)
 	}
 	for _, r := range out.Requests {
 		if !r.Exact {
@@ -97,13 +98,52 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return cli.OK
 }
 
+// settings are the flags.
+type settings struct {
+	device              string
+	sequences, pages, k int
+}
+
+// check reports all values of flags that are wrong.
+func (s *settings) check(rest []string) error {
+	var wrong cli.Refused
+	wrong.If(len(rest) > 0, "unexpected arguments %q", rest)
+	wrong.If(s.sequences < 1, "-sequences is %d, want 1 or more", s.sequences)
+	wrong.If(s.pages < 0, "-pages is %d, want 0 or more", s.pages)
+	wrong.If(s.k < 1 || s.k > 64, "-k is %d, want 1 to 64", s.k)
+	return wrong.Err()
+}
+
+// resolvePages returns the pages of the cache, which have to be enough for the longest
+// request: the rows of all its text but the last token, and what a chain writes behind.
+func (s *settings) resolvePages(traces []*m3nano.Trace, pageSize int) (int, error) {
+	longest := slices.MaxFunc(traces, func(a, b *m3nano.Trace) int { return len(a.Tokens) - len(b.Tokens) })
+	least := (len(longest.Tokens) - 1 + s.k - 1 + pageSize - 1) / pageSize
+	switch {
+	case s.pages == 0:
+		return s.sequences * least, nil
+	case s.pages < least:
+		return 0, cli.WrongUsage("-pages is %d, want at least %d of %d tokens: %s has %d tokens, and -k is %d",
+			s.pages, least, pageSize, longest.Name, len(longest.Tokens), s.k)
+	}
+	return s.pages, nil
+}
+
 // serve runs all traces as requests.
-func serve(ctx context.Context, stderr io.Writer, name string, sequences, pages, k int) (out *outcome, err error) {
+func (s *settings) serve(ctx context.Context, stderr io.Writer) (out *outcome, err error) {
 	traces, err := m3nano.Traces()
 	if err != nil {
 		return nil, err
 	}
-	device, err := cli.Device(name)
+	config, err := mtp.ReadConfig(m3nano.Checkpoint())
+	if err != nil {
+		return nil, err
+	}
+	pages, err := s.resolvePages(traces, config.Sparse.BlockSize)
+	if err != nil {
+		return nil, err
+	}
+	device, err := cli.Device(s.device)
 	if err != nil {
 		return nil, err
 	}
@@ -116,30 +156,23 @@ func serve(ctx context.Context, stderr io.Writer, name string, sequences, pages,
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, head.Close()) }()
-	if pages == 0 {
-		longest := 0
-		for _, t := range traces {
-			longest = max(longest, len(t.Tokens)+k)
-		}
-		pages = sequences * (1 + longest/head.Config().Sparse.BlockSize)
-	}
 	cache, err := head.NewCache(pages)
 	if err != nil {
 		return nil, err
 	}
-	s := &scheduler{head: head, cache: cache, most: sequences, k: k}
+	requests := &scheduler{head: head, cache: cache, most: s.sequences, k: s.k}
 	for _, t := range traces {
-		s.submit(newReplay(t))
+		requests.submit(newReplay(t))
 	}
 	progress, done := cli.Progress(stderr, "serve", "requests")
 	defer done()
-	for s.busy() {
-		if err := s.round(ctx); err != nil {
+	for requests.busy() {
+		if err := requests.round(ctx); err != nil {
 			return nil, err
 		}
-		progress(int64(len(s.finished)), int64(len(traces)))
+		progress(int64(len(requests.finished)), int64(len(traces)))
 	}
-	return s.outcome(name), nil
+	return requests.outcome(s.device), nil
 }
 
 // outcome sums up what was served, in the order of submission.

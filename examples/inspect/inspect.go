@@ -3,13 +3,12 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
 )
 
-// inspection is what a checkpoint folder holds for the head, and every reason
+// inspection is what a checkpoint folder holds for the head, and the reasons
 // why it would not load. Its JSON is one object; the keys are fixed.
 type inspection struct {
 	Path       string           `json:"path"`
@@ -36,10 +35,6 @@ type ignored struct {
 // inspect reads the config and the headers in dir, and no weights.
 func inspect(dir string, parallel weights.Parallel) *inspection {
 	in := &inspection{Path: dir, Formats: map[string]int64{}, Ignored: []ignored{}, Notes: []string{}}
-	if err := checkFolder(dir); err != nil {
-		in.Problems = problemsOf(err)
-		return in
-	}
 	config, report, err := mtp.Inspect(dir, mtp.Options{Parallel: parallel})
 	if config != nil {
 		in.ModelType, in.Bundled, in.Modules = config.ModelType, config.Bundled, config.NumMTPModules
@@ -55,15 +50,6 @@ func inspect(dir string, parallel weights.Parallel) *inspection {
 		in.Ignored = append(in.Ignored, ignored(i))
 	}
 	return in
-}
-
-// checkFolder says what the errors of files inside the folder would not say.
-func checkFolder(dir string) error {
-	info, err := os.Stat(dir)
-	if err == nil && !info.IsDir() {
-		err = fmt.Errorf("%s is a file: give the folder that holds it and config.json", dir)
-	}
-	return err
 }
 
 // print writes the inspection for people.

@@ -5,7 +5,7 @@
 //
 // It reads config.json and the headers of the weights, so it takes no time and
 // no memory on a checkpoint of any size. It exits with 0 if the head loads, with
-// 1 and every problem listed if it does not, and with 2 on wrong usage.
+// 1 if it does not, and with 2 on wrong usage.
 package main
 
 import (
@@ -25,9 +25,10 @@ const usage = `usage: inspect [flags] DIR
 
 Says what the checkpoint in folder DIR holds for the MTP draft head and whether
 it would load. DIR holds config.json and *.safetensors, bundled with the target
-model or standalone. Only headers are read.
+model or standalone. Only headers are read. All problems of the config and the
+files are listed, and where these are sound all of the tensors.
 
-exit status: 0 loads, 1 does not load (every problem is listed), 2 wrong usage
+exit status: 0 loads, 1 does not load, 2 wrong usage
 
 flags:
 `

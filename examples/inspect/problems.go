@@ -14,26 +14,28 @@ type problem struct {
 	Problem string `json:"problem"`
 }
 
-// problemsOf takes an error of [mtp.Inspect] apart, one problem for each of the
-// errors that it joins; none for nil.
+// problemsOf lists what an error of [mtp.Inspect] reports; nothing for nil.
 func problemsOf(err error) []problem {
 	list := []problem{}
-	switch e := err.(type) {
-	case nil:
-	case *mtp.ConfigError:
-		list = append(list, problem{e.Key, e.Error()})
-	case *weights.FormatError:
-		list = append(list, problem{e.Tensor, e.Error()})
-	case *weights.CheckpointError:
-		list = append(list, problem{e.Tensor, e.Error()})
-	case *weights.Problem:
-		list = append(list, problem{e.Tensor, e.Error()})
-	case interface{ Unwrap() []error }: // joined, or an audit
-		for _, one := range e.Unwrap() {
-			list = append(list, problemsOf(one)...)
-		}
-	default:
-		list = append(list, problem{"", err.Error()})
+	for _, p := range weights.Problems(err) {
+		list = append(list, problem{tensorOf(p), p.Error()})
 	}
 	return list
+}
+
+// tensorOf is the Tensor of a problem.
+func tensorOf(err error) string {
+	switch e := err.(type) {
+	case *mtp.ConfigError:
+		return e.Key
+	case *weights.FormatError:
+		return e.Tensor
+	case *weights.CheckpointError:
+		return e.Tensor
+	case *weights.RepeatedFileError:
+		return e.Tensors[0].Tensor
+	case *weights.Problem:
+		return e.Tensor
+	}
+	return ""
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/examples/internal/m3nano"
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
 )
@@ -52,7 +53,8 @@ func TestHelp(t *testing.T) {
 	code, stdout, stderr := inspectText(t, "-h")
 	require.Equal(t, cli.OK, code)
 	require.Empty(t, stdout)
-	for _, text := range []string{"usage: inspect", "exit status", "-json", "-tp RANK/SIZE", "-ep RANK/SIZE"} {
+	require.NotContains(t, stderr, "every problem")
+	for _, text := range []string{"usage: inspect", "exit status", "where these are sound all of the tensors", "-json", "-tp RANK/SIZE", "-ep RANK/SIZE"} {
 		require.Contains(t, stderr, text)
 	}
 }
@@ -62,7 +64,7 @@ func TestFolderThatIsNone(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	code, stdout, _ := inspectText(t, file)
 	require.Equal(t, cli.Failed, code)
-	require.Contains(t, stdout, "give the folder that holds it")
+	require.Contains(t, stdout, "want the folder that holds this file")
 
 	code, object := inspectJSON(t, filepath.Join(filepath.Dir(file), "absent"))
 	require.Equal(t, cli.Failed, code)
@@ -78,6 +80,21 @@ func TestEmptyFolder(t *testing.T) {
 	require.Contains(t, stdout, "config.json")
 	require.Contains(t, stdout, "no weights")
 	require.Contains(t, stdout, "does not load: 2 problems")
+}
+
+// TestBackupBesideTheModel: a copy of the weights is one problem, not one a tensor.
+func TestBackupBesideTheModel(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.CopyFS(dir, m3nano.Checkpoint()))
+	model, err := os.ReadFile(filepath.Join(dir, "model.safetensors"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "backup.safetensors"), model, 0o600))
+	code, object := inspectJSON(t, dir)
+	require.Equal(t, cli.Failed, code)
+	require.Len(t, object["problems"], 1)
+	p := object["problems"].([]any)[0].(map[string]any)
+	require.Contains(t, p["problem"], "model.safetensors: 81 tensors are in two files, ")
+	require.Contains(t, p["problem"], p["tensor"], "the first of them")
 }
 
 func TestWriteError(t *testing.T) {

@@ -14,7 +14,8 @@ import (
 
 // caseResult is a case folder's outcome, as it is printed.
 type caseResult struct {
-	Case   string        `json:"case"`
+	Case   string        `json:"case"` // name of the folder
+	Path   string        `json:"path"` // of the folder, as it was given
 	OK     bool          `json:"ok"`
 	Error  string        `json:"error,omitempty"`
 	Stages []stageResult `json:"stages"`
@@ -35,22 +36,26 @@ type caseRun struct {
 	firstOnly, everyModule *mtp.Sequence
 }
 
-// relativeBound is what a device's results may differ by, relative to the
-// largest magnitude of the stage. Products on the CPU keep activations in
-// float32.
+// What results may differ by, relative to the largest magnitude of the stage.
+// Products on the CPU keep activations in float32.
+const (
+	hostBound = 1e-5
+	gpuBound  = 2e-3
+)
+
 func relativeBound(d hip.Device) float64 {
 	switch d.Info().Kind {
 	case "cpu", "reference":
-		return 1e-5
+		return hostBound
 	}
-	return 2e-3
+	return gpuBound
 }
 
 // verifyCase runs all stages and chains of a case folder.
 func verifyCase(ctx context.Context, dir string, device hip.Device) caseResult {
 	c := &caseRun{dir: dir, device: device, bound: relativeBound(device)}
 	err := c.all(ctx)
-	result := caseResult{Case: filepath.Base(filepath.Clean(dir)), OK: err == nil, Stages: c.results}
+	result := caseResult{Case: filepath.Base(filepath.Clean(dir)), Path: dir, OK: err == nil, Stages: c.results}
 	if err != nil {
 		result.Error = err.Error()
 	}
@@ -124,7 +129,7 @@ func (c *caseRun) byHand(ctx context.Context) error {
 func (c *caseRun) withHead(ctx context.Context, opts mtp.Options, do func(*caseRun) error) (err error) {
 	opts.Device, opts.CacheFormat = c.device, attention.CacheF32
 	run := *c
-	if run.head, err = mtp.Load(ctx, c.dir, opts); err != nil {
+	if run.head, err = mtp.LoadFS(ctx, os.DirFS(c.dir), opts); err != nil { // the folder is named already
 		return err
 	}
 	defer func() { err = errors.Join(err, run.head.Close()) }()

@@ -76,6 +76,7 @@ func TestRunJSON(t *testing.T) {
 		OK     bool
 		Cases  []struct {
 			Case   string
+			Path   string
 			OK     bool
 			Stages []map[string]any
 		}
@@ -84,6 +85,7 @@ func TestRunJSON(t *testing.T) {
 	require.Equal(t, "cpu", got.Device)
 	require.True(t, got.OK && got.Cases[0].OK)
 	require.Equal(t, "tiny-mxfp8", got.Cases[0].Case)
+	require.Equal(t, caseFolder(t, "tiny-mxfp8"), got.Cases[0].Path)
 	for _, key := range []string{"name", "max_abs", "max_ref", "bound", "ok"} {
 		require.Contains(t, got.Cases[0].Stages[0], key)
 	}
@@ -96,6 +98,10 @@ func TestRunChecksKernels(t *testing.T) {
 }
 
 func TestRunRefuses(t *testing.T) {
+	absent, noCheckpoint := filepath.Join(t.TempDir(), "none"), t.TempDir()
+	expected, err := os.ReadFile(filepath.Join(caseFolder(t, "tiny-f32"), "golden.safetensors"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(noCheckpoint, "golden.safetensors"), expected, 0o600))
 	for _, c := range []struct {
 		args []string
 		code int
@@ -104,14 +110,23 @@ func TestRunRefuses(t *testing.T) {
 		{nil, cli.Usage, "want at least one case folder"},
 		{[]string{"-wrong", "x"}, cli.Usage, "usage: verify"},
 		{[]string{"-device", "abacus", "x"}, cli.Usage, "want cpu, reference or hip[:n]"},
+		{[]string{"-device", "", "x"}, cli.Usage, "want cpu, reference or hip[:n]"},
 		{[]string{"-device", "hip:999", "x"}, cli.Failed, "no GPU device"},
 		{[]string{"-h"}, cli.OK, "exit status"},
-		{[]string{filepath.Join(t.TempDir(), "none")}, cli.Failed, "golden.safetensors"},
+		{[]string{"-h"}, cli.OK, "by 1e-5 of"},
+		{[]string{"-h"}, cli.OK, "by 2e-3 on a GPU"},
+		{[]string{absent}, cli.Failed, "FAILED  " + absent + ": open golden.safetensors: "},
+		{[]string{noCheckpoint}, cli.Failed, "FAILED  " + noCheckpoint + ": read config: open config.json: "},
 	} {
 		code, stdout, stderr := runVerify(c.args...)
 		require.Equal(t, c.code, code, "%v", c.args)
 		require.Contains(t, stdout+stderr, c.says, "%v", c.args)
 	}
+}
+
+// TestBounds are what -h says.
+func TestBounds(t *testing.T) {
+	require.Equal(t, []float64{1e-5, 2e-3}, []float64{hostBound, gpuBound})
 }
 
 func TestTiesAreReportedNotHidden(t *testing.T) {

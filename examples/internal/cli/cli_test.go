@@ -3,7 +3,9 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"testing"
 
@@ -35,6 +37,58 @@ func TestDevice(t *testing.T) {
 		_, err := Device(name)
 		require.ErrorIs(t, err, ErrDeviceName, name)
 	}
+}
+
+// TestDeviceVar: a name that is none is found out when flags are parsed.
+func TestDeviceVar(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string // "" is refused
+	}{
+		{nil, "cpu"},
+		{[]string{"-device", "reference"}, "reference"},
+		{[]string{"-device", "hip"}, "hip"},
+		{[]string{"-device", "hip:999"}, "hip:999"}, // there may be none: Device tells
+		{[]string{"-device", "foo"}, ""},
+		{[]string{"-device", "hip:x"}, ""},
+		{[]string{"-device", ""}, ""},
+	} {
+		var name string
+		var out bytes.Buffer
+		flags := flag.NewFlagSet("test", flag.ContinueOnError)
+		flags.SetOutput(&out)
+		DeviceVar(flags, &name)
+		_, err := Parse(flags, c.args)
+		if c.want == "" {
+			require.ErrorContains(t, err, ErrDeviceName.Error(), "%q", c.args)
+			require.Contains(t, out.String(), "for flag -device: want cpu, reference or hip[:n]")
+			continue
+		}
+		require.NoError(t, err, "%q", c.args)
+		require.Equal(t, c.want, name)
+	}
+	var out bytes.Buffer
+	flags := flag.NewFlagSet("test", flag.ContinueOnError)
+	flags.SetOutput(&out)
+	DeviceVar(flags, new(string))
+	flags.PrintDefaults()
+	require.Contains(t, out.String(), "-device device\n")
+	require.Contains(t, out.String(), "(default cpu)")
+}
+
+func TestCode(t *testing.T) {
+	wrong := WrongUsage("-k is %d, want 1 to 64", 65)
+	require.Equal(t, "-k is 65, want 1 to 64", wrong.Error())
+	for want, errs := range map[int][]error{
+		OK:     {nil},
+		Failed: {io.EOF, errors.Join(io.EOF, io.ErrClosedPipe)},
+		Usage:  {wrong, errors.Join(wrong, wrong), fmt.Errorf("x: %w", wrong), ErrUsage},
+	} {
+		for _, err := range errs {
+			require.Equal(t, want, Code(err), "%v", err)
+		}
+	}
+	require.ErrorIs(t, WrongUsage("x: %w", io.EOF), io.EOF)
 }
 
 func TestCompile(t *testing.T) {

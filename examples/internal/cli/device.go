@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"runtime"
@@ -13,39 +14,63 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// DeviceUsage describes the values of a -device flag.
-const DeviceUsage = "`device` that runs the head: cpu, reference (plain float64 twins, slow), or hip[:n], GPU n through HIP or CUDA"
-
 // ErrDeviceName is a -device flag that names no device.
 var ErrDeviceName = errors.New("want cpu, reference or hip[:n]")
+
+// DeviceVar defines the -device flag, whose value goes to name. One that names no
+// device is wrong usage; whether a GPU is there [Device] finds out.
+func DeviceVar(flags *flag.FlagSet, name *string) {
+	*name = "cpu"
+	flags.Var((*deviceName)(name), "device", "`device` that runs the head: cpu, reference (plain float64 twins, slow), or hip[:n], GPU n through HIP or CUDA")
+}
+
+// deviceName is the value of a -device flag.
+type deviceName string
+
+func (d *deviceName) String() string {
+	if d == nil {
+		return ""
+	}
+	return string(*d)
+}
+
+func (d *deviceName) Set(name string) error {
+	_, _, err := parseDevice(name)
+	*d = deviceName(name)
+	return err
+}
+
+// parseDevice returns the kind of the named device, and the number of a GPU.
+func parseDevice(name string) (kind string, number int, err error) {
+	kind, text, numbered := strings.Cut(name, ":")
+	switch {
+	case !numbered && (kind == "cpu" || kind == "reference" || kind == "hip"):
+		return kind, 0, nil
+	case kind == "hip":
+		if n, err := strconv.Atoi(text); err == nil && n >= 0 {
+			return kind, n, nil
+		}
+	}
+	return "", 0, ErrDeviceName
+}
 
 // Device opens the device that a -device flag names. The caller closes it. A GPU that
 // is not there is a [hip.ErrNoDevice].
 func Device(name string) (hip.Device, error) {
-	switch kind, number, numbered := strings.Cut(name, ":"); kind {
-	case "cpu", "reference":
-		if numbered {
-			break
-		}
-		if kind == "cpu" {
-			return hip.NewHost(), nil
-		}
-		return hip.NewReference(), nil
+	kind, number, err := parseDevice(name)
+	var d hip.Device
+	switch kind {
+	case "cpu":
+		d = hip.NewHost()
+	case "reference":
+		d = hip.NewReference()
 	case "hip":
-		if !numbered {
-			number = "0"
-		}
-		n, err := strconv.Atoi(number)
-		if err != nil || n < 0 {
-			break
-		}
-		d, err := hip.Open(n)
-		if err != nil {
-			return nil, fmt.Errorf("device %s: %w", name, err)
-		}
-		return d, nil
+		d, err = hip.Open(number)
 	}
-	return nil, fmt.Errorf("device %q: %w", name, ErrDeviceName)
+	if err != nil {
+		return nil, fmt.Errorf("device %q: %w", name, err)
+	}
+	return d, nil
 }
 
 // Compile has a GPU compile all kernels of the program, with a bar on w: the first

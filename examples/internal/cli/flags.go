@@ -1,6 +1,10 @@
 package cli
 
-import "flag"
+import (
+	"errors"
+	"flag"
+	"fmt"
+)
 
 // Parse parses flags and arguments in any order and returns the arguments:
 // package flag alone stops at the first argument. What follows "--" is never
@@ -20,3 +24,30 @@ func Parse(flags *flag.FlagSet, args []string) (arguments []string, err error) {
 		arguments, args = append(arguments, rest[0]), rest[1:]
 	}
 }
+
+// ErrUsage is matched by what [WrongUsage] returns.
+var ErrUsage = errors.New("wrong usage")
+
+// WrongUsage is an error of the command line, which says the flag, its value and what
+// is wanted.
+func WrongUsage(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+type usageError struct{ error }
+
+func (e usageError) Is(target error) bool { return target == ErrUsage }
+func (e usageError) Unwrap() error        { return e.error }
+
+// Refused collects the values of flags that are wrong, so that all are reported.
+type Refused []error
+
+// If adds an error of [WrongUsage] if something is bad.
+func (r *Refused) If(bad bool, format string, args ...any) {
+	if bad {
+		*r = append(*r, WrongUsage(format, args...))
+	}
+}
+
+// Err joins what was refused; nil if nothing was.
+func (r Refused) Err() error { return errors.Join(r...) }

@@ -51,7 +51,7 @@ func (b *builder) parameter(p *weights.Param) error {
 	return nil
 }
 
-// part adds one tensor, stored as model.md's table has it: norms, embed_tokens
+// part adds one tensor, stored as in the released checkpoint: norms, embed_tokens
 // and lm_head as BF16, the router as F32, all else in the chosen format.
 func (b *builder) part(p *weights.Param, part *weights.Part) error {
 	shape := []int{part.Rows, part.Cols}

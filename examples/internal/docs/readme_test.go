@@ -1,0 +1,63 @@
+package docs
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// row is a row of the README's table of packages, which links to the package's folder.
+var row = regexp.MustCompile("(?m)^\\| \\[`([a-z0-9/]+)`\\]\\(([a-z0-9/]+)\\) \\| \\S")
+
+// TestReadmeListsThePackages: the table has every package that others can import, and
+// imports point down it.
+func TestReadmeListsThePackages(t *testing.T) {
+	root := filepath.Join("..", "..", "..")
+	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	require.NoError(t, err)
+	place := map[string]int{}
+	var listed []string
+	for i, found := range row.FindAllStringSubmatch(string(readme), -1) {
+		require.Equal(t, found[1], found[2], "the link")
+		if place[found[1]] = i; found[1] != "examples" {
+			listed = append(listed, found[1])
+		}
+	}
+	var public []string
+	require.NoError(t, filepath.WalkDir(root, func(dir string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() || dir == root {
+			return err
+		}
+		name := d.Name()
+		if name == "examples" || name == "internal" || name == "testdata" || strings.HasPrefix(name, ".") {
+			return filepath.SkipDir
+		}
+		folder, err := filepath.Rel(root, dir)
+		if err != nil {
+			return err
+		}
+		folder = filepath.ToSlash(folder)
+		var library []source
+		for _, file := range parse(t, dir) {
+			if !strings.HasSuffix(file.fset.Position(file.ast.Pos()).Filename, "_test.go") {
+				library = append(library, file)
+			}
+		}
+		if len(library) == 0 {
+			return nil
+		}
+		public = append(public, folder)
+		for _, imported := range importsOf(library) {
+			if below, ok := strings.CutPrefix(imported, module+"/"); ok {
+				require.Greater(t, place[below], place[folder], "%s imports %s", folder, below)
+			}
+		}
+		return nil
+	}))
+	require.ElementsMatch(t, public, listed)
+}

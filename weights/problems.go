@@ -1,0 +1,49 @@
+package weights
+
+import "strings"
+
+// Problems lists what err reports together, one by one and in its order: the
+// errors that errors.Join joined and the problems of an [AuditError], however deep
+// and behind whatever context they lie. An error that reports one thing is its own
+// list, with its context. The list is nil for a nil err.
+//
+// What a problem is errors.As tells: [*FormatError], [*CheckpointError],
+// [*RepeatedFileError] or [*Problem], or a type of who called this package.
+func Problems(err error) []error {
+	if err == nil {
+		return nil
+	}
+	parts, ok := reportedTogether(err)
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, part := range parts {
+		all = append(all, Problems(part)...)
+	}
+	return all
+}
+
+// reportedTogether returns the errors that err, or one that it wraps, reports.
+func reportedTogether(err error) ([]error, bool) {
+	switch e := err.(type) {
+	case *AuditError:
+		return e.Unwrap(), true
+	case interface{ Unwrap() []error }:
+		parts := e.Unwrap()
+		return parts, isList(err, parts)
+	case interface{ Unwrap() error }:
+		return reportedTogether(e.Unwrap())
+	}
+	return nil, false
+}
+
+// isList tells a list of errors from one error of several kinds, which also
+// unwraps to several: the message of a list is those of its parts, a line each.
+func isList(err error, parts []error) bool {
+	messages := make([]string, len(parts))
+	for i, part := range parts {
+		messages[i] = part.Error()
+	}
+	return len(parts) > 0 && err.Error() == strings.Join(messages, "\n")
+}

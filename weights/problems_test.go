@@ -1,0 +1,55 @@
+package weights
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// kinds is one error that matches several.
+type kinds []error
+
+func (k kinds) Error() string   { return "one thing" }
+func (k kinds) Unwrap() []error { return k }
+
+func TestProblems(t *testing.T) {
+	a, b := &Problem{Tensor: "a", Err: ErrMissing}, &Problem{Tensor: "b", Err: ErrUnexpected}
+	audit := auditError([]*Problem{a, b})
+	file := &FormatError{File: "f", Err: ErrHole}
+	shard := &CheckpointError{File: "s", Err: fmt.Errorf("%w: %w", ErrMissingShard, fs.ErrNotExist)}
+	read := fmt.Errorf("read: %w", fs.ErrPermission)
+	one := kinds{ErrMissing, ErrWrongShape}
+	for name, c := range map[string]struct {
+		err  error
+		want []error
+	}{
+		"none":                                {nil, nil},
+		"one":                                 {fs.ErrNotExist, []error{fs.ErrNotExist}},
+		"one with its context":                {read, []error{read}},
+		"one of two kinds":                    {one, []error{one}},
+		"one with its cause":                  {shard, []error{shard}},
+		"an audit":                            {audit, []error{a, b}},
+		"an audit of one":                     {auditError([]*Problem{a}), []error{a}},
+		"an audit with context":               {fmt.Errorf("folder: %w", audit), []error{a, b}},
+		"joined":                              {errors.Join(file, shard), []error{file, shard}},
+		"one joined":                          {errors.Join(file), []error{file}},
+		"joined, with context, twice":         {fmt.Errorf("x: %w", fmt.Errorf("folder: %w", errors.Join(file, one))), []error{file, one}},
+		"joined and an audit in what is both": {errors.Join(read, errors.Join(file, audit), fmt.Errorf("x: %w", errors.Join(shard, one))), []error{read, file, a, b, shard, one}},
+	} {
+		t.Run(name, func(t *testing.T) { require.Equal(t, c.want, Problems(c.err)) })
+	}
+}
+
+// TestProblemsOfManyTensors: more than a message spells out.
+func TestProblemsOfManyTensors(t *testing.T) {
+	var want []error
+	var problems []*Problem
+	for i := range 3 * shownProblems {
+		p := &Problem{Tensor: fmt.Sprintf("t%03d", i), Err: ErrMissing}
+		problems, want = append(problems, p), append(want, p)
+	}
+	require.Equal(t, want, Problems(fmt.Errorf("folder: %w", errors.Join(nil, auditError(problems)))))
+}
