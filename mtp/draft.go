@@ -46,6 +46,7 @@ func (h *Head) Draft(ctx context.Context, b *Batch, k int) (ids [][]int32, probs
 		return nil, nil, err
 	}
 	// The chain's own rows, beyond those of the batch.
+	r.k = k
 	provisional := max(0, k-1)
 	if h.chain == ChainAligned {
 		provisional = 0
@@ -61,6 +62,7 @@ func (h *Head) Draft(ctx context.Context, b *Batch, k int) (ids [][]int32, probs
 	if err != nil {
 		return nil, nil, err
 	}
+	defer func() { r.release(err == nil) }()
 	w := h.take()
 	defer h.give(w)
 	d := newDrafting(h, w, r, k)

@@ -3,6 +3,8 @@ package mtp
 import (
 	"errors"
 	"fmt"
+
+	"github.com/drafthead/drafthead/attention"
 )
 
 var (
@@ -46,4 +48,13 @@ func (e *InputError) Unwrap() []error {
 		return []error{ErrInput}
 	}
 	return []error{ErrInput, e.Err}
+}
+
+// argumentError makes an [InputError] of an argument that package attention refused; other
+// errors are what they were.
+func argumentError(err error) error {
+	if e, ok := errors.AsType[*attention.ArgumentError](err); ok {
+		return &InputError{Sequence: -1, Field: e.Argument, Got: e.Got, Want: e.Want, Err: attention.ErrArgument}
+	}
+	return err
 }
