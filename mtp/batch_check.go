@@ -54,10 +54,10 @@ func (b *Batch) rows() int {
 // resolved is a batch that was checked, with the cache it runs on.
 type resolved struct {
 	*Batch
-	cache   *Cache
-	total   int   // rows
-	lengths []int // Len of each Sequence before the call
-	k       int   // drafts that are asked for
+	cache *Cache
+	total int    // rows
+	held  []held // by each sequence, before the call
+	k     int    // drafts that are asked for
 }
 
 // check looks at everything that can be known before something is taken.
@@ -72,14 +72,14 @@ func (h *Head) check(b *Batch) (*resolved, error) {
 		if err := h.checkRows(r, i, s); err != nil {
 			return nil, err
 		}
-		length := 0
+		var before held
 		if s.Sequence != nil {
 			if first, twice := seen[s.Sequence]; twice {
 				return nil, &InputError{Sequence: i, Field: "Sequence", Got: fmt.Sprintf("that of sequence %d", first), Want: "each once"}
 			}
-			seen[s.Sequence], length = i, s.Sequence.Len()
+			seen[s.Sequence], before = i, held{s.Sequence.Len(), s.Sequence.kv.Reserved()}
 		}
-		r.lengths = append(r.lengths, length)
+		r.held = append(r.held, before)
 	}
 	n := r.total * h.config.HiddenSize
 	if err := b.Hidden.check("Hidden", n); err != nil {

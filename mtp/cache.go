@@ -183,12 +183,15 @@ func (s *Sequence) alignedReady() error {
 	return nil
 }
 
-// rollback undoes what reserve and marks did behind length.
-func rollback(sequences []Rows, lengths []int) error {
+// held is what a Sequence had before a call.
+type held struct{ rows, reserved int }
+
+// rollback undoes what reserve and marks did.
+func (r *resolved) rollback() error {
 	var errs []error
-	for i := range sequences {
-		if s := sequences[i].Sequence; s != nil {
-			errs = append(errs, s.kv.Truncate(lengths[i]))
+	for i, before := range r.held {
+		if s := r.Sequences[i].Sequence; s != nil {
+			errs = append(errs, s.kv.Rollback(before.rows, before.reserved))
 		}
 	}
 	return errors.Join(errs...)

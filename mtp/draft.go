@@ -67,7 +67,7 @@ func (h *Head) Draft(ctx context.Context, b *Batch, k int) (ids [][]int32, probs
 	defer h.give(w)
 	d := newDrafting(h, w, r, k)
 	if err := d.run(ctx); err != nil {
-		return nil, nil, errors.Join(err, rollback(b.Sequences, r.lengths))
+		return nil, nil, errors.Join(err, r.rollback())
 	}
 	return d.ids, d.probs, d.commit()
 }

@@ -48,11 +48,11 @@ func (h *Head) Forward(ctx context.Context, b *Batch, step int) (out Hidden, err
 	defer h.give(w)
 	out, err = h.forwardOut(w, h.newPass(w, r, step%len(h.modules)))
 	if err != nil {
-		err = errors.Join(err, rollback(b.Sequences, r.lengths))
+		err = errors.Join(err, r.rollback())
 		out = Hidden{}
 	}
 	for i, rows := range b.Sequences {
-		if rows.Sequence != nil && (err == nil || rows.Position < r.lengths[i]) {
+		if rows.Sequence != nil && (err == nil || rows.Position < r.held[i].rows) {
 			rows.Sequence.changed()
 		}
 	}
@@ -113,7 +113,7 @@ func (h *Head) reserve(r *resolved, written func(i int) (from, to int)) error {
 		from, to := written(i)
 		if err := s.kv.ReserveRange(from, to); err != nil {
 			r.release(false)
-			return errors.Join(fmt.Errorf("sequence %d: %w", i, closedError(err)), rollback(r.Sequences, r.lengths))
+			return errors.Join(fmt.Errorf("sequence %d: %w", i, closedError(err)), r.rollback())
 		}
 	}
 	return nil

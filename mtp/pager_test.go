@@ -86,3 +86,23 @@ func TestRefusedCallsClaimNothing(t *testing.T) {
 		require.ErrorIs(t, draft(t.Context(), engine(cache, 0, 1), 1), mtp.ErrInput, "pages are the Sequences'")
 	})
 }
+
+// TestRefusedCallsLeaveReservedPages: what was taken ahead of a call is still there after
+// one that the cache had no room for.
+func TestRefusedCallsLeaveReservedPages(t *testing.T) {
+	const n = 5
+	head := load(t, synthetic{}.files(t), mtp.Options{})
+	cache, x := newCache(t, head, 6), randomPassage(9, 20)
+	s := cache.NewSequence()
+	require.NoError(t, s.Reserve(3*blockSize))
+	table := s.BlockTable()
+	both := join(x.batch(s, 0, n), x.batch(cache.NewSequence(), 0, 15))
+	_, err := head.Forward(t.Context(), both, 0)
+	require.ErrorIs(t, err, attention.ErrCacheFull)
+	_, _, err = head.Draft(t.Context(), both, 2)
+	require.ErrorIs(t, err, attention.ErrCacheFull)
+	require.Equal(t, table, s.BlockTable())
+	require.Equal(t, 3, cache.FreePages())
+	forward(t, head, x.batch(s, 0, n), 0)
+	require.Equal(t, table, s.BlockTable())
+}
