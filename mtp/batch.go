@@ -19,7 +19,8 @@ type Batch struct {
 
 	// Embeds are embeddings to use in place of embed_tokens' rows, for inputs
 	// that are no tokens. Not given: those of the tokens. Rows at position 0 are
-	// zeroed in either case.
+	// zeroed in either case. In a Draft they stand for the batch's rows alone; an
+	// aligned chain of more than one step refuses them.
 	Embeds Hidden
 
 	// Cache is where the rows with a BlockTable go. With Sequences alone it may
@@ -32,21 +33,27 @@ type Batch struct {
 	// lies. Draft makes no use of it.
 	Output hip.Ptr
 
-	// Observe is called with each stage of a Forward, by golden/README.md's
-	// names. It costs copies and is meant for comparing implementations.
+	// Observe is called with each stage of a Forward, or of each step of a Draft, in
+	// the order of [Stage], from the calling goroutine. It must not use the head. It
+	// costs copies and is meant for comparing implementations.
 	Observe func(Stage)
 }
 
 // Rows is the rows of one sequence: consecutive positions, one token each.
 type Rows struct {
 	// Sequence is the sequence that the rows belong to. Position must not be
-	// beyond its Len; rows from there on are overwritten.
+	// beyond its Len, and for Draft is equal to it. A Forward before it overwrites
+	// rows at the positions of these and of its module alone: those behind stay as
+	// they are, computed from what was there, and Len does not fall. Truncate first
+	// where they are to go.
 	Sequence *Sequence
 
 	// BlockTable is the alternative: an engine's own table of the pages of
-	// Batch.Cache, up to the last position that is written. The caller answers
-	// for all earlier positions having been written, and for pages that belong
-	// to several sequences. Such a cache has no Sequences.
+	// Batch.Cache, up to the last position that is written, by the chain of a Draft
+	// too. A page that is written to stands there once, and no other sequence of the
+	// batch writes to it. The caller answers for all earlier positions having been
+	// written, and for pages that belong to several sequences. Such a cache has no
+	// Sequences.
 	BlockTable []int32
 
 	// Tokens are the tokens AFTER the rows' positions: the row of position p

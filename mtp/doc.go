@@ -87,10 +87,11 @@
 //   - [*ConfigError], wraps [ErrConfig] and its kind: a key of config.json
 //   - [*weights.FormatError], [*weights.CheckpointError]: a file, a shard, the index
 //   - [*weights.AuditError] with a [*weights.Problem] for each tensor
-//   - [*InputError], wraps [ErrInput]: an argument of a call, found before anything ran
+//   - [*InputError], wraps [ErrInput]: an option of Load or an argument of a call, found
+//     before anything ran
 //   - [*VocabularyError], wraps [ErrVocabulary]: a line of a list of tokens
-//   - [attention.PositionError], [attention.RangeError], [attention.CacheFullError]:
-//     positions that the rotary embedding does not cover, a cache without room
+//   - [*attention.PositionError], [*attention.CacheFullError]: rows beyond
+//     Config().Rope.Positions(), a cache without room
 //
 // A call that fails leaves its sequences as they were.
 //

@@ -7,15 +7,15 @@ import (
 )
 
 // Forward runs the rows of b through module step mod num_mtp_modules and returns
-// their hidden states, rows × hidden_size, before the final norm: what the next
-// step takes, and what Logits takes. The rows' keys and values are written to
-// the module's layer of the cache; a sequence then ends at its last row, or
-// where it ended before if that is later.
+// their hidden states, rows × hidden_size, before the final norm: what Logits takes, and
+// the Batch.Hidden of the next step, or with Options.PostNorm what [Head.FinalNorm] makes
+// of them. The rows' keys and values are written to the module's layer of the cache; a
+// sequence then ends at its last row, or where it ended before if that is later.
 //
 // The result is Float32 memory of the caller's, or Batch.Output. Bad input is an
-// [InputError], a position that the rotary embedding does not cover an
-// [attention.PositionError] or [attention.RangeError], a cache without room an
-// [attention.CacheFullError]; nothing has run then and nothing has changed.
+// [InputError], rows that reach beyond Config().Rope.Positions() are an
+// [attention.PositionError], a cache without room is an [attention.CacheFullError]; nothing
+// has run then and nothing has changed.
 func (h *Head) Forward(ctx context.Context, b *Batch, step int) (out Hidden, err error) {
 	if err := h.enter(); err != nil {
 		return Hidden{}, err
