@@ -148,7 +148,7 @@ func (s *Sequence) changed() {
 }
 
 // Fork returns a sequence of the same content that shares its pages until one
-// side writes.
+// side writes. The error is [ErrClosed].
 func (s *Sequence) Fork() (*Sequence, error) {
 	kv, err := s.kv.Fork()
 	if err != nil {
