@@ -122,7 +122,7 @@ func (s *Sequence) Rollback(n, reserved int) error {
 		return ErrClosedSequence
 	}
 	if n < 0 || n > s.length {
-		return &RangeError{"truncate", n, s.length, s.length + 1}
+		return &RangeError{"truncate", n, max(n, s.length), s.length + 1}
 	}
 	keep := min(s.pagesFor(max(n, reserved)), len(s.table))
 	s.cache.pages.release(s.table[keep:])

@@ -288,6 +288,7 @@ func TestRefusedSequenceCalls(t *testing.T) {
 		var outside *RangeError
 		require.ErrorAs(t, err, &outside, name)
 	}
+	require.EqualError(t, s.Truncate(9), "truncate: range outside of the sequence: positions [9, 9), want a range within [0, 7)")
 	require.ErrorIs(t, s.MarkWritten(2, 0, 1), ErrArgument)
 	require.ErrorIs(t, s.MarkWritten(-1, 0, 1), ErrArgument)
 	contiguous, words := s.Present(5)

@@ -38,9 +38,9 @@
 // [ChainAligned]).
 //
 // An engine with a paged cache of its own passes [Rows.BlockTable] in place of a
-// Sequence, one with hidden states on the device [Hidden.Device], and one that
-// samples by itself [Head.Forward] and [Head.Logits] in place of Draft, or
-// [Head.TopK] for the branches of a tree.
+// Sequence, one with hidden states on the device Hidden.Device (see [Hidden] for what
+// memory of its own needs), and one that samples by itself [Head.Forward] and
+// [Head.Logits] in place of Draft, or [Head.TopK] for the branches of a tree.
 //
 // # How do I make drafts cheaper?
 //

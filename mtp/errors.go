@@ -10,8 +10,8 @@ import (
 var (
 	// ErrClosed is a use of a head, cache or sequence after its Close.
 	ErrClosed = errors.New("closed")
-	// ErrInput is a batch, or an argument beside it, that is refused before
-	// anything runs. Every [InputError] wraps it.
+	// ErrInput is a batch, an argument beside it or an option of [Load] that is
+	// refused before anything runs. Every [InputError] wraps it.
 	ErrInput = errors.New("bad input")
 	// ErrToken is a token id outside of the vocabulary.
 	ErrToken = errors.New("token id outside of the vocabulary")

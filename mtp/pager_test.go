@@ -2,6 +2,8 @@ package mtp_test
 
 import (
 	"context"
+	"errors"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -85,6 +87,27 @@ func TestRefusedCallsClaimNothing(t *testing.T) {
 		require.NoError(t, cache.NewSequence().Reserve(1))
 		require.ErrorIs(t, draft(t.Context(), engine(cache, 0, 1), 1), mtp.ErrInput, "pages are the Sequences'")
 	})
+}
+
+// TestOnePagerOfTwoAtOnce: of two first calls at the same time, one for each kind, one is
+// refused.
+func TestOnePagerOfTwoAtOnce(t *testing.T) {
+	const n = 5
+	head := load(t, synthetic{}.files(t), mtp.Options{})
+	x := randomPassage(10, n)
+	for range 20 {
+		cache := newCache(t, head, 2)
+		table := x.batch(nil, 0, n)
+		table.Sequences[0].BlockTable, table.Cache = []int32{0, 1}, cache
+		var errs [2]error
+		var group sync.WaitGroup
+		for i, b := range []*mtp.Batch{table, x.batch(cache.NewSequence(), 0, n)} {
+			group.Go(func() { _, errs[i] = head.Forward(t.Context(), b, 0) })
+		}
+		group.Wait()
+		require.NotEqual(t, errs[0] == nil, errs[1] == nil, "%v", errs)
+		require.ErrorIs(t, errors.Join(errs[:]...), mtp.ErrInput)
+	}
 }
 
 // TestRefusedCallsLeaveReservedPages: what was taken ahead of a call is still there after
