@@ -80,7 +80,7 @@ func (s *Sequence) ReserveRange(from, to int) error {
 // MarkWritten records that the layer holds keys at from … to−1, and raises Len.
 // The range must be reserved. Mark what a forward is about to write before its
 // [Batch] is uploaded, since a row attends to itself. Should the forward fail,
-// Truncate takes back what was marked at the end.
+// Rollback takes back what was marked at the end.
 func (s *Sequence) MarkWritten(layer, from, to int) error {
 	if s.closed {
 		return ErrClosedSequence
@@ -88,7 +88,7 @@ func (s *Sequence) MarkWritten(layer, from, to int) error {
 	if layer < 0 || layer >= len(s.written) {
 		return &ArgumentError{"mark written", "layer", layer, fmt.Sprintf("0 to %d", len(s.written)-1)}
 	}
-	if reserved := len(s.table) * s.cache.geometry.BlockSize; from < 0 || to < from || to > reserved {
+	if reserved := s.Reserved(); from < 0 || to < from || to > reserved {
 		return &RangeError{"mark written", from, to, reserved}
 	}
 	s.written[layer].mark(from, to)
@@ -110,14 +110,21 @@ func (s *Sequence) Present(layer int) (contiguous int, words []uint32) {
 
 // Truncate drops the positions from n on, 0 ≤ n ≤ Len, in all layers, and
 // returns the pages that are not needed any more, reserved ones included.
-func (s *Sequence) Truncate(n int) error {
+func (s *Sequence) Truncate(n int) error { return s.Rollback(n, 0) }
+
+// Reserved is one past the last position that the sequence has a page for.
+func (s *Sequence) Reserved() int { return len(s.table) * s.cache.geometry.BlockSize }
+
+// Rollback is Truncate but for the pages of positions before reserved, which stay: what Len
+// and Reserved were before a forward that failed puts the sequence back there.
+func (s *Sequence) Rollback(n, reserved int) error {
 	if s.closed {
 		return ErrClosedSequence
 	}
 	if n < 0 || n > s.length {
-		return &RangeError{"truncate", n, s.length, s.length + 1}
+		return &RangeError{"truncate", n, max(n, s.length), s.length + 1}
 	}
-	keep := min(s.pagesFor(n), len(s.table))
+	keep := min(s.pagesFor(max(n, reserved)), len(s.table))
 	s.cache.pages.release(s.table[keep:])
 	s.table = s.table[:keep]
 	s.length = n

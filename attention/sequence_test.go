@@ -260,6 +260,32 @@ func TestSpanOfSequence(t *testing.T) {
 	require.ErrorIs(t, b.Upload(s.Span(0, 0, 1)), ErrArgument, "closed")
 }
 
+// TestRollback: rows go, and of the pages those that were not there before.
+func TestRollback(t *testing.T) {
+	d := hip.NewReference()
+	t.Cleanup(func() { _ = d.Close() })
+	c := newCache(t, d, tiny(), 1, 8, CacheF32) // pages of 4
+	s := c.NewSequence()
+	require.NoError(t, s.Reserve(3))
+	require.NoError(t, s.MarkWritten(0, 0, 3))
+	require.NoError(t, s.Reserve(7))
+	length, reserved, free := s.Len(), s.Reserved(), c.FreePages()
+	require.Equal(t, []int{3, 12, 5}, []int{length, reserved, free})
+	table := s.BlockTable()
+	require.NoError(t, s.ReserveRange(0, 20))
+	require.NoError(t, s.MarkWritten(0, 3, 18))
+	require.NoError(t, s.Rollback(length, reserved))
+	require.Equal(t, []int{length, reserved, free}, []int{s.Len(), s.Reserved(), c.FreePages()})
+	require.Equal(t, table, s.BlockTable())
+	require.NoError(t, s.Rollback(2, 100), "no more than there is")
+	require.Equal(t, []int{2, reserved}, []int{s.Len(), s.Reserved()})
+	require.NoError(t, s.Rollback(2, 0))
+	require.Equal(t, 4, s.Reserved())
+	require.ErrorIs(t, s.Rollback(3, 0), ErrRange)
+	require.NoError(t, s.Close())
+	require.Equal(t, 8, c.FreePages())
+}
+
 func TestRefusedSequenceCalls(t *testing.T) {
 	d := hip.NewReference()
 	t.Cleanup(func() { _ = d.Close() })
@@ -284,6 +310,7 @@ func TestRefusedSequenceCalls(t *testing.T) {
 		var outside *RangeError
 		require.ErrorAs(t, err, &outside, name)
 	}
+	require.EqualError(t, s.Truncate(9), "truncate: range outside of the sequence: positions [9, 9), want a range within [0, 7)")
 	require.ErrorIs(t, s.MarkWritten(2, 0, 1), ErrArgument)
 	require.ErrorIs(t, s.MarkWritten(-1, 0, 1), ErrArgument)
 	contiguous, words := s.Present(5)

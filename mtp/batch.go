@@ -1,10 +1,6 @@
 package mtp
 
-import (
-	"fmt"
-
-	"github.com/drafthead/drafthead/hip"
-)
+import "github.com/drafthead/drafthead/hip"
 
 // Batch is the rows of one call, of one or more sequences. The rows of all
 // sequences lie one after the other in Hidden:
@@ -23,32 +19,41 @@ type Batch struct {
 
 	// Embeds are embeddings to use in place of embed_tokens' rows, for inputs
 	// that are no tokens. Not given: those of the tokens. Rows at position 0 are
-	// zeroed in either case.
+	// zeroed in either case. In a Draft they stand for the batch's rows alone; an
+	// aligned chain of more than one step refuses them.
 	Embeds Hidden
 
 	// Cache is where the rows with a BlockTable go. With Sequences alone it may
 	// be nil.
 	Cache *Cache
 
-	// Output is device memory for rows × hidden_size float32. If it is given,
-	// Forward leaves the hidden states there and returns Hidden.Device.
+	// Output is device memory for rows × hidden_size float32, known to the device as
+	// [Hidden] says and not read-only. If it is given, Forward leaves the hidden states
+	// there, complete when it returns, and returns Hidden.Device. It may be where Hidden
+	// lies. Draft makes no use of it.
 	Output hip.Ptr
 
-	// Observe is called with each stage of a Forward, by golden/README.md's
-	// names. It costs copies and is meant for comparing implementations.
+	// Observe is called with each stage of a Forward, or of each step of a Draft, in
+	// the order of [Stage], from the calling goroutine. It must not use the head. It
+	// costs copies and is meant for comparing implementations.
 	Observe func(Stage)
 }
 
 // Rows is the rows of one sequence: consecutive positions, one token each.
 type Rows struct {
 	// Sequence is the sequence that the rows belong to. Position must not be
-	// beyond its Len; rows from there on are overwritten.
+	// beyond its Len, and for Draft is equal to it. A Forward before it overwrites
+	// rows at the positions of these and of its module alone: those behind stay as
+	// they are, computed from what was there, and Len does not fall. Truncate first
+	// where they are to go.
 	Sequence *Sequence
 
 	// BlockTable is the alternative: an engine's own table of the pages of
-	// Batch.Cache, up to the last position that is written. The caller answers
-	// for all earlier positions having been written, and for pages that belong
-	// to several sequences. Such a cache has no Sequences.
+	// Batch.Cache, up to the last position that is written, by the chain of a Draft
+	// too. A page that is written to stands there once, and no other sequence of the
+	// batch writes to it. The caller answers for all earlier positions having been
+	// written, and for pages that belong to several sequences. Such a cache has no
+	// Sequences.
 	BlockTable []int32
 
 	// Tokens are the tokens AFTER the rows' positions: the row of position p
@@ -60,141 +65,27 @@ type Rows struct {
 }
 
 // Hidden is rows × hidden_size hidden states, row-major, in exactly one form.
+//
+// Memory that the device has not allocated itself has to be made known to it, once for a
+// whole buffer and before the first call: [hip.Adopter] does so on a CPU, [hip.Importer]
+// with what an engine has allocated on a GPU. It stays the caller's; Free ends it.
+//
+//	err := head.Device().(hip.Importer).Import(buffer, bytes)
+//	defer head.Device().Free(buffer) // forgets it
+//	b.Hidden = mtp.Hidden{Device: buffer.Add(offset), DeviceBFloat16: true}
+//
+// A GPU reads it in the order of its stream. On one that was opened on the engine's own
+// ([hip.OpenOptions].Stream) that is behind all that the engine has queued there; on
+// another, the engine's work has to be over before the call. Calls return when their
+// device work is over, so that the memory may then be written again; after an error
+// Device().Sync() waits for what was queued before it.
 type Hidden struct {
 	Float32  []float32
 	BFloat16 []uint16 // upper halves of float32
 
-	// Device is memory of the head's device, float32, or bfloat16 if
-	// DeviceBFloat16 is set. On a CPU device it is what Adopt or Alloc returned.
+	// Device is memory that the head's device knows, float32, or bfloat16 if
+	// DeviceBFloat16 is set: what Alloc or Adopt returned or Import was given, or an
+	// address within.
 	Device         hip.Ptr
 	DeviceBFloat16 bool
-}
-
-// given tells whether there is anything.
-func (h *Hidden) given() bool { return h.Float32 != nil || h.BFloat16 != nil || h.Device != 0 }
-
-// check returns an error unless h has n values in exactly one form.
-func (h *Hidden) check(field string, n int) error {
-	forms, got := 0, n
-	if h.Float32 != nil {
-		forms, got = forms+1, len(h.Float32)
-	}
-	if h.BFloat16 != nil {
-		forms, got = forms+1, len(h.BFloat16)
-	}
-	if h.Device != 0 {
-		forms++
-	}
-	switch {
-	case forms != 1:
-		return &InputError{Sequence: -1, Field: field, Got: fmt.Sprintf("given in %d forms", forms), Want: "one of Float32, BFloat16, Device"}
-	case got != n:
-		return &InputError{Sequence: -1, Field: "len(" + field + ")", Got: got, Want: fmt.Sprintf("%d, rows × hidden_size", n)}
-	}
-	return nil
-}
-
-// rows is the number of rows of all sequences.
-func (b *Batch) rows() int {
-	n := 0
-	for i := range b.Sequences {
-		n += len(b.Sequences[i].Tokens)
-	}
-	return n
-}
-
-// resolved is a batch that was checked, with the cache it runs on.
-type resolved struct {
-	*Batch
-	cache   *Cache
-	total   int   // rows
-	lengths []int // Len of each Sequence before the call
-}
-
-// check looks at everything that can be known before something is taken.
-func (h *Head) check(b *Batch) (*resolved, error) {
-	r := &resolved{Batch: b, cache: b.Cache, total: b.rows()}
-	if len(b.Sequences) == 0 {
-		return nil, &InputError{Sequence: -1, Field: "Sequences", Got: "empty", Want: "at least one"}
-	}
-	seen := make(map[*Sequence]int, len(b.Sequences))
-	for i := range b.Sequences {
-		s := &b.Sequences[i]
-		if err := h.checkRows(r, i, s); err != nil {
-			return nil, err
-		}
-		length := 0
-		if s.Sequence != nil {
-			if first, twice := seen[s.Sequence]; twice {
-				return nil, &InputError{Sequence: i, Field: "Sequence", Got: fmt.Sprintf("that of sequence %d", first), Want: "each once"}
-			}
-			seen[s.Sequence], length = i, s.Sequence.Len()
-		}
-		r.lengths = append(r.lengths, length)
-	}
-	n := r.total * h.config.HiddenSize
-	if err := b.Hidden.check("Hidden", n); err != nil {
-		return nil, err
-	}
-	if b.Embeds.given() {
-		if err := b.Embeds.check("Embeds", n); err != nil {
-			return nil, err
-		}
-	}
-	return r, r.claim()
-}
-
-// claim settles who hands out the pages of the batch's cache.
-func (r *resolved) claim() error {
-	for i := range r.Sequences {
-		pager, field := pagerSequences, "Sequence"
-		if r.Sequences[i].Sequence == nil {
-			pager, field = pagerEngine, "BlockTable"
-		}
-		if !r.cache.claim(pager) {
-			return &InputError{Sequence: i, Field: field, Got: "given", Want: "what the cache was used with before: Sequences or BlockTables, not both"}
-		}
-	}
-	return nil
-}
-
-func (h *Head) checkRows(r *resolved, i int, s *Rows) error {
-	bad := func(field string, got any, want string, err error) error {
-		return &InputError{Sequence: i, Field: field, Got: got, Want: want, Err: err}
-	}
-	cache := r.Batch.Cache
-	switch {
-	case (s.Sequence == nil) == (s.BlockTable == nil):
-		return bad("Sequence and BlockTable", "given both or neither", "one of them", nil)
-	case s.Sequence != nil:
-		cache = s.Sequence.cache
-	case cache == nil:
-		return bad("Batch.Cache", "nil", "the cache of the BlockTable's pages", nil)
-	}
-	switch {
-	case s.Sequence != nil && s.Sequence.closed:
-		return bad("Sequence", "closed", "an open one", ErrClosed)
-	case cache.head != h:
-		return bad("cache", "another head's", "one of this head", nil)
-	case cache.closed:
-		return bad("cache", "closed", "an open one", ErrClosed)
-	case r.cache != nil && r.cache != cache:
-		return bad("cache", "another than the sequences before", "one cache in a batch", nil)
-	}
-	r.cache = cache
-	if len(s.Tokens) == 0 {
-		return bad("Tokens", "empty", "at least one", nil)
-	}
-	for j, t := range s.Tokens {
-		if t < 0 || int(t) >= h.config.VocabSize {
-			return bad(fmt.Sprintf("Tokens[%d]", j), t, fmt.Sprintf("0 to %d", h.config.VocabSize-1), ErrToken)
-		}
-	}
-	if s.Position < 0 {
-		return bad("Position", s.Position, "at least 0", nil)
-	}
-	if s.Sequence != nil && s.Position > s.Sequence.Len() {
-		return bad("Position", s.Position, fmt.Sprintf("at most %d, the rows that the sequence has", s.Sequence.Len()), nil)
-	}
-	return nil
 }

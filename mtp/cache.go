@@ -3,7 +3,6 @@ package mtp
 import (
 	"errors"
 	"fmt"
-	"sync/atomic"
 
 	"github.com/drafthead/drafthead/attention"
 )
@@ -13,28 +12,18 @@ import (
 // for each step of an aligned chain. It belongs to the head.
 //
 // Its pages are handed out either by its Sequences or by an engine, with block
-// tables: by whichever the cache is first used with. The other is refused then,
-// since neither would know of the pages that the other gave away.
+// tables: by whichever a Forward, Draft or Reserve first succeeds with. The other is
+// refused from then on, since neither would know of the pages that the other gave away.
 type Cache struct {
 	head   *Head
 	kv     *attention.Cache
 	closed bool // guarded by head.using
-	pager  atomic.Int32
+	pager  pager
 }
 
-// Who hands out the pages of a cache.
-const (
-	pagerUnknown int32 = iota
-	pagerSequences
-	pagerEngine
-)
-
-// claim settles who hands out the pages; false if it was settled otherwise.
-func (c *Cache) claim(pager int32) bool {
-	return c.pager.CompareAndSwap(pagerUnknown, pager) || c.pager.Load() == pager
-}
-
-// NewCache allocates a cache of the given number of pages.
+// NewCache allocates a cache of the given number of pages, at least one. A number of pages
+// that cannot be numbered is an [InputError], memory that is short a [hip.MemoryError], a
+// closed head [ErrClosed].
 func (h *Head) NewCache(pages int) (*Cache, error) {
 	if err := h.enter(); err != nil {
 		return nil, err
@@ -46,7 +35,7 @@ func (h *Head) NewCache(pages int) (*Cache, error) {
 	}
 	kv, err := attention.NewCache(h.device, h.geometry, layers, pages, h.options.CacheFormat)
 	if err != nil {
-		return nil, fmt.Errorf("cache: %w", err)
+		return nil, fmt.Errorf("cache: %w", argumentError(err))
 	}
 	c := &Cache{head: h, kv: kv}
 	h.mu.Lock()
@@ -63,8 +52,11 @@ func (h *Head) alignedSteps() int {
 	return h.config.NumMTPModules
 }
 
-// Pages returns the number of pages, FreePages those that no sequence holds.
-func (c *Cache) Pages() int     { return c.kv.Pages() }
+// Pages returns the number of pages.
+func (c *Cache) Pages() int { return c.kv.Pages() }
+
+// FreePages returns the number of pages that no Sequence holds. Of the pages that an engine
+// hands out by block tables the cache knows nothing: all count as free.
 func (c *Cache) FreePages() int { return c.kv.FreePages() }
 
 // Bytes returns the device memory of the cache.
@@ -112,12 +104,31 @@ func (s *Sequence) Len() int { return s.kv.Len() }
 
 // Reserve takes the pages for n more rows ahead of a Forward, which then cannot
 // find the cache full. Draft and Truncate return the pages that they do not use,
-// reserved ones among them. The error wraps [attention.ErrCacheFull].
-func (s *Sequence) Reserve(n int) error { return closedError(s.kv.Reserve(n)) }
+// reserved ones among them. A cache without so many is an [attention.CacheFullError],
+// rows that the rotary embedding does not cover an [attention.PositionError], a negative n
+// or a cache that is used with block tables an [InputError]; nothing has changed then.
+func (s *Sequence) Reserve(n int) (err error) {
+	length, limit := s.Len(), s.cache.head.config.Rope.Positions()
+	switch {
+	case s.closed:
+		return closedError(attention.ErrClosedSequence)
+	case n < 0:
+		return &InputError{Sequence: -1, Field: "n", Got: n, Want: "at least 0", Err: attention.ErrRange}
+	case n > limit-length:
+		return fmt.Errorf("reserve %d rows behind %d: %w", n, length, &attention.PositionError{Position: limit, Limit: limit})
+	case !s.cache.pager.hold(ownerSequences):
+		return &InputError{Sequence: -1, Field: "cache", Got: "used with BlockTables", Want: "Sequences or BlockTables, not both"}
+	}
+	defer func() { s.cache.pager.release(err == nil) }()
+	return closedError(s.kv.Reserve(n))
+}
 
-// Truncate drops the rows from position n on, 0 ≤ n ≤ Len.
+// Truncate drops the rows from position n on, 0 ≤ n ≤ Len. Another n is an [InputError].
 func (s *Sequence) Truncate(n int) error {
 	length := s.Len()
+	if !s.closed && (n < 0 || n > length) {
+		return &InputError{Sequence: -1, Field: "n", Got: n, Want: fmt.Sprintf("0 to %d, the rows that the sequence has", length), Err: attention.ErrRange}
+	}
 	if err := s.kv.Truncate(n); err != nil {
 		return closedError(err)
 	}
@@ -137,7 +148,7 @@ func (s *Sequence) changed() {
 }
 
 // Fork returns a sequence of the same content that shares its pages until one
-// side writes.
+// side writes. The error is [ErrClosed].
 func (s *Sequence) Fork() (*Sequence, error) {
 	kv, err := s.kv.Fork()
 	if err != nil {
@@ -172,12 +183,15 @@ func (s *Sequence) alignedReady() error {
 	return nil
 }
 
-// rollback undoes what reserve and marks did behind length.
-func rollback(sequences []Rows, lengths []int) error {
+// held is what a Sequence had before a call.
+type held struct{ rows, reserved int }
+
+// rollback undoes what reserve and marks did.
+func (r *resolved) rollback() error {
 	var errs []error
-	for i := range sequences {
-		if s := sequences[i].Sequence; s != nil {
-			errs = append(errs, s.kv.Truncate(lengths[i]))
+	for i, before := range r.held {
+		if s := r.Sequences[i].Sequence; s != nil {
+			errs = append(errs, s.kv.Rollback(before.rows, before.reserved))
 		}
 	}
 	return errors.Join(errs...)

@@ -13,15 +13,18 @@ import (
 // and their softmax probabilities: the candidates of a draft tree, or of a sampler.
 // On a GPU nothing else comes back. Of equal logits the lower id is first.
 // Options.DraftVocabulary and Options.DraftLMHead hold as for Draft. k is at most 64
-// and at most the number of tokens that there are to draft; other arguments and
-// errors are those of Logits.
+// and at most the number of tokens that there are to draft, else the error is an
+// [InputError]; other arguments and errors are those of Logits.
 func (h *Head) TopK(ctx context.Context, hidden Hidden, rows []int, step, k int) (ids []int32, probs []float32, err error) {
-	err = h.onRows(ctx, hidden, rows, step, func(w *workspace, in *input, n, module int) error {
-		unembed := &h.drafts
-		vocab := unembed.matrix.Rows
-		if most := min(maxTopK, vocab); k < 1 || k > most {
+	check := func() error {
+		if most := min(maxTopK, h.drafts.matrix.Rows); k < 1 || k > most {
 			return &InputError{Sequence: -1, Field: "k", Got: k, Want: fmt.Sprintf("1 to %d", most)}
 		}
+		return nil
+	}
+	err = h.onRows(ctx, hidden, rows, step, check, func(w *workspace, in *input, n, module int) error {
+		unembed := &h.drafts
+		vocab := unembed.matrix.Rows
 		if err := w.growLogits(h.config.HiddenSize, n, vocab); err != nil {
 			return err
 		}

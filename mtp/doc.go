@@ -38,9 +38,9 @@
 // [ChainAligned]).
 //
 // An engine with a paged cache of its own passes [Rows.BlockTable] in place of a
-// Sequence, one with hidden states on the device [Hidden.Device], and one that
-// samples by itself [Head.Forward] and [Head.Logits] in place of Draft, or
-// [Head.TopK] for the branches of a tree.
+// Sequence, one with hidden states on the device Hidden.Device (see [Hidden] for what
+// memory of its own needs), and one that samples by itself [Head.Forward] and
+// [Head.Logits] in place of Draft, or [Head.TopK] for the branches of a tree.
 //
 // # How do I make drafts cheaper?
 //
@@ -91,10 +91,11 @@
 //     [*weights.RepeatedFileError]: a file beside a copy of it
 //   - [*weights.AuditError] with a [*weights.Problem] for each tensor;
 //     [weights.Problems] lists what Load and Inspect report, one by one
-//   - [*InputError], wraps [ErrInput]: an argument of a call, found before anything ran
+//   - [*InputError], wraps [ErrInput]: an option of Load or an argument of a call, found
+//     before anything ran
 //   - [*VocabularyError], wraps [ErrVocabulary]: a line of a list of tokens
-//   - [attention.PositionError], [attention.RangeError], [attention.CacheFullError]:
-//     positions that the rotary embedding does not cover, a cache without room
+//   - [*attention.PositionError], [*attention.CacheFullError]: rows beyond
+//     Config().Rope.Positions(), a cache without room
 //
 // A call that fails leaves its sequences as they were.
 //

@@ -20,16 +20,31 @@ import (
 // step.
 //
 // A Sequence's rows must start at its Len, and it ends behind the committed
-// rows: what the chain itself wrote is provisional, and gone. With a BlockTable
-// the pages must reach to k−1 positions behind the committed rows.
+// rows: what the chain itself wrote is provisional, and gone.
+//
+// k is 0 to 64, and of an aligned chain at most Options.MaxDraft, or num_mtp_modules where
+// that is 0. The chain writes rows at k−1 positions behind the committed ones, unless it is
+// aligned, and these need positions and pages as well:
+//
+//	end    Position + len(Tokens) + max(0, k−1)    aligned: Position + len(Tokens)
+//	needs  end ≤ Config().Rope.Positions(), and pages for positions 0 … end−1
+//
+// A Sequence takes the pages that it has not got, and a copy of each that a fork shares and
+// rows are written to, of an aligned chain from as many rows before Position as it has
+// steps; pages behind the committed rows it gives back at the end. A BlockTable holds
+// ⌈end ÷ PageSize⌉ pages. One sequence that comes to the end of its positions, or a cache
+// without room, refuses the whole batch: lower k for all of it, or give that sequence a
+// call of its own.
 //
 // All k steps are queued before anything is read back: ids go from step to step on
 // the device, and on one that records graphs ([hip.Capturer]) calls of the same shape
 // become two launches: the first step's, and while it runs that of all others. With
 // Options.MinProbability each step is waited for.
 //
-// Errors are those of [Head.Forward]. When ctx ends before the last step is queued,
-// or a launch fails, the sequences are as they were before the call.
+// Errors are those of [Head.Forward]. A k out of range is an [InputError] too, and so are
+// with an aligned chain Batch.Embeds, unless it has one step, and a sequence that was
+// changed otherwise than by Draft, which wraps [ErrNotAligned]. When ctx ends before the
+// last step is queued, or a launch fails, the sequences are as they were before the call.
 func (h *Head) Draft(ctx context.Context, b *Batch, k int) (ids [][]int32, probs [][]float32, err error) {
 	if err := h.enter(); err != nil {
 		return nil, nil, err
@@ -46,6 +61,7 @@ func (h *Head) Draft(ctx context.Context, b *Batch, k int) (ids [][]int32, probs
 		return nil, nil, err
 	}
 	// The chain's own rows, beyond those of the batch.
+	r.k = k
 	provisional := max(0, k-1)
 	if h.chain == ChainAligned {
 		provisional = 0
@@ -61,11 +77,12 @@ func (h *Head) Draft(ctx context.Context, b *Batch, k int) (ids [][]int32, probs
 	if err != nil {
 		return nil, nil, err
 	}
+	defer func() { r.release(err == nil) }()
 	w := h.take()
 	defer h.give(w)
 	d := newDrafting(h, w, r, k)
 	if err := d.run(ctx); err != nil {
-		return nil, nil, errors.Join(err, rollback(b.Sequences, r.lengths))
+		return nil, nil, errors.Join(err, r.rollback())
 	}
 	return d.ids, d.probs, d.commit()
 }

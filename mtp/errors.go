@@ -3,13 +3,15 @@ package mtp
 import (
 	"errors"
 	"fmt"
+
+	"github.com/drafthead/drafthead/attention"
 )
 
 var (
 	// ErrClosed is a use of a head, cache or sequence after its Close.
 	ErrClosed = errors.New("closed")
-	// ErrInput is a batch, or an argument beside it, that is refused before
-	// anything runs. Every [InputError] wraps it.
+	// ErrInput is a batch, an argument beside it or an option of [Load] that is
+	// refused before anything runs. Every [InputError] wraps it.
 	ErrInput = errors.New("bad input")
 	// ErrToken is a token id outside of the vocabulary.
 	ErrToken = errors.New("token id outside of the vocabulary")
@@ -46,4 +48,13 @@ func (e *InputError) Unwrap() []error {
 		return []error{ErrInput}
 	}
 	return []error{ErrInput, e.Err}
+}
+
+// argumentError makes an [InputError] of an argument that package attention refused; other
+// errors are what they were.
+func argumentError(err error) error {
+	if e, ok := errors.AsType[*attention.ArgumentError](err); ok {
+		return &InputError{Sequence: -1, Field: e.Argument, Got: e.Got, Want: e.Want, Err: attention.ErrArgument}
+	}
+	return err
 }

@@ -4,21 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"github.com/drafthead/drafthead/attention"
 )
 
 // Forward runs the rows of b through module step mod num_mtp_modules and returns
-// their hidden states, rows × hidden_size, before the final norm: what the next
-// step takes, and what Logits takes. The rows' keys and values are written to
-// the module's layer of the cache; a sequence then ends at its last row, or
-// where it ended before if that is later.
+// their hidden states, rows × hidden_size, before the final norm: what Logits takes, and
+// the Batch.Hidden of the next step, or with Options.PostNorm what [Head.FinalNorm] makes
+// of them. The rows' keys and values are written to the module's layer of the cache; a
+// sequence then ends at its last row, or where it ended before if that is later.
 //
 // The result is Float32 memory of the caller's, or Batch.Output. Bad input is an
-// [InputError], a position that the rotary embedding does not cover an
-// [attention.PositionError] or [attention.RangeError], a cache without room an
-// [attention.CacheFullError]; nothing has run then and nothing has changed.
-func (h *Head) Forward(ctx context.Context, b *Batch, step int) (Hidden, error) {
+// [InputError], rows that reach beyond Config().Rope.Positions() are an
+// [attention.PositionError], a cache without room is an [attention.CacheFullError]; nothing
+// has run then and nothing has changed.
+func (h *Head) Forward(ctx context.Context, b *Batch, step int) (out Hidden, err error) {
 	if err := h.enter(); err != nil {
 		return Hidden{}, err
 	}
@@ -33,19 +31,28 @@ func (h *Head) Forward(ctx context.Context, b *Batch, step int) (Hidden, error) 
 	if err != nil {
 		return Hidden{}, err
 	}
-	w := h.take()
-	defer h.give(w)
-	p := h.newPass(w, r, step%len(h.modules))
-	if err := h.reserve(r, func(i int) (from, to int) { return p.spans[i].from, p.spans[i].end() }); err != nil {
+	if b.Output != 0 {
+		if err := h.checkMemory("Output", b.Output, r.total, 4, true); err != nil {
+			return Hidden{}, err
+		}
+	}
+	err = h.reserve(r, func(i int) (from, to int) {
+		s := &b.Sequences[i]
+		return s.Position, s.Position + len(s.Tokens)
+	})
+	if err != nil {
 		return Hidden{}, err
 	}
-	out, err := h.forwardOut(w, p)
+	defer func() { r.release(err == nil) }()
+	w := h.take()
+	defer h.give(w)
+	out, err = h.forwardOut(w, h.newPass(w, r, step%len(h.modules)))
 	if err != nil {
-		err = errors.Join(err, rollback(b.Sequences, r.lengths))
+		err = errors.Join(err, r.rollback())
 		out = Hidden{}
 	}
 	for i, rows := range b.Sequences {
-		if rows.Sequence != nil && (err == nil || rows.Position < r.lengths[i]) {
+		if rows.Sequence != nil && (err == nil || rows.Position < r.held[i].rows) {
 			rows.Sequence.changed()
 		}
 	}
@@ -88,38 +95,25 @@ func (h *Head) forwardOut(w *workspace, p *pass) (Hidden, error) {
 	return Hidden{Float32: out}, w.read(out, p.out)
 }
 
-// reserve takes the pages of the positions that a call will write in each
-// Sequence, or none at all, and checks that each BlockTable has them.
+// reserve takes the pages of the positions that a call will write in each Sequence, or
+// none at all, after everything else was checked. Until release it holds the cache's
+// pager.
 func (h *Head) reserve(r *resolved, written func(i int) (from, to int)) error {
+	if err := h.checkWritten(r, written); err != nil {
+		return err
+	}
+	if err := r.hold(); err != nil {
+		return err
+	}
 	for i := range r.Sequences {
-		s := &r.Sequences[i]
+		s := r.Sequences[i].Sequence
+		if s == nil {
+			continue
+		}
 		from, to := written(i)
-		var err error
-		if s.Sequence != nil {
-			err = s.Sequence.kv.ReserveRange(from, to)
-		} else {
-			err = r.cache.checkTable(s.BlockTable, to)
-		}
-		if err != nil {
-			return errors.Join(fmt.Errorf("sequence %d: %w", i, closedError(err)), rollback(r.Sequences, r.lengths))
-		}
-	}
-	return nil
-}
-
-// checkTable tells whether an engine's block table has pages of the cache for
-// all positions before end.
-func (c *Cache) checkTable(table []int32, end int) error {
-	if limit := c.head.config.Rope.Positions(); end < 0 || end > limit {
-		return &attention.PositionError{Position: end - 1, Limit: limit}
-	}
-	blocks := (end + c.PageSize() - 1) / c.PageSize()
-	if len(table) < blocks {
-		return &InputError{Sequence: -1, Field: "len(BlockTable)", Got: len(table), Want: fmt.Sprintf("at least %d, for position %d", blocks, end-1)}
-	}
-	for i, page := range table[:blocks] {
-		if page < 0 || int(page) >= c.Pages() {
-			return &InputError{Sequence: -1, Field: fmt.Sprintf("BlockTable[%d]", i), Got: page, Want: fmt.Sprintf("0 to %d", c.Pages()-1)}
+		if err := s.kv.ReserveRange(from, to); err != nil {
+			r.release(false)
+			return errors.Join(fmt.Errorf("sequence %d: %w", i, closedError(err)), r.rollback())
 		}
 	}
 	return nil

@@ -16,9 +16,10 @@ const maxDraft = 64
 
 // Head is a loaded draft head.
 //
-// Forward, Logits, Embed, Draft and NewCache may be called from several
-// goroutines at the same time, on different sequences: a Head has no state of a
-// call. Close waits for calls under way.
+// All methods may be called from several goroutines at the same time, those that take
+// sequences on different ones: a Head has no state of a call. Close waits for calls that
+// run something. KVScales, Matrix, DraftLMHead and DraftVocabulary must not be called
+// beside it.
 type Head struct {
 	config  *Config
 	options Options

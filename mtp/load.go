@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/weights"
 )
@@ -23,8 +24,8 @@ type Report = weights.Report
 // Headers are read first and every parameter is matched to its tensors; only if
 // everything fits are bytes moved. What does not fit is a [*ConfigError],
 // [*weights.FormatError], [*weights.CheckpointError], [*weights.RepeatedFileError] or
-// [*weights.AuditError], behind the name of the folder. Nothing is skipped and nothing
-// is left uninitialised.
+// [*weights.AuditError], behind the name of the folder, and an option that does not fit
+// an [*InputError]. Nothing is skipped and nothing is left uninitialised.
 // A device that compiles kernels is told to before the bytes move, so that one that
 // does not compile is a [*hip.CompileError] here and not in the first draft.
 // On any error, the end of ctx among them, all that was taken is given back.
@@ -177,6 +178,7 @@ func (c *Config) checkOptions(opts Options) error {
 	_, err := opts.Chain.resolve(c.NumMTPModules)
 	errs = append(errs, err)
 	refuse(opts.MaxDraft < 0 || opts.MaxDraft > maxDraft, "MaxDraft", opts.MaxDraft, fmt.Sprintf("0 to %d", maxDraft))
+	refuse(opts.CacheFormat != attention.CacheBF16 && opts.CacheFormat != attention.CacheF32, "CacheFormat", opts.CacheFormat, "CacheBF16 or CacheF32")
 	refuse(!(opts.MinProbability >= 0 && opts.MinProbability <= 1), "MinProbability", opts.MinProbability, "0 to 1")
 	for _, m := range []struct {
 		field  string

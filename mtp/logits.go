@@ -2,7 +2,9 @@ package mtp
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/norm"
@@ -13,9 +15,13 @@ import (
 // num_mtp_modules for the given rows of hidden, len(rows) × vocab_size float32,
 // the caller's. Rows may repeat and come in any order; nil stands for all rows
 // of hidden states on the host.
+//
+// Hidden states that are not given in one form, a row that they do not have, on the host
+// or on the device, or a negative step is an [InputError]; nothing has run then. A closed
+// head is [ErrClosed]. Else the error is that of ctx or the device's.
 func (h *Head) Logits(ctx context.Context, hidden Hidden, rows []int, step int) ([]float32, error) {
 	var logits []float32
-	err := h.onRows(ctx, hidden, rows, step, func(w *workspace, in *input, n, module int) error {
+	err := h.onRows(ctx, hidden, rows, step, nil, func(w *workspace, in *input, n, module int) error {
 		if err := w.growLogits(h.config.HiddenSize, n, h.lmHead.Rows); err != nil {
 			return err
 		}
@@ -31,10 +37,10 @@ func (h *Head) Logits(ctx context.Context, hidden Hidden, rows []int, step int) 
 
 // FinalNorm returns rms(hidden; final_layernorm) of module step mod
 // num_mtp_modules for the given rows, len(rows) × hidden_size float32: what
-// lm_head is applied to. Arguments are those of Logits.
+// lm_head is applied to. Arguments and errors are those of Logits.
 func (h *Head) FinalNorm(ctx context.Context, hidden Hidden, rows []int, step int) ([]float32, error) {
 	var normed []float32
-	err := h.onRows(ctx, hidden, rows, step, func(w *workspace, in *input, n, module int) error {
+	err := h.onRows(ctx, hidden, rows, step, nil, func(w *workspace, in *input, n, module int) error {
 		if err := w.growLogits(h.config.HiddenSize, n, 0); err != nil {
 			return err
 		}
@@ -53,9 +59,9 @@ func (h *Head) FinalNorm(ctx context.Context, hidden Hidden, rows []int, step in
 	return normed, err
 }
 
-// onRows checks the arguments of Logits, brings the picked rows to the device
-// and calls do, unless there are none.
-func (h *Head) onRows(ctx context.Context, hidden Hidden, rows []int, step int, do func(w *workspace, in *input, n, module int) error) error {
+// onRows checks the arguments of Logits, and others by check if there is one, brings the
+// picked rows to the device and calls do, unless there are none.
+func (h *Head) onRows(ctx context.Context, hidden Hidden, rows []int, step int, check func() error, do func(w *workspace, in *input, n, module int) error) error {
 	if err := h.enter(); err != nil {
 		return err
 	}
@@ -69,6 +75,11 @@ func (h *Head) onRows(ctx context.Context, hidden Hidden, rows []int, step int, 
 	}
 	if step < 0 {
 		return &InputError{Sequence: -1, Field: "step", Got: step, Want: "at least 0"}
+	}
+	if check != nil {
+		if err := check(); err != nil {
+			return err
+		}
 	}
 	if len(picked) == 0 {
 		return nil
@@ -93,15 +104,12 @@ func (h *Head) pickRows(hidden Hidden, rows []int) ([]int, error) {
 		n = len(hidden.Float32) / width
 	case hidden.BFloat16 != nil:
 		n = len(hidden.BFloat16) / width
-	case rows == nil:
-		return nil, &InputError{Sequence: -1, Field: "rows", Got: "nil", Want: "the rows of hidden states on the device"}
-	default: // as many as the caller says: the device checks its own memory
-		for _, r := range rows {
-			n = max(n, r+1)
-		}
 	}
 	if err := hidden.check("hidden", n*width); err != nil {
 		return nil, err
+	}
+	if hidden.Device != 0 {
+		return rows, h.checkDeviceRows(&hidden, rows)
 	}
 	if rows == nil {
 		for r := range n {
@@ -114,6 +122,35 @@ func (h *Head) pickRows(hidden Hidden, rows []int) ([]int, error) {
 		}
 	}
 	return rows, nil
+}
+
+// checkDeviceRows checks rows of hidden states on the device, whose number nobody but the
+// device knows.
+func (h *Head) checkDeviceRows(hidden *Hidden, rows []int) error {
+	if rows == nil {
+		return &InputError{Sequence: -1, Field: "rows", Got: "nil", Want: "the rows of hidden states on the device"}
+	}
+	size := hidden.valueBytes()
+	bytes := h.config.HiddenSize * size
+	for i, r := range rows {
+		refuse := func(want string, err error) error {
+			return &InputError{Sequence: -1, Field: fmt.Sprintf("rows[%d]", i), Got: r, Want: want, Err: err}
+		}
+		if most := math.MaxInt/bytes - 1; r < 0 || r > most {
+			return refuse(fmt.Sprintf("0 to %d", most), nil)
+		}
+		err := h.checkRange(hidden.Device.Add(int64(r)*int64(bytes)), int64(bytes), false)
+		if errors.Is(err, hip.ErrAccess) {
+			if err := h.checkMemory("hidden", hidden.Device, 1, size, false); err != nil {
+				return err // not even the first row
+			}
+			return refuse("a row of the device memory at hidden.Device", err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // gatherRows brings the picked rows to the device, one after the other.
@@ -182,6 +219,9 @@ func (h *Head) logitsOf(d hip.Device, w *workspace, m *weights.Matrix, in *input
 
 // Embed returns the rows of embed_tokens for the tokens, len(tokens) ×
 // hidden_size float32, the caller's. Position 0 is not masked here.
+//
+// A token outside of the vocabulary is an [InputError] that wraps [ErrToken], a closed head
+// [ErrClosed]; else the error is that of ctx or the device's.
 func (h *Head) Embed(ctx context.Context, tokens []int32) ([]float32, error) {
 	if err := h.enter(); err != nil {
 		return nil, err

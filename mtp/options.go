@@ -25,18 +25,21 @@ type Options struct {
 	// made for drafting. nil: no logging.
 	Logger *slog.Logger
 
-	// CacheFormat is how keys and values are stored: bfloat16 unless told.
+	// CacheFormat is how keys and values are stored: [attention.CacheBF16], which is
+	// the zero value, or [attention.CacheF32].
 	CacheFormat attention.CacheFormat
 
 	// Chain is the rule by which Draft goes from step to step.
 	Chain Chain
 
-	// PostNorm feeds steps after the first with rms(hidden; final_layernorm)
-	// in place of the hidden state before that norm, which is the seed's rule.
+	// PostNorm makes Draft feed steps after the first with rms(hidden;
+	// final_layernorm), in place of the hidden state before that norm. Who goes from
+	// step to step by [Head.Forward] applies [Head.FinalNorm] between them.
 	PostNorm bool
 
-	// MaxDraft is the longest chain of an aligned head: its caches hold one
-	// layer for each step. 0: num_mtp_modules. Other rules have no limit.
+	// MaxDraft, 0 to 64, is the longest chain of an aligned head: its caches hold
+	// one layer for each step. 0: num_mtp_modules. Chains of other rules may have 64
+	// steps whatever it is.
 	MaxDraft int
 
 	// MinProbability ends the drafting of a sequence before the first token
@@ -65,14 +68,15 @@ type Options struct {
 	// read from the checkpoint, which need not hold it, and stays the caller's.
 	Embed, LMHead *weights.Matrix
 
-	// Parallel loads one rank's share of the parameters. Running a head that is
-	// not whole is not possible yet: Forward, Logits and Draft refuse it.
+	// Parallel loads one rank's share of the parameters, to look at or to share by
+	// [Head.Matrix]. Running a head that is not whole is not possible yet: whatever runs
+	// it, NewCache among that, returns an [InputError] that wraps
+	// [errors.ErrUnsupported].
 	Parallel weights.Parallel
 }
 
-// Chain is a rule by which a chain of drafts uses the modules of a head. The
-// names are those of model.md's chains. With one module ChainFirst and ChainModOwn
-// are the same.
+// Chain is a rule by which a chain of drafts uses the modules of a head. With one
+// module ChainFirst and ChainModOwn are the same.
 type Chain string
 
 const (
@@ -87,7 +91,8 @@ const (
 	// tokens shifted by s, as the modules were trained. Rows that a step ran
 	// with drafted tokens run again once the target has confirmed others, from
 	// one hidden state per step that the sequence keeps. It needs Sequences,
-	// changed by nothing but Draft; Truncate(0) starts one anew.
+	// changed by nothing but Draft; Truncate(0) starts one anew. It needs tokens,
+	// which it shifts: with more than one step Draft refuses Batch.Embeds.
 	ChainAligned Chain = "chain_aligned"
 )
 

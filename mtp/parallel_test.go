@@ -135,7 +135,19 @@ func TestLoadRank(t *testing.T) {
 		require.Less(t, head.Report().Bytes, whole.Report().Bytes)
 		_, err := head.NewCache(1)
 		require.True(t, errors.Is(err, errors.ErrUnsupported) && errors.Is(err, mtp.ErrInput), "%v", err)
-		_, err = head.Embed(t.Context(), []int32{1})
-		require.ErrorIs(t, err, errors.ErrUnsupported)
+		hidden := mtp.Hidden{Float32: make([]float32, hiddenSize)}
+		_, _, topErr := head.TopK(t.Context(), hidden, nil, 0, 1)
+		_, _, draftErr := head.Draft(t.Context(), &mtp.Batch{}, 1)
+		for name, err := range map[string]error{
+			"Embed":     second(head.Embed(t.Context(), []int32{1})),
+			"Forward":   second(head.Forward(t.Context(), &mtp.Batch{}, 0)),
+			"Logits":    second(head.Logits(t.Context(), hidden, nil, 0)),
+			"FinalNorm": second(head.FinalNorm(t.Context(), hidden, nil, 0)),
+			"TopK":      topErr,
+			"Draft":     draftErr,
+		} {
+			require.ErrorIs(t, err, errors.ErrUnsupported, name)
+			require.ErrorIs(t, err, mtp.ErrInput, name)
+		}
 	}
 }

@@ -139,8 +139,8 @@ func colsOf(tensor string, rows, n, unit int, keep weights.Range) piece {
 	return piece{tensor: tensor, rows: rows, keepRows: weights.All(rows), cols: n * unit, keepCols: keep.Times(unit)}
 }
 
-// module adds the parameters of one MTP module, in the order of model.md's
-// table of tensors.
+// module adds the parameters of one MTP module, in the order in which
+// the forward needs them.
 func (b *paramBuilder) module(m int) {
 	c, s := b.config, &b.shares
 	h, d, sparse := c.HiddenSize, c.HeadDim, &c.Sparse

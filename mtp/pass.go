@@ -152,7 +152,7 @@ func (p *pass) place() {
 	}
 }
 
-// launch computes p.out from the inputs on d, in the order of model.md's forward.
+// launch computes p.out from the inputs on d, in the order of the package's formulas.
 func (p *pass) launch(d hip.Device) error {
 	h, w, c := p.head, p.w, p.head.config
 	m, n, rows := &h.modules[p.module], c.HiddenSize, p.rows

@@ -121,7 +121,11 @@ var badBatches = map[string]struct {
 	}, attention.ErrCacheFull},
 	"positions that are not covered": {func(r *refusal, b *mtp.Batch, _ *mtp.Rows) {
 		*b = *r.x.batch(r.sequence, refusalRows, maxTokens+1)
-	}, attention.ErrRange},
+	}, attention.ErrPosition},
+	"Sequences and tables": {func(r *refusal, b *mtp.Batch, _ *mtp.Rows) {
+		b.Sequences = append(b.Sequences, mtp.Rows{BlockTable: []int32{0}, Tokens: []int32{1}})
+		b.Cache, b.Hidden.Float32 = r.cache, append(b.Hidden.Float32, make([]float32, hiddenSize)...)
+	}, mtp.ErrInput},
 }
 
 // TestBadBatches: what is refused leaves the sequences, the pages and the device
@@ -186,6 +190,21 @@ func TestBadCalls(t *testing.T) {
 		"Forward by page outside": {one, func(r *refusal) error {
 			return r.forward(r.edit(r.table(), func(_ *mtp.Batch, rows *mtp.Rows) { rows.BlockTable[0] = refusalPages }), 0)
 		}, mtp.ErrInput},
+		"Forward by a page twice": {one, func(r *refusal) error {
+			return r.forward(r.edit(r.table(), func(b *mtp.Batch, rows *mtp.Rows) { rows.Position, rows.BlockTable[1] = 2, 4 }), 0)
+		}, mtp.ErrInput},
+		"Forward by a page that is read before": {one, func(r *refusal) error {
+			return r.forward(r.edit(r.table(), func(b *mtp.Batch, rows *mtp.Rows) { rows.Position, rows.BlockTable[2] = 8, 4 }), 0)
+		}, attention.ErrArgument},
+		"Draft by a page twice behind the rows": {one, func(r *refusal) error {
+			return r.draft(r.edit(r.table(), func(b *mtp.Batch, rows *mtp.Rows) { rows.BlockTable[1] = 4 }), 3)
+		}, mtp.ErrInput},
+		"Draft by two tables of the same pages": {one, func(r *refusal) error {
+			b := r.table()
+			both := join(b, r.table())
+			both.Cache = b.Cache
+			return r.draft(both, 2)
+		}, attention.ErrArgument},
 		"Forward by negative page": {one, func(r *refusal) error {
 			return r.forward(r.edit(r.table(), func(_ *mtp.Batch, rows *mtp.Rows) { rows.BlockTable[0] = -1 }), 0)
 		}, mtp.ErrInput},
@@ -203,14 +222,17 @@ func TestBadCalls(t *testing.T) {
 		"Logits of a part of a row": {one, func(r *refusal) error {
 			return second(r.head.Logits(r.ctx, mtp.Hidden{Float32: make([]float32, hiddenSize+1)}, nil, 0))
 		}, mtp.ErrInput},
-		"Embed outside":     {one, func(r *refusal) error { return second(r.head.Embed(r.ctx, []int32{0, vocabSize})) }, mtp.ErrToken},
-		"Embed negative":    {one, func(r *refusal) error { return second(r.head.Embed(r.ctx, []int32{-1})) }, mtp.ErrToken},
-		"Truncate up":       {one, func(r *refusal) error { return r.sequence.Truncate(refusalRows + 1) }, attention.ErrRange},
-		"Truncate negative": {one, func(r *refusal) error { return r.sequence.Truncate(-1) }, attention.ErrRange},
-		"Reserve too much":  {one, func(r *refusal) error { return r.sequence.Reserve(20) }, attention.ErrCacheFull},
-		"Reserve negative":  {one, func(r *refusal) error { return r.sequence.Reserve(-1) }, attention.ErrRange},
-		"cache of no pages": {one, func(r *refusal) error { return second(r.head.NewCache(0)) }, attention.ErrArgument},
-		"cache of too many": {one, func(r *refusal) error { return second(r.head.NewCache(math.MaxInt32)) }, attention.ErrArgument},
+		"Embed outside":              {one, func(r *refusal) error { return second(r.head.Embed(r.ctx, []int32{0, vocabSize})) }, mtp.ErrToken},
+		"Embed negative":             {one, func(r *refusal) error { return second(r.head.Embed(r.ctx, []int32{-1})) }, mtp.ErrToken},
+		"Truncate up":                {one, func(r *refusal) error { return r.sequence.Truncate(refusalRows + 1) }, attention.ErrRange},
+		"Truncate negative":          {one, func(r *refusal) error { return r.sequence.Truncate(-1) }, mtp.ErrInput},
+		"Reserve too much":           {one, func(r *refusal) error { return r.sequence.Reserve(20) }, attention.ErrCacheFull},
+		"Reserve negative":           {one, func(r *refusal) error { return r.sequence.Reserve(-1) }, mtp.ErrInput},
+		"Reserve past the positions": {one, func(r *refusal) error { return r.sequence.Reserve(maxTokens - refusalRows + 1) }, attention.ErrPosition},
+		"Reserve largest":            {one, func(r *refusal) error { return r.sequence.Reserve(math.MaxInt) }, attention.ErrPosition},
+		"cache of no pages":          {one, func(r *refusal) error { return second(r.head.NewCache(0)) }, mtp.ErrInput},
+		"Buffers of no layer":        {one, func(r *refusal) error { return second(r.cache.Buffers(1)) }, mtp.ErrInput},
+		"cache of too many":          {one, func(r *refusal) error { return second(r.head.NewCache(math.MaxInt32)) }, attention.ErrArgument},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pristine, r := newRefusal(t, c.chain), newRefusal(t, c.chain)
@@ -241,4 +263,22 @@ func TestInputError(t *testing.T) {
 	var full *attention.CacheFullError
 	require.ErrorAs(t, r.draft(r.x.batch(r.sequence, refusalRows, 21), 1), &full)
 	require.Equal(t, &attention.CacheFullError{Need: 3, Free: 2}, full)
+}
+
+// TestRefusalsSayWhatToDo: what is found by package attention's rules is told in the
+// words of the batch.
+func TestRefusalsSayWhatToDo(t *testing.T) {
+	r := newRefusal(t, chainCases[0])
+	for want, err := range map[string]error{
+		"cache: pages is 0, want 1 to 536870911: bad argument":                                   second(r.head.NewCache(0)),
+		"n is 10000, want 0 to 9, the rows that the sequence has: range outside of the sequence": r.sequence.Truncate(10000),
+		"n is -1, want at least 0: range outside of the sequence":                                r.sequence.Reserve(-1),
+		"reserve 88 rows behind 9: position out of range: position 96, want 0 to 95":             r.sequence.Reserve(88),
+		"hidden is not given, want one of Float32, BFloat16, Device: bad input":                  second(r.head.Logits(r.ctx, mtp.Hidden{}, nil, 0)),
+		"Hidden is not given, want one of Float32, BFloat16, Device: bad input":                  r.draft(r.edit(r.good(), func(b *mtp.Batch, _ *mtp.Rows) { b.Hidden = mtp.Hidden{} }), 2),
+		"sequence 0: BlockTable[1] is 4, want a page of its own: rows are written to it as BlockTable[0] of sequence 0: bad argument": r.draft(
+			r.edit(r.table(), func(b *mtp.Batch, rows *mtp.Rows) { rows.BlockTable[1] = 4 }), 3),
+	} {
+		require.EqualError(t, err, want)
+	}
 }

@@ -2,11 +2,13 @@ package mtp_test
 
 import (
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/attention"
+	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/mtp"
 )
 
@@ -157,5 +159,36 @@ func TestNaNStaysInItsSequence(t *testing.T) {
 				require.Zero(t, got.ids[1][i])
 			}
 		})
+	}
+}
+
+// TestForwardWithin: rows before the end of a sequence are overwritten at their positions
+// alone. Those behind stay as they were, and so does Len.
+func TestForwardWithin(t *testing.T) {
+	const n, at, rows = 10, 5, 2
+	d := openDevice(t, hip.NewReference())
+	head := load(t, synthetic{modules: 2}.files(t), mtp.Options{Device: d, Chain: mtp.ChainFirst, CacheFormat: attention.CacheF32})
+	cache, x, other := newCache(t, head, 3), randomPassage(14, n), randomPassage(15, n)
+	s := cache.NewSequence()
+	indexKeys := func(module int) (byPosition [n][]float32) {
+		b, err := cache.Buffers(module)
+		require.NoError(t, err)
+		values := make([]float32, int(b.IndexPageBytes)/4*cache.Pages())
+		require.NoError(t, hip.ReadOf(d, values, b.IndexKeys))
+		width := len(values) / cache.Pages() / blockSize
+		for p := range byPosition {
+			slot := int(s.BlockTable()[p/blockSize])*blockSize + p%blockSize
+			byPosition[p] = values[slot*width : (slot+1)*width]
+		}
+		return byPosition
+	}
+	forward(t, head, x.batch(s, 0, n), 0)
+	forward(t, head, x.batch(s, 0, n), 1)
+	before := [2][n][]float32{indexKeys(0), indexKeys(1)}
+	forward(t, head, other.batch(s, at, at+rows), 0)
+	require.Equal(t, n, s.Len())
+	require.Equal(t, before[1], indexKeys(1), "another module's")
+	for p, keys := range indexKeys(0) {
+		require.Equal(t, p >= at && p < at+rows, !slices.Equal(before[0][p], keys), "position %d", p)
 	}
 }

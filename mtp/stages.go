@@ -7,13 +7,43 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// Stage is one intermediate result of a Forward, under the name that golden
-// data and reference implementations use. Shape[0] is rows. One of Float32 and
-// Int32 is set.
+// Stage is one intermediate result of a pass of a module over rows. The stages of a pass
+// come in this order, in Int32 where it is said and else in Float32; sizes are keys of
+// config.json:
+//
+//	embeds_masked        [rows, hidden_size]                 e: 0 where the position is 0
+//	enorm_out            [rows, hidden_size]                 rms(e; enorm)
+//	hnorm_out            [rows, hidden_size]                 rms(h; hnorm)
+//	eh_proj_out          [rows, hidden_size]                 x
+//	attn_norm_out        [rows, hidden_size]                 rms(x; input_layernorm)
+//	q                    [rows, attention heads, head_dim]   normed and rotated
+//	k                    [rows, key-value heads, head_dim]   normed and rotated
+//	v                    [rows, key-value heads, head_dim]
+//	index_q              [rows, index heads, index_dim]      normed and rotated
+//	index_k              [rows, index_dim]                   normed and rotated
+//	block_scores         [rows, index heads, blocks]         −Inf: no key that the row sees
+//	selected_blocks      [rows, index heads, topk_blocks]    Int32, ascending, then −1
+//	attn_ctx             [rows, attention heads · head_dim]  before o_proj
+//	attn_out             [rows, hidden_size]                 o_proj · attn_ctx
+//	post_attn_residual   [rows, hidden_size]                 r
+//	moe_norm_out         [rows, hidden_size]                 rms(r; post_attention_layernorm)
+//	router_scores        [rows, num_local_experts]           before the correction bias
+//	expert_ids           [rows, num_experts_per_tok]         Int32, by descending score + bias
+//	expert_weights       [rows, num_experts_per_tok]         of expert_ids
+//	moe_routed_out       [rows, hidden_size]                 routed experts
+//	shared_out           [rows, hidden_size]                 shared expert
+//	moe_out              [rows, hidden_size]                 their sum
+//	hidden               [rows, hidden_size]                 what Forward returns
+//
+// Blocks are those of the longest sequence up to its last row. A Forward is one pass. A
+// Draft is a pass for each step, each of which begins with embeds_masked; the first has the
+// batch's rows, in the order of its sequences, and later ones a row for each sequence that
+// still drafts, or in an aligned chain all that the step runs. The slices are the
+// receiver's and may be kept.
 type Stage struct {
 	Name    string
-	Shape   []int
-	Float32 []float32
+	Shape   []int     // Shape[0] is rows
+	Float32 []float32 // row-major; nil where Int32 is set
 	Int32   []int32
 }
 

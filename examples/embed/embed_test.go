@@ -4,12 +4,18 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io/fs"
+	"strconv"
 	"testing"
+	"testing/fstest"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/examples/internal/m3nano"
+	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/hip/hiptest"
+	"github.com/drafthead/drafthead/mtp"
 )
 
 func runEmbed(args ...string) (code int, stdout, stderr string) {
@@ -85,4 +91,57 @@ func TestRefuses(t *testing.T) {
 	var stderr bytes.Buffer
 	require.Equal(t, cli.Failed, run(ctx, nil, &bytes.Buffer{}, &stderr))
 	require.Contains(t, stderr.String(), context.Canceled.Error())
+}
+
+// TestTextsEndWithThePositions: requests that come to the last position of the model end
+// there, each at a round of its own, and their texts are the target's up to it.
+func TestTextsEndWithThePositions(t *testing.T) {
+	const positions, k = 150, 4
+	traces, err := m3nano.Traces()
+	require.NoError(t, err)
+	head, err := mtp.LoadFS(t.Context(), shortened(t, positions), mtp.Options{Device: device(t)})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, head.Close()) }()
+	cache, err := head.NewCache(64)
+	require.NoError(t, err)
+	s := &scheduler{head: head, cache: cache, most: 3, k: k}
+	for _, trace := range traces[:3] {
+		require.Less(t, trace.PromptLen, positions)
+		require.Greater(t, len(trace.Tokens), positions+1)
+		s.submit(newReplay(trace))
+	}
+	for s.busy() {
+		require.NoError(t, s.round(t.Context()))
+	}
+	require.Len(t, s.finished, 3)
+	for _, r := range s.finished {
+		trace := traces[r.number]
+		require.Equal(t, trace.Tokens[trace.PromptLen:positions+1], r.text, trace.Name)
+		require.Greater(t, r.accepted, 0)
+	}
+	require.Equal(t, cache.Pages(), cache.FreePages())
+}
+
+// device is a CPU that the test closes.
+func device(t *testing.T) hip.Device {
+	t.Helper()
+	d := hip.NewHost()
+	t.Cleanup(func() { require.NoError(t, d.Close()) })
+	return d
+}
+
+// shortened is the built-in checkpoint with fewer positions.
+func shortened(t *testing.T, positions int) fs.FS {
+	t.Helper()
+	files := fstest.MapFS{}
+	for _, name := range []string{"config.json", "model.safetensors"} {
+		data, err := fs.ReadFile(m3nano.Checkpoint(), name)
+		require.NoError(t, err)
+		files[name] = &fstest.MapFile{Data: data}
+	}
+	const key = `"max_position_embeddings": `
+	config := bytes.Replace(files["config.json"].Data, []byte(key+"1024"), []byte(key+strconv.Itoa(positions)), 1)
+	require.NotEqual(t, files["config.json"].Data, config)
+	files["config.json"].Data = config
+	return files
 }

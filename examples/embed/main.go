@@ -30,7 +30,8 @@ Serves the twelve built-in traces as requests to a small scheduler: as many at a
 time as -sequences and the pages of the cache allow. Each round is one Draft for
 all of them, one pass of the target, played by the traces, and the rows that it
 confirmed. Where the cache is full the youngest request gives its pages up and
-starts anew later. What comes out is the target's own text, token by token.
+starts anew later; where a text comes near the last position chains get shorter. What
+comes out is the target's own text, token by token.
 
 exit status: 0 all texts are the target's, 1 not, 2 wrong usage
 

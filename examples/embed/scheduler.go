@@ -83,9 +83,11 @@ func (s *scheduler) round(ctx context.Context) error {
 	s.mostPages = max(s.mostPages, s.cache.Pages()-s.cache.FreePages())
 	going := s.running[:0]
 	for i, r := range s.running {
-		more, err := r.keep(drafts[i])
-		if err != nil {
-			return err
+		more := r.seq.Len() < s.positions()
+		if more { // there is one for the newest token
+			if more, err = r.keep(drafts[i]); err != nil {
+				return err
+			}
 		}
 		if more {
 			going = append(going, r)
@@ -114,6 +116,21 @@ func (s *scheduler) admit() {
 	}
 }
 
+// positions is how many tokens a text can have, of which the last comes out alone: the
+// target has no position to run it at.
+func (s *scheduler) positions() int { return s.head.Config().Rope.Positions() }
+
+// chain is the drafts of this round. The target runs them at positions behind the newest
+// token, and there the request that is nearest to its last position decides for all: its
+// few last rounds cost the others less than a Draft of its own would.
+func (s *scheduler) chain() int {
+	k := s.k
+	for _, r := range s.running {
+		k = min(k, s.positions()-1-r.seq.Len()-len(r.tokens))
+	}
+	return max(k, 0)
+}
+
 // draft commits the confirmed rows of the running requests and drafts behind them.
 // A Draft that fails has changed nothing, so that it can be tried again with fewer.
 func (s *scheduler) draft(ctx context.Context) ([][]int32, error) {
@@ -123,7 +140,7 @@ func (s *scheduler) draft(ctx context.Context) ([][]int32, error) {
 			batch.Sequences = append(batch.Sequences, mtp.Rows{Sequence: r.seq, Position: r.seq.Len(), Tokens: r.tokens})
 			batch.Hidden.BFloat16 = append(batch.Hidden.BFloat16, r.hidden...)
 		}
-		ids, _, err := s.head.Draft(ctx, batch, s.k)
+		ids, _, err := s.head.Draft(ctx, batch, s.chain())
 		if !errors.Is(err, attention.ErrCacheFull) || len(s.running) < 2 {
 			return ids, err
 		}

@@ -1,0 +1,95 @@
+package mtp_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/mtp"
+)
+
+// stageNames are the documented ones, in order.
+func stageNames(t *testing.T) []string {
+	t.Helper()
+	source, err := os.ReadFile("stages.go")
+	require.NoError(t, err)
+	var names []string
+	for _, line := range regexp.MustCompile(`(?m)^//\t([a-z_]+) +\[rows`).FindAllStringSubmatch(string(source), -1) {
+		names = append(names, line[1])
+	}
+	return names
+}
+
+// clone returns a stage with memory of its own.
+func clone(s mtp.Stage) mtp.Stage {
+	s.Shape = append([]int(nil), s.Shape...)
+	s.Float32 = append([]float32(nil), s.Float32...)
+	s.Int32 = append([]int32(nil), s.Int32...)
+	return s
+}
+
+// TestStagesAreAsDocumented: names, order and shapes, pass by pass, and memory that nobody
+// writes to afterwards. The README has the same names.
+func TestStagesAreAsDocumented(t *testing.T) {
+	names := stageNames(t)
+	require.Len(t, names, 23)
+	readme, err := os.ReadFile(filepath.Join("..", "README.md"))
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(strings.Fields(string(readme)), " "), "`"+strings.Join(names, "`, `")+"`")
+
+	const heads, kvHeads, headDim, indexHeads, indexDim, topBlocks, experts, topk = 4, 2, 8, 2, 8, 3, 5, 2
+	shapes := func(rows, blocks int) map[string][]int {
+		of := func(dims ...int) []int { return append([]int{rows}, dims...) }
+		all := map[string][]int{
+			"q": of(heads, headDim), "k": of(kvHeads, headDim), "v": of(kvHeads, headDim),
+			"index_q": of(indexHeads, indexDim), "index_k": of(indexDim),
+			"block_scores": of(indexHeads, blocks), "selected_blocks": of(indexHeads, topBlocks), "attn_ctx": of(heads * headDim),
+			"router_scores": of(experts), "expert_ids": of(topk), "expert_weights": of(topk),
+		}
+		for _, name := range names {
+			if all[name] == nil {
+				all[name] = of(hiddenSize)
+			}
+		}
+		return all
+	}
+	x, y := randomPassage(50, 12), randomPassage(51, 12)
+	for _, c := range []struct {
+		chain        chainCase
+		rows, blocks []int // of the passes of a Draft of 3 tokens behind 5 and 2 rows
+	}{
+		{chainCases[0], []int{7, 2, 2}, []int{2, 2, 2}},
+		{chainCases[5], []int{7, 2, 2}, []int{2, 2, 2}},
+		{chainCases[7], []int{7, 7, 7, 2}, []int{2, 2, 2, 1}}, // MaxDraft 4; the last only what became final
+	} {
+		t.Run(c.chain.name, func(t *testing.T) {
+			head := load(t, synthetic{modules: c.chain.modules}.files(t), c.chain.options())
+			cache := newCache(t, head, 16)
+			check := func(run func(b *mtp.Batch), rows, blocks []int) {
+				var got, want []mtp.Stage
+				b := join(x.batch(cache.NewSequence(), 0, 5), y.batch(cache.NewSequence(), 0, 2))
+				b.Observe = func(s mtp.Stage) { got, want = append(got, s), append(want, clone(s)) }
+				run(b)
+				require.Len(t, got, len(rows)*len(names))
+				require.Equal(t, want, got, "kept")
+				for i, s := range got {
+					pass, name := i/len(names), names[i%len(names)]
+					require.Equal(t, name, s.Name, "pass %d", pass)
+					require.Equal(t, shapes(rows[pass], blocks[pass])[name], s.Shape, "pass %d, %s", pass, name)
+					size := 1
+					for _, n := range s.Shape {
+						size *= n
+					}
+					require.Equal(t, size, len(s.Float32)+len(s.Int32))
+					require.Equal(t, name == "selected_blocks" || name == "expert_ids", s.Float32 == nil, name)
+				}
+			}
+			check(func(b *mtp.Batch) { forward(t, head, b, 0) }, []int{7}, []int{2})
+			check(func(b *mtp.Batch) { draft(t, head, b, 3) }, c.rows, c.blocks)
+		})
+	}
+}
