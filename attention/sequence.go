@@ -88,7 +88,7 @@ func (s *Sequence) MarkWritten(layer, from, to int) error {
 	if layer < 0 || layer >= len(s.written) {
 		return &ArgumentError{"mark written", "layer", layer, fmt.Sprintf("0 to %d", len(s.written)-1)}
 	}
-	if reserved := s.Reserved(); from < 0 || to < from || to > reserved {
+	if reserved := len(s.table) * s.cache.geometry.BlockSize; from < 0 || to < from || to > reserved {
 		return &RangeError{"mark written", from, to, reserved}
 	}
 	s.written[layer].mark(from, to)
@@ -110,21 +110,14 @@ func (s *Sequence) Present(layer int) (contiguous int, words []uint32) {
 
 // Truncate drops the positions from n on, 0 ≤ n ≤ Len, in all layers, and
 // returns the pages that are not needed any more, reserved ones included.
-func (s *Sequence) Truncate(n int) error { return s.Rollback(n, 0) }
-
-// Reserved is one past the last position that the sequence has a page for.
-func (s *Sequence) Reserved() int { return len(s.table) * s.cache.geometry.BlockSize }
-
-// Rollback is Truncate but for the pages of positions before reserved, which stay: what Len
-// and Reserved were before a forward that failed puts the sequence back there.
-func (s *Sequence) Rollback(n, reserved int) error {
+func (s *Sequence) Truncate(n int) error {
 	if s.closed {
 		return ErrClosedSequence
 	}
 	if n < 0 || n > s.length {
 		return &RangeError{"truncate", n, max(n, s.length), s.length + 1}
 	}
-	keep := min(s.pagesFor(max(n, reserved)), len(s.table))
+	keep := min(s.pagesFor(n), len(s.table))
 	s.cache.pages.release(s.table[keep:])
 	s.table = s.table[:keep]
 	s.length = n
@@ -141,6 +134,9 @@ type State struct {
 	written       []presence
 }
 
+// Len is what the sequence's Len was.
+func (st *State) Len() int { return st.length }
+
 // State returns the present state, for [Sequence.Restore].
 func (s *Sequence) State() State {
 	st := State{length: s.length, pages: len(s.table), written: make([]presence, len(s.written))}
@@ -150,8 +146,9 @@ func (s *Sequence) State() State {
 	return st
 }
 
-// Restore undoes what was reserved and marked since the state was taken; in between
-// nothing was truncated. What rows hold that were written again meanwhile stays.
+// Restore undoes what was reserved and marked since the state was taken: positions and
+// pages are those of then, unless the sequence was truncated below in between, which is
+// an [ArgumentError]. What was written again meanwhile stays as it is.
 func (s *Sequence) Restore(st State) error {
 	switch {
 	case s.closed:

@@ -260,28 +260,30 @@ func TestSpanOfSequence(t *testing.T) {
 	require.ErrorIs(t, b.Upload(s.Span(0, 0, 1)), ErrArgument, "closed")
 }
 
-// TestRollback: rows go, and of the pages those that were not there before.
-func TestRollback(t *testing.T) {
+// TestRestore: rows go, also those marked in a hole, and of the pages those that were not
+// there before.
+func TestRestore(t *testing.T) {
 	d := hip.NewReference()
 	t.Cleanup(func() { _ = d.Close() })
-	c := newCache(t, d, tiny(), 1, 8, CacheF32) // pages of 4
+	c := newCache(t, d, tiny(), 2, 8, CacheF32) // pages of 4
 	s := c.NewSequence()
 	require.NoError(t, s.Reserve(3))
 	require.NoError(t, s.MarkWritten(0, 0, 3))
 	require.NoError(t, s.Reserve(7))
-	length, reserved, free := s.Len(), s.Reserved(), c.FreePages()
-	require.Equal(t, []int{3, 12, 5}, []int{length, reserved, free})
-	table := s.BlockTable()
+	state, table := s.State(), s.BlockTable()
+	require.Equal(t, []int{3, 3, 5}, []int{s.Len(), len(table), c.FreePages()})
 	require.NoError(t, s.ReserveRange(0, 20))
 	require.NoError(t, s.MarkWritten(0, 3, 18))
-	require.NoError(t, s.Rollback(length, reserved))
-	require.Equal(t, []int{length, reserved, free}, []int{s.Len(), s.Reserved(), c.FreePages()})
-	require.Equal(t, table, s.BlockTable())
-	require.NoError(t, s.Rollback(2, 100), "no more than there is")
-	require.Equal(t, []int{2, reserved}, []int{s.Len(), s.Reserved()})
-	require.NoError(t, s.Rollback(2, 0))
-	require.Equal(t, 4, s.Reserved())
-	require.ErrorIs(t, s.Rollback(3, 0), ErrRange)
+	require.NoError(t, s.MarkWritten(1, 0, 2))
+	for range 2 { // the state is not used up
+		require.NoError(t, s.Restore(state))
+		require.Equal(t, []int{3, state.Len(), 5}, []int{s.Len(), s.Len(), c.FreePages()})
+		require.Equal(t, table, s.BlockTable())
+		for layer, want := range []int{3, 0} {
+			contiguous, words := s.Present(layer)
+			require.True(t, contiguous == want && words == nil, "layer %d", layer)
+		}
+	}
 	require.NoError(t, s.Close())
 	require.Equal(t, 8, c.FreePages())
 }

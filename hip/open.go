@@ -42,7 +42,7 @@ type OpenOptions struct {
 // A GPU runs kernels that have a source; it compiles them for itself at their first
 // launch, or when it is told to (it is a [Compiler]), and keeps them on disk. All
 // its work lies in one stream. It is an [Accountant], [Capturer], [Timer],
-// [Importer], [Filler], [Sharer] and [Streamer].
+// [Importer], [RangeChecker], [Filler], [Sharer] and [Streamer].
 //
 // A kernel that faults on the GPU leaves it in an undefined state: from then on
 // every call but Free and Close returns the fault. It is a [LaunchError] where one

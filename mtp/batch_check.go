@@ -54,10 +54,10 @@ func (b *Batch) rows() int {
 // resolved is a batch that was checked, with the cache it runs on.
 type resolved struct {
 	*Batch
-	cache *Cache
-	total int    // rows
-	held  []held // by each sequence, before the call
-	k     int    // drafts that are asked for
+	cache  *Cache
+	total  int               // rows
+	before []attention.State // of each sequence
+	k      int               // drafts that are asked for
 }
 
 // check looks at everything that can be known before something is taken.
@@ -72,14 +72,14 @@ func (h *Head) check(b *Batch) (*resolved, error) {
 		if err := h.checkRows(r, i, s); err != nil {
 			return nil, err
 		}
-		var before held
+		var before attention.State
 		if s.Sequence != nil {
 			if first, twice := seen[s.Sequence]; twice {
 				return nil, &InputError{Sequence: i, Field: "Sequence", Got: fmt.Sprintf("that of sequence %d", first), Want: "each once"}
 			}
-			seen[s.Sequence], before = i, held{s.Sequence.Len(), s.Sequence.kv.Reserved()}
+			seen[s.Sequence], before = i, s.Sequence.kv.State()
 		}
-		r.held = append(r.held, before)
+		r.before = append(r.before, before)
 	}
 	n := r.total * h.config.HiddenSize
 	if err := b.Hidden.check("Hidden", n); err != nil {

@@ -183,15 +183,12 @@ func (s *Sequence) alignedReady() error {
 	return nil
 }
 
-// held is what a Sequence had before a call.
-type held struct{ rows, reserved int }
-
 // rollback undoes what reserve and marks did.
 func (r *resolved) rollback() error {
 	var errs []error
-	for i, before := range r.held {
+	for i, before := range r.before {
 		if s := r.Sequences[i].Sequence; s != nil {
-			errs = append(errs, s.kv.Rollback(before.rows, before.reserved))
+			errs = append(errs, s.kv.Restore(before))
 		}
 	}
 	return errors.Join(errs...)

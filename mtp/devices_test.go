@@ -31,13 +31,14 @@ type faulty struct {
 	mu     sync.Mutex
 	failIn int // negative: never
 	failed string
+	queued bool // something, and not waited for
 }
 
 // arm makes the operation after n more fail.
 func (f *faulty) arm(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.failIn, f.failed = n, ""
+	f.failIn, f.failed, f.queued = n, "", false
 }
 
 // disarm makes all operations work, and tells which one failed, if any.
@@ -48,9 +49,21 @@ func (f *faulty) disarm() string {
 	return f.failed
 }
 
+// busy tells whether something was queued that nobody has waited for.
+func (f *faulty) busy() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.queued
+}
+
 func (f *faulty) next(op string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	switch op {
+	case "alloc", "adopt":
+	default:
+		f.queued = op != "sync" && op != "read"
+	}
 	f.failIn--
 	if f.failIn != -1 {
 		f.failIn = max(f.failIn, -2)

@@ -97,7 +97,8 @@
 //   - [*attention.PositionError], [*attention.CacheFullError]: rows beyond
 //     Config().Rope.Positions(), a cache without room
 //
-// A call that fails leaves its sequences as they were.
+// A call that fails leaves its sequences as they were, but for what a Forward of rows
+// before Len has written over already.
 //
 // # Numerics
 //
@@ -118,7 +119,8 @@
 // Several goroutines may call a Head at the same time with different sequences;
 // one goroutine at a time uses a [Sequence]. A [Batch] is only read and not kept.
 // Results are the caller's. Contexts end loads within one chunk and drafts
-// between two steps; on a GPU, where all steps are queued at once, before the first.
+// between two steps, on a GPU as they are queued. When a call returns, with an error or
+// without, nothing uses its memory any more.
 //
 // Positions and lengths are in tokens, caches in pages of sparse_block_size
 // tokens, sizes in bytes; hidden states are [rows, hidden_size] and logits

@@ -153,6 +153,7 @@ func TestDraftFaults(t *testing.T) {
 						return ""
 					}
 					require.ErrorIs(t, err, errDevice, failed)
+					require.False(t, f.busy(), failed)
 					require.Nil(t, ids)
 					require.Nil(t, probs)
 					require.Equal(t, before, []int{sx.Len(), sy.Len(), cache.FreePages()}, failed)
@@ -189,6 +190,7 @@ func TestForwardFaults(t *testing.T) {
 		failed := f.disarm()
 		if failed != "" {
 			require.ErrorIs(t, err, errDevice, failed)
+			require.False(t, f.busy(), failed)
 			require.Equal(t, []int{0, 4}, []int{s.Len(), cache.FreePages()}, failed)
 			_, err = head.Forward(t.Context(), b, 0)
 		}
@@ -202,4 +204,37 @@ func TestForwardFaults(t *testing.T) {
 		return failed
 	})
 	requireKinds(t, kinds, "launch widen_bf16", "read")
+}
+
+// TestForwardFaultsBelowLen: rows of a module that a failed call did not write are not
+// there, whatever other modules have at their positions.
+func TestForwardFaultsBelowLen(t *testing.T) {
+	const n, half = 9, 5
+	x := randomPassage(403, n)
+	f := &faulty{Device: openDevice(t, hip.NewReference()), failIn: -1}
+	head := load(t, synthetic{modules: 3}.files(t), mtp.Options{Device: f})
+	cache := newCache(t, head, 8)
+	begin := func() *mtp.Sequence {
+		s := cache.NewSequence()
+		forward(t, head, x.batch(s, 0, n), 0)
+		return s
+	}
+	s := begin()
+	want := forward(t, head, x.batch(s, half, n), 1) // behind a hole
+	require.NoError(t, s.Close())
+	eachFault(t, 2000, func(at int) string {
+		s := begin()
+		defer s.Close()
+		f.arm(at)
+		_, err := head.Forward(t.Context(), x.batch(s, 0, half), 1)
+		failed := f.disarm()
+		if failed == "" {
+			require.NoError(t, err)
+			return ""
+		}
+		require.ErrorIs(t, err, errDevice, failed)
+		require.Equal(t, n, s.Len())
+		require.Equal(t, want, forward(t, head, x.batch(s, half, n), 1), failed)
+		return failed
+	})
 }

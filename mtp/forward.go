@@ -52,7 +52,7 @@ func (h *Head) Forward(ctx context.Context, b *Batch, step int) (out Hidden, err
 		out = Hidden{}
 	}
 	for i, rows := range b.Sequences {
-		if rows.Sequence != nil && (err == nil || rows.Position < r.held[i].rows) {
+		if rows.Sequence != nil && (err == nil || rows.Position < r.before[i].Len()) {
 			rows.Sequence.changed()
 		}
 	}

@@ -19,7 +19,7 @@ type workspace struct {
 	moe     moe.Workspace
 	words   words   // of a call, see pass.encode
 	results results // of a call, see segment
-	queued  bool    // words or results may be in use
+	queued  bool    // something may be, that was not waited for
 
 	hiddenIn, embeds             inputBuffers
 	tokens, masked               buffer
@@ -112,16 +112,25 @@ func (w *workspace) granule(observed bool) int {
 	return 1
 }
 
-// begin begins a call: what an earlier one that failed has queued is waited for.
+// begin begins a call, which ends with wait or read, or with an error.
 func (w *workspace) begin() error {
-	if w.queued && w.sharer != nil {
-		if err := w.device.Sync(); err != nil {
-			return err
-		}
+	if err := w.settle(); err != nil {
+		return err
 	}
-	w.queued = false
+	w.queued = true
 	w.words.begin()
 	return w.results.expect(w.device, w.sharer, 0)
+}
+
+// settle waits for what a call that failed has queued: neither the workspace nor the
+// caller's memory is in use then.
+func (w *workspace) settle() error {
+	if !w.queued {
+		return nil
+	}
+	err := w.device.Sync()
+	w.queued = err != nil
+	return err
 }
 
 // wait returns the call's results, see results.wait.
@@ -141,7 +150,6 @@ func (w *workspace) read(values []float32, p hip.Ptr) error {
 // run launches what launch does, behind the copy of the words, as a graph where that can
 // be. What is observed is read between the launches and cannot.
 func (w *workspace) run(observed bool, launch func(d hip.Device) error) error {
-	w.queued = true
 	all := func(d hip.Device) error {
 		if err := w.words.fetch(d); err != nil {
 			return err
@@ -190,6 +198,7 @@ func (h *Head) take() *workspace {
 }
 
 func (h *Head) give(w *workspace) {
+	_ = w.settle() // if it fails, the call has already, and the next one settles it
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.workspaces = append(h.workspaces, w)
