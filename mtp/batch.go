@@ -85,7 +85,7 @@ type Hidden struct {
 
 	// Device is memory that the head's device knows, float32, or bfloat16 if
 	// DeviceBFloat16 is set: what Alloc or Adopt returned or Import was given, or an
-	// address within.
+	// address within that is a multiple of a value's bytes.
 	Device         hip.Ptr
 	DeviceBFloat16 bool
 }

@@ -102,9 +102,12 @@ func (h *Head) checkHidden(field string, hidden *Hidden, rows int) error {
 }
 
 // checkMemory returns an error unless the device knows rows × hidden_size values of size
-// bytes at p, if it can tell.
+// bytes at p, if it can tell. A GPU faults on values that are not aligned.
 func (h *Head) checkMemory(field string, p hip.Ptr, rows, size int, write bool) error {
 	width := h.config.HiddenSize
+	if uint64(p)%uint64(size) != 0 {
+		return &InputError{Sequence: -1, Field: field, Got: fmt.Sprintf("memory at %#x", uint64(p)), Want: fmt.Sprintf("an address that is a multiple of %d", size)}
+	}
 	err := h.checkRange(p, int64(rows)*int64(width)*int64(size), write)
 	if !errors.Is(err, hip.ErrAccess) {
 		return err

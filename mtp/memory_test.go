@@ -1,6 +1,7 @@
 package mtp_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -50,24 +51,30 @@ func TestMemoryIsCheckedFirst(t *testing.T) {
 		field  string
 		want   string
 	}{
-		"unknown hidden":  {func(b *mtp.Batch) { b.Hidden = mtp.Hidden{Device: 64} }, "Hidden", states},
-		"short hidden":    {func(b *mtp.Batch) { b.Hidden = mtp.Hidden{Device: short} }, "Hidden", states},
-		"bfloat16 hidden": {func(b *mtp.Batch) { b.Hidden = mtp.Hidden{Device: short.Add(2 * n * bytes), DeviceBFloat16: true} }, "Hidden", "5 × 32 bfloat16 that the device knows (Alloc, Adopt, Import)"},
-		"unknown embeds":  {func(b *mtp.Batch) { b.Embeds = mtp.Hidden{Device: 64} }, "Embeds", states},
-		"unknown output":  {func(b *mtp.Batch) { b.Output = 64 }, "Output", states + " and may write"},
-		"short output":    {func(b *mtp.Batch) { b.Output = short }, "Output", states + " and may write"},
-		"output to read":  {func(b *mtp.Batch) { b.Output = readOnly }, "Output", states + " and may write"},
+		"unknown hidden":           {func(b *mtp.Batch) { b.Hidden = mtp.Hidden{Device: 64} }, "Hidden", states},
+		"short hidden":             {func(b *mtp.Batch) { b.Hidden = mtp.Hidden{Device: short} }, "Hidden", states},
+		"bfloat16 hidden":          {func(b *mtp.Batch) { b.Hidden = mtp.Hidden{Device: short.Add(2 * n * bytes), DeviceBFloat16: true} }, "Hidden", "5 × 32 bfloat16 that the device knows (Alloc, Adopt, Import)"},
+		"unknown embeds":           {func(b *mtp.Batch) { b.Embeds = mtp.Hidden{Device: 64} }, "Embeds", states},
+		"unknown output":           {func(b *mtp.Batch) { b.Output = 64 }, "Output", states + " and may write"},
+		"short output":             {func(b *mtp.Batch) { b.Output = short }, "Output", states + " and may write"},
+		"output to read":           {func(b *mtp.Batch) { b.Output = readOnly }, "Output", states + " and may write"},
+		"output at an odd address": {func(b *mtp.Batch) { b.Output = enough.Add(2) }, "Output", "an address that is a multiple of 4"},
+		"hidden at an odd address": {func(b *mtp.Batch) { b.Hidden = mtp.Hidden{Device: enough.Add(1), DeviceBFloat16: true} }, "Hidden", "an address that is a multiple of 2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := x.batch(s, 3, 3+n)
 			c.change(b)
+			rule := hip.ErrAccess
+			if strings.Contains(name, "odd") {
+				rule = mtp.ErrInput
+			}
 			launches := device.launches
 			hidden, err := head.Forward(t.Context(), b, 0)
-			requireInput(t, err, c.field, hip.ErrAccess, c.want)
+			requireInput(t, err, c.field, rule, c.want)
 			require.Zero(t, hidden)
 			if b.Output == 0 {
 				_, _, err = head.Draft(t.Context(), b, 2)
-				requireInput(t, err, c.field, hip.ErrAccess, c.want)
+				requireInput(t, err, c.field, rule, c.want)
 			}
 			require.Equal(t, []int{3, free, launches}, []int{s.Len(), cache.FreePages(), device.launches})
 		})
