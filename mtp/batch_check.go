@@ -3,6 +3,7 @@ package mtp
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/hip"
@@ -223,10 +224,9 @@ func (r *resolved) checkTables(written func(i int) (from, to int)) error {
 				return taken(block, by)
 			}
 			writers[table[block]] = entry{i, block}
-		}
-		for block, page := range table[:first] { // of other sequences' pages the engine knows
-			if by, is := writers[page]; is && by.sequence == i {
-				return taken(block, by)
+			// Pages that other sequences read are the engine's affair.
+			if read := slices.Index(table[:first], table[block]); read >= 0 {
+				return taken(read, entry{i, block})
 			}
 		}
 	}
