@@ -17,6 +17,7 @@ type Sequence struct {
 	length  int
 	table   []int32
 	written []presence // by layer
+	cuts    uint64     // how often Truncate was called
 	closed  bool
 }
 
@@ -117,6 +118,7 @@ func (s *Sequence) Truncate(n int) error {
 	if n < 0 || n > s.length {
 		return &RangeError{"truncate", n, max(n, s.length), s.length + 1}
 	}
+	s.cuts++
 	keep := min(s.pagesFor(n), len(s.table))
 	s.cache.pages.release(s.table[keep:])
 	s.table = s.table[:keep]
@@ -130,6 +132,8 @@ func (s *Sequence) Truncate(n int) error {
 // State is what a sequence was at some time: its length, its number of pages, and
 // where each layer was written.
 type State struct {
+	of            *Sequence
+	cuts          uint64
 	length, pages int
 	written       []presence
 }
@@ -139,7 +143,7 @@ func (st *State) Len() int { return st.length }
 
 // State returns the present state, for [Sequence.Restore].
 func (s *Sequence) State() State {
-	st := State{length: s.length, pages: len(s.table), written: make([]presence, len(s.written))}
+	st := State{of: s, cuts: s.cuts, length: s.length, pages: len(s.table), written: make([]presence, len(s.written))}
 	for l := range s.written {
 		st.written[l] = s.written[l].clone()
 	}
@@ -147,15 +151,16 @@ func (s *Sequence) State() State {
 }
 
 // Restore undoes what was reserved and marked since the state was taken: positions and
-// pages are those of then, unless the sequence was truncated below in between, which is
-// an [ArgumentError]. What was written again meanwhile stays as it is.
+// pages are those of then. What was written again meanwhile stays as it is. The state of
+// another sequence, or of one that was truncated in between, is an [ArgumentError].
 func (s *Sequence) Restore(st State) error {
 	switch {
 	case s.closed:
 		return ErrClosedSequence
-	case len(st.written) != len(s.written) || st.pages > len(s.table):
-		return &ArgumentError{"restore", "state", fmt.Sprintf("of %d layers and %d pages", len(st.written), st.pages),
-			fmt.Sprintf("%d layers and at most %d pages", len(s.written), len(s.table))}
+	case st.of != s:
+		return &ArgumentError{"restore", "state", "of another sequence", "one of this sequence"}
+	case st.cuts != s.cuts:
+		return &ArgumentError{"restore", "state", "of before a Truncate", "one behind it"}
 	}
 	s.cache.pages.release(s.table[st.pages:])
 	s.table, s.length = s.table[:st.pages], st.length

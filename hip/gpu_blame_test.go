@@ -2,6 +2,7 @@ package hip_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -179,4 +180,36 @@ func TestALentStreamHasOtherKernels(t *testing.T) {
 	})
 	require.NoError(t, err)
 	require.NoError(t, engine.Close())
+}
+
+// TestAFaultOfAnotherDevice: in CUDA all devices of a GPU have one context, and a kernel of
+// an engine's ends them all. None of ours is blamed for it.
+func TestAFaultOfAnotherDevice(t *testing.T) {
+	m := hiptest.NewEmulator(t, hiptest.Emulation{Platform: "cuda", Wave: 32, Eager: true})
+	engine, d := must(hip.OpenWith(m.Options())), must(hip.OpenWith(m.Options()))
+	y, z := must(hip.Upload(engine, values(64))), must(hip.Upload(d, values(64)))
+	require.NoError(t, wander(engine, y))
+	err := scaleOn(d, z, 64, 2)
+	var driver *hip.DriverError
+	require.ErrorAs(t, err, &driver)
+	require.Equal(t, 719, driver.Code)
+	require.Equal(t, error(driver), err, "no kernel is named")
+	require.Equal(t, err, d.Sync())
+	require.Error(t, engine.Sync())
+	require.NoError(t, errors.Join(d.Close(), engine.Close()))
+}
+
+// TestAFaultIsToldOnce, however many calls of the driver tell of it.
+func TestAFaultIsToldOnce(t *testing.T) {
+	for _, e := range platforms {
+		m := hiptest.NewEmulator(t, e)
+		d := must(hip.OpenWith(m.Options()))
+		y := must(hip.Upload(d, values(64)))
+		z, _, err := d.(hip.Sharer).AllocShared(64)
+		require.NoError(t, err)
+		require.NoError(t, wander(d, y))
+		err = d.Free(z)
+		require.Equal(t, 1, strings.Count(err.Error(), "error 719"), "%v", err)
+		require.NoError(t, d.Close())
+	}
 }

@@ -15,19 +15,25 @@ func (g *gpu) call(op string, c call, args ...uintptr) error {
 
 // noted keeps a fault, and returns the first one in place of it.
 func (g *gpu) noted(err error) error {
-	if e, ok := errors.AsType[*DriverError](err); !ok || !isFault(e.Code) {
+	fault := faultOf(err)
+	if fault == nil {
 		return err
 	}
-	blamed := g.launched.blame(err, g.lent)
+	blamed := g.launched.blame(fault, g.lent)
 	g.fault.CompareAndSwap(nil, &blamed)
 	return *g.fault.Load()
 }
 
-// isFault tells the errors behind which a device does nothing more. The platforms
-// have the same numbers.
-func isFault(code int) bool {
-	switch code {
+// faultOf returns the error if it is one behind which a device does nothing more. The
+// platforms have the same numbers.
+func faultOf(err error) *DriverError {
+	e, ok := errors.AsType[*DriverError](err)
+	if !ok {
+		return nil
+	}
+	switch e.Code {
 	case 214, // memory error that cannot be corrected
+		226, // error that was contained
 		700, // illegal address
 		702, // the launch took too long
 		710, // assertion
@@ -36,10 +42,23 @@ func isFault(code int) bool {
 		716, // misaligned address
 		717, // address of the wrong memory
 		718, // illegal program counter
-		719: // the launch failed
-		return true
+		719, // the launch failed
+		721: // memory of the tensor units that was left
+		return e
 	}
-	return false
+	return nil
+}
+
+// joined is errors.Join without what is there already, as a fault is that several calls
+// tell of.
+func joined(errs ...error) error {
+	var all error
+	for _, err := range errs {
+		if err != nil && !errors.Is(all, err) {
+			all = errors.Join(all, err)
+		}
+	}
+	return all
 }
 
 // launched counts the kernels in a stream, so that a fault is blamed on those that
@@ -79,7 +98,7 @@ func (l *launched) ended(n int64) {
 }
 
 // blame says which kernels a fault may be of. On a lent stream there are others too.
-func (l *launched) blame(fault error, lent bool) error {
+func (l *launched) blame(fault *DriverError, lent bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch n := l.all - l.done; {

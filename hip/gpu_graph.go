@@ -74,7 +74,7 @@ func (r *recorder) begin() error {
 		return err
 	}
 	if err := g.call("capture", callCaptureBegin, r.capture, relaxed); err != nil {
-		return errors.Join(err, g.call("capture", callStreamDestroy, r.capture))
+		return joined(err, g.call("capture", callStreamDestroy, r.capture))
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -106,15 +106,15 @@ func (r *recorder) end(wanted bool) (made *graph, err error) {
 		err = g.noted(err)
 	}
 	if recorded != 0 {
-		err = errors.Join(err, g.call("capture", callGraphDestroy, recorded))
+		err = joined(err, g.call("capture", callGraphDestroy, recorded))
 	}
-	err = errors.Join(err, g.call("capture", callStreamDestroy, r.capture))
+	err = joined(err, g.call("capture", callStreamDestroy, r.capture))
 	switch {
 	case made == nil || made.executable == 0:
 	case err == nil:
 		g.graphs[made] = struct{}{}
 	default: // what was recorded stays with the driver
-		err = errors.Join(err, made.destroy())
+		err = joined(err, made.destroy())
 	}
 	return made, err
 }
@@ -124,9 +124,9 @@ func (r *recorder) abandon() error {
 	var recorded uintptr
 	err := r.gpu.call("close", callCaptureEnd, r.capture, uintptr(unsafe.Pointer(&recorded)))
 	if recorded != 0 {
-		err = errors.Join(err, r.gpu.call("close", callGraphDestroy, recorded))
+		err = joined(err, r.gpu.call("close", callGraphDestroy, recorded))
 	}
-	return errors.Join(err, r.gpu.call("close", callStreamDestroy, r.capture))
+	return joined(err, r.gpu.call("close", callStreamDestroy, r.capture))
 }
 
 func (r *graph) Launch() error {
@@ -169,7 +169,7 @@ func (r *graph) Close() error {
 	}
 	defer g.deselect(t)
 	delete(g.graphs, r)
-	return errors.Join(g.waitForAll("close graph"), r.destroy())
+	return joined(g.waitForAll("close graph"), r.destroy())
 }
 
 func (r *graph) destroy() error {

@@ -43,11 +43,11 @@ func (g *gpu) launchOn(stream uintptr, count *launched, k *Kernel, grid Grid, ar
 		return g.driver.call("launch", callLaunch, f.handle, uintptr(grid.Blocks), 1, 1, uintptr(grid.Threads), 1, 1, 0, stream, uintptr(unsafe.Pointer(&frame.params)), 0)
 	})
 	g.frames.put(frame) // the driver has copied the arguments
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
-	}
-	if fault := g.noted(err); fault != err { // of a kernel before
-		return fault
+	case faultOf(err) != nil: // of a kernel before
+		return g.noted(err)
 	}
 	return &LaunchError{Kernel: k.Name, Err: err}
 }
@@ -86,6 +86,9 @@ func (g *gpu) checkPointers(k *Kernel, pointers []uintptr, args unsafe.Pointer) 
 func (g *gpu) freed() uint64 { return g.memory.removed.Load() }
 
 func (g *gpu) checkAddresses(k *Kernel, args unsafe.Pointer) error {
+	if f, ok := g.kernels.functions.Load(k); ok {
+		return g.checkPointers(k, f.(*function).pointers, args)
+	}
 	return g.checkPointers(k, pointersOf(k.Args), args)
 }
 

@@ -29,7 +29,7 @@ func (g *gpu) Alloc(n int64) (Ptr, error) {
 		_, err = g.memory.insert(r)
 	}
 	if err != nil {
-		return 0, errors.Join(err, g.deallocate(&r))
+		return 0, joined(err, g.deallocate(&r))
 	}
 	return p, nil
 }
@@ -55,7 +55,7 @@ func (g *gpu) AllocShared(n int64) (Ptr, []byte, error) {
 		_, err = g.memory.insert(r)
 	}
 	if err != nil {
-		return 0, nil, errors.Join(err, g.deallocate(&r))
+		return 0, nil, joined(err, g.deallocate(&r))
 	}
 	return r.base, r.mem, nil
 }
@@ -81,7 +81,7 @@ func outOfMemory(err error, n int64) error {
 func (g *gpu) deallocate(r *region) error {
 	switch {
 	case r.mem != nil: // shared: freed at once, so nothing queued may work on it
-		return errors.Join(g.waitForAll("free"), g.call("free", callFreePinned, uintptr(unsafe.Pointer(&r.mem[0]))))
+		return joined(g.waitForAll("free"), g.call("free", callFreePinned, uintptr(unsafe.Pointer(&r.mem[0]))))
 	case g.pools:
 		return g.call("free", callFreeAsync, uintptr(r.base), g.stream)
 	}

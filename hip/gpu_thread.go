@@ -61,13 +61,14 @@ func (g *gpu) selectDevice(op string) (t thread, err error) {
 	return t, err
 }
 
-// deselect has nobody to tell of an error: what the call has done is done.
+// deselect has nobody to tell of an error: what the call has done is done, and of a fault
+// the next call is told again.
 func (g *gpu) deselect(t thread) {
 	if g.driver.platform == platformCUDA {
 		popped := new(uintptr)
-		_ = g.call("leave", callPopContext, uintptr(unsafe.Pointer(popped)))
+		_ = g.driver.call("leave", callPopContext, uintptr(unsafe.Pointer(popped)))
 	} else if int(t.device) != g.about.Index {
-		_ = g.call("leave", callSetDevice, uintptr(t.device))
+		_ = g.driver.call("leave", callSetDevice, uintptr(t.device))
 	}
 	runtime.UnlockOSThread()
 }

@@ -17,10 +17,10 @@ func (g *gpu) Time(work func() error) (time.Duration, error) {
 		}
 	}
 	if err != nil {
-		return 0, errors.Join(err, g.unmark(marks[:]))
+		return 0, joined(err, g.unmark(marks[:]))
 	}
 	elapsed, err := g.between(&marks, kernels)
-	return elapsed, errors.Join(err, g.unmark(marks[:]))
+	return elapsed, joined(err, g.unmark(marks[:]))
 }
 
 // mark records an event behind the work queued so far. It is the device's, which may

@@ -73,14 +73,12 @@ func (h *Head) check(b *Batch) (*resolved, error) {
 		if err := h.checkRows(r, i, s); err != nil {
 			return nil, err
 		}
-		var before attention.State
 		if s.Sequence != nil {
 			if first, twice := seen[s.Sequence]; twice {
 				return nil, &InputError{Sequence: i, Field: "Sequence", Got: fmt.Sprintf("that of sequence %d", first), Want: "each once"}
 			}
-			seen[s.Sequence], before = i, s.Sequence.kv.State()
+			seen[s.Sequence] = i
 		}
-		r.before = append(r.before, before)
 	}
 	n := r.total * h.config.HiddenSize
 	if err := b.Hidden.check("Hidden", n); err != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/drafthead/drafthead/attention"
 )
 
 // Forward runs the rows of b through module step mod num_mtp_modules and returns
@@ -104,6 +106,12 @@ func (h *Head) reserve(r *resolved, written func(i int) (from, to int)) error {
 	}
 	if err := r.hold(); err != nil {
 		return err
+	}
+	r.before = make([]attention.State, len(r.Sequences))
+	for i := range r.Sequences {
+		if s := r.Sequences[i].Sequence; s != nil {
+			r.before[i] = s.kv.State()
+		}
 	}
 	for i := range r.Sequences {
 		s := r.Sequences[i].Sequence

@@ -20,7 +20,7 @@ import (
 // shape is rows and columns; a vector has no columns.
 type shape struct{ rows, cols int }
 
-// releasedTensors is model.md's table at the released dimensions, with 3 modules.
+// releasedTensors is every tensor of a head of the released dimensions, with 3 modules.
 func releasedTensors() map[string]shape {
 	const hidden, inner, vocab, experts, heads, kvHeads, dim = 6144, 3072, 200064, 128, 64, 4, 128
 	table := map[string]shape{"model.embed_tokens.weight": {vocab, hidden}, "lm_head.weight": {vocab, hidden}}
@@ -56,7 +56,7 @@ func releasedHead(t testing.TB) *mtp.Config {
 }
 
 // TestParametersTakeEveryTensor: each tensor of the table is a part of exactly
-// one parameter, the one that the seed's name mapping leads to.
+// one parameter, the one that its name leads to.
 func TestParametersTakeEveryTensor(t *testing.T) {
 	params, err := releasedHead(t).Parameters(weights.Parallel{})
 	require.NoError(t, err)
@@ -87,7 +87,7 @@ func TestParametersTakeEveryTensor(t *testing.T) {
 	require.Len(t, taken, len(table))
 }
 
-// mapped is where the seed's tables send a tensor.
+// mapped is the parameter that a tensor belongs to, by its name.
 func mapped(t testing.TB, tensor string) (param, id string, expert int) {
 	t.Helper()
 	name, ok := weights.MapName(tensor)
@@ -195,7 +195,7 @@ func releasedCheckpoint(t testing.TB, bundledLayout bool) (fsys fs.FS, tensors i
 }
 
 // TestInspectReleasedLayout: every tensor of a real checkpoint is taken, and the
-// sums are model.md's.
+// sums are those of the released shape.
 func TestInspectReleasedLayout(t *testing.T) {
 	for _, bundledLayout := range []bool{false, true} {
 		t.Run(fmt.Sprintf("bundled=%v", bundledLayout), func(t *testing.T) {

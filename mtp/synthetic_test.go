@@ -100,7 +100,7 @@ type fileBuilder struct {
 	data   []byte
 }
 
-// weights returns a safetensors file with every tensor of model.md's table.
+// weights returns a safetensors file with every tensor that a head has.
 func (s synthetic) weights(t testing.TB) []byte {
 	t.Helper()
 	b := &fileBuilder{synthetic: s, random: rand.New(rand.NewPCG(s.seed, 1)), header: map[string]syntheticTensor{}}

@@ -8,7 +8,7 @@ import (
 	"github.com/drafthead/drafthead/mtp"
 )
 
-// chain is a rule of golden/README.md, done by hand through Forward and Logits:
+// chain is a rule for drafting, done by hand through Forward and Logits:
 // which module a step runs, over which rows.
 type chain struct {
 	name     string

@@ -33,6 +33,8 @@ func TestDocLinks(t *testing.T) {
 	require.FileExists(t, filepath.Join(root, "go.mod"))
 	symbols := symbolTable{}
 	checked := 0
+	_, missing := os.Stat(filepath.Join(build.Default.GOROOT, "src"))
+	goSources := missing == nil
 	require.NoError(t, filepath.WalkDir(root, func(dir string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
 			return err
@@ -57,6 +59,9 @@ func TestDocLinks(t *testing.T) {
 						}
 						where, name = folderOf(root, from), symbol
 					}
+					if !strings.HasPrefix(where, root) && !goSources {
+						continue
+					}
 					if !symbols.in(t, where)[name] {
 						t.Errorf("%s: [%s] links to nothing", file.fset.Position(group.Pos()), found[2])
 					}
@@ -66,6 +71,9 @@ func TestDocLinks(t *testing.T) {
 		return nil
 	}))
 	t.Logf("%d doc links", checked)
+	if !goSources {
+		t.Logf("but none to the standard library, whose sources are not at %q", build.Default.GOROOT)
+	}
 	require.Greater(t, checked, 100, "what is found is looked at")
 }
 
