@@ -81,7 +81,7 @@ func (s *Sequence) ReserveRange(from, to int) error {
 // MarkWritten records that the layer holds keys at from … to−1, and raises Len.
 // The range must be reserved. Mark what a forward is about to write before its
 // [Batch] is uploaded, since a row attends to itself. Should the forward fail,
-// Rollback takes back what was marked at the end.
+// Restore takes back what was marked.
 func (s *Sequence) MarkWritten(layer, from, to int) error {
 	if s.closed {
 		return ErrClosedSequence

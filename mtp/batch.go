@@ -77,8 +77,7 @@ type Rows struct {
 // A GPU reads it in the order of its stream. On one that was opened on the engine's own
 // ([hip.OpenOptions].Stream) that is behind all that the engine has queued there; on
 // another, the engine's work has to be over before the call. Calls return when their
-// device work is over, so that the memory may then be written again; after an error
-// Device().Sync() waits for what was queued before it.
+// device work is over, with an error too, so that the memory may then be written again.
 type Hidden struct {
 	Float32  []float32
 	BFloat16 []uint16 // upper halves of float32

@@ -43,7 +43,7 @@ type Problem struct {
 // parameter.
 func (p *Problem) Error() string {
 	if errors.Is(p.Err, ErrMissingLayer) {
-		return p.Want // vLLM's own sentence
+		return p.Want // a whole sentence
 	}
 	var s strings.Builder
 	fmt.Fprintf(&s, "%s: %v", printable(p.Tensor), p.Err)
