@@ -34,7 +34,8 @@ type Device interface {
 	Alloc(n int64) (Ptr, error)
 
 	// Free returns an allocation, or ends an adoption, by the address that
-	// Alloc or Adopt gave. Free(0) does nothing.
+	// Alloc or Adopt gave. Work queued before may still use the memory: Free
+	// takes effect after it, in the order of the queue. Free(0) does nothing.
 	Free(p Ptr) error
 
 	// Write copies src to dst. src may be reused when Write returns.

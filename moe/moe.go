@@ -48,12 +48,12 @@ func (e *Experts) Forward(d hip.Device, ws *Workspace, hidden, residual, x hip.P
 
 // route fills scores, ids and weights.
 func (e *Experts) route(d hip.Device, ws *Workspace, x hip.Ptr, rows int) error {
-	if err := e.Gate.Product(d, ws.logits.ptr, x, rows); err != nil {
+	if err := e.Gate.Product(d, ws.logits.Ptr(), x, rows); err != nil {
 		return err
 	}
 	return launchRoute(d, rows, &routeArgs{
-		Logits: ws.logits.ptr, Bias: e.Bias,
-		Scores: ws.scores.ptr, IDs: ws.ids.ptr, Weights: ws.weights.ptr,
+		Logits: ws.logits.Ptr(), Bias: e.Bias,
+		Scores: ws.scores.Ptr(), IDs: ws.ids.Ptr(), Weights: ws.weights.Ptr(),
 		Scale: e.Scale, Experts: int32(e.Experts), TopK: int32(e.TopK),
 	})
 }
@@ -62,25 +62,25 @@ func (e *Experts) route(d hip.Device, ws *Workspace, x hip.Ptr, rows int) error 
 func (e *Experts) routedExperts(d hip.Device, ws *Workspace, x hip.Ptr, rows int) error {
 	pairs := int32(rows * e.TopK)
 	err := launchGroupByExpert(d, &groupByExpertArgs{
-		IDs: ws.ids.ptr, Offsets: ws.offsets.ptr, Order: ws.order.ptr,
-		Active: ws.active.ptr, ActiveCount: ws.activeCount.ptr,
+		IDs: ws.ids.Ptr(), Offsets: ws.offsets.Ptr(), Order: ws.order.Ptr(),
+		Active: ws.active.Ptr(), ActiveCount: ws.activeCount.Ptr(),
 		Pairs: pairs, Experts: int32(e.Experts),
 	})
 	if err != nil {
 		return err
 	}
 	grouped := expertsArgs{
-		Offsets: ws.offsets.ptr, Order: ws.order.ptr, Active: ws.active.ptr, ActiveCount: ws.activeCount.ptr,
+		Offsets: ws.offsets.Ptr(), Order: ws.order.Ptr(), Active: ws.active.Ptr(), ActiveCount: ws.activeCount.Ptr(),
 		Pairs: pairs, Experts: int32(e.Experts),
 	}
 	up, down := grouped, grouped
-	up.X, up.Y, up.PairsPerX = x, ws.intermediate.ptr, int32(e.TopK)
+	up.X, up.Y, up.PairsPerX = x, ws.intermediate.Ptr(), int32(e.TopK)
 	up.Alpha, up.Limit, up.Beta = e.Alpha, e.Limit, e.Beta
 	up.In, up.Out = int32(e.Hidden), int32(e.Intermediate)
 	if err := launchGateUpExperts(d, e.W13, &up, rows == 1); err != nil {
 		return err
 	}
-	down.X, down.Y, down.PairsPerX = ws.intermediate.ptr, ws.expertOut.ptr, 1
+	down.X, down.Y, down.PairsPerX = ws.intermediate.Ptr(), ws.expertOut.Ptr(), 1
 	down.In, down.Out = int32(e.Intermediate), int32(e.Hidden)
 	return launchDownExperts(d, e.W2, &down, rows == 1)
 }
@@ -88,19 +88,19 @@ func (e *Experts) routedExperts(d hip.Device, ws *Workspace, x hip.Ptr, rows int
 // sharedExpert fills shared.
 func (e *Experts) sharedExpert(d hip.Device, ws *Workspace, x hip.Ptr, rows int) error {
 	err := launchGateUpSwiGLU(d, e.GateUp, &gateUpSwiGLUArgs{
-		X: x, Y: ws.sharedInner.ptr, Alpha: e.Alpha, Limit: e.Limit, Beta: e.Beta,
+		X: x, Y: ws.sharedInner.Ptr(), Alpha: e.Alpha, Limit: e.Limit, Beta: e.Beta,
 		Rows: int32(rows), In: int32(e.Hidden), Out: int32(e.SharedIntermediate),
 	})
 	if err != nil {
 		return err
 	}
-	return e.Down.Product(d, ws.shared.ptr, ws.sharedInner.ptr, rows)
+	return e.Down.Product(d, ws.shared.Ptr(), ws.sharedInner.Ptr(), rows)
 }
 
 func (e *Experts) combine(d hip.Device, ws *Workspace, hidden, residual hip.Ptr, rows int) error {
 	stages := ws.Stages()
 	return launchCombine(d, &combineArgs{
-		Hidden: hidden, Residual: residual, Y: ws.expertOut.ptr, Weights: stages.ExpertWeights,
+		Hidden: hidden, Residual: residual, Y: ws.expertOut.Ptr(), Weights: stages.ExpertWeights,
 		Shared: stages.Shared, Routed: stages.Routed, Total: stages.MoEOut,
 		Rows: int64(rows), TopK: int32(e.TopK), Cols: int32(e.Hidden),
 	})

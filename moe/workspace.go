@@ -2,7 +2,6 @@ package moe
 
 import (
 	"errors"
-	"math"
 
 	"github.com/drafthead/drafthead/hip"
 )
@@ -14,20 +13,20 @@ type Workspace struct {
 	// Observe has Forward store Stages.Routed and Stages.MoEOut too.
 	Observe bool
 
-	logits       buffer // [rows, Experts] float32
-	scores       buffer // [rows, Experts] float32
-	ids          buffer // [rows, TopK] int32
-	weights      buffer // [rows, TopK] float32
-	offsets      buffer // [Experts+1] int32
-	order        buffer // [rows · TopK] int32
-	active       buffer // [min(Experts, rows · TopK)] int32
-	activeCount  buffer // [1] int32
-	intermediate buffer // [rows · TopK, Intermediate] float32
-	expertOut    buffer // [rows · TopK, Hidden] float32
-	sharedInner  buffer // [rows, SharedIntermediate] float32
-	shared       buffer // [rows, Hidden] float32
-	routed       buffer // [rows, Hidden] float32, if observed
-	total        buffer // [rows, Hidden] float32, if observed
+	logits       hip.Buffer // [rows, Experts] float32
+	scores       hip.Buffer // [rows, Experts] float32
+	ids          hip.Buffer // [rows, TopK] int32
+	weights      hip.Buffer // [rows, TopK] float32
+	offsets      hip.Buffer // [Experts+1] int32
+	order        hip.Buffer // [rows · TopK] int32
+	active       hip.Buffer // [min(Experts, rows · TopK)] int32
+	activeCount  hip.Buffer // [1] int32
+	intermediate hip.Buffer // [rows · TopK, Intermediate] float32
+	expertOut    hip.Buffer // [rows · TopK, Hidden] float32
+	sharedInner  hip.Buffer // [rows, SharedIntermediate] float32
+	shared       hip.Buffer // [rows, Hidden] float32
+	routed       hip.Buffer // [rows, Hidden] float32, if observed
+	total        hip.Buffer // [rows, Hidden] float32, if observed
 }
 
 // Stages is where the last Forward of a [Workspace] left what it computed on
@@ -44,10 +43,10 @@ type Stages struct {
 // Stages returns the addresses that the last Forward used.
 func (w *Workspace) Stages() Stages {
 	s := Stages{
-		RouterScores: w.scores.ptr, ExpertIDs: w.ids.ptr, ExpertWeights: w.weights.ptr, Shared: w.shared.ptr,
+		RouterScores: w.scores.Ptr(), ExpertIDs: w.ids.Ptr(), ExpertWeights: w.weights.Ptr(), Shared: w.shared.Ptr(),
 	}
 	if w.Observe {
-		s.Routed, s.MoEOut = w.routed.ptr, w.total.ptr
+		s.Routed, s.MoEOut = w.routed.Ptr(), w.total.Ptr()
 	}
 	return s
 }
@@ -72,7 +71,7 @@ func (w *Workspace) reserve(d hip.Device, c *Config, rows int) error {
 		observed = rows
 	}
 	for _, size := range []struct {
-		buffer     *buffer
+		buffer     *hip.Buffer
 		rows, cols int
 	}{
 		{&w.logits, rows, c.Experts},
@@ -90,7 +89,7 @@ func (w *Workspace) reserve(d hip.Device, c *Config, rows int) error {
 		{&w.routed, observed, c.Hidden},
 		{&w.total, observed, c.Hidden},
 	} {
-		if err := size.buffer.grow(d, int64(size.rows)*int64(size.cols)); err != nil {
+		if err := size.buffer.Grow(d, size.rows, 4*size.cols); err != nil {
 			return err
 		}
 	}
@@ -101,44 +100,11 @@ func (w *Workspace) reserve(d hip.Device, c *Config, rows int) error {
 // then as new.
 func (w *Workspace) Free(d hip.Device) error {
 	errs := []error{d.Sync()}
-	for _, b := range []*buffer{
+	for _, b := range []*hip.Buffer{
 		&w.logits, &w.scores, &w.ids, &w.weights, &w.offsets, &w.order, &w.active, &w.activeCount,
 		&w.intermediate, &w.expertOut, &w.sharedInner, &w.shared, &w.routed, &w.total,
 	} {
-		errs = append(errs, d.Free(b.ptr))
-		*b = buffer{}
+		errs = append(errs, b.Free(d))
 	}
 	return errors.Join(errs...)
-}
-
-// buffer is an allocation of 4-byte values.
-type buffer struct {
-	ptr    hip.Ptr
-	values int64
-}
-
-// grow makes room for n values. The old memory goes first, so that both are
-// never held, and after the launches that may still use it.
-func (b *buffer) grow(d hip.Device, n int64) error {
-	if n <= b.values {
-		return nil
-	}
-	if n > math.MaxInt64/4 {
-		return &hip.MemoryError{Bytes: math.MaxInt64}
-	}
-	if b.ptr != 0 {
-		if err := d.Sync(); err != nil {
-			return err
-		}
-		if err := d.Free(b.ptr); err != nil {
-			return err
-		}
-		*b = buffer{}
-	}
-	ptr, err := d.Alloc(4 * n)
-	if err != nil {
-		return err
-	}
-	*b = buffer{ptr: ptr, values: n}
-	return nil
 }

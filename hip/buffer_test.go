@@ -1,0 +1,79 @@
+package hip_test
+
+import (
+	"errors"
+	"math"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
+)
+
+func TestBufferGrows(t *testing.T) {
+	d := hip.NewReference()
+	defer func() { require.NoError(t, d.Close()) }()
+	inUse := func() [2]int64 {
+		bytes, live := d.(hip.Accountant).InUse()
+		return [2]int64{bytes, int64(live)}
+	}
+	var b hip.Buffer
+	require.NoError(t, b.Free(d), "an empty one")
+	require.NoError(t, b.Grow(d, 0, 4))
+	require.Zero(t, b.Ptr())
+	require.NoError(t, b.Grow(d, 10, 4))
+	p := b.Ptr()
+	require.NoError(t, d.Write(p, []byte{1}))
+	for _, n := range []int{10, 9, 0} {
+		require.NoError(t, b.Grow(d, n, 4))
+		require.Equal(t, p, b.Ptr(), "there is room")
+	}
+	require.Equal(t, [2]int64{40, 1}, inUse())
+	require.NoError(t, b.Grow(d, 11, 4))
+	require.EqualValues(t, 44, b.Bytes())
+	require.Equal(t, [2]int64{44, 1}, inUse(), "the old memory is freed")
+	got := []byte{7}
+	require.NoError(t, d.Read(got, b.Ptr()))
+	require.Zero(t, got[0])
+	require.NoError(t, b.Free(d))
+	require.NoError(t, b.Free(d), "twice")
+	require.Equal(t, hip.Buffer{}, b)
+	require.Equal(t, [2]int64{}, inUse())
+}
+
+// TestBufferAfterAnError: whatever fails, the buffer says what it holds and can be used
+// on.
+func TestBufferAfterAnError(t *testing.T) {
+	d := hip.NewReference()
+	var b hip.Buffer
+	for _, n := range [][2]int{{math.MaxInt, 4}, {math.MaxInt, math.MaxInt}, {-1, 4}, {1, -4}} {
+		require.ErrorIs(t, b.Grow(d, n[0], n[1]), hip.ErrOutOfMemory, n)
+	}
+	require.NoError(t, b.Grow(d, 10, 4))
+	p := b.Ptr()
+	require.ErrorIs(t, b.Grow(d, math.MaxInt, 4), hip.ErrOutOfMemory)
+	require.Equal(t, p, b.Ptr(), "a size that no device has changes nothing")
+	require.ErrorIs(t, b.Grow(d, math.MaxInt, 1), hip.ErrOutOfMemory)
+	require.Equal(t, hip.Buffer{}, b, "the old memory went first")
+	require.NoError(t, b.Grow(d, 10, 4))
+	require.NoError(t, d.Close())
+	require.ErrorIs(t, b.Grow(d, 11, 4), hip.ErrClosed)
+}
+
+// TestBufferGrowsBesideQueuedWork: a buffer grows while kernels that use what it held are
+// still queued, and what they compute is right.
+func TestBufferGrowsBesideQueuedWork(t *testing.T) {
+	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
+		const n = 1000
+		x, out := must(hip.Upload(d, values(n))), must(hip.AllocOf[float32](d, n))
+		var b hip.Buffer
+		for round := range 4 {
+			require.NoError(t, b.Grow(d, n+round, 4))
+			require.NoError(t, errors.Join(d.Copy(b.Ptr(), x, 4*n), scaleOn(d, b.Ptr(), n, 2), d.Copy(out, b.Ptr(), 4*n)))
+		}
+		require.NoError(t, b.Free(d))
+		require.NoError(t, expect(d, out, n, 2))
+		require.NoError(t, errors.Join(d.Free(x), d.Free(out)))
+	})
+}
