@@ -2,6 +2,7 @@ package attention
 
 import (
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/vec"
 	"github.com/drafthead/drafthead/norm"
 )
 
@@ -80,12 +81,12 @@ func (a *insertArgs) heads() int { return int(a.Heads + 2*a.KVHeads + a.IndexHea
 // insert runs one block per vector of a row; block = row·heads + vector.
 var insert = hip.NewKernel("qk_norm_rope_insert", norm.RMSSource()+rowsHIP+insertHIP, insertTwin).Fast(0, insertFast)
 
-func insertTwin(b *hip.Blocks, a *insertArgs) { insertVectors(b, a, norm.RMS64, rotate64) }
+func insertTwin(b *hip.Blocks, a *insertArgs) { insertVectors(b, a, vec.RMS64, rotate64) }
 
 func insertFast(b *hip.Blocks, a *insertArgs) {
 	simd := b.SIMD()
 	insertVectors(b, a,
-		func(dst, x, w []float32, eps float64) { norm.RMS(simd, dst, x, w, eps) },
+		func(dst, x, w []float32, eps float64) { vec.RMS(simd, dst, x, w, eps) },
 		func(x []float32, r rotation) { rotateWith(simd, x, r) },
 	)
 }

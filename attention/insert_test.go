@@ -9,7 +9,7 @@ import (
 
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/hip/hiptest"
-	"github.com/drafthead/drafthead/norm"
+	"github.com/drafthead/drafthead/hip/vec"
 )
 
 // At position 0 nothing turns: q and k are their norms, v stays.
@@ -31,7 +31,7 @@ func TestInsertAtPositionZeroIsTheNorm(t *testing.T) {
 			for range part.heads {
 				x := want[at : at+part.dim]
 				if part.weight != nil {
-					norm.RMS64(x, x, part.weight, g.Eps)
+					vec.RMS64(x, x, part.weight, g.Eps)
 				}
 				at += part.dim
 			}

@@ -5,7 +5,7 @@ import (
 	"math"
 
 	"github.com/drafthead/drafthead/hip"
-	"github.com/drafthead/drafthead/norm"
+	"github.com/drafthead/drafthead/hip/vec"
 )
 
 // Attend is softmax attention over the visible keys of the selected blocks:
@@ -140,7 +140,7 @@ func sparseFast(b *hip.Blocks, a *sparseArgs) {
 			dots(weights[n:n+heads], scaled, keys.at(slot, buffer[:dim]))
 			n += heads
 		})
-		norm.Softmax(hip.SIMDNone, weights[:n], heads)
+		vec.Softmax(hip.SIMDNone, weights[:n], heads)
 		clear(out)
 		n = 0
 		pending := 0

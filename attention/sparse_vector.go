@@ -5,7 +5,7 @@ import (
 	"unsafe"
 
 	"github.com/drafthead/drafthead/hip"
-	"github.com/drafthead/drafthead/norm"
+	"github.com/drafthead/drafthead/hip/vec"
 )
 
 // chunkKeys is how many keys or values are widened to float32 at a time: they
@@ -15,7 +15,7 @@ const chunkKeys = 32
 // headTiles attends with vector instructions, tileHeads query heads at a time:
 //
 //	scores[j][h] = Σ key[j][d] · (scale·q[h][d])      d ascending, fused, float32
-//	softmax over j as norm.Softmax
+//	softmax over j as vec.Softmax
 //	out[h][d]    = Σ scores[j][h] · value[j][d]       chunks of up to 32 keys, fused,
 //	                                                  and then the chunks, float32
 //
@@ -69,7 +69,7 @@ func (t *headTiles) tile(q, out []float32, selected *selectedKeys) {
 		clear(out)
 		return
 	}
-	norm.Softmax(t.simd, t.scores[:n*tileHeads], tileHeads)
+	vec.Softmax(t.simd, t.scores[:n*tileHeads], tileHeads)
 	clear(t.sums)
 	n = 0
 	t.walk(t.a.Values, selected, func(c chunk) {

@@ -2,6 +2,7 @@ package mtp
 
 import (
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/vec"
 	"github.com/drafthead/drafthead/norm"
 	"github.com/drafthead/drafthead/weights"
 )
@@ -38,11 +39,11 @@ func launchEmbedNorm(d hip.Device, a *embedNormArgs) error {
 // embedThreads share a row on a GPU: rmsThreads of package norm.
 const embedThreads = 512
 
-func embedNormTwin(b *hip.Blocks, a *embedNormArgs) { embedNormRows(b, a, norm.RMS64) }
+func embedNormTwin(b *hip.Blocks, a *embedNormArgs) { embedNormRows(b, a, vec.RMS64) }
 
 func embedNormHost(b *hip.Blocks, a *embedNormArgs) {
 	simd := b.SIMD()
-	embedNormRows(b, a, func(dst, x, w []float32, eps float64) { norm.RMS(simd, dst, x, w, eps) })
+	embedNormRows(b, a, func(dst, x, w []float32, eps float64) { vec.RMS(simd, dst, x, w, eps) })
 }
 
 func embedNormRows(b *hip.Blocks, a *embedNormArgs, rms func(dst, x, w []float32, eps float64)) {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/hip/hiptest"
-	"github.com/drafthead/drafthead/norm"
+	"github.com/drafthead/drafthead/hip/vec"
 	"github.com/drafthead/drafthead/weights"
 )
 
@@ -58,7 +58,7 @@ func testEmbedNorm(t *testing.T, hidden int, format weights.Format) {
 				wantMasked = append(wantMasked, e...)
 				for _, half := range [][2][]float32{{e, enorm}, {states[row*hidden : (row+1)*hidden], hnorm}} {
 					normed := make([]float32, hidden)
-					norm.RMS64(normed, half[0], half[1], eps)
+					vec.RMS64(normed, half[0], half[1], eps)
 					want = append(want, normed...)
 				}
 			}

@@ -4,7 +4,7 @@ import (
 	"math"
 
 	"github.com/drafthead/drafthead/hip"
-	"github.com/drafthead/drafthead/norm"
+	"github.com/drafthead/drafthead/hip/vec"
 )
 
 // topk picks the K largest of each row of logits, in descending order, in two
@@ -71,10 +71,10 @@ func topkPartsTwin(b *hip.Blocks, a *topkArgs) {
 	})
 }
 
-// topkPartsHost sums as norm.ExpSum does.
+// topkPartsHost sums as vec.ExpSum does.
 func topkPartsHost(b *hip.Blocks, a *topkArgs) {
 	simd := b.SIMD()
-	topkOfParts(b, a, simd, func(logits []float32, top float32) float64 { return norm.ExpSum(simd, logits, top) })
+	topkOfParts(b, a, simd, func(logits []float32, top float32) float64 { return vec.ExpSum(simd, logits, top) })
 }
 
 func topkOfParts(b *hip.Blocks, a *topkArgs, simd hip.SIMD, expSum func(logits []float32, top float32) float64) {
@@ -87,7 +87,7 @@ func topkOfParts(b *hip.Blocks, a *topkArgs, simd hip.SIMD, expSum func(logits [
 		logits := hip.In[float32](b, a.Logits.Add(4*int64(row*vocab+first)), n)
 		best := ranking{values: largest[block*k : (block+1)*k], index: index[block*k : (block+1)*k]}
 		if k == 1 {
-			at := norm.Largest(simd, logits)
+			at := vec.Largest(simd, logits)
 			best.offer(logits[at], int32(first+at))
 		} else {
 			for i, v := range logits {

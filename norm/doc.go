@@ -1,4 +1,4 @@
 // Package norm is Gemma RMSNorm: plain, strided, and fused with the residual
-// addition before it. [RMS64] is the definition and [RMS32] its fast
-// counterpart, for twins that normalise as part of something larger.
+// addition before it. Kernels that normalize as part of something larger take its
+// HIP source from here and the functions of their twins from package vec.
 package norm

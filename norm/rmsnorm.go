@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/vec"
 )
 
 // ErrArgument is an argument that no launch can be made of.
@@ -45,7 +46,7 @@ func RMSNormStrided(d hip.Device, y hip.Ptr, yStride int, x hip.Ptr, xStride int
 	return launch(d, &rmsNormArgs{Y: y, X: x, W: w}, strides{y: yStride, x: xStride}, rows, n, eps)
 }
 
-// AddRMSNorm adds x to the residual stream and normalises the sum:
+// AddRMSNorm adds x to the residual stream and normalizes the sum:
 //
 //	residual[r] = residual[r] + x[r]            float32
 //	y[r]        = RMSNorm(residual[r]; w, eps)
@@ -125,11 +126,11 @@ func check(a *rmsNormArgs, s strides, rows, n int, eps float64) error {
 	return errors.Join(problems...)
 }
 
-func rmsNormTwin(b *hip.Blocks, a *rmsNormArgs) { rmsNormRows(b, a, RMS64) }
+func rmsNormTwin(b *hip.Blocks, a *rmsNormArgs) { rmsNormRows(b, a, vec.RMS64) }
 
 func rmsNormFast(b *hip.Blocks, a *rmsNormArgs) {
 	simd := b.SIMD()
-	rmsNormRows(b, a, func(dst, x, w []float32, eps float64) { RMS(simd, dst, x, w, eps) })
+	rmsNormRows(b, a, func(dst, x, w []float32, eps float64) { vec.RMS(simd, dst, x, w, eps) })
 }
 
 func rmsNormRows(b *hip.Blocks, a *rmsNormArgs, rms func(dst, x, w []float32, eps float64)) {
@@ -140,7 +141,7 @@ func rmsNormRows(b *hip.Blocks, a *rmsNormArgs, rms func(dst, x, w []float32, ep
 		y := hip.Out[float32](b, a.Y.Add(r*a.YStride*4), n)
 		if a.Residual != 0 {
 			sum := hip.Out[float32](b, a.Residual.Add(r*int64(n)*4), n)
-			add(b.SIMD(), sum, x)
+			vec.Add(b.SIMD(), sum, x)
 			x = sum
 		}
 		rms(y, x, w, a.Eps)

@@ -11,10 +11,10 @@ var (
 	rmsNormHIP string
 )
 
-// RMSSource returns the HIP side of [RMS64] for rows that are short, as heads are. It
+// RMSSource returns the HIP side of [vec.RMS64] for rows that are short, as heads are. It
 // goes before the source of a kernel that normalizes.
 func RMSSource() string { return rmsHIP }
 
-// RMSRowSource returns the HIP side of [RMS64] for rows that are long, as hidden
+// RMSRowSource returns the HIP side of [vec.RMS64] for rows that are long, as hidden
 // states are, by blocks of 512 threads.
 func RMSRowSource() string { return rmsRowHIP }

@@ -1,11 +1,11 @@
 //go:build !amd64
 
-package norm
+package vec
 
 import "github.com/drafthead/drafthead/hip"
 
 // Without vector instructions no level above hip.SIMDNone reaches these.
-const noVectors = "norm: no vector instructions on this architecture"
+const noVectors = "vec: no vector instructions on this architecture"
 
 func sumSquaresVector(hip.SIMD, *float32, int) float32 { panic(noVectors) }
 

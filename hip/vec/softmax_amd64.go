@@ -1,4 +1,4 @@
-package norm
+package vec
 
 import "github.com/drafthead/drafthead/hip"
 

@@ -1,4 +1,4 @@
-package norm
+package vec
 
 import (
 	"math"
@@ -55,8 +55,8 @@ func softmaxColumn(x []float32, first, stride int) {
 	}
 }
 
-// Largest returns the first index of the largest value of x that is a number,
-// and 0 where none is. x is not empty.
+// Largest returns the first index of the largest number in x, and 0 where
+// there is none. x is not empty.
 func Largest(simd hip.SIMD, x []float32) int {
 	whole := len(x) &^ (Columns - 1)
 	if simd < hip.SIMDAVX2 || whole == 0 {
@@ -73,7 +73,7 @@ func Largest(simd hip.SIMD, x []float32) int {
 	if at := firstEqualVector(simd, &x[0], whole, top); at < whole {
 		return at
 	}
-	// Nothing but NaN, unless −Inf comes behind it.
+	// Nothing but NaN, unless a −Inf comes after it.
 	return largest(x)
 }
 

@@ -1,9 +1,8 @@
-package norm
+package vec
 
 import (
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -11,63 +10,6 @@ import (
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/hip/hiptest"
 )
-
-// forEachLevel runs f for each level of vector instructions of the machine.
-func forEachLevel(t *testing.T, f func(t *testing.T, simd hip.SIMD)) {
-	for _, simd := range hip.SIMDLevels() {
-		t.Run(simd.String(), func(t *testing.T) { f(t, simd) })
-	}
-}
-
-// guarded returns random values with nothing behind them.
-func guarded(t *testing.T, seed uint64, n int) []float32 {
-	r := rand.New(rand.NewPCG(seed, uint64(n)))
-	values := hiptest.Guarded[float32](t, n)
-	for i := range values {
-		values[i] = float32(r.NormFloat64())
-	}
-	return values
-}
-
-var lengths = []int{1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 79, 80, 81, 127, 128, 129, 256, 6144, 6151}
-
-var inf, nan = float32(math.Inf(1)), float32(math.NaN())
-
-func TestRMSOfEveryLevel(t *testing.T) {
-	forEachLevel(t, func(t *testing.T, simd hip.SIMD) {
-		for _, n := range lengths {
-			x, w, dst := guarded(t, 1, n), guarded(t, 2, n), guarded(t, 3, n)
-			want := make([]float32, n)
-			RMS64(want, x, w, 1e-6)
-			RMS(simd, dst, x, w, 1e-6)
-			require.NoError(t, hiptest.Within(dst, want, 1e-6), "n %d", n)
-			RMS(simd, x, x, w, 1e-6)
-			require.Equal(t, dst, x, "n %d in place", n)
-			for _, special := range []float32{inf, nan, 1e30, 1e-30} {
-				for i := range x {
-					x[i] = special / 4
-				}
-				RMS64(want, x, w, 0)
-				RMS(simd, dst, x, w, 0)
-				require.NoError(t, hiptest.Within(dst, want, 1e-6), "n %d of %g", n, special)
-			}
-		}
-	})
-}
-
-func TestAddOfEveryLevel(t *testing.T) {
-	forEachLevel(t, func(t *testing.T, simd hip.SIMD) {
-		for _, n := range lengths {
-			sum, x := guarded(t, 1, n), guarded(t, 2, n)
-			want := make([]float32, n)
-			for i := range want {
-				want[i] = sum[i] + x[i]
-			}
-			add(simd, sum, x)
-			require.Equal(t, want, sum, "n %d", n)
-		}
-	})
-}
 
 // softmax64 is the formula, in float64.
 func softmax64(x []float32, columns int) []float32 {

@@ -1,4 +1,4 @@
-package norm
+package vec
 
 import (
 	"math"
@@ -19,9 +19,8 @@ func RMS64(dst, x, w []float32, eps float64) {
 	}
 }
 
-// RMS32 is [RMS64] with float32 sums, in eight strands, and float32 products.
-// A row whose float32 squares overflow or vanish is left to RMS64.
-func RMS32(dst, x, w []float32, eps float64) {
+// rms32 is [RMS] in plain Go.
+func rms32(dst, x, w []float32, eps float64) {
 	scale, ok := rmsScale(sumSquares32(x), len(x), eps)
 	if !ok {
 		RMS64(dst, x, w, eps)
@@ -30,13 +29,14 @@ func RMS32(dst, x, w []float32, eps float64) {
 	weigh32(dst, x, w, scale)
 }
 
-// RMS is [RMS32] with vector instructions up to simd: the sum has value i in
-// strand i mod 64, values behind the last 16 as RMS32 has them; products and
-// bound are RMS32's.
+// RMS is [RMS64] in float32, with vector instructions up to simd. Sums are kept in
+// 64 strands (AVX-512), 32 (AVX2) or 8 (plain Go, and the values after the last 16
+// everywhere), value i in strand i mod 64, 32 or 8. A row whose float32 squares
+// overflow or vanish is left to RMS64.
 func RMS(simd hip.SIMD, dst, x, w []float32, eps float64) {
 	whole := len(x) &^ 15
 	if simd < hip.SIMDAVX2 || whole == 0 {
-		RMS32(dst, x, w, eps)
+		rms32(dst, x, w, eps)
 		return
 	}
 	sum := sumSquaresVector(simd, &x[0], whole) + sumSquares32(x[whole:])
@@ -50,8 +50,8 @@ func RMS(simd hip.SIMD, dst, x, w []float32, eps float64) {
 	weigh32(dst[whole:], x[whole:], w[whole:], scale)
 }
 
-// add adds x to sum.
-func add(simd hip.SIMD, sum, x []float32) {
+// Add adds x to sum, value by value, in float32. sum has at least the length of x.
+func Add(simd hip.SIMD, sum, x []float32) {
 	sum = sum[:len(x)]
 	whole := 0
 	if simd >= hip.SIMDAVX2 && len(x) >= 16 {
