@@ -66,7 +66,7 @@ func requireInvariants(t testing.TB, c *mtp.Config) {
 // FuzzConfig: no input panics or hangs; what parses keeps the promises, and what
 // does not is an ErrConfig.
 func FuzzConfig(f *testing.F) {
-	files, err := filepath.Glob(filepath.Join("..", "..", "shared", "golden", "*", "config.json"))
+	files, err := filepath.Glob(filepath.Join("testdata", "golden", "*", "config.json"))
 	require.NoError(f, err)
 	for _, file := range files {
 		data, err := os.ReadFile(file)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -20,10 +19,11 @@ func TestGoldenOnEmulations(t *testing.T) {
 	if hiptest.RaceDetector {
 		t.Skip("the emulator's threads are not Go's: there are no races to find")
 	}
-	for _, dir := range cases(t) {
-		t.Run(filepath.Base(dir), func(t *testing.T) {
+	for _, name := range cases(t) {
+		t.Run(name, func(t *testing.T) {
+			dir := caseFolder(t, name)
 			hiptest.OnEmulations(t, func(t *testing.T, _ int, d hip.Device) {
-				if filepath.Base(dir) == checkedCase {
+				if name == checkedCase {
 					d = hip.Check(d)
 				}
 				r := verifyCase(context.Background(), dir, d)

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/weights"
 )
 
@@ -23,13 +24,7 @@ func runVerify(args ...string) (code int, stdout, stderr string) {
 // caseFolder returns the case of that name.
 func caseFolder(t *testing.T, name string) string {
 	t.Helper()
-	for _, dir := range cases(t) {
-		if filepath.Base(dir) == name {
-			return dir
-		}
-	}
-	t.Fatalf("no golden case %s", name)
-	return ""
+	return hiptest.Shared(t, "golden", name)
 }
 
 // damaged copies a case and changes one value of a golden tensor.

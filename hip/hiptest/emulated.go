@@ -3,7 +3,6 @@ package hiptest
 import (
 	"errors"
 	"fmt"
-	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -11,22 +10,15 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// RequireGPU is the environment variable that makes tests fail rather than skip
-// where there is no GPU, when it is "1".
-const RequireGPU = "MTP_REQUIRE_GPU"
-
-// GPU opens the first GPU for a test, which is skipped if there is none, or fails if
-// [RequireGPU] says so. The device is closed at the end of the test.
+// GPU opens the first GPU for a test. Where there is none, [Absent] ends the test. The
+// device is closed at the end of the test.
 func GPU(t testing.TB) hip.Device {
 	t.Helper()
 	d, err := hip.Open(0)
-	switch {
-	case err == nil:
-	case errors.Is(err, hip.ErrNoDevice) && os.Getenv(RequireGPU) != "1":
-		t.Skip(err)
-	default:
-		t.Fatal(err)
+	if errors.Is(err, hip.ErrNoDevice) {
+		Absent(t, "GPU", err)
 	}
+	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, d.Close()) })
 	return d
 }
@@ -135,7 +127,7 @@ func (e *Emulation) fill() {
 // reach together, accesses outside of allocations, and what is left behind. It is
 // closed at the end of the test, which fails if the driver is then left with
 // anything. It is built by the system's C++ compiler, once for all tests; without one
-// the test is skipped, or fails if [RequireShared] says so.
+// [Absent] ends the test.
 //
 // It does not see data races that its order of threads hides, and floating point is
 // the CPU's.

@@ -65,10 +65,7 @@ func NewEmulator(t testing.TB, e Emulation) *Emulator {
 	e.fill()
 	compiler, err := cxx()
 	if err != nil {
-		if os.Getenv(RequireShared) == "1" {
-			t.Fatalf("the emulator is required by %s: %v", RequireShared, err)
-		}
-		t.Skipf("the emulator needs a C++ compiler: %v", err)
+		Absent(t, "COMPILER", fmt.Errorf("the emulator needs a C++ compiler: %w", err))
 	}
 	i, err := takeInstance(compiler)
 	require.NoError(t, err)

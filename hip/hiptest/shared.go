@@ -1,32 +1,49 @@
 package hiptest
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 )
 
-// RequireShared is the environment variable that makes tests fail rather than
-// skip where the reference data is missing, when it is "1".
-const RequireShared = "DRAFTHEAD_REQUIRE_SHARED"
-
-// Shared returns the path of a file or folder of the reference data, which lies
-// in the folder shared beside the repository and does not come with it. Where it
-// is missing the test is skipped, or fails if [RequireShared] says so.
+// Shared returns the path of a file or folder of the reference data. Most of it is
+// part of a clone of the repository, in mtp/testdata; what is too large for that
+// lies in the folder shared beside the repository. Where it is in neither,
+// [Absent] ends the test.
 func Shared(t testing.TB, elem ...string) string {
 	t.Helper()
 	root, err := moduleRoot()
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(append([]string{root, "..", "shared"}, elem...)...)
-	if _, err := os.Stat(path); err != nil {
-		if os.Getenv(RequireShared) == "1" {
-			t.Fatalf("reference data is required by %s: %v", RequireShared, err)
+	for _, data := range []string{filepath.Join(root, "mtp", "testdata"), filepath.Join(root, "..", "shared")} {
+		path := filepath.Join(append([]string{data}, elem...)...)
+		if _, err := os.Stat(path); err == nil {
+			return path
 		}
-		t.Skipf("reference data does not come with the repository: %v", err)
 	}
-	return path
+	Absent(t, "SHARED", fmt.Errorf("no reference data %s in mtp/testdata or ../shared", filepath.Join(elem...)))
+	return ""
+}
+
+// Absent ends a test for want of something that a machine may not have: the test
+// is skipped, or fails where the environment variable DRAFTHEAD_REQUIRE_ and the
+// word is 1. Words are SHARED, the reference data beside the repository; GPU; and
+// COMPILER, the ones that kernels are compiled with for GPUs that are not there.
+// err says what is missing.
+func Absent(t testing.TB, word string, err error) {
+	t.Helper()
+	if required(word) {
+		t.Fatalf("DRAFTHEAD_REQUIRE_%s is 1: %v", word, err)
+	}
+	t.Skip(err)
+}
+
+// required reports whether a test that misses something must fail. MTP_REQUIRE_GPU
+// is an older name of DRAFTHEAD_REQUIRE_GPU.
+func required(word string) bool {
+	return os.Getenv("DRAFTHEAD_REQUIRE_"+word) == "1" || word == "GPU" && os.Getenv("MTP_REQUIRE_GPU") == "1"
 }
 
 // moduleRoot is the folder of go.mod, at or above the test's own. It is relative,
