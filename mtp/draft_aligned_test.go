@@ -38,7 +38,7 @@ func alignedOracle(t testing.TB, head *reference.Head, tokens []int, hidden mat.
 		stages, err := head.Forward(step%head.Config.NumMTPModules, slices.Concat(tokens[1:], ids)[step:], positions, hidden)
 		require.NoError(t, err)
 		last := len(positions) - 1
-		logits := float32s(stages.Logits)[last*vocabSize:]
+		logits := float32s(stages["logits"])[last*vocabSize:]
 		best := 0
 		for id, v := range logits {
 			if v > logits[best] {
@@ -46,9 +46,9 @@ func alignedOracle(t testing.TB, head *reference.Head, tokens []int, hidden mat.
 			}
 		}
 		ids = append(ids, best)
-		states = append(states, float32s(stages.Hidden)[last*hiddenSize:])
-		if hidden = stages.Hidden; postNorm {
-			hidden = stages.FinalNormOut
+		states = append(states, float32s(stages["hidden"])[last*hiddenSize:])
+		if hidden = stages["hidden"]; postNorm {
+			hidden = stages["final_norm_out"]
 		}
 	}
 	return ids, states
@@ -58,7 +58,7 @@ func alignedOracle(t testing.TB, head *reference.Head, tokens []int, hidden mat.
 func TestAlignedOracle(t *testing.T) {
 	head := oracle(t, synthetic{modules: 3}.files(t))
 	tokens, hidden := randomPassage(1, 12).prompt(12)
-	want, err := head.Chain(tokens, hidden, 4, reference.RuleAligned)
+	want, err := head.Chain(tokens, hidden, 4, mtp.ChainAligned)
 	require.NoError(t, err)
 	ids, states := alignedOracle(t, head, tokens, hidden, 4, false)
 	require.Equal(t, want.IDs, ids)

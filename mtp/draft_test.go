@@ -14,18 +14,18 @@ import (
 )
 
 // rule is the oracle's name for a case; "" where it has none.
-func (c chainCase) rule() reference.Rule {
+func (c chainCase) rule() mtp.Chain {
 	switch {
 	case c.aligned() && !c.postNorm:
-		return reference.RuleAligned
+		return mtp.ChainAligned
 	case c.chain == mtp.ChainModOwn && !c.postNorm:
-		return reference.RuleModOwn
+		return mtp.ChainModOwn
 	case c.chain == mtp.ChainModOwn || c.aligned():
 		return ""
 	case c.postNorm:
-		return reference.RulePostNorm
+		return "chain_postnorm"
 	}
-	return reference.RuleChain
+	return mtp.ChainFirst
 }
 
 // requireChain compares drafts with an oracle's: ids, and the softmax of its logits.

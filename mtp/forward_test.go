@@ -41,10 +41,10 @@ func TestForwardEqualsOracle(t *testing.T) {
 					stages, err := want.Forward(step%max(layout.modules, 1), tokens[1:], positions, hidden)
 					require.NoError(t, err)
 					got := forward(t, head, x.batch(s, 0, n), step)
-					require.NoError(t, hiptest.Within(got, float32s(stages.Hidden), 1e-5), "%s, step %d", d.Info().Kind, step)
+					require.NoError(t, hiptest.Within(got, float32s(stages["hidden"]), 1e-5), "%s, step %d", d.Info().Kind, step)
 					logits, err := head.Logits(t.Context(), mtp.Hidden{Float32: got}, nil, step)
 					require.NoError(t, err)
-					require.NoError(t, hiptest.Within(logits, float32s(stages.Logits), 1e-5), "%s, step %d", d.Info().Kind, step)
+					require.NoError(t, hiptest.Within(logits, float32s(stages["logits"]), 1e-5), "%s, step %d", d.Info().Kind, step)
 				}
 			}
 		})

@@ -48,33 +48,37 @@ func (h *Head) rope(x mat.Matrix, headDim int, positions []int) mat.Matrix {
 	return out
 }
 
-// attention fills the stages from q to the output of o_proj. Query heads
-// g·NH/NKV … (g+1)·NH/NKV − 1 share KV head g, and the selection of index head g.
-func (h *Head) attention(m *module, s *Stages, all keys) {
-	c := h.Config
-	positions := make([]int, len(s.Rows))
-	for i, r := range s.Rows {
+// attention is o_proj · attention for the given rows, whose n1 is at hand. It keeps
+// the stages from q to its result. Query heads g·NH/NKV … (g+1)·NH/NKV − 1 share
+// KV head g, and the selection of index head g.
+func (h *Head) attention(m *module, s Stages, n1 mat.Matrix, all keys, rows []int) mat.Matrix {
+	c, eps := h.Config, h.Config.RMSNormEps
+	positions := make([]int, len(rows))
+	for i, r := range rows {
 		positions[i] = all.positions[r]
 	}
-	s.K, s.V, s.IndexK = gather(all.k, s.Rows), gather(all.v, s.Rows), gather(all.indexK, s.Rows)
-	s.Q = h.rope(rms(linear(m.qProj, s.AttnNormOut), m.qNorm, c.RMSNormEps), c.HeadDim, positions)
-	s.IndexQ = h.rope(rms(linear(m.indexQProj, s.AttnNormOut), m.indexQNorm, c.RMSNormEps), c.Sparse.IndexDim, positions)
-	h.selectBlocks(s, all, positions)
+	q := s.keep("q", h.rope(rms(linear(m.qProj, n1), m.qNorm, eps), c.HeadDim, positions))
+	s.keep("k", gather(all.k, rows))
+	s.keep("v", gather(all.v, rows))
+	indexQ := s.keep("index_q", h.rope(rms(linear(m.indexQProj, n1), m.indexQNorm, eps), c.Sparse.IndexDim, positions))
+	s.keep("index_k", gather(all.indexK, rows))
+	selected := h.selectBlocks(s, indexQ, all, positions)
 
 	shared := c.NumAttentionHeads / c.NumKeyValueHeads // query heads of one KV head
-	s.AttnCtx = zeros(len(s.Rows), c.NumAttentionHeads*c.HeadDim)
+	context := zeros(len(rows), c.NumAttentionHeads*c.HeadDim)
 	for g := range c.NumKeyValueHeads {
 		k := columns(all.k, g*c.HeadDim, (g+1)*c.HeadDim)
 		v := columns(all.v, g*c.HeadDim, (g+1)*c.HeadDim)
-		q := columns(s.Q, g*shared*c.HeadDim, (g+1)*shared*c.HeadDim)
+		ofGroup := columns(q, g*shared*c.HeadDim, (g+1)*shared*c.HeadDim)
 		for i, p := range positions {
-			visible := visibleKeys(all.positions, p, s.SelectedBlocks[i][g], c.Sparse.BlockSize)
-			heads := newMatrix(shared, c.HeadDim, row(q, i))
+			visible := visibleKeys(all.positions, p, selected[i][g], c.Sparse.BlockSize)
+			heads := newMatrix(shared, c.HeadDim, row(ofGroup, i))
 			out := attend(heads, gather(k, visible), gather(v, visible))
-			copy(row(s.AttnCtx, i)[g*shared*c.HeadDim:], mat.Data[float64](out))
+			copy(row(context, i)[g*shared*c.HeadDim:], mat.Data[float64](out))
 		}
 	}
-	s.AttnOut = linear(m.oProj, s.AttnCtx)
+	s.keep("attn_ctx", context)
+	return s.keep("attn_out", linear(m.oProj, context))
 }
 
 // attend is softmax(q·k · D^−½) · v for the query heads q [n, D] over the keys k and values v [m, D].

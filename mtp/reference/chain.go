@@ -4,28 +4,21 @@ import (
 	"math"
 
 	"github.com/nlpodyssey/spago/mat"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/mtp"
 )
 
-// Rule says which module drafts at which step, what rows each has seen, and
-// what hidden state a step hands to the next. With n modules:
-type Rule string
-
+// The rules that package mtp does not have, because no engine drafts by them.
+// They are ways to misread the others.
 const (
-	// RuleChain drafts every step with module 0, fed with its own hidden states.
-	RuleChain Rule = "chain"
-	// RulePostNorm is RuleChain with the hidden state after the final norm handed on.
-	RulePostNorm Rule = "chain_postnorm"
-	// RuleModOwn drafts step s with module s mod n. The prompt goes to module 0
-	// only, each further row to the module that drafts: the others have no keys there.
-	RuleModOwn Rule = "chain_mod_own"
-	// RuleModPrefilled is RuleModOwn with the prompt given to every module.
-	RuleModPrefilled Rule = "chain_mod_prefilled"
-	// RuleModEveryRow is RuleModOwn with every row given to every module.
-	RuleModEveryRow Rule = "chain_mod_every_row"
-	// RuleAligned runs module s mod n at step s over all prompt rows, in an empty
-	// cache: positions stay, tokens shift by one more each step, and row i takes
-	// the hidden state of row i of the step before.
-	RuleAligned Rule = "chain_aligned"
+	// chainPostNorm is chain with the hidden state after the final norm handed on,
+	// which is the option PostNorm of mtp.
+	chainPostNorm mtp.Chain = "chain_postnorm"
+	// chainModPrefilled is chain_mod_own with the prompt given to every module.
+	chainModPrefilled mtp.Chain = "chain_mod_prefilled"
+	// chainModEveryRow is chain_mod_own with every row given to every module.
+	chainModEveryRow mtp.Chain = "chain_mod_every_row"
 )
 
 // Drafts is a greedy chain of k drafts.
@@ -42,19 +35,23 @@ type Drafts struct {
 
 // Chain drafts k tokens after the prompt tokens t_0 … t_T, of which t_T was just
 // sampled. hidden [T, H] holds the target's hidden states at positions
-// 0 … T−1, after its final norm. Invalid arguments match ErrInput.
-func (h *Head) Chain(tokens []int, hidden mat.Matrix, k int, rule Rule) (*Drafts, error) {
-	if err := h.checkHidden(hidden); err != nil {
+// 0 … T−1, after its final norm. The rule says which of n modules drafts at which
+// step, what rows each has seen, and what hidden state a step hands to the next:
+//
+//	chain                every step by module 0, fed with its own hidden states
+//	chain_postnorm       the same, but the hidden state after the final norm is handed on
+//	chain_mod_own        step s by module s mod n; the prompt goes to module 0 only, each
+//	                     further row to the module that drafts: the others have no keys there
+//	chain_mod_prefilled  the same with the prompt given to every module
+//	chain_mod_every_row  the same with every row given to every module
+//	chain_aligned        module s mod n at step s over all prompt rows, in an empty cache:
+//	                     positions stay, tokens shift by one more each step, and row i takes
+//	                     the hidden state of row i of the step before
+//
+// An argument that it refuses is a *hip.InputError.
+func (h *Head) Chain(tokens []int, hidden mat.Matrix, k int, rule mtp.Chain) (*Drafts, error) {
+	if err := h.checkChain(tokens, hidden, k); err != nil {
 		return nil, err
-	}
-	if rows := hidden.Shape()[0]; len(tokens) != rows+1 {
-		return nil, inputError("%d tokens for %d hidden states, want one more", len(tokens), rows)
-	}
-	if err := h.checkTokens(tokens); err != nil {
-		return nil, err
-	}
-	if k < 1 {
-		return nil, inputError("a chain of %d drafts", k)
 	}
 	prompt := sequence{hidden: inFloat64(hidden)}
 	for i, token := range tokens[1:] {
@@ -62,12 +59,12 @@ func (h *Head) Chain(tokens []int, hidden mat.Matrix, k int, rule Rule) (*Drafts
 		prompt.positions = append(prompt.positions, i)
 	}
 	switch rule {
-	case RuleChain, RulePostNorm, RuleModOwn, RuleModPrefilled, RuleModEveryRow:
+	case mtp.ChainFirst, chainPostNorm, mtp.ChainModOwn, chainModPrefilled, chainModEveryRow:
 		return h.chainRows(prompt, k, rule)
-	case RuleAligned:
+	case mtp.ChainAligned:
 		return h.chainAligned(prompt, k)
 	}
-	return nil, inputError("rule %q", rule)
+	return nil, &hip.InputError{Op: opChain, Field: "rule", Got: rule, Want: "one that is documented"}
 }
 
 // sequence is the rows a module has seen.
@@ -89,10 +86,10 @@ func (s sequence) with(token, position int, hidden mat.Matrix) sequence {
 }
 
 // chainRows runs the rules in which every step after the first appends one row.
-func (h *Head) chainRows(prompt sequence, k int, rule Rule) (*Drafts, error) {
+func (h *Head) chainRows(prompt sequence, k int, rule mtp.Chain) (*Drafts, error) {
 	seen := make([]sequence, len(h.modules))
 	for i := range seen {
-		if i == 0 || rule == RuleModPrefilled || rule == RuleModEveryRow {
+		if i == 0 || rule == chainModPrefilled || rule == chainModEveryRow {
 			seen[i] = prompt
 		}
 	}
@@ -100,14 +97,14 @@ func (h *Head) chainRows(prompt sequence, k int, rule Rule) (*Drafts, error) {
 	position := len(prompt.tokens) - 1
 	for step := range k {
 		module := 0
-		if rule != RuleChain && rule != RulePostNorm {
+		if rule != mtp.ChainFirst && rule != chainPostNorm {
 			module = step % len(h.modules)
 		}
 		if step > 0 {
 			position++
 			token, handed := drafts.last(h, rule)
 			for i := range seen {
-				if i == module || rule == RuleModEveryRow {
+				if i == module || rule == chainModEveryRow {
 					seen[i] = seen[i].with(token, position, handed)
 				}
 			}
@@ -122,7 +119,7 @@ func (h *Head) chainRows(prompt sequence, k int, rule Rule) (*Drafts, error) {
 	return drafts, nil
 }
 
-// chainAligned runs RuleAligned.
+// chainAligned runs chain_aligned.
 func (h *Head) chainAligned(rows sequence, k int) (*Drafts, error) {
 	drafts := &Drafts{}
 	for step := range k {
@@ -135,15 +132,15 @@ func (h *Head) chainAligned(rows sequence, k int) (*Drafts, error) {
 			return nil, err
 		}
 		drafts.add(module, stages)
-		rows.hidden = stages.Hidden
+		rows.hidden = stages["hidden"]
 	}
 	return drafts, nil
 }
 
 // add appends the draft that the last row of stages gives.
-func (d *Drafts) add(module int, stages *Stages) {
-	last := []int{len(stages.Rows) - 1}
-	hidden, logits := gather(stages.Hidden, last), gather(stages.Logits, last)
+func (d *Drafts) add(module int, stages Stages) {
+	last := []int{stages["logits"].Shape()[0] - 1}
+	hidden, logits := gather(stages["hidden"], last), gather(stages["logits"], last)
 	if d.Hidden != nil {
 		d.Hidden, d.Logits = stack(d.Hidden, hidden), stack(d.Logits, logits)
 	} else {
@@ -156,11 +153,11 @@ func (d *Drafts) add(module int, stages *Stages) {
 }
 
 // last returns the last draft and the hidden state that the rule hands on from it.
-func (d *Drafts) last(h *Head, rule Rule) (token int, hidden mat.Matrix) {
+func (d *Drafts) last(h *Head, rule mtp.Chain) (token int, hidden mat.Matrix) {
 	n := len(d.IDs) - 1
 	hidden = gather(d.Hidden, []int{n})
-	if rule == RulePostNorm {
-		hidden = h.finalNorm(d.Modules[n], hidden)
+	if rule == chainPostNorm {
+		hidden = rms(hidden, h.modules[d.Modules[n]].finalLayernorm, h.Config.RMSNormEps)
 	}
 	return d.IDs[n], hidden
 }

@@ -1,13 +1,17 @@
 package reference
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/nlpodyssey/spago/mat"
 	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/mtp"
 )
 
-var rules = []Rule{RuleChain, RulePostNorm, RuleModOwn, RuleModPrefilled, RuleModEveryRow, RuleAligned}
+var rules = []mtp.Chain{mtp.ChainFirst, chainPostNorm, mtp.ChainModOwn, chainModPrefilled, chainModEveryRow, mtp.ChainAligned}
 
 // The first draft is the same under every rule: module 0 over the prompt.
 func TestChainFirstDraft(t *testing.T) {
@@ -16,14 +20,14 @@ func TestChainFirstDraft(t *testing.T) {
 	tokens = append(tokens, 7)
 	s, err := head.Forward(0, tokens[1:], positions, hidden)
 	require.NoError(t, err)
-	id, margin := argmax(row(s.Logits, 8))
+	id, margin := argmax(row(s["logits"], 8))
 	for _, rule := range rules {
 		drafts, err := head.Chain(tokens, hidden, 1, rule)
 		require.NoError(t, err)
 		require.Equal(t, []int{id}, drafts.IDs, "%s", rule)
 		require.Equal(t, []int{0}, drafts.Modules)
 		require.InDelta(t, margin, drafts.Margin[0], 1e-12)
-		requireEqual(t, gather(s.Hidden, []int{8}), drafts.Hidden)
+		requireEqual(t, gather(s["hidden"], []int{8}), drafts.Hidden)
 	}
 }
 
@@ -32,7 +36,7 @@ func TestChainRules(t *testing.T) {
 	head := syntheticHead(t, "")
 	tokens, _, hidden := syntheticRows(9)
 	tokens = append(tokens, 7)
-	seen := map[Rule]mat.Matrix{}
+	seen := map[mtp.Chain]mat.Matrix{}
 	for _, rule := range rules {
 		drafts, err := head.Chain(tokens, hidden, 4, rule)
 		require.NoError(t, err)
@@ -40,7 +44,7 @@ func TestChainRules(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, drafts.IDs[:3], short.IDs, "%s", rule)
 		modules := []int{0, 1, 0, 1}
-		if rule == RuleChain || rule == RulePostNorm {
+		if rule == mtp.ChainFirst || rule == chainPostNorm {
 			modules = []int{0, 0, 0, 0}
 		}
 		require.Equal(t, modules, drafts.Modules, "%s", rule)
@@ -61,7 +65,7 @@ func TestInputErrors(t *testing.T) {
 			return err
 		}
 	}
-	chain := func(tokens []int, hidden mat.Matrix, k int, rule Rule) func() error {
+	chain := func(tokens []int, hidden mat.Matrix, k int, rule mtp.Chain) func() error {
 		return func() error {
 			_, err := head.Chain(tokens, hidden, k, rule)
 			return err
@@ -89,16 +93,18 @@ func TestInputErrors(t *testing.T) {
 		{"no rows", forward(0, tokens, positions, hidden)},
 		{"row beyond", forward(0, tokens, positions, hidden, 3)},
 		{"row twice", forward(0, tokens, positions, hidden, 1, 1)},
-		{"logits of no module", func() error { _, err := head.Logits(2, hidden); return err }},
-		{"logits of nothing", func() error { _, err := head.Logits(0, nil); return err }},
-		{"chain without the sampled token", chain(tokens, hidden, 1, RuleChain)},
-		{"chain with a token beyond", chain([]int{16, 1, 1, 1}, hidden, 1, RuleChain)},
-		{"chain without hidden", chain(prompt, nil, 1, RuleChain)},
-		{"chain of none", chain(prompt, hidden, 0, RuleChain)},
+		{"chain without the sampled token", chain(tokens, hidden, 1, mtp.ChainFirst)},
+		{"chain with a token beyond", chain([]int{16, 1, 1, 1}, hidden, 1, mtp.ChainFirst)},
+		{"chain without hidden", chain(prompt, nil, 1, mtp.ChainFirst)},
+		{"chain of none", chain(prompt, hidden, 0, mtp.ChainFirst)},
 		{"chain of an unknown rule", chain(prompt, hidden, 1, "chain_other")},
-		{"chain beyond the covered positions", chain(prompt, hidden, 63, RuleChain)},
+		{"chain beyond the covered positions", chain(prompt, hidden, 63, mtp.ChainFirst)},
 	}
 	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) { require.ErrorIs(t, test.call(), ErrInput) })
+		t.Run(test.name, func(t *testing.T) {
+			err := test.call()
+			require.ErrorIs(t, err, hip.ErrInput)
+			require.True(t, strings.HasPrefix(err.Error(), "reference: "), "%v", err)
+		})
 	}
 }

@@ -1,70 +1,93 @@
 package reference
 
 import (
+	"fmt"
 	"reflect"
 
 	"github.com/nlpodyssey/spago/mat"
+
+	"github.com/drafthead/drafthead/hip"
 )
 
-func (h *Head) check(module int, tokens, positions []int, hidden mat.Matrix) error {
-	if err := h.checkModule(module); err != nil {
-		return err
-	}
-	if err := h.checkHidden(hidden); err != nil {
-		return err
-	}
-	if rows := hidden.Shape()[0]; len(tokens) != rows || len(positions) != rows {
-		return inputError("%d tokens and %d positions for %d hidden states", len(tokens), len(positions), rows)
-	}
-	if err := h.checkTokens(tokens); err != nil {
-		return err
-	}
-	covered, last := h.Config.Rope.Positions(), -1
-	for i, p := range positions {
-		if p <= last || p >= covered {
-			return inputError("positions[%d] is %d, want more than %d and less than %d", i, p, last, covered)
-		}
-		last = p
-	}
-	return nil
-}
+// The calls, as errors name them.
+const (
+	opForward = "reference: forward"
+	opChain   = "reference: chain"
+)
 
-func (h *Head) checkModule(module int) error {
+func (h *Head) check(module int, tokens, positions []int, hidden mat.Matrix, rows []int) error {
+	refused := func(field string, got any, want string) error {
+		return &hip.InputError{Op: opForward, Field: field, Got: got, Want: want}
+	}
 	if module < 0 || module >= len(h.modules) {
-		return inputError("module %d of %d", module, len(h.modules))
+		return refused("module", module, fmt.Sprintf("at least 0 and less than %d", len(h.modules)))
 	}
-	return nil
+	if err := h.checkHidden(opForward, hidden); err != nil {
+		return err
+	}
+	n := hidden.Shape()[0]
+	switch {
+	case len(tokens) != n:
+		return refused("len(tokens)", len(tokens), fmt.Sprintf("%d, the rows of hidden", n))
+	case len(positions) != n:
+		return refused("len(positions)", len(positions), fmt.Sprintf("%d, the rows of hidden", n))
+	case len(rows) == 0:
+		return refused("len(rows)", 0, "at least 1")
+	}
+	if err := h.checkTokens(opForward, tokens); err != nil {
+		return err
+	}
+	if err := checkIncreasing("positions", positions, h.Config.Rope.Positions()); err != nil {
+		return err
+	}
+	return checkIncreasing("rows", rows, n)
 }
 
-func (h *Head) checkTokens(tokens []int) error {
+func (h *Head) checkChain(tokens []int, hidden mat.Matrix, k int) error {
+	if err := h.checkHidden(opChain, hidden); err != nil {
+		return err
+	}
+	if rows := hidden.Shape()[0]; len(tokens) != rows+1 {
+		return &hip.InputError{Op: opChain, Field: "len(tokens)", Got: len(tokens), Want: fmt.Sprintf("%d, one more than rows of hidden", rows+1)}
+	}
+	if k < 1 {
+		return &hip.InputError{Op: opChain, Field: "k", Got: k, Want: "at least 1"}
+	}
+	return h.checkTokens(opChain, tokens)
+}
+
+func (h *Head) checkTokens(op string, tokens []int) error {
 	for i, token := range tokens {
 		if token < 0 || token >= h.Config.VocabSize {
-			return inputError("tokens[%d] is %d, want at least 0 and less than %d", i, token, h.Config.VocabSize)
+			return &hip.InputError{
+				Op: op, Field: fmt.Sprintf("tokens[%d]", i), Got: token, Want: fmt.Sprintf("at least 0 and less than %d", h.Config.VocabSize),
+			}
 		}
 	}
 	return nil
 }
 
-func (h *Head) checkHidden(hidden mat.Matrix) error {
+func (h *Head) checkHidden(op string, hidden mat.Matrix) error {
+	want := fmt.Sprintf("[rows, %d]", h.Config.HiddenSize)
 	if v := reflect.ValueOf(hidden); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
-		return inputError("no hidden states")
+		return &hip.InputError{Op: op, Field: "hidden", Got: nil, Want: want}
 	}
 	if shape := hidden.Shape(); shape[0] < 1 || shape[1] != h.Config.HiddenSize {
-		return inputError("hidden states of shape %v, want [rows, %d]", shape, h.Config.HiddenSize)
+		return &hip.InputError{Op: op, Field: "the shape of hidden", Got: shape, Want: want}
 	}
 	return nil
 }
 
-func checkRows(rows []int, n int) error {
-	if len(rows) == 0 {
-		return inputError("no rows")
-	}
+// checkIncreasing refuses values that do not increase, or reach limit.
+func checkIncreasing(field string, values []int, limit int) error {
 	last := -1
-	for i, r := range rows {
-		if r <= last || r >= n {
-			return inputError("rows[%d] is %d, want more than %d and less than %d", i, r, last, n)
+	for i, v := range values {
+		if v <= last || v >= limit {
+			return &hip.InputError{
+				Op: opForward, Field: fmt.Sprintf("%s[%d]", field, i), Got: v, Want: fmt.Sprintf("more than %d and less than %d", last, limit),
+			}
 		}
-		last = r
+		last = v
 	}
 	return nil
 }

@@ -78,13 +78,13 @@ func e8m0(code byte) float64 {
 // elements reads and decodes a whole tensor, which must have the given shape and one of the dtypes.
 func elements(t *weights.Tensor, shape []int, dtypes ...weights.Dtype) ([]float64, error) {
 	if !slices.Equal(t.Shape, shape) || !slices.Contains(dtypes, t.Dtype) {
-		return nil, &TensorError{
-			Tensor: t.Name, Got: fmt.Sprintf("%v %v", t.Dtype, t.Shape), Want: fmt.Sprintf("one of %v, shape %v", dtypes, shape),
+		return nil, &tensorError{
+			tensor: t.Name, got: fmt.Sprintf("%v %v", t.Dtype, t.Shape), want: fmt.Sprintf("one of %v, shape %v", dtypes, shape),
 		}
 	}
 	stored := make([]byte, t.Size())
 	if _, err := t.ReadAt(stored, 0); err != nil && err != io.EOF {
-		return nil, &TensorError{Tensor: t.Name, Err: err}
+		return nil, &tensorError{tensor: t.Name, err: err}
 	}
 	decode := decoders[t.Dtype]
 	values := make([]float64, len(stored)/decode.width)

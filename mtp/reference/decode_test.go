@@ -89,7 +89,7 @@ func TestScaled(t *testing.T) {
 				require.Equal(t, float64(i%7+1)*test.want(i/cols, i%cols), got[i], "[%d, %d]", i/cols, i%cols)
 			}
 			_, err = scaled(values, rows, cols+128, scale)
-			require.ErrorIs(t, err, ErrTensor)
+			require.ErrorAs(t, err, new(*tensorError))
 		})
 	}
 }

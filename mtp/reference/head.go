@@ -52,7 +52,7 @@ func Load(dir string) (*Head, error) { return LoadFS(os.DirFS(dir)) }
 // LoadFS reads config.json and the head's tensors from the top folder of fsys
 // and decodes them. Tensors of the target and of other modules are not looked
 // at. All tensors that are missing, of the wrong shape or undecodable are
-// reported together, each a *TensorError.
+// reported together, each under its name.
 func LoadFS(fsys fs.FS) (*Head, error) {
 	config, err := mtp.ReadConfig(fsys)
 	if err != nil {
@@ -97,7 +97,7 @@ func (l *loader) find(name string) (*weights.Tensor, bool) {
 	bare, isBare := l.checkpoint.Tensor(name)
 	prefixed, isPrefixed := l.checkpoint.Tensor(bundledPrefix + name)
 	if isBare && isPrefixed {
-		l.problems = append(l.problems, &TensorError{Tensor: name, Got: "also " + prefixed.Name, Want: "one of them"})
+		l.problems = append(l.problems, &tensorError{tensor: name, got: "also " + prefixed.Name, want: "one of them"})
 	}
 	if isPrefixed {
 		return prefixed, true
@@ -109,7 +109,7 @@ func (l *loader) find(name string) (*weights.Tensor, bool) {
 func (l *loader) require(name string, shape ...int) (*weights.Tensor, bool) {
 	t, ok := l.find(name)
 	if !ok {
-		l.problems = append(l.problems, &TensorError{Tensor: name, Got: "nothing", Want: fmt.Sprintf("a tensor of shape %v", shape)})
+		l.problems = append(l.problems, &tensorError{tensor: name, got: "nothing", want: fmt.Sprintf("a tensor of shape %v", shape)})
 	}
 	return t, ok
 }
@@ -141,9 +141,9 @@ func (l *loader) matrix(name string, rows, cols int) mat.Matrix {
 	case quantized && hasScale:
 		values, err = scaled(values, rows, cols, scale)
 	case quantized:
-		err = &TensorError{Tensor: t.Name, Got: "no " + name + "_scale_inv", Want: "scales beside a matrix of F8_E4M3"}
+		err = &tensorError{tensor: t.Name, got: "no " + name + "_scale_inv", want: "scales beside a matrix of F8_E4M3"}
 	case hasScale:
-		err = &TensorError{Tensor: scale.Name, Got: "a weight of " + t.Dtype.String(), Want: "scales beside a matrix of F8_E4M3 only"}
+		err = &tensorError{tensor: scale.Name, got: "a weight of " + t.Dtype.String(), want: "scales beside a matrix of F8_E4M3 only"}
 	}
 	if err != nil {
 		l.problems = append(l.problems, err)

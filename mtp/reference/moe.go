@@ -10,41 +10,42 @@ import (
 	"github.com/drafthead/drafthead/mtp"
 )
 
-// moe fills the stages from the router to the sum of routed and shared experts:
+// moe is the sum of routed and shared experts, and keeps the stages from the router to it:
 //
 //	s    = sigmoid(gate · x)
 //	pick = top num_experts_per_tok of s + e_score_correction_bias, the lower expert on a tie
 //	w    = s[pick] / sum(s[pick]) · routed_scaling_factor
 //	out  = Σ w_k expert_k(x) + shared(x)
-func (h *Head) moe(m *module, s *Stages) {
-	c, n := h.Config, len(s.Rows)
-	s.RouterScores = linear(m.gate, s.MoeNormOut)
-	s.ExpertWeights, s.RouterMargin = zeros(n, c.NumExpertsPerTok), zeros(n, 1)
-	s.MoeRoutedOut = zeros(n, c.HiddenSize)
+func (h *Head) moe(m *module, s Stages, x mat.Matrix) mat.Matrix {
+	c, n := h.Config, x.Shape()[0]
+	scores := s.keep("router_scores", linear(m.gate, x))
+	ids := s.keep("expert_ids", zeros(n, c.NumExpertsPerTok))
+	weights := s.keep("expert_weights", zeros(n, c.NumExpertsPerTok))
+	margins := s.keep("router_margin", zeros(n, 1))
+	routed := s.keep("moe_routed_out", zeros(n, c.HiddenSize))
 	for i := range n {
-		scores := row(s.RouterScores, i)
+		scores := row(scores, i)
 		for e, logit := range scores {
 			scores[e] = sigmoid(logit)
 		}
 		picked, margin := pick(scores, m.scoreCorrectionBias, c.NumExpertsPerTok)
-		s.ExpertIDs = append(s.ExpertIDs, picked)
-		row(s.RouterMargin, i)[0] = margin
+		row(margins, i)[0] = margin
 
 		sum := 0.0
 		for _, e := range picked {
 			sum += scores[e]
 		}
-		x := newMatrix(1, c.HiddenSize, row(s.MoeNormOut, i))
+		x := newMatrix(1, c.HiddenSize, row(x, i))
 		out := zeros(1, c.HiddenSize)
 		for k, e := range picked {
 			weight := scores[e] / sum * c.RoutedScalingFactor
-			row(s.ExpertWeights, i)[k] = weight
+			row(ids, i)[k], row(weights, i)[k] = float64(e), weight
 			out.AddInPlace(m.experts[e].apply(x, c).ProdScalar(weight))
 		}
-		copy(row(s.MoeRoutedOut, i), row(out, 0))
+		copy(row(routed, i), row(out, 0))
 	}
-	s.SharedOut = m.sharedExpert.apply(s.MoeNormOut, c)
-	s.MoeOut = s.MoeRoutedOut.Add(s.SharedOut)
+	shared := s.keep("shared_out", m.sharedExpert.apply(x, c))
+	return s.keep("moe_out", routed.Add(shared))
 }
 
 // pick returns the k experts of highest score plus bias, best first, and by how

@@ -5,31 +5,44 @@ import (
 	"math"
 	"slices"
 
+	"github.com/nlpodyssey/spago/mat"
+
 	"github.com/drafthead/drafthead/mtp"
 )
 
 // selectBlocks scores the blocks for every row and index head and chooses:
 //
 //	score[b] = max over keys j of block b with j ≤ p of index_q[g]·index_k[j]
-func (h *Head) selectBlocks(s *Stages, all keys, positions []int) {
-	c := h.Config.Sparse
+//
+// It returns the chosen blocks per row and index head, ascending.
+func (h *Head) selectBlocks(s Stages, indexQ mat.Matrix, all keys, positions []int) [][][]int {
+	c, n := h.Config.Sparse, len(positions)
 	blocks := all.positions[len(all.positions)-1]/c.BlockSize + 1
-	s.BlockScores = zeros(len(s.Rows), c.NumIndexHeads*blocks)
-	s.SelectMargin = zeros(len(s.Rows), c.NumIndexHeads)
-	s.SelectedBlocks = make([][][]int, len(s.Rows))
+	scores := s.keep("block_scores", zeros(n, c.NumIndexHeads*blocks))
+	selected := s.keep("selected_blocks", zeros(n, c.NumIndexHeads*c.TopkBlocks))
+	margins := s.keep("select_margin", zeros(n, c.NumIndexHeads))
+	chosen := make([][][]int, n)
 	for g := range c.NumIndexHeads {
-		dots := columns(s.IndexQ, g*c.IndexDim, (g+1)*c.IndexDim).Mul(all.indexK.T())
+		dots := columns(indexQ, g*c.IndexDim, (g+1)*c.IndexDim).Mul(all.indexK.T())
 		for i, p := range positions {
-			scores := row(s.BlockScores, i)[g*blocks : (g+1)*blocks]
-			for b := range scores {
-				scores[b] = math.Inf(-1)
+			ofHead := row(scores, i)[g*blocks : (g+1)*blocks]
+			for b := range ofHead {
+				ofHead[b] = math.Inf(-1)
 			}
-			candidates := scoreBlocks(scores, row(dots, i), all.positions, p, c.BlockSize)
-			selected, margin := choose(candidates, scores, c)
-			s.SelectedBlocks[i] = append(s.SelectedBlocks[i], selected)
-			row(s.SelectMargin, i)[g] = margin
+			candidates := scoreBlocks(ofHead, row(dots, i), all.positions, p, c.BlockSize)
+			picked, margin := choose(candidates, ofHead, c)
+			chosen[i] = append(chosen[i], picked)
+			for k := range c.TopkBlocks {
+				id := -1
+				if k < len(picked) {
+					id = picked[k]
+				}
+				row(selected, i)[g*c.TopkBlocks+k] = float64(id)
+			}
+			row(margins, i)[g] = margin
 		}
 	}
+	return chosen
 }
 
 // scoreBlocks raises scores[b] to the best dot product of a visible key of
@@ -49,15 +62,15 @@ func scoreBlocks(scores, dots []float64, positions []int, p, blockSize int) (can
 }
 
 // choose takes sparse_topk_blocks of the candidates: the first
-// sparse_init_block, then the last sparse_local_block, then the best of the
-// rest, the lower block on a tie. It returns them ascending, and by how much
-// the lowest score chosen freely exceeds the highest one rejected.
+// sparse_init_block, then of the last sparse_local_block as many as fit, the
+// query's own block first and the others backwards from it, then the best of the
+// rest, the lower block on a tie. It returns them ascending, and by how much the
+// lowest score chosen freely exceeds the highest one rejected.
 func choose(candidates []int, scores []float64, c mtp.SparseAttention) (selected []int, margin float64) {
 	n := len(candidates)
-	first := candidates[:min(c.InitBlock, n)]
-	last := candidates[max(n-c.LocalBlock, len(first)):]
-	forced := slices.Concat(first, last)
-	forced = forced[:min(len(forced), c.TopkBlocks)]
+	first := candidates[:min(c.InitBlock, c.TopkBlocks, n)]
+	local := min(c.LocalBlock, c.TopkBlocks-len(first), n-len(first))
+	forced := slices.Concat(first, candidates[n-local:])
 
 	rest := slices.DeleteFunc(slices.Clone(candidates), func(b int) bool { return slices.Contains(forced, b) })
 	slices.SortStableFunc(rest, func(a, b int) int { return cmp.Compare(scores[b], scores[a]) })
