@@ -32,6 +32,7 @@ type Cache struct {
 	format   CacheFormat
 	layers   []cacheLayer
 	pages    pages
+	owner    ownership
 }
 
 type cacheLayer struct {

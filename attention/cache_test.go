@@ -13,16 +13,18 @@ import (
 // failing refuses the n-th call of Alloc or Copy from now on.
 type failing struct {
 	hip.Device
-	left int // calls until the one that fails; 0: none does
+	left  int // calls until the one that fails
+	armed bool
 }
 
 var errInjected = errors.New("injected")
 
-func (f *failing) failAt(n int) { f.left = n }
+// failAt has the n-th call fail; 0: none does.
+func (f *failing) failAt(n int) { f.left, f.armed = n, n > 0 }
 
 func (f *failing) fails() bool {
 	f.left--
-	return f.left == 0
+	return f.armed && f.left == 0
 }
 
 func (f *failing) Alloc(n int64) (hip.Ptr, error) {

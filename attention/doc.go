@@ -4,17 +4,35 @@
 //
 // # How does a forward pass use it?
 //
-// A [Cache] holds pages for many sequences, a [Sequence] owns a table of them,
-// a [Batch] describes the ragged rows of one pass to the kernels. Per layer:
+// A [Cache] holds pages for many sequences, a [Sequence] owns a table of them. A
+// [Transaction] is what one call writes: all of its rows stay, or none do. A [Batch]
+// describes the ragged rows of one pass to the kernels.
 //
-//	err = seq.Reserve(n)                         // pages, copied if shared
-//	err = seq.MarkWritten(layer, from, from+n)   // the keys this pass writes
-//	err = batch.Upload(seq.Span(layer, from, n), ...)
+//	tx, err := cache.Begin(attention.Claim{Sequence: seq, From: from, To: from + n}, ...)
+//	defer tx.Rollback()                          // does nothing after Commit
 //
+//	span, err := tx.Span(0, layer, from, n)      // per layer: the rows that this pass writes
+//	err = batch.Upload(span, ...)
 //	err = attention.Insert(batch, layer, qkv, params)     // norm, RoPE, cache
 //	err = attention.Scores(batch, layer, qkv, scores)     // rank the blocks
 //	err = attention.Select(batch, scores, selected)       // choose some
 //	err = attention.Attend(batch, layer, qkv, selected, out)
 //
+//	err = tx.Commit()
+//
 // Every function checks its arguments before it launches anything.
+//
+// # Who has which page?
+//
+// Begin gives a call the pages that it writes. Here pages have 4 positions, and a sequence of
+// 6 shares its pages 3 and 8 with a fork:
+//
+//	                      block 0     block 1     block 2
+//	before                [3 a b c d] [8 e f    ]                Len 6
+//	Begin 6 … 9, spare 4  [3 a b c d] [5 e f · ·] [2 · × × ×]    8 was copied to 5, 2 is new
+//	Commit                [3 a b c d] [5 e f g h] [2 i      ]    Len 9
+//
+// Spare rows (×) are for what a call writes and does not keep, such as the drafts of a
+// chain. Here three of four fit, since no page was free for the last. They are gone after
+// Commit, with the pages that Begin took for them alone.
 package attention

@@ -16,10 +16,14 @@ var (
 	ErrCacheFull = errors.New("cache is full")
 	// ErrRange is a range of positions that a sequence does not have.
 	ErrRange = errors.New("range outside of the sequence")
-	// ErrClosedCache is a use of a cache after its Close.
-	ErrClosedCache = errors.New("cache is closed")
-	// ErrClosedSequence is a use of a sequence after its Close.
-	ErrClosedSequence = errors.New("sequence is closed")
+	// ErrClosed is a use of a cache, sequence or transaction after its end.
+	ErrClosed = errors.New("closed")
+	// ErrInUse is a use of a sequence while another goes on.
+	ErrInUse = errors.New("in use")
+	// ErrClosedCache is ErrClosed.
+	ErrClosedCache = ErrClosed
+	// ErrClosedSequence is ErrClosed.
+	ErrClosedSequence = ErrClosed
 )
 
 // ArgumentError names the argument of a call that was refused. It wraps

@@ -51,9 +51,12 @@ func compareGolden(t *testing.T, d hip.Device, g Geometry, stage func(string) *w
 	require.NoError(t, err)
 	a, b := &arena{d: d}, NewBatch(c)
 	seq := c.NewSequence()
-	require.NoError(t, seq.Reserve(rows))
-	require.NoError(t, seq.MarkWritten(0, 0, rows))
-	require.NoError(t, b.Upload(seq.Span(0, 0, rows)))
+	tx, err := c.Begin(Claim{Sequence: seq, To: rows})
+	require.NoError(t, err)
+	defer tx.Rollback()
+	span, err := tx.Span(0, 0, 0, rows)
+	require.NoError(t, err)
+	require.NoError(t, b.Upload(span))
 
 	var columns []float32
 	keys, values := make([]float32, pages*g.BlockSize*g.KVHeads*g.HeadDim), make([]float32, pages*g.BlockSize*g.KVHeads*g.HeadDim)

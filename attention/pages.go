@@ -1,6 +1,9 @@
 package attention
 
-import "sync"
+import (
+	"fmt"
+	"sync"
+)
 
 // pages counts the references to each page. A page is free at 0 references,
 // and shared, hence not to be written, at 2 or more.
@@ -24,37 +27,20 @@ func (p *pages) freeCount() int {
 	return len(p.free)
 }
 
-// take gives a page to replace each shared one among held, whose indices it
-// returns, and then grow pages more: all of them or, with an error, none.
-func (p *pages) take(held []int32, grow int) (fresh []int32, shared []int, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// open returns an error if the cache is closed. The lock is held.
+func (p *pages) open(op string) error {
 	if p.closed {
-		return nil, nil, ErrClosedCache
+		return fmt.Errorf("attention: %s: cache is %w", op, ErrClosed)
 	}
-	for i, page := range held {
-		if p.refs[page] > 1 {
-			shared = append(shared, i)
-		}
-	}
-	left := len(p.free) - len(shared) - grow
-	if left < 0 {
-		return nil, nil, &CacheFullError{Need: len(shared) + grow, Free: len(p.free)}
-	}
-	fresh = append(fresh, p.free[left:]...)
-	p.free = p.free[:left]
-	for _, page := range fresh {
-		p.refs[page] = 1
-	}
-	return fresh, shared, nil
+	return nil
 }
 
 // retain adds a reference to each page.
-func (p *pages) retain(held []int32) error {
+func (p *pages) retain(op string, held []int32) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
-		return ErrClosedCache
+	if err := p.open(op); err != nil {
+		return err
 	}
 	for _, page := range held {
 		p.refs[page]++
@@ -66,6 +52,11 @@ func (p *pages) retain(held []int32) error {
 func (p *pages) release(held []int32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.drop(held)
+}
+
+// drop is release with the lock held.
+func (p *pages) drop(held []int32) {
 	for _, page := range held {
 		p.refs[page]--
 		if p.refs[page] == 0 {
@@ -74,7 +65,7 @@ func (p *pages) release(held []int32) {
 	}
 }
 
-// close tells whether it was open.
+// close reports whether it was open.
 func (p *pages) close() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

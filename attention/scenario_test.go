@@ -74,15 +74,16 @@ func (s *scenario) run(d hip.Device) (r *results, err error) {
 	var last []Span
 	var lastRows [][]float32
 	for i, span := range s.spans {
-		seq := c.NewSequence()
-		if err := seq.ReserveRange(0, span.position+span.rows); err != nil {
+		tx, err := c.Begin(Claim{Sequence: c.NewSequence(), To: span.position + span.rows})
+		if err != nil {
 			return nil, err
 		}
 		for p := 0; p < span.position+span.rows; p++ {
 			if !s.present(i, p) {
 				continue
 			}
-			if err := seq.MarkWritten(1, p, p+1); err != nil {
+			row, err := tx.Span(0, 1, p, 1)
+			if err != nil {
 				return nil, err
 			}
 			columns := s.projected(i, p)
@@ -90,11 +91,15 @@ func (s *scenario) run(d hip.Device) (r *results, err error) {
 				lastRows = append(lastRows, columns)
 				continue
 			}
-			if err := s.insert(a, b, params, []Span{seq.Span(1, p, 1)}, columns, nil); err != nil {
+			if err := s.insert(a, b, params, []Span{row}, columns, nil); err != nil {
 				return nil, err
 			}
 		}
-		last = append(last, seq.Span(1, span.position, span.rows))
+		all, err := tx.Span(0, 1, span.position, span.rows)
+		if err != nil {
+			return nil, err
+		}
+		last = append(last, all)
 	}
 	var all []float32
 	for _, columns := range lastRows {

@@ -3,22 +3,28 @@ package attention
 import (
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/drafthead/drafthead/hip"
 )
 
 // Sequence is the cache of one token sequence: its block table, and which
-// positions each layer was written at. One goroutine uses a sequence at a time.
+// positions each layer was written at. A [Transaction] writes it.
 //
-// Pages are reserved before rows are written, and shared pages are copied then,
-// so that a fork never sees what the other side writes. Len is one past the
-// highest position marked written in any layer; draft rows are provisional
-// until the caller keeps them, and Truncate drops them.
+// One goroutine uses a sequence at a time. A transaction uses its sequences until it
+// ends, and Reserve, Truncate, Fork and Close do while they run: a second use at that time
+// is refused with [ErrInUse]. Len and BlockTable may be called at any time.
 type Sequence struct {
 	cache   *Cache
-	length  int
-	table   []int32
+	use     atomic.Bool
 	written []presence // by layer
 	cuts    uint64     // how often Truncate was called
 	closed  bool
+
+	mu     sync.Mutex // Who uses the sequence holds it to change what follows.
+	length int
+	table  []int32
 }
 
 // NewSequence returns an empty sequence, which holds no pages.
@@ -26,189 +32,166 @@ func (c *Cache) NewSequence() *Sequence {
 	return &Sequence{cache: c, written: make([]presence, len(c.layers))}
 }
 
-// Len is one past the highest position written.
-func (s *Sequence) Len() int { return s.length }
+// enter begins a use of the sequence, if there is none; leave ends it.
+func (s *Sequence) enter() bool { return s.use.CompareAndSwap(false, true) }
 
-// Reserve gives the sequence, alone, the pages of the n positions behind Len.
-// Errors are those of [Sequence.ReserveRange].
-func (s *Sequence) Reserve(n int) error {
-	if n < 0 || n > s.limit()-s.length {
-		return &RangeError{"reserve", s.length, s.length + n, s.limit()}
+func (s *Sequence) leave() { s.use.Store(false) }
+
+// enterOpen is enter of a sequence that is open, for op.
+func (s *Sequence) enterOpen(op string) error {
+	if s.cache == nil {
+		return &hip.InputError{Op: "attention: " + op, Field: "sequence", Got: s.origin(), Want: "one of NewSequence or Fork"}
 	}
-	return s.ReserveRange(s.length, s.length+n)
+	if !s.enter() {
+		return fmt.Errorf("attention: %s: sequence is %w", op, ErrInUse)
+	}
+	if s.closed {
+		s.leave()
+		return fmt.Errorf("attention: %s: sequence is %w", op, ErrClosed)
+	}
+	return nil
 }
 
-// ReserveRange gives the sequence, alone, the pages of positions from … to−1,
-// which may be written before, and pages up to there. Pages that a fork shares
-// are copied. On any error nothing has changed: a [CacheFullError] when too few
-// pages are free, a [RangeError] for positions that the rotary embedding does
-// not cover, [ErrClosedSequence], [ErrClosedCache], or the device's error.
-func (s *Sequence) ReserveRange(from, to int) error {
-	switch {
-	case s.closed:
-		return ErrClosedSequence
-	case from < 0 || to < from || to > s.limit():
-		return &RangeError{"reserve", from, to, s.limit()}
-	case from == to:
+// origin says what a sequence of the wrong cache is.
+func (s *Sequence) origin() string {
+	if s.cache == nil {
+		return "a zero Sequence"
+	}
+	return "another cache's"
+}
+
+// Len is the number of positions of the sequence: one past the last that was committed.
+func (s *Sequence) Len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.length
+}
+
+// BlockTable returns a copy of the page of each block of positions.
+func (s *Sequence) BlockTable() []int32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.table)
+}
+
+// Reserve takes the pages of the n positions after Len ahead of a transaction, which then
+// cannot find the cache full. Pages that a fork shares are copied. On any error nothing has
+// changed: a [CacheFullError]; an [hip.InputError] for a negative n, for positions beyond
+// Rope.Positions(), which wraps [ErrPosition], and for a cache that is used with block
+// tables; [ErrInUse], [ErrClosed], or the device's error.
+func (s *Sequence) Reserve(n int) (err error) {
+	if err := s.enterOpen("reserve"); err != nil {
+		return err
+	}
+	defer s.leave()
+	refuse := func(field string, got any, want string, err error) error {
+		return &hip.InputError{Op: "attention: reserve", Field: field, Got: got, Want: want, Err: err}
+	}
+	switch most := s.limit() - s.length; {
+	case n < 0:
+		return refuse("n", n, "at least 0", nil)
+	case n > most:
+		return refuse("n", n, fmt.Sprintf("at most %d after %d, of %d positions that there are", most, s.length, s.limit()), ErrPosition)
+	case !s.cache.owner.hold(ownerSequences):
+		return refuse("cache", "used with BlockTables", "Sequences or BlockTables, not both", nil)
+	}
+	defer func() { s.cache.owner.release(err == nil) }()
+	return s.reserve(s.length, s.length+n)
+}
+
+// reserve takes the pages of positions from … to−1, and those before that are missing.
+func (s *Sequence) reserve(from, to int) error {
+	if from == to {
 		return nil
 	}
-	c := s.cache
-	first := min(from/c.geometry.BlockSize, len(s.table))
-	end := s.pagesFor(to)
-	held := s.table[first:min(end, len(s.table))]
-	fresh, shared, err := c.pages.take(held, max(end-len(s.table), 0))
+	size, room := s.cache.geometry.BlockSize, room{table: s.table}
+	taken, err := s.cache.pages.takeOne("reserve", &room, from/size, blocksFor(to, size))
 	if err != nil {
 		return err
 	}
-	copies, grown := fresh[:len(shared)], fresh[len(shared):]
-	for i, h := range shared {
-		if (first+h)*c.geometry.BlockSize >= s.length {
-			continue // reserved but never written
-		}
-		if err := c.copyPage(copies[i], held[h]); err != nil {
-			c.pages.release(fresh)
-			return err
-		}
+	if err := s.cache.copyShared(&room, s.length); err != nil {
+		s.cache.pages.release(taken)
+		return fmt.Errorf("attention: reserve: %w", err)
 	}
-	for i, h := range shared {
-		held[h], copies[i] = copies[i], held[h]
-	}
-	c.pages.release(copies) // now the pages that were shared
-	s.table = append(s.table, grown...)
+	s.cache.pages.release(s.put(&room))
 	return nil
-}
-
-// MarkWritten records that the layer holds keys at from … to−1, and raises Len.
-// The range must be reserved. Mark what a forward is about to write before its
-// [Batch] is uploaded, since a row attends to itself. Should the forward fail,
-// Restore takes back what was marked.
-func (s *Sequence) MarkWritten(layer, from, to int) error {
-	if s.closed {
-		return ErrClosedSequence
-	}
-	if layer < 0 || layer >= len(s.written) {
-		return &ArgumentError{"mark written", "layer", layer, fmt.Sprintf("0 to %d", len(s.written)-1)}
-	}
-	if reserved := len(s.table) * s.cache.geometry.BlockSize; from < 0 || to < from || to > reserved {
-		return &RangeError{"mark written", from, to, reserved}
-	}
-	s.written[layer].mark(from, to)
-	s.length = max(s.length, s.written[layer].end)
-	return nil
-}
-
-// Present tells at which positions the layer holds keys: the length of the run
-// from position 0 and, when there are others behind a hole, one bit for each
-// position, bit j%32 of word j/32. words belongs to the sequence and is valid
-// until its next change. A layer that is out of range holds nothing.
-func (s *Sequence) Present(layer int) (contiguous int, words []uint32) {
-	if layer < 0 || layer >= len(s.written) {
-		return 0, nil
-	}
-	p := &s.written[layer]
-	return p.contiguous(), p.words
 }
 
 // Truncate drops the positions from n on, 0 ≤ n ≤ Len, in all layers, and
-// returns the pages that are not needed any more, reserved ones included.
+// returns the pages that are not needed any more, reserved ones included. Errors are an
+// [hip.InputError] for another n, [ErrInUse] and [ErrClosed].
 func (s *Sequence) Truncate(n int) error {
-	if s.closed {
-		return ErrClosedSequence
+	if err := s.enterOpen("truncate"); err != nil {
+		return err
 	}
+	defer s.leave()
 	if n < 0 || n > s.length {
-		return &RangeError{"truncate", n, max(n, s.length), s.length + 1}
+		return &hip.InputError{Op: "attention: truncate", Field: "n", Got: n, Want: fmt.Sprintf("0 to %d, the positions of the sequence", s.length)}
 	}
 	s.cuts++
-	keep := min(s.pagesFor(n), len(s.table))
-	s.cache.pages.release(s.table[keep:])
-	s.table = s.table[:keep]
-	s.length = n
+	s.cutTo(min(blocksFor(n, s.cache.geometry.BlockSize), len(s.table)), n)
 	for l := range s.written {
 		s.written[l].cut(n)
 	}
 	return nil
 }
 
-// State is what a sequence was at some time: its length, its number of pages, and
-// where each layer was written.
-type State struct {
-	of            *Sequence
-	cuts          uint64
-	length, pages int
-	written       []presence
+// cutTo keeps the first pages, gives back the others, and sets the length.
+func (s *Sequence) cutTo(pages, length int) {
+	cut := s.table[pages:]
+	s.mu.Lock()
+	s.table, s.length = s.table[:pages], length
+	s.mu.Unlock()
+	s.cache.pages.release(cut)
 }
 
-// Len is what the sequence's Len was.
-func (st *State) Len() int { return st.length }
-
-// State returns the present state, for [Sequence.Restore].
-func (s *Sequence) State() State {
-	st := State{of: s, cuts: s.cuts, length: s.length, pages: len(s.table), written: make([]presence, len(s.written))}
+// marks returns a copy of where each layer was written.
+func (s *Sequence) marks() []presence {
+	marks := make([]presence, len(s.written))
 	for l := range s.written {
-		st.written[l] = s.written[l].clone()
+		marks[l] = s.written[l].clone()
 	}
-	return st
+	return marks
 }
 
-// Restore undoes what was reserved and marked since the state was taken: positions and
-// pages are those of then. What was written again meanwhile stays as it is. The state of
-// another sequence, or of one that was truncated in between, is an [ArgumentError].
-func (s *Sequence) Restore(st State) error {
-	switch {
-	case s.closed:
-		return ErrClosedSequence
-	case st.of != s:
-		return &ArgumentError{"restore", "state", "of another sequence", "one of this sequence"}
-	case st.cuts != s.cuts:
-		return &ArgumentError{"restore", "state", "of before a Truncate", "one behind it"}
-	}
-	s.cache.pages.release(s.table[st.pages:])
-	s.table, s.length = s.table[:st.pages], st.length
-	for l := range s.written {
-		s.written[l] = st.written[l].clone()
-	}
-	return nil
-}
-
-// Fork returns a sequence of the same content. Pages are shared until one side
-// reserves them for writing; what queued launches still write to them is seen
-// by both sides.
+// Fork returns a sequence of the same content. Pages are shared until one side claims them
+// for writing, and copied then; what launches queued before still write to them is
+// seen by both sides. Errors are [ErrInUse] and [ErrClosed].
 func (s *Sequence) Fork() (*Sequence, error) {
-	if s.closed {
-		return nil, ErrClosedSequence
-	}
-	if err := s.cache.pages.retain(s.table); err != nil {
+	if err := s.enterOpen("fork"); err != nil {
 		return nil, err
 	}
-	fork := &Sequence{cache: s.cache, length: s.length, table: slices.Clone(s.table)}
-	for l := range s.written {
-		fork.written = append(fork.written, s.written[l].clone())
+	defer s.leave()
+	if err := s.cache.pages.retain("fork", s.table); err != nil {
+		return nil, err
 	}
-	return fork, nil
+	return &Sequence{cache: s.cache, length: s.length, table: slices.Clone(s.table), written: s.marks()}, nil
 }
 
-// Close returns the pages. Calls after the first do nothing.
+// Close returns the pages. Calls after the first do nothing. The error is [ErrInUse], and
+// the sequence is open then.
 func (s *Sequence) Close() error {
+	if s.cache == nil {
+		return nil
+	}
+	if !s.enter() {
+		return fmt.Errorf("attention: close: sequence is %w", ErrInUse)
+	}
+	defer s.leave()
 	if s.closed {
 		return nil
 	}
-	s.cache.pages.release(s.table)
-	*s = Sequence{cache: s.cache, closed: true}
+	s.closed = true
+	s.cutTo(0, 0)
+	s.written = nil
 	return nil
 }
 
-// BlockTable returns a copy of the page of each block of positions.
-func (s *Sequence) BlockTable() []int32 { return slices.Clone(s.table) }
-
-// Span describes rows of this sequence to [Batch.Upload]: positions from …
-// from+rows−1 of the layer, over what is marked written there. Upload refuses
-// rows that are not marked. The span shares the sequence's memory and is valid
-// until the sequence changes.
-func (s *Sequence) Span(layer, from, rows int) Span {
+// span is the rows at positions from … from+rows−1 of the layer, over what is marked
+// written there.
+func (s *Sequence) span(layer, from, rows int) Span {
 	span := Span{BlockTable: s.table, Position: from, Rows: rows}
-	if layer < 0 || layer >= len(s.written) {
-		span.Presence = []uint32{}
-	} else if p := &s.written[layer]; p.words != nil || rows <= p.end-from {
+	if p := &s.written[layer]; p.words != nil || rows <= p.end-from {
 		span.Presence = p.words
 	} else { // without bits it would claim that everything is there
 		span.Presence = fillBits([]uint32{}, 0, p.end)
@@ -218,8 +201,3 @@ func (s *Sequence) Span(layer, from, rows int) Span {
 
 // limit is the number of positions that a sequence can have.
 func (s *Sequence) limit() int { return s.cache.geometry.Rope.Positions() }
-
-func (s *Sequence) pagesFor(n int) int {
-	size := s.cache.geometry.BlockSize
-	return n/size + min(n%size, 1)
-}
