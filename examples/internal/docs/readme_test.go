@@ -29,6 +29,22 @@ func TestReadmeListsThePackages(t *testing.T) {
 		}
 	}
 	var public []string
+	for folder, files := range libraryPackages(t, root) {
+		public = append(public, folder)
+		for _, imported := range importsOf(files) {
+			if below, ok := strings.CutPrefix(imported, module+"/"); ok {
+				require.Greater(t, place[below], place[folder], "%s imports %s", folder, below)
+			}
+		}
+	}
+	require.ElementsMatch(t, public, listed)
+}
+
+// libraryPackages returns the packages that others can import, by their folders, each
+// with its files but for tests. examples is a room of programs.
+func libraryPackages(t *testing.T, root string) map[string][]source {
+	t.Helper()
+	packages := map[string][]source{}
 	require.NoError(t, filepath.WalkDir(root, func(dir string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() || dir == root {
 			return err
@@ -41,23 +57,13 @@ func TestReadmeListsThePackages(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		folder = filepath.ToSlash(folder)
-		var library []source
 		for _, file := range parse(t, dir) {
 			if !strings.HasSuffix(file.fset.Position(file.ast.Pos()).Filename, "_test.go") {
-				library = append(library, file)
-			}
-		}
-		if len(library) == 0 {
-			return nil
-		}
-		public = append(public, folder)
-		for _, imported := range importsOf(library) {
-			if below, ok := strings.CutPrefix(imported, module+"/"); ok {
-				require.Greater(t, place[below], place[folder], "%s imports %s", folder, below)
+				folder := filepath.ToSlash(folder)
+				packages[folder] = append(packages[folder], file)
 			}
 		}
 		return nil
 	}))
-	require.ElementsMatch(t, public, listed)
+	return packages
 }
