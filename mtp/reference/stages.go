@@ -36,7 +36,7 @@ import "github.com/nlpodyssey/spago/mat"
 //	final_norm_out       [H]       rms(hidden; final_layernorm)
 //	logits               [V]       lm_head · final_norm_out
 //
-// Names are those of mtp.Stage, which lacks the margins and what follows hidden.
+// Names are those of [mtp.Stage], which lacks the margins and what follows hidden.
 type Stages map[string]mat.Matrix
 
 // keep stores a stage and returns it.
