@@ -2,7 +2,7 @@ package weights
 
 import "github.com/drafthead/drafthead/hip"
 
-//go:generate go run ./internal/asmgen
+//go:generate go run ../hip/internal/asmgen weights
 
 var avx2 = &vectorLevel{
 	lanes: 8, dotsRows: 2, rowsAtOnce: 3,

@@ -1,25 +1,28 @@
-package main
+package weights
 
 import (
 	"bytes"
 	"encoding/binary"
 	"math"
+
+	"github.com/drafthead/drafthead/hip/internal/asmgen/asm"
 )
 
 // tables defines what look-ups and permutations need. The codes of e4m3 without
 // sign have 128 values, exact in bfloat16, whose upper and lower bytes are looked
 // up in two tables of 128 bytes.
-func (g *generator) tables() {
+func tables() *asm.File {
+	f := file("tables", "Values that the functions look up.")
 	high, low := make([]byte, 128), make([]byte, 128)
 	for code := range high {
 		high[code], low[code] = byte(bf16(code)>>8), byte(bf16(code))
 	}
-	g.table("e4m3High", high)
-	g.table("e4m3Low", low)
+	f.Table("e4m3High", high)
+	f.Table("e4m3Low", low)
 	// For bfloat16 panels NaN is marked in the sign bit of the upper byte.
 	marked := append([]byte(nil), high...)
 	marked[127] |= 0x80
-	g.table("e4m3HighMarked", marked)
+	f.Table("e4m3HighMarked", marked)
 
 	// The bytes of 64 codes in the order in which VPUNPCKLBW and VPUNPCKHBW, which
 	// work within 16 bytes, make of them words whose lower and upper halves of
@@ -30,13 +33,13 @@ func (g *generator) tables() {
 		floats[16*lane+at], floats[16*lane+at+1] = byte(i), byte(16+i)
 		floats[16*lane+8+at], floats[16*lane+8+at+1] = byte(32+i), byte(48+i)
 	}
-	g.table("floatOrder", floats)
+	f.Table("floatOrder", floats)
 	// The same for words in the order of the columns, 0 … 31 and 32 … 63.
 	words := make([]byte, 64)
 	for i := range 32 {
 		words[16*(i/8)+i%8], words[16*(i/8)+8+i%8] = byte(i), byte(32+i)
 	}
-	g.table("wordOrder", words)
+	f.Table("wordOrder", words)
 
 	// 2^(s−127), and NaN for 255.
 	scales := make([]byte, 4*256)
@@ -47,16 +50,18 @@ func (g *generator) tables() {
 		}
 		binary.LittleEndian.PutUint32(scales[4*s:], math.Float32bits(v))
 	}
-	g.table("e8m0", scales)
-	g.table("two8", bytes.Repeat([]byte{0, 0, 0x80, 0x43}, 4))
-	g.table("quietNaN", []byte{0, 0, 0xc0, 0x7f, 0, 0, 0, 0})
+	f.Table("e8m0", scales)
+	f.Table("two8", bytes.Repeat([]byte{0, 0, 0x80, 0x43}, 4))
+	f.Table("quietNaN", []byte{0, 0, 0xc0, 0x7f, 0, 0, 0, 0})
 	// What a scale adds to the bits of a bfloat16, for both halves of a double word.
 	exponents := make([]byte, 4*256)
 	for s := range 256 {
 		delta := uint16((s - 127) << 7)
 		binary.LittleEndian.PutUint32(exponents[4*s:], uint32(delta)<<16|uint32(delta))
 	}
-	g.table("e8m0Exponent", exponents)
+	f.Table("e8m0Exponent", exponents)
+	f.Table("tileConfig", asm.TileConfig())
+	return f
 }
 
 // bf16 is the value of an e4m3 code below 128, as bfloat16.

@@ -1,0 +1,51 @@
+// Asmgen writes all assembly of the library, and the Go declarations that go with it.
+// Each package that has assembly, a room, is a package beside this one: it makes
+// [asm.File]s of functions, and go generate in the room's folder writes them there.
+// Neither kind of file is edited; a test compares both with what is written here.
+//
+//	go generate ./weights ./attention ./hip ./hip/vec
+//
+// # How a function is written
+//
+// A function is begun with its Go signature and its comment. Arguments on the stack
+// are named ([asm.Func.Arg]), with offsets from the signature; so are the fields of
+// the struct that many functions get a pointer to ([asm.Func.Field]), with offsets from
+// go_asm.h, which the go command writes of the package's types. A field that moves is
+// found where it is, one that is gone does not assemble. Constants that the unrolled
+// code depends on are asserted in the Go file ([asm.File.Constants]).
+//
+// # Registers
+//
+// General registers are taken by name, [asm.Func.Take], and called by what they hold
+// from there on; taking one twice panics. By custom they are
+//
+//	DI            the argument struct
+//	AX BX, SI     the row's weights and scales, x
+//	R11 R12 R10   the chunk's weights and scales; chunks left, or the panel
+//	R8 R13 …      strides, R14 R15 DX the fourth of four rows that are a stride apart
+//	R9 CX         a table of scales, a scale's code, or what a decoder needs at hand
+//
+// Vector registers are handed out: [asm.Func.Vectors] takes the lowest that are free,
+// [asm.Func.Top] the highest, for constants. A function that asks for more than its
+// level has panics. Sums come first, then what a decoder borrows, then constants.
+// R14 and X15 mean something to Go, but not within these functions, which call none.
+//
+// # To add a weight format
+//
+//  1. Write its decoder for each level, as those in weights/format.go: how many bytes
+//     a value and a scale have, and how a chunk of 64 columns becomes vectors of
+//     float32. The functions dots1…4 and decode come of it, in files of their own.
+//  2. Write its dot product, in weights/dot.go: of one row of x, where a format may
+//     save work by multiplying before it scales.
+//  3. For tile registers, if its values are exact in bfloat16, write its tileDecoder.
+//  4. Generate, and name the functions in the levels of the library's
+//     weights/simd_amd64.go. Tests there compare every level with plain Go.
+//
+// # To add a level or a processor
+//
+// A level is an [asm.Level], whose name its functions end with: VDPBF16PS would be one
+// after VBMI, with decoders to bfloat16 in place of those to float32. Its functions go
+// where families loop over levels. Another processor brings registers and memory
+// operands, as package asm's amd64.go and tiles.go are for this one, and rooms for it;
+// signatures, labels, tables and files are the same.
+package main

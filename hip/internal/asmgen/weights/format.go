@@ -1,0 +1,105 @@
+package weights
+
+import "github.com/drafthead/drafthead/hip/internal/asmgen/asm"
+
+// decoder is how a chunk of a stored row becomes float32 vectors on a level. To add a
+// format, write one for each level: dots and decode are made of it.
+type decoder struct {
+	format      string
+	stored      int  // bytes of a value
+	scale       int  // bytes of a scale of 32 columns; 0: none
+	temporaries int  // vectors that the caller lends it
+	short8      bool // values are 2^8 too small
+	findsNaN    bool // which it does not decode
+
+	// load makes float32 of one vector, where a format has no scales; nil elsewhere.
+	load func(f *asm.Func, at asm.Mem, v asm.Vec)
+	// begin takes vectors for constants, sets them, and returns what uses them.
+	begin func(f *asm.Func, r lent) decoding
+}
+
+// lent is the registers of a function that are a decoder's.
+type lent struct {
+	temporaries []asm.Vec
+	scales      asm.GP // a table of the values of scales
+	code        asm.GP // a scale's code
+}
+
+// decoding is the parts of a function that decode.
+type decoding struct {
+	// chunk calls use with vector after vector of the chunk, in the order of the
+	// columns, times their scale. at and scale are bytes of the row and its scales.
+	chunk func(at, scale func(offset int) asm.Mem, use func(i int, v asm.Vec))
+	// numbers jumps to a label if no NaN was found.
+	numbers func(label string)
+}
+
+// decoders returns those of a level, which may hold none that is better than the
+// level's below.
+func decoders(level asm.Level) []decoder {
+	if level == asm.VBMI {
+		return []decoder{e4m3ByLookup()}
+	}
+	return []decoder{plainF32(level), plainF16(level), plainBF16(level), e4m3ByHalves(level), int8Scaled(level)}
+}
+
+func plainF32(level asm.Level) decoder {
+	return plain("F32", level, 4, func(f *asm.Func, at asm.Mem, v asm.Vec) { f.Op("VMOVUPS", at, v) })
+}
+
+func plainF16(level asm.Level) decoder {
+	return plain("F16", level, 2, func(f *asm.Func, at asm.Mem, v asm.Vec) { f.Op("VCVTPH2PS", at, v) })
+}
+
+// plainBF16 moves bfloat16 to the upper half of float32.
+func plainBF16(level asm.Level) decoder {
+	return plain("BF16", level, 2, func(f *asm.Func, at asm.Mem, v asm.Vec) {
+		f.Op("VPMOVZXWD", at, v)
+		f.Op("VPSLLD", 16, v, v)
+	})
+}
+
+// plain is a format without scales, of which load makes float32.
+func plain(format string, level asm.Level, stored int, load func(f *asm.Func, at asm.Mem, v asm.Vec)) decoder {
+	return decoder{format: format, stored: stored, temporaries: 4, load: load, begin: func(f *asm.Func, r lent) decoding {
+		return decoding{chunk: func(at, _ func(int) asm.Mem, use func(int, asm.Vec)) {
+			for i := range chunk / level.Lanes() {
+				v := r.temporaries[i%2]
+				load(f, at(i*level.Lanes()*stored), v)
+				use(i, v)
+			}
+		}}
+	}}
+}
+
+// int8Scaled decodes 8-bit integers with a bfloat16 scale of 32 columns.
+func int8Scaled(level asm.Level) decoder {
+	return decoder{format: "INT8", stored: 1, scale: 2, temporaries: 4, begin: func(f *asm.Func, r lent) decoding {
+		factor := r.temporaries[2]
+		return decoding{chunk: func(at, scale func(int) asm.Mem, use func(int, asm.Vec)) {
+			for i := range chunk / level.Lanes() {
+				offset, v := i*level.Lanes(), r.temporaries[i%2]
+				if offset%32 == 0 {
+					bf16Scale(f, scale(2*offset/32), r.code, factor)
+				}
+				widenInt8(f, at(offset), v)
+				f.Op("VMULPS", factor, v, v)
+				use(i, v)
+			}
+		}}
+	}}
+}
+
+func widenInt8(f *asm.Func, at asm.Mem, v asm.Vec) {
+	f.Op("VPMOVSXBD", at, v)
+	f.Op("VCVTDQ2PS", v, v)
+}
+
+// bf16Scale sets all lanes of a vector to a bfloat16, which is the upper half of a
+// float32.
+func bf16Scale(f *asm.Func, at asm.Mem, by asm.GP, to asm.Vec) {
+	f.Op("MOVWLZX", at, by)
+	f.Op("SHLL", 16, by)
+	f.Op("VMOVD", by, to.X())
+	f.Op("VBROADCASTSS", to.X(), to)
+}
