@@ -35,7 +35,7 @@ func Scores(b *Batch, layer int, qkv QKV, scores hip.Ptr) error {
 		ScoreBlocks: int32(b.blocks), ChunkBlocks: int32(chunk),
 	}
 	cost := chunk * g.BlockSize * g.IndexDim * int(b.cache.format.bytes())
-	return indexScores.Launch(b.device, hip.Grid{Blocks: b.rows * chunks, Threads: 256, BlockCost: cost}, a)
+	return indexScores.Launch(b.device, hip.Grid{Blocks: b.rows * chunks, BlockCost: cost}, a)
 }
 
 // About how many keys one block of the launch reads: few enough that one row over a
@@ -62,7 +62,10 @@ type scoresArgs struct {
 func (a *scoresArgs) chunks() int { return int((a.ScoreBlocks + a.ChunkBlocks - 1) / a.ChunkBlocks) }
 
 // indexScores runs one block per row and chunk of ChunkBlocks blocks of keys.
-var indexScores = hip.NewKernel("index_scores", rowsHIP+scoresHIP, scoresTwin).Fast(0, scoresFast)
+var indexScores = hip.NewKernel("index_scores",
+	rowsSource()+hip.Define("scoreThreads", scoreThreads)+indexScoresHIP, scoresTwin).Fast(0, scoresFast).Block(scoreThreads)
+
+const scoreThreads = 256
 
 func scoresTwin(b *hip.Blocks, a *scoresArgs) {
 	dim := int(a.IndexDim)

@@ -53,7 +53,7 @@ func Insert(b *Batch, layer int, qkv QKV, params Params) error {
 		Heads: int32(g.Heads), KVHeads: int32(g.KVHeads), HeadDim: int32(g.HeadDim), IndexHeads: int32(g.IndexHeads), IndexDim: int32(g.IndexDim),
 		RotaryDim: int32(g.Rope.Dim), BlockSize: int32(g.BlockSize), Format: int32(b.cache.format),
 	}
-	grid := hip.Grid{Blocks: b.rows * a.heads(), Threads: 64, BlockCost: 16 * max(g.HeadDim, g.IndexDim)}
+	grid := hip.Grid{Blocks: b.rows * a.heads(), BlockCost: 16 * max(g.HeadDim, g.IndexDim)}
 	return insert.Launch(b.device, grid, a)
 }
 
@@ -79,7 +79,10 @@ type insertArgs struct {
 func (a *insertArgs) heads() int { return int(a.Heads + 2*a.KVHeads + a.IndexHeads + 1) }
 
 // insert runs one block per vector of a row; block = row·heads + vector.
-var insert = hip.NewKernel("qk_norm_rope_insert", norm.RMSSource()+rowsHIP+insertHIP, insertTwin).Fast(0, insertFast)
+var insert = hip.NewKernel("qk_norm_rope_insert",
+	norm.RMSSource()+rowsSource()+hip.Define("insertThreads", insertThreads)+insertHIP, insertTwin).Fast(0, insertFast).Block(insertThreads)
+
+const insertThreads = 64
 
 func insertTwin(b *hip.Blocks, a *insertArgs) { insertVectors(b, a, vec.RMS64, rotate64) }
 

@@ -51,12 +51,12 @@ func (v *rowsView) context(row int) rowContext {
 }
 
 // keys returns how many keys of the block are not after the row; they are the
-// slots 0 … n−1 of the block, of which present tells the ones that exist.
+// slots 0 … n−1 of the block, of which present reports the ones that exist.
 func (c *rowContext) keys(block, size int) int {
 	return max(0, min(size, c.position+1-block*size))
 }
 
-// present tells whether there is a key at position j, which is not after the row.
+// present reports whether there is a key at position j, which is not after the row.
 func (c *rowContext) present(j int) bool {
 	return c.presence == nil || c.presence[j/32]>>(j%32)&1 != 0
 }

@@ -33,7 +33,7 @@ func Select(b *Batch, scores, selected hip.Ptr) error {
 		IndexHeads: int32(g.IndexHeads), BlockSize: int32(g.BlockSize), ScoreBlocks: int32(b.blocks),
 		TopkBlocks: int32(g.TopkBlocks), InitBlocks: int32(g.InitBlocks), LocalBlocks: int32(g.LocalBlocks),
 	}
-	return selectBlocks.Launch(b.device, hip.Grid{Blocks: b.rows * g.IndexHeads, Threads: 256, BlockCost: 8 * b.blocks}, a)
+	return selectBlocks.Launch(b.device, hip.Grid{Blocks: b.rows * g.IndexHeads, BlockCost: 8 * b.blocks}, a)
 }
 
 type selectArgs struct {
@@ -48,7 +48,10 @@ type selectArgs struct {
 }
 
 // selectBlocks runs one block per row and index head.
-var selectBlocks = hip.NewKernel("select_blocks", rowsHIP+selectHIP, selectTwin).Fast(0, selectFast)
+var selectBlocks = hip.NewKernel("select_blocks",
+	rowsSource()+hip.Define("selectThreads", selectThreads)+selectBlocksHIP, selectTwin).Fast(0, selectFast).Block(selectThreads)
+
+const selectThreads = 256
 
 func selectTwin(b *hip.Blocks, a *selectArgs) { a.each(b, bestBySorting) }
 
@@ -91,7 +94,7 @@ func (c *rowContext) candidates(blocks []int32, size int) []int32 {
 	return blocks
 }
 
-// better tells whether block x is taken before block y: a total order.
+// better reports whether block x is taken before block y: a total order.
 func better(scores []float32, x, y int32) bool {
 	a, b := scores[x], scores[y]
 	switch {

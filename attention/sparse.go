@@ -2,6 +2,7 @@ package attention
 
 import (
 	"errors"
+	"fmt"
 	"math"
 
 	"github.com/drafthead/drafthead/hip"
@@ -27,11 +28,11 @@ func Attend(b *Batch, layer int, qkv QKV, selected, out hip.Ptr) error {
 		return err
 	}
 	g, n := &b.cache.geometry, b.size()
-	group := g.Heads / g.KVHeads
-	inParts := inParts(g, b.device.Info())
+	info, group := b.device.Info(), g.Heads/g.KVHeads
+	k, on := sparseAttention.For(func(s *sparseBlock) bool { return s.serves(b, g, info) })
 	tile := min(group, partHeads)
-	if !inParts {
-		tile = headTile(group, b.rows*g.KVHeads, b.device.Info().Threads)
+	if !on.inParts {
+		tile = headTile(group, b.rows*g.KVHeads, info.Threads)
 	}
 	a := &sparseArgs{
 		Q: qkv.Data, Keys: l.keys, Values: l.values, Selected: selected, Batch: b.words, Out: out, Parts: b.shared.partial, Stride: int64(qkv.Stride),
@@ -40,18 +41,15 @@ func Attend(b *Batch, layer int, qkv QKV, selected, out hip.Ptr) error {
 		TopkBlocks: int32(g.TopkBlocks), HeadTile: int32(tile), Tiles: int32((group + tile - 1) / tile), Format: int32(b.cache.format),
 	}
 	tiles := b.rows * g.KVHeads * int(a.Tiles)
-	switch {
-	case b.parts > 0:
+	if on.split {
 		return errors.Join(
-			sparseParts.Launch(b.device, hip.Grid{Blocks: tiles * b.parts, Threads: 512}, a),
-			sparseMerge.Launch(b.device, hip.Grid{Blocks: b.rows * g.Heads, Threads: 128}, a),
+			k.Launch(b.device, hip.Grid{Blocks: tiles * b.parts}, a),
+			sparseMerge.Launch(b.device, hip.Grid{Blocks: b.rows * g.Heads}, a),
 		)
-	case inParts:
-		return sparseRows.Launch(b.device, hip.Grid{Blocks: tiles, Threads: 512}, a)
 	}
 	// Each head multiplies over all keys: the work is tile times what is read.
 	cost := 2 * min(g.TopkBlocks, b.blocks) * g.BlockSize * g.HeadDim * tile
-	return sparseAttention.Launch(b.device, hip.Grid{Blocks: tiles, Threads: 256, BlockCost: cost}, a)
+	return k.Launch(b.device, hip.Grid{Blocks: tiles, BlockCost: cost}, a)
 }
 
 // headTile is how many of a KV head's query heads one block does. All of them
@@ -70,7 +68,7 @@ type sparseArgs struct {
 	Selected     hip.Ptr // int32 [Rows, KVHeads, TopkBlocks]
 	Batch        hip.Ptr // see Batch
 	Out          hip.Ptr // float32 [Rows, Heads, HeadDim]
-	Parts        hip.Ptr // see sparseParts; none where keys are not split
+	Parts        hip.Ptr // see sparsePartsTwin; none where keys are not split
 	Stride       int64
 
 	Rows, Sequences, TableEntries, PresenceWords int32
@@ -79,9 +77,55 @@ type sparseArgs struct {
 	TopkBlocks, HeadTile, Tiles, Format int32
 }
 
-// sparseAttention runs one block per row, KV head, and tile of HeadTile of the
-// KV head's query heads.
-var sparseAttention = hip.NewKernel("sparse_attention", rowsHIP+sparseCommonHIP+sparseHIP, sparseTwin).Fast(0, sparseFast)
+// sparseAttention has the kernels of [Attend]. The first two run one block per row, KV
+// head, and tile of HeadTile of the KV head's query heads. On a GPU that is part by part of
+// a row's keys, with the sums so far scaled when their top grows; few rows leave most of a
+// GPU idle that way, and each part of each row gets a block: see [sparsePartsTwin].
+var sparseAttention = hip.NewVariants(
+	sparseSource()+hip.Define("attendThreads", attendThreads)+sparseAttentionHIP+
+		hip.Define("partThreads", partThreads)+hip.Define("partHeads", partHeads)+hip.Define("partDim", partDim)+sparsePartsHIP,
+	(*sparseBlock).twin, (*sparseBlock).fast,
+	hip.Variant[sparseBlock]{Name: "sparse_attention", Template: "sparseAttention", Threads: attendThreads},
+	hip.Variant[sparseBlock]{Name: "sparse_attention_rows", Template: "sparseRows", Threads: partThreads, Serves: sparseBlock{inParts: true}},
+	hip.Variant[sparseBlock]{Name: "sparse_attention_parts", Template: "sparseParts", Threads: partThreads, Serves: sparseBlock{inParts: true, split: true}},
+)
+
+const attendThreads, partThreads = 256, 512
+
+// sparseBlock says when a kernel of sparse attention serves.
+type sparseBlock struct {
+	inParts bool // on GPUs, for heads that parts hold
+	split   bool // rows · KVHeads below the compute units, or below fewUnits
+}
+
+func (s sparseBlock) String() string {
+	switch {
+	case s.split:
+		return fmt.Sprintf("GPU, rows · KV heads below its units or %d", fewUnits)
+	case s.inParts:
+		return fmt.Sprintf("GPU, head_dim a multiple of 8 up to %d", partDim)
+	}
+	return "any heads"
+}
+
+func (s *sparseBlock) serves(b *Batch, g *Geometry, info hip.Info) bool {
+	return (!s.inParts || inParts(g, info)) && (!s.split || b.parts > 0)
+}
+
+func (s *sparseBlock) twin() hip.Func[sparseArgs] {
+	if s.split {
+		return sparsePartsTwin
+	}
+	return sparseTwin
+}
+
+// fast returns none for the kernels that serve GPUs alone.
+func (s *sparseBlock) fast() hip.Func[sparseArgs] {
+	if s.inParts {
+		return nil
+	}
+	return sparseFast
+}
 
 func sparseTwin(b *hip.Blocks, a *sparseArgs) {
 	dim := int(a.HeadDim)

@@ -7,12 +7,16 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// What a part is; sparse_parts.hip has the same numbers.
+// What a part is.
 const (
 	partKeys  = 64  // keys, of one selected block
 	partHeads = 16  // query heads of a KV head
 	partDim   = 128 // HeadDim at most
 )
+
+// fewUnits is how many compute units a GPU is taken to have at least: on a smaller one, too,
+// a few rows are split.
+const fewUnits = 64
 
 // inParts tells whether attention is done a part of a row's keys at a time: on GPUs,
 // for heads that parts hold.
@@ -25,7 +29,7 @@ func onGPU(info hip.Info) bool { return info.Kind == "hip" || info.Kind == "cuda
 // partsOf is how many parts the keys of a row are split into, 0 for not at all:
 // few rows leave most of a GPU idle when one block walks all keys of a row.
 func partsOf(g *Geometry, rows int, info hip.Info) int {
-	if !inParts(g, info) || rows*g.KVHeads >= max(info.Threads, 64) {
+	if !inParts(g, info) || rows*g.KVHeads >= max(info.Threads, fewUnits) {
 		return 0
 	}
 	return g.TopkBlocks * g.partsOfBlock()
@@ -50,7 +54,7 @@ func (b *Batch) growParts(rows int) error {
 	return d.Free(old)
 }
 
-// sparseParts does [Attend] for one part of a row's keys: part p is keys
+// sparsePartsTwin does [Attend] for one part of a row's keys: part p is keys
 // 64·(p mod n) … of selected block p/n, where n is the parts of a block. With s the
 // scores of the part's keys, it writes
 //
@@ -62,8 +66,6 @@ func (b *Batch) growParts(rows int) error {
 // as float32 values [Rows, Heads, parts, HeadDim], then (top, total) [Rows, Heads,
 // parts, 2]. One block per row, KV head, tile of query heads, and part. The twin sums
 // in float64 and rounds once.
-var sparseParts = hip.NewKernel("sparse_attention_parts", rowsHIP+sparseCommonHIP+sparsePartsHIP, sparsePartsTwin)
-
 func sparsePartsTwin(b *hip.Blocks, a *sparseArgs) {
 	rows := viewRows(b, a.Batch, batchSize{a.Rows, a.Sequences, a.TableEntries, a.PresenceWords})
 	g := Geometry{BlockSize: int(a.BlockSize)}
@@ -117,17 +119,16 @@ func sparsePartsTwin(b *hip.Blocks, a *sparseArgs) {
 	}
 }
 
-// sparseRows does [Attend] for a row, KV head, and tile of query heads, a block each:
-// part by part, with the sums so far scaled when their top grows.
-var sparseRows = hip.NewKernel("sparse_attention_rows", rowsHIP+sparseCommonHIP+sparsePartsHIP, sparseTwin)
-
 // sparseMerge makes the result of a row and head, a block each, of its parts: with
 // top the largest of theirs,
 //
 //	out = Σ exp(topₚ − top)·valuesₚ / Σ exp(topₚ − top)·totalₚ
 //
 // zeros where no part has a key, NaN where no key has a score above −∞.
-var sparseMerge = hip.NewKernel("sparse_attention_merge", rowsHIP+sparseCommonHIP+sparsePartsHIP, sparseMergeTwin)
+var sparseMerge = hip.NewKernel("sparse_attention_merge",
+	sparseSource()+hip.Define("mergeThreads", mergeThreads)+sparseMergeHIP, sparseMergeTwin).Block(mergeThreads)
+
+const mergeThreads = 128
 
 func sparseMergeTwin(b *hip.Blocks, a *sparseArgs) {
 	g := Geometry{BlockSize: int(a.BlockSize)}

@@ -76,7 +76,7 @@ type Accountant interface {
 // Grid is the size of a launch.
 type Grid struct {
 	Blocks  int // independent pieces of work
-	Threads int // threads per block on a GPU; CPU devices ignore it
+	Threads int // threads of a block on a GPU; 0: the kernel's own. CPU devices ignore it
 
 	// BlockCost is about the bytes that one block touches. CPU devices use it
 	// to decide how many threads a launch is worth; 0 means a small block.

@@ -14,6 +14,13 @@ type Kernel struct {
 	Source string       // HIP C++; empty: the kernel has no GPU side
 	Args   reflect.Type // the argument struct
 
+	// Threads is the threads of a block on a GPU, where [Grid] does not say; 0: it must.
+	Threads int
+
+	// Serves says in words when one of several [Variants] is taken; "" for a kernel that
+	// has none beside it.
+	Serves string
+
 	// MaxError bounds |device − reference| ÷ the largest |reference| of what
 	// one launch writes, for every device. Integers are always equal.
 	MaxError float64
@@ -21,7 +28,7 @@ type Kernel struct {
 	twin, fast func(*Blocks, unsafe.Pointer)
 }
 
-// HasFast tells whether [NewHost] runs a variant of its own.
+// HasFast reports whether [NewHost] runs a Go side of its own.
 func (k *Kernel) HasFast() bool { return k.fast != nil }
 
 // KernelOf is a [Kernel] with arguments of type A: a struct of fixed-size
@@ -49,7 +56,14 @@ func NewKernel[A any](name, source string, twin Func[A]) *KernelOf[A] {
 	return k
 }
 
-// Fast sets the variant that [NewHost] runs, and returns k. maxError is the
+// Block sets the threads of a block on a GPU and returns k: what KERNEL(threads) says in
+// the source.
+func (k *KernelOf[A]) Block(threads int) *KernelOf[A] {
+	k.Threads = threads
+	return k
+}
+
+// Fast sets the Go side that [NewHost] runs, and returns k. maxError is the
 // kernel's bound (see [Kernel]); 0 keeps the default of 1e-5.
 func (k *KernelOf[A]) Fast(maxError float64, f Func[A]) *KernelOf[A] {
 	k.fast = erase(f)
@@ -59,10 +73,14 @@ func (k *KernelOf[A]) Fast(maxError float64, f Func[A]) *KernelOf[A] {
 	return k
 }
 
-// Launch queues the kernel on d. A grid of no blocks does nothing.
+// Launch queues the kernel on d, in blocks of the kernel's threads unless grid has
+// others. A grid of no blocks does nothing.
 func (k *KernelOf[A]) Launch(d Device, grid Grid, a *A) error {
 	if grid.Blocks == 0 {
 		return nil
+	}
+	if grid.Threads == 0 {
+		grid.Threads = k.Threads
 	}
 	return d.Launch(&k.Kernel, grid, unsafe.Pointer(a))
 }
@@ -91,7 +109,7 @@ func checkLayout(t reflect.Type) error {
 		end = f.Offset + f.Type.Size()
 	}
 	if end != t.Size() {
-		return fmt.Errorf("%d bytes of padding behind the last field", t.Size()-end)
+		return fmt.Errorf("%d bytes of padding after the last field", t.Size()-end)
 	}
 	return nil
 }
@@ -113,7 +131,7 @@ func Kernels() []*Kernel {
 	return all
 }
 
-// registry only grows, while package variables are initialised.
+// registry only grows, while package variables are initialized.
 var registry kernelRegistry
 
 type kernelRegistry struct {

@@ -90,8 +90,10 @@ func (e *Experts) Validate() error {
 		{"Down", e.Down, int64(e.Hidden), int64(e.SharedIntermediate)},
 	} {
 		rows, cols := 0, 0
-		if m := weight.matrix; m != nil && m.Table() != 0 {
-			rows, cols = m.Rows, m.Cols
+		if m := weight.matrix; m != nil {
+			if table, _ := m.Table(); table != 0 {
+				rows, cols = m.Rows, m.Cols
+			}
 		}
 		if int64(rows) != weight.rows || int64(cols) != weight.cols {
 			errs = append(errs, &WeightError{Weight: weight.name, Rows: rows, Cols: cols, WantRows: int(weight.rows), WantCols: int(weight.cols)})

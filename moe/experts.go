@@ -1,6 +1,8 @@
 package moe
 
 import (
+	"fmt"
+
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/weights"
 )
@@ -13,15 +15,57 @@ import (
 //
 //	y[pair][j] = w2_e[j] · x[pair]
 //
-// as [weights.Rows.Multiply64] and [swiGLU] define the parts: a product is
-// rounded to float32 before it is activated. expertsGateUpOne and expertsDownOne are
-// the same where no expert has more than one pair.
+// as [weights.Rows.Multiply] and [swiGLU] define the parts: a product is rounded to
+// float32 before it is activated. The kernels of both serve from the same bounds. One row
+// has no expert with more than one pair. Fewer pairs than expertTiles has waste most of a
+// tile, and the weights of an expert with more pairs than a tile holds are read again.
 var (
-	expertsGateUp    = hip.NewKernel("experts_gate_up", expertsGateUpSource(), expertsGateUpTwin).Fast(0, expertsGateUpHost)
-	expertsDown      = hip.NewKernel("experts_down", expertsDownSource(), expertsDownTwin).Fast(0, expertsDownHost)
-	expertsGateUpOne = hip.NewKernel("experts_gate_up_one", expertsGateUpSource(), expertsGateUpTwin).Fast(0, expertsGateUpHost)
-	expertsDownOne   = hip.NewKernel("experts_down_one", expertsDownSource(), expertsDownTwin).Fast(0, expertsDownHost)
+	expertsGateUp = hip.NewVariants(gateUpSource()+expertsHIP, gateUpExpertsTwin, gateUpExpertsHost,
+		expertsOf("experts_gate_up_one", "expertsFew<true, 1>", 4, expertBlock{rows: 1, halves: 2}),
+		expertsOf("experts_gate_up", "expertsFew<true, multiplyRows>", 0, expertBlock{rows: 2, halves: 2}),
+		expertsOf("experts_gate_up_tiled_16", "expertsTiles<true, 16>", 3, expertBlock{rows: 2, pairs: tiledPairs, each: 1.5, x: 16, halves: 2}),
+		expertsOf("experts_gate_up_tiled_64", "expertsTiles<true, 64>", 2, expertBlock{rows: 2, pairs: tiledPairs, each: 6, x: 64, halves: 2}),
+	)
+	expertsDown = hip.NewVariants(gateUpSource()+expertsHIP, downExpertsTwin, downExpertsHost,
+		expertsOf("experts_down_one", "expertsFew<false, 1>", 4, expertBlock{rows: 1, halves: 1}),
+		expertsOf("experts_down", "expertsFew<false, multiplyRows>", 0, expertBlock{rows: 2, halves: 1}),
+		expertsOf("experts_down_tiled_16", "expertsTiles<false, 16>", 3, expertBlock{rows: 2, pairs: tiledPairs, each: 1.5, x: 16, halves: 1}),
+		expertsOf("experts_down_tiled_64", "expertsTiles<false, 64>", 2, expertBlock{rows: 2, pairs: tiledPairs, each: 6, x: 64, halves: 1}),
+	)
 )
+
+const tiledPairs = 33
+
+// expertBlock is what one block of a kernel does, and from how much work on the kernel
+// serves.
+type expertBlock struct {
+	rows  int     // of the batch: as many pairs an expert may have
+	pairs int     // of all experts
+	each  float64 // more than so many pairs to an expert, on average
+	x     int     // pairs that are multiplied at a time on matrix units; 0: not on them
+
+	halves int // rows of weights for an output column: gate and up, or one
+	tile   int // output columns of a block
+}
+
+func expertsOf(name, template string, resident int, block expertBlock) hip.Variant[expertBlock] {
+	v := hip.Variant[expertBlock]{Name: name, Template: template, Resident: resident}
+	block.tile, v.Threads = weights.TileOf(block.x)
+	if block.x > 0 {
+		block.tile /= block.halves // a tile holds both
+		v.MaxError = weights.TiledError
+	}
+	v.Serves = block
+	return v
+}
+
+// String says when the kernel serves.
+func (e expertBlock) String() string {
+	if e.x == 0 {
+		return fmt.Sprintf("%d rows on", e.rows)
+	}
+	return fmt.Sprintf("%d pairs on, over %v an expert, matrix units", e.pairs, e.each)
+}
 
 // expertsArgs has the grid (slot of the list of active experts) × (tile of
 // output columns), tiles counting fastest:
@@ -47,104 +91,20 @@ type expertsArgs struct {
 	In, Out     int32
 }
 
-const (
-	// expertTile is the output columns of one block.
-	expertTile = 16
-
-	// gatherRows is how many rows of x are multiplied with a row of weights
-	// while it is decoded, at most; they stay in a core's cache meanwhile.
-	gatherRows = 64
-
-	// runColumns is the output columns that are computed before they are stored:
-	// many, as a product prefetches and blocks within its rows of weights.
-	runColumns = 512
-)
-
-// tiles returns how many tiles of the given size cover n columns.
-func tiles(n, size int) int { return n/size + min(n%size, 1) }
-
-// launchExperts launches k, for which one output column takes weightRows rows of w.
-func launchExperts(d hip.Device, k *hip.KernelOf[expertsArgs], w *weights.Matrix, weightRows int, a *expertsArgs) error {
-	return launchExpertTiles(d, k, hip.Grid{Threads: 128}, expertTile, w, weightRows, a)
-}
-
-// launchExpertTiles sets the blocks of grid: one for each slot and tile of columns.
-func launchExpertTiles(d hip.Device, k *hip.KernelOf[expertsArgs], grid hip.Grid, tile int, w *weights.Matrix, weightRows int, a *expertsArgs) error {
-	a.Weights, a.Segments = w.Table(), int32(len(w.Segments))
-	grid.Blocks = min(int(a.Experts), int(a.Pairs)) * tiles(int(a.Out), tile)
-	grid.BlockCost = tile * weightRows * w.RowBytes()
-	return k.Launch(d, grid, a)
-}
-
-func expertsGateUpTwin(b *hip.Blocks, a *expertsArgs) { gateUpExperts(b, a, expertTile, definition) }
-func expertsGateUpHost(b *hip.Blocks, a *expertsArgs) { gateUpExperts(b, a, expertTile, host) }
-func expertsDownTwin(b *hip.Blocks, a *expertsArgs)   { downExperts(b, a, expertTile, definition) }
-func expertsDownHost(b *hip.Blocks, a *expertsArgs)   { downExperts(b, a, expertTile, host) }
-
-// gateUpExperts and downExperts do blocks of tile output columns.
-func gateUpExperts(b *hip.Blocks, a *expertsArgs, tile int, with arithmetic) {
-	g := newGateUp(b, with, swiGLU{a.Alpha, a.Limit, a.Beta}, gatherRows, runColumns)
-	w := weights.OpenRows(b, a.Weights, int(a.Segments), int(a.In))
-	out := int(a.Out)
-	eachExpertRun(b, a, tile, w, with, func(expert, first, count int, x *weights.Operand) []float32 {
-		gate := expert*2*out + first
-		return g.multiply(w, gate, gate+out, count, x)
+// launchExperts launches the kernel for the pairs of rows rows.
+func launchExperts(d hip.Device, kernels *hip.Variants[expertsArgs, expertBlock], w *weights.Matrix, rows int, a *expertsArgs) error {
+	k, block := kernels.For(func(e *expertBlock) bool {
+		return rows >= e.rows && (e.x == 0 ||
+			int(a.Pairs) >= e.pairs && float64(a.Pairs) > e.each*float64(a.Experts) && w.Tiled(d, a.X))
 	})
+	return block.launch(d, k, w, a)
 }
 
-func downExperts(b *hip.Blocks, a *expertsArgs, tile int, with arithmetic) {
-	y := hip.Scratch[float32](b, gatherRows*runColumns)
-	w := weights.OpenRows(b, a.Weights, int(a.Segments), int(a.In))
-	out := int(a.Out)
-	eachExpertRun(b, a, tile, w, with, func(expert, first, count int, x *weights.Operand) []float32 {
-		with.multiply(w, y, count, expert*out+first, count, x)
-		return y
-	})
-}
-
-// eachExpertRun calls compute for runs of at most runColumns output columns of the
-// blocks and every gathered set of up to gatherRows rows x whose pairs picked the
-// block's expert. It returns rows × count values, for the columns from first,
-// which are stored with their pairs.
-func eachExpertRun(
-	b *hip.Blocks, a *expertsArgs, tile int, w *weights.Rows, with arithmetic,
-	compute func(expert, first, count int, x *weights.Operand) []float32,
-) {
-	pairs, experts, in, out := int(a.Pairs), int(a.Experts), int(a.In), int(a.Out)
-	x := hip.In[float32](b, a.X, pairs/int(a.PairsPerX)*in)
-	y := hip.Out[float32](b, a.Y, pairs*out)
-	offsets := hip.In[int32](b, a.Offsets, experts+1)
-	order := hip.In[int32](b, a.Order, pairs)
-	active := hip.In[int32](b, a.Active, min(experts, pairs))
-	active = active[:hip.In[int32](b, a.ActiveCount, 1)[0]]
-	gathered := hip.Scratch[float32](b, min(pairs, gatherRows)*in)
-
-	perExpert := tiles(out, tile)
-	for block := b.First; block < b.End; {
-		slot := block / perExpert
-		if slot >= len(active) {
-			return
-		}
-		expert := int(active[slot])
-		firstTile, endTile := block-slot*perExpert, min(b.End-slot*perExpert, perExpert)
-		end := min(endTile*tile, out)
-		picked := order[offsets[expert]:offsets[expert+1]]
-		for len(picked) > 0 {
-			n := min(len(picked), gatherRows)
-			for i, pair := range picked[:n] {
-				row := int(pair / a.PairsPerX)
-				copy(gathered[i*in:(i+1)*in], x[row*in:(row+1)*in])
-			}
-			operand := with.prepare(w, gathered[:n*in], n)
-			for first := firstTile * tile; first < end; first += runColumns {
-				count := min(runColumns, end-first)
-				values := compute(expert, first, count, operand)
-				for i, pair := range picked[:n] {
-					copy(y[int(pair)*out+first:], values[i*count:(i+1)*count])
-				}
-			}
-			picked = picked[n:]
-		}
-		block = slot*perExpert + endTile
-	}
+// launch launches a block for each slot and tile of columns.
+func (e *expertBlock) launch(d hip.Device, k *hip.KernelOf[expertsArgs], w *weights.Matrix, a *expertsArgs) error {
+	a.Weights, a.Segments = w.Table()
+	return k.Launch(d, hip.Grid{
+		Blocks:    min(int(a.Experts), int(a.Pairs)) * tiles(int(a.Out), e.tile),
+		BlockCost: e.tile * e.halves * rowBytes(w),
+	}, a)
 }

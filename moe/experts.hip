@@ -1,6 +1,6 @@
 // y[pair][j] = act(w13_e[j] · x, w13_e[Out+j] · x), or w2_e[j] · x[pair], for the pairs
-// that picked expert e: what all its kernels have in common. They compile apart, at the
-// same time.
+// that picked expert e. Go instantiates a kernel for each row of the tables in experts.go,
+// whose twins are in experts_twin.go.
 
 struct expertsArgs {
   const float *X;
@@ -11,8 +11,10 @@ struct expertsArgs {
   int32 Segments, Pairs, PairsPerX, Experts, In, Out;
 };
 
-// multiplyExpert has one block per expert that was picked and tile of columns.
-template <bool gated, int32 most> DEVICE void multiplyExpert(gateUpShared *s, const expertsArgs &a) {
+// expertsFew has one block per expert that was picked and tile of columns, and does its
+// pairs most at a time, if not fewer.
+template <bool gated, int32 most> DEVICE void expertsFew(const expertsArgs &a) {
+  __shared__ gateUpShared s;
   const int32 tiles = ceilDiv(a.Out, multiplyTile), slot = (int32)blockIdx.x / tiles;
   if (slot >= *a.ActiveCount) return;
   const int32 expert = a.Active[slot], first = (int32)blockIdx.x % tiles * multiplyTile, count = minimum(multiplyTile, a.Out - first);
@@ -22,12 +24,40 @@ template <bool gated, int32 most> DEVICE void multiplyExpert(gateUpShared *s, co
   for (int32 pair = 0, n; pair < pairs; pair += n) {
     const auto rowOfX = [&](int32 i) { return a.X + (int64)(picked[pair + i] / a.PairsPerX) * a.In; };
     if (gated) {
-      n = multiplyGateUp<most>(s, a.Weights, a.Segments, row, row + a.Out, count, {a.Alpha, a.Limit, a.Beta}, rowOfX, pairs - pair, a.In);
+      n = multiplyGateUp<most>(&s, a.Weights, a.Segments, row, row + a.Out, count, {a.Alpha, a.Limit, a.Beta}, rowOfX, pairs - pair, a.In);
     } else {
-      n = multiplyFew<most>(&s->m, a.Weights, a.Segments, row, count, rowOfX, pairs - pair, a.In);
+      n = multiplyFew<most>(&s.m, a.Weights, a.Segments, row, count, rowOfX, pairs - pair, a.In);
     }
     const int32 i = (int32)threadIdx.x / multiplyTile, j = (int32)threadIdx.x % multiplyTile;
-    if (i < n && j < count) a.Y[(int64)picked[pair + i] * a.Out + first + j] = s->m.sums[i][j];
+    if (i < n && j < count) a.Y[(int64)picked[pair + i] * a.Out + first + j] = s.m.sums[i][j];
     __syncthreads();
+  }
+}
+
+// expertsTiles is for experts that many pairs picked: on matrix units, a tile of the
+// weights of an expert for each block and all its pairs, N at a time. The weights are read
+// again for every N.
+template <bool gated, int32 N> DEVICE void expertsTiles(const expertsArgs &a) {
+  __shared__ tileShared<N> m;
+  constexpr int32 tile = Tiling<N>::rows / (gated ? 2 : 1);
+  const int32 tiles = ceilDiv(a.Out, tile), slot = (int32)blockIdx.x / tiles;
+  if (slot >= *a.ActiveCount) return;
+  const int32 expert = a.Active[slot], first = (int32)blockIdx.x % tiles * tile, count = minimum(tile, a.Out - first);
+  const int32 *picked = a.Order + a.Offsets[expert];
+  const int32 pairs = a.Offsets[expert + 1] - a.Offsets[expert];
+  const int32 row = expert * (gated ? 2 : 1) * a.Out + first;
+#pragma unroll 1
+  for (int32 pair = 0; pair < pairs; pair += N) {
+    const auto rowOfX = [&](int32 i) { return a.X + (int64)(picked[minimum(pair + i, pairs - 1)] / a.PairsPerX) * a.In; };
+    const auto store = [&](int32 i, int32 j, float y) { a.Y[(int64)picked[pair + i] * a.Out + first + j] = y; };
+    const int32 rows = minimum(N, pairs - pair);
+    if constexpr (gated) {
+      multiplyGateUpTiles<N>(&m, a.Weights, a.Segments, row, row + a.Out, count, {a.Alpha, a.Limit, a.Beta}, rowOfX, rows, a.In, store);
+    } else {
+      const auto weightRow = [&](int32 j) { return row + minimum(j, count - 1); };
+      tileSums<N>(&m, a.Weights, a.Segments, weightRow, rowOfX, rows, a.In, tile, [&](int32 i, int32 j) {
+        if (j < count) store(i, j, tileSum<N>(&m, i, j));
+      });
+    }
   }
 }

@@ -53,13 +53,17 @@ func testTiledExperts(t *testing.T, d hip.Device, format weights.Format, in, out
 		a.X, a.PairsPerX = upload(t, checked, x), topK
 		of13, of2 := w13.upload(t, checked), w2.upload(t, checked)
 		require.True(t, of13.Tiled(checked, a.X) && of2.Tiled(checked, a.X))
-		// Without tiles the same pairs are up to 8 at a time.
-		require.NoError(t, launchExperts(checked, expertsGateUp, of13, 2, &a))
-		require.NoError(t, launchExperts(checked, expertsDown, of2, 1, &a))
-		for i := range tiledExperts {
-			tiling := &tiledExperts[i]
-			require.NoError(t, launchExpertTiles(checked, tiling.gateUp, hip.Grid{Threads: weights.TileThreads}, weights.TileRows(tiling.rows)/2, of13, 2, &a))
-			require.NoError(t, launchExpertTiles(checked, tiling.down, hip.Grid{Threads: weights.TileThreads}, weights.TileRows(tiling.rows), of2, 1, &a))
+		// The first, for one pair of an expert, takes the others in turn, and without tiles
+		// the same pairs are up to 8 at a time.
+		for _, kernels := range []struct {
+			of *hip.Variants[expertsArgs, expertBlock]
+			w  *weights.Matrix
+		}{{expertsGateUp, of13}, {expertsDown, of2}} {
+			for _, want := range []expertBlock{{rows: 1}, {rows: 2}, {rows: 2, x: 16}, {rows: 2, x: 64}} {
+				k, block := kernels.of.For(func(e *expertBlock) bool { return e.rows == want.rows && e.x == want.x })
+				require.Equal(t, want.x, block.x)
+				require.NoError(t, block.launch(checked, k, kernels.w, &a))
+			}
 		}
 		y := read[float32](t, checked, a.Y, pairs*out)
 		for pair, e := range ids {

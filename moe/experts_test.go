@@ -10,11 +10,15 @@ import (
 	"github.com/drafthead/drafthead/weights"
 )
 
-// expertsDownTail is expertsDown called for the blocks from tailFirst only.
-var expertsDownTail = hip.NewKernel("test_experts_down_tail", "", func(b *hip.Blocks, a *expertsArgs) {
-	b.First = tailFirst
-	expertsDownTwin(b, a)
-})
+// fewDown is the kernel of expertsDown for a few pairs of an expert, and expertsDownTail
+// is it called for the blocks from tailFirst only.
+var (
+	fewDown, fewBlock = expertsDown.For(func(e *expertBlock) bool { return e.rows == 2 && e.x == 0 })
+	expertsDownTail   = hip.NewKernel("test_experts_down_tail", "", func(b *hip.Blocks, a *expertsArgs) {
+		b.First = tailFirst
+		downExpertsTwin(fewBlock)(b, a)
+	})
+)
 
 const tailFirst = 4
 
@@ -36,9 +40,9 @@ func TestExpertsBlocks(t *testing.T) {
 		kernel     *hip.KernelOf[expertsArgs]
 		first, end int
 	}{
-		{"all", expertsDown, 0, experts * perExpert},
-		{"the first", expertsDown, 0, 1},
-		{"some of the second expert", expertsDown, 0, 5},
+		{"all", fewDown, 0, experts * perExpert},
+		{"the first", fewDown, 0, 1},
+		{"some of the second expert", fewDown, 0, 5},
 		{"from the second expert's second tile to the third's first", expertsDownTail, tailFirst, 7},
 		{"from there on", expertsDownTail, tailFirst, experts * perExpert},
 	} {
@@ -53,13 +57,13 @@ func TestExpertsBlocks(t *testing.T) {
 				Pairs: pairs, Experts: experts,
 			}))
 			m := w2.upload(t, d)
-			a.Weights, a.Segments = m.Table(), int32(len(m.Segments))
+			a.Weights, a.Segments = m.Table()
 			require.NoError(t, c.kernel.Launch(d, hip.Grid{Blocks: c.end}, &a))
 			y := read[float32](t, d, a.Y, pairs*out)
 			for pair, e := range ids {
 				want := dots(w2.values[int(e)*out:][:out], x[pair*in:][:in])
 				for j := range out {
-					block := slots[e]*perExpert + j/expertTile
+					block := slots[e]*perExpert + j/fewBlock.tile
 					if block < c.first || block >= c.end {
 						want[j] = poison
 					}
@@ -86,9 +90,9 @@ func TestLaunchExpertsGrid(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			d := &gridRecorder{Device: hip.NewReference()}
 			w := exact([]float32{1, 2}).upload(t, d)
-			require.NoError(t, launchExperts(d, expertsDown, w, 1, &expertsArgs{Experts: c.experts, Pairs: c.pairs, Out: c.out}))
+			require.NoError(t, launchExperts(d, expertsDown, w, 2, &expertsArgs{Experts: c.experts, Pairs: c.pairs, Out: c.out}))
 			require.Equal(t, c.blocks, d.grid.Blocks)
-			require.Equal(t, expertTile*8, d.grid.BlockCost, "bytes of the weights of a block")
+			require.Equal(t, fewBlock.tile*8, d.grid.BlockCost, "bytes of the weights of a block")
 		})
 	}
 }

@@ -77,12 +77,12 @@ func (e *Experts) routedExperts(d hip.Device, ws *Workspace, x hip.Ptr, rows int
 	up.X, up.Y, up.PairsPerX = x, ws.intermediate.Ptr(), int32(e.TopK)
 	up.Alpha, up.Limit, up.Beta = e.Alpha, e.Limit, e.Beta
 	up.In, up.Out = int32(e.Hidden), int32(e.Intermediate)
-	if err := launchGateUpExperts(d, e.W13, &up, rows == 1); err != nil {
+	if err := launchExperts(d, expertsGateUp, e.W13, rows, &up); err != nil {
 		return err
 	}
 	down.X, down.Y, down.PairsPerX = ws.intermediate.Ptr(), ws.expertOut.Ptr(), 1
 	down.In, down.Out = int32(e.Intermediate), int32(e.Hidden)
-	return launchDownExperts(d, e.W2, &down, rows == 1)
+	return launchExperts(d, expertsDown, e.W2, rows, &down)
 }
 
 // sharedExpert fills shared.

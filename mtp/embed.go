@@ -13,7 +13,7 @@ import (
 //	out    = [ rms(e; enorm) | rms(hidden; hnorm) ]      embedding half first
 //
 // The mask comes before enorm, so that the masked half is zero.
-var embedNorm = hip.NewKernel("embed_norm", weights.RowsSource()+norm.RMSRowSource()+embedHIP, embedNormTwin).Fast(0, embedNormHost)
+var embedNorm = hip.NewKernel("embed_norm", weights.KernelSource()+norm.RMSSource()+embedHIP, embedNormTwin).Fast(0, embedNormHost)
 
 type embedNormArgs struct {
 	Out             hip.Ptr // [Rows, 2·Hidden] float32
@@ -32,12 +32,13 @@ type embedNormArgs struct {
 	Segments, Vocab int32
 }
 
-func launchEmbedNorm(d hip.Device, a *embedNormArgs) error {
+func launchEmbedNorm(d hip.Device, table *weights.Matrix, a *embedNormArgs) error {
+	a.Table, a.Segments = table.Table()
 	return embedNorm.Launch(d, hip.Grid{Blocks: 2 * int(a.Rows), Threads: embedThreads, BlockCost: 12 * int(a.Hidden)}, a)
 }
 
-// embedThreads share a row on a GPU: rmsThreads of package norm.
-const embedThreads = 512
+// embedThreads share a row on a GPU.
+const embedThreads = norm.RMSThreads
 
 func embedNormTwin(b *hip.Blocks, a *embedNormArgs) { embedNormRows(b, a, vec.RMS64) }
 
@@ -75,7 +76,7 @@ func embedNormRows(b *hip.Blocks, a *embedNormArgs, rms func(dst, x, w []float32
 }
 
 // gather copies rows of embed_tokens, one token a block.
-var gather = hip.NewKernel("embed_gather", weights.RowsSource()+norm.RMSRowSource()+embedHIP, gatherTwin)
+var gather = hip.NewKernel("embed_gather", weights.KernelSource()+norm.RMSSource()+embedHIP, gatherTwin)
 
 type gatherArgs struct {
 	Out      hip.Ptr // [Rows, Hidden] float32
@@ -87,7 +88,8 @@ type gatherArgs struct {
 	Vocab    int32
 }
 
-func launchGather(d hip.Device, a *gatherArgs) error {
+func launchGather(d hip.Device, table *weights.Matrix, a *gatherArgs) error {
+	a.Table, a.Segments = table.Table()
 	return gather.Launch(d, hip.Grid{Blocks: int(a.Rows), Threads: embedThreads, BlockCost: 8 * int(a.Hidden)}, a)
 }
 

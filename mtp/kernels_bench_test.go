@@ -68,12 +68,12 @@ func BenchmarkEmbedNorm(b *testing.B) {
 			tokens, err := hip.Upload(d, ones)
 			require.NoError(b, err)
 			a := &embedNormArgs{
-				Out: floats(2 * rows * hidden), States: floats(rows * hidden), Table: m.Table(), Tokens: tokens, Positions: tokens,
-				EmbedNorm: floats(hidden), HiddenNorm: floats(hidden), Eps: 1e-6, Rows: int32(rows), Hidden: hidden, Segments: 1, Vocab: vocab,
+				Out: floats(2 * rows * hidden), States: floats(rows * hidden), Tokens: tokens, Positions: tokens,
+				EmbedNorm: floats(hidden), HiddenNorm: floats(hidden), Eps: 1e-6, Rows: int32(rows), Hidden: hidden, Vocab: vocab,
 			}
 			b.SetBytes(int64(rows) * hidden * 24)
 			for b.Loop() {
-				if err := launchEmbedNorm(d, a); err != nil {
+				if err := launchEmbedNorm(d, m, a); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -114,8 +114,8 @@ func TestGatherAndWiden(t *testing.T) {
 		require.NoError(t, err)
 		out, err := hip.AllocOf[float32](d, len(tokens)*hidden)
 		require.NoError(t, err)
-		require.NoError(t, launchGather(d, &gatherArgs{
-			Out: out, Table: m.Table(), Tokens: ids, Rows: int32(len(tokens)), Hidden: hidden, Segments: 1, Vocab: vocab,
+		require.NoError(t, launchGather(d, m, &gatherArgs{
+			Out: out, Tokens: ids, Rows: int32(len(tokens)), Hidden: hidden, Vocab: vocab,
 		}))
 		got := make([]float32, len(tokens)*hidden)
 		require.NoError(t, hip.ReadOf(d, got, out))
@@ -160,14 +160,14 @@ func runEmbedNorm(t *testing.T, d hip.Device, useGiven bool, format weights.Form
 	at, err := hip.Upload(d, positions)
 	require.NoError(t, err)
 	a := &embedNormArgs{
-		Out: floats(make([]float32, 2*rows*hidden)), Masked: floats(make([]float32, rows*hidden)), States: floats(states), Table: m.Table(),
+		Out: floats(make([]float32, 2*rows*hidden)), Masked: floats(make([]float32, rows*hidden)), States: floats(states),
 		Tokens: ids, Positions: at, EmbedNorm: floats(enorm), HiddenNorm: floats(hnorm), Eps: 1e-6,
-		Rows: int32(rows), Hidden: int32(hidden), Segments: 1, Vocab: int32(m.Rows),
+		Rows: int32(rows), Hidden: int32(hidden), Vocab: int32(m.Rows),
 	}
 	if useGiven {
 		a.Embeds = floats(given)
 	}
-	require.NoError(t, launchEmbedNorm(d, a))
+	require.NoError(t, launchEmbedNorm(d, m, a))
 	masked, out = make([]float32, rows*hidden), make([]float32, 2*rows*hidden)
 	require.NoError(t, hip.ReadOf(d, masked, a.Masked))
 	require.NoError(t, hip.ReadOf(d, out, a.Out))

@@ -247,9 +247,9 @@ func (h *Head) Embed(ctx context.Context, tokens []int32) ([]float32, error) {
 	if err := hip.WriteOf(h.device, w.tokens.ptr, tokens); err != nil {
 		return nil, err
 	}
-	err := launchGather(h.device, &gatherArgs{
-		Out: w.embeds.wide.ptr, Table: h.embed.Table(), Tokens: w.tokens.ptr,
-		Rows: int32(rows), Hidden: int32(n), Segments: int32(len(h.embed.Segments)), Vocab: int32(h.config.VocabSize),
+	err := launchGather(h.device, h.embed, &gatherArgs{
+		Out: w.embeds.wide.ptr, Tokens: w.tokens.ptr,
+		Rows: int32(rows), Hidden: int32(n), Vocab: int32(h.config.VocabSize),
 	})
 	if err != nil {
 		return nil, err

@@ -167,10 +167,10 @@ func (p *pass) launch(d hip.Device) error {
 			return err
 		}
 	}
-	err := launchEmbedNorm(d, &embedNormArgs{
-		Out: w.both.ptr, Masked: masked, States: p.states, Embeds: p.embeds.states, Table: h.embed.Table(),
+	err := launchEmbedNorm(d, h.embed, &embedNormArgs{
+		Out: w.both.ptr, Masked: masked, States: p.states, Embeds: p.embeds.states,
 		Tokens: w.words.at(p.tokensAt), Drafted: w.results.at(0), Positions: batch.Positions(), EmbedNorm: m.enorm, HiddenNorm: m.hnorm, Eps: c.RMSNormEps,
-		Drafts: int64(p.drafts), Rows: int32(rows), Hidden: int32(n), Segments: int32(len(h.embed.Segments)), Vocab: int32(c.VocabSize),
+		Drafts: int64(p.drafts), Rows: int32(rows), Hidden: int32(n), Vocab: int32(c.VocabSize),
 	})
 	if err != nil {
 		return err

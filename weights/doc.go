@@ -55,11 +55,9 @@
 //
 // What a tensor is stored as decides, not what the config says. [Matrix.Requantize]
 // makes an MXFP8 or INT8 copy of a matrix, [Matrix.Select] a matrix of some of its
-// rows, in place. [Format.Decode]
-// rounds once to float32. [Rows.Multiply64] is the definition of a product:
-// float64 in the order of columns, rounded once. [Rows.Multiply] is the
-// host's, in float32 and, where the machine has them, in vectors and tiles. No row
-// of a product depends on another.
+// rows, in place. [Format.Decode] rounds once to float32. [Matrix.Product] is y = x · wᵀ;
+// [Rows.Multiply] defines it and says how the host sums. No row of a product depends on
+// another.
 //
 // # Memory, ownership and concurrency
 //

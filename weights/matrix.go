@@ -152,13 +152,12 @@ func (m *Matrix) Free(d hip.Device) error {
 	return errors.Join(errs...)
 }
 
-// Table returns the segments in device memory, for the arguments of a kernel
-// that opens them with [OpenRows].
-func (m *Matrix) Table() hip.Ptr { return m.table }
+// Table returns the segments in device memory and how many they are, for the arguments
+// of a kernel whose Go side opens them with [OpenRows].
+func (m *Matrix) Table() (segments hip.Ptr, n int32) { return m.table, int32(len(m.Segments)) }
 
-// RowBytes returns about the bytes of one row with its scales, for
-// [hip.Grid.BlockCost].
-func (m *Matrix) RowBytes() int { return int(m.bytes / int64(m.Rows)) }
+// rowBytes returns about the bytes of one row with its scales.
+func (m *Matrix) rowBytes() int { return int(m.bytes / int64(m.Rows)) }
 
 // Bytes returns the bytes that a product has to read: weights and scales.
 func (m *Matrix) Bytes() int64 { return m.bytes }

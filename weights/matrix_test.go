@@ -100,17 +100,17 @@ func TestMatrix(t *testing.T) {
 	require.Equal(t, int32(0), segments[1].First, "the caller's table is left alone")
 	const bytes = 5*80 + 3*(40+2) + 130*40 + 2*4
 	require.Equal(t, int64(bytes), m.Bytes())
-	require.Equal(t, bytes/138, m.RowBytes())
+	require.Equal(t, bytes/138, m.rowBytes())
 	segments[2].ScaleRow = 127 // one row of the first block of scales, and two blocks more
 	cut, err := NewMatrix(d, 40, segments[2:])
 	require.NoError(t, err)
 	require.Equal(t, int64(130*40+3*4), cut.Bytes())
 	table := make([]Segment, 3)
-	require.NoError(t, hip.ReadOf(d, table, m.Table()))
+	require.NoError(t, hip.ReadOf(d, table, m.table))
 	require.Equal(t, m.Segments, table)
 	require.NoError(t, m.Free(d))
 	require.NoError(t, m.Free(d), "a second time")
-	require.Zero(t, m.Table())
+	require.Zero(t, m.table)
 	require.NoError(t, cut.Free(d))
 	require.NoError(t, a.free())
 	_, live := d.(hip.Accountant).InUse()
@@ -143,7 +143,7 @@ func TestProductErrors(t *testing.T) {
 			require.NoError(t, m.Product(d, y, x, 2))
 			require.NoError(t, m.Product(d, 0, 0, 0), "no rows")
 			for rows, err := range map[int]error{-1: m.Product(d, y, x, -1), math.MaxInt32 + 1: m.Product(d, y, x, math.MaxInt32+1)} {
-				var wrong *MatrixError
+				var wrong *hip.InputError
 				require.ErrorAs(t, err, &wrong)
 				require.Equal(t, rows, wrong.Got)
 			}

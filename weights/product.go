@@ -1,17 +1,36 @@
 package weights
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/drafthead/drafthead/hip"
 )
 
-// product computes y = x · wᵀ, in float32 as [Rows.Multiply64] defines it; productOne
-// is the same for one row of x.
-var (
-	product    = hip.NewKernel("product", productFewSource(), productTwin).Fast(0, productHost)
-	productOne = hip.NewKernel("product_one", productFewSource(), productTwin).Fast(0, productHost)
-)
+// Product multiplies rows rows of x, each m.Cols float32, with every row of m:
+//
+//	y[i][j] = Σ_c m[j][c] · x[i][c]
+//
+// rows × m.Rows float32. x and y must not overlap. rows = 0 does nothing. No row of y
+// depends on another row of x, and on how many there are only by rounding (see
+// [Rows.Multiply]), as long as float32 products of the stored values neither overflow nor
+// underflow. On a GPU, more than 4 rows are multiplied with two bfloat16 for each x, which
+// leave out |x| · 2^−18: see [TiledError]. A number of rows below 0 or above 2^31−1 is an
+// [hip.InputError].
+func (m *Matrix) Product(d hip.Device, y, x hip.Ptr, rows int) error {
+	if rows < 0 || rows > math.MaxInt32 {
+		return &hip.InputError{Op: "weights: product", Field: "rows", Got: rows, Want: "0 to 2^31-1"}
+	}
+	if rows == 0 {
+		return nil
+	}
+	work := productWork{m: m, d: d, x: x, rows: rows}
+	k, block := product.For(work.served)
+	return k.Launch(d, block.grid(m, rows), &productArgs{
+		X: x, Y: y, Weights: m.table, Segments: int32(len(m.Segments)),
+		Rows: int32(rows), Out: int32(m.Rows), In: int32(m.Cols),
+	})
+}
 
 type productArgs struct {
 	X, Y     hip.Ptr // [Rows, In], [Rows, Out] float32
@@ -21,56 +40,116 @@ type productArgs struct {
 	Out, In  int32
 }
 
-// productTile is the rows of weights that one block multiplies.
-const productTile = 16
+// product has the kernels of y = x · wᵀ, from how many rows of x on each serves, and on
+// what. Those on matrix units round x, see [TiledError]; the others sum in float32.
+var product = hip.NewVariants(KernelSource()+productHIP, productTwin, productHost,
+	productOf("product_one", "productFew<1>", 4, productBlock{from: 1}),
+	productOf("product", "productFew<4>", 0, productBlock{from: 2}),
+	productOf("product_rows", "productRows<4>", 0, productBlock{from: manyRows, on: gpus, x: 4}),
+	productOf("product_tiled_16", "productTiles<16>", 2, productBlock{from: manyRows, on: matrixUnits, x: 16}),
+	productOf("product_tiled_32", "productTiles<32>", 2, productBlock{from: 17, on: matrixUnits, x: 32}),
+	productOf("product_tiled_64", "productTiles<64>", 2, productBlock{from: 33, on: allMatrixUnits, x: 64}),
+)
 
-// Product multiplies rows rows of x, each m.Cols float32, with every row of m:
-// y[i][j] = Σ_c m[j][c] · x[i][c], rows × m.Rows float32. x and y must not
-// overlap. No row of y depends on another row of x, and on how many there are only
-// by rounding (see [Rows.Multiply]), as long as float32 products of the stored
-// values neither overflow nor underflow. On a GPU, more than 4 rows are multiplied
-// with two bfloat16 for each x, which leave out |x| · 2^−18: see [TiledError].
-func (m *Matrix) Product(d hip.Device, y, x hip.Ptr, rows int) error {
-	if rows < 0 || rows > math.MaxInt32 {
-		return &MatrixError{-1, "rows of x", rows, "0 to 2^31-1"}
-	}
-	if rows == 0 {
-		return nil
-	}
-	if t := m.tilingFor(d, x, rows); t != nil {
-		return m.productTiled(d, t, y, x, rows)
-	}
-	grid := hip.Grid{Blocks: ceilDiv(m.Rows, productTile), Threads: 128, BlockCost: productTile * m.RowBytes()}
-	k := product
-	if rows == 1 {
-		k = productOne
-	}
-	return k.Launch(d, grid, &productArgs{
-		X: x, Y: y, Weights: m.table, Segments: int32(len(m.Segments)),
-		Rows: int32(rows), Out: int32(m.Rows), In: int32(m.Cols),
-	})
+// manyRows is from how many rows of x on a GPU divides them among blocks: one block reads
+// weights once for up to as many less one.
+const manyRows = 5
+
+// productBlock is what one block of a kernel multiplies, and when the kernel serves.
+type productBlock struct {
+	from int   // rows of x
+	on   units // that have to be there
+	x    int   // rows of x of a block; 0: all of them
+	tile int   // rows of weights of a block
 }
 
-func productTwin(b *hip.Blocks, a *productArgs) {
-	multiplyColumns(b, a, b.First*productTile, b.End*productTile, (*Rows).Plain, (*Rows).Multiply64)
-}
+// units are what a kernel runs on.
+type units int
 
-func productHost(b *hip.Blocks, a *productArgs) {
-	multiplyColumns(b, a, b.First*productTile, b.End*productTile, (*Rows).Prepare, (*Rows).Multiply)
-}
+const (
+	anything       units = iota
+	gpus                 // a GPU
+	matrixUnits          // one whose matrix units can multiply the weights with x as they lie
+	allMatrixUnits       // the same, with a block for every compute unit
+)
 
-// multiplyColumns multiplies with the rows of weights from first to end, of which there
-// may be fewer, at once.
-func multiplyColumns(
-	b *hip.Blocks, a *productArgs, first, end int,
-	prepare func(r *Rows, x []float32, n int) *Operand, multiply func(r *Rows, y []float32, yStride, first, count int, x *Operand),
-) {
-	n, in, out := int(a.Rows), int(a.In), int(a.Out)
-	if end = min(end, out); first >= end {
-		return
+func productOf(name, template string, resident int, block productBlock) hip.Variant[productBlock] {
+	v := hip.Variant[productBlock]{Name: name, Template: template, Resident: resident}
+	block.tile, v.Threads = TileOf(block.x)
+	if block.on >= matrixUnits {
+		v.MaxError = TiledError
 	}
-	w := OpenRows(b, a.Weights, int(a.Segments), in)
-	x := hip.Keep(b, func() *Operand { return prepare(w, hip.In[float32](b, a.X, n*in), n) })
-	y := hip.Out[float32](b, a.Y, n*out)
-	multiply(w, y[first:], out, first, end-first, x)
+	v.Serves = block
+	return v
+}
+
+// String says when the kernel serves.
+func (p productBlock) String() string {
+	on := [...]string{gpus: ", GPU", matrixUnits: ", matrix units", allMatrixUnits: ", all matrix units"}[p.on]
+	return fmt.Sprintf("%d rows of x on%s", p.from, on)
+}
+
+// parts is how many blocks share a tile of weights.
+func (p *productBlock) parts(rows int) int {
+	if p.x == 0 {
+		return 1
+	}
+	return ceilDiv(rows, p.x)
+}
+
+func (p *productBlock) grid(m *Matrix, rows int) hip.Grid {
+	return hip.Grid{Blocks: ceilDiv(m.Rows, p.tile) * p.parts(rows), BlockCost: p.tile * m.rowBytes()}
+}
+
+// productWork is a launch for which a kernel is chosen.
+type productWork struct {
+	m    *Matrix
+	d    hip.Device
+	x    hip.Ptr
+	rows int
+}
+
+// served reports whether a kernel serves the launch.
+func (w *productWork) served(p *productBlock) bool {
+	switch {
+	case w.rows < p.from:
+		return false
+	case p.on == gpus:
+		return onGPU(w.d)
+	case p.on == allMatrixUnits && p.grid(w.m, w.rows).Blocks < w.d.Info().Threads:
+		return false
+	case p.on >= matrixUnits:
+		return w.m.tiledMixed(w.d, w.x)
+	}
+	return true
+}
+
+// Tiled reports whether kernels on matrix units (see [KernelSource]) can multiply m with
+// rows of x, m.Cols float32 each: d is a GPU, and the weights are bfloat16 or MXFP8, all
+// the same, and lie, as x does, in accesses of 16 bytes.
+func (m *Matrix) Tiled(d hip.Device, x hip.Ptr) bool {
+	for _, s := range m.Segments {
+		if s.Format != m.Segments[0].Format {
+			return false
+		}
+	}
+	return m.tiledMixed(d, x)
+}
+
+// tiledMixed is Tiled for kernels that multiply weights of both formats.
+func (m *Matrix) tiledMixed(d hip.Device, x hip.Ptr) bool {
+	if x%16 != 0 || m.Cols%16 != 0 || !onGPU(d) {
+		return false
+	}
+	for _, s := range m.Segments {
+		if s.Format != BF16 && s.Format != MXFP8 || s.Data%16 != 0 || s.RowStride%16 != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func onGPU(d hip.Device) bool {
+	kind := d.Info().Kind
+	return kind == "hip" || kind == "cuda"
 }

@@ -1,5 +1,5 @@
-// y[i][j] = Σ_c w[j][c] · x[i][c]: what all its kernels have in common. They compile apart,
-// at the same time.
+// y[i][j] = Σ_c w[j][c] · x[i][c]. Go instantiates a kernel for each row of the table in
+// product.go, which has its twins.
 
 struct productArgs {
   const float *X;
@@ -21,5 +21,37 @@ template <int32 most> DEVICE void multiplyRowsOfX(const productArgs &a, int32 fi
       if (j < count) a.Y[(int64)(row + i) * a.Out + first + j] = m.sums[i][j];
     }
     __syncthreads();
+  }
+}
+
+// productFew is one tile of rows of weights a block, and all rows of x: one, where most is.
+template <int32 most> DEVICE void productFew(const productArgs &a) {
+  multiplyRowsOfX<most>(a, (int32)blockIdx.x * multiplyTile, 0, most == 1 ? 1 : a.Rows);
+}
+
+// productRows is one tile of rows of weights and N rows of x a block, for weights that
+// matrix units cannot multiply.
+template <int32 N> DEVICE void productRows(const productArgs &a) {
+  const int32 tiles = ceilDiv(a.Rows, N), row = (int32)blockIdx.x % tiles * N;
+  multiplyRowsOfX<N>(a, (int32)blockIdx.x / tiles * multiplyTile, row, minimum(row + N, a.Rows));
+}
+
+// productTiles is one tile of rows of weights and of x a block, on matrix units: tiles of
+// x count fastest, so that what one block reads of the weights is still in a cache for the
+// next.
+template <int32 N> DEVICE void productTiles(const productArgs &a) {
+  typedef Tiling<N> tiling;
+  __shared__ tileShared<N> m;
+  const int32 tiles = ceilDiv(a.Rows, N);
+  const int32 first = (int32)blockIdx.x / tiles * tiling::rows, row = (int32)blockIdx.x % tiles * N;
+  const int32 last = minimum(first + tiling::rows, a.Out) - 1;
+  const auto rowOfX = [&](int32 i) { return a.X + (int64)minimum(row + i, a.Rows - 1) * a.In; };
+#pragma unroll 1
+  for (int32 start = first, end; start <= last; start = end + 1) { // once, unless formats differ within the tile
+    end = lastOfFormat(a.Weights, a.Segments, start, last);
+    const auto weightRow = [&](int32 j) { return minimum(maximum(first + j, start), end); };
+    tileSums<N>(&m, a.Weights, a.Segments, weightRow, rowOfX, minimum(N, a.Rows - row), a.In, tiling::rows, [&](int32 i, int32 j) {
+      if (start <= first + j && first + j <= end) a.Y[(int64)(row + i) * a.Out + first + j] = tileSum<N>(&m, i, j);
+    });
   }
 }

@@ -18,10 +18,10 @@ func TestProductOnGPUs(t *testing.T) {
 	var cases []hiptest.Case
 	for _, f := range allFormats {
 		for _, cols := range []int{1, 15, 16, 33, 128, 144, 1040} {
-			s := newStored(r, f, productTile+3, cols)
+			s := newStored(r, f, multiplyTile+3, cols)
 			for _, rows := range []int{1, 2, 3, 4, 5, 21} {
 				c := productCase(fmt.Sprintf("%v/%d cols/%d rows", f, cols, rows), 0, randomFloats(r, rows*cols), s)
-				if rows >= tilingFrom && (f == BF16 || f == MXFP8) {
+				if rows >= manyRows && (f == BF16 || f == MXFP8) {
 					c = onMatrixUnits(c)
 				}
 				cases = append(cases, c)
@@ -31,9 +31,9 @@ func TestProductOnGPUs(t *testing.T) {
 	for _, f := range []Format{BF16, MXFP8} { // what matrix units multiply
 		for _, cols := range []int{32, 96, 1056} {
 			for _, rows := range []int{3, 5, 8} {
-				s := newStored(r, f, 2*productTile, cols)
+				s := newStored(r, f, 2*multiplyTile, cols)
 				c := productCase(fmt.Sprintf("%v/%d cols/%d rows", f, cols, rows), 0, randomFloats(r, rows*cols), s)
-				if rows >= tilingFrom {
+				if rows >= manyRows {
 					c = onMatrixUnits(c)
 				}
 				cases = append(cases, c)
@@ -67,7 +67,7 @@ func TestNotFiniteOnGPUs(t *testing.T) {
 				copy(s.data[2*(2*cols+7):], []byte{0xc0, 0x7f})
 			}
 			c := productCase(fmt.Sprintf("%v/%d rows", f, rows), 0, x, s)
-			if rows >= tilingFrom {
+			if rows >= manyRows {
 				c = onMatrixUnits(c)
 			}
 			cases = append(cases, c)

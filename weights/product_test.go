@@ -84,7 +84,7 @@ func TestProduct(t *testing.T) {
 	var cases []hiptest.Case
 	for _, f := range allFormats {
 		for _, cols := range []int{1, 31, 32, 33, 64, 96, 127, 128, 129, 512} {
-			s := newStored(r, f, productTile+3, cols)
+			s := newStored(r, f, multiplyTile+3, cols)
 			for _, rows := range []int{1, 2, 3, 63, 64, 65} {
 				x := randomFloats(r, rows*cols)
 				c := productCase(fmt.Sprintf("%v/%d cols/%d rows", f, cols, rows), 0, x, s)

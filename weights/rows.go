@@ -15,6 +15,8 @@ type Rows struct {
 	cols     int
 	at       int // segment of the row that was read last
 	level    *vectorLevel
+	exact    bool
+	x        *operand // what Multiply multiplies with
 
 	// Scratch that one call after the other uses.
 	row           []float32 // one decoded row
@@ -25,12 +27,19 @@ type Rows struct {
 	tilePanel     []uint16
 }
 
-// OpenRows opens the matrix whose n segments lie at table.
+// OpenRows opens the matrix whose n segments lie at table, as [Matrix.Table] gave both.
 func OpenRows(b *hip.Blocks, table hip.Ptr, n, cols int) *Rows {
 	return &Rows{b: b, segments: hip.In[Segment](b, table, n), cols: cols, level: vectorsOf(b.SIMD())}
 }
 
-// run is stored rows of one segment, one behind the other.
+// Exact makes Multiply the definition of a product, for the twins of kernels, and returns r.
+// It comes before Load.
+func (r *Rows) Exact() *Rows {
+	r.exact = true
+	return r
+}
+
+// run is stored rows of one segment, one after the other.
 type run struct {
 	format                 Format
 	rows                   int
@@ -48,7 +57,7 @@ func (s *run) row(i, first, cols int) (data, scale []byte) {
 	return data, scale
 }
 
-// stored returns the rows from first on that lie one behind the other, at most
+// stored returns the rows from first on that lie one after the other, at most
 // count and at least one of them.
 func (r *Rows) stored(first, count int) run {
 	s := r.segmentOf(first)
@@ -77,7 +86,7 @@ func (r *Rows) stored(first, count int) run {
 }
 
 // segmentOf finds the segment of a row, or one that does not hold it where none
-// does. A matrix may have thousands, and rows are read one behind the other: it
+// does. A matrix may have thousands, and rows are read one after the other: it
 // is nearly always the segment of the last row, or the next one.
 func (r *Rows) segmentOf(row int) *Segment {
 	for i := r.at; i < min(r.at+2, len(r.segments)); i++ {
@@ -95,43 +104,6 @@ func (r *Rows) Decode(dst []float32, row int) {
 	s := r.stored(row, 1)
 	data, scale := s.row(0, 0, r.cols)
 	s.format.Decode(dst[:r.cols], data, scale)
-}
-
-// Operand is rows of x in the form in which they are multiplied: as they are for
-// [Rows.Multiply64], prepared for [Rows.Multiply]. It is valid until the Rows that
-// made it makes the next one, or as long as [hip.Keep] keeps it.
-type Operand struct {
-	x       []float32 // [n, cols]
-	n       int
-	columns tileColumns
-}
-
-// Plain returns n rows of x, n × cols, for Multiply64.
-func (r *Rows) Plain(x []float32, n int) *Operand {
-	return &Operand{x: x[:n*r.cols], n: n}
-}
-
-// Rows returns the number of rows.
-func (x *Operand) Rows() int { return x.n }
-
-// Multiply64 is the definition of a product: for the count rows w from first
-// and each of the n rows of x,
-//
-//	y[i·yStride + j] = Σ_c w[first+j][c] · x[i][c]
-//
-// in float64, from the first column to the last, rounded once.
-func (r *Rows) Multiply64(y []float32, yStride, first, count int, x *Operand) {
-	w := r.decoded()
-	for j := range count {
-		r.Decode(w, first+j)
-		for i := range x.n {
-			sum := 0.0
-			for c, v := range x.x[i*r.cols : (i+1)*r.cols] {
-				sum += float64(w[c]) * float64(v)
-			}
-			y[i*yStride+j] = float32(sum)
-		}
-	}
 }
 
 // decoded returns scratch memory for one row.

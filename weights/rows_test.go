@@ -19,16 +19,15 @@ type rowsArgs struct {
 }
 
 var testRows = hip.NewKernel("test_rows", "", func(b *hip.Blocks, a *rowsArgs) {
-	runRows(b, a, (*Rows).Plain, (*Rows).Multiply64)
+	runRows(b, a, openRowsOf(b, a).Exact())
 }).Fast(productBound, func(b *hip.Blocks, a *rowsArgs) {
-	runRows(b, a, (*Rows).Prepare, (*Rows).Multiply)
+	runRows(b, a, openRowsOf(b, a))
 })
 
-func runRows(
-	b *hip.Blocks, a *rowsArgs,
-	prepare func(r *Rows, x []float32, n int) *Operand, multiply func(r *Rows, y []float32, yStride, first, count int, x *Operand),
-) {
-	rows, n, cols := OpenRows(b, a.Table, int(a.Segments), int(a.Cols)), int(a.N), int(a.Cols)
+func openRowsOf(b *hip.Blocks, a *rowsArgs) *Rows { return OpenRows(b, a.Table, int(a.Segments), int(a.Cols)) }
+
+func runRows(b *hip.Blocks, a *rowsArgs, rows *Rows) {
+	n, cols := int(a.N), int(a.Cols)
 	if n == 0 {
 		out := hip.Out[float32](b, a.Out, int(a.Count)*cols)
 		for i := range int(a.Count) {
@@ -37,7 +36,8 @@ func runRows(
 		return
 	}
 	y := hip.Out[float32](b, a.Out, n*int(a.Stride))
-	multiply(rows, y, int(a.Stride), int(a.First), int(a.Count), prepare(rows, hip.In[float32](b, a.X, n*cols), n))
+	rows.Load(hip.In[float32](b, a.X, n*cols), n)
+	rows.Multiply(y, int(a.Stride), int(a.First), int(a.Count))
 }
 
 // shareOf cuts stored weights as a plan does: rows from first and
@@ -95,7 +95,7 @@ func TestRowsOfShares(t *testing.T) {
 			}
 			out := a.floats(make([]float32, len(want)))
 			require.NoError(t, a.err)
-			args := rowsArgs{Out: out, Table: m.Table(), Segments: int32(len(m.Segments)), Cols: int32(m.Cols), Count: int32(m.Rows)}
+			args := rowsArgs{Out: out, Table: m.table, Segments: int32(len(m.Segments)), Cols: int32(m.Cols), Count: int32(m.Rows)}
 			require.NoError(t, testRows.Launch(d, hip.Grid{Blocks: 1}, &args))
 			got := make([]float32, len(want))
 			require.NoError(t, hip.ReadOf(d, got, out))
@@ -124,7 +124,7 @@ func TestRowsMultiply(t *testing.T) {
 					out := a.floats(blank)
 					require.NoError(t, a.err)
 					args := rowsArgs{
-						Out: out, X: px, Table: m.Table(), Segments: int32(len(m.Segments)), Cols: int32(m.Cols),
+						Out: out, X: px, Table: m.table, Segments: int32(len(m.Segments)), Cols: int32(m.Cols),
 						First: int32(rows.First), Count: int32(rows.Len()), N: int32(n), Stride: int32(stride),
 					}
 					require.NoError(t, testRows.Launch(d, hip.Grid{Blocks: 1}, &args))
@@ -147,7 +147,7 @@ func TestRowsOutOfRange(t *testing.T) {
 			a, m, _ := stacked(t, d)
 			out := a.floats(make([]float32, 2*m.Cols))
 			require.NoError(t, a.err)
-			args := rowsArgs{Out: out, Table: m.Table(), Segments: int32(len(m.Segments)), Cols: int32(m.Cols), Count: 1}
+			args := rowsArgs{Out: out, Table: m.table, Segments: int32(len(m.Segments)), Cols: int32(m.Cols), Count: 1}
 			for first, ok := range map[int]bool{-1: false, 0: true, m.Rows - 1: true, m.Rows: false, m.Rows + 50: false, -1 << 31: false, 1<<31 - 1: false} {
 				args.First = int32(first)
 				err := testRows.Launch(d, hip.Grid{Blocks: 1}, &args)

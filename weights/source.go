@@ -1,45 +1,67 @@
 package weights
 
-import _ "embed"
+import (
+	_ "embed"
 
-var (
-	//go:embed rows.hip
-	rowsHIP string
-	//go:embed codecs.hip
-	codecsHIP string
-	//go:embed multiply.hip
-	multiplyHIP string
-	//go:embed multiply_few.hip
-	multiplyFewHIP string
-	//go:embed tiles.hip
-	tilesHIP string
-	//go:embed product.hip
-	productHIP string
-	//go:embed product_few.hip
-	productFewHIP string
-	//go:embed product_rows.hip
-	productRowsHIP string
-	//go:embed product_tiled.hip
-	productTiledHIP string
+	"github.com/drafthead/drafthead/hip"
 )
 
-// RowsSource returns the HIP side of [Rows]: it decodes rows of a [Matrix]. It
-// goes before the source of a kernel that does.
-func RowsSource() string { return rowsHIP }
+var (
+	//go:embed rows.h
+	rowsH string
+	//go:embed codecs.h
+	codecsH string
+	//go:embed multiply.h
+	multiplyH string
+	//go:embed tiles.h
+	tilesH string
+	//go:embed product.hip
+	productHIP string
+)
 
-// MultiplySource returns [RowsSource] and the HIP side of [Rows.Multiply64], for
-// kernels that multiply.
-func MultiplySource() string { return rowsHIP + codecsHIP + multiplyHIP + multiplyFewHIP }
+// KernelSource returns HIP source for whoever writes a kernel that reads the rows of a
+// [Matrix]: the HIP side of [Rows]. It goes before the source of the kernel, and has
+//
+//	decodeRow                    Rows.Decode, by the threads of a block
+//	multiplyFew                  products with a few rows of x: TileOf(1)
+//	tileSums, tileSum            products with 16, 32 or 64 of them on matrix units
+//
+// which the files of this package that end in .h describe.
+func KernelSource() string {
+	return hip.Define("F32", int(F32)) + hip.Define("F16", int(F16)) + hip.Define("BF16", int(BF16)) +
+		hip.Define("MXFP8", int(MXFP8)) + hip.Define("FP8F32", int(FP8F32)) + hip.Define("FP8BF16", int(FP8BF16)) +
+		hip.Define("INT8", int(INT8)) + rowsH + codecsH +
+		hip.Define("multiplyTile", multiplyTile) + hip.Define("multiplyRows", multiplyRows) +
+		hip.Define("multiplyThreads", multiplyThreads) + multiplyH +
+		hip.Define("tileThreads", tileThreads) + hip.Define("wideTiles", wideTiles) +
+		hip.Define("narrowTile", narrowTile) + hip.Define("wideTile", wideTile) + tilesH
+}
 
-// TilesSource returns [MultiplySource] and multiplication on matrix units, for kernels
-// that multiply many rows of x.
-func TilesSource() string { return MultiplySource() + tilesHIP }
+// How a block of a kernel with [KernelSource] divides its work.
+const (
+	multiplyThreads = 128 // of a block with few rows of x
+	multiplyTile    = 16  // rows of weights that it multiplies
+	multiplyRows    = 8   // of x at a time, at most
 
-// Kernels with sources of their own compile at the same time: those that multiply few rows
-// take seconds, as they have a loop for every format and number of rows.
+	tileThreads = 256 // of a block on matrix units
+	wideTiles   = 64  // rows of x from which on its tile of weights is the wide one
+	narrowTile  = 64
+	wideTile    = 128
+)
 
-func productFewSource() string { return MultiplySource() + productHIP + productFewHIP }
+// TileOf returns how many rows of weights one block of a kernel with [KernelSource]
+// multiplies with x rows of x, and its threads: with a few rows, or with 16, 32 or 64 on
+// matrix units.
+func TileOf(x int) (rows, threads int) {
+	switch {
+	case x < 16:
+		return multiplyTile, multiplyThreads
+	case x < wideTiles:
+		return narrowTile, tileThreads
+	}
+	return wideTile, tileThreads
+}
 
-func productRowsSource() string { return MultiplySource() + productHIP + productRowsHIP }
-
-func productTiledSource() string { return TilesSource() + productHIP + productTiledHIP }
+// TiledError bounds what results on matrix units are off by, of the largest: an x, as it
+// is multiplied, by 2^−18 of itself, and sums cancel.
+const TiledError = 3e-5

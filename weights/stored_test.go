@@ -157,7 +157,7 @@ func (a *arena) matrixOf(cols int, segments ...Segment) *Matrix {
 	}
 	m, err := NewMatrix(a.d, cols, segments)
 	if a.err = err; err == nil {
-		a.ptrs = append(a.ptrs, m.Table())
+		a.ptrs = append(a.ptrs, m.table)
 	}
 	return m
 }

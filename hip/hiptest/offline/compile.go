@@ -48,7 +48,7 @@ func Compile(ctx context.Context, source, assertions string, t Target) (string, 
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrNoCompiler, err)
 	}
-	args := []string{"--cuda-device-only", "-nogpulib", "-fdeclspec", "-std=c++17", "-O3", "-Wall", "-Werror", "-Wno-unused-function",
+	args := []string{"--cuda-device-only", "-nogpulib", "-fdeclspec", "-std=c++17", "-O3", "-Wall", "-Werror", "-Wno-unused-function", "-Wno-unused-const-variable",
 		"-DDH_NO_HEADERS", "-DDH_WAVE=" + strconv.Itoa(t.Wave), "-S", "-o", "-"}
 	if t.PTX() {
 		args = append(args, "-xcuda", "--cuda-gpu-arch="+t.Name, "-nocudainc", "-nocudalib", "-Xclang", "-target-feature", "-Xclang", "+ptx80")

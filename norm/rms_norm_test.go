@@ -198,25 +198,25 @@ func TestRefusedArguments(t *testing.T) {
 		{"eps is infinite", norm.RMSNorm(d, p, p, p, 1, 8, math.Inf(1)), "eps"},
 		{"no y", norm.RMSNorm(d, 0, p, p, 1, 8, 1e-6), "y"},
 		{"no x", norm.RMSNorm(d, p, 0, p, 1, 8, 1e-6), "x"},
-		{"no weight", norm.RMSNorm(d, p, p, 0, 1, 8, 1e-6), "weight"},
+		{"no weight", norm.RMSNorm(d, p, p, 0, 1, 8, 1e-6), "w"},
 		{"no residual", norm.AddRMSNorm(d, p, 0, p, p, 1, 8, 1e-6), "residual"},
-		{"rows of y overlap", norm.RMSNormStrided(d, p, 7, p.Add(128), 8, p, 2, 8, 1e-6), "stride of y"},
-		{"rows of x overlap", norm.RMSNormStrided(d, p, 8, p.Add(128), 7, p, 2, 8, 1e-6), "stride of x"},
-		{"in place with two strides", norm.RMSNormStrided(d, p, 9, p, 8, p, 2, 8, 1e-6), "stride of y"},
+		{"rows of y overlap", norm.RMSNormStrided(d, p, 7, p.Add(128), 8, p, 2, 8, 1e-6), "yStride"},
+		{"rows of x overlap", norm.RMSNormStrided(d, p, 8, p.Add(128), 7, p, 2, 8, 1e-6), "xStride"},
+		{"in place with two strides", norm.RMSNormStrided(d, p, 9, p, 8, p, 2, 8, 1e-6), "yStride"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			require.ErrorIs(t, test.err, norm.ErrArgument)
-			var argument *norm.ArgumentError
+			require.ErrorIs(t, test.err, hip.ErrInput)
+			var argument *hip.InputError
 			require.ErrorAs(t, test.err, &argument)
-			require.Equal(t, test.argument, argument.Argument)
+			require.Equal(t, test.argument, argument.Field)
 		})
 	}
 	require.Equal(t, constant(64, 1), download(t, d, p, 64), "nothing was launched")
 	require.NoError(t, norm.RMSNorm(d, 0, 0, 0, 0, 8, 1e-6), "no rows, nothing to do")
 
 	err := norm.RMSNorm(d, 0, 0, 0, 1, 8, -1)
-	for _, argument := range []string{"eps", "y", "x", "weight"} {
+	for _, argument := range []string{"eps", "y", "x", "w"} {
 		require.ErrorContains(t, err, argument+" is", "all problems together")
 	}
 }

@@ -1,5 +1,5 @@
 // keys(row, block) = clamp(position + 1 − block·BlockSize, 0, BlockSize), of which a
-// presence bit may tell that one does not exist. Twins: rowsView and rowContext.
+// presence bit may say that one does not exist. Twins: rowsView and rowContext.
 
 // batchView is a Batch in device memory.
 struct batchView {
@@ -32,7 +32,7 @@ struct rowContext {
   }
   __device__ bool present(int64 j) const { return !presence || (presence[j / 32] >> (j % 32) & 1u); }
 
-  // visible tells whether the block holds a key that the row may attend to.
+  // visible reports whether the block holds a key that the row may attend to.
   __device__ bool visible(int32 block, int32 size) const {
     int64 from = (int64)block * size;
     const int64 to = from + keys(block, size);
@@ -52,9 +52,7 @@ DEVICE rowContext contextOf(const batchView &v, int32 row) {
   return {v.positions[row], v.tables + v.tableOffsets[s], holes < 0 ? nullptr : v.presence + holes};
 }
 
-// A cache holds bfloat16 or float32; the codes are those of CacheFormat.
-constexpr int32 cacheBF16 = 0;
-
+// A cache holds bfloat16 or float32; Go gives cacheBF16, a CacheFormat.
 DEVICE float cached(const void *cache, int32 format, int64 index) {
   return format == cacheBF16 ? floatOfBF16(((const uint16 *)cache)[index]) : ((const float *)cache)[index];
 }

@@ -1,12 +1,12 @@
 // out[h] = Σ softmax_j(q[h] · k[g][j] · HeadDim^−½) · v[g][j] over the visible keys of
-// the selected blocks, for heads that do not fit sparse_parts.hip: one block per row, KV
+// the selected blocks, for heads that do not fit sparse_attention_parts.hip: one block per row, KV
 // head g and tile of its query heads. The twin is sparseTwin. Keys come a chunk at a
 // time; weights are relative to the largest score so far, and what was summed is scaled
 // when that grows. All in float32.
 
-// A block does attendHeads heads, attendKeys keys and attendColumns columns of the
+// A block of attendThreads, a number that Go gives, does attendHeads heads, attendKeys keys and attendColumns columns of the
 // output at a time; attendLanes lanes, side by side, multiply one key.
-constexpr int32 attendThreads = 256, attendHeads = 16, attendKeys = 64, attendColumns = 128, attendLanes = 8;
+constexpr int32 attendHeads = 16, attendKeys = 64, attendColumns = 128, attendLanes = 8;
 constexpr int32 attendParts = attendThreads / attendColumns; // threads that share a column's heads
 
 struct attendState {
@@ -61,7 +61,7 @@ DEVICE void weighChunk(attendState *s, int32 heads, int32 n) {
   }
 }
 
-KERNEL(attendThreads) void sparse_attention(sparseArgs a) {
+DEVICE void sparseAttention(const sparseArgs &a) {
   __shared__ attendState s;
   const int32 dim = a.HeadDim, size = a.BlockSize;
   const sparseTile t = tileOf(a, (int32)blockIdx.x);

@@ -16,19 +16,20 @@
 //	      ×
 //	x (shared)       all rows, columns of a step
 
-constexpr int32 tileThreads = 256, tileChunk = 64; // columns that a wave takes at once
+constexpr int32 tileChunk = 64; // columns that a wave takes at once
 
 // tileSkips tells whether 16 rows of x that are not there are left out: where pieces are
 // wide there are no registers for a choice.
 constexpr bool tileSkips = Piece::lanes > 1;
 
-// Tiling is how a block divides N rows of x. A wave takes 16 rows of weights for every
-// 32 lanes. The twin is TileRows.
+// Tiling is how a block of tileThreads divides N rows of x: with narrowTile rows of
+// weights, or wideTile from wideTiles rows of x on, all of which Go gives. A wave takes
+// 16 rows of weights for every 32 lanes.
 template <int32 N> struct Tiling {
   static constexpr int32 strips = waveSize / 32;             // of 16 rows of weights, for a wave
-  static constexpr int32 split = N == 64 ? 1 : 2;            // waves that share the columns
+  static constexpr int32 rows = N < wideTiles ? narrowTile : wideTile; // of weights, for a block
+  static constexpr int32 split = tileThreads / 32 * 16 / rows; // waves that share the columns
   static constexpr int32 chunks = N == 16 ? 2 : 1;           // of a wave in a step
-  static constexpr int32 rows = tileThreads / 32 * 16 / split; // of weights, for a block
   static constexpr int32 columns = tileChunk * chunks * split; // of a step
   static constexpr int32 pieces = tileChunk / 16 / Piece::lanes * chunks; // of a wave in a step
 };

@@ -1,6 +1,7 @@
 package norm
 
 import (
+	_ "embed"
 	"errors"
 	"fmt"
 	"math"
@@ -9,23 +10,6 @@ import (
 	"github.com/drafthead/drafthead/hip/vec"
 )
 
-// ErrArgument is an argument that no launch can be made of.
-var ErrArgument = errors.New("bad argument")
-
-// ArgumentError names the argument of a call that was refused before anything
-// was launched. It wraps [ErrArgument].
-type ArgumentError struct {
-	Argument string // "rows", "weight", ...
-	Got      any
-	Want     string
-}
-
-func (e *ArgumentError) Error() string {
-	return fmt.Sprintf("rms norm: %s is %v, want %s", e.Argument, e.Got, e.Want)
-}
-
-func (e *ArgumentError) Unwrap() error { return ErrArgument }
-
 // RMSNorm is Gemma RMSNorm of each row:
 //
 //	y[r] = x[r] · 1/√(mean(x[r]²) + eps) · (1 + w)
@@ -33,17 +17,17 @@ func (e *ArgumentError) Unwrap() error { return ErrArgument }
 // x and y are float32 [rows, n], w is float32 [n]. y may be x; otherwise they
 // must not overlap. Sums are float64 on the reference and float32 elsewhere,
 // y is rounded to float32 after the multiplications. A NaN or an infinity
-// spoils its own row only. No rows, nothing to do. All problems with the
-// arguments are reported together, as [ArgumentError]s.
+// spoils its own row only. rows = 0 does nothing. All arguments that are refused are
+// reported together, as [hip.InputError]s.
 func RMSNorm(d hip.Device, y, x, w hip.Ptr, rows, n int, eps float64) error {
-	return launch(d, &rmsNormArgs{Y: y, X: x, W: w}, strides{y: n, x: n}, rows, n, eps)
+	return launch(d, "norm: rms norm", &rmsNormArgs{Y: y, X: x, W: w}, strides{y: n, x: n}, rows, n, eps)
 }
 
 // RMSNormStrided is [RMSNorm] over rows that start yStride and xStride values
 // apart, each at least n: one half of a concatenation, or a column range. What
 // lies between the rows of y is left as it is. In place needs equal strides.
 func RMSNormStrided(d hip.Device, y hip.Ptr, yStride int, x hip.Ptr, xStride int, w hip.Ptr, rows, n int, eps float64) error {
-	return launch(d, &rmsNormArgs{Y: y, X: x, W: w}, strides{y: yStride, x: xStride}, rows, n, eps)
+	return launch(d, "norm: strided rms norm", &rmsNormArgs{Y: y, X: x, W: w}, strides{y: yStride, x: xStride}, rows, n, eps)
 }
 
 // AddRMSNorm adds x to the residual stream and normalizes the sum:
@@ -54,10 +38,11 @@ func RMSNormStrided(d hip.Device, y hip.Ptr, yStride int, x hip.Ptr, xStride int
 // The norm sees the sum as rounded to float32. Shapes are those of [RMSNorm];
 // y may be x, and neither may overlap residual.
 func AddRMSNorm(d hip.Device, y, residual, x, w hip.Ptr, rows, n int, eps float64) error {
+	const op = "norm: add rms norm"
 	if residual == 0 {
-		return &ArgumentError{"residual", "no memory", "float32 [rows, n]"}
+		return &hip.InputError{Op: op, Field: "residual", Got: "no memory", Want: "float32 [rows, n]"}
 	}
-	return launch(d, &rmsNormArgs{Y: y, X: x, W: w, Residual: residual}, strides{y: n, x: n}, rows, n, eps)
+	return launch(d, op, &rmsNormArgs{Y: y, X: x, W: w, Residual: residual}, strides{y: n, x: n}, rows, n, eps)
 }
 
 type rmsNormArgs struct {
@@ -72,27 +57,40 @@ type rmsNormArgs struct {
 }
 
 // rmsNorm runs one block per row.
-var rmsNorm = hip.NewKernel("rms_norm", rmsRowHIP+rmsNormHIP, rmsNormTwin).Fast(0, rmsNormFast)
+var rmsNorm = hip.NewKernel("rms_norm", RMSSource()+rmsNormHIP, rmsNormTwin).Fast(0, rmsNormFast).Block(RMSThreads)
 
-// rmsNormThreads share a row on a GPU: rmsThreads of rmsrow.hip.
-const rmsNormThreads = 512
+var (
+	//go:embed rms.h
+	rmsH string
+	//go:embed rms_norm.hip
+	rmsNormHIP string
+)
+
+// RMSSource returns HIP source for whoever writes a kernel that normalizes as part of
+// something larger: the HIP side of [vec.RMS64]. It goes before the source of the kernel,
+// and has rms64, for rows that are short, as heads are, and rmsOfRow, for rows that are
+// long, as hidden states are, by blocks of RMSThreads. The file rms.h describes them.
+func RMSSource() string { return hip.Define("rmsThreads", RMSThreads) + rmsH }
+
+// RMSThreads is the threads of a block that normalizes a row with rmsOfRow.
+const RMSThreads = 512
 
 type strides struct{ y, x int }
 
-func launch(d hip.Device, a *rmsNormArgs, s strides, rows, n int, eps float64) error {
-	if err := check(a, s, rows, n, eps); err != nil {
+func launch(d hip.Device, op string, a *rmsNormArgs, s strides, rows, n int, eps float64) error {
+	if err := check(op, a, s, rows, n, eps); err != nil {
 		return err
 	}
 	a.Eps, a.YStride, a.XStride, a.Rows, a.N = eps, int64(s.y), int64(s.x), int32(rows), int32(n)
-	return rmsNorm.Launch(d, hip.Grid{Blocks: rows, Threads: rmsNormThreads, BlockCost: 12 * n}, a)
+	return rmsNorm.Launch(d, hip.Grid{Blocks: rows, BlockCost: 12 * n}, a)
 }
 
 // check builds nothing to report until there is something to report: a launch that is
 // only replayed costs little else.
-func check(a *rmsNormArgs, s strides, rows, n int, eps float64) error {
+func check(op string, a *rmsNormArgs, s strides, rows, n int, eps float64) error {
 	var problems []error
 	refuse := func(argument string, got any, want string) {
-		problems = append(problems, &ArgumentError{argument, got, want})
+		problems = append(problems, &hip.InputError{Op: op, Field: argument, Got: got, Want: want})
 	}
 	if rows < 0 || rows > math.MaxInt32 {
 		refuse("rows", rows, "0 to 2^31-1")
@@ -104,20 +102,20 @@ func check(a *rmsNormArgs, s strides, rows, n int, eps float64) error {
 		refuse("eps", eps, "a finite number, at least 0")
 	}
 	if s.y < n {
-		refuse("stride of y", s.y, fmt.Sprintf("at least n = %d", n))
+		refuse("yStride", s.y, fmt.Sprintf("at least n = %d", n))
 	}
 	if s.x < n {
-		refuse("stride of x", s.x, fmt.Sprintf("at least n = %d", n))
+		refuse("xStride", s.x, fmt.Sprintf("at least n = %d", n))
 	}
 	if a.Y == a.X && s.y != s.x {
-		refuse("stride of y", s.y, fmt.Sprintf("that of x, %d, in place", s.x))
+		refuse("yStride", s.y, fmt.Sprintf("that of x, %d, in place", s.x))
 	}
 	if rows > 0 {
 		for _, memory := range []struct {
 			argument string
 			ptr      hip.Ptr
 			want     string
-		}{{"y", a.Y, "float32 rows"}, {"x", a.X, "float32 rows"}, {"weight", a.W, "float32 [n]"}} {
+		}{{"y", a.Y, "float32 rows"}, {"x", a.X, "float32 rows"}, {"w", a.W, "float32 [n]"}} {
 			if memory.ptr == 0 {
 				refuse(memory.argument, "no memory", memory.want)
 			}

@@ -13,9 +13,9 @@ struct scoresArgs {
   int32 ScoreBlocks, ChunkBlocks;
 };
 
-// keyLanes threads, side by side, multiply laneKeys keys with scoreHeads heads, a piece
+// A block has scoreThreads, a number that Go gives. keyLanes of them, side by side, multiply laneKeys keys with scoreHeads heads, a piece
 // of pieceColumns columns each in turn. Queries of queryPieces pieces fit at a time.
-constexpr int32 scoreThreads = 256, keyLanes = 8, laneKeys = 4, scoreHeads = 4, pieceColumns = 8, queryPieces = 32;
+constexpr int32 keyLanes = 8, laneKeys = 4, scoreHeads = 4, pieceColumns = 8, queryPieces = 32;
 constexpr int32 keyGroups = scoreThreads / keyLanes, queryColumns = queryPieces * pieceColumns, products = scoreHeads * laneKeys;
 static_assert(products == 2 * keyLanes, "each lane of a key is left with two products of one head");
 

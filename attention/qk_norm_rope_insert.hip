@@ -55,8 +55,8 @@ DEVICE void rotate(float *x, int32 half, int32 position, const double *frequenci
   }
 }
 
-KERNEL(64) void qk_norm_rope_insert(insertArgs a) {
-  __shared__ double waves[64 / waveSize];
+KERNEL(insertThreads) void qk_norm_rope_insert(insertArgs a) {
+  __shared__ double waves[insertThreads / waveSize];
   const int32 vectors = a.Heads + 2 * a.KVHeads + a.IndexHeads + 1;
   const int32 row = (int32)blockIdx.x / vectors;
   const batchView batch = viewBatch(a.Batch, a.Rows, a.Sequences, a.TableEntries);

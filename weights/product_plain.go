@@ -12,10 +12,10 @@ import (
 const directRows = 3
 
 // multiplyPlain is [Rows.Multiply] in plain Go: products in float32, summed in
-// float32 over 32 columns and over these sums in float64; columns behind the last 32
+// float32 over 32 columns and over these sums in float64; columns after the last 32
 // in float64. A row of y does not depend on n: a power-of-two scale may be applied
 // before or after a sum, without a difference within the range of float32.
-func (r *Rows) multiplyPlain(y []float32, yStride int, s *run, x *Operand) {
+func (r *Rows) multiplyPlain(y []float32, yStride int, s *run, x *operand) {
 	w := r.decoded()
 	for j := range s.rows {
 		f := s.format

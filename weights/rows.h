@@ -1,7 +1,6 @@
 // value[row][c] = decode(stored[row][c]) · scale: the rows of a Matrix as kernels
-// read them. Twins: Segment, Rows and Format of this package, in Go.
-
-enum Format : int32 { F32 = 1, F16, BF16, MXFP8, FP8F32, FP8BF16, INT8 };
+// read them. Twins: Segment, Rows and Format of this package, in Go, which gives the
+// numbers of the formats.
 
 struct Segment {
   const uint8 *Data, *Scale; // aligned to nothing

@@ -1,15 +1,13 @@
 // Attention a part at a time: up to partKeys keys of a selected block, with up to
 // partHeads query heads of their KV head. A part's keys, then its values, lie in shared
-// memory for all heads. Three kernels, with what a part gives defined at sparseParts:
+// memory for all heads. Two kernels of the table in sparse_attention.go:
 //
-//	sparse_attention_parts   a block a part: few rows      twin sparsePartsTwin
-//	sparse_attention_merge   then makes one of the parts   twin sparseMergeTwin
-//	sparse_attention_rows    a block a row's parts         twin sparseTwin
+//	sparse_attention_parts   a block a part: few rows   twin sparsePartsTwin
+//	sparse_attention_rows    a block a row's parts      twin sparseTwin
 //
-// All in float32.
+// All in float32. Go gives partThreads, partKeys, partHeads and partDim.
 
-constexpr int32 partThreads = 512, mergeThreads = 128, partKeys = 64, partHeads = 16, partDim = 128;
-// Four floats more than a key: 16-byte reads of neighbouring keys meet in no bank.
+// Four floats more than a key: 16-byte reads of neighboring keys meet in no bank.
 constexpr int32 partStride = partDim + 4;
 // Heads that a thread does with half a key, and with a column of values.
 constexpr int32 scoreHeads = 2 * partHeads * partKeys / partThreads, sumHeads = partHeads * partDim / partThreads;
@@ -117,7 +115,7 @@ DEVICE void sumPart(const partState *s, const keyPart &part, int32 head, int32 c
   }
 }
 
-KERNEL(partThreads) void sparse_attention_parts(sparseArgs a) {
+DEVICE void sparseParts(const sparseArgs &a) {
   __shared__ partState s;
   const int32 dim = a.HeadDim, parts = a.TopkBlocks * ceilDiv(a.BlockSize, partKeys), i = (int32)blockIdx.x % parts;
   const sparseTile t = tileOf(a, (int32)blockIdx.x / parts);
@@ -158,7 +156,7 @@ KERNEL(partThreads) void sparse_attention_parts(sparseArgs a) {
   }
 }
 
-KERNEL(partThreads) void sparse_attention_rows(sparseArgs a) {
+DEVICE void sparseRows(const sparseArgs &a) {
   __shared__ partState s;
   __shared__ float tops[partHeads], totals[partHeads], shrinks[partHeads];
   const int32 dim = a.HeadDim, parts = a.TopkBlocks * ceilDiv(a.BlockSize, partKeys);
@@ -202,26 +200,5 @@ KERNEL(partThreads) void sparse_attention_rows(sparseArgs a) {
     // Keys, but no score above −∞: the softmax of that is no number.
     const float total = tops[head + h] == -infinity() && totals[head + h] != 0 ? notANumber() : totals[head + h];
     a.Out[((int64)t.row * a.Heads + t.head + head + h) * dim + column] = total == 0 ? 0 : sums[h] / total;
-  }
-}
-
-KERNEL(mergeThreads) void sparse_attention_merge(sparseArgs a) {
-  const int32 dim = a.HeadDim, parts = a.TopkBlocks * ceilDiv(a.BlockSize, partKeys);
-  const int64 i = blockIdx.x;
-  const float *w = a.Parts + (int64)a.Rows * a.Heads * parts * dim + 2 * i * parts;
-  float top = -infinity();
-  bool any = false;
-  for (int32 p = 0; p < parts; p++) {
-    top = larger(top, w[2 * p]);
-    any = any || w[2 * p + 1] != 0;
-  }
-  for (int32 d = (int32)threadIdx.x; d < dim; d += mergeThreads) {
-    float sum = 0, total = 0;
-    for (int32 p = 0; any && p < parts; p++) {
-      const float scale = expFast(w[2 * p] - top); // NaN if both are −∞
-      total = fusedMultiplyAdd(scale, w[2 * p + 1], total);
-      sum = fusedMultiplyAdd(scale, a.Parts[(i * parts + p) * dim + d], sum);
-    }
-    a.Out[i * dim + d] = any ? sum / total : 0;
   }
 }

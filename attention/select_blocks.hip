@@ -1,6 +1,6 @@
 // selected = the InitBlocks first and the LocalBlocks last of the candidates, then the
 // best scores, up to TopkBlocks; ascending, then −1: one block per row and index head.
-// The twin is selectTwin.
+// The twin is selectTwin; Go gives selectThreads.
 
 struct selectArgs {
   const float *Scores;
@@ -10,8 +10,6 @@ struct selectArgs {
   int32 IndexHeads, BlockSize, ScoreBlocks;
   int32 TopkBlocks, InitBlocks, LocalBlocks;
 };
-
-constexpr int32 selectThreads = 256;
 
 // orderOf maps scores to integers of the same order: NaN to 0, below −Inf, and both
 // zeros to one.

@@ -1,5 +1,14 @@
-// dst[i] = x[i] · 1/√(mean(x²) + eps) · (1 + w[i]): RMS64 of a long row by all threads
-// of the block, each with a part of it in registers; in float64, rounded once.
+// dst[i] = x[i] · 1/√(mean(x²) + eps) · (1 + w[i]): Gemma RMSNorm of one row by all threads
+// of a block, in float64, rounded once. The twin is vec.RMS64.
+
+// rms64 is for rows that are short, as heads are. dst may be x. waves is shared memory, one
+// value for each wave.
+DEVICE void rms64(float *dst, const float *x, const float *w, int32 n, double eps, double *waves) {
+  double squares = 0;
+  for (int32 i = (int32)threadIdx.x; i < n; i += (int32)blockDim.x) squares = fusedMultiplyAdd((double)x[i], (double)x[i], squares);
+  const double scale = 1 / squareRoot(blockSum(squares, waves) / n + eps);
+  for (int32 i = (int32)threadIdx.x; i < n; i += (int32)blockDim.x) dst[i] = (float)((double)x[i] * scale * (1 + (double)w[i]));
+}
 
 // A piece is W values side by side, read or written at once: 4, where all that is
 // read and written is aligned to that, or 1.
@@ -23,10 +32,11 @@ template <int32 W> DEVICE piece<W> scaled(piece<W> p, piece<W> w, double scale) 
   return p;
 }
 
-// rmsThreads share a row, and keep up to rmsKept values of it each.
-constexpr int32 rmsThreads = 512, rmsKept = 16;
+// Each of rmsThreads, a number that Go gives, keeps up to so many values of a row.
+constexpr int32 rmsKept = 16;
 
-// rmsOfRow normalizes what row.read<W>(c) returns, the piece at column c: once for
+// rmsOfRow is rms64 of a long row, by all rmsThreads threads of the block, each with a part
+// of it in registers. It normalizes what row.read<W>(c) returns, the piece at column c: once for
 // every c, in the thread that alone writes dst there. Thread t has pieces t,
 // t + blockDim, …. Beyond those that are kept, they wait in dst. waves is shared
 // memory, one value for each wave.

@@ -30,7 +30,7 @@ type tileColumns struct {
 // stride is the values from tile to tile of the same step.
 func (t *tileColumns) stride() int { return t.steps * tileSize * tileStep }
 
-// useTiles tells whether there are tiles for n rows of x and a part of the matrix.
+// useTiles reports whether there are tiles for n rows of x and a part of the matrix.
 func (r *Rows) useTiles(n int) bool {
 	if n < 2 || r.cols%streamColumns != 0 || r.level == nil {
 		return false
@@ -70,7 +70,7 @@ func (r *Rows) packColumns(x []float32, n int) tileColumns {
 // multiplyTiles decodes weights to bfloat16 and multiplies them in tiles, as fast as
 // memory gives weights, or as tiles are multiplied. Rows with a value or scale for
 // which that is not exact are left to multiplyPanels.
-func (r *Rows) multiplyTiles(y []float32, yStride int, s *run, x *Operand) {
+func (r *Rows) multiplyTiles(y []float32, yStride int, s *run, x *operand) {
 	t := &x.columns
 	panels := scratch(r.b, &r.tilePanel, 2*tileRows*streamStride)
 	sums := scratch(r.b, &r.tileSums, tileRows*maxStreamTiles*tileSize)
@@ -93,7 +93,7 @@ func (r *Rows) multiplyTiles(y []float32, yStride int, s *run, x *Operand) {
 				first := tile * tileSize / parts
 				n := min(x.n-first, maxStreamTiles*tileSize/parts)
 				if a.special != 0 {
-					some := Operand{x: x.x[first*r.cols : (first+n)*r.cols], n: n}
+					some := operand{x: x.x[first*r.cols : (first+n)*r.cols], n: n}
 					rest := s.slice(j, rows)
 					r.multiplyPanels(y[first*yStride+j:], yStride, &rest, &some)
 					continue

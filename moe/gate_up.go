@@ -1,0 +1,64 @@
+package moe
+
+import (
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/weights"
+)
+
+// arithmetic is how a Go side multiplies and activates.
+type arithmetic struct {
+	exact    bool // see [weights.Rows.Exact]
+	activate func(act swiGLU, gate, up float32) float32
+}
+
+var (
+	definition = arithmetic{true, swiGLU.activate64}
+	host       = arithmetic{false, swiGLU.activate}
+)
+
+// open opens a matrix of weights for products.
+func (with arithmetic) open(b *hip.Blocks, table hip.Ptr, segments, in int32) *weights.Rows {
+	w := weights.OpenRows(b, table, int(segments), int(in))
+	if with.exact {
+		w.Exact()
+	}
+	return w
+}
+
+// gateUp multiplies rows with gate and up weights and activates the products,
+// for the routed and for the shared experts.
+type gateUp struct {
+	w    *weights.Rows
+	with arithmetic
+	act  swiGLU
+	gate []float32 // [rows, count] each
+	up   []float32
+}
+
+// newGateUp takes scratch for tiles of up to rows × count values.
+func newGateUp(b *hip.Blocks, w *weights.Rows, with arithmetic, act swiGLU, rows, count int) *gateUp {
+	return &gateUp{
+		w: w, with: with, act: act,
+		gate: hip.Scratch[float32](b, rows*count),
+		up:   hip.Scratch[float32](b, rows*count),
+	}
+}
+
+// multiply returns n × count values, valid until the next call:
+//
+//	y[i][j] = act(w[gate+j] · x[i], w[up+j] · x[i])      i < n, the rows of x that are loaded
+func (g *gateUp) multiply(gate, up, count, n int) []float32 {
+	g.w.Multiply(g.gate, count, gate, count)
+	g.w.Multiply(g.up, count, up, count)
+	y := g.gate[:n*count]
+	for i, v := range y {
+		y[i] = g.with.activate(g.act, v, g.up[i])
+	}
+	return y
+}
+
+// rowBytes is about the bytes of a row of weights, for [hip.Grid.BlockCost].
+func rowBytes(w *weights.Matrix) int { return int(w.Bytes() / int64(w.Rows)) }
+
+// tiles returns how many tiles of the given size cover n columns.
+func tiles(n, size int) int { return n/size + min(n%size, 1) }

@@ -1,0 +1,56 @@
+// y[i][j] = act(w[gate+j] · x[i], w[up+j] · x[i]): gateUp of this package, for a tile of
+// columns.
+
+// act = g · sigmoid(alpha · g) · (u + beta), g = min(gate, limit), u = clamp(up, ±limit):
+// swiGLU of this package, in float64 except for the exponential, rounded once. A NaN
+// stays: comparisons with it are false.
+struct swiGLU {
+  double alpha, limit, beta;
+
+  __device__ float activate(float gate, float up) const {
+    double g = gate, u = up;
+    if (g > limit) g = limit;
+    if (u > limit) u = limit;
+    if (u < -limit) u = -limit;
+    return (float)(g * (1 / (1 + exp64(-alpha * g))) * (u + beta));
+  }
+};
+
+struct gateUpShared {
+  multiplied m; // the result is in m.sums
+  float gate[multiplyRows][multiplyTile];
+};
+
+// multiplyGateUp does as many of left rows of x as it returns, as multiplyFew.
+template <int32 most, class RowOfX>
+DEVICE int32 multiplyGateUp(gateUpShared *s, const Segment *segments, int32 n, int32 gate, int32 up, int32 count, swiGLU act, RowOfX rowOfX, int32 left, int32 cols) {
+  const int32 i = (int32)threadIdx.x / multiplyTile, j = (int32)threadIdx.x % multiplyTile;
+  int32 rows = multiplyRows; // the fewer of both halves: their weights may lie and be stored otherwise
+#pragma unroll 1
+  for (int32 half = 0; half < 2; half++) {
+    rows = minimum(rows, multiplyFew<most>(&s->m, segments, n, half == 0 ? gate : up, count, rowOfX, left, cols));
+    if (i < rows) {
+      if (half == 0) {
+        s->gate[i][j] = s->m.sums[i][j];
+      } else if (j < count) {
+        s->m.sums[i][j] = act.activate(s->gate[i][j], s->m.sums[i][j]);
+      }
+    }
+    __syncthreads();
+  }
+  return rows;
+}
+
+static_assert(multiplyThreads >= multiplyRows * multiplyTile, "a thread for each product");
+
+// multiplyGateUpTiles is the same for many rows of x: a tile of weights is as many rows of
+// gate as of up. It calls store(i, j, y[i][j]) for i < rows and j < count, at most
+// half a tile.
+template <int32 N, class RowOfX, class Store>
+DEVICE void multiplyGateUpTiles(tileShared<N> *m, const Segment *segments, int32 n, int32 gate, int32 up, int32 count, swiGLU act, RowOfX rowOfX, int32 rows, int32 cols, Store store) {
+  constexpr int32 half = Tiling<N>::rows / 2;
+  const auto weightRow = [&](int32 j) { return (j < half ? gate : up) + minimum(j % half, count - 1); };
+  tileSums<N>(m, segments, n, weightRow, rowOfX, rows, cols, half, [&](int32 i, int32 j) {
+    if (j < count) store(i, j, act.activate(tileSum<N>(m, i, j), tileSum<N>(m, i, half + j)));
+  });
+}

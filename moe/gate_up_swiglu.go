@@ -1,0 +1,110 @@
+package moe
+
+import (
+	"fmt"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/weights"
+)
+
+// gateUpSwiGLU computes the first half of an expert that takes every row:
+//
+//	y[row][j] = act(w[j] · x[row], w[Out+j] · x[row])       j = 0 … Out−1
+//
+// each product rounded to float32 before it is activated. The second half is
+// [weights.Matrix.Product].
+var gateUpSwiGLU = hip.NewVariants(gateUpSource()+gateUpSwiGLUHIP, gateUpSwiGLUTwin, gateUpSwiGLUHost,
+	gateUpSwiGLUOf("gate_up_swiglu_one", "gateUpSwiGLUFew<1>", 4, gateUpBlock{from: 1}),
+	gateUpSwiGLUOf("gate_up_swiglu", "gateUpSwiGLUFew<4>", 0, gateUpBlock{from: 2}),
+	gateUpSwiGLUOf("gate_up_swiglu_tiled_16", "gateUpSwiGLUTiles<16>", 2, gateUpBlock{from: 5, x: 16}),
+	gateUpSwiGLUOf("gate_up_swiglu_tiled_32", "gateUpSwiGLUTiles<32>", 2, gateUpBlock{from: 17, x: 32}),
+)
+
+// gateUpBlock is what one block of a kernel does, and from how many rows on it serves.
+type gateUpBlock struct {
+	from int // rows of x
+	x    int // rows of x of a block, on matrix units; 0: all of them, not on those
+	tile int // output columns of a block
+}
+
+func gateUpSwiGLUOf(name, template string, resident int, block gateUpBlock) hip.Variant[gateUpBlock] {
+	v := hip.Variant[gateUpBlock]{Name: name, Template: template, Resident: resident}
+	block.tile, v.Threads = weights.TileOf(block.x)
+	if block.x > 0 {
+		block.tile /= 2 // a tile holds gate and up
+		v.MaxError = weights.TiledError
+	}
+	v.Serves = block
+	return v
+}
+
+// String says when the kernel serves.
+func (g gateUpBlock) String() string {
+	if g.x == 0 {
+		return fmt.Sprintf("%d rows on", g.from)
+	}
+	return fmt.Sprintf("%d rows on, matrix units", g.from)
+}
+
+// parts is how many blocks share a tile of columns.
+func (g *gateUpBlock) parts(rows int32) int {
+	if g.x == 0 {
+		return 1
+	}
+	return tiles(int(rows), g.x)
+}
+
+type gateUpSwiGLUArgs struct {
+	X        hip.Ptr // [Rows, In] float32
+	Y        hip.Ptr // [Rows, Out] float32, written
+	Weights  hip.Ptr // [Segments] weights.Segment
+	Alpha    float64
+	Limit    float64
+	Beta     float64
+	Segments int32
+	Rows     int32
+	In, Out  int32
+}
+
+func launchGateUpSwiGLU(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) error {
+	a.Weights, a.Segments = w.Table()
+	k, block := gateUpSwiGLU.For(func(g *gateUpBlock) bool {
+		return int(a.Rows) >= g.from && (g.x == 0 || w.Tiled(d, a.X))
+	})
+	return k.Launch(d, hip.Grid{
+		Blocks:    tiles(int(a.Out), block.tile) * block.parts(a.Rows),
+		BlockCost: block.tile * 2 * rowBytes(w),
+	}, a)
+}
+
+func gateUpSwiGLUTwin(g *gateUpBlock) hip.Func[gateUpSwiGLUArgs] { return g.columns(definition) }
+func gateUpSwiGLUHost(g *gateUpBlock) hip.Func[gateUpSwiGLUArgs] { return g.columns(host) }
+
+// columns does blocks at once: those that share a tile follow each other, and the first
+// does the work of all of them.
+func (g *gateUpBlock) columns(with arithmetic) hip.Func[gateUpSwiGLUArgs] {
+	return func(b *hip.Blocks, a *gateUpSwiGLUArgs) {
+		parts := g.parts(a.Rows)
+		gateUpColumns(b, a, tiles(b.First, parts)*g.tile, tiles(b.End, parts)*g.tile, with)
+	}
+}
+
+// gateUpColumns computes the columns from start to end, of which there may be fewer.
+func gateUpColumns(b *hip.Blocks, a *gateUpSwiGLUArgs, start, end int, with arithmetic) {
+	rows, in, out := int(a.Rows), int(a.In), int(a.Out)
+	x, y := hip.In[float32](b, a.X, rows*in), hip.Out[float32](b, a.Y, rows*out)
+	w := with.open(b, a.Weights, a.Segments, a.In)
+	g := newGateUp(b, w, with, swiGLU{a.Alpha, a.Limit, a.Beta}, min(rows, gatherRows), runColumns)
+	end = min(end, out)
+	for row := 0; row < rows; row += gatherRows {
+		n := min(gatherRows, rows-row)
+		w.Load(x[row*in:(row+n)*in], n)
+		for first := start; first < end; first += runColumns {
+			count := min(runColumns, end-first)
+			values := g.multiply(first, out+first, count, n)
+			for i := range n {
+				copy(y[(row+i)*out+first:], values[i*count:(i+1)*count])
+			}
+		}
+	}
+}

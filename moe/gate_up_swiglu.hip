@@ -1,0 +1,36 @@
+// y[row][j] = act(w[j] · x[row], w[Out+j] · x[row]). Go instantiates a kernel for each row
+// of the table in gate_up_swiglu.go, which has its twins.
+
+struct gateUpSwiGLUArgs {
+  const float *X;
+  float *Y;
+  const Segment *Weights;
+  double Alpha, Limit, Beta;
+  int32 Segments, Rows, In, Out;
+};
+
+// gateUpSwiGLUFew is one tile of columns a block, and all rows, most at a time.
+template <int32 most> DEVICE void gateUpSwiGLUFew(const gateUpSwiGLUArgs &a) {
+  __shared__ gateUpShared s;
+  const int32 first = (int32)blockIdx.x * multiplyTile, count = minimum(multiplyTile, a.Out - first);
+  const int32 i = (int32)threadIdx.x / multiplyTile, j = (int32)threadIdx.x % multiplyTile;
+  for (int32 row = 0, n; row < a.Rows; row += n) {
+    const float *x = a.X + (int64)row * a.In;
+    const auto rowOfX = [&](int32 r) { return x + (int64)r * a.In; };
+    n = multiplyGateUp<most>(&s, a.Weights, a.Segments, first, a.Out + first, count, {a.Alpha, a.Limit, a.Beta}, rowOfX, a.Rows - row, a.In);
+    if (i < n && j < count) a.Y[(int64)(row + i) * a.Out + first + j] = s.m.sums[i][j];
+    __syncthreads();
+  }
+}
+
+// gateUpSwiGLUTiles is for many rows: one tile of columns and of rows a block, rows
+// counting fastest.
+template <int32 N> DEVICE void gateUpSwiGLUTiles(const gateUpSwiGLUArgs &a) {
+  __shared__ tileShared<N> m;
+  constexpr int32 tile = Tiling<N>::rows / 2;
+  const int32 tiles = ceilDiv(a.Rows, N);
+  const int32 first = (int32)blockIdx.x / tiles * tile, row = (int32)blockIdx.x % tiles * N;
+  const auto rowOfX = [&](int32 i) { return a.X + (int64)minimum(row + i, a.Rows - 1) * a.In; };
+  multiplyGateUpTiles<N>(&m, a.Weights, a.Segments, first, a.Out + first, minimum(tile, a.Out - first), {a.Alpha, a.Limit, a.Beta}, rowOfX,
+                         minimum(N, a.Rows - row), a.In, [&](int32 i, int32 j, float y) { a.Y[(int64)(row + i) * a.Out + first + j] = y; });
+}

@@ -1,0 +1,129 @@
+package weights
+
+import "unsafe"
+
+// multiplyHost multiplies in float32, see [Rows.Multiply].
+func (r *Rows) multiplyHost(y []float32, yStride, first, count int) {
+	for count > 0 {
+		s := r.stored(first, count)
+		r.multiplyRun(y, yStride, &s, r.x)
+		y, first, count = y[min(s.rows, len(y)):], first+s.rows, count-s.rows
+	}
+}
+
+func (r *Rows) multiplyRun(y []float32, yStride int, s *run, x *operand) {
+	whole := r.cols / chunkColumns * chunkColumns
+	if r.level == nil || whole == 0 {
+		r.multiplyPlain(y, yStride, s, x)
+		return
+	}
+	if r.level.dots[s.format][1] == nil {
+		r.multiplyDecoded(y, yStride, s, x)
+		return
+	}
+	switch {
+	case x.n == 1 && (s.format.Quantized() || s.rows < r.level.dotsRows):
+		r.multiplyRow(y, s, x)
+	case x.columns.tiles != nil && r.level.streamTiles[s.format][1] != nil:
+		r.multiplyTiles(y, yStride, s, x)
+	case x.n <= fewRows && s.rows >= r.level.dotsRows:
+		r.multiplyDots(y, yStride, s, x)
+	default:
+		r.multiplyPanels(y, yStride, s, x)
+	}
+	if whole < r.cols {
+		r.addTail(y, yStride, s, x, whole)
+	}
+}
+
+// chunkColumns is the columns that the assembly takes at a time.
+const chunkColumns = 64
+
+// multiplyRow multiplies one row of x, a row of weights after the other.
+func (r *Rows) multiplyRow(y []float32, s *run, x *operand) {
+	r.level.dot[s.format](&dotArgs{
+		w: &s.data[0], scale: unsafe.SliceData(s.scale), x: &x.x[0], y: &y[0],
+		rows: s.rows, chunks: r.cols / chunkColumns, rowStride: s.rowStride, scaleStride: s.scaleStride,
+	})
+}
+
+// multiplyDots multiplies a few rows of x, reading the weights as they are stored.
+// Where there are more rows than are multiplied at once, the weights are read again
+// while they are near.
+func (r *Rows) multiplyDots(y []float32, yStride int, s *run, x *operand) {
+	level := r.level
+	whole := r.cols / chunkColumns * chunkColumns
+	rows := s.rows / level.dotsRows * level.dotsRows
+	totals := scratch(r.b, &r.totals, nearRows*maxDots+4)
+	for first := 0; first < rows; first += nearRows {
+		n := min(nearRows, rows-first)
+		data, scale := s.row(first, 0, r.cols)
+		for i, parts := 0, ceilDiv(x.n, maxDots); parts > 0; parts-- {
+			count := ceilDiv(x.n-i, parts)
+			d := dotsArgs{
+				w: &data[0], scale: unsafe.SliceData(scale), x: &x.x[i*r.cols], y: &totals[0],
+				groups: n / level.dotsRows, chunks: whole / chunkColumns,
+				rowStride: s.rowStride, scaleStride: s.scaleStride, xStride: 4 * r.cols,
+			}
+			level.dots[s.format][count](&d)
+			if d.special != 0 {
+				some := s.slice(first, n)
+				r.multiplyPanels(y[first:], yStride, &some, x)
+				break
+			}
+			for k := range count {
+				out := y[(i+k)*yStride+first:][:n]
+				for j := range out {
+					out[j] = totals[j*count+k]
+				}
+			}
+			i += count
+		}
+	}
+	if rows < s.rows {
+		rest := s.slice(rows, s.rows-rows)
+		if x.n == 1 {
+			r.multiplyRow(y[rows:], &rest, x)
+			return
+		}
+		r.multiplyPanels(y[rows:], yStride, &rest, x)
+	}
+}
+
+const (
+	// nearRows is the rows of weights that are multiplied with all rows of x before
+	// the next ones are read.
+	nearRows = 16
+	// fewRows is the rows of x up to which that is faster than to decode the
+	// weights to panels.
+	fewRows = 12
+)
+
+// multiplyDecoded decodes each row before it is multiplied.
+func (r *Rows) multiplyDecoded(y []float32, yStride int, s *run, x *operand) {
+	w := r.decoded()
+	bytes := unsafe.Slice((*byte)(unsafe.Pointer(&w[0])), 4*len(w))
+	for j := range s.rows {
+		data, scale := s.row(j, 0, r.cols)
+		s.format.Decode(w, data, scale)
+		one := run{format: F32, rows: 1, data: bytes, rowStride: len(bytes)}
+		r.multiplyRun(y[j:], yStride, &one, x)
+	}
+}
+
+// addTail adds the columns from first on.
+func (r *Rows) addTail(y []float32, yStride int, s *run, x *operand, first int) {
+	var w [chunkColumns]float32
+	tail := w[:r.cols-first]
+	for j := range s.rows {
+		data, scale := s.row(j, first, r.cols)
+		s.format.Decode(tail, data, scale)
+		for i := range x.n {
+			sum := 0.0
+			for c, v := range x.x[i*r.cols+first : (i+1)*r.cols] {
+				sum += float64(tail[c]) * float64(v)
+			}
+			y[i*yStride+j] += float32(sum)
+		}
+	}
+}

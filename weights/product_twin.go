@@ -1,0 +1,91 @@
+package weights
+
+import "github.com/drafthead/drafthead/hip"
+
+func productTwin(p *productBlock) hip.Func[productArgs] {
+	return func(b *hip.Blocks, a *productArgs) { p.multiply(b, a, true) }
+}
+
+func productHost(p *productBlock) hip.Func[productArgs] {
+	return func(b *hip.Blocks, a *productArgs) { p.multiply(b, a, false) }
+}
+
+// multiply does blocks of the launch at once: those that share a tile of weights follow
+// each other, and the first does the work of all of them.
+func (p *productBlock) multiply(b *hip.Blocks, a *productArgs, exact bool) {
+	n, in, out, parts := int(a.Rows), int(a.In), int(a.Out), p.parts(int(a.Rows))
+	first, end := ceilDiv(b.First, parts)*p.tile, min(ceilDiv(b.End, parts)*p.tile, out)
+	if first >= end {
+		return
+	}
+	w := OpenRows(b, a.Weights, int(a.Segments), in)
+	if exact {
+		w.Exact()
+	}
+	w.x = hip.Keep(b, func() *operand {
+		w.Load(hip.In[float32](b, a.X, n*in), n)
+		return w.x
+	})
+	y := hip.Out[float32](b, a.Y, n*out)
+	w.Multiply(y[first:], out, first, end-first)
+}
+
+// operand is rows of x in the form in which they are multiplied.
+type operand struct {
+	x       []float32 // [n, cols]
+	n       int
+	columns tileColumns // of the host's, where it has a use for them
+}
+
+// Load takes n rows of x, n × cols, which Multiply multiplies from then on. They must not
+// change meanwhile. Where they are needed in another form, that is in scratch of the
+// kernel, which the next Load uses again.
+func (r *Rows) Load(x []float32, n int) {
+	o := &operand{x: x[:n*r.cols], n: n}
+	if !r.exact && r.useTiles(n) {
+		o.columns = r.packColumns(o.x, n)
+	}
+	r.x = o
+}
+
+// Multiply multiplies the count rows w from first with each of the n rows of x that were
+// loaded:
+//
+//	y[i·yStride + j] = Σ_c w[first+j][c] · x[i][c]
+//
+// After [Rows.Exact] that is in float64, from the first column to the last, rounded once:
+// the definition of a product. Else it is in float32, and how it sums depends on the vector
+// instructions, the format and whether there is one row of x or more, but never on the
+// other rows of x:
+//
+//	plain Go         over 32 columns in float32, over these sums in float64
+//	AVX2, AVX-512    in 8 or 16 lanes and several sums a lane, then over these;
+//	                 for one row of MXFP8 and INT8 over 32 columns first
+//	AMX              for several rows of MXFP8 and BF16: x as three bfloat16 that
+//	                 add up to it, pair by pair of columns in order, then over the
+//	                 three sums
+//
+// The error is a few units in the last place of the sum of the magnitudes of its
+// terms. Columns after the last 64 are added in float64.
+func (r *Rows) Multiply(y []float32, yStride, first, count int) {
+	if r.exact {
+		r.multiplyExact(y, yStride, first, count)
+		return
+	}
+	r.multiplyHost(y, yStride, first, count)
+}
+
+// multiplyExact is the definition.
+func (r *Rows) multiplyExact(y []float32, yStride, first, count int) {
+	w := r.decoded()
+	for j := range count {
+		r.Decode(w, first+j)
+		for i := range r.x.n {
+			sum := 0.0
+			for c, v := range r.x.x[i*r.cols : (i+1)*r.cols] {
+				sum += float64(w[c]) * float64(v)
+			}
+			y[i*yStride+j] = float32(sum)
+		}
+	}
+}
