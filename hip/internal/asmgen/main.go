@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/drafthead/drafthead/hip/internal/asmgen/asm"
+	"github.com/drafthead/drafthead/hip/internal/asmgen/vec"
 	"github.com/drafthead/drafthead/hip/internal/asmgen/weights"
 )
 
@@ -19,6 +20,7 @@ type room struct {
 
 var rooms = []room{
 	{"weights", "weights", weights.Files},
+	{"vec", "hip/vec", vec.Files},
 }
 
 func main() {

@@ -1,0 +1,86 @@
+package vec
+
+import "github.com/drafthead/drafthead/hip"
+
+//go:generate go run ../internal/asmgen vec
+
+// The vector parts of [RMS] and [Add], for n values, a multiple of 16.
+
+func sumSquaresVector(simd hip.SIMD, x *float32, n int) float32 {
+	if simd >= hip.SIMDAVX512 {
+		return sumSquaresAVX512(x, n)
+	}
+	return sumSquaresAVX2(x, n)
+}
+
+func weighVector(simd hip.SIMD, dst, x, w *float32, n int, scale float32) {
+	if simd >= hip.SIMDAVX512 {
+		weighAVX512(dst, x, w, n, scale)
+		return
+	}
+	weighAVX2(dst, x, w, n, scale)
+}
+
+func addVector(simd hip.SIMD, sum, x *float32, n int) {
+	if simd >= hip.SIMDAVX512 {
+		addAVX512(sum, x, n)
+		return
+	}
+	addAVX2(sum, x, n)
+}
+
+// The vector parts of [Softmax], [Largest] and [ExpSum]. Rows have 16 columns, and
+// there is at least one.
+
+func firstEqualVector(simd hip.SIMD, x *float32, n int, value float32) int {
+	if simd >= hip.SIMDAVX512 {
+		return firstEqualAVX512(x, n, value)
+	}
+	return firstEqualAVX2(x, n, value)
+}
+
+func columnMaxVector(simd hip.SIMD, x *float32, n int, top *[16]float32) {
+	if simd >= hip.SIMDAVX512 {
+		columnMaxAVX512(x, n, top)
+		return
+	}
+	columnMaxAVX2(x, n, top)
+}
+
+func columnExpVector(simd hip.SIMD, dst *float32, step int, x *float32, n int, top, sum *[16]float32) {
+	if simd >= hip.SIMDAVX512 {
+		columnExpAVX512(dst, step, x, n, top, sum)
+		return
+	}
+	columnExpAVX2(dst, step, x, n, top, sum)
+}
+
+func columnScaleVector(simd hip.SIMD, x *float32, n int, factor *[16]float32) {
+	if simd >= hip.SIMDAVX512 {
+		columnScaleAVX512(x, n, factor)
+		return
+	}
+	columnScaleAVX2(x, n, factor)
+}
+
+// expTable is what the assembly's exp needs, in this order:
+//
+//	n      = x·log₂e rounded to an integer
+//	r      = (x − n·ln2) − n·(ln 2 − ln2)        fused: |r| ≤ ½·ln 2
+//	exp(x) ≈ 2ⁿ · (1 + r·(1 + r·(c2 + r·(c3 + r·(c4 + r·(c5 + r·c6))))))
+//
+// The polynomial is the one of its kind whose largest relative error is least,
+// 3.8e-9; with the roundings the result is within 2^-22. Where x < least it is
+// 0: from there on down 2ⁿ is not a normal number.
+var expTable = [...]float32{
+	-86.5,                   // least
+	1.4426950216293335,      // log₂e
+	0.6931471824645996,      // ln2
+	-1.9046542121259336e-09, // ln 2 − ln2
+	0.001381459878757596,    // c6
+	0.008368716575205326,    // c5
+	0.04166838899254799,     // c4
+	0.1666652113199234,      // c3
+	0.4999999403953552,      // c2
+	1,
+}
