@@ -6,6 +6,8 @@ import (
 	x86 "golang.org/x/sys/cpu"
 )
 
+//go:generate go run ./internal/asmgen hip
+
 // bestSIMD returns the highest level whose instructions, and those of all levels
 // below, the processor and the operating system offer.
 var bestSIMD = sync.OnceValue(func() SIMD {
@@ -23,12 +25,8 @@ var bestSIMD = sync.OnceValue(func() SIMD {
 	return SIMDAMX
 })
 
-// hasF16C tells whether half precision can be widened; package cpu
-// does not say.
+// hasF16C reports whether half precision can be widened. Package x86 does not say.
 func hasF16C() bool {
 	_, _, c, _ := cpuid(1, 0)
 	return c>>29&1 != 0
 }
-
-// cpuid runs the instruction of that name.
-func cpuid(leaf, subleaf uint32) (a, b, c, d uint32)

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/drafthead/drafthead/hip/internal/asmgen/asm"
+	"github.com/drafthead/drafthead/hip/internal/asmgen/cpu"
 	"github.com/drafthead/drafthead/hip/internal/asmgen/vec"
 	"github.com/drafthead/drafthead/hip/internal/asmgen/weights"
 )
@@ -21,6 +22,7 @@ type room struct {
 var rooms = []room{
 	{"weights", "weights", weights.Files},
 	{"vec", "hip/vec", vec.Files},
+	{"hip", "hip", cpu.Files},
 }
 
 func main() {
