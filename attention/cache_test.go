@@ -108,18 +108,21 @@ func TestGeometryCheck(t *testing.T) {
 	require.NoError(t, g.Check())
 	require.Equal(t, (6+2*2)*16+(2+1)*32, g.Columns())
 	for field, change := range map[string]func(g *Geometry){
-		"Heads":            func(g *Geometry) { g.Heads = 5 },
-		"KVHeads":          func(g *Geometry) { g.KVHeads, g.IndexHeads = 0, 0 },
-		"HeadDim":          func(g *Geometry) { g.HeadDim = -1 },
-		"IndexHeads":       func(g *Geometry) { g.IndexHeads = 1 },
-		"IndexDim":         func(g *Geometry) { g.IndexDim = 1 << 21 },
-		"BlockSize":        func(g *Geometry) { g.BlockSize = 0 },
-		"TopkBlocks":       func(g *Geometry) { g.TopkBlocks = 0 },
-		"InitBlocks":       func(g *Geometry) { g.InitBlocks = -1 },
-		"LocalBlocks":      func(g *Geometry) { g.LocalBlocks = -1 },
-		"Eps":              func(g *Geometry) { g.Eps = math.NaN() },
-		"Rope.Dim":         func(g *Geometry) { g.Rope.Dim = 18 },
-		"Rope.MaxPosition": func(g *Geometry) { g.Rope.MaxPosition = 0 },
+		"Heads":                func(g *Geometry) { g.Heads = 5 },
+		"KVHeads":              func(g *Geometry) { g.KVHeads, g.IndexHeads = 0, 0 },
+		"HeadDim":              func(g *Geometry) { g.HeadDim = -1 },
+		"IndexHeads":           func(g *Geometry) { g.IndexHeads = 1 },
+		"IndexDim":             func(g *Geometry) { g.IndexDim = 1 << 21 },
+		"BlockSize":            func(g *Geometry) { g.BlockSize = 0 },
+		"TopkBlocks":           func(g *Geometry) { g.TopkBlocks = 0 },
+		"InitBlocks":           func(g *Geometry) { g.InitBlocks = -1 },
+		"LocalBlocks":          func(g *Geometry) { g.LocalBlocks = -1 },
+		"Rope.AttentionFactor": func(g *Geometry) { g.Rope.AttentionFactor = math.Inf(1) },
+		"Eps":                  func(g *Geometry) { g.Eps = math.NaN() },
+		"Rope.Dim":             func(g *Geometry) { g.Rope.Dim = 18 },
+		"Rope.Type":            func(g *Geometry) { g.Rope.Type = "dynamic" },
+		"Rope.Theta":           func(g *Geometry) { g.Rope.Theta = 0 },
+		"Rope.MaxPosition":     func(g *Geometry) { g.Rope.MaxPosition = 0 },
 	} {
 		t.Run(field, func(t *testing.T) {
 			g := tiny()

@@ -62,9 +62,7 @@ func (g *Geometry) Check() error {
 		refuse(g.Heads%g.KVHeads != 0, "Heads", g.Heads, "a multiple of KVHeads")
 	}
 	refuse(!(g.Eps >= 0) || math.IsInf(g.Eps, 1), "Eps", g.Eps, "a finite number, at least 0")
-	refuse(g.Rope.Dim < 0 || g.Rope.Dim%2 != 0, "Rope.Dim", g.Rope.Dim, "an even number, at least 0")
-	refuse(g.Rope.Dim > min(g.HeadDim, g.IndexDim), "Rope.Dim", g.Rope.Dim, "at most HeadDim and IndexDim")
-	refuse(g.Rope.Positions() < 1, "Rope.MaxPosition", g.Rope.MaxPosition, "at least one position")
+	g.Rope.check(refuse, min(g.HeadDim, g.IndexDim))
 	return errors.Join(errs...)
 }
 

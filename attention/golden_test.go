@@ -142,6 +142,6 @@ func readGeometry(t *testing.T, dir string) Geometry {
 	return Geometry{
 		Heads: m.Heads, KVHeads: m.KVHeads, HeadDim: m.HeadDim, IndexHeads: m.Sparse.IndexHeads, IndexDim: m.Sparse.IndexDim,
 		BlockSize: m.Sparse.BlockSize, TopkBlocks: m.Sparse.TopkBlocks, InitBlocks: m.Sparse.InitBlocks, LocalBlocks: m.Sparse.LocalBlocks,
-		Eps: m.Eps, Rope: Rope{Theta: m.Theta, Dim: m.RotaryDim, Type: RopeDefault, MaxPosition: m.Positions, AttentionFactor: 1},
+		Eps: m.Eps, Rope: Rope{Theta: m.Theta, Dim: m.RotaryDim, Type: "default", MaxPosition: m.Positions, AttentionFactor: 1},
 	}
 }

@@ -1,18 +1,15 @@
 package attention
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
-// RopeType names a rule that turns a base and a width into rotary frequencies,
-// spelled as the rope_type of a Hugging Face config.
-type RopeType string
-
+// The rules that [Rope.Type] names.
 const (
-	// RopeDefault is plain RoPE.
-	RopeDefault RopeType = "default"
-	// RopeLinear is position interpolation: positions are divided by a factor.
-	RopeLinear RopeType = "linear"
-	// RopeYaRN interpolates the slow dimensions and keeps the fast ones (arXiv:2309.00071).
-	RopeYaRN RopeType = "yarn"
+	ropeDefault = "default"
+	ropeLinear  = "linear"
+	ropeYaRN    = "yarn"
 )
 
 // Rope describes partial NeoX rotary embedding: of each head the first Dim
@@ -31,8 +28,14 @@ type Rope struct {
 	Theta float64
 	// Dim is the rotated width of a head (rotary_dim), even.
 	Dim int
-	// Type selects the rule; the fields below the next one serve only some rules.
-	Type RopeType
+	// Type is the rule that makes frequencies of a base and a width, spelled as the
+	// rope_type of a Hugging Face config. Each but the first uses some of the fields below
+	// MaxPosition.
+	//
+	//	"default" or ""  plain RoPE
+	//	"linear"         position interpolation: positions are divided by Factor
+	//	"yarn"           YaRN interpolates slow dimensions and keeps fast ones (arXiv:2309.00071)
+	Type string
 	// MaxPosition is max_position_embeddings, in positions.
 	MaxPosition int
 	// Factor stretches the position range (linear, yarn).
@@ -43,7 +46,8 @@ type Rope struct {
 	// which a dimension keeps its frequency, and below which it is
 	// interpolated fully (yarn).
 	BetaFast, BetaSlow float64
-	// AttentionFactor multiplies cos and sin; 1 for plain and linear.
+	// AttentionFactor multiplies cos and sin; 1 for plain and linear. YaRN's default,
+	// 0.1·ln(Factor) + 1, offsets the flatter attention of a stretched range.
 	AttentionFactor float64
 }
 
@@ -68,11 +72,11 @@ func (r Rope) InverseFrequencies() []float64 {
 		frequencies[j] = math.Pow(r.Theta, -2*float64(j)/float64(r.Dim))
 	}
 	switch r.Type {
-	case RopeLinear:
+	case ropeLinear:
 		for j := range frequencies {
 			frequencies[j] /= r.Factor
 		}
-	case RopeYaRN:
+	case ropeYaRN:
 		low, high := r.correctionRange()
 		for j, f := range frequencies {
 			ramp := min(max((float64(j)-low)/(high-low), 0), 1)
@@ -109,9 +113,9 @@ func (r Rope) correctionRange() (low, high float64) {
 func (r Rope) Positions() int {
 	positions := float64(r.MaxPosition)
 	switch r.Type {
-	case RopeLinear:
+	case ropeLinear:
 		positions = math.Ceil(positions * r.Factor)
-	case RopeYaRN:
+	case ropeYaRN:
 		positions = max(positions, math.Ceil(float64(r.OriginalMaxPosition)*r.Factor))
 	}
 	if positions > math.MaxInt32 {
@@ -120,15 +124,13 @@ func (r Rope) Positions() int {
 	return int(positions)
 }
 
-// YaRNMagnitude returns get_mscale(factor, mscale) of the YaRN code, the growth
-// of cos and sin that offsets the flatter attention of a stretched range:
-//
-//	0.1·mscale·ln(factor) + 1, and 1 for factor <= 1
-//
-// The default AttentionFactor is YaRNMagnitude(factor, 1).
-func YaRNMagnitude(factor, mscale float64) float64 {
-	if factor <= 1 {
-		return 1
-	}
-	return 0.1*mscale*math.Log(factor) + 1
+// check refuses fields that have no rotation, of heads of the given width.
+func (r *Rope) check(refuse func(bad bool, field string, got any, want string), width int) {
+	positive := func(x float64) bool { return x > 0 && !math.IsInf(x, 1) }
+	refuse(!slices.Contains([]string{"", ropeDefault, ropeLinear, ropeYaRN}, r.Type), "Rope.Type", r.Type, `"default", "linear" or "yarn"`)
+	refuse(r.Dim < 0 || r.Dim%2 != 0, "Rope.Dim", r.Dim, "an even number, at least 0")
+	refuse(r.Dim > width, "Rope.Dim", r.Dim, "at most HeadDim and IndexDim")
+	refuse(r.Dim > 0 && !positive(r.Theta), "Rope.Theta", r.Theta, "a finite number above 0")
+	refuse(r.Dim > 0 && !positive(r.AttentionFactor), "Rope.AttentionFactor", r.AttentionFactor, "a finite number above 0")
+	refuse(r.Positions() < 1, "Rope.MaxPosition", r.MaxPosition, "at least one position")
 }

@@ -23,7 +23,7 @@ func requireFrequencies(t *testing.T, want, got []float64) {
 
 func TestInverseFrequenciesDefault(t *testing.T) {
 	// theta = b^(dim/2) makes f[j] = b^-j.
-	r := attention.Rope{Theta: 10000, Dim: 8, Type: attention.RopeDefault, MaxPosition: 128, AttentionFactor: 1}
+	r := attention.Rope{Theta: 10000, Dim: 8, Type: "default", MaxPosition: 128, AttentionFactor: 1}
 	requireFrequencies(t, []float64{1, 0.1, 0.01, 0.001}, r.InverseFrequencies())
 
 	r.Theta, r.Dim = 5e6, 64
@@ -34,7 +34,7 @@ func TestInverseFrequenciesDefault(t *testing.T) {
 }
 
 func TestInverseFrequenciesLinear(t *testing.T) {
-	r := attention.Rope{Theta: 10000, Dim: 8, Type: attention.RopeLinear, Factor: 4, MaxPosition: 128, AttentionFactor: 1}
+	r := attention.Rope{Theta: 10000, Dim: 8, Type: "linear", Factor: 4, MaxPosition: 128, AttentionFactor: 1}
 	requireFrequencies(t, []float64{0.25, 0.025, 0.0025, 0.00025}, r.InverseFrequencies())
 }
 
@@ -82,7 +82,7 @@ func TestInverseFrequenciesYaRN(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			test.rope.Type = attention.RopeYaRN
+			test.rope.Type = "yarn"
 			requireFrequencies(t, test.want, test.rope.InverseFrequencies())
 		})
 	}
@@ -96,10 +96,10 @@ func TestInverseFrequenciesYaRNIsBetween(t *testing.T) {
 			for _, original := range []int{16, 4096, 1 << 20} {
 				t.Run(fmt.Sprintf("theta=%g/dim=%d/original=%d", theta, dim, original), func(t *testing.T) {
 					yarn := attention.Rope{
-						Theta: theta, Dim: dim, Type: attention.RopeYaRN, Factor: 8,
+						Theta: theta, Dim: dim, Type: "yarn", Factor: 8,
 						OriginalMaxPosition: original, BetaFast: 32, BetaSlow: 1,
 					}
-					plain := attention.Rope{Theta: theta, Dim: dim, Type: attention.RopeDefault}
+					plain := attention.Rope{Theta: theta, Dim: dim, Type: "default"}
 					kept := plain.InverseFrequencies()
 					for j, f := range yarn.InverseFrequencies() {
 						require.LessOrEqual(t, f, kept[j]*(1+frequencyBound), "pair %d", j)
@@ -119,26 +119,18 @@ func TestPositions(t *testing.T) {
 		rope attention.Rope
 		want int
 	}{
-		{"default", attention.Rope{Type: attention.RopeDefault, MaxPosition: 1048576}, 1048576},
-		{"default ignores factor", attention.Rope{Type: attention.RopeDefault, MaxPosition: 100, Factor: 4}, 100},
-		{"linear", attention.Rope{Type: attention.RopeLinear, MaxPosition: 4096, Factor: 4}, 16384},
-		{"linear rounds up", attention.Rope{Type: attention.RopeLinear, MaxPosition: 3, Factor: 1.5}, 5},
-		{"yarn extends", attention.Rope{Type: attention.RopeYaRN, MaxPosition: 4096, OriginalMaxPosition: 4096, Factor: 4}, 16384},
-		{"yarn already extended", attention.Rope{Type: attention.RopeYaRN, MaxPosition: 16384, OriginalMaxPosition: 4096, Factor: 2}, 16384},
-		{"linear beyond int32", attention.Rope{Type: attention.RopeLinear, MaxPosition: 1 << 30, Factor: 1e300}, math.MaxInt32},
-		{"yarn beyond int32", attention.Rope{Type: attention.RopeYaRN, MaxPosition: 1, OriginalMaxPosition: 1 << 30, Factor: math.Inf(1)}, math.MaxInt32},
+		{"default", attention.Rope{Type: "default", MaxPosition: 1048576}, 1048576},
+		{"default ignores factor", attention.Rope{Type: "default", MaxPosition: 100, Factor: 4}, 100},
+		{"linear", attention.Rope{Type: "linear", MaxPosition: 4096, Factor: 4}, 16384},
+		{"linear rounds up", attention.Rope{Type: "linear", MaxPosition: 3, Factor: 1.5}, 5},
+		{"yarn extends", attention.Rope{Type: "yarn", MaxPosition: 4096, OriginalMaxPosition: 4096, Factor: 4}, 16384},
+		{"yarn already extended", attention.Rope{Type: "yarn", MaxPosition: 16384, OriginalMaxPosition: 4096, Factor: 2}, 16384},
+		{"linear beyond int32", attention.Rope{Type: "linear", MaxPosition: 1 << 30, Factor: 1e300}, math.MaxInt32},
+		{"yarn beyond int32", attention.Rope{Type: "yarn", MaxPosition: 1, OriginalMaxPosition: 1 << 30, Factor: math.Inf(1)}, math.MaxInt32},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			require.Equal(t, test.want, test.rope.Positions())
 		})
 	}
-}
-
-func TestYaRNMagnitude(t *testing.T) {
-	require.Equal(t, 1.0, attention.YaRNMagnitude(1, 1))
-	require.Equal(t, 1.0, attention.YaRNMagnitude(0.5, 3), "a range that shrinks")
-	require.InEpsilon(t, 1.1386294361119891, attention.YaRNMagnitude(4, 1), frequencyBound)
-	require.InEpsilon(t, 1.2608037774058553, attention.YaRNMagnitude(40, 0.707), frequencyBound)
-	require.InEpsilon(t, 1.1, attention.YaRNMagnitude(math.E, 1), frequencyBound)
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/mtp"
 )
 
@@ -44,7 +43,7 @@ func requireInvariants(t testing.TB, c *mtp.Config) {
 	require.Zero(t, c.Rope.Dim%2)
 	require.LessOrEqual(t, c.Rope.Dim, c.HeadDim)
 	require.LessOrEqual(t, c.Rope.Dim, c.Sparse.IndexDim)
-	require.Contains(t, []attention.RopeType{attention.RopeDefault, attention.RopeLinear, attention.RopeYaRN}, c.Rope.Type)
+	require.Contains(t, []string{"default", "linear", "yarn"}, c.Rope.Type)
 	require.GreaterOrEqual(t, c.Rope.Positions(), c.MaxPositionEmbeddings)
 	require.Less(t, c.Rope.Positions(), math.MaxInt32)
 	frequencies := c.Rope.InverseFrequencies()

@@ -9,6 +9,13 @@ import (
 	"github.com/drafthead/drafthead/attention"
 )
 
+// The rules for rotary frequencies: see [attention.Rope].
+const (
+	ropeDefault = "default"
+	ropeLinear  = "linear"
+	ropeYaRN    = "yarn"
+)
+
 // ropeKeys are the keys understood in rope_scaling and rope_parameters. Any
 // other would change the angles in a way that is not computed here.
 var ropeKeys = []string{
@@ -31,7 +38,7 @@ func (s section) rope(headDim, maxPosition int) attention.Rope {
 	}
 	parameters.onlyKnown(ropeKeys)
 
-	r := attention.Rope{Type: attention.RopeDefault, MaxPosition: maxPosition, AttentionFactor: 1}
+	r := attention.Rope{Type: ropeDefault, MaxPosition: maxPosition, AttentionFactor: 1}
 	r.Theta, _ = s.either(parameters, "rope_theta", 1, math.MaxFloat32, true)
 	r.Dim = s.rotaryDim(parameters, headDim)
 	if !scaled && !parametrized {
@@ -39,9 +46,9 @@ func (s section) rope(headDim, maxPosition int) attention.Rope {
 	}
 	r.Type = parameters.ropeType(scaled)
 	switch r.Type {
-	case attention.RopeLinear:
+	case ropeLinear:
 		r.Factor, _ = parameters.float("factor", 1, maxPositions, true)
-	case attention.RopeYaRN:
+	case ropeYaRN:
 		parameters.yarn(&r)
 	}
 	if r.MaxPosition > 0 && r.Positions() >= math.MaxInt32 {
@@ -51,7 +58,7 @@ func (s section) rope(headDim, maxPosition int) attention.Rope {
 }
 
 // ropeType reads rope_type, or type as older configs spell it.
-func (s section) ropeType(required bool) attention.RopeType {
+func (s section) ropeType(required bool) string {
 	key := "rope_type"
 	if _, modern := s.get(key); !modern {
 		if _, older := s.get("type"); older {
@@ -60,11 +67,11 @@ func (s section) ropeType(required bool) attention.RopeType {
 	} else if older, both := s.get("type"); both && jsonDiffer(older, s.fields[key]) {
 		s.fail("type", "the same as rope_type", ErrInconsistent)
 	}
-	name := s.oneOf(key, required, string(attention.RopeDefault), string(attention.RopeLinear), string(attention.RopeYaRN))
+	name := s.oneOf(key, required, ropeDefault, ropeLinear, ropeYaRN)
 	if name == "" {
-		return attention.RopeDefault
+		return ropeDefault
 	}
-	return attention.RopeType(name)
+	return name
 }
 
 // yarn reads the parameters of YaRN into r, with the defaults of Hugging Face transformers.
@@ -97,10 +104,21 @@ func (s section) yarn(r *attention.Rope) {
 	case ok:
 		r.AttentionFactor = given
 	case mscale != 0 && mscaleAllDim != 0:
-		r.AttentionFactor = attention.YaRNMagnitude(r.Factor, mscale) / attention.YaRNMagnitude(r.Factor, mscaleAllDim)
+		r.AttentionFactor = yarnMagnitude(r.Factor, mscale) / yarnMagnitude(r.Factor, mscaleAllDim)
 	default:
-		r.AttentionFactor = attention.YaRNMagnitude(r.Factor, 1)
+		r.AttentionFactor = yarnMagnitude(r.Factor, 1)
 	}
+}
+
+// yarnMagnitude returns get_mscale(factor, mscale) of the YaRN code, the growth of cos and
+// sin that offsets the flatter attention of a stretched range:
+//
+//	0.1·mscale·ln(factor) + 1, and 1 for factor <= 1
+func yarnMagnitude(factor, mscale float64) float64 {
+	if factor <= 1 {
+		return 1
+	}
+	return 0.1*mscale*math.Log(factor) + 1
 }
 
 // rotaryDim reads rotary_dim, or derives it as ⌊partial_rotary_factor · head_dim⌋. Given both, they must agree.

@@ -118,7 +118,7 @@ func TestParseConfigReleased(t *testing.T) {
 		RMSNormEps: 1e-6, NumLocalExperts: 128, NumExpertsPerTok: 4, NSharedExperts: 1, RoutedScalingFactor: 2,
 		SwigluAlpha: 1.702, SwigluLimit: 7, SwigluBeta: 1, NumMTPModules: 1,
 		Sparse: mtp.SparseAttention{IndexDim: 128, NumIndexHeads: 4, TopkBlocks: 16, BlockSize: 128, LocalBlock: 1},
-		Rope:   attention.Rope{Theta: 5e6, Dim: 64, Type: attention.RopeDefault, MaxPosition: 1048576, AttentionFactor: 1},
+		Rope:   attention.Rope{Theta: 5e6, Dim: 64, Type: "default", MaxPosition: 1048576, AttentionFactor: 1},
 	}, c)
 }
 
