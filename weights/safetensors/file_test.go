@@ -1,8 +1,7 @@
-package weights
+package safetensors
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -16,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var sample = buildFile(bytePart("a", "abc"), part{"b", DtypeF32, []int{2, 1}, "12345678"}, part{"none", DtypeI64, []int{0}, ""})
+var sample = buildFile(bytePart("a", "abc"), part{"b", F32, []int{2, 1}, "12345678"}, part{"none", I64, []int{0}, ""})
 
 // onlyRead hides the ReadAt of the files of a file system.
 type onlyRead struct{ fs.FS }
@@ -36,7 +35,7 @@ func onDisk(t testing.TB, files map[string][]byte) string {
 	return dir
 }
 
-func TestOpenFile(t *testing.T) {
+func TestOpen(t *testing.T) {
 	const name = "x.safetensors"
 	mapped := runtime.GOOS != "windows"
 	onMap := fstest.MapFS{name: {Data: sample}}
@@ -51,11 +50,11 @@ func TestOpenFile(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			f, err := OpenFile(test.fsys, name)
+			f, err := Open(test.fsys, name)
 			require.NoError(t, err)
 			require.Equal(t, name, f.Name())
 			require.Equal(t, int64(len(sample)), f.Size())
-			require.Equal(t, int64(len(sample)-11), f.DataStart())
+			require.Equal(t, int64(len(sample)-11), f.dataStart)
 			if test.inPlace {
 				require.Equal(t, sample, f.Mapping())
 			} else {
@@ -63,7 +62,7 @@ func TestOpenFile(t *testing.T) {
 			}
 			b, ok := f.Tensor("b")
 			require.True(t, ok)
-			require.Equal(t, f.DataStart()+3, b.Offset())
+			require.Equal(t, f.dataStart+3, b.Offset())
 			require.Equal(t, int64(8), b.Size())
 			require.Equal(t, []int{2, 1}, b.Shape)
 			require.Equal(t, "b F32 [2 1]", b.String())
@@ -134,15 +133,15 @@ func TestOpenFileFails(t *testing.T) {
 		"empty.safetensors":         {},
 		"folder.safetensors/inside": {},
 	}} {
-		_, err := OpenFile(fsys, "absent.safetensors")
+		_, err := Open(fsys, "absent.safetensors")
 		require.ErrorIs(t, err, fs.ErrNotExist)
-		_, err = OpenFile(fsys, "../x.safetensors")
+		_, err = Open(fsys, "../x.safetensors")
 		require.Error(t, err)
-		_, err = OpenFile(fsys, "folder.safetensors")
+		_, err = Open(fsys, "folder.safetensors")
 		require.ErrorIs(t, err, errNotRegular)
 		require.Contains(t, err.Error(), "folder.safetensors")
-		_, err = OpenFile(fsys, "empty.safetensors")
-		require.ErrorIs(t, err, ErrFileTooSmall)
+		_, err = Open(fsys, "empty.safetensors")
+		require.ErrorIs(t, err, ruleFileTooSmall)
 	}
 }
 
@@ -190,7 +189,7 @@ func TestSizeIsClaimedTooLarge(t *testing.T) {
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 	for _, size := range []int64{-1, 0, 7} {
 		_, err = NewFile("x", bytes.NewReader(sample), size)
-		require.ErrorIs(t, err, ErrFileTooSmall)
+		require.ErrorIs(t, err, ruleFileTooSmall)
 	}
 
 	// The data section ends early although the header asks for all of it.
@@ -202,7 +201,7 @@ func TestSizeIsClaimedTooLarge(t *testing.T) {
 }
 
 func TestReadsDuringClose(t *testing.T) {
-	f, err := OpenFile(os.DirFS(onDisk(t, map[string][]byte{"x": sample})), "x")
+	f, err := Open(os.DirFS(onDisk(t, map[string][]byte{"x": sample})), "x")
 	require.NoError(t, err)
 	b, _ := f.Tensor("b")
 	const readers = 4
@@ -228,44 +227,30 @@ func TestReadsDuringClose(t *testing.T) {
 }
 
 func TestPopulate(t *testing.T) {
-	// Three chunks, the last of which is no whole page.
-	size := 2*populateChunk + 12345
+	// The last page is not whole.
+	size := 8*populatePart + 12345
 	dir := t.TempDir()
 	writeSparse(t, filepath.Join(dir, "x"), size)
-	f, err := OpenFile(os.DirFS(dir), "x")
+	f, err := Open(os.DirFS(dir), "x")
 	require.NoError(t, err)
 	defer f.Close()
 	if f.Mapping() == nil {
 		t.Skip("files are not mapped on this system")
 	}
-	var steps []int64
-	note := func(done, total int64) {
-		require.Equal(t, f.Size(), total)
-		steps = append(steps, done)
+	for _, c := range [][2]int64{{0, f.Size()}, {0, 1}, {5, 5000}, {f.Size() - 1, f.Size()}, {f.Size(), f.Size() + 1}, {-1, f.Size() + 1}, {7, 7}, {9, 2}} {
+		require.NoError(t, f.Populate(c[0], c[1]), "%v", c)
+		f.ReadAhead(c[0], c[1])
 	}
-	require.NoError(t, f.Populate(t.Context(), note))
-	require.Equal(t, []int64{populateChunk, 2 * populateChunk, f.Size()}, steps)
-	require.NoError(t, f.Populate(t.Context(), nil))
-
-	ctx, cancel := context.WithCancel(t.Context())
-	steps = nil
-	err = f.Populate(ctx, func(done, _ int64) {
-		steps = append(steps, done)
-		cancel()
-	})
-	require.ErrorIs(t, err, context.Canceled)
-	require.Equal(t, []int64{populateChunk}, steps, "the context is looked at between chunks")
-
 	touchPages(f.Mapping())
 	require.NoError(t, f.Close())
-	require.ErrorIs(t, f.Populate(t.Context(), nil), fs.ErrClosed)
+	require.ErrorIs(t, f.Populate(0, f.Size()), fs.ErrClosed)
 }
 
 func TestPopulateWithoutMapping(t *testing.T) {
 	for _, fsys := range []fs.FS{fstest.MapFS{"x": {Data: sample}}, onlyRead{fstest.MapFS{"x": {Data: sample}}}} {
-		f, err := OpenFile(fsys, "x")
+		f, err := Open(fsys, "x")
 		require.NoError(t, err)
-		require.NoError(t, f.Populate(t.Context(), func(int64, int64) { t.Fatal("nothing is mapped") }))
+		require.NoError(t, f.Populate(0, f.Size()), "nothing is mapped")
 		require.NoError(t, f.Close())
 	}
 }
@@ -282,9 +267,9 @@ func TestPopulateShare(t *testing.T) {
 	}
 }
 
-// inMemory is a file system whose files are InMemory, and which counts those that
+// memoryFS is a file system whose files lie in memory, and which counts those that
 // are open. They claim to have extra bytes more than they have.
-type inMemory struct {
+type memoryFS struct {
 	fstest.MapFS
 	open  *int
 	extra int
@@ -293,7 +278,7 @@ type inMemory struct {
 type memoryFile struct {
 	fs.File
 	data  []byte
-	of    *inMemory
+	of    *memoryFS
 	extra int
 }
 
@@ -304,7 +289,7 @@ func (f *memoryFile) Close() error {
 	return f.File.Close()
 }
 
-func (m *inMemory) Open(name string) (fs.File, error) {
+func (m *memoryFS) Open(name string) (fs.File, error) {
 	f, err := m.MapFS.Open(name)
 	if err != nil {
 		return nil, err
@@ -314,18 +299,18 @@ func (m *inMemory) Open(name string) (fs.File, error) {
 }
 
 func TestFileInMemory(t *testing.T) {
-	fsys := &inMemory{MapFS: fstest.MapFS{"x": {Data: sample}, "broken": {Data: sample[:len(sample)-1]}}, open: new(int)}
-	f, err := OpenFile(fsys, "x")
+	fsys := &memoryFS{MapFS: fstest.MapFS{"x": {Data: sample}, "broken": {Data: sample[:len(sample)-1]}}, open: new(int)}
+	f, err := Open(fsys, "x")
 	require.NoError(t, err)
 	require.Equal(t, 1, *fsys.open, "it stays open while it is used")
 	require.Same(t, &sample[0], &f.Mapping()[0], "in place")
 	require.NoError(t, f.Close())
 	require.Zero(t, *fsys.open)
 
-	_, err = OpenFile(fsys, "broken")
+	_, err = Open(fsys, "broken")
 	require.ErrorIs(t, err, ErrTruncated)
 	fsys.extra = 1
-	_, err = OpenFile(fsys, "x")
+	_, err = Open(fsys, "x")
 	require.ErrorIs(t, err, ErrTruncated, "less than the size that it tells")
 	require.Zero(t, *fsys.open)
 }

@@ -1,7 +1,6 @@
-package weights
+package safetensors
 
 import (
-	"cmp"
 	"errors"
 	"strconv"
 )
@@ -50,7 +49,7 @@ func parseHeader(file string, text []byte, dataSize int64) (*header, error) {
 		err = h.read(r, &bad)
 	}
 	if err != nil {
-		return nil, locate(err, file, "")
+		return nil, inFile(err, file)
 	}
 	// Layout is judged only once every entry is known to mean what it says:
 	// one unreadable entry would show up as a hole as well.
@@ -71,13 +70,17 @@ func (h *header) read(r *jsonReader, bad *problems) error {
 	}
 	err := r.object(func(key string) error {
 		if key == metadataKey {
-			return h.readMetadata(r, bad)
+			h.metadata = make(map[string]string)
+			return r.stringMap(h.metadata, bad)
 		}
+		r.named = 1
 		e, err := readEntry(r, key, bad)
-		if err == nil {
-			h.entries = append(h.entries, e)
+		r.named = 0
+		h.entries = append(h.entries, e)
+		if e, ok := errors.AsType[*FormatError](err); ok {
+			e.Tensor = key
 		}
-		return locate(err, "", key)
+		return err
 	})
 	if err != nil {
 		return err
@@ -85,29 +88,23 @@ func (h *header) read(r *jsonReader, bad *problems) error {
 	return r.end()
 }
 
-// readMetadata reads an object of strings.
-func (h *header) readMetadata(r *jsonReader, bad *problems) error {
-	h.metadata = make(map[string]string)
-	return r.stringMap(metadataKey, h.metadata, bad)
-}
-
 // readEntry reads the value of one tensor. Its error is one of JSON; what the
 // values mean wrongly goes to bad.
 func readEntry(r *jsonReader, name string, bad *problems) (entry, error) {
 	e := entry{name: name}
-	report := func(err error, got []byte, want string) {
-		bad.add(&FormatError{Tensor: name, Err: err, Got: abbreviate(string(got)), Want: want})
+	report := func(rule Rule, got []byte, want string) {
+		bad.add(&FormatError{Tensor: name, Rule: rule, Got: abbreviate(string(got)), Want: want})
 	}
 	if r.peek() != '{' {
 		text, err := r.value()
 		if err == nil {
-			report(ErrNotObject, text, `{"dtype", "shape", "data_offsets"}`)
+			report(ruleNotObject, text, `{"dtype", "shape", "data_offsets"}`)
 		}
 		return e, err
 	}
 	fields := [...]struct {
 		key    string
-		decode func(text []byte) error
+		decode func(text []byte) Rule // "": it is right
 		want   string
 		found  bool
 	}{
@@ -123,56 +120,57 @@ func readEntry(r *jsonReader, name string, bad *problems) (entry, error) {
 		for i := range fields {
 			if f := &fields[i]; f.key == key {
 				f.found = true
-				if err := f.decode(text); err != nil {
-					report(err, text, f.want)
+				if rule := f.decode(text); rule != "" {
+					report(rule, text, f.want)
 				}
 				return nil
 			}
 		}
-		report(ErrUnknownKey, []byte(quote(key)), "dtype, shape and data_offsets")
+		report(ruleUnknownKey, []byte(quote(key)), "dtype, shape and data_offsets")
 		return nil
 	})
 	for _, f := range fields {
 		if err == nil && !f.found {
-			report(ErrMissingKey, nil, f.key)
+			report(ruleMissingKey, nil, f.key)
 		}
 	}
 	return e, err
 }
 
-func (e *entry) decodeDtype(text []byte) (err error) {
+func (e *entry) decodeDtype(text []byte) Rule {
 	name, err := (&jsonReader{data: text}).string()
 	if err != nil {
-		return ErrUnknownDtype
+		return ruleUnknownDtype
 	}
-	if e.dtype, err = ParseDtype(name); err != nil {
-		return ErrUnknownDtype
+	var known bool
+	if e.dtype, known = dtypeNamed(name); !known {
+		return ruleUnknownDtype
 	}
-	return nil
+	return ""
 }
 
-func (e *entry) decodeShape(text []byte) error {
+func (e *entry) decodeShape(text []byte) Rule {
 	dims, err := decodeIntegers(text, strconv.IntSize)
 	switch {
 	case errors.Is(err, strconv.ErrRange):
-		return ErrSizeOverflow
+		return ruleSizeOverflow
 	case err != nil:
-		return ErrShape
+		return ruleShape
 	}
 	e.shape = make([]int, len(dims))
 	for i, d := range dims {
 		e.shape[i] = int(d)
 	}
-	return nil
+	return ""
 }
 
-func (e *entry) decodeOffsets(text []byte) error {
+func (e *entry) decodeOffsets(text []byte) Rule {
 	offsets, err := decodeIntegers(text, 64)
 	if err != nil || len(offsets) != 2 || offsets[0] > offsets[1] {
-		return ErrOffsets
+		return ruleOffsets
 	}
 	e.begin, e.end = offsets[0], offsets[1]
-	return nil
+	return ""
 }
 
 // decodeIntegers decodes a list of non-negative integers of at most bitSize
@@ -193,11 +191,10 @@ func decodeIntegers(text []byte, bitSize int) ([]int64, error) {
 	return list, err
 }
 
-// locate fills in the file and the tensor of a *FormatError that lacks them.
-func locate(err error, file, tensor string) error {
+// inFile names the file that an error of its text lies in.
+func inFile(err error, file string) error {
 	if e, ok := errors.AsType[*FormatError](err); ok {
-		e.File = cmp.Or(e.File, file)
-		e.Tensor = cmp.Or(e.Tensor, tensor)
+		e.File = file
 	}
 	return err
 }

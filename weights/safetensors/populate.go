@@ -1,7 +1,6 @@
-package weights
+package safetensors
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"iter"
@@ -11,8 +10,6 @@ import (
 )
 
 const (
-	// populateChunk bounds the bytes read between two looks at the context.
-	populateChunk = 64 << 20
 	// populatePart is the bytes that make another thread worth it.
 	populatePart = 4 << 20
 	// maxPopulateThreads is enough to keep a disk's queue and the kernel's page
@@ -23,42 +20,19 @@ const (
 	advicePiece = 128 << 10
 )
 
-// Populate reads a mapped file into memory ahead of its use, so that the first
-// pass over the weights takes no page faults. progress, which may be nil, is
-// called after every chunk of at most 64 MB with the bytes done of all of them.
-// It returns ctx.Err() when ctx ends between two chunks, and fs.ErrClosed when
-// the File is closed. Where nothing is mapped there is nothing to do.
-func (f *File) Populate(ctx context.Context, progress func(done, total int64)) error {
-	for done := int64(0); done < f.size; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		end := min(done+populateChunk, f.size)
-		mapped, err := f.populateRange(done, end)
-		if err != nil {
-			return &fs.PathError{Op: "populate", Path: f.name, Err: err}
-		}
-		if !mapped {
-			return nil
-		}
-		done = end
-		if progress != nil {
-			progress(done, f.size)
-		}
-	}
-	return nil
-}
-
-// populateRange populates the bytes from begin, a multiple of the page size, to
-// end, if the file is mapped, with several threads.
-func (f *File) populateRange(begin, end int64) (mapped bool, err error) {
+// Populate reads the bytes from begin to end of a mapped file into memory ahead of their
+// use, so that the first pass over them takes no page faults. Where nothing is mapped
+// there is nothing to do. The error matches fs.ErrClosed when the File is closed.
+func (f *File) Populate(begin, end int64) error {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	if f.closed {
-		return false, fs.ErrClosed
+		return &fileError{file: f.name, err: fs.ErrClosed}
 	}
-	if !f.backing.mapped {
-		return false, nil
+	page := int64(os.Getpagesize())
+	begin, end = max(begin, 0)/page*page, min(end, f.size)
+	if !f.backing.mapped || begin >= end {
+		return nil
 	}
 	data := f.backing.data[begin:end]
 	part := populateShare(len(data), min(runtime.GOMAXPROCS(0), maxPopulateThreads), os.Getpagesize())
@@ -68,18 +42,21 @@ func (f *File) populateRange(begin, end int64) (mapped bool, err error) {
 		threads.Go(func() { errs[i] = populatePages(data[i*part : min((i+1)*part, len(data))]) })
 	}
 	threads.Wait()
-	return true, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return &fileError{file: f.name, err: err}
+	}
+	return nil
 }
 
-// readAhead has the bytes from begin to end of a mapped file read from disk, and does
+// ReadAhead has the bytes from begin to end of a mapped file read from disk, and does
 // not wait for them. It is advice: where it cannot be followed nothing happens.
-func (f *File) readAhead(begin, end int64) {
+func (f *File) ReadAhead(begin, end int64) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	if !f.backing.mapped {
 		return
 	}
-	for piece := range advicePieces(begin, end, int64(os.Getpagesize())) {
+	for piece := range advicePieces(max(begin, 0), min(end, f.size), int64(os.Getpagesize())) {
 		willNeed(f.backing.data[piece[0]:piece[1]])
 	}
 }

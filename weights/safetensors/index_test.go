@@ -1,4 +1,4 @@
-package weights
+package safetensors
 
 import (
 	"errors"
@@ -15,27 +15,27 @@ func TestIndexAccepts(t *testing.T) {
 	text := " {\"metadata\":{\"total_size\":12.5,\"more\":[null]}, \"weight_map\":{\"a\":\"x.safetensors\",\"b\":\"sub/y.safetensors\"},\"other\":true}\n"
 	index, err := ReadIndex(fstest.MapFS{IndexName: {Data: []byte(text)}})
 	require.NoError(t, err)
-	require.Equal(t, map[string]string{"a": "x.safetensors", "b": "sub/y.safetensors"}, index.WeightMap)
+	require.Equal(t, map[string]string{"a": "x.safetensors", "b": "sub/y.safetensors"}, index)
 }
 
 func TestIndexRefuses(t *testing.T) {
 	tests := []struct {
 		name, text string
-		want       error
+		want       Rule
 	}{
-		{"empty", "", ErrNotObject},
-		{"not JSON", "{not json", ErrNotJSON},
-		{"cut short", `{"weight_map":{"a":"x"`, ErrNotJSON},
-		{"two objects", `{"weight_map":{}}{}`, ErrNotJSON},
-		{"not UTF-8", "{\"weight_map\":{\"\xff\":\"x\"}}", ErrNotUTF8},
-		{"array", `[]`, ErrNotObject},
-		{"no weight_map", `{"metadata":{}}`, ErrMissingKey},
-		{"weight_map is null", `{"weight_map":null}`, ErrNotObject},
-		{"weight_map is a list", `{"weight_map":["x"]}`, ErrNotObject},
-		{"weight_map twice", `{"weight_map":{},"weight_map":{}}`, ErrDuplicateKey},
-		{"tensor twice", `{"weight_map":{"a":"x","a":"y"}}`, ErrDuplicateKey},
-		{"shard is a number", `{"weight_map":{"a":1}}`, ErrNotString},
-		{"shard is null", `{"weight_map":{"a":null}}`, ErrNotString},
+		{"empty", "", ruleNotObject},
+		{"not JSON", "{not json", ruleNotJSON},
+		{"cut short", `{"weight_map":{"a":"x"`, ruleNotJSON},
+		{"two objects", `{"weight_map":{}}{}`, ruleNotJSON},
+		{"not UTF-8", "{\"weight_map\":{\"\xff\":\"x\"}}", ruleNotUTF8},
+		{"array", `[]`, ruleNotObject},
+		{"no weight_map", `{"metadata":{}}`, ruleMissingKey},
+		{"weight_map is null", `{"weight_map":null}`, ruleNotObject},
+		{"weight_map is a list", `{"weight_map":["x"]}`, ruleNotObject},
+		{"weight_map twice", `{"weight_map":{},"weight_map":{}}`, ruleDuplicateKey},
+		{"tensor twice", `{"weight_map":{"a":"x","a":"y"}}`, ruleDuplicateKey},
+		{"shard is a number", `{"weight_map":{"a":1}}`, ruleNotString},
+		{"shard is null", `{"weight_map":{"a":null}}`, ruleNotString},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -51,8 +51,8 @@ func TestIndexRefuses(t *testing.T) {
 }
 
 func TestIndexIsTooLarge(t *testing.T) {
-	_, err := ParseIndex("i", make([]byte, maxHeaderLength+1))
-	require.ErrorIs(t, err, ErrIndexTooLarge)
+	_, err := parseIndex("i", make([]byte, maxHeaderLength+1))
+	require.ErrorIs(t, err, ruleIndexTooLarge)
 }
 
 func TestShardPaths(t *testing.T) {
@@ -65,8 +65,8 @@ func TestShardPaths(t *testing.T) {
 	} {
 		t.Run(path, func(t *testing.T) {
 			require.False(t, isShardPath(path))
-			_, err := ParseIndex("i", []byte(`{"weight_map":{"t":`+quoteJSON(path)+`}}`))
-			require.ErrorIs(t, err, ErrShardPath)
+			_, err := parseIndex("i", []byte(`{"weight_map":{"t":`+quoteJSON(path)+`}}`))
+			require.ErrorIs(t, err, ruleShardPath)
 			format, ok := errors.AsType[*FormatError](err)
 			require.True(t, ok)
 			require.Equal(t, "t", format.Tensor)
@@ -82,10 +82,10 @@ func quoteJSON(s string) string {
 }
 
 func TestIndexReportsAllProblems(t *testing.T) {
-	_, err := ParseIndex("i", []byte(`{"weight_map":{"b":"../y","a":"/x","c":3,"d":"ok"}}`))
+	_, err := parseIndex("i", []byte(`{"weight_map":{"b":"../y","a":"/x","c":3,"d":"ok"}}`))
 	require.Equal(t, []string{
-		`i: value is not a string: got weight_map["c"] = 3`,
-		`i: tensor "a": shard path leaves the folder: got "/x"`,
-		`i: tensor "b": shard path leaves the folder: got "../y"`,
+		`safetensors: i: key "weight_map.c": value is not a string at line 1, column 40: got 3`,
+		`safetensors: i: tensor "a": shard path leaves the folder: got "/x"`,
+		`safetensors: i: tensor "b": shard path leaves the folder: got "../y"`,
 	}, strings.Split(err.Error(), "\n"))
 }

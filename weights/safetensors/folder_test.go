@@ -1,4 +1,4 @@
-package weights
+package safetensors
 
 import (
 	"encoding/json"
@@ -62,8 +62,8 @@ func (f countedFile) Close() error {
 
 func (c closeCounter) ReadDir(name string) ([]fs.DirEntry, error) { return fs.ReadDir(c.FS, name) }
 
-func TestCheckpoint(t *testing.T) {
-	mtp := func(name string) bool { _, ok := MTPLayer(name); return ok }
+func TestOpenFolder(t *testing.T) {
+	mtp := func(name string) bool { return strings.Contains(name, ".mtp.layers.0.") }
 	all := map[string][]string{
 		"m-1.safetensors": {"m.mtp.layers.0.b", "m.layers.0.x"}, "m-2.safetensors": {"m.mtp.layers.0.a"}, "m-3.safetensors": {"m.layers.1.y", "m.layers.0.y"},
 	}
@@ -86,7 +86,7 @@ func TestCheckpoint(t *testing.T) {
 		needed   func(string) bool
 		files    []string
 		tensors  []string
-		unopened []UnopenedShard
+		unopened map[string][]string
 	}{
 		{"no index", folder(all, nil), mtp, []string{"m-1.safetensors", "m-2.safetensors", "m-3.safetensors"},
 			[]string{"m.layers.0.x", "m.layers.0.y", "m.layers.1.y", "m.mtp.layers.0.a", "m.mtp.layers.0.b"}, nil},
@@ -94,7 +94,7 @@ func TestCheckpoint(t *testing.T) {
 			[]string{"m.layers.0.x", "m.layers.0.y", "m.layers.1.y", "m.mtp.layers.0.a", "m.mtp.layers.0.b"}, nil},
 		{"index, some needed, the rest absent", folder(without("m-3.safetensors"), index), mtp, []string{"m-1.safetensors", "m-2.safetensors"},
 			[]string{"m.layers.0.x", "m.mtp.layers.0.a", "m.mtp.layers.0.b"},
-			[]UnopenedShard{{"m-3.safetensors", []string{"m.layers.0.y", "m.layers.1.y"}}}},
+			map[string][]string{"m-3.safetensors": {"m.layers.0.y", "m.layers.1.y"}}},
 		{"file beside the index", folder(map[string][]string{"a.safetensors": {"t"}, "other.safetensors": {"t"}}, map[string]string{"t": "a.safetensors"}), nil,
 			[]string{"a.safetensors"}, []string{"t"}, nil},
 		{"shard in a folder below", folder(map[string][]string{"sub/a.safetensors": {"t"}}, map[string]string{"t": "sub/a.safetensors"}), nil,
@@ -107,10 +107,10 @@ func TestCheckpoint(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			open := 0
-			c, err := OpenCheckpoint(closeCounter{test.fsys, &open}, test.needed)
+			c, err := OpenFolder(closeCounter{test.fsys, &open}, test.needed)
 			require.NoError(t, err)
 			var files, tensors []string
-			for _, f := range c.Files() {
+			for _, f := range c.files {
 				files = append(files, f.Name())
 			}
 			for _, tensor := range c.Tensors() {
@@ -121,7 +121,10 @@ func TestCheckpoint(t *testing.T) {
 			}
 			require.Equal(t, test.files, files)
 			require.Equal(t, test.tensors, tensors)
-			require.Equal(t, test.unopened, c.Unopened())
+			require.Equal(t, len(test.unopened), len(c.Unopened()))
+			for name, tensors := range test.unopened {
+				require.Equal(t, tensors, c.Unopened()[name])
+			}
 			_, ok := c.Tensor("absent")
 			require.False(t, ok)
 			require.Equal(t, len(files), open)
@@ -132,7 +135,7 @@ func TestCheckpoint(t *testing.T) {
 	}
 }
 
-func TestCheckpointFails(t *testing.T) {
+func TestFolderFails(t *testing.T) {
 	notZ := func(name string) bool { return name != "z" }
 	a, ab := map[string][]string{"a.safetensors": {"t"}}, map[string][]string{"a.safetensors": {"t"}, "b.safetensors": {"u"}}
 	broken := folder(a, nil)
@@ -148,26 +151,26 @@ func TestCheckpointFails(t *testing.T) {
 		{"nothing", fstest.MapFS{}, ErrNoWeights, []string{"*.safetensors"}},
 		{"only a config", folder(nil, nil), ErrNoWeights, []string{IndexName}},
 		{"index of nothing", folder(a, map[string]string{}), ErrNoWeights, []string{IndexName}},
-		{"index that is not JSON", brokenIndex, ErrNotJSON, []string{IndexName}},
-		{"index that leaves the folder", folder(a, map[string]string{"t": "../a.safetensors"}), ErrShardPath, []string{`"../a.safetensors"`, `"t"`}},
-		{"broken file", broken, ErrFileTooSmall, []string{"b.safetensors"}},
+		{"index that is not JSON", brokenIndex, ruleNotJSON, []string{IndexName}},
+		{"index that leaves the folder", folder(a, map[string]string{"t": "../a.safetensors"}), ruleShardPath, []string{`"../a.safetensors"`, `"t"`}},
+		{"broken file", broken, ruleFileTooSmall, []string{"b.safetensors"}},
 		{"missing shard", folder(a, map[string]string{"t": "a.safetensors", "u": "b.safetensors"}), ErrMissingShard, []string{"b.safetensors"}},
 		{"missing shard is fs.ErrNotExist", folder(a, map[string]string{"u": "b.safetensors"}), fs.ErrNotExist, []string{"b.safetensors"}},
-		{"tensor not in its shard", folder(a, map[string]string{"t": "a.safetensors", "u": "a.safetensors"}), ErrIndexMismatch, []string{`"u"`, "a.safetensors"}},
-		{"unneeded tensor not in its shard", folder(a, map[string]string{"t": "a.safetensors", "z": "a.safetensors"}), ErrIndexMismatch, []string{`"z"`, "a.safetensors"}},
-		{"tensor in another shard", folder(ab, map[string]string{"t": "b.safetensors", "u": "b.safetensors"}), ErrIndexMismatch, []string{`"t"`, "b.safetensors"}},
-		{"shards swapped", folder(ab, map[string]string{"t": "b.safetensors", "u": "a.safetensors"}), ErrIndexMismatch, []string{`"t"`, `"u"`, "found in a.safetensors", "found in b.safetensors"}},
-		{"needed tensor not in the index", folder(map[string][]string{"a.safetensors": {"t", "u"}}, map[string]string{"t": "a.safetensors"}), ErrNotInIndex, []string{`"u"`, "a.safetensors"}},
-		{"tensor in two files", folder(map[string][]string{"a.safetensors": {"t"}, "b.safetensors": {"t"}}, nil), ErrDuplicateTensor, []string{`"t"`, "a.safetensors", "b.safetensors"}},
+		{"tensor not in its shard", folder(a, map[string]string{"t": "a.safetensors", "u": "a.safetensors"}), ruleIndexMismatch, []string{`"u"`, "a.safetensors"}},
+		{"unneeded tensor not in its shard", folder(a, map[string]string{"t": "a.safetensors", "z": "a.safetensors"}), ruleIndexMismatch, []string{`"z"`, "a.safetensors"}},
+		{"tensor in another shard", folder(ab, map[string]string{"t": "b.safetensors", "u": "b.safetensors"}), ruleIndexMismatch, []string{`"t"`, "b.safetensors"}},
+		{"shards swapped", folder(ab, map[string]string{"t": "b.safetensors", "u": "a.safetensors"}), ruleIndexMismatch, []string{`"t"`, `"u"`, "got it in a.safetensors", "got it in b.safetensors"}},
+		{"needed tensor not in the index", folder(map[string][]string{"a.safetensors": {"t", "u"}}, map[string]string{"t": "a.safetensors"}), ruleNotInIndex, []string{`"u"`, "a.safetensors"}},
+		{"tensor in two files", folder(map[string][]string{"a.safetensors": {"t"}, "b.safetensors": {"t"}}, nil), ruleDuplicateTensor, []string{`"t"`, "a.safetensors", "b.safetensors"}},
 		{"tensor in two shards", folder(map[string][]string{"a.safetensors": {"t"}, "b.safetensors": {"t", "u"}}, map[string]string{"t": "a.safetensors", "u": "b.safetensors"}),
-			ErrDuplicateTensor, []string{`"t"`, "a.safetensors", "b.safetensors"}},
+			ruleDuplicateTensor, []string{`"t"`, "a.safetensors", "b.safetensors"}},
 		{"needed tensor in a shard while its own is missing", folder(map[string][]string{"a.safetensors": {"t", "u"}}, map[string]string{"t": "a.safetensors", "u": "b.safetensors"}),
-			ErrIndexMismatch, []string{`"u"`, "b.safetensors", "found in a.safetensors"}},
+			ruleIndexMismatch, []string{`"u"`, "b.safetensors", "got it in a.safetensors"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			open := 0
-			c, err := OpenCheckpoint(closeCounter{test.fsys, &open}, notZ)
+			c, err := OpenFolder(closeCounter{test.fsys, &open}, notZ)
 			require.Nil(t, c)
 			require.ErrorIs(t, err, test.want)
 			for _, text := range test.say {
@@ -178,96 +181,74 @@ func TestCheckpointFails(t *testing.T) {
 	}
 }
 
-func TestCheckpointReportsAllProblems(t *testing.T) {
+func TestFolderReportsAllProblems(t *testing.T) {
 	fsys := folder(map[string][]string{"a.safetensors": {"t", "extra"}, "b.safetensors": {"t"}},
 		map[string]string{"t": "a.safetensors", "u": "b.safetensors", "v": "missing.safetensors", "w": "broken.safetensors", "x": "short.safetensors"})
 	fsys["broken.safetensors"] = &fstest.MapFile{Data: rawFile(`{"w":{"dtype":"Q9","shape":[-1],"data_offsets":[0,0]}}`, "")}
 	short := buildFile(bytePart("x", "abc"))
 	fsys["short.safetensors"] = &fstest.MapFile{Data: short[:len(short)-1]}
-	_, err := OpenCheckpoint(fsys, nil)
+	_, err := OpenFolder(fsys, nil)
 	require.Equal(t, []string{
-		`broken.safetensors: tensor "w": unknown dtype: got "Q9", want a safetensors dtype`,
-		`broken.safetensors: tensor "w": invalid shape: got [-1], want a list of non-negative integers`,
-		`missing.safetensors: missing shard: open missing.safetensors: file does not exist`,
-		`short.safetensors: tensor "x": file is cut short: got 2 bytes of data, want 3`,
-		`b.safetensors: tensor "t": tensor is in two files (found in a.safetensors)`,
-		`b.safetensors: tensor "u": tensor is not in the shard that the index names`,
-		`a.safetensors: tensor "extra": tensor is not in the index`,
+		`safetensors: broken.safetensors: tensor "w": unknown dtype: got "Q9", want a safetensors dtype`,
+		`safetensors: broken.safetensors: tensor "w": invalid shape: got [-1], want a list of non-negative integers`,
+		`safetensors: missing.safetensors: missing shard: open missing.safetensors: file does not exist`,
+		`safetensors: short.safetensors: tensor "x": file is cut short: got 2 bytes of data, want 3`,
+		`safetensors: b.safetensors: tensor "t": tensor is in two files: got it in a.safetensors`,
+		`safetensors: b.safetensors: tensor "u": tensor is not in the shard that the index names`,
+		`safetensors: a.safetensors: tensor "extra": tensor is not in the index`,
 	}, strings.Split(err.Error(), "\n"))
-
-	problem, ok := errors.AsType[*CheckpointError](err)
-	require.True(t, ok)
-	require.Equal(t, "missing.safetensors", problem.File)
-	for _, want := range []error{ErrMissingShard, ErrUnknownDtype, ErrTruncated, ErrDuplicateTensor, ErrIndexMismatch, ErrNotInIndex} {
+	for _, want := range []Rule{ErrMissingShard, ruleUnknownDtype, ErrTruncated, ruleDuplicateTensor, ruleIndexMismatch, ruleNotInIndex} {
 		require.ErrorIs(t, err, want)
 	}
 }
 
-// TestCheckpointRepeatsAFile: files that repeat each other are one problem, those that
+// TestFolderRepeatsAFile: files that repeat each other are one problem, those that
 // share some tensors one for each.
-func TestCheckpointRepeatsAFile(t *testing.T) {
+func TestFolderRepeatsAFile(t *testing.T) {
 	for name, c := range map[string]struct {
 		files map[string][]string
 		index map[string]string
 		want  []string
-		each  []string // tensors of the errors, together ones first
 	}{
 		"a copy": {
 			map[string][]string{"backup.safetensors": {"t", "u", "v"}, "model.safetensors": {"t", "u", "v"}}, nil,
-			[]string{`model.safetensors: 3 tensors are in two files, "t" first (found in backup.safetensors): keep one of the files`},
-			[]string{"t", "u", "v"},
+			[]string{`model.safetensors: file repeats the tensors of another: got 3 tensors, "t" first, in backup.safetensors, want one of the files`},
 		},
 		"shards beside the file they were cut from": {
 			map[string][]string{"m-1.safetensors": {"t", "u"}, "m-2.safetensors": {"v"}, "m-3.safetensors": {"x", "w"}, "m.safetensors": {"t", "u", "v", "w", "x"}}, nil,
 			[]string{
-				`m.safetensors: 2 tensors are in two files, "t" first (found in m-1.safetensors): keep one of the files`,
-				`m.safetensors: tensor "v": tensor is in two files (found in m-2.safetensors)`,
-				`m.safetensors: 2 tensors are in two files, "w" first (found in m-3.safetensors): keep one of the files`,
+				`m.safetensors: file repeats the tensors of another: got 2 tensors, "t" first, in m-1.safetensors, want one of the files`,
+				`m.safetensors: tensor "v": tensor is in two files: got it in m-2.safetensors`,
+				`m.safetensors: file repeats the tensors of another: got 2 tensors, "w" first, in m-3.safetensors, want one of the files`,
 			},
-			[]string{"t", "u", "v", "w", "x"},
 		},
 		"some of either": {
 			map[string][]string{"a.safetensors": {"t", "u", "v"}, "b.safetensors": {"w", "u", "v"}}, nil,
 			[]string{
-				`b.safetensors: tensor "u": tensor is in two files (found in a.safetensors)`,
-				`b.safetensors: tensor "v": tensor is in two files (found in a.safetensors)`,
+				`b.safetensors: tensor "u": tensor is in two files: got it in a.safetensors`,
+				`b.safetensors: tensor "v": tensor is in two files: got it in a.safetensors`,
 			},
-			[]string{"u", "v"},
 		},
 		"shards of an index": {
 			map[string][]string{"a.safetensors": {"t", "u"}, "b.safetensors": {"t", "u", "v"}},
 			map[string]string{"t": "a.safetensors", "u": "a.safetensors", "v": "b.safetensors"},
-			[]string{`b.safetensors: 2 tensors are in two files, "t" first (found in a.safetensors): keep one of the files`},
-			[]string{"t", "u"},
+			[]string{`b.safetensors: file repeats the tensors of another: got 2 tensors, "t" first, in a.safetensors, want one of the files`},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := OpenCheckpoint(folder(c.files, c.index), nil)
-			require.ErrorIs(t, err, ErrDuplicateTensor)
-			var got, each []string
-			for _, p := range Problems(err) {
-				got = append(got, p.Error())
-				require.ErrorIs(t, p, ErrDuplicateTensor)
-				one, ok := errors.AsType[*CheckpointError](p)
-				require.True(t, ok)
-				list := []*CheckpointError{one}
-				if all, ok := errors.AsType[*RepeatedFileError](p); ok {
-					require.Same(t, one, all.Tensors[0])
-					list = all.Tensors
-				}
-				for _, e := range list {
-					each = append(each, e.Tensor)
-				}
-			}
-			require.Equal(t, c.want, got)
-			require.Equal(t, c.each, each)
+			_, err := OpenFolder(folder(c.files, c.index), nil)
+			require.Equal(t, c.want, strings.Split(strings.ReplaceAll("\n"+err.Error(), "\nsafetensors: ", "\n")[1:], "\n"))
+			e, ok := errors.AsType[*FormatError](err)
+			require.True(t, ok)
+			require.Contains(t, []Rule{ruleDuplicateTensor, ruleRepeatedFile}, e.Rule)
 		})
 	}
 }
 
-func TestCheckpointOfUnreadableFolder(t *testing.T) {
-	_, err := OpenCheckpoint(brokenFS{}, nil)
+func TestFolderThatCannotBeRead(t *testing.T) {
+	_, err := OpenFolder(brokenFS{}, nil)
 	require.ErrorIs(t, err, errDisk)
+	require.ErrorContains(t, err, "safetensors: ")
 }
 
 type brokenFS struct{}

@@ -1,18 +1,22 @@
-package weights
+package safetensors
 
 import (
+	"bytes"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
-// jsonReader reads one JSON text (RFC 8259) from front to back without building
-// a tree, and is stricter than encoding/json where a checkpoint must not be
-// ambiguous: an object that names a key twice, bytes that are not UTF-8, and
-// half a surrogate pair are errors. Errors are *FormatError without a file.
+// jsonReader reads one JSON text from front to back without building a tree. Its
+// errors are *FormatErrors without a file.
 type jsonReader struct {
-	data  []byte
-	pos   int
-	depth int
+	data       []byte
+	pos        int
+	depth      int
+	path       []string  // keys of the objects that pos lies in
+	named      int       // how many of them, from the first on, are not part of a key's path
+	duplicates *problems // takes keys given twice, which else end the reading; may be nil
+	mark       struct{ pos, line, column int }
 }
 
 // maxDepth bounds how deep values may nest, and so the recursion of value.
@@ -20,10 +24,17 @@ const maxDepth = 64
 
 // newJSONReader checks that data is UTF-8.
 func newJSONReader(data []byte) (*jsonReader, error) {
+	r := &jsonReader{data: data}
 	if !utf8.Valid(data) {
-		return nil, &FormatError{Err: ErrNotUTF8}
+		for n := 1; n > 0; r.pos += n {
+			var c rune
+			if c, n = utf8.DecodeRune(data[r.pos:]); c == utf8.RuneError && n == 1 {
+				break
+			}
+		}
+		return nil, r.fail(r.pos, ruleNotUTF8, "", "")
 	}
-	return &jsonReader{data: data}, nil
+	return r, nil
 }
 
 // peek skips white space and returns the next byte, or 0 at the end.
@@ -48,15 +59,39 @@ func (r *jsonReader) next(c byte) bool {
 	return true
 }
 
+// fail returns the error for what stands at byte at.
+func (r *jsonReader) fail(at int, rule Rule, got, want string) *FormatError {
+	e := &FormatError{Rule: rule, Got: got, Want: want}
+	if len(r.path) > r.named {
+		e.Key = strings.Join(r.path[r.named:], ".")
+	}
+	e.Line, e.Column = r.position(at)
+	return e
+}
+
+// position returns the line and the column of byte at. It counts on from the place it
+// was last asked for, so that many problems of one long line are quick to place.
+func (r *jsonReader) position(at int) (line, column int) {
+	m := &r.mark
+	if m.line == 0 || at < m.pos {
+		m.pos, m.line, m.column = 0, 1, 1
+	}
+	skipped := r.data[m.pos:at]
+	if n := bytes.Count(skipped, []byte("\n")); n > 0 {
+		m.line, m.column = m.line+n, 1
+		skipped = skipped[bytes.LastIndexByte(skipped, '\n')+1:]
+	}
+	m.pos, m.column = at, m.column+utf8.RuneCount(skipped)
+	return m.line, m.column
+}
+
 // unexpected returns the error for whatever stands at the current position.
 func (r *jsonReader) unexpected(want string) error {
-	return &FormatError{Err: ErrNotJSON, Got: r.here(), Want: want}
+	return r.fail(r.pos, ruleNotJSON, r.here(), want)
 }
 
 // notObject returns the error for anything but an object.
-func (r *jsonReader) notObject() error {
-	return &FormatError{Err: ErrNotObject, Got: r.here(), Want: "'{'"}
-}
+func (r *jsonReader) notObject() error { return r.fail(r.pos, ruleNotObject, r.here(), "'{'") }
 
 // here describes the current position.
 func (r *jsonReader) here() string {
@@ -64,7 +99,7 @@ func (r *jsonReader) here() string {
 		return "end of text"
 	}
 	c, _ := utf8.DecodeRune(r.data[r.pos:])
-	return strconv.QuoteRune(c) + " at byte " + strconv.Itoa(r.pos)
+	return strconv.QuoteRune(c)
 }
 
 // end accepts white space and nothing else.
@@ -75,7 +110,7 @@ func (r *jsonReader) end() error {
 	return nil
 }
 
-// object reads an object and calls member behind each "key:"; member must read
+// object reads an object and calls member after each "key:"; member must read
 // the value, whole, and its error ends the reading.
 func (r *jsonReader) object(member func(key string) error) error {
 	if r.peek() != '{' {
@@ -89,24 +124,33 @@ func (r *jsonReader) object(member func(key string) error) error {
 		if err != nil {
 			return err
 		}
+		r.path = append(r.path, key)
 		if !seen.add(key) {
-			return &FormatError{Err: ErrDuplicateKey, Got: quote(key) + " again at byte " + strconv.Itoa(at)}
+			twice := r.fail(at, ruleDuplicateKey, "", "")
+			if r.duplicates == nil {
+				return twice
+			}
+			r.duplicates.add(twice)
 		}
 		if !r.next(':') {
 			return r.unexpected("':'")
 		}
-		return member(key)
+		if err := member(key); err != nil {
+			return err
+		}
+		r.path = r.path[:len(r.path)-1]
+		return nil
 	})
 }
 
-// stringMap reads an object of strings into m; the object is the value of the
-// key name. A value that is no string goes to bad.
-func (r *jsonReader) stringMap(name string, m map[string]string, bad *problems) error {
+// stringMap reads an object of strings into m. A value that is no string goes to bad.
+func (r *jsonReader) stringMap(m map[string]string, bad *problems) error {
 	return r.object(func(key string) error {
 		if r.peek() != '"' {
+			at := r.pos
 			text, err := r.value()
 			if err == nil {
-				bad.add(&FormatError{Err: ErrNotString, Got: name + "[" + quote(key) + "] = " + abbreviate(string(text))})
+				bad.add(r.fail(at, ruleNotString, abbreviate(string(text)), ""))
 			}
 			return err
 		}

@@ -1,4 +1,4 @@
-package weights
+package safetensors
 
 import (
 	"encoding/binary"
@@ -16,7 +16,7 @@ import (
 type File struct {
 	name      string
 	size      int64
-	dataStart int64
+	dataStart int64 // where the data section begins; it need not be aligned
 	tensors   []*Tensor
 	byName    map[string]*Tensor
 	metadata  map[string]string
@@ -36,33 +36,33 @@ type backing struct {
 
 var errNotRegular = errors.New("not a regular file")
 
-// InMemory is an fs.File whose contents lie in memory already: weights that an
-// engine keeps, makes or receives itself. Such a file is used in place, as a
-// mapped one is.
-type InMemory interface {
+// inMemory is an fs.File whose contents lie in memory already.
+type inMemory interface {
 	fs.File
-
-	// Bytes returns the whole contents. They must neither change nor move until
-	// the file is closed, which is when nothing uses them any more.
 	Bytes() []byte
 }
 
-// OpenFile opens the file called name in fsys and checks all of its header
-// against the format: see [FormatError].
+// Open opens the file called name in fsys and checks all of its header against the
+// format. What is wrong with it is reported together, as [*FormatError]s.
 //
 // An *os.File, which is what os.DirFS opens, is mapped into memory on unix, so
 // that tensors are used in place and the kernel keeps one copy for all
-// processes; it must not be truncated while it is open. A file that is [InMemory]
-// stays open and is used in place too. Another file that is an io.ReaderAt stays
-// open and is read as needed; any other is read into memory.
-func OpenFile(fsys fs.FS, name string) (*File, error) {
+// processes; it must not be truncated while it is open. A file with a method
+// Bytes() []byte, which returns all of its contents, has them in memory already: weights
+// that a program keeps, makes or receives. It stays open and is used in place too, so
+// that these bytes must neither change nor move until it is closed. Another file that is
+// an io.ReaderAt stays open and is read as needed; any other is read into memory.
+func Open(fsys fs.FS, name string) (*File, error) {
+	var f *File
 	b, size, err := openBacking(fsys, name)
-	if err != nil {
-		return nil, errors.Join(err, b.release())
+	if err == nil {
+		f, err = newFile(name, b, size)
 	}
-	f, err := newFile(name, b, size)
 	if err != nil {
-		return nil, errors.Join(err, b.release())
+		if released := b.release(name); released != nil {
+			err = errors.Join(err, released)
+		}
+		return nil, err
 	}
 	return f, nil
 }
@@ -77,20 +77,22 @@ func NewFile(name string, r io.ReaderAt, size int64) (*File, error) {
 func openBacking(fsys fs.FS, name string) (b backing, size int64, err error) {
 	f, err := fsys.Open(name)
 	if err != nil {
-		return backing{}, 0, err
+		return backing{}, 0, fmt.Errorf("safetensors: %w", err)
 	}
 	keep := false
 	defer func() {
 		if !keep {
-			err = errors.Join(err, f.Close())
+			if closed := f.Close(); closed != nil {
+				err = errors.Join(err, &fileError{file: name, err: closed})
+			}
 		}
 	}()
 	info, err := f.Stat()
 	if err != nil {
-		return backing{}, 0, err
+		return backing{}, 0, fmt.Errorf("safetensors: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return backing{}, 0, &fs.PathError{Op: "open", Path: name, Err: errNotRegular}
+		return backing{}, 0, &fileError{file: name, err: errNotRegular}
 	}
 	size = info.Size()
 	if file, ok := f.(*os.File); ok {
@@ -99,13 +101,13 @@ func openBacking(fsys fs.FS, name string) (b backing, size int64, err error) {
 			return backing{data: data, mapped: true, close: func() error { return unmapFile(data) }}, size, nil
 		}
 		if !errors.Is(err, errors.ErrUnsupported) {
-			return backing{}, 0, &fs.PathError{Op: "map", Path: name, Err: err}
+			return backing{}, 0, &fileError{file: name, err: err}
 		}
 	}
-	if m, ok := f.(InMemory); ok {
+	if m, ok := f.(inMemory); ok {
 		data := m.Bytes()
 		if int64(len(data)) != size {
-			return backing{}, 0, &FormatError{File: name, Err: ErrTruncated, Got: byteCount(int64(len(data))), Want: byteCount(size)}
+			return backing{}, 0, &FormatError{File: name, Rule: ErrTruncated, Got: byteCount(int64(len(data))), Want: byteCount(size)}
 		}
 		keep = true
 		return backing{data: data, close: f.Close}, size, nil
@@ -115,7 +117,10 @@ func openBacking(fsys fs.FS, name string) (b backing, size int64, err error) {
 		return backing{r: r, close: f.Close}, size, nil
 	}
 	data, err := io.ReadAll(f)
-	return backing{data: data}, int64(len(data)), err
+	if err != nil {
+		return backing{}, 0, &fileError{file: name, err: err}
+	}
+	return backing{data: data}, int64(len(data)), nil
 }
 
 // newFile reads the header. Its errors leave b to the caller.
@@ -144,22 +149,22 @@ func newFile(name string, b backing, size int64) (*File, error) {
 
 // readHeader returns the JSON header.
 func (f *File) readHeader() ([]byte, error) {
-	broken := func(err error, got, want string) error {
-		return &FormatError{File: f.name, Err: err, Got: got, Want: want}
+	broken := func(rule Rule, got, want string) error {
+		return &FormatError{File: f.name, Rule: rule, Got: got, Want: want}
 	}
 	if f.size < headerLengthSize {
-		return nil, broken(ErrFileTooSmall, byteCount(f.size), "at least "+byteCount(headerLengthSize))
+		return nil, broken(ruleFileTooSmall, byteCount(f.size), "at least "+byteCount(headerLengthSize))
 	}
 	var length [headerLengthSize]byte
 	if err := f.readAt(length[:], 0); err != nil {
-		return nil, err
+		return nil, &fileError{file: f.name, err: err}
 	}
 	n := binary.LittleEndian.Uint64(length[:])
 	if n > maxHeaderLength {
-		return nil, broken(ErrHeaderTooLarge, strconv.FormatUint(n, 10)+" bytes", "at most "+byteCount(maxHeaderLength))
+		return nil, broken(ruleHeaderTooLarge, strconv.FormatUint(n, 10)+" bytes", "at most "+byteCount(maxHeaderLength))
 	}
 	if room := f.size - headerLengthSize; int64(n) > room {
-		return nil, broken(ErrHeaderTruncated, byteCount(int64(n)), "at most "+byteCount(room))
+		return nil, broken(ruleHeaderTruncated, byteCount(int64(n)), "at most "+byteCount(room))
 	}
 	if f.backing.data != nil {
 		return f.backing.data[headerLengthSize:][:n], nil
@@ -167,7 +172,7 @@ func (f *File) readHeader() ([]byte, error) {
 	// ReadAll grows with what is really there, whatever size was claimed.
 	text, err := io.ReadAll(io.NewSectionReader(f.backing.r, headerLengthSize, int64(n)))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.name, err)
+		return nil, &fileError{file: f.name, err: err}
 	}
 	if uint64(len(text)) < n {
 		return nil, broken(ErrTruncated, byteCount(headerLengthSize+int64(len(text))), byteCount(f.size))
@@ -180,10 +185,6 @@ func (f *File) Name() string { return f.name }
 
 // Size returns the size of the file in bytes.
 func (f *File) Size() int64 { return f.size }
-
-// DataStart returns the offset of the data section in the file. It need not be
-// aligned to anything.
-func (f *File) DataStart() int64 { return f.dataStart }
 
 // Tensors returns all tensors in data order. The slice belongs to the File.
 func (f *File) Tensors() []*Tensor { return f.tensors }
@@ -219,36 +220,33 @@ func (f *File) Close() error {
 	f.closed = true
 	b := f.backing
 	f.backing = backing{}
-	if err := b.release(); err != nil {
-		return fmt.Errorf("%s: %w", f.name, err)
+	return b.release(f.name)
+}
+
+func (b *backing) release(name string) error {
+	if b.close == nil {
+		return nil
+	}
+	if err := b.close(); err != nil {
+		return &fileError{file: name, err: err}
 	}
 	return nil
 }
 
-func (b *backing) release() error {
-	if b.close == nil {
-		return nil
-	}
-	return b.close()
-}
-
-// readAt fills p from offset off of the file.
+// readAt fills p from offset off of the file. Its errors name no file.
 func (f *File) readAt(p []byte, off int64) error {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	switch {
 	case f.closed:
-		return &fs.PathError{Op: "read", Path: f.name, Err: fs.ErrClosed}
+		return fs.ErrClosed
 	case f.backing.data != nil:
 		copy(p, f.backing.data[off:])
 		return nil
 	}
 	n, err := f.backing.r.ReadAt(p, off)
-	switch {
-	case n == len(p):
+	if n == len(p) {
 		return nil
-	case err == nil, errors.Is(err, io.EOF):
-		err = io.ErrUnexpectedEOF
 	}
-	return fmt.Errorf("%s: %w", f.name, err)
+	return wholly(err)
 }

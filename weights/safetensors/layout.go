@@ -1,4 +1,4 @@
-package weights
+package safetensors
 
 import (
 	"cmp"
@@ -9,10 +9,10 @@ import (
 	"strconv"
 )
 
-// size returns the bytes that dtype and shape ask for.
-func (e *entry) size() (int64, error) {
+// sizeOf returns the bytes that dtype and shape ask for, or the rule that they break.
+func sizeOf(dtype Dtype, shape []int) (int64, Rule) {
 	elements, empty := uint64(1), false
-	for _, d := range e.shape {
+	for _, d := range shape {
 		// A zero does not excuse the other dimensions: whoever multiplies some
 		// of them, to get rows or strides, cannot overflow either.
 		if d == 0 {
@@ -21,20 +21,20 @@ func (e *entry) size() (int64, error) {
 		}
 		high, low := bits.Mul64(elements, uint64(d))
 		if high != 0 || low > math.MaxInt64 {
-			return 0, ErrSizeOverflow
+			return 0, ruleSizeOverflow
 		}
 		elements = low
 	}
-	high, n := bits.Mul64(elements, uint64(e.dtype.Bits()))
+	high, n := bits.Mul64(elements, uint64(dtype.Bits()))
 	switch {
 	case high != 0 || n > math.MaxInt64:
-		return 0, ErrSizeOverflow
+		return 0, ruleSizeOverflow
 	case empty:
-		return 0, nil
+		return 0, ""
 	case n%8 != 0:
-		return 0, ErrPartialByte
+		return 0, rulePartialByte
 	}
-	return int64(n / 8), nil
+	return int64(n / 8), ""
 }
 
 // checkLayout sorts the entries by offset and checks that each has the size of
@@ -47,22 +47,22 @@ func (h *header) checkLayout(dataSize int64, bad *problems) {
 	var beyond *entry // first tensor that the file does not hold whole
 	for i := range h.entries {
 		e := &h.entries[i]
-		report := func(err error, got, want string) {
-			bad.add(&FormatError{Tensor: e.name, Err: err, Got: got, Want: want})
+		report := func(rule Rule, got, want string) {
+			bad.add(&FormatError{Tensor: e.name, Rule: rule, Got: got, Want: want})
 		}
 		if e.begin != covered {
-			err := ErrHole
+			rule := ruleHole
 			if e.begin < covered {
-				err = ErrOverlap
+				rule = ruleOverlap
 			}
-			report(err, fmt.Sprintf("begin %d", e.begin), strconv.FormatInt(covered, 10))
+			report(rule, fmt.Sprintf("begin %d", e.begin), strconv.FormatInt(covered, 10))
 		}
 		covered = max(covered, e.end)
-		size, err := e.size()
-		if err != nil {
-			report(err, fmt.Sprintf("%v of shape %v", e.dtype, e.shape), "")
+		size, rule := sizeOf(e.dtype, e.shape)
+		if rule != "" {
+			report(rule, fmt.Sprintf("%v of shape %v", e.dtype, e.shape), "")
 		} else if size != e.end-e.begin {
-			report(ErrSizeMismatch, byteCount(e.end-e.begin),
+			report(ruleSizeMismatch, byteCount(e.end-e.begin),
 				fmt.Sprintf("%s for %v of shape %v", byteCount(size), e.dtype, e.shape))
 		}
 		if beyond == nil && e.end > dataSize {
@@ -71,10 +71,8 @@ func (h *header) checkLayout(dataSize int64, bad *problems) {
 	}
 	switch got, want := byteCount(dataSize)+" of data", strconv.FormatInt(covered, 10); {
 	case beyond != nil:
-		bad.add(&FormatError{Tensor: beyond.name, Err: ErrTruncated, Got: got, Want: want})
+		bad.add(&FormatError{Tensor: beyond.name, Rule: ErrTruncated, Got: got, Want: want})
 	case covered < dataSize:
-		bad.add(&FormatError{Err: ErrTrailingBytes, Got: got, Want: want})
+		bad.add(&FormatError{Rule: ruleTrailingBytes, Got: got, Want: want})
 	}
 }
-
-func byteCount(n int64) string { return strconv.FormatInt(n, 10) + " bytes" }

@@ -1,4 +1,4 @@
-package weights
+package safetensors
 
 import (
 	"os"
@@ -33,14 +33,14 @@ func descriptors(t *testing.T, dir string) int {
 
 func TestFileIsUnmapped(t *testing.T) {
 	dir := onDisk(t, map[string][]byte{"x": sample, "broken": sample[:len(sample)-1]})
-	f, err := OpenFile(os.DirFS(dir), "x")
+	f, err := Open(os.DirFS(dir), "x")
 	require.NoError(t, err)
 	require.Equal(t, 1, mappings(t, dir))
 	require.Zero(t, descriptors(t, dir), "the descriptor is closed right after mapping")
 	require.NoError(t, f.Close())
 	require.Zero(t, mappings(t, dir))
 
-	_, err = OpenFile(os.DirFS(dir), "broken")
+	_, err = Open(os.DirFS(dir), "broken")
 	require.ErrorIs(t, err, ErrTruncated)
 	require.Zero(t, mappings(t, dir))
 	require.Zero(t, descriptors(t, dir))
@@ -51,7 +51,7 @@ func TestCheckpointIsUnmapped(t *testing.T) {
 		"a.safetensors": buildFile(bytePart("a", "1")),
 		"b.safetensors": buildFile(bytePart("b", "2")),
 	})
-	c, err := OpenCheckpoint(os.DirFS(dir), nil)
+	c, err := OpenFolder(os.DirFS(dir), nil)
 	require.NoError(t, err)
 	require.Equal(t, 2, mappings(t, dir))
 	require.NoError(t, c.Close())
@@ -61,7 +61,7 @@ func TestCheckpointIsUnmapped(t *testing.T) {
 	// One broken file, one with a tensor of another: what was mapped before is released.
 	for name, data := range map[string][]byte{"c.safetensors": []byte("broken"), "d.safetensors": buildFile(bytePart("a", "1"))} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), data, 0o600))
-		_, err = OpenCheckpoint(os.DirFS(dir), nil)
+		_, err = OpenFolder(os.DirFS(dir), nil)
 		require.Error(t, err)
 		require.Zero(t, mappings(t, dir))
 		require.Zero(t, descriptors(t, dir))

@@ -1,0 +1,189 @@
+package safetensors
+
+import (
+	"errors"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Rule is a rule that a file, an index or a folder breaks, in words. It is an error
+// of its own, so that errors.Is finds it in whatever reports it.
+type Rule string
+
+func (r Rule) Error() string { return string(r) }
+
+// The rules that a program can do something about. The others, which say that a file
+// was written wrongly, are in the package's documentation.
+const (
+	ErrNoWeights    Rule = "no weights"        // another folder is meant
+	ErrMissingShard Rule = "missing shard"     // the download is not complete
+	ErrTruncated    Rule = "file is cut short" // nor is this one
+)
+
+// Rules of a file, in the order in which they are checked.
+const (
+	ruleFileTooSmall    Rule = "file is too small for a header length"
+	ruleHeaderTooLarge  Rule = "header is too large"
+	ruleHeaderTruncated Rule = "header does not fit the file"
+	ruleIndexTooLarge   Rule = "index is too large"
+	ruleNotUTF8         Rule = "text is not UTF-8"
+	ruleNotJSON         Rule = "text is not JSON"
+	ruleNotObject       Rule = "value is not a JSON object"
+	ruleDuplicateKey    Rule = "duplicate key"
+	ruleMissingKey      Rule = "missing key"
+	ruleUnknownKey      Rule = "unknown key"
+	ruleNotString       Rule = "value is not a string"
+
+	ruleUnknownDtype  Rule = "unknown dtype"
+	ruleShape         Rule = "invalid shape"
+	ruleOffsets       Rule = "invalid data_offsets"
+	ruleSizeOverflow  Rule = "size of tensor overflows"
+	rulePartialByte   Rule = "tensor ends inside a byte"
+	ruleSizeMismatch  Rule = "data_offsets do not fit dtype and shape"
+	ruleHole          Rule = "hole in the data before the tensor"
+	ruleOverlap       Rule = "tensor overlaps the one before it"
+	ruleTrailingBytes Rule = "bytes after the last tensor"
+	ruleMoreProblems  Rule = "more problems"
+)
+
+// Rules of a folder and its index.
+const (
+	ruleShardPath       Rule = "shard path leaves the folder"
+	ruleIndexMismatch   Rule = "tensor is not in the shard that the index names"
+	ruleNotInIndex      Rule = "tensor is not in the index"
+	ruleDuplicateTensor Rule = "tensor is in two files"
+	ruleRepeatedFile    Rule = "file repeats the tensors of another"
+)
+
+// Rules of what is to be written.
+const (
+	ruleName     Rule = "invalid name of a tensor"
+	ruleMetadata Rule = "invalid metadata"
+	ruleData     Rule = "data does not fit dtype and shape"
+)
+
+// FormatError says which rule a file, an index, a folder or a JSON text breaks, and
+// where.
+type FormatError struct {
+	File   string // the file; "" if there is none or it is the folder
+	Tensor string // the tensor; "" if the rule is one of the file
+	Key    string // dotted path in the JSON text, within the tensor; may be ""
+	Line   int    // line of the JSON text, from 1; 0 where the rule is not one of JSON
+	Column int    // character in the line, from 1
+	Rule   Rule
+	Got    string // what was found; may be ""
+	Want   string // what was wanted; may be ""
+	Err    error  // what the operating system says; may be nil
+}
+
+// Error returns one line that names all that is known.
+func (e *FormatError) Error() string {
+	var b strings.Builder
+	b.WriteString("safetensors: ")
+	if e.File != "" {
+		b.WriteString(e.File + ": ")
+	}
+	if e.Tensor != "" {
+		b.WriteString("tensor " + quote(e.Tensor) + ": ")
+	}
+	if e.Key != "" {
+		b.WriteString("key " + quote(e.Key) + ": ")
+	}
+	b.WriteString(string(e.Rule))
+	if e.Line > 0 {
+		b.WriteString(" at line " + strconv.Itoa(e.Line) + ", column " + strconv.Itoa(e.Column))
+	}
+	if e.Got != "" {
+		b.WriteString(": got " + e.Got)
+	}
+	if e.Want != "" {
+		b.WriteString(", want " + e.Want)
+	}
+	if e.Err != nil {
+		b.WriteString(": " + e.Err.Error())
+	}
+	return b.String()
+}
+
+// Unwrap makes the error match its Rule and Err.
+func (e *FormatError) Unwrap() []error {
+	if e.Err == nil {
+		return []error{e.Rule}
+	}
+	return []error{e.Rule, e.Err}
+}
+
+// maxProblems bounds the problems reported of one file: a hostile header of
+// 100 MB could hold millions.
+const maxProblems = 1000
+
+// problems collects the broken rules of one file so that they are reported together.
+type problems struct {
+	file string
+	errs []error
+	more int
+}
+
+func (p *problems) add(e *FormatError) {
+	if len(p.errs) == maxProblems {
+		p.more++
+		return
+	}
+	e.File = p.file
+	p.errs = append(p.errs, e)
+}
+
+// err returns nil, the only problem, or all of them joined.
+func (p *problems) err() error {
+	switch {
+	case p.more > 0:
+		last := &FormatError{File: p.file, Rule: ruleMoreProblems, Got: strconv.Itoa(p.more)}
+		return errors.Join(append(slices.Clip(p.errs), last)...)
+	case len(p.errs) == 1:
+		return p.errs[0]
+	}
+	return errors.Join(p.errs...)
+}
+
+// fileError is an error of reading a file, which names it.
+type fileError struct {
+	file, tensor string
+	err          error
+}
+
+func (e *fileError) Error() string {
+	text := "safetensors: "
+	if e.file != "" {
+		text += e.file + ": "
+	}
+	if e.tensor != "" {
+		text += "tensor " + quote(e.tensor) + ": "
+	}
+	return text + e.err.Error()
+}
+
+func (e *fileError) Unwrap() error { return e.err }
+
+// wholly turns the end of a file before its time into an error.
+func wholly(err error) error {
+	if err == nil || err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// quote quotes s for a message and cuts it to a readable length.
+func quote(s string) string { return strconv.Quote(abbreviate(s)) }
+
+// abbreviate cuts s to a readable length.
+func abbreviate(s string) string {
+	const limit = 200
+	if len(s) <= limit {
+		return s
+	}
+	return s[:limit] + "... (" + byteCount(int64(len(s))) + ")"
+}
+
+func byteCount(n int64) string { return strconv.FormatInt(n, 10) + " bytes" }

@@ -1,0 +1,195 @@
+package safetensors
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Folder is a folder of safetensors files opened as one set of tensors. Its methods may
+// be called from several goroutines at once.
+type Folder struct {
+	files    []*File   // sorted by name
+	tensors  []*Tensor // sorted by name
+	byName   map[string]*Tensor
+	unopened map[string][]string
+}
+
+// OpenFolder opens the files in the top folder of fsys.
+//
+// Where there is an index ([IndexName]), only the files that it says hold a needed
+// tensor are opened; the others may be absent, as they are where a program takes a few
+// tensors out of hundreds of gigabytes. Without an index every *.safetensors file of the
+// folder is opened, whatever its name, but for hidden ones: a copy beside the original
+// repeats its tensors and is refused. A nil needed stands for all tensors.
+//
+// The index must be true of the opened files, and no two of them may hold the same
+// tensor. Whatever is wrong is reported together, as [*FormatError]s that errors.Join
+// joins, and nothing stays open. [ErrNoWeights] and [ErrMissingShard] are among them.
+func OpenFolder(fsys fs.FS, needed func(tensor string) bool) (*Folder, error) {
+	if needed == nil {
+		needed = func(string) bool { return true }
+	}
+	index, err := ReadIndex(fsys)
+	indexed := err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	c := &Folder{byName: make(map[string]*Tensor)}
+	var names []string
+	if indexed {
+		names = c.selectShards(index, needed)
+		if len(index) == 0 {
+			return nil, &FormatError{File: IndexName, Rule: ErrNoWeights}
+		}
+	} else if names, err = weightFiles(fsys); err != nil {
+		return nil, err
+	}
+	errs := c.open(fsys, names)
+	errs = append(errs, c.collect()...)
+	if indexed {
+		errs = append(errs, c.compare(index, needed)...)
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(append(errs, c.Close())...)
+	}
+	return c, nil
+}
+
+// weightFiles lists the safetensors files of a folder without an index, sorted.
+func weightFiles(fsys fs.FS) ([]string, error) {
+	entries, err := fs.ReadDir(fsys, ".")
+	if err != nil {
+		return nil, fmt.Errorf("safetensors: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		// Hidden files are not weights: macOS leaves "._model.safetensors" behind.
+		if name := e.Name(); !e.IsDir() && path.Ext(name) == ".safetensors" && !strings.HasPrefix(name, ".") {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return nil, &FormatError{Rule: ErrNoWeights, Want: IndexName + " or *.safetensors"}
+	}
+	return names, nil
+}
+
+// selectShards returns the shards with a needed tensor, sorted, and notes the others.
+func (c *Folder) selectShards(index map[string]string, needed func(string) bool) []string {
+	var names []string
+	shards := shards(index)
+	c.unopened = make(map[string][]string)
+	for _, shard := range slices.Sorted(maps.Keys(shards)) {
+		if tensors := shards[shard]; slices.ContainsFunc(tensors, needed) {
+			names = append(names, shard)
+		} else {
+			c.unopened[shard] = tensors
+		}
+	}
+	return names
+}
+
+// open opens the files and returns what is wrong with them.
+func (c *Folder) open(fsys fs.FS, names []string) (errs []error) {
+	for _, name := range names {
+		f, err := Open(fsys, name)
+		switch {
+		case err == nil:
+			c.files = append(c.files, f)
+		case errors.Is(err, fs.ErrNotExist):
+			errs = append(errs, &FormatError{File: name, Rule: ErrMissingShard, Err: errors.Unwrap(err)})
+		default:
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}
+
+// collect gathers the tensors of all files and returns those found twice.
+func (c *Folder) collect() (errs []error) {
+	before := make(map[string]*File, len(c.files))
+	for _, f := range c.files {
+		var duplicates []duplicate
+		for _, t := range f.Tensors() {
+			if first, found := c.byName[t.Name]; found {
+				duplicates = append(duplicates, duplicate{t.Name, first.File().Name()})
+				continue
+			}
+			c.byName[t.Name] = t
+			c.tensors = append(c.tensors, t)
+		}
+		errs = append(errs, repeated(f, duplicates, before)...)
+		before[f.Name()] = f
+	}
+	slices.SortFunc(c.tensors, func(a, b *Tensor) int { return cmp.Compare(a.Name, b.Name) })
+	return errs
+}
+
+// compare returns where the index and the opened files contradict each other.
+func (c *Folder) compare(index map[string]string, needed func(string) bool) (errs []error) {
+	opened := make(map[string]*File, len(c.files))
+	for _, f := range c.files {
+		opened[f.Name()] = f
+	}
+	mismatch := func(tensor, shard string) {
+		e := &FormatError{Tensor: tensor, File: shard, Rule: ruleIndexMismatch}
+		if t, found := c.byName[tensor]; found {
+			e.Got = foundIn(t.File().Name())
+		}
+		errs = append(errs, e)
+	}
+	for _, tensor := range slices.Sorted(maps.Keys(index)) {
+		shard := index[tensor]
+		f := opened[shard]
+		if f == nil {
+			// The shard is not open: unneeded, missing or broken. If the tensor
+			// turns up in another file, the index is wrong about it.
+			if _, elsewhere := c.byName[tensor]; elsewhere && needed(tensor) {
+				mismatch(tensor, shard)
+			}
+			continue
+		}
+		if _, found := f.Tensor(tensor); !found {
+			mismatch(tensor, shard)
+		}
+	}
+	for _, t := range c.tensors {
+		if _, found := index[t.Name]; !found && needed(t.Name) {
+			errs = append(errs, &FormatError{Tensor: t.Name, File: t.File().Name(), Rule: ruleNotInIndex})
+		}
+	}
+	return errs
+}
+
+// foundIn names the file that a tensor was found in.
+func foundIn(file string) string { return "it in " + file }
+
+// Tensors returns the tensors of all opened files, needed or not, sorted by
+// name. The slice belongs to the Folder.
+func (c *Folder) Tensors() []*Tensor { return c.tensors }
+
+// Tensor returns the tensor of that name in the opened files.
+func (c *Folder) Tensor(name string) (*Tensor, bool) {
+	t, ok := c.byName[name]
+	return t, ok
+}
+
+// Unopened returns the files of the index that were left closed, as they hold no needed
+// tensor, and the tensors that the index gives for each, sorted. The map belongs to the
+// Folder.
+func (c *Folder) Unopened() map[string][]string { return c.unopened }
+
+// Close closes all files; see [File.Close]. It is a no-op the second time.
+func (c *Folder) Close() error {
+	var errs []error
+	for _, f := range c.files {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
+}

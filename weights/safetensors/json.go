@@ -1,0 +1,61 @@
+package safetensors
+
+import "encoding/json"
+
+// ParseJSON reads one JSON value (RFC 8259) more strictly than encoding/json does: the
+// text is UTF-8, no object names a key twice, surrogates come in pairs, and values nest
+// at most 64 deep. Objects are map[string]any, lists []any, and numbers are kept as
+// they are written, as [json.Number].
+//
+// The error is a [*FormatError] with the line, the column and the dotted path of the
+// key. A text that is not JSON gives no value. Keys given twice are all reported, and
+// the value has the last of each.
+func ParseJSON(text []byte) (any, error) {
+	r, err := newJSONReader(text)
+	if err != nil {
+		return nil, err
+	}
+	var duplicates problems
+	r.duplicates = &duplicates
+	value, err := r.tree()
+	if err == nil {
+		err = r.end()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return value, duplicates.err()
+}
+
+// tree reads any value and returns it.
+func (r *jsonReader) tree() (value any, err error) {
+	switch r.peek() {
+	case '{':
+		object := map[string]any{}
+		return object, r.object(func(key string) (err error) {
+			object[key], err = r.tree()
+			return err
+		})
+	case '[':
+		list := []any{}
+		err = r.array(func() error {
+			element, err := r.tree()
+			list = append(list, element)
+			return err
+		})
+		return list, err
+	case '"':
+		return r.string()
+	}
+	text, err := r.value()
+	if err != nil {
+		return nil, err
+	}
+	switch text[0] {
+	case 't', 'f':
+		return text[0] == 't', nil
+	case 'n':
+		return nil, nil
+	}
+	return json.Number(text), nil
+}

@@ -1,0 +1,156 @@
+package safetensors
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+)
+
+// readJSON reads text as one value.
+func readJSON(text string) error {
+	r, err := newJSONReader([]byte(text))
+	if err != nil {
+		return err
+	}
+	if _, err := r.value(); err != nil {
+		return err
+	}
+	return r.end()
+}
+
+// decodeJSON is what encoding/json makes of text.
+func decodeJSON(t *testing.T, text string) (value any) {
+	t.Helper()
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber()
+	require.NoError(t, d.Decode(&value))
+	return value
+}
+
+func TestJSONAccepts(t *testing.T) {
+	for _, text := range []string{
+		`null`, ` true `, `false`, `0`, `-0`, `10.50`, `1e9`, `-1.5E-07`, `""`, `"a\"\\\/\b\f\n\r\t"`, `"\u00e9\ud83d\ude00"`,
+		`[]`, `[ ]`, `{}`, `{ }`, "\t{\"a\" : [1, 2,{\"a\":null}],\r\n\"b\":\"é\"}\n", strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth),
+	} {
+		require.NoError(t, readJSON(text), text)
+		require.True(t, json.Valid([]byte(text)), text)
+		value, err := ParseJSON([]byte(text))
+		require.NoError(t, err)
+		require.Equal(t, decodeJSON(t, text), value)
+	}
+}
+
+func TestJSONRefuses(t *testing.T) {
+	tests := []struct {
+		name, text string
+		want       Rule
+	}{
+		{"nothing", "", ruleNotJSON},
+		{"spaces", "  ", ruleNotJSON},
+		{"NUL", "\x00", ruleNotJSON},
+		{"two values", "1 2", ruleNotJSON},
+		{"trailing comma in an array", "[1,]", ruleNotJSON},
+		{"trailing comma in an object", `{"a":1,}`, ruleNotJSON},
+		{"no comma", "[1 2]", ruleNotJSON},
+		{"no colon", `{"a" 1}`, ruleNotJSON},
+		{"no value", `{"a":}`, ruleNotJSON},
+		{"key is no string", `{a:1}`, ruleNotJSON},
+		{"open array", "[1", ruleNotJSON},
+		{"open object", `{"a":1`, ruleNotJSON},
+		{"open string", `"a`, ruleNotJSON},
+		{"wrong bracket", "[1}", ruleNotJSON},
+		{"leading zero", "01", ruleNotJSON},
+		{"plus", "+1", ruleNotJSON},
+		{"no digit", "-", ruleNotJSON},
+		{"no fraction", "1.", ruleNotJSON},
+		{"no exponent", "1e+", ruleNotJSON},
+		{"no integer", ".5", ruleNotJSON},
+		{"literal cut short", "tru", ruleNotJSON},
+		{"literal too long", "nulls", ruleNotJSON},
+		{"NaN", "NaN", ruleNotJSON},
+		{"comment", "/**/1", ruleNotJSON},
+		{"single quotes", "'a'", ruleNotJSON},
+		{"control character", "\"a\nb\"", ruleNotJSON},
+		{"unknown escape", `"\x"`, ruleNotJSON},
+		{"escape at the end", `"\`, ruleNotJSON},
+		{"short \\u", `"\u12"`, ruleNotJSON},
+		{"sign in \\u", `"\u+123"`, ruleNotJSON},
+		{"underscore in \\u", `"\u1_23"`, ruleNotJSON},
+		{"high surrogate alone", `"\ud83d"`, ruleNotJSON},
+		{"low surrogate alone", `"\ude00"`, ruleNotJSON},
+		{"high surrogate and no low one", `"\ud83d\u0041"`, ruleNotJSON},
+		{"nested too deep", strings.Repeat("[", maxDepth+1) + strings.Repeat("]", maxDepth+1), ruleNotJSON},
+		{"not UTF-8", "\"\xff\"", ruleNotUTF8},
+		{"surrogate in UTF-8", "\"\xed\xa0\x80\"", ruleNotUTF8},
+		{"key twice", `{"a":1,"a":1}`, ruleDuplicateKey},
+		{"key twice in other spelling", `{"a":1,"\u0061":1}`, ruleDuplicateKey},
+		{"key twice below", `[{"x":{"a":1,"b":2,"a":3}}]`, ruleDuplicateKey},
+		{"key twice among many", `{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"e":1}`, ruleDuplicateKey},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			err := readJSON(test.text)
+			require.ErrorIs(t, err, test.want)
+			format, ok := errors.AsType[*FormatError](err)
+			require.True(t, ok)
+			require.NotContains(t, format.Error(), "\n")
+			require.Positive(t, format.Line)
+			require.Positive(t, format.Column)
+			value, err := ParseJSON([]byte(test.text))
+			require.ErrorIs(t, err, test.want)
+			require.Equal(t, test.want == ruleDuplicateKey, value != nil)
+		})
+	}
+}
+
+// FuzzJSON compares the reader with encoding/json: what it accepts is valid
+// there and means the same, and what only it refuses is refused on purpose.
+func FuzzJSON(f *testing.F) {
+	for _, text := range []string{`{"a":[1,2.5e-3,true,null,"\u00e9\n"]}`, `"\ud83d\ude00"`, `{"a":1,"a":2}`, `[[[]]]`, ` -0 `} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		err := readJSON(string(text))
+		value, treeErr := ParseJSON(text)
+		require.Equal(t, err == nil, treeErr == nil)
+		if err == nil {
+			require.True(t, json.Valid(text))
+			require.Equal(t, decodeJSON(t, string(text)), value)
+		} else if json.Valid(text) && utf8.Valid(text) && !errors.Is(err, ruleDuplicateKey) {
+			onPurpose := strings.Contains(err.Error(), "surrogate") || strings.Contains(err.Error(), "nested")
+			require.True(t, onPurpose, "%v", err)
+		}
+		r := &jsonReader{data: text}
+		if s, err := r.string(); err == nil && utf8.Valid(text) {
+			var want string
+			require.NoError(t, json.Unmarshal(text[:r.pos], &want))
+			require.Equal(t, want, s)
+		}
+	})
+}
+
+// TestJSONSaysWhere: errors name line, column and key, and keys given twice are all
+// reported.
+func TestJSONSaysWhere(t *testing.T) {
+	for text, want := range map[string]string{
+		"{\n  \"é\": [1, x]}":                 `key "é": text is not JSON at line 2, column 12: got 'x', want a value`,
+		"{\"a\": {\"b\":\n{\"c\": 01}}}":      `key "a.b": text is not JSON at line 2, column 8: got '1', want ',' or '}'`,
+		"[1,\n2,\n\"\xff\"]":                  `text is not UTF-8 at line 3, column 2`,
+		"{\"ä\": 1,\r\n \"b\": {}, \"ä\": 2}": `key "ä": duplicate key at line 2, column 11`,
+		"":                                    `text is not JSON at line 1, column 1: got end of text, want a value`,
+	} {
+		_, err := ParseJSON([]byte(text))
+		require.EqualError(t, err, "safetensors: "+want, text)
+	}
+	value, err := ParseJSON([]byte(`{"a": 1, "a": 2, "b": [{"c": 1, "c": {}, "c": 3}]}`))
+	require.Equal(t, map[string]any{"a": json.Number("2"), "b": []any{map[string]any{"c": json.Number("3")}}}, value)
+	require.Equal(t, []string{
+		`safetensors: key "a": duplicate key at line 1, column 10`,
+		`safetensors: key "b.c": duplicate key at line 1, column 33`,
+		`safetensors: key "b.c": duplicate key at line 1, column 42`,
+	}, strings.Split(err.Error(), "\n"))
+}
