@@ -13,7 +13,7 @@ import (
 
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/hip/hiptest"
-	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // TestGolden gives the kernels behind Insert the queries and keys of every tiny
@@ -24,13 +24,13 @@ func TestGolden(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := hiptest.Shared(t, "golden", name)
-			golden, err := weights.OpenFile(os.DirFS(dir), "golden.safetensors")
+			golden, err := safetensors.Open(os.DirFS(dir), "golden.safetensors")
 			require.NoError(t, err)
 			defer golden.Close()
 			g := readGeometry(t, dir)
 			forEachDevice(t, func(t *testing.T, d hip.Device) {
 				for layer := range layers {
-					compareGolden(t, d, g, func(stage string) *weights.Tensor {
+					compareGolden(t, d, g, func(stage string) *safetensors.Tensor {
 						tensor, ok := golden.Tensor(fmt.Sprintf("l%d.%s", layer, stage))
 						require.True(t, ok, stage)
 						return tensor
@@ -41,7 +41,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-func compareGolden(t *testing.T, d hip.Device, g Geometry, stage func(string) *weights.Tensor) {
+func compareGolden(t *testing.T, d hip.Device, g Geometry, stage func(string) *safetensors.Tensor) {
 	t.Helper()
 	floats := func(name string) []float32 { return readTensor(t, stage(name), math.Float32frombits) }
 	q, k, v, indexQ, indexK := floats("q"), floats("k"), floats("v"), floats("index_q"), floats("index_k")
@@ -96,7 +96,7 @@ func compareGolden(t *testing.T, d hip.Device, g Geometry, stage func(string) *w
 	require.NoError(t, c.Close())
 }
 
-func readTensor[T any](t *testing.T, tensor *weights.Tensor, of func(bits uint32) T) []T {
+func readTensor[T any](t *testing.T, tensor *safetensors.Tensor, of func(bits uint32) T) []T {
 	t.Helper()
 	raw := make([]byte, tensor.Size())
 	_, err := tensor.ReadAt(raw, 0)

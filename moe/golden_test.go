@@ -14,6 +14,7 @@ import (
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // TestGolden runs the mixture of every reference checkpoint from its stored
@@ -26,10 +27,10 @@ func TestGolden(t *testing.T) {
 			dir := hiptest.Shared(t, "golden", name)
 			fsys := os.DirFS(dir)
 			config, modules := goldenConfig(t, filepath.Join(dir, "config.json"))
-			checkpoint, err := weights.OpenCheckpoint(fsys, weights.Needed)
+			checkpoint, err := weights.OpenCheckpoint(fsys)
 			require.NoError(t, err)
 			defer checkpoint.Close()
-			file, err := weights.OpenFile(fsys, "golden.safetensors")
+			file, err := safetensors.Open(fsys, "golden.safetensors")
 			require.NoError(t, err)
 			defer file.Close()
 			for module := range modules {
@@ -87,9 +88,9 @@ func goldenConfig(t *testing.T, path string) (c Config, modules int) {
 }
 
 // goldenMixture stacks the tensors of one module as the loader does.
-func goldenMixture(t *testing.T, checkpoint *weights.Checkpoint, c Config, module int) *mixture {
+func goldenMixture(t *testing.T, checkpoint *safetensors.Folder, c Config, module int) *mixture {
 	t.Helper()
-	find := func(name string) *weights.Tensor {
+	find := func(name string) *safetensors.Tensor {
 		name = fmt.Sprintf("model.mtp.layers.%d.transformer_layer.block_sparse_moe.%s", module, name)
 		tensor, ok := checkpoint.Tensor(name)
 		if !ok {
@@ -102,8 +103,8 @@ func goldenMixture(t *testing.T, checkpoint *weights.Checkpoint, c Config, modul
 		s := &stored{cols: cols}
 		for _, name := range names {
 			weight := find(name + ".weight")
-			format := map[weights.Dtype]weights.Format{
-				weights.DtypeF32: weights.F32, weights.DtypeBF16: weights.BF16, weights.DtypeF8E4M3: weights.MXFP8,
+			format := map[safetensors.Dtype]weights.Format{
+				safetensors.F32: weights.F32, safetensors.BF16: weights.BF16, safetensors.F8E4M3: weights.MXFP8,
 			}[weight.Dtype]
 			var scale []byte
 			if format.Quantized() {
@@ -132,11 +133,11 @@ func goldenMixture(t *testing.T, checkpoint *weights.Checkpoint, c Config, modul
 // golden reads the stored stages of one module.
 type golden struct {
 	t      *testing.T
-	file   *weights.File
+	file   *safetensors.File
 	prefix string
 }
 
-func (g golden) tensor(name string) *weights.Tensor {
+func (g golden) tensor(name string) *safetensors.Tensor {
 	tensor, ok := g.file.Tensor(name)
 	require.True(g.t, ok, name)
 	return tensor
@@ -160,7 +161,7 @@ func (g golden) outcome(c Config) outcome {
 	return o
 }
 
-func contents(t *testing.T, tensor *weights.Tensor) []byte {
+func contents(t *testing.T, tensor *safetensors.Tensor) []byte {
 	t.Helper()
 	data := make([]byte, tensor.Size())
 	_, err := tensor.ReadAt(data, 0)
@@ -168,15 +169,15 @@ func contents(t *testing.T, tensor *weights.Tensor) []byte {
 	return data
 }
 
-func floats(t *testing.T, tensor *weights.Tensor) []float32 {
+func floats(t *testing.T, tensor *safetensors.Tensor) []float32 {
 	t.Helper()
 	data, values := contents(t, tensor), []float32(nil)
 	switch tensor.Dtype {
-	case weights.DtypeF32:
+	case safetensors.F32:
 		for ; len(data) > 0; data = data[4:] {
 			values = append(values, math.Float32frombits(binary.LittleEndian.Uint32(data)))
 		}
-	case weights.DtypeBF16:
+	case safetensors.BF16:
 		for ; len(data) > 0; data = data[2:] {
 			values = append(values, hip.BF16(binary.LittleEndian.Uint16(data)).Float32())
 		}

@@ -87,10 +87,9 @@
 // # Errors
 //
 //   - [*ConfigError], wraps [ErrConfig] and its kind: a key of config.json
-//   - [*weights.FormatError], [*weights.CheckpointError]: a file, a shard, the index;
-//     [*weights.RepeatedFileError]: a file beside a copy of it
-//   - [*weights.AuditError] with a [*weights.Problem] for each tensor;
-//     [weights.Problems] lists what Load and Inspect report, one by one
+//   - [*safetensors.FormatError]: a file, a shard, the index, a file beside a copy of it
+//   - [*weights.Problem]: a tensor; [weights.Problems] lists what Load and Inspect
+//     report, one by one
 //   - [*InputError], wraps [ErrInput]: an option of Load or an argument of a call, found
 //     before anything ran
 //   - [*VocabularyError], wraps [ErrVocabulary]: a line of a list of tokens

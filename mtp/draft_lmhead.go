@@ -60,14 +60,12 @@ func (d *draftLMHead) take(m *weights.Matrix, err error) error {
 
 // requantizedBytes returns the size of what buildDraftLMHead is going to
 // requantise, by what is planned; 0 if nothing is.
-func (c *Config) requantizedBytes(report *Report, opts Options) int64 {
+func (c *Config) requantizedBytes(plan *weights.Plan, opts Options) int64 {
 	name, format := lmHead, opts.DraftLMHead
 	if c.TieWordEmbeddings {
 		name = embedTokens
 	}
-	stored := slices.ContainsFunc(report.Params, func(p weights.ParamReport) bool {
-		return p.Name == name && slices.Equal(p.Formats, []string{format.String()})
-	})
+	stored := plan.Format(name) == format
 	if m := opts.LMHead; m != nil {
 		stored = storedAs(m, format)
 	} else if m := opts.Embed; m != nil && c.TieWordEmbeddings {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // nano is the folder of a small trained head with traces of its target.
@@ -90,15 +91,14 @@ func ExampleInspectFS() {
 	config = bytes.Replace(config, []byte(`"num_mtp_modules": 1`), []byte(`"num_mtp_modules": 2`), 1)
 
 	_, _, err := mtp.InspectFS(fstest.MapFS{"config.json": {Data: config}, "model.safetensors": {Data: model}}, mtp.Options{})
-	var audit *weights.AuditError
-	if errors.As(err, &audit) {
-		for _, p := range audit.Problems {
-			fmt.Println(p.Tensor, errors.Is(p, weights.ErrMissingLayer))
-			fmt.Println(p)
+	for _, problem := range weights.Problems(err) {
+		if p, ok := errors.AsType[*weights.Problem](problem); ok {
+			fmt.Println(p.Tensor, "-", p.Rule)
+			fmt.Println(p.Note)
 		}
 	}
 	// Output:
-	// model.mtp.layers.1. true
+	// model.mtp.layers.1. - no tensor of the MTP layer
 	// Failed to load MTP layer 1 weights from checkpoint.
 }
 
@@ -141,7 +141,7 @@ func text(tokens ...int32) string {
 }
 
 func openRecording(path string) (*recording, error) {
-	f, err := weights.OpenFile(os.DirFS(filepath.Dir(path)), filepath.Base(path))
+	f, err := safetensors.Open(os.DirFS(filepath.Dir(path)), filepath.Base(path))
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +165,7 @@ func openRecording(path string) (*recording, error) {
 }
 
 // readAll returns the values of a tensor that T stands for.
-func readAll[T int64 | uint16](f *weights.File, name string) ([]T, error) {
+func readAll[T int64 | uint16](f *safetensors.File, name string) ([]T, error) {
 	tensor, ok := f.Tensor(name)
 	if !ok {
 		return nil, fmt.Errorf("%s: no tensor %s", f.Name(), name)

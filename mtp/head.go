@@ -9,6 +9,7 @@ import (
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/moe"
 	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // maxDraft bounds the length of a chain.
@@ -28,7 +29,7 @@ type Head struct {
 
 	device     hip.Device
 	ownsDevice bool
-	checkpoint *weights.Checkpoint // open while the device reads it in place
+	checkpoint *safetensors.Folder // open while the device reads it in place
 	loaded     *weights.Loaded
 
 	geometry    attention.Geometry

@@ -11,6 +11,7 @@ import (
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // upload puts values on a device until the test ends.
@@ -240,14 +241,14 @@ func stored(t testing.TB, files interface{ ReadFile(string) ([]byte, error) }, n
 	t.Helper()
 	data, err := files.ReadFile("model.safetensors")
 	require.NoError(t, err)
-	file, err := weights.NewFile("model.safetensors", bytes.NewReader(data), int64(len(data)))
+	file, err := safetensors.NewFile("model.safetensors", bytes.NewReader(data), int64(len(data)))
 	require.NoError(t, err)
 	tensor, ok := file.Tensor(name)
 	require.True(t, ok)
 	raw := make([]byte, tensor.Size())
 	_, err = tensor.ReadAt(raw, 0)
 	require.NoError(t, err)
-	format := map[weights.Dtype]weights.Format{weights.DtypeF32: weights.F32, weights.DtypeBF16: weights.BF16}[tensor.Dtype]
+	format := map[safetensors.Dtype]weights.Format{safetensors.F32: weights.F32, safetensors.BF16: weights.BF16}[tensor.Dtype]
 	values := make([]float32, len(raw)/int(tensor.Dtype.Bits()/8))
 	format.Decode(values, raw, nil)
 	return values

@@ -11,6 +11,7 @@ import (
 	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // Report says what a checkpoint holds for the head. It prints as a table.
@@ -22,10 +23,10 @@ type Report = weights.Report
 // folder: see [weights.OpenCheckpoint]. No two of the files may hold the same tensor.
 //
 // Headers are read first and every parameter is matched to its tensors; only if
-// everything fits are bytes moved. What does not fit is a [*ConfigError],
-// [*weights.FormatError], [*weights.CheckpointError], [*weights.RepeatedFileError] or
-// [*weights.AuditError], behind the name of the folder, and an option that does not fit
-// an [*InputError]. Nothing is skipped and nothing is left uninitialised.
+// everything fits are bytes moved. What does not fit is a [*ConfigError], a
+// [*safetensors.FormatError] or a [*weights.Problem], all of them together after the name of
+// the folder: [weights.Problems] lists them. An option that does not fit is an
+// [*InputError]. Nothing is skipped and nothing is left uninitialized.
 // A device that compiles kernels is told to before the bytes move, so that one that
 // does not compile is a [*hip.CompileError] here and not in the first draft.
 // On any error, the end of ctx among them, all that was taken is given back.
@@ -41,7 +42,7 @@ func Load(ctx context.Context, dir string, opts Options) (*Head, error) {
 }
 
 // LoadFS is [Load] from a file system. Files that are operating-system files are
-// memory-mapped, those that are [weights.InMemory] are used where they are, and
+// memory-mapped, those in memory are used where they are, and
 // others are read into the device's memory.
 func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) {
 	start := time.Now()
@@ -68,7 +69,7 @@ func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) 
 		}
 	}
 	progress, stored := opts.Progress, h.report.Bytes
-	if requantized := config.requantizedBytes(h.report, opts); progress != nil && requantized > 0 {
+	if requantized := config.requantizedBytes(plan, opts); progress != nil && requantized > 0 {
 		progress = func(done, _ int64) { opts.Progress(done, stored+requantized) }
 	}
 	h.loaded, err = plan.Load(ctx, h.device, weights.LoadOptions{Progress: progress, Populate: opts.Populate})
@@ -125,9 +126,9 @@ func InspectFS(fsys fs.FS, opts Options) (*Config, *Report, error) {
 }
 
 // inspect returns an open checkpoint and its plan, or with an error none.
-func inspect(fsys fs.FS, opts Options) (*weights.Checkpoint, *Config, *weights.Plan, error) {
+func inspect(fsys fs.FS, opts Options) (*safetensors.Folder, *Config, *weights.Plan, error) {
 	config, configErr := ReadConfig(fsys)
-	checkpoint, err := weights.OpenCheckpoint(fsys, weights.Needed)
+	checkpoint, err := weights.OpenCheckpoint(fsys)
 	if err = errors.Join(configErr, err); err != nil {
 		if checkpoint != nil {
 			err = errors.Join(err, checkpoint.Close())
@@ -141,7 +142,7 @@ func inspect(fsys fs.FS, opts Options) (*weights.Checkpoint, *Config, *weights.P
 	return checkpoint, config, plan, nil
 }
 
-func (c *Config) plan(checkpoint *weights.Checkpoint, opts Options) (*weights.Plan, error) {
+func (c *Config) plan(checkpoint *safetensors.Folder, opts Options) (*weights.Plan, error) {
 	if err := c.checkOptions(opts); err != nil {
 		return nil, err
 	}
@@ -158,7 +159,7 @@ func (c *Config) plan(checkpoint *weights.Checkpoint, opts Options) (*weights.Pl
 	}
 	var planOptions weights.PlanOptions
 	if q := c.Quantization; q != nil {
-		planOptions.BlockRows, planOptions.BlockCols = q.BlockRows, q.BlockCols
+		planOptions.Block = [2]int{q.BlockRows, q.BlockCols}
 	}
 	plan, err := weights.NewPlan(checkpoint, wanted, planOptions)
 	if err != nil {
@@ -201,7 +202,7 @@ func (c *Config) checkOptions(opts Options) error {
 // what is quantized. The tensors are right; an engine that believes the config
 // misreads them. Nothing depends on it, so that a pattern which takes too long is
 // a note too, and not an error that comes and goes with the machine's load.
-func (c *Config) quantizationNotes(checkpoint *weights.Checkpoint) []string {
+func (c *Config) quantizationNotes(checkpoint *safetensors.Folder) []string {
 	if c.Quantization == nil {
 		return nil
 	}
@@ -216,7 +217,7 @@ func (c *Config) quantizationNotes(checkpoint *weights.Checkpoint) []string {
 		if err != nil {
 			return []string{"ignored_layers is not compared with what is stored: " + err.Error()}
 		}
-		switch stored := t.Dtype == weights.DtypeF8E4M3; {
+		switch stored := t.Dtype == safetensors.F8E4M3; {
 		case !says && !stored:
 			if plain++; plain == 1 {
 				firstPlain = t.Name

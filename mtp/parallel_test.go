@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
 )
@@ -115,7 +116,7 @@ func TestParametersRefuseShares(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := config.Parameters(c.parallel)
-			require.ErrorIs(t, err, weights.ErrShard)
+			require.ErrorIs(t, err, hip.ErrInput)
 			for _, text := range c.want {
 				require.ErrorContains(t, err, text)
 			}

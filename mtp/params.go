@@ -24,8 +24,7 @@ func tensorName(module int, name string) string {
 
 // Parameters returns every parameter of the head as a rank of a parallel head
 // holds it, with the tensors that make it up; the table is in model order.
-// Shares that cannot be cut are all reported, as errors that wrap
-// [weights.ErrShard].
+// Shares that cannot be cut are all reported, as errors that wrap [ErrInput].
 func (c *Config) Parameters(p weights.Parallel) ([]weights.Param, error) {
 	shares, err := c.shares(p)
 	if err != nil {

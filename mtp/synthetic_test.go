@@ -1,9 +1,9 @@
 package mtp_test
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -12,13 +12,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"testing/fstest"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // synthetic says what checkpoint to make up. The zero value is one module of
@@ -85,49 +85,40 @@ func (s synthetic) folder(t testing.TB) string {
 	return dir
 }
 
-// syntheticTensor is a tensor's place in the file.
-type syntheticTensor struct {
-	Dtype   string `json:"dtype"`
-	Shape   []int  `json:"shape"`
-	Offsets [2]int `json:"data_offsets"`
-}
-
 // fileBuilder collects the tensors of a safetensors file.
 type fileBuilder struct {
 	synthetic
-	random *rand.Rand
-	header map[string]syntheticTensor
-	data   []byte
+	random  *rand.Rand
+	tensors []*safetensors.Tensor
+	last    []byte // bytes of the last one
 }
 
 // weights returns a safetensors file with every tensor that a head has.
 func (s synthetic) weights(t testing.TB) []byte {
 	t.Helper()
-	b := &fileBuilder{synthetic: s, random: rand.New(rand.NewPCG(s.seed, 1)), header: map[string]syntheticTensor{}}
-	plain := "BF16" // what a quantized checkpoint leaves as it is
+	b := &fileBuilder{synthetic: s, random: rand.New(rand.NewPCG(s.seed, 1))}
+	plain := safetensors.BF16 // what a quantized checkpoint leaves as it is
 	if cmp.Or(s.format, "F32") == "F32" {
-		plain = "F32"
+		plain = safetensors.F32
 	}
-	b.matrix("model.embed_tokens.weight", plain, vocabSize, hiddenSize)
-	start := len(b.data)
-	b.matrix("lm_head.weight", plain, vocabSize, hiddenSize)
+	b.matrix("model.embed_tokens.weight", string(plain), vocabSize, hiddenSize)
+	embed := b.last
+	b.matrix("lm_head.weight", string(plain), vocabSize, hiddenSize)
 	if s.tiedCopy {
-		copy(b.data[start:], b.data[:start])
+		copy(b.last, embed)
 	}
 	for module := range max(s.modules, 1) {
 		b.module(fmt.Sprintf("model.mtp.layers.%d.", module), plain)
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.kvScales)) {
-		b.add(name, "F32", binary.LittleEndian.AppendUint32(nil, math.Float32bits(s.kvScales[name])))
+		b.add(name, safetensors.F32, binary.LittleEndian.AppendUint32(nil, math.Float32bits(s.kvScales[name])))
 	}
-	header, err := json.Marshal(b.header)
-	require.NoError(t, err)
-	header = append(header, strings.Repeat(" ", (8-len(header)%8)%8)...)
-	file := binary.LittleEndian.AppendUint64(nil, uint64(len(header)))
-	return append(append(file, header...), b.data...)
+	var file bytes.Buffer
+	require.NoError(t, safetensors.Write(&file, nil, b.tensors))
+	return file.Bytes()
 }
 
-func (b *fileBuilder) module(prefix, plain string) {
+func (b *fileBuilder) module(prefix string, plain safetensors.Dtype) {
 	const n = hiddenSize
 	quantized := cmp.Or(b.format, "F32")
 	layer := prefix + "transformer_layer."
@@ -159,27 +150,27 @@ func (b *fileBuilder) module(prefix, plain string) {
 }
 
 // add puts a tensor into the file, unless it is to be left out.
-func (b *fileBuilder) add(name, dtype string, data []byte, shape ...int) {
+func (b *fileBuilder) add(name string, dtype safetensors.Dtype, data []byte, shape ...int) {
 	if slices.Contains(b.omit, name) {
 		return
 	}
 	if b.bundled {
 		name = "language_model." + name
 	}
-	begin := len(b.data)
-	b.data = append(b.data, data...)
-	b.header[name] = syntheticTensor{Dtype: dtype, Shape: append([]int{}, shape...), Offsets: [2]int{begin, len(b.data)}}
+	b.last = data
+	b.tensors = append(b.tensors, safetensors.NewTensor(name, dtype, shape, bytes.NewReader(data)))
 }
 
 // vector adds weights of a norm, or a bias: small, since a norm multiplies by 1 + w.
-func (b *fileBuilder) vector(name, dtype string, n int) {
+func (b *fileBuilder) vector(name string, dtype safetensors.Dtype, n int) {
 	b.add(name, dtype, b.normal(dtype, n, 0.2), n)
 }
 
 // matrix adds weights that keep the size of what they are applied to.
 func (b *fileBuilder) matrix(name, format string, rows, cols int) {
 	if format != "MXFP8" {
-		b.add(name, format, b.normal(format, rows*cols, 1.5/math.Sqrt(float64(cols))), rows, cols)
+		dtype := safetensors.Dtype(format)
+		b.add(name, dtype, b.normal(dtype, rows*cols, 1.5/math.Sqrt(float64(cols))), rows, cols)
 		return
 	}
 	codes := make([]byte, rows*cols)
@@ -190,15 +181,15 @@ func (b *fileBuilder) matrix(name, format string, rows, cols int) {
 	for i := range scales { // 2^−3 and 2^−2
 		scales[i] = byte(124 + b.random.IntN(2))
 	}
-	b.add(name, "F8_E4M3", codes, rows, cols)
-	b.add(name+"_scale_inv", "U8", scales, rows, (cols+31)/32)
+	b.add(name, safetensors.F8E4M3, codes, rows, cols)
+	b.add(name+"_scale_inv", safetensors.U8, scales, rows, (cols+31)/32)
 }
 
-func (b *fileBuilder) normal(dtype string, n int, deviation float64) []byte {
+func (b *fileBuilder) normal(dtype safetensors.Dtype, n int, deviation float64) []byte {
 	var data []byte
 	for range n {
 		v := float32(b.random.NormFloat64() * deviation)
-		if dtype == "BF16" {
+		if dtype == safetensors.BF16 {
 			data = binary.LittleEndian.AppendUint16(data, uint16(hip.ToBF16(v)))
 		} else {
 			data = binary.LittleEndian.AppendUint32(data, math.Float32bits(v))

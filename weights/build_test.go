@@ -2,43 +2,60 @@ package weights
 
 import (
 	"bytes"
-	"encoding/binary"
-	"encoding/json"
-	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
-)
+	"testing"
 
-// rawFile returns a safetensors file of this JSON header and data section.
-func rawFile(header, data string) []byte {
-	return append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), header+data...)
-}
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/weights/safetensors"
+)
 
 // part is a tensor to be written.
 type part struct {
 	name  string
-	dtype Dtype
+	dtype safetensors.Dtype
 	shape []int
 	data  string
 }
 
-// buildFile returns a safetensors file that holds the parts in order.
+// buildFile returns a safetensors file that holds the parts.
 func buildFile(parts ...part) []byte {
-	var header []string
-	var data bytes.Buffer
-	for _, p := range parts {
-		begin := data.Len()
-		data.WriteString(p.data)
-		header = append(header, tensorJSON(p.name, p.dtype.String(), p.shape, begin, data.Len()))
+	tensors := make([]*safetensors.Tensor, len(parts))
+	for i, p := range parts {
+		tensors[i] = safetensors.NewTensor(p.name, p.dtype, p.shape, strings.NewReader(p.data))
 	}
-	return rawFile("{"+strings.Join(header, ",")+"}", data.String())
-}
-
-// tensorJSON returns one member of a header.
-func tensorJSON(name, dtype string, shape []int, begin, end int) string {
-	key, _ := json.Marshal(name)
-	dims := strings.ReplaceAll(strings.Trim(fmt.Sprint(shape), "[]"), " ", ",")
-	return fmt.Sprintf(`%s:{"dtype":"%s","shape":[%s],"data_offsets":[%d,%d]}`, key, dtype, dims, begin, end)
+	var b bytes.Buffer
+	if err := safetensors.Write(&b, nil, tensors); err != nil {
+		panic(err) // the test's own mistake
+	}
+	return b.Bytes()
 }
 
 // bytePart is a U8 vector.
-func bytePart(name, data string) part { return part{name, DtypeU8, []int{len(data)}, data} }
+func bytePart(name, data string) part { return part{name, safetensors.U8, []int{len(data)}, data} }
+
+// onDisk writes files to a new folder.
+func onDisk(t testing.TB, files map[string][]byte) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, data := range files {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), data, 0o600))
+	}
+	return dir
+}
+
+// filesOf returns the files of a folder, in the order of their names.
+func filesOf(c *safetensors.Folder) (files []*safetensors.File) {
+	byName := make(map[string]*safetensors.File)
+	for _, t := range c.Tensors() {
+		byName[t.File().Name()] = t.File()
+	}
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		files = append(files, byName[name])
+	}
+	return files
+}

@@ -1,20 +1,20 @@
-// Package weights reads the checkpoint of a MiniMax-M3 MTP draft head:
-// safetensors files, the names in them, the formats they are stored in, and
-// matrix products over the weights as they are stored.
+// Package weights reads the checkpoint of a MiniMax-M3 MTP draft head: the names in
+// it, the formats its tensors are stored in, and matrix products over the weights as
+// they are stored. The file format alone is package
+// [github.com/drafthead/drafthead/weights/safetensors].
 //
 // # How do I read a checkpoint?
 //
 // In three moves: take inventory, plan, and only then move bytes.
 //
-//	c, err := weights.OpenCheckpoint(fsys, weights.Needed)         // headers, all checked
+//	c, err := weights.OpenCheckpoint(fsys)                         // headers, all checked
 //	plan, err := weights.NewPlan(c, params, weights.PlanOptions{}) // every parameter matched
 //	fmt.Print(plan.Report())
 //	loaded, err := plan.Load(ctx, device, weights.LoadOptions{})
 //	m := loaded.Matrix("model.layers.0.eh_proj.weight")
 //	err = m.Product(device, y, x, rows)                            // y = x · mᵀ
 //
-// Package mtp does this for a head; its Config.Parameters gives params. To read a
-// single file, use [OpenFile] and the [Tensor] values in it.
+// Package mtp does this for a head; its Config.Parameters gives params.
 //
 // # What is a parameter made of?
 //
@@ -34,17 +34,12 @@
 //
 // # What is refused?
 //
-// A [FormatError] says which rule of safetensors a file breaks: sizes that
-// overflow, holes, overlaps, bytes after the last tensor, keys given twice. A
-// [CheckpointError] says where the index and the shards contradict each other, and a
-// [RepeatedFileError] which file lies beside a copy of it; shards that hold nothing
-// of the head are not opened and may be absent. An
-// [AuditError] holds a [Problem] for each tensor that does not fit: missing,
-// given twice, of a wrong shape or dtype, a weight without its scales or scales
-// without their weight, a tensor under the head's own prefix that nothing takes.
-// Each category reports all of its problems together, by tensor; [Problems]
-// lists them one by one. Every number from a file is checked before it is used
-// as a size.
+// A [*safetensors.FormatError] says which rule of the format a file breaks, or where the
+// index and the shards contradict each other. Shards that hold nothing of the head are
+// not opened and may be absent. A [*Problem] is a tensor that does not fit: missing, given
+// twice, of a wrong shape or dtype, a weight without its scales or scales without their
+// weight, a tensor under the head's own prefix that nothing takes. Each category reports
+// all of its problems together, by tensor; [Problems] lists them one by one.
 //
 // # Formats and numerics
 //
@@ -64,9 +59,9 @@
 // On unix, files that os.DirFS opens are memory-mapped, and a device that is a
 // [hip.Adopter] uses the mapping in place: nothing is copied, and processes share
 // it. Elsewhere each part is uploaded once, at most 16 MiB on its way at a time.
-// The files must not change while they are open. A [Checkpoint] outlives what was
-// loaded in place from it; see [Loaded.InPlace]. Checkpoint, [Plan] and [Loaded]
-// may be used from several goroutines until they are closed.
+// The files must not change while they are open. A checkpoint outlives what was
+// loaded in place from it; see [Loaded.InPlace]. It, [Plan] and [Loaded] may be used
+// from several goroutines until they are closed.
 //
 // A rank of a tensor- or expert-parallel head loads its share alone: [Parallel].
 //

@@ -1,28 +1,29 @@
 package weights_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"log"
-	"math"
 	"strings"
 	"testing/fstest"
 
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // How do I read a checkpoint? Take inventory, plan, then move bytes. Two tensors
 // of different formats become one matrix.
 func Example() {
 	const prefix = "model.mtp.layers.0.transformer_layer.block_sparse_moe.shared_experts."
-	checkpoint, err := weights.OpenCheckpoint(fstest.MapFS{"model.safetensors": {Data: safetensors(
-		stored{prefix + "gate_proj.weight", "F32", []int{1, 2}, float32s(1, 2)},
-		stored{prefix + "up_proj.weight", "BF16", []int{1, 2}, bfloat16s(3, 4)},
-		stored{"model.norm.weight", "BF16", []int{1}, bfloat16s(0)},
-	)}}, weights.Needed)
+	checkpoint, err := weights.OpenCheckpoint(fstest.MapFS{"model.safetensors": {Data: file(
+		tensor(prefix+"gate_proj.weight", safetensors.F32, []float32{1, 2}, 1, 2),
+		tensor(prefix+"up_proj.weight", safetensors.BF16, []hip.BF16{hip.ToBF16(3), hip.ToBF16(4)}, 1, 2),
+		tensor("model.norm.weight", safetensors.BF16, []hip.BF16{0}, 1),
+	)}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -31,7 +32,7 @@ func Example() {
 	row := func(name, id string) weights.Part {
 		return weights.Part{
 			Tensor: prefix + name, ID: id, Expert: -1,
-			Rows: 1, Cols: 2, KeepRows: weights.All(1), KeepCols: weights.All(2),
+			Rows: 1, Cols: 2, KeepRows: weights.Range{End: 1}, KeepCols: weights.Range{End: 2},
 		}
 	}
 	name := strings.Replace(prefix, ".mtp.", ".", 1) + "gate_up_proj.weight"
@@ -57,28 +58,35 @@ func Example() {
 	}
 	fmt.Println("gate and up of [10 1]:", y)
 	// Output:
-	// 2 tensors, 12 bytes; not the head's: [{model.norm 1}]
+	// 2 tensors, 12 bytes; not the head's: map[model.norm:1]
 	// gate and up of [10 1]: [12 34]
 }
 
-// What is wrong with a file? All of it at once, each with its rule and tensor.
+// What is wrong with a checkpoint? All of it at once, each with its tensor and rule.
 func ExampleProblems() {
-	damaged := safetensors(
-		stored{"a", "F32", []int{3}, float32s(1, 2)},
-		stored{"b", "BF16", []int{2, 2}, bfloat16s(1, 2)},
-	)
-	_, err := weights.OpenFile(fstest.MapFS{"x.safetensors": {Data: damaged}}, "x.safetensors")
+	checkpoint, err := weights.OpenCheckpoint(fstest.MapFS{"model.safetensors": {Data: file(
+		tensor("lm_head.weight", safetensors.F32, []float32{1, 2}, 2, 1),
+		tensor("model.mtp.layers.0.unknown", safetensors.F32, []float32{1}, 1),
+	)}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer checkpoint.Close()
+	whole := weights.Range{End: 2}
+	_, err = weights.NewPlan(checkpoint, []weights.Param{{Name: "lm_head.weight", Layer: -1, Cols: 2, Parts: []weights.Part{
+		{Tensor: "lm_head.weight", Expert: -1, Rows: 2, Cols: 2, KeepRows: whole, KeepCols: whole},
+	}}}, weights.PlanOptions{})
 	for i, problem := range weights.Problems(err) {
 		fmt.Printf("%d. %v\n", i+1, problem)
-		if e, ok := errors.AsType[*weights.FormatError](problem); ok {
-			fmt.Printf("   %s: %v\n", e.Tensor, e.Err)
+		if p, ok := errors.AsType[*weights.Problem](problem); ok {
+			fmt.Printf("   %s: %v\n", p.Tensor, p.Rule)
 		}
 	}
 	// Output:
-	// 1. x.safetensors: tensor "a": data_offsets do not fit dtype and shape: got 8 bytes, want 12 bytes for F32 of shape [3]
-	//    a: data_offsets do not fit dtype and shape
-	// 2. x.safetensors: tensor "b": data_offsets do not fit dtype and shape: got 4 bytes, want 8 bytes for BF16 of shape [2 2]
-	//    b: data_offsets do not fit dtype and shape
+	// 1. weights: lm_head.weight: wrong shape: got [2 1], want [2 2]
+	//    lm_head.weight: wrong shape
+	// 2. weights: model.mtp.layers.0.unknown: no parameter takes the tensor
+	//    model.mtp.layers.0.unknown: no parameter takes the tensor
 }
 
 // multiply computes y = m · x for one row x.
@@ -97,38 +105,20 @@ func multiply(d hip.Device, m *weights.Matrix, y, x []float32) error {
 	return hip.ReadOf(d, y, py)
 }
 
-// stored is a tensor of a file to be made.
-type stored struct {
-	name, dtype string
-	shape       []int
-	data        []byte
+// tensor describes a tensor of these values.
+func tensor(name string, dtype safetensors.Dtype, values any, shape ...int) *safetensors.Tensor {
+	data, err := binary.Append(nil, binary.LittleEndian, values)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return safetensors.NewTensor(name, dtype, shape, bytes.NewReader(data))
 }
 
-// safetensors makes a file of the tensors.
-func safetensors(tensors ...stored) []byte {
-	var entries []string
-	var data []byte
-	for _, t := range tensors {
-		shape := strings.ReplaceAll(fmt.Sprint(t.shape), " ", ",")
-		end := len(data) + len(t.data)
-		entries = append(entries, fmt.Sprintf(`%q:{"dtype":%q,"shape":%s,"data_offsets":[%d,%d]}`, t.name, t.dtype, shape, len(data), end))
-		data = append(data, t.data...)
+// file makes a file of the tensors.
+func file(tensors ...*safetensors.Tensor) []byte {
+	var b bytes.Buffer
+	if err := safetensors.Write(&b, nil, tensors); err != nil {
+		log.Fatal(err)
 	}
-	header := "{" + strings.Join(entries, ",") + "}"
-	file := binary.LittleEndian.AppendUint64(nil, uint64(len(header)))
-	return append(append(file, header...), data...)
-}
-
-func float32s(values ...float32) (data []byte) {
-	for _, v := range values {
-		data = binary.LittleEndian.AppendUint32(data, math.Float32bits(v))
-	}
-	return data
-}
-
-func bfloat16s(values ...float32) (data []byte) {
-	for _, v := range values {
-		data = binary.LittleEndian.AppendUint16(data, uint16(math.Float32bits(v)>>16))
-	}
-	return data
+	return b.Bytes()
 }

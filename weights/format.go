@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // Format says how the values of a matrix are stored. The zero Format is none.
@@ -44,21 +45,21 @@ const (
 // for the product.
 var formats = [endFormat]struct {
 	name      string
-	weight    Dtype
-	scales    []Dtype
+	weight    safetensors.Dtype
+	scales    []safetensors.Dtype
 	blockRows int // rows and columns of weights that share a scale; 0: no scales
 	blockCols int
 	decode    func(dst []float32, data, scale []byte)
 	encode    func(data, scale []byte, values []float32) // nil: nothing is requantised to it
 	made      bool                                       // in memory alone; no tensor is taken for it
 }{
-	F32:     {name: "F32", weight: DtypeF32, decode: decodeF32},
-	F16:     {name: "F16", weight: DtypeF16, decode: decodeF16},
-	BF16:    {name: "BF16", weight: DtypeBF16, decode: decodeBF16},
-	MXFP8:   {"MXFP8", DtypeF8E4M3, []Dtype{DtypeU8, DtypeF8E8M0}, 1, 32, decodeMXFP8, encodeMXFP8, false},
-	FP8F32:  {"FP8 128x128 (F32 scales)", DtypeF8E4M3, []Dtype{DtypeF32}, 128, 128, decodeFP8F32, nil, false},
-	FP8BF16: {"FP8 128x128 (BF16 scales)", DtypeF8E4M3, []Dtype{DtypeBF16}, 128, 128, decodeFP8BF16, nil, false},
-	INT8:    {"INT8", DtypeI8, []Dtype{DtypeBF16}, 1, 32, decodeINT8, encodeINT8, true},
+	F32:     {name: "F32", weight: safetensors.F32, decode: decodeF32},
+	F16:     {name: "F16", weight: safetensors.F16, decode: decodeF16},
+	BF16:    {name: "BF16", weight: safetensors.BF16, decode: decodeBF16},
+	MXFP8:   {"MXFP8", safetensors.F8E4M3, []safetensors.Dtype{safetensors.U8, safetensors.F8E8M0}, 1, 32, decodeMXFP8, encodeMXFP8, false},
+	FP8F32:  {"FP8 128x128 (F32 scales)", safetensors.F8E4M3, []safetensors.Dtype{safetensors.F32}, 128, 128, decodeFP8F32, nil, false},
+	FP8BF16: {"FP8 128x128 (BF16 scales)", safetensors.F8E4M3, []safetensors.Dtype{safetensors.BF16}, 128, 128, decodeFP8BF16, nil, false},
+	INT8:    {"INT8", safetensors.I8, []safetensors.Dtype{safetensors.BF16}, 1, 32, decodeINT8, encodeINT8, true},
 }
 
 // Valid reports whether f is one of the formats.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/hip/hiptest"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // requireSameFloat wants the same bits, or two NaNs.
@@ -164,7 +165,7 @@ func TestFormatTable(t *testing.T) {
 
 // TestGoldenFormatValues compares with values computed elsewhere, bit for bit.
 func TestGoldenFormatValues(t *testing.T) {
-	file, err := OpenFile(os.DirFS(hiptest.Shared(t, "golden", "formats")), "formats.safetensors")
+	file, err := safetensors.Open(os.DirFS(hiptest.Shared(t, "golden", "formats")), "formats.safetensors")
 	require.NoError(t, err)
 	defer file.Close()
 	bytesOf := func(name string) []byte {

@@ -37,8 +37,8 @@ type Loaded struct {
 // Load moves the plan's bytes to d. On an [hip.Adopter] the weights of a
 // memory-mapped file stay where they are, else each part is uploaded once, in the
 // order of the files, while the disk is asked for those that follow.
-// Loading ends with ctx within one chunk of 64 MB, also where it is the last call
-// of Progress that ends ctx. On any error everything that was taken on d is given
+// Loading ends with ctx within one chunk of 64 MB, even if the last call of Progress
+// is what ends ctx. On any error everything that was taken on d is given
 // back. The plan's checkpoint must be open, and stay so until [Loaded.Close] where
 // the result is [Loaded.InPlace].
 func (p *Plan) Load(ctx context.Context, d hip.Device, opts LoadOptions) (*Loaded, error) {
@@ -64,7 +64,7 @@ func (l *Loaded) Vector(name string) hip.Ptr { return l.vectors[name] }
 // belongs to l.
 func (l *Loaded) Values(name string) []float32 { return l.values[name] }
 
-// InPlace tells whether parameters are read from the checkpoint's mapped files.
+// InPlace reports whether parameters are read from the checkpoint's mapped files.
 func (l *Loaded) InPlace() bool { return l.inPlace }
 
 // Close frees the device memory. Nothing may use the parameters any more. It is

@@ -11,6 +11,7 @@ import (
 
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/hip/hiptest"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // requireCovered counts, over the ranks of a parallel head, who holds each
@@ -86,7 +87,7 @@ func TestLoadShares(t *testing.T) {
 						p.Expert = p.Tensor
 					}
 					if _, err := h.params(p); err != nil {
-						require.ErrorIs(t, err, ErrShard)
+						require.ErrorIs(t, err, hip.ErrInput)
 						continue
 					}
 					ranks = append(ranks, p)
@@ -108,16 +109,16 @@ func TestLoadShares(t *testing.T) {
 
 // loadRanks loads every rank's share and compares it, in place and uploaded. It
 // returns false if a share cuts columns inside a scale, which every rank refuses.
-func loadRanks(t *testing.T, c *Checkpoint, h headShape, s *synthetic, ranks []Parallel) bool {
+func loadRanks(t *testing.T, c *safetensors.Folder, h headShape, s *synthetic, ranks []Parallel) bool {
 	t.Helper()
 	refused := 0
 	for _, p := range ranks {
 		params := headOf(t, h, p)
 		plan, err := NewPlan(c, params, PlanOptions{})
 		if err != nil {
-			require.ErrorIs(t, err, ErrShard)
+			require.ErrorIs(t, err, ruleCutBlock)
 			for _, problem := range auditOf(t, err) {
-				require.Equal(t, ErrShard, problem.Err, "%v", problem)
+				require.Equal(t, ruleCutBlock, problem.Rule, "%v", problem)
 			}
 			refused++
 			continue

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // bare hides every optional interface of a device.
@@ -202,7 +203,7 @@ func TestLoadLargeTensor(t *testing.T) {
 	for i := 0; i < len(data); i += 4 {
 		data[i], data[i+1], data[i+2], data[i+3] = byte(i>>2), byte(i>>10), byte(i>>18), 0x40
 	}
-	fsys := inMap(map[string][]byte{"model.safetensors": buildFile(part{whole.Tensor, DtypeF32, []int{rows, cols}, string(data)})})
+	fsys := inMap(map[string][]byte{"model.safetensors": buildFile(part{whole.Tensor, safetensors.F32, []int{rows, cols}, string(data)})})
 	for name, keep := range map[string]Part{"whole": whole, "strided": cut} {
 		t.Run(name, func(t *testing.T) {
 			params := []Param{{Name: whole.Tensor, Layer: -1, Cols: keep.KeepCols.Len(), Parts: []Part{keep}}}

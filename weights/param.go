@@ -1,8 +1,11 @@
 package weights
 
 import (
+	"errors"
 	"fmt"
 	"math"
+
+	"github.com/drafthead/drafthead/hip"
 )
 
 // Param is a parameter of a model: what a plan has to find in a checkpoint.
@@ -27,38 +30,41 @@ type Part struct {
 
 // checkParams reports the parameters that no checkpoint could satisfy, or whose
 // shares would reach beyond their tensors.
-func checkParams(params []Param) (problems []*Problem) {
+func checkParams(params []Param) error {
+	var errs []error
 	names := make(map[string]bool, len(params))
 	parts := make(map[partKey]bool)
 	for i := range params {
 		p := &params[i]
-		refuse := func(bad bool, tensor string, got any, want string) {
+		in := fmt.Sprintf("params[%d]", i)
+		refuse := func(bad bool, field string, got any, want string) {
 			if bad {
-				problems = append(problems, &Problem{Tensor: tensor, Parameter: p.Name, Got: fmt.Sprint(got), Want: want, Err: ErrParam})
+				errs = append(errs, &hip.InputError{Op: "weights: plan", Field: in + field, Got: got, Want: want + " (" + printable(p.Name) + ")"})
 			}
 		}
-		refuse(names[p.Name], p.Name, "a second one", "one parameter of a name")
-		refuse(len(p.Parts) == 0, p.Name, "no parts", "at least one")
+		refuse(names[p.Name], ".Name", printable(p.Name), "one parameter of a name")
+		refuse(len(p.Parts) == 0, ".Parts", "empty", "at least one")
 		names[p.Name] = true
 		for j := range p.Parts {
 			part := &p.Parts[j]
+			in = fmt.Sprintf("params[%d].Parts[%d]", i, j)
 			key := partKey{p.Name, part.ID, part.Expert}
-			refuse(parts[key], part.Tensor, part.ID, "one part of an ID and expert")
+			refuse(parts[key], ".ID", fmt.Sprintf("%q again", part.ID), "one part of an ID and expert")
 			parts[key] = true
 			rows := part.Rows
 			if p.Vector && rows == 0 { // a scalar
 				rows = 1
 			}
-			refuse(p.Vector && part.Cols != 1, part.Tensor, part.Cols, "a vector of 1 column")
-			refuse(rows < 1 || rows > math.MaxInt32, part.Tensor, part.Rows, "1 to 2^31-1 rows")
-			refuse(part.Cols < 1 || part.Cols > math.MaxInt32, part.Tensor, part.Cols, "1 to 2^31-1 columns")
-			refuse(!part.KeepRows.within(rows), part.Tensor, part.KeepRows, "a share of its rows")
-			refuse(!part.KeepCols.within(part.Cols), part.Tensor, part.KeepCols, "a share of its columns")
-			refuse(part.KeepRows.Len() != 0 && part.KeepCols.Len() != p.Cols, part.Tensor, part.KeepCols, "as many columns as the parameter")
-			refuse(part.KeepRows.Len() != 0 && part.KeepCols.Len() == 0, part.Tensor, part.KeepCols, "a share of columns for its rows")
+			refuse(p.Vector && part.Cols != 1, ".Cols", part.Cols, "1 of a vector")
+			refuse(rows < 1 || rows > math.MaxInt32, ".Rows", part.Rows, "1 to 2^31-1")
+			refuse(part.Cols < 1 || part.Cols > math.MaxInt32, ".Cols", part.Cols, "1 to 2^31-1")
+			refuse(!part.KeepRows.within(rows), ".KeepRows", part.KeepRows, "a share of its rows")
+			refuse(!part.KeepCols.within(part.Cols), ".KeepCols", part.KeepCols, "a share of its columns")
+			refuse(part.KeepRows.Len() != 0 && part.KeepCols.Len() != p.Cols, ".KeepCols", part.KeepCols, "as many columns as the parameter")
+			refuse(part.KeepRows.Len() != 0 && part.KeepCols.Len() == 0, ".KeepCols", part.KeepCols, "a share of columns for its rows")
 		}
 	}
-	return problems
+	return errors.Join(errs...)
 }
 
 // partKey finds a part by what [Stacked] and [Expert] give for a tensor name.
@@ -91,7 +97,7 @@ func newInventory(params []Param) *inventory {
 
 // find maps a tensor name, already through [MapName], to its part by the rules
 // of vLLM's load_weights: stacked parameters, then experts, then names that
-// are parameters themselves, perhaps after [RemapKVScale]. scale tells whether
+// are parameters themselves, perhaps after [RemapKVScale]. scale reports whether
 // the tensor holds the part's block scales.
 func (v *inventory) find(mapped string) (o owner, scale, found bool) {
 	weight, scale := weightOfScale(mapped)

@@ -2,7 +2,10 @@ package weights
 
 import (
 	"fmt"
+	"io/fs"
 	"strings"
+
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 const (
@@ -15,9 +18,15 @@ const (
 	scaleSuffix  = "weight_scale"
 )
 
-// Needed tells whether a tensor of that name matters to an MTP head, for
-// [OpenCheckpoint].
-func Needed(tensor string) bool {
+// OpenCheckpoint opens the shards of a checkpoint that hold the MTP head, bundled with
+// its target or standalone: see [safetensors.OpenFolder]. Shards that hold nothing of
+// the head are not opened and may be absent.
+func OpenCheckpoint(fsys fs.FS) (*safetensors.Folder, error) {
+	return safetensors.OpenFolder(fsys, needed)
+}
+
+// needed reports whether a tensor of that name matters to an MTP head.
+func needed(tensor string) bool {
 	_, ok := MapName(tensor)
 	return ok || ownTensor(tensor)
 }
@@ -37,7 +46,7 @@ func weightOfScale(mapped string) (weight string, scale bool) {
 }
 
 // Plan says for every parameter which bytes of which tensors it is made of. It
-// was checked completely; moving the bytes cannot find anything wrong with them.
+// is checked completely: moving the bytes finds nothing wrong with them.
 // Its methods may be called from several goroutines at once.
 type Plan struct {
 	params  []Param
@@ -47,27 +56,28 @@ type Plan struct {
 
 // origin is where a part comes from.
 type origin struct {
-	weight, scale *Tensor // both nil: an optional part that is absent
+	weight, scale *safetensors.Tensor // both nil: an optional part that is absent
 	format        Format
 }
 
 // PlanOptions are what a plan needs to know beside the parameters.
 type PlanOptions struct {
-	// BlockRows and BlockCols are weight_block_size of the config. Scales that
-	// do not fit it are a problem. 0, 0: the config says nothing.
-	BlockRows, BlockCols int
+	// Block is weight_block_size of the config, rows and columns. Scales that do not
+	// fit it are a problem. Zero: the config says nothing.
+	Block [2]int
 }
 
-// allow tells whether the blocks of a quantized format are those of the config.
+// allow reports whether the blocks of a quantized format are those of the config.
 func (o PlanOptions) allow(f Format) bool {
-	return o == PlanOptions{} || o == PlanOptions{formats[f].blockRows, formats[f].blockCols}
+	return o.Block == [2]int{} || o.Block == [2]int{formats[f].blockRows, formats[f].blockCols}
 }
 
 // NewPlan matches every parameter to its tensors. It reads no weights. params
-// belong to the plan from then on. The error is an [*AuditError] with everything
-// that is wrong.
-func NewPlan(c *Checkpoint, params []Param, opts PlanOptions) (*Plan, error) {
-	if err := auditError(checkParams(params)); err != nil {
+// belong to the plan from then on. The error holds a [*Problem] for everything that is
+// wrong with the checkpoint: see [Problems]. Parameters that no checkpoint could
+// satisfy are a [*hip.InputError] each.
+func NewPlan(c *safetensors.Folder, params []Param, opts PlanOptions) (*Plan, error) {
+	if err := checkParams(params); err != nil {
 		return nil, err
 	}
 	a := newAudit(params, opts)
@@ -75,7 +85,7 @@ func NewPlan(c *Checkpoint, params []Param, opts PlanOptions) (*Plan, error) {
 		a.take(t)
 	}
 	a.settle()
-	if err := auditError(a.problems); err != nil {
+	if err := asError(a.problems); err != nil {
 		return nil, err
 	}
 	p := &Plan{params: params, sources: a.sources}
@@ -86,6 +96,27 @@ func NewPlan(c *Checkpoint, params []Param, opts PlanOptions) (*Plan, error) {
 // Report returns what the plan will load. It belongs to the plan; a caller that
 // adds notes does so before it shares the plan.
 func (p *Plan) Report() *Report { return &p.report }
+
+// Format returns the format that a parameter is stored in: 0 where there is none of that
+// name, or where this rank's parts have several.
+func (p *Plan) Format(param string) Format {
+	f := Format(0)
+	for i := range p.params {
+		if p.params[i].Name != param {
+			continue
+		}
+		for j, s := range p.sources[i] {
+			switch {
+			case s.weight == nil || p.params[i].Parts[j].KeepRows.Len() == 0:
+			case f != 0 && f != s.format:
+				return 0
+			default:
+				f = s.format
+			}
+		}
+	}
+	return f
+}
 
 // audit collects sources and problems.
 type audit struct {
@@ -107,16 +138,16 @@ func newAudit(params []Param, opts PlanOptions) *audit {
 	return a
 }
 
-func (a *audit) problem(tensor, param string, err error, got, want string) {
-	a.problems = append(a.problems, &Problem{Tensor: tensor, Parameter: param, Err: err, Got: got, Want: want})
+func (a *audit) problem(tensor, param string, rule safetensors.Rule, got, want string) {
+	a.problems = append(a.problems, &Problem{Tensor: tensor, Parameter: param, Rule: rule, Got: got, Want: want})
 }
 
 // take gives a tensor to the part it belongs to.
-func (a *audit) take(t *Tensor) {
+func (a *audit) take(t *safetensors.Tensor) {
 	mapped, ours := MapName(t.Name)
 	if !ours {
 		if ownTensor(t.Name) {
-			a.problem(t.Name, "", ErrUnexpected, "", "")
+			a.problem(t.Name, "", ruleUnexpected, "", "")
 		} else {
 			a.ignored = append(a.ignored, t.Name)
 		}
@@ -125,7 +156,7 @@ func (a *audit) take(t *Tensor) {
 	o, scale, found := a.inventory.find(mapped)
 	if !found {
 		if ownTensor(t.Name) || strings.Contains(t.Name, "mtp.layers") {
-			a.problem(t.Name, "", ErrUnexpected, "", "")
+			a.problem(t.Name, "", ruleUnexpected, "", "")
 		} else {
 			a.ignored = append(a.ignored, t.Name) // shared, and supplied by somebody else
 		}
@@ -144,7 +175,7 @@ func (a *audit) take(t *Tensor) {
 		slot = &a.sources[o.param][o.part].scale
 	}
 	if *slot != nil {
-		a.problem(t.Name, a.inventory.params[o.param].Name, ErrLoadedTwice, "also "+(*slot).Name, "")
+		a.problem(t.Name, a.inventory.params[o.param].Name, ruleLoadedTwice, "also "+(*slot).Name, "")
 		return
 	}
 	*slot = t
@@ -166,8 +197,10 @@ func (a *audit) settle() {
 		if p.Layer >= 0 && !a.layers[p.Layer] {
 			if !absent[p.Layer] {
 				absent[p.Layer] = true
-				a.problem(a.absent(fmt.Sprintf("model.mtp.layers.%d.", p.Layer)), "", ErrMissingLayer, "",
-					fmt.Sprintf("Failed to load MTP layer %d weights from checkpoint.", p.Layer))
+				a.problems = append(a.problems, &Problem{
+					Tensor: a.absent(fmt.Sprintf("model.mtp.layers.%d.", p.Layer)), Rule: ruleMissingLayer,
+					Note: fmt.Sprintf("Failed to load MTP layer %d weights from checkpoint.", p.Layer),
+				})
 			}
 			continue
 		}

@@ -11,6 +11,8 @@ import (
 	"testing/fstest"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // headShape is a head of one MTP layer, with every kind of parameter.
@@ -174,9 +176,9 @@ func (s streams) Open(name string) (fs.File, error) {
 
 func (s streams) ReadDir(name string) ([]fs.DirEntry, error) { return s.MapFS.ReadDir(name) }
 
-func openHead(t testing.TB, fsys fs.FS) *Checkpoint {
+func openHead(t testing.TB, fsys fs.FS) *safetensors.Folder {
 	t.Helper()
-	c, err := OpenCheckpoint(fsys, Needed)
+	c, err := OpenCheckpoint(fsys)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	return c

@@ -3,12 +3,12 @@ package weights
 import "strings"
 
 // Problems lists what err reports together, one by one and in its order: the
-// errors that errors.Join joined and the problems of an [AuditError], however deep
-// and behind whatever context they lie. An error that reports one thing is its own
-// list, with its context. The list is nil for a nil err.
+// errors that errors.Join joined and what [NewPlan] finds, however deep they lie and
+// whatever context was added. An error that reports one thing is its own list, with its
+// context. The list is nil for a nil err.
 //
-// What a problem is errors.As tells: [*FormatError], [*CheckpointError],
-// [*RepeatedFileError] or [*Problem], or a type of who called this package.
+// errors.As says what a problem is: a [*safetensors.FormatError], a [*Problem], or a
+// type of the package that was called.
 func Problems(err error) []error {
 	if err == nil {
 		return nil
@@ -27,7 +27,7 @@ func Problems(err error) []error {
 // reportedTogether returns the errors that err, or one that it wraps, reports.
 func reportedTogether(err error) ([]error, bool) {
 	switch e := err.(type) {
-	case *AuditError:
+	case auditError:
 		return e.Unwrap(), true
 	case interface{ Unwrap() []error }:
 		parts := e.Unwrap()

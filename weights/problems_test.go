@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // kinds is one error that matches several.
@@ -16,12 +18,12 @@ func (k kinds) Error() string   { return "one thing" }
 func (k kinds) Unwrap() []error { return k }
 
 func TestProblems(t *testing.T) {
-	a, b := &Problem{Tensor: "a", Err: ErrMissing}, &Problem{Tensor: "b", Err: ErrUnexpected}
-	audit := auditError([]*Problem{a, b})
-	file := &FormatError{File: "f", Err: ErrHole}
-	shard := &CheckpointError{File: "s", Err: fmt.Errorf("%w: %w", ErrMissingShard, fs.ErrNotExist)}
+	a, b := &Problem{Tensor: "a", Rule: ErrMissing}, &Problem{Tensor: "b", Rule: ruleUnexpected}
+	audit := asError([]*Problem{a, b})
+	file := &safetensors.FormatError{File: "f", Rule: safetensors.ErrTruncated}
+	shard := &safetensors.FormatError{File: "s", Rule: safetensors.ErrMissingShard, Err: fs.ErrNotExist}
 	read := fmt.Errorf("read: %w", fs.ErrPermission)
-	one := kinds{ErrMissing, ErrWrongShape}
+	one := kinds{ErrMissing, ruleWrongShape}
 	for name, c := range map[string]struct {
 		err  error
 		want []error
@@ -32,7 +34,7 @@ func TestProblems(t *testing.T) {
 		"one of two kinds":                    {one, []error{one}},
 		"one with its cause":                  {shard, []error{shard}},
 		"an audit":                            {audit, []error{a, b}},
-		"an audit of one":                     {auditError([]*Problem{a}), []error{a}},
+		"an audit of one":                     {asError([]*Problem{a}), []error{a}},
 		"an audit with context":               {fmt.Errorf("folder: %w", audit), []error{a, b}},
 		"joined":                              {errors.Join(file, shard), []error{file, shard}},
 		"one joined":                          {errors.Join(file), []error{file}},
@@ -48,8 +50,8 @@ func TestProblemsOfManyTensors(t *testing.T) {
 	var want []error
 	var problems []*Problem
 	for i := range 3 * shownProblems {
-		p := &Problem{Tensor: fmt.Sprintf("t%03d", i), Err: ErrMissing}
+		p := &Problem{Tensor: fmt.Sprintf("t%03d", i), Rule: ErrMissing}
 		problems, want = append(problems, p), append(want, p)
 	}
-	require.Equal(t, want, Problems(fmt.Errorf("folder: %w", errors.Join(nil, auditError(problems)))))
+	require.Equal(t, want, Problems(fmt.Errorf("folder: %w", errors.Join(nil, asError(problems)))))
 }

@@ -1,8 +1,10 @@
 package weights
 
 import (
-	"errors"
 	"fmt"
+	"strconv"
+
+	"github.com/drafthead/drafthead/hip"
 )
 
 // Shard is one rank's share of a parallel head. The zero Shard is all of it.
@@ -10,18 +12,20 @@ type Shard struct {
 	Rank, Size int
 }
 
-// ErrShard is a share that cannot be cut as asked.
-var ErrShard = errors.New("cannot be sharded")
-
-// Whole tells whether the share is everything.
+// Whole reports whether the share is everything.
 func (s Shard) Whole() bool { return s.Size <= 1 }
 
-// Check returns an error that wraps [ErrShard] unless 0 ≤ Rank < Size, or both are 0.
+// Check returns a [*hip.InputError] unless 0 ≤ Rank < Size, or both are 0.
 func (s Shard) Check() error {
 	if s == (Shard{}) || s.Size >= 1 && s.Rank >= 0 && s.Rank < s.Size {
 		return nil
 	}
-	return fmt.Errorf("rank %d of %d: %w", s.Rank, s.Size, ErrShard)
+	return &hip.InputError{Op: "weights: shard", Field: "Rank", Got: fmt.Sprintf("rank %d of %d", s.Rank, s.Size), Want: "0 to one less than Size"}
+}
+
+// uncut says that n cannot be dealt to the ranks.
+func (s Shard) uncut(n int, want string) error {
+	return &hip.InputError{Op: "weights: shard", Field: "Size", Got: fmt.Sprintf("%d ranks", s.Size), Want: want + " " + strconv.Itoa(n)}
 }
 
 // Parallel says which share of every parameter a rank holds, as vLLM cuts them.
@@ -43,7 +47,7 @@ func (r Range) Len() int { return r.End - r.First }
 
 func (r Range) String() string { return fmt.Sprintf("[%d, %d)", r.First, r.End) }
 
-// within tells whether r is a part of [0, n), or empty in it.
+// within reports whether r is a part of [0, n), or empty in it.
 func (r Range) within(n int) bool { return 0 <= r.First && r.First <= r.End && r.End <= n }
 
 // All returns [0, n).
@@ -55,27 +59,27 @@ func (s Shard) Even(n int) (Range, error) {
 		return All(n), nil
 	}
 	if n%s.Size != 0 {
-		return Range{}, fmt.Errorf("%d over %d ranks: %w", n, s.Size, ErrShard)
+		return Range{}, s.uncut(n, "a divisor of")
 	}
 	part := n / s.Size
 	return Range{s.Rank * part, (s.Rank + 1) * part}, nil
 }
 
 // Replicated cuts n like [Shard.Even] while ranks are few; with more ranks than
-// parts, each part is held by Size/n neighbouring ranks.
+// parts, each part is held by Size/n neighboring ranks.
 func (s Shard) Replicated(n int) (Range, error) {
 	if s.Whole() || s.Size <= n {
 		return s.Even(n)
 	}
 	if n < 1 || s.Size%n != 0 {
-		return Range{}, fmt.Errorf("%d replicated over %d ranks: %w", n, s.Size, ErrShard)
+		return Range{}, s.uncut(n, "a multiple of")
 	}
 	part := s.Rank / (s.Size / n)
 	return Range{part, part + 1}, nil
 }
 
 // Uneven cuts n parts that need not be equal: the first n mod Size ranks hold
-// one more. It is how whole experts are dealt.
+// one more. Whole experts are dealt this way.
 func (s Shard) Uneven(n int) Range {
 	if s.Whole() {
 		return All(n)

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
 )
 
 func TestShardCheck(t *testing.T) {
@@ -29,7 +31,7 @@ func TestShardCheck(t *testing.T) {
 			require.Equal(t, test.whole, test.shard.Whole())
 			continue
 		}
-		require.ErrorIs(t, err, ErrShard)
+		require.ErrorIs(t, err, hip.ErrInput)
 		require.ErrorContains(t, err, fmt.Sprintf("rank %d of %d", test.shard.Rank, test.shard.Size))
 	}
 }
@@ -50,16 +52,16 @@ func TestShardCuts(t *testing.T) {
 		{"even, all", even, Shard{}, 7, Range{0, 7}, nil},
 		{"even, one rank", even, Shard{0, 1}, 7, Range{0, 7}, nil},
 		{"even, heads of the released model", even, Shard{5, 8}, 64, Range{40, 48}, nil},
-		{"even, remainder", even, Shard{0, 3}, 64, Range{}, ErrShard},
-		{"even, more ranks than parts", even, Shard{0, 8}, 4, Range{}, ErrShard},
+		{"even, remainder", even, Shard{0, 3}, 64, Range{}, hip.ErrInput},
+		{"even, more ranks than parts", even, Shard{0, 8}, 4, Range{}, hip.ErrInput},
 		{"replicated, all", replicated, Shard{}, 4, Range{0, 4}, nil},
 		{"replicated, few ranks", replicated, Shard{1, 2}, 4, Range{2, 4}, nil},
 		{"replicated, as many ranks", replicated, Shard{3, 4}, 4, Range{3, 4}, nil},
 		{"replicated, twice", replicated, Shard{5, 8}, 4, Range{2, 3}, nil},
 		{"replicated, four times", replicated, Shard{15, 16}, 4, Range{3, 4}, nil},
-		{"replicated, remainder of few ranks", replicated, Shard{0, 3}, 4, Range{}, ErrShard},
-		{"replicated, remainder of many ranks", replicated, Shard{0, 6}, 4, Range{}, ErrShard},
-		{"replicated, of nothing", replicated, Shard{0, 2}, 0, Range{}, ErrShard},
+		{"replicated, remainder of few ranks", replicated, Shard{0, 3}, 4, Range{}, hip.ErrInput},
+		{"replicated, remainder of many ranks", replicated, Shard{0, 6}, 4, Range{}, hip.ErrInput},
+		{"replicated, of nothing", replicated, Shard{0, 2}, 0, Range{}, hip.ErrInput},
 		{"uneven, all", uneven, Shard{}, 128, Range{0, 128}, nil},
 		{"uneven, first of three", uneven, Shard{0, 3}, 128, Range{0, 43}, nil},
 		{"uneven, second of three", uneven, Shard{1, 3}, 128, Range{43, 86}, nil},
@@ -69,7 +71,7 @@ func TestShardCuts(t *testing.T) {
 		{"vocabulary of the released model", vocabulary, Shard{7, 8}, 200064, Range{175056, 200064}, nil},
 		{"vocabulary, padded to 128", vocabulary, Shard{1, 2}, 100, Range{64, 100}, nil},
 		{"vocabulary, a rank of padding only", vocabulary, Shard{3, 4}, 65, Range{65, 65}, nil},
-		{"vocabulary, remainder", vocabulary, Shard{0, 3}, 64, Range{}, ErrShard},
+		{"vocabulary, remainder", vocabulary, Shard{0, 3}, 64, Range{}, hip.ErrInput},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -108,7 +110,7 @@ func TestShardsCover(t *testing.T) {
 						r, err := c.cut(Shard{rank, size}, n)
 						require.Equal(t, c.cuts(size, n), err == nil, "%d over %d ranks: %v", n, size, err)
 						if err != nil {
-							require.ErrorIs(t, err, ErrShard)
+							require.ErrorIs(t, err, hip.ErrInput)
 							continue
 						}
 						require.True(t, r.within(n), "rank %d of %d holds %v of %d", rank, size, r, n)

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
@@ -46,9 +48,12 @@ func inspect(dir string, parallel weights.Parallel) *inspection {
 	in.report = report
 	in.Tensors, in.Parameters, in.Bytes, in.Formats = report.Tensors, report.Parameters, report.Bytes, report.Formats
 	in.Notes = append(in.Notes, report.Notes...)
-	for _, i := range report.Ignored {
-		in.Ignored = append(in.Ignored, ignored(i))
+	for prefix, n := range report.Ignored {
+		in.Ignored = append(in.Ignored, ignored{prefix, n})
 	}
+	slices.SortFunc(in.Ignored, func(a, b ignored) int {
+		return cmp.Or(cmp.Compare(b.Tensors, a.Tensors), cmp.Compare(a.Prefix, b.Prefix))
+	})
 	return in
 }
 
@@ -60,10 +65,7 @@ func (in *inspection) print(w io.Writer) error {
 	}
 	fmt.Fprint(w, "\n\n")
 	if in.report != nil {
-		if _, err := in.report.WriteTo(w); err != nil {
-			return err
-		}
-		_, err := fmt.Fprintln(w, "\nloads")
+		_, err := fmt.Fprintf(w, "%v\nloads\n", in.report)
 		return err
 	}
 	for _, p := range in.Problems {

@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // problem is one reason why a checkpoint does not load.
@@ -28,12 +29,8 @@ func tensorOf(err error) string {
 	switch e := err.(type) {
 	case *mtp.ConfigError:
 		return e.Key
-	case *weights.FormatError:
+	case *safetensors.FormatError:
 		return e.Tensor
-	case *weights.CheckpointError:
-		return e.Tensor
-	case *weights.RepeatedFileError:
-		return e.Tensors[0].Tensor
 	case *weights.Problem:
 		return e.Tensor
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/drafthead/drafthead/examples/internal/m3nano"
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 func TestWrongUsage(t *testing.T) {
@@ -93,7 +94,7 @@ func TestBackupBesideTheModel(t *testing.T) {
 	require.Equal(t, cli.Failed, code)
 	require.Len(t, object["problems"], 1)
 	p := object["problems"].([]any)[0].(map[string]any)
-	require.Contains(t, p["problem"], "model.safetensors: 81 tensors are in two files, ")
+	require.Contains(t, p["problem"], "file repeats the tensors of another: got 81 of them in backup.safetensors, want one of the files")
 	require.Contains(t, p["problem"], p["tensor"], "the first of them")
 }
 
@@ -109,21 +110,21 @@ type failing struct{}
 func (failing) Write([]byte) (int, error) { return 0, fs.ErrClosed }
 
 func TestProblemsOf(t *testing.T) {
-	audit := &weights.AuditError{Problems: []*weights.Problem{
-		{Tensor: "a.weight", Err: weights.ErrMissing}, {Tensor: "b.weight", Err: weights.ErrWrongShape, Got: "[1]", Want: "[2]"},
-	}}
+	audit := errors.Join(
+		&weights.Problem{Tensor: "a.weight", Rule: weights.ErrMissing}, &weights.Problem{Tensor: "b.weight", Rule: "wrong shape", Got: "[1]", Want: "[2]"},
+	)
 	err := errors.Join(
 		&mtp.ConfigError{Key: "hidden_size", Got: "nothing", Want: "an integer", Kind: mtp.ErrMissingKey},
-		errors.Join(&weights.FormatError{File: "x.safetensors", Tensor: "c", Err: weights.ErrHole}, audit),
-		&weights.CheckpointError{File: "y.safetensors", Err: weights.ErrMissingShard},
+		errors.Join(&safetensors.FormatError{File: "x.safetensors", Tensor: "c", Rule: "hole in the data before the tensor"}, audit),
+		&safetensors.FormatError{File: "y.safetensors", Rule: safetensors.ErrMissingShard},
 		fs.ErrPermission,
 	)
 	require.Equal(t, []problem{
 		{"hidden_size", "config.json: hidden_size: missing key: got nothing, want an integer"},
-		{"c", `x.safetensors: tensor "c": hole in the data before the tensor`},
-		{"a.weight", "a.weight: tensor is missing"},
-		{"b.weight", "b.weight: wrong shape: got [1], want [2]"},
-		{"", "y.safetensors: missing shard"},
+		{"c", `safetensors: x.safetensors: tensor "c": hole in the data before the tensor`},
+		{"a.weight", "weights: a.weight: tensor is missing"},
+		{"b.weight", "weights: b.weight: wrong shape: got [1], want [2]"},
+		{"", "safetensors: y.safetensors: missing shard"},
 		{"", "permission denied"},
 	}, problemsOf(err))
 	require.Equal(t, []problem{}, problemsOf(nil))

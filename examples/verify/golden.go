@@ -6,16 +6,16 @@ import (
 	"io/fs"
 	"math"
 
-	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // golden is the expected outputs of a case folder: golden.safetensors.
 type golden struct {
-	file *weights.File
+	file *safetensors.File
 }
 
 func openGolden(fsys fs.FS) (*golden, error) {
-	file, err := weights.OpenFile(fsys, "golden.safetensors")
+	file, err := safetensors.Open(fsys, "golden.safetensors")
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +30,7 @@ func (g *golden) has(name string) bool {
 }
 
 // raw returns a tensor's bytes and shape, if it has one of the dtypes.
-func (g *golden) raw(name string, dtypes ...weights.Dtype) ([]byte, *weights.Tensor, error) {
+func (g *golden) raw(name string, dtypes ...safetensors.Dtype) ([]byte, *safetensors.Tensor, error) {
 	t, ok := g.file.Tensor(name)
 	if !ok {
 		return nil, nil, fmt.Errorf("golden.safetensors: no tensor %s", name)
@@ -46,7 +46,7 @@ func (g *golden) raw(name string, dtypes ...weights.Dtype) ([]byte, *weights.Ten
 }
 
 func (g *golden) floats(name string) ([]float32, error) {
-	b, _, err := g.raw(name, weights.DtypeF32)
+	b, _, err := g.raw(name, safetensors.F32)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func (g *golden) floats(name string) ([]float32, error) {
 
 // ints returns an I64 or I32 tensor.
 func (g *golden) ints(name string) ([]int32, error) {
-	b, t, err := g.raw(name, weights.DtypeI64, weights.DtypeI32)
+	b, t, err := g.raw(name, safetensors.I64, safetensors.I32)
 	if err != nil {
 		return nil, err
 	}

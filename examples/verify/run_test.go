@@ -12,7 +12,7 @@ import (
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
 	"github.com/drafthead/drafthead/hip/hiptest"
-	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 func runVerify(args ...string) (code int, stdout, stderr string) {
@@ -32,7 +32,7 @@ func damaged(t *testing.T, name, tensor string) string {
 	t.Helper()
 	from, to := caseFolder(t, name), t.TempDir()
 	require.NoError(t, os.CopyFS(to, os.DirFS(from)))
-	file, err := weights.OpenFile(os.DirFS(to), "golden.safetensors")
+	file, err := safetensors.Open(os.DirFS(to), "golden.safetensors")
 	require.NoError(t, err)
 	defer file.Close()
 	found, ok := file.Tensor(tensor)

@@ -7,7 +7,7 @@ import (
 	"math"
 	"slices"
 
-	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // Columns that share an E8M0 scale of MXFP8, and the side of the square block
@@ -23,15 +23,15 @@ type decoder struct {
 	value func(b []byte) float64
 }
 
-var decoders = map[weights.Dtype]decoder{
-	weights.DtypeF32: {4, func(b []byte) float64 {
+var decoders = map[safetensors.Dtype]decoder{
+	safetensors.F32: {4, func(b []byte) float64 {
 		return float64(math.Float32frombits(binary.LittleEndian.Uint32(b)))
 	}},
-	weights.DtypeBF16:   {2, func(b []byte) float64 { return bf16(binary.LittleEndian.Uint16(b)) }},
-	weights.DtypeF16:    {2, func(b []byte) float64 { return f16(binary.LittleEndian.Uint16(b)) }},
-	weights.DtypeF8E4M3: {1, func(b []byte) float64 { return e4m3(b[0]) }},
-	weights.DtypeF8E8M0: {1, func(b []byte) float64 { return e8m0(b[0]) }},
-	weights.DtypeU8:     {1, func(b []byte) float64 { return e8m0(b[0]) }}, // as a scale
+	safetensors.BF16:   {2, func(b []byte) float64 { return bf16(binary.LittleEndian.Uint16(b)) }},
+	safetensors.F16:    {2, func(b []byte) float64 { return f16(binary.LittleEndian.Uint16(b)) }},
+	safetensors.F8E4M3: {1, func(b []byte) float64 { return e4m3(b[0]) }},
+	safetensors.F8E8M0: {1, func(b []byte) float64 { return e8m0(b[0]) }},
+	safetensors.U8:     {1, func(b []byte) float64 { return e8m0(b[0]) }}, // as a scale
 }
 
 // bf16 is the upper half of a float32.
@@ -76,7 +76,7 @@ func e8m0(code byte) float64 {
 }
 
 // elements reads and decodes a whole tensor, which must have the given shape and one of the dtypes.
-func elements(t *weights.Tensor, shape []int, dtypes ...weights.Dtype) ([]float64, error) {
+func elements(t *safetensors.Tensor, shape []int, dtypes ...safetensors.Dtype) ([]float64, error) {
 	if !slices.Equal(t.Shape, shape) || !slices.Contains(dtypes, t.Dtype) {
 		return nil, &tensorError{
 			tensor: t.Name, got: fmt.Sprintf("%v %v", t.Dtype, t.Shape), want: fmt.Sprintf("one of %v, shape %v", dtypes, shape),
@@ -97,12 +97,12 @@ func elements(t *weights.Tensor, shape []int, dtypes ...weights.Dtype) ([]float6
 // scaled multiplies the values of an F8_E4M3 matrix by the scales beside it:
 // one per 32 columns of a row if they are E8M0, one per 128 × 128 block if they
 // are floats. The last blocks of a row or column may be partial.
-func scaled(values []float64, rows, cols int, scale *weights.Tensor) ([]float64, error) {
+func scaled(values []float64, rows, cols int, scale *safetensors.Tensor) ([]float64, error) {
 	blockRows, blockCols := 1, mxBlock
-	dtypes := []weights.Dtype{weights.DtypeU8, weights.DtypeF8E8M0}
-	if scale.Dtype == weights.DtypeF32 || scale.Dtype == weights.DtypeBF16 {
+	dtypes := []safetensors.Dtype{safetensors.U8, safetensors.F8E8M0}
+	if scale.Dtype == safetensors.F32 || scale.Dtype == safetensors.BF16 {
 		blockRows, blockCols = squareBlock, squareBlock
-		dtypes = []weights.Dtype{weights.DtypeF32, weights.DtypeBF16}
+		dtypes = []safetensors.Dtype{safetensors.F32, safetensors.BF16}
 	}
 	perRow := (cols + blockCols - 1) / blockCols
 	scales, err := elements(scale, []int{(rows + blockRows - 1) / blockRows, perRow}, dtypes...)

@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 func TestDecodeClosedForms(t *testing.T) {
@@ -42,9 +42,9 @@ func TestDecodeMonotonic(t *testing.T) {
 }
 
 // openTensors returns tensors as the checkpoint reader gives them.
-func openTensors(t *testing.T, tensors map[string]stored) *weights.File {
+func openTensors(t *testing.T, tensors map[string]stored) *safetensors.File {
 	t.Helper()
-	file, err := weights.OpenFile(fstest.MapFS{"t.safetensors": {Data: safetensors(t, tensors)}}, "t.safetensors")
+	file, err := safetensors.Open(fstest.MapFS{"t.safetensors": {Data: fileOf(t, tensors)}}, "t.safetensors")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, file.Close()) })
 	return file

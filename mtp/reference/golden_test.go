@@ -19,7 +19,7 @@ import (
 	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/mtp/reference"
-	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // stageBound is the largest difference allowed, relative to the largest
@@ -34,18 +34,18 @@ var goldenCases = []string{
 // golden is an open golden.safetensors.
 type golden struct {
 	t    *testing.T
-	file *weights.File
+	file *safetensors.File
 }
 
 func openGolden(t *testing.T, dir string) golden {
 	t.Helper()
-	file, err := weights.OpenFile(os.DirFS(dir), "golden.safetensors")
+	file, err := safetensors.Open(os.DirFS(dir), "golden.safetensors")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, file.Close()) })
 	return golden{t, file}
 }
 
-func (g golden) read(name string, dtype weights.Dtype) (data []byte, shape []int) {
+func (g golden) read(name string, dtype safetensors.Dtype) (data []byte, shape []int) {
 	g.t.Helper()
 	tensor, ok := g.file.Tensor(name)
 	require.True(g.t, ok, "no %s", name)
@@ -59,7 +59,7 @@ func (g golden) read(name string, dtype weights.Dtype) (data []byte, shape []int
 // floats returns an F32 tensor.
 func (g golden) floats(name string) ([]float64, []int) {
 	g.t.Helper()
-	data, shape := g.read(name, weights.DtypeF32)
+	data, shape := g.read(name, safetensors.F32)
 	values := make([]float64, len(data)/4)
 	for i := range values {
 		values[i] = float64(math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:])))
@@ -77,7 +77,7 @@ func (g golden) matrix(name string) mat.Matrix {
 // ints returns an I64 tensor.
 func (g golden) ints(name string) []int {
 	g.t.Helper()
-	data, _ := g.read(name, weights.DtypeI64)
+	data, _ := g.read(name, safetensors.I64)
 	values := make([]int, len(data)/8)
 	for i := range values {
 		values[i] = int(int64(binary.LittleEndian.Uint64(data[8*i:])))
@@ -88,7 +88,7 @@ func (g golden) ints(name string) []int {
 // ints32 returns an I32 tensor, as the oracle has such stages.
 func (g golden) ints32(name string) []float64 {
 	g.t.Helper()
-	data, _ := g.read(name, weights.DtypeI32)
+	data, _ := g.read(name, safetensors.I32)
 	values := make([]float64, len(data)/4)
 	for i := range values {
 		values[i] = float64(int32(binary.LittleEndian.Uint32(data[4*i:])))

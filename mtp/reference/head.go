@@ -10,7 +10,7 @@ import (
 	"github.com/nlpodyssey/spago/mat"
 
 	"github.com/drafthead/drafthead/mtp"
-	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // Head is a draft head in float64. It is read only after loading: its methods
@@ -58,7 +58,7 @@ func LoadFS(fsys fs.FS) (*Head, error) {
 	if err != nil {
 		return nil, err
 	}
-	checkpoint, err := weights.OpenCheckpoint(fsys, ofHead)
+	checkpoint, err := safetensors.OpenFolder(fsys, ofHead)
 	if err != nil {
 		return nil, err
 	}
@@ -88,12 +88,12 @@ func ofHead(name string) bool {
 
 // loader decodes tensors and collects what is wrong with them. A tensor in error is nil.
 type loader struct {
-	checkpoint *weights.Checkpoint
+	checkpoint *safetensors.Folder
 	problems   []error
 }
 
 // find returns the tensor stored under name, with or without the bundled prefix.
-func (l *loader) find(name string) (*weights.Tensor, bool) {
+func (l *loader) find(name string) (*safetensors.Tensor, bool) {
 	bare, isBare := l.checkpoint.Tensor(name)
 	prefixed, isPrefixed := l.checkpoint.Tensor(bundledPrefix + name)
 	if isBare && isPrefixed {
@@ -106,7 +106,7 @@ func (l *loader) find(name string) (*weights.Tensor, bool) {
 }
 
 // require is find for a tensor that must exist.
-func (l *loader) require(name string, shape ...int) (*weights.Tensor, bool) {
+func (l *loader) require(name string, shape ...int) (*safetensors.Tensor, bool) {
 	t, ok := l.find(name)
 	if !ok {
 		l.problems = append(l.problems, &tensorError{tensor: name, got: "nothing", want: fmt.Sprintf("a tensor of shape %v", shape)})
@@ -120,7 +120,7 @@ func (l *loader) vector(name string, n int) []float64 {
 	if !ok {
 		return nil
 	}
-	values, err := elements(t, []int{n}, weights.DtypeF32, weights.DtypeBF16, weights.DtypeF16)
+	values, err := elements(t, []int{n}, safetensors.F32, safetensors.BF16, safetensors.F16)
 	if err != nil {
 		l.problems = append(l.problems, err)
 	}
@@ -134,16 +134,16 @@ func (l *loader) matrix(name string, rows, cols int) mat.Matrix {
 	if !ok {
 		return nil
 	}
-	values, err := elements(t, []int{rows, cols}, weights.DtypeF32, weights.DtypeBF16, weights.DtypeF16, weights.DtypeF8E4M3)
+	values, err := elements(t, []int{rows, cols}, safetensors.F32, safetensors.BF16, safetensors.F16, safetensors.F8E4M3)
 	scale, hasScale := l.find(name + "_scale_inv")
-	switch quantized := t.Dtype == weights.DtypeF8E4M3; {
+	switch quantized := t.Dtype == safetensors.F8E4M3; {
 	case err != nil:
 	case quantized && hasScale:
 		values, err = scaled(values, rows, cols, scale)
 	case quantized:
 		err = &tensorError{tensor: t.Name, got: "no " + name + "_scale_inv", want: "scales beside a matrix of F8_E4M3"}
 	case hasScale:
-		err = &tensorError{tensor: scale.Name, got: "a weight of " + t.Dtype.String(), want: "scales beside a matrix of F8_E4M3 only"}
+		err = &tensorError{tensor: scale.Name, got: "a weight of " + string(t.Dtype), want: "scales beside a matrix of F8_E4M3 only"}
 	}
 	if err != nil {
 		l.problems = append(l.problems, err)

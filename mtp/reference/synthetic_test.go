@@ -3,7 +3,6 @@ package reference
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -14,6 +13,8 @@ import (
 
 	"github.com/nlpodyssey/spago/mat"
 	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // syntheticConfig is a head small enough to be made up in a test; %s takes more keys.
@@ -30,7 +31,7 @@ const syntheticConfig = `{
 
 // stored is a tensor of a synthetic checkpoint.
 type stored struct {
-	dtype string
+	dtype safetensors.Dtype
 	shape []int
 	data  []byte
 }
@@ -89,22 +90,17 @@ func syntheticTensors() map[string]stored {
 	return tensors
 }
 
-// safetensors lays tensors out as a file: header length, JSON header, data.
-func safetensors(t testing.TB, tensors map[string]stored) []byte {
+// fileOf is a file of the tensors.
+func fileOf(t testing.TB, tensors map[string]stored) []byte {
 	t.Helper()
-	header, data := map[string]any{}, []byte{}
+	var list []*safetensors.Tensor
 	for _, name := range slices.Sorted(maps.Keys(tensors)) {
 		tensor := tensors[name]
-		header[name] = map[string]any{
-			"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": []int{len(data), len(data) + len(tensor.data)},
-		}
-		data = append(data, tensor.data...)
+		list = append(list, safetensors.NewTensor(name, tensor.dtype, tensor.shape, bytes.NewReader(tensor.data)))
 	}
-	text, err := json.Marshal(header)
-	require.NoError(t, err)
-	text = append(text, bytes.Repeat([]byte(" "), (8-len(text)%8)%8)...)
-	file := binary.LittleEndian.AppendUint64(nil, uint64(len(text)))
-	return append(append(file, text...), data...)
+	var file bytes.Buffer
+	require.NoError(t, safetensors.Write(&file, nil, list))
+	return file.Bytes()
 }
 
 // checkpoint is a folder with syntheticConfig and tensors; moreConfig is appended to the config's keys.
@@ -112,7 +108,7 @@ func checkpoint(t testing.TB, tensors map[string]stored, moreConfig string) fste
 	t.Helper()
 	return fstest.MapFS{
 		"config.json":       {Data: fmt.Appendf(nil, syntheticConfig, moreConfig)},
-		"model.safetensors": {Data: safetensors(t, tensors)},
+		"model.safetensors": {Data: fileOf(t, tensors)},
 	}
 }
 

@@ -23,8 +23,8 @@ func repeated(f *File, duplicates []duplicate, others map[string]*File) (errs []
 			errs = append(errs, &FormatError{Tensor: d.tensor, File: f.Name(), Rule: ruleDuplicateTensor, Got: foundIn(d.other)})
 		case d == list[0]:
 			errs = append(errs, &FormatError{
-				File: f.Name(), Rule: ruleRepeatedFile,
-				Got: strconv.Itoa(len(list)) + " tensors, " + quote(d.tensor) + " first, in " + d.other, Want: "one of the files",
+				Tensor: d.tensor, File: f.Name(), Rule: ruleRepeatedFile,
+				Got: strconv.Itoa(len(list)) + " of them in " + d.other, Want: "one of the files",
 			})
 		}
 	}

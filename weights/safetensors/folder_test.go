@@ -212,14 +212,14 @@ func TestFolderRepeatsAFile(t *testing.T) {
 	}{
 		"a copy": {
 			map[string][]string{"backup.safetensors": {"t", "u", "v"}, "model.safetensors": {"t", "u", "v"}}, nil,
-			[]string{`model.safetensors: file repeats the tensors of another: got 3 tensors, "t" first, in backup.safetensors, want one of the files`},
+			[]string{`model.safetensors: tensor "t": file repeats the tensors of another: got 3 of them in backup.safetensors, want one of the files`},
 		},
 		"shards beside the file they were cut from": {
 			map[string][]string{"m-1.safetensors": {"t", "u"}, "m-2.safetensors": {"v"}, "m-3.safetensors": {"x", "w"}, "m.safetensors": {"t", "u", "v", "w", "x"}}, nil,
 			[]string{
-				`m.safetensors: file repeats the tensors of another: got 2 tensors, "t" first, in m-1.safetensors, want one of the files`,
+				`m.safetensors: tensor "t": file repeats the tensors of another: got 2 of them in m-1.safetensors, want one of the files`,
 				`m.safetensors: tensor "v": tensor is in two files: got it in m-2.safetensors`,
-				`m.safetensors: file repeats the tensors of another: got 2 tensors, "w" first, in m-3.safetensors, want one of the files`,
+				`m.safetensors: tensor "w": file repeats the tensors of another: got 2 of them in m-3.safetensors, want one of the files`,
 			},
 		},
 		"some of either": {
@@ -232,7 +232,7 @@ func TestFolderRepeatsAFile(t *testing.T) {
 		"shards of an index": {
 			map[string][]string{"a.safetensors": {"t", "u"}, "b.safetensors": {"t", "u", "v"}},
 			map[string]string{"t": "a.safetensors", "u": "a.safetensors", "v": "b.safetensors"},
-			[]string{`b.safetensors: file repeats the tensors of another: got 2 tensors, "t" first, in a.safetensors, want one of the files`},
+			[]string{`b.safetensors: tensor "t": file repeats the tensors of another: got 2 of them in a.safetensors, want one of the files`},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

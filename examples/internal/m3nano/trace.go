@@ -9,7 +9,7 @@ import (
 	"path"
 	"strings"
 
-	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // Trace is the greedy output of a target model with its hidden states: what a
@@ -48,7 +48,7 @@ var ErrTrace = errors.New("invalid trace")
 
 // ReadTrace reads and checks a trace file of a folder.
 func ReadTrace(fsys fs.FS, name string) (t *Trace, err error) {
-	file, err := weights.OpenFile(fsys, name)
+	file, err := safetensors.Open(fsys, name)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ func ReadTrace(fsys fs.FS, name string) (t *Trace, err error) {
 
 // reader reads tensors and keeps the first thing wrong.
 type reader struct {
-	file *weights.File
+	file *safetensors.File
 	err  error
 }
 
@@ -92,7 +92,7 @@ func (r *reader) refuse(bad bool, tensor string, got any, want string) {
 }
 
 // bytes returns a tensor of the dtype and shape; −1 stands for any extent.
-func (r *reader) bytes(name string, dtype weights.Dtype, shape ...int) []byte {
+func (r *reader) bytes(name string, dtype safetensors.Dtype, shape ...int) []byte {
 	if r.err != nil {
 		return nil
 	}
@@ -118,7 +118,7 @@ func (r *reader) bytes(name string, dtype weights.Dtype, shape ...int) []byte {
 }
 
 func (r *reader) ints(name string, shape ...int) []int32 {
-	b := r.bytes(name, weights.DtypeI64, shape...)
+	b := r.bytes(name, safetensors.I64, shape...)
 	out := make([]int32, len(b)/8)
 	for i := range out {
 		v := int64(binary.LittleEndian.Uint64(b[8*i:]))
@@ -129,7 +129,7 @@ func (r *reader) ints(name string, shape ...int) []int32 {
 }
 
 func (r *reader) floats(name string, shape ...int) []float32 {
-	b := r.bytes(name, weights.DtypeF32, shape...)
+	b := r.bytes(name, safetensors.F32, shape...)
 	out := make([]float32, len(b)/4)
 	for i := range out {
 		out[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
@@ -138,7 +138,7 @@ func (r *reader) floats(name string, shape ...int) []float32 {
 }
 
 func (r *reader) bfloat16(name string, rows int) []uint16 {
-	b := r.bytes(name, weights.DtypeBF16, rows, -1)
+	b := r.bytes(name, safetensors.BF16, rows, -1)
 	out := make([]uint16, len(b)/2)
 	for i := range out {
 		out[i] = binary.LittleEndian.Uint16(b[2*i:])

@@ -1,13 +1,14 @@
 package m3nano
 
 import (
-	"encoding/binary"
-	"encoding/json"
+	"bytes"
 	"io/fs"
 	"testing"
 	"testing/fstest"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 func TestEmbedded(t *testing.T) {
@@ -30,7 +31,7 @@ func TestEmbedded(t *testing.T) {
 
 // tensor is one of a file built by a test.
 type tensor struct {
-	dtype string
+	dtype safetensors.Dtype
 	shape []int
 	bytes int
 	fill  byte
@@ -39,19 +40,13 @@ type tensor struct {
 // file builds a safetensors file of the tensors.
 func file(t *testing.T, tensors map[string]tensor) fs.FS {
 	t.Helper()
-	header, offset := map[string]any{}, 0
-	var data []byte
+	var list []*safetensors.Tensor
 	for name, x := range tensors {
-		header[name] = map[string]any{"dtype": x.dtype, "shape": x.shape, "data_offsets": []int{offset, offset + x.bytes}}
-		offset += x.bytes
-		for range x.bytes {
-			data = append(data, x.fill)
-		}
+		list = append(list, safetensors.NewTensor(name, x.dtype, x.shape, bytes.NewReader(bytes.Repeat([]byte{x.fill}, x.bytes))))
 	}
-	text, err := json.Marshal(header)
-	require.NoError(t, err)
-	raw := binary.LittleEndian.AppendUint64(nil, uint64(len(text)))
-	return fstest.MapFS{"t.safetensors": {Data: append(append(raw, text...), data...)}}
+	var file bytes.Buffer
+	require.NoError(t, safetensors.Write(&file, nil, list))
+	return fstest.MapFS{"t.safetensors": {Data: file.Bytes()}}
 }
 
 func TestBadTraces(t *testing.T) {

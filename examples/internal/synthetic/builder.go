@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // Standard deviations of what is not a matrix that keeps its input's size.
@@ -62,17 +63,17 @@ func (b *builder) part(p *weights.Param, part *weights.Part) error {
 	name := part.Tensor
 	switch {
 	case name == "model.embed_tokens.weight":
-		b.plainMatrix(name, shape, weights.DtypeBF16, embeddingDeviation)
+		b.plainMatrix(name, shape, safetensors.BF16, embeddingDeviation)
 	case name == "lm_head.weight":
-		b.plainMatrix(name, shape, weights.DtypeBF16, even)
+		b.plainMatrix(name, shape, safetensors.BF16, even)
 	case strings.HasSuffix(name, ".block_sparse_moe.gate.weight"):
-		b.plainMatrix(name, shape, weights.DtypeF32, routerGain*even)
+		b.plainMatrix(name, shape, safetensors.F32, routerGain*even)
 	case strings.HasSuffix(name, ".e_score_correction_bias"):
-		b.add(name, weights.DtypeF32, shape, b.normal(weights.DtypeF32, biasDeviation))
+		b.add(name, safetensors.F32, shape, b.normal(safetensors.F32, biasDeviation))
 	case p.Vector:
-		b.add(name, weights.DtypeBF16, shape, b.normal(weights.DtypeBF16, normDeviation))
+		b.add(name, safetensors.BF16, shape, b.normal(safetensors.BF16, normDeviation))
 	case b.Format == weights.BF16:
-		b.add(name, weights.DtypeBF16, shape, b.normal(weights.DtypeBF16, even))
+		b.add(name, safetensors.BF16, shape, b.normal(safetensors.BF16, even))
 	default:
 		return b.quantized(name, shape, even)
 	}
@@ -80,7 +81,7 @@ func (b *builder) part(p *weights.Param, part *weights.Part) error {
 }
 
 // plainMatrix adds a matrix that quantization passes over.
-func (b *builder) plainMatrix(name string, shape []int, dtype weights.Dtype, deviation float64) {
+func (b *builder) plainMatrix(name string, shape []int, dtype safetensors.Dtype, deviation float64) {
 	b.plain = append(b.plain, strings.TrimSuffix(name, ".weight"))
 	b.add(name, dtype, shape, b.normal(dtype, deviation))
 }
@@ -97,14 +98,14 @@ func (b *builder) quantized(name string, shape []int, deviation float64) error {
 		b.fp8[deviation] = tables
 	}
 	rows, cols := weights.MXFP8.ScaleShape(shape[0], shape[1])
-	b.add(name, weights.DtypeF8E4M3, shape, stream{bytes: tables.codes})
-	b.add(name+scaleSuffix, weights.DtypeU8, []int{rows, cols}, stream{bytes: tables.scales})
+	b.add(name, safetensors.F8E4M3, shape, stream{bytes: tables.codes})
+	b.add(name+scaleSuffix, safetensors.U8, []int{rows, cols}, stream{bytes: tables.scales})
 	return nil
 }
 
 // normal returns N(0, deviation²) as BF16 or F32, yet without a key.
-func (b *builder) normal(dtype weights.Dtype, deviation float64) stream {
-	if dtype == weights.DtypeBF16 {
+func (b *builder) normal(dtype safetensors.Dtype, deviation float64) stream {
+	if dtype == safetensors.BF16 {
 		return stream{halves: shared(b.bf16, deviation, bf16Normal)}
 	}
 	return stream{singles: shared(b.f32, deviation, f32Normal)}
@@ -120,7 +121,7 @@ func shared[T any](tables map[float64]*T, deviation float64, table func(float64)
 	return t
 }
 
-func (b *builder) add(name string, dtype weights.Dtype, shape []int, values stream) {
+func (b *builder) add(name string, dtype safetensors.Dtype, shape []int, values stream) {
 	values.key = streamKey(b.Seed, name)
 	b.tensors = append(b.tensors, Tensor{Name: name, Dtype: dtype, Shape: shape, values: values})
 }

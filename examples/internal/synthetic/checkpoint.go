@@ -20,6 +20,7 @@ import (
 
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // DefaultShardSize is the most bytes of tensors in a shard, as Hugging Face cuts them.
@@ -46,7 +47,7 @@ type Checkpoint struct {
 // Tensor is one tensor of a checkpoint.
 type Tensor struct {
 	Name  string
-	Dtype weights.Dtype
+	Dtype safetensors.Dtype
 	Shape []int // [rows, columns], [rows] of a vector
 
 	values stream

@@ -15,6 +15,7 @@ import (
 
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // small is a config with every size odd in some way: columns that do not fill a
@@ -86,7 +87,7 @@ func TestM3HasTheTensorsOfTheTable(t *testing.T) {
 	}
 	require.Len(t, got, len(c.Tensors()), "names are unique")
 	expected := map[string]bool{}
-	expect := func(dtype weights.Dtype, name string, shape ...int) {
+	expect := func(dtype safetensors.Dtype, name string, shape ...int) {
 		expected[name] = true
 		tensor := got[name]
 		require.NotNil(t, tensor, name)
@@ -94,19 +95,19 @@ func TestM3HasTheTensorsOfTheTable(t *testing.T) {
 		require.Equal(t, dtype, tensor.Dtype, name)
 	}
 	matrix := func(name string, rows, cols int) {
-		expect(weights.DtypeF8E4M3, name+".weight", rows, cols)
-		expect(weights.DtypeU8, name+".weight_scale_inv", rows, cols/32)
+		expect(safetensors.F8E4M3, name+".weight", rows, cols)
+		expect(safetensors.U8, name+".weight_scale_inv", rows, cols/32)
 	}
 	const v, h, i, e, d = 200_064, 6144, 3072, 128, 128
-	expect(weights.DtypeBF16, "model.embed_tokens.weight", v, h)
-	expect(weights.DtypeBF16, "lm_head.weight", v, h)
+	expect(safetensors.BF16, "model.embed_tokens.weight", v, h)
+	expect(safetensors.BF16, "lm_head.weight", v, h)
 	const module = "model.mtp.layers.0."
 	const layer, attn, moe = module + "transformer_layer.", module + "transformer_layer.self_attn.", module + "transformer_layer.block_sparse_moe."
 	for _, norm := range []string{module + "enorm", module + "hnorm", module + "final_layernorm", layer + "input_layernorm", layer + "post_attention_layernorm"} {
-		expect(weights.DtypeBF16, norm+".weight", h)
+		expect(safetensors.BF16, norm+".weight", h)
 	}
 	for _, norm := range []string{"q_norm", "k_norm", "index_q_norm", "index_k_norm"} {
-		expect(weights.DtypeBF16, attn+norm+".weight", d)
+		expect(safetensors.BF16, attn+norm+".weight", d)
 	}
 	matrix(module+"eh_proj", h, 2*h)
 	matrix(attn+"q_proj", 64*d, h)
@@ -115,8 +116,8 @@ func TestM3HasTheTensorsOfTheTable(t *testing.T) {
 	matrix(attn+"o_proj", h, 64*d)
 	matrix(attn+"index_q_proj", 4*128, h)
 	matrix(attn+"index_k_proj", 128, h)
-	expect(weights.DtypeF32, moe+"gate.weight", e, h)
-	expect(weights.DtypeF32, moe+"e_score_correction_bias", e)
+	expect(safetensors.F32, moe+"gate.weight", e, h)
+	expect(safetensors.F32, moe+"e_score_correction_bias", e)
 	for expert := range e {
 		prefix := fmt.Sprintf("%sexperts.%d", moe, expert)
 		matrix(prefix+".w1", i, h)
@@ -132,7 +133,7 @@ func TestM3HasTheTensorsOfTheTable(t *testing.T) {
 func TestFolderIsAFileSystem(t *testing.T) {
 	single, sharded := plan(t, small(), Options{}), plan(t, small(), Options{ShardSize: 20_000})
 	require.NoError(t, fstest.TestFS(single.FS(), "config.json", "model.safetensors"))
-	require.NoError(t, fstest.TestFS(sharded.FS(), "config.json", weights.IndexName, sharded.Files()[0].Name))
+	require.NoError(t, fstest.TestFS(sharded.FS(), "config.json", safetensors.IndexName, sharded.Files()[0].Name))
 	_, err := single.FS().Open("absent")
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	_, err = single.FS().Open("../config.json")
@@ -142,7 +143,7 @@ func TestFolderIsAFileSystem(t *testing.T) {
 // contentsOf returns the bytes of every tensor, by name, read by weights.
 func contentsOf(t *testing.T, c *Checkpoint) map[string]string {
 	t.Helper()
-	opened, err := weights.OpenCheckpoint(c.FS(), weights.Needed)
+	opened, err := weights.OpenCheckpoint(c.FS())
 	require.NoError(t, err)
 	defer opened.Close()
 	contents := make(map[string]string)
@@ -181,7 +182,7 @@ func TestShards(t *testing.T) {
 	tensors := plan(t, small(), Options{}).Tensors()
 	for _, limit := range []int64{1, 100, 5_000, 20_000, 1 << 30} {
 		c := plan(t, small(), Options{ShardSize: limit})
-		opened, err := weights.OpenCheckpoint(c.FS(), weights.Needed)
+		opened, err := weights.OpenCheckpoint(c.FS())
 		require.NoError(t, err)
 		require.Len(t, opened.Tensors(), len(tensors))
 		for _, tensor := range opened.Tensors() {

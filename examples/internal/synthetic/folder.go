@@ -63,7 +63,7 @@ func (b inMemory) ReadAt(p []byte, off int64) (int, error) {
 	return bytes.NewReader(b).ReadAt(p, off)
 }
 
-// openInMemory is an open file that is a [weights.InMemory].
+// openInMemory is an open file whose bytes lie in memory: see [safetensors.Open].
 type openInMemory struct {
 	openFile
 	data inMemory

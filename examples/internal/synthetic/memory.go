@@ -11,7 +11,7 @@ import (
 )
 
 // Memory is a checkpoint's folder in memory: a file system whose files are
-// [weights.InMemory], so that a CPU device uses them in place.
+// in memory, so that a CPU device uses them in place: see [safetensors.Open].
 type Memory struct {
 	folder folder
 	mapped [][]byte

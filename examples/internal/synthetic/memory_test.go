@@ -13,6 +13,7 @@ import (
 
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 func TestMemoryIsTheCheckpoint(t *testing.T) {
@@ -27,7 +28,7 @@ func TestMemoryIsTheCheckpoint(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, c.Size(), last)
 	require.Equal(t, c.Size(), m.Size())
-	require.NoError(t, fstest.TestFS(m, "config.json", weights.IndexName))
+	require.NoError(t, fstest.TestFS(m, "config.json", safetensors.IndexName))
 	for i := range c.Files() {
 		f := &c.Files()[i]
 		want := make([]byte, f.Size())
@@ -35,7 +36,7 @@ func TestMemoryIsTheCheckpoint(t *testing.T) {
 		require.NoError(t, err)
 		open, err := m.Open(f.Name)
 		require.NoError(t, err)
-		require.Equal(t, want, open.(weights.InMemory).Bytes())
+		require.Equal(t, want, open.(interface{ Bytes() []byte }).Bytes())
 		got, err := io.ReadAll(open)
 		require.NoError(t, err)
 		require.Equal(t, want, got)
@@ -44,7 +45,7 @@ func TestMemoryIsTheCheckpoint(t *testing.T) {
 	require.NoError(t, err)
 	shard, err := m.Open(c.Files()[0].Name)
 	require.NoError(t, err)
-	first := shard.(weights.InMemory).Bytes()
+	first := shard.(interface{ Bytes() []byte }).Bytes()
 	at := uint64(head.Matrix("model.embed_tokens.weight").Segments[0].Data)
 	require.True(t, inside(first, at), "the head uses the weights where they are")
 	require.NoError(t, head.Close())

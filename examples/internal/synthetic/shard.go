@@ -3,7 +3,6 @@ package synthetic
 import (
 	"bytes"
 	"cmp"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +10,7 @@ import (
 	"slices"
 	"sort"
 
-	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // File is one file of a checkpoint. ReadAt is deterministic and may be called
@@ -63,7 +62,7 @@ func files(config *Config, tensors []Tensor, shardSize int64) (files []File, err
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, File{weights.IndexName, bytes.NewReader(append(text, '\n'))})
+		files = append(files, File{safetensors.IndexName, bytes.NewReader(append(text, '\n'))})
 	}
 	text, err := config.json()
 	return append(files, File{"config.json", bytes.NewReader(text)}), err
@@ -90,7 +89,7 @@ func cut(tensors []Tensor, size int64) (shards [][]*Tensor) {
 //	│ n, header  │ tensors[0]  │  …  │ tensors[k]  │   widest dtype first
 //	└────────────┴─────────────┴─────┴─────────────┘
 //
-// The header is padded to 8 bytes, so that every tensor is aligned to its dtype.
+// The header is a multiple of 8 bytes, so that every tensor is aligned to its dtype.
 type shard struct {
 	header  []byte // with its length before it
 	tensors []*Tensor
@@ -100,25 +99,14 @@ type shard struct {
 func newShard(tensors []*Tensor) (*shard, error) {
 	s := &shard{tensors: slices.Clone(tensors)}
 	slices.SortStableFunc(s.tensors, func(a, b *Tensor) int { return cmp.Compare(b.Dtype.Bits(), a.Dtype.Bits()) })
-	type entry struct {
-		Dtype   string   `json:"dtype"`
-		Shape   []int    `json:"shape"`
-		Offsets [2]int64 `json:"data_offsets"`
+	described := make([]*safetensors.Tensor, len(s.tensors))
+	for i, t := range s.tensors {
+		described[i] = safetensors.NewTensor(t.Name, t.Dtype, t.Shape, nil)
 	}
-	text, begin := []byte(`{"__metadata__":{"format":"pt"}`), int64(0)
-	for _, t := range s.tensors {
-		end := begin + t.Size()
-		pair, err := json.Marshal(map[string]entry{t.Name: {t.Dtype.String(), t.Shape, [2]int64{begin, end}}})
-		if err != nil {
-			return nil, err
-		}
-		text = append(text, ',')
-		text = append(text, pair[1:len(pair)-1]...)
-		begin = end
+	var err error
+	if s.header, err = safetensors.Header(map[string]string{"format": "pt"}, described); err != nil {
+		return nil, err
 	}
-	text = append(text, '}')
-	text = append(text, bytes.Repeat([]byte(" "), -len(text)&7)...)
-	s.header = append(binary.LittleEndian.AppendUint64(nil, uint64(len(text))), text...)
 	end := int64(len(s.header))
 	s.ends = append(s.ends, end)
 	for _, t := range s.tensors {

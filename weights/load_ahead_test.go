@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // recorder notes what is asked for in place of asking.
@@ -24,13 +25,13 @@ type recorder struct {
 }
 
 type span struct {
-	file       *File
+	file       *safetensors.File
 	begin, end int64
 }
 
 // ask refuses what no disk should be asked for: nothing, what a file does not have,
 // what was asked for before, and what lies before it.
-func (r *recorder) ask(f *File, begin, end int64) {
+func (r *recorder) ask(f *safetensors.File, begin, end int64) {
 	require.True(r.t, 0 <= begin && begin < end && end <= f.Size(), "%s has %d bytes: [%d, %d)", f.Name(), f.Size(), begin, end)
 	require.Zero(r.t, begin%int64(os.Getpagesize()))
 	if n := len(r.spans); n > 0 {
@@ -44,7 +45,7 @@ func (r *recorder) ask(f *File, begin, end int64) {
 }
 
 // holds tells whether all of [begin, end) was asked for.
-func (r *recorder) holds(f *File, begin, end int64) bool {
+func (r *recorder) holds(f *safetensors.File, begin, end int64) bool {
 	for _, s := range r.spans {
 		if s.file == f && s.begin <= begin && begin < s.end {
 			begin = s.end
@@ -95,19 +96,46 @@ func printed(runs []span) (lines []string) {
 	return lines
 }
 
+// hollow is a file of which only the header has bytes.
+type hollow []byte
+
+func (h hollow) ReadAt(p []byte, off int64) (int, error) {
+	if off < int64(len(h)) {
+		copy(p, h[off:])
+	}
+	return len(p), nil
+}
+
+// hollowFile returns a file of tensors of these sizes, with more bytes of header.
+func hollowFile(name string, more int, sizes ...int64) *safetensors.File {
+	var tensors []*safetensors.Tensor
+	total := int64(0)
+	for i, size := range sizes {
+		tensors = append(tensors, safetensors.NewTensor(fmt.Sprint("t", i), safetensors.U8, []int{int(size)}, nil))
+		total += size
+	}
+	header, err := safetensors.Header(map[string]string{"more": strings.Repeat("x", more)}, tensors)
+	if err != nil {
+		panic(err) // the test's own mistake
+	}
+	f, err := safetensors.NewFile(name, hollow(header), int64(len(header))+total)
+	if err != nil {
+		panic(err)
+	}
+	return f
+}
+
 // randomAreas lays tensors of up to 100 MB in files that have no bytes, and returns a
 // share of most of them.
 func randomAreas(r *rand.Rand) (areas []area) {
 	for i := range 1 + r.IntN(3) {
-		f := &File{name: fmt.Sprint("file ", i)}
-		at := 8 + r.Int64N(9000)
-		for range r.IntN(12) {
+		more := int(r.Int64N(9000))
+		var sizes []int64
+		loaded := make(map[int]area) // by tensor
+		for k := range r.IntN(12) {
 			width := 1 + r.Int64N(20_000)
-			whole := area{width: width, stride: width, rows: 1 + r.Int64N(1+r.Int64N(5000))}
-			tensor := &Tensor{file: f, offset: at, size: whole.bytes()}
-			at += tensor.size
-			a := whole
-			a.tensor = tensor
+			a := area{width: width, stride: width, rows: 1 + r.Int64N(1+r.Int64N(5000))}
+			sizes = append(sizes, a.bytes())
 			switch r.IntN(5) {
 			case 0: // not loaded
 				continue
@@ -118,9 +146,14 @@ func randomAreas(r *rand.Rand) (areas []area) {
 				first := r.Int64N(a.rows)
 				a.start, a.rows = first*a.stride, 1+r.Int64N(a.rows-first)
 			}
-			areas = append(areas, a)
+			loaded[k] = a
 		}
-		f.size = at
+		for k, tensor := range hollowFile(fmt.Sprint("file ", i), more, sizes...).Tensors() {
+			if a, ok := loaded[k]; ok {
+				a.tensor = tensor
+				areas = append(areas, a)
+			}
+		}
 	}
 	return areas
 }
@@ -141,14 +174,14 @@ func TestAhead(t *testing.T) {
 		var want []span
 		for i := range areas {
 			a := &areas[i]
-			first := a.tensor.offset + a.start
-			want = append(want, span{a.tensor.file, first, first + a.extent()})
+			first := a.tensor.Offset() + a.start
+			want = append(want, span{a.tensor.File(), first, first + a.extent()})
 			for off := int64(0); off < a.bytes(); {
 				n := min(1+r.Int64N(uploadChunk), a.bytes()-off)
 				last := a.place(off+n-1) + 1
-				require.True(t, rec.holds(a.tensor.file, first, last), "asked for before it is read")
-				h.beyond(a.tensor.file, a.place(off+n))
-				read := h.position(a.tensor.file, last)
+				require.True(t, rec.holds(a.tensor.File(), first, last), "asked for before it is read")
+				h.beyond(a.tensor.File(), a.place(off+n))
+				read := h.position(a.tensor.File(), last)
 				require.GreaterOrEqual(t, rec.bytes, min(h.total(), read+aheadWindow))
 				// A row's end and the next row's start are up to a stride apart.
 				require.LessOrEqual(t, rec.bytes, read+a.stride+aheadWindow+aheadStep)
@@ -170,7 +203,7 @@ func TestAheadOfNothing(t *testing.T) {
 	rec := &recorder{t: t}
 	h := newAhead(nil, rec.ask)
 	h.until(aheadWindow)
-	h.beyond(&File{name: "x"}, 5)
+	h.beyond(hollowFile("x", 0), 5)
 	require.Zero(t, h.total())
 	require.Empty(t, rec.spans)
 }
@@ -188,7 +221,7 @@ func loadRecorded(t *testing.T, ctx context.Context, plan *Plan, d hip.Device, p
 
 // expertPlan plans a rank that holds half of the experts, of a checkpoint on disk whose
 // tensors are several pages.
-func expertPlan(t *testing.T) (*Plan, *Checkpoint, []Param) {
+func expertPlan(t *testing.T) (*Plan, *safetensors.Folder, []Param) {
 	t.Helper()
 	h := smallHead
 	h.hidden, h.inner, h.experts = 256, 128, 4
@@ -217,7 +250,7 @@ func TestLoadAsksForWhatItLoads(t *testing.T) {
 	var all, wanted, ofVectors []span
 	for _, tensor := range c.Tensors() {
 		weight := strings.TrimSuffix(tensor.Name, "_scale_inv")
-		s := span{tensor.file, tensor.offset, tensor.offset + tensor.size}
+		s := span{tensor.File(), tensor.Offset(), tensor.Offset() + tensor.Size()}
 		all = append(all, s)
 		if held[weight] {
 			wanted = append(wanted, s)
@@ -276,13 +309,14 @@ func TestReadWaitsForAsking(t *testing.T) {
 	c := openHead(t, shrinking{inMap(map[string][]byte{"a.safetensors": buildFile(bytePart("t", "0123456789"))}), &broken})
 	tensor, _ := c.Tensor("t")
 	first := area{tensor: tensor, width: 10, stride: 10, rows: 1}
-	beyond := &File{name: "b.safetensors", size: 4 * aheadWindow}
-	second := area{tensor: &Tensor{file: beyond, size: beyond.size}, width: beyond.size, stride: beyond.size, rows: 1}
+	const far = 4 * aheadWindow
+	beyond := hollowFile("b.safetensors", 0, far)
+	second := area{tensor: beyond.Tensors()[0], width: far, stride: far, rows: 1}
 	for _, broken = range []bool{false, true} {
 		rec, part := &recorder{t: t}, make([]byte, 5)
 		m := &mover{ahead: newAhead([]area{second, first}, rec.ask)}
 		err := m.read(&first, part, 2)
-		require.True(t, rec.holds(tensor.file, 0, tensor.file.Size()))
+		require.True(t, rec.holds(tensor.File(), 0, tensor.File().Size()))
 		require.True(t, rec.holds(beyond, 0, aheadWindow-int64(os.Getpagesize())))
 		if broken {
 			require.ErrorIs(t, err, errFault)
@@ -317,10 +351,10 @@ func TestLoadUploadsInTheOrderOfTheFiles(t *testing.T) {
 		}
 	}
 	var want []int64
-	for _, f := range c.Files() {
+	for _, f := range filesOf(c) {
 		for _, tensor := range f.Tensors() {
 			if weight := strings.TrimSuffix(tensor.Name, "_scale_inv"); matrices[weight] {
-				want = append(want, tensor.size)
+				want = append(want, tensor.Size())
 			}
 		}
 	}
@@ -334,44 +368,4 @@ func TestLoadUploadsInTheOrderOfTheFiles(t *testing.T) {
 	_, err = loadRecorded(t, t.Context(), plan, f, func(int64, int64) { progressed = true })
 	require.ErrorIs(t, err, errFault)
 	require.False(t, progressed, "memory that is short is found before anything is read")
-}
-
-// TestAdvicePieces: the pieces of an advice lie one behind the other, from the start of
-// a page to the very end.
-func TestAdvicePieces(t *testing.T) {
-	const page = 4096
-	for _, test := range []struct{ begin, end int64 }{
-		{0, 1}, {0, advicePiece}, {0, advicePiece + 1}, {page + 5, page + 6}, {page - 1, page + 1},
-		{7 * page, 7*page + 3*advicePiece - 1}, {5, 5}, {page, page}, {1<<40 + 3, 1<<40 + 1<<20},
-	} {
-		at := test.begin / page * page
-		for piece := range advicePieces(test.begin, test.end, page) {
-			require.Equal(t, at, piece[0])
-			require.True(t, piece[0] < piece[1] && piece[1]-piece[0] <= advicePiece)
-			at = piece[1]
-		}
-		if test.begin < test.end {
-			require.Equal(t, test.end, at)
-		}
-		for range advicePieces(test.begin, test.end, page) {
-			break
-		}
-	}
-}
-
-// TestReadAheadOfAnyFile: advice is given where it can be, and does no harm elsewhere.
-func TestReadAheadOfAnyFile(t *testing.T) {
-	data := buildFile(bytePart("t", strings.Repeat("x", 3*advicePiece)))
-	files := map[string][]byte{"x.safetensors": data}
-	c := openHead(t, os.DirFS(onDisk(t, files)))
-	for _, f := range []*File{c.Files()[0], openHead(t, inMap(files)).Files()[0], openHead(t, streams{inMap(files)}).Files()[0]} {
-		f.readAhead(0, f.Size())
-		f.readAhead(5, 5)
-		f.readAhead(advicePiece+1, f.Size())
-		got := make([]byte, 8)
-		require.NoError(t, f.readAt(got, f.Size()-8))
-		require.Equal(t, data[len(data)-8:], got)
-	}
-	require.NoError(t, c.Close())
-	c.Files()[0].readAhead(0, int64(len(data)))
 }

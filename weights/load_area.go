@@ -4,6 +4,8 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // area is a rectangle of a tensor's bytes: what a rank holds of it. Both strides
@@ -16,7 +18,7 @@ import (
 //	└────────────────────────────────────┘
 //	          │← stride, to the next row →│
 type area struct {
-	tensor        *Tensor
+	tensor        *safetensors.Tensor
 	start         int64
 	width, stride int64
 	rows          int64

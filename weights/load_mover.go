@@ -7,18 +7,22 @@ import (
 	"slices"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
+
+// populateChunk bounds the bytes read ahead between two looks at the context.
+const populateChunk = 64 << 20
 
 // mover executes a plan.
 type mover struct {
 	ctx     context.Context
 	loaded  *Loaded
 	adopter hip.Adopter // nil: everything is uploaded
-	adopted map[*File]hip.Ptr
+	adopted map[*safetensors.File]hip.Ptr
 	inPlace []area // what populate reads ahead; nil if it is not wanted
 	uploads []upload
 	ahead   *ahead // of uploads and vectors
-	ask     func(f *File, begin, end int64)
+	ask     func(f *safetensors.File, begin, end int64)
 	buf     []byte // for uploads
 
 	populates   bool
@@ -28,7 +32,7 @@ type mover struct {
 
 func newMover(ctx context.Context, d hip.Device, total int64, opts LoadOptions) *mover {
 	m := &mover{
-		ctx: ctx, adopted: make(map[*File]hip.Ptr), ask: (*File).readAhead,
+		ctx: ctx, adopted: make(map[*safetensors.File]hip.Ptr), ask: (*safetensors.File).ReadAhead,
 		populates: opts.Populate, progress: opts.Progress, total: total,
 		loaded: &Loaded{
 			device: d, matrices: make(map[string]*Matrix),
@@ -147,7 +151,7 @@ func (m *mover) move(param string, a *area) (p hip.Ptr, stride int64, err error)
 
 // inPlaceOf returns the bytes of a file that the device can use where they are; none
 // if they have to be copied.
-func (m *mover) inPlaceOf(f *File) []byte {
+func (m *mover) inPlaceOf(f *safetensors.File) []byte {
 	if m.adopter == nil {
 		return nil
 	}
@@ -155,7 +159,7 @@ func (m *mover) inPlaceOf(f *File) []byte {
 }
 
 // adopt gives a mapped file to the device, once; false if it has to be uploaded.
-func (m *mover) adopt(f *File) (hip.Ptr, bool, error) {
+func (m *mover) adopt(f *safetensors.File) (hip.Ptr, bool, error) {
 	if p, ok := m.adopted[f]; ok {
 		return p, true, nil
 	}
@@ -192,7 +196,7 @@ func (m *mover) populateArea(a *area) error {
 	ready := int64(0) // of the area's bytes
 	for at := first / page * page; at < end; {
 		next := min(at+populateChunk, end)
-		if _, err := a.tensor.File().populateRange(at, next); err != nil {
+		if err := a.tensor.File().Populate(at, next); err != nil {
 			return err
 		}
 		// What lies between the rows counts for nothing.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // check decides a part's format and reports all that does not fit: dtypes, the
@@ -11,7 +13,7 @@ import (
 func (a *audit) check(p *Param, part *Part, s *origin) {
 	switch {
 	case s.weight == nil && s.scale != nil:
-		a.problem(s.scale.Name, p.Name, ErrStrayScale, "", "a weight beside it")
+		a.problem(s.scale.Name, p.Name, ruleStrayScale, "", "a weight beside it")
 		return
 	case s.weight == nil:
 		if !p.Optional {
@@ -20,11 +22,11 @@ func (a *audit) check(p *Param, part *Part, s *origin) {
 		return
 	}
 	if got, want := s.weight.Shape, wantShapes(p, part); !fits(got, want) {
-		a.problem(s.weight.Name, p.Name, ErrWrongShape, fmt.Sprint(got), fmt.Sprint(want[0]))
+		a.problem(s.weight.Name, p.Name, ruleWrongShape, fmt.Sprint(got), fmt.Sprint(want[0]))
 	}
-	format, want, err := a.formatOf(p, s)
-	if err != nil {
-		a.problem(s.weight.Name, p.Name, err, describe(s), want)
+	format, want, rule := a.formatOf(p, s)
+	if rule != "" {
+		a.problem(s.weight.Name, p.Name, rule, describe(s), want)
 		return
 	}
 	s.format = format
@@ -33,18 +35,18 @@ func (a *audit) check(p *Param, part *Part, s *origin) {
 	}
 	scaleRows, scaleCols := format.ScaleShape(part.Rows, part.Cols)
 	if want := []int{scaleRows, scaleCols}; !slices.Equal(s.scale.Shape, want) {
-		a.problem(s.scale.Name, p.Name, ErrWrongShape, fmt.Sprint(s.scale.Shape), fmt.Sprint(want))
+		a.problem(s.scale.Name, p.Name, ruleWrongShape, fmt.Sprint(s.scale.Shape), fmt.Sprint(want))
 	}
 	block := formats[format].blockCols
 	if k := part.KeepCols; k.First%block != 0 || k.End%block != 0 && k.End != part.Cols {
-		a.problem(s.weight.Name, p.Name, ErrShard, fmt.Sprintf("columns %d to %d", k.First, k.End),
+		a.problem(s.weight.Name, p.Name, ruleCutBlock, fmt.Sprintf("columns %d to %d", k.First, k.End),
 			fmt.Sprintf("multiples of the scale block, %d", block))
 	}
 }
 
-// formatOf finds the row of the format table for a weight and its scales. The
-// error is the rule that is broken, want what would do.
-func (a *audit) formatOf(p *Param, s *origin) (f Format, want string, err error) {
+// formatOf finds the row of the format table for a weight and its scales, or returns
+// the rule that is broken and what would do.
+func (a *audit) formatOf(p *Param, s *origin) (f Format, want string, rule safetensors.Rule) {
 	dtype := s.weight.Dtype
 	for f = 1; f < endFormat; f++ {
 		row := &formats[f]
@@ -53,21 +55,21 @@ func (a *audit) formatOf(p *Param, s *origin) (f Format, want string, err error)
 			continue
 		case !f.Quantized():
 			if s.scale != nil {
-				return 0, "no scales beside " + dtype.String(), ErrStrayScale
+				return 0, "no scales beside " + string(dtype), ruleStrayScale
 			}
-			return f, "", nil
+			return f, "", ""
 		case s.scale == nil:
-			return 0, "", ErrMissingScale
+			return 0, "", ruleMissingScale
 		case !a.opts.allow(f):
 			continue
 		}
 		for _, scale := range row.scales {
 			if scale == s.scale.Dtype {
-				return f, "", nil
+				return f, "", ""
 			}
 		}
 	}
-	return 0, wantDtypes(p.Vector, s, a.opts), ErrWrongDtype
+	return 0, wantDtypes(p.Vector, s, a.opts), ruleWrongDtype
 }
 
 // wantDtypes says what dtypes a part with this weight may have.
@@ -75,20 +77,20 @@ func wantDtypes(vector bool, s *origin, opts PlanOptions) string {
 	switch {
 	case vector:
 		return "F32, F16 or BF16"
-	case s.weight.Dtype != DtypeF8E4M3:
+	case s.weight.Dtype != safetensors.F8E4M3:
 		return "F32, F16, BF16 or F8_E4M3"
 	}
 	var dtypes []string
 	for f := Format(1); f < endFormat; f++ {
 		if f.Quantized() && !formats[f].made && opts.allow(f) {
 			for _, d := range formats[f].scales {
-				dtypes = append(dtypes, d.String())
+				dtypes = append(dtypes, string(d))
 			}
 		}
 	}
 	last := len(dtypes) - 1
 	if last < 0 {
-		return fmt.Sprintf("blocks that are known, not %d x %d", opts.BlockRows, opts.BlockCols)
+		return fmt.Sprintf("blocks that are known, not %d x %d", opts.Block[0], opts.Block[1])
 	}
 	return strings.Join(dtypes[:last], ", ") + " or " + dtypes[last] + " scales"
 }
@@ -96,7 +98,7 @@ func wantDtypes(vector bool, s *origin, opts PlanOptions) string {
 // describe says what dtypes a part has.
 func describe(s *origin) string {
 	if s.scale == nil {
-		return s.weight.Dtype.String()
+		return string(s.weight.Dtype)
 	}
 	return fmt.Sprintf("%v with %v scales", s.weight.Dtype, s.scale.Dtype)
 }

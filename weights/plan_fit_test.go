@@ -6,12 +6,15 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // TestPlanAccepts: what a checkpoint may look like.
 func TestPlanAccepts(t *testing.T) {
 	// as stores a tensor in another format, with its scales behind it.
-	as := func(tensor string, rows, cols int, f Format, scale Dtype) func(*synthetic) {
+	as := func(tensor string, rows, cols int, f Format, scale safetensors.Dtype) func(*synthetic) {
 		return func(s *synthetic) {
 			remove(tensor, tensor+"_scale_inv")(s)
 			add(zeros(tensor, formats[f].weight, rows, cols))(s)
@@ -20,7 +23,7 @@ func TestPlanAccepts(t *testing.T) {
 			}
 		}
 	}
-	vector := func(d Dtype) func(*synthetic) {
+	vector := func(d safetensors.Dtype) func(*synthetic) {
 		return change(tensor0+"enorm.weight", func(p *part) { *p = zeros(p.name, d, 64) })
 	}
 	rename := func(from, to string) func(*synthetic) { return change(from, func(p *part) { p.name = to }) }
@@ -31,16 +34,16 @@ func TestPlanAccepts(t *testing.T) {
 		opts PlanOptions
 	}{
 		{"as it is", func(*synthetic) {}, PlanOptions{}},
-		{"F32 vector", vector(DtypeF32), PlanOptions{}},
-		{"F16 vector", vector(DtypeF16), PlanOptions{}},
-		{"BF16 vector", vector(DtypeBF16), PlanOptions{}},
-		{"F32 matrix", as(ehProj, 64, 128, F32, 0), PlanOptions{}},
-		{"F16 matrix", as(ehProj, 64, 128, F16, 0), PlanOptions{}},
-		{"BF16 matrix beside a config with blocks", as(ehProj, 64, 128, BF16, 0), PlanOptions{1, 32}},
-		{"U8 scales", as(ehProj, 64, 128, MXFP8, DtypeU8), PlanOptions{1, 32}},
-		{"E8M0 scales", as(ehProj, 64, 128, MXFP8, DtypeF8E8M0), PlanOptions{1, 32}},
-		{"F32 scales of blocks", as(ehProj, 64, 128, FP8F32, DtypeF32), PlanOptions{}},
-		{"BF16 scales of blocks", as(ehProj, 64, 128, FP8BF16, DtypeBF16), PlanOptions{}},
+		{"F32 vector", vector(safetensors.F32), PlanOptions{}},
+		{"F16 vector", vector(safetensors.F16), PlanOptions{}},
+		{"BF16 vector", vector(safetensors.BF16), PlanOptions{}},
+		{"F32 matrix", as(ehProj, 64, 128, F32, ""), PlanOptions{}},
+		{"F16 matrix", as(ehProj, 64, 128, F16, ""), PlanOptions{}},
+		{"BF16 matrix beside a config with blocks", as(ehProj, 64, 128, BF16, ""), PlanOptions{[2]int{1, 32}}},
+		{"U8 scales", as(ehProj, 64, 128, MXFP8, safetensors.U8), PlanOptions{[2]int{1, 32}}},
+		{"E8M0 scales", as(ehProj, 64, 128, MXFP8, safetensors.F8E8M0), PlanOptions{[2]int{1, 32}}},
+		{"F32 scales of blocks", as(ehProj, 64, 128, FP8F32, safetensors.F32), PlanOptions{}},
+		{"BF16 scales of blocks", as(ehProj, 64, 128, FP8BF16, safetensors.BF16), PlanOptions{}},
 		{"scales as the engine calls them", rename(ehProj+"_scale_inv", ehProj+"_scale"), PlanOptions{}},
 		{"bundled names", func(s *synthetic) {
 			for i := range s.parts {
@@ -48,7 +51,7 @@ func TestPlanAccepts(t *testing.T) {
 			}
 		}, PlanOptions{}},
 		{"no KV scales", remove(kScale, vScale), PlanOptions{}},
-		{"KV scale of one element", change(kScale, func(p *part) { *p = zeros(p.name, DtypeF32, 1) }), PlanOptions{}},
+		{"KV scale of one element", change(kScale, func(p *part) { *p = zeros(p.name, safetensors.F32, 1) }), PlanOptions{}},
 		{"one KV scale for both", func(s *synthetic) {
 			remove(vScale)(s)
 			rename(kScale, attnTensor[:len(attnTensor)-1]+".kv_scale")(s)
@@ -66,7 +69,7 @@ func TestPlanAccepts(t *testing.T) {
 			test.do(s)
 			plan, err := planOf(t, s, test.opts)
 			require.NoError(t, err)
-			require.NotEmpty(t, plan.Report().Params)
+			require.NotEmpty(t, plan.Report().params)
 		})
 	}
 }
@@ -74,12 +77,12 @@ func TestPlanAccepts(t *testing.T) {
 // TestPlanTakesNoINT8: a format that is made in memory is none of a checkpoint's,
 // though its dtypes be there.
 func TestPlanTakesNoINT8(t *testing.T) {
-	for _, opts := range []PlanOptions{{}, {1, 32}} {
+	for _, opts := range []PlanOptions{{}, {[2]int{1, 32}}} {
 		_, err := planOf(t, synthesize(headOf(t, smallHead, Parallel{}), always(INT8)), opts)
-		require.ErrorIs(t, err, ErrWrongDtype)
+		require.ErrorIs(t, err, ruleWrongDtype)
 		require.ErrorContains(t, err, "got I8 with BF16 scales, want F32, F16, BF16 or F8_E4M3")
 	}
-	_, err := planOf(t, synthesize(headOf(t, smallHead, Parallel{}), always(FP8F32)), PlanOptions{1, 32})
+	_, err := planOf(t, synthesize(headOf(t, smallHead, Parallel{}), always(FP8F32)), PlanOptions{[2]int{1, 32}})
 	require.ErrorContains(t, err, "want U8 or F8_E8M0 scales")
 }
 
@@ -91,18 +94,18 @@ func TestPlanBlocksOfConfig(t *testing.T) {
 		opts   PlanOptions
 		want   string
 	}{
-		{"MXFP8 for 128 × 128", MXFP8, PlanOptions{128, 128}, "with U8 scales, want F32 or BF16 scales"},
-		{"F32 scales for 1 × 32", FP8F32, PlanOptions{1, 32}, "with F32 scales, want U8 or F8_E8M0 scales"},
-		{"F32 scales for 1 × 128", FP8F32, PlanOptions{1, 128}, "with F32 scales, want blocks that are known, not 1 x 128"},
-		{"BF16 scales for 1 × 32", FP8BF16, PlanOptions{1, 32}, "with BF16 scales, want U8 or F8_E8M0 scales"},
+		{"MXFP8 for 128 × 128", MXFP8, PlanOptions{[2]int{128, 128}}, "with U8 scales, want F32 or BF16 scales"},
+		{"F32 scales for 1 × 32", FP8F32, PlanOptions{[2]int{1, 32}}, "with F32 scales, want U8 or F8_E8M0 scales"},
+		{"F32 scales for 1 × 128", FP8F32, PlanOptions{[2]int{1, 128}}, "with F32 scales, want blocks that are known, not 1 x 128"},
+		{"BF16 scales for 1 × 32", FP8BF16, PlanOptions{[2]int{1, 32}}, "with BF16 scales, want U8 or F8_E8M0 scales"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := planOf(t, synthesize(headOf(t, smallHead, Parallel{}), always(test.format)), test.opts)
-			require.ErrorIs(t, err, ErrWrongDtype)
+			require.ErrorIs(t, err, ruleWrongDtype)
 			require.ErrorContains(t, err, test.want)
 			for _, p := range auditOf(t, err) {
-				require.Equal(t, ErrWrongDtype, p.Err, "%v", p)
+				require.Equal(t, ruleWrongDtype, p.Rule, "%v", p)
 			}
 		})
 	}
@@ -148,7 +151,7 @@ func TestPlanRefusesColumnsInsideABlock(t *testing.T) {
 			problems := auditOf(t, err)
 			require.Len(t, problems, len(test.tensors), "%v", err)
 			for i, p := range problems {
-				require.ErrorIs(t, p, ErrShard)
+				require.ErrorIs(t, p, ruleCutBlock)
 				require.Contains(t, p.Tensor, test.tensors[i])
 				require.Contains(t, p.Want, "multiples of the scale block")
 			}
@@ -187,28 +190,28 @@ func TestPlanRefusesParameters(t *testing.T) {
 	}
 	var all []Param
 	for name, p := range bad {
-		problems := checkParams([]Param{p})
-		require.NotEmpty(t, problems, name)
-		require.ErrorIs(t, problems[0], ErrParam)
+		err := checkParams([]Param{p})
+		require.ErrorIs(t, err, hip.ErrInput, name)
+		require.ErrorContains(t, err, "weights: plan: params[0].")
 		all = append(all, p)
 	}
-	_, err := NewPlan(&Checkpoint{}, all, PlanOptions{})
-	require.GreaterOrEqual(t, len(auditOf(t, err)), 2*len(bad)-1, "those of each, and that all have one name")
-	require.Empty(t, checkParams([]Param{with(func(*Param, *Part) {})}))
-	require.Empty(t, checkParams([]Param{with(func(_ *Param, part *Part) { part.KeepRows = Range{} })}), "a rank without a share")
+	_, err := NewPlan(&safetensors.Folder{}, all, PlanOptions{})
+	require.GreaterOrEqual(t, len(Problems(err)), 2*len(bad)-1, "those of each, and that all have one name")
+	require.NoError(t, checkParams([]Param{with(func(*Param, *Part) {})}))
+	require.NoError(t, checkParams([]Param{with(func(_ *Param, part *Part) { part.KeepRows = Range{} })}), "a rank without a share")
 	for _, p := range []Parallel{{}, {Tensor: Shard{1, 2}}, {Tensor: Shard{3, 4}, Expert: Shard{1, 2}}} {
-		require.Empty(t, checkParams(headOf(t, smallHead, p)))
+		require.NoError(t, checkParams(headOf(t, smallHead, p)))
 	}
 }
 
-func TestNeeded(t *testing.T) {
-	for name, needed := range map[string]bool{
+func TestOpenCheckpointTakes(t *testing.T) {
+	for name, want := range map[string]bool{
 		"model.embed_tokens.weight": true, "language_model.lm_head.weight": true,
 		"model.mtp.layers.0.enorm.weight": true, "language_model.model.mtp.layers.6.eh_proj.weight_scale_inv": true,
 		"model.mtp.anything": true, "language_model.model.mtp.norm.weight": true,
 		"model.layers.0.enorm.weight": false, "vision_tower.mtp.weight": false, "lm_head.weight_scale_inv": false,
 		"language_model.language_model.lm_head.weight": false, "": false, strings.Repeat("x", 1000): false,
 	} {
-		require.Equal(t, needed, Needed(name), name)
+		require.Equal(t, want, needed(name), name)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"os"
 	"slices"
 	"sort"
+
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 const (
@@ -18,7 +20,7 @@ const (
 // stretch is pages of a file that are loaded without a gap. The last one may reach
 // beyond the end of the file.
 type stretch struct {
-	file       *File
+	file       *safetensors.File
 	begin, end int64
 	before     int64 // bytes of the stretches before it
 }
@@ -36,11 +38,11 @@ type ahead struct {
 	stretches []stretch // in the order of the files
 	asked     int64     // bytes of all stretches
 	next      int       // the stretch that asked lies in
-	ask       func(f *File, begin, end int64)
+	ask       func(f *safetensors.File, begin, end int64)
 }
 
 // newAhead takes areas that are read in the order of byPlace, and sorts them.
-func newAhead(areas []area, ask func(f *File, begin, end int64)) *ahead {
+func newAhead(areas []area, ask func(f *safetensors.File, begin, end int64)) *ahead {
 	slices.SortFunc(areas, byPlace)
 	h := &ahead{ask: ask}
 	page := int64(os.Getpagesize())
@@ -77,7 +79,7 @@ func (h *ahead) total() int64 {
 }
 
 // position returns how many bytes of the stretches lie before offset off of f.
-func (h *ahead) position(f *File, off int64) int64 {
+func (h *ahead) position(f *safetensors.File, off int64) int64 {
 	i := sort.Search(len(h.stretches), func(i int) bool {
 		s := &h.stretches[i]
 		return cmp.Or(cmp.Compare(s.file.Name(), f.Name()), cmp.Compare(s.end, off)) >= 0
@@ -93,7 +95,7 @@ func (h *ahead) position(f *File, off int64) int64 {
 }
 
 // beyond asks for what comes after offset off of f, which is about to be copied.
-func (h *ahead) beyond(f *File, off int64) { h.until(h.position(f, off) + aheadWindow) }
+func (h *ahead) beyond(f *safetensors.File, off int64) { h.until(h.position(f, off) + aheadWindow) }
 
 // until asks for the first n bytes of the stretches and what fills the last step, but
 // for what it has asked for already.

@@ -1,0 +1,121 @@
+package weights
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/drafthead/drafthead/weights/safetensors"
+)
+
+// ErrMissing is the rule of a [Problem] that says that a tensor is absent: the
+// checkpoint is another model's, or not all of it is there.
+const ErrMissing safetensors.Rule = "tensor is missing"
+
+// What else can be wrong with a tensor, seen from the parameter that wants it.
+const (
+	ruleMissingLayer safetensors.Rule = "no tensor of the MTP layer"
+	ruleUnexpected   safetensors.Rule = "no parameter takes the tensor" // though it is under the head's own prefix
+	ruleLoadedTwice  safetensors.Rule = "part is given twice"
+	ruleWrongShape   safetensors.Rule = "wrong shape"
+	ruleWrongDtype   safetensors.Rule = "wrong dtype"
+	ruleMissingScale safetensors.Rule = "weight has no scales"
+	ruleStrayScale   safetensors.Rule = "scales without a quantized weight"
+	ruleCutBlock     safetensors.Rule = "share cuts through a scale block"
+)
+
+// Problem is one thing wrong with a checkpoint: a tensor that is missing or given twice,
+// of a wrong shape or dtype, a weight without its scales or scales without their weight,
+// or a tensor under the head's own prefix that nothing takes.
+type Problem struct {
+	Tensor    string // in the checkpoint
+	Parameter string // in the model; "" if there is none
+	Rule      safetensors.Rule
+	Got, Want string // "" where Rule says it all
+	Note      string // what vLLM says of it; may be ""
+}
+
+// Error returns one line: tensor, rule, what was got and wanted, and for which
+// parameter.
+func (p *Problem) Error() string { return "weights: " + p.text() }
+
+func (p *Problem) text() string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "%s: %v", printable(p.Tensor), p.Rule)
+	if p.Got != "" {
+		s.WriteString(": got " + p.Got)
+	}
+	if p.Want != "" {
+		s.WriteString(", want " + p.Want)
+	}
+	if p.Note != "" {
+		s.WriteString(": " + p.Note)
+	}
+	if p.Parameter != "" && p.Parameter != p.Tensor {
+		s.WriteString(" (for " + p.Parameter + ")")
+	}
+	return s.String()
+}
+
+// Unwrap makes the error match its Rule.
+func (p *Problem) Unwrap() error { return p.Rule }
+
+// auditError holds all problems of a checkpoint, sorted by tensor.
+type auditError []*Problem
+
+// shownProblems is how many problems a message spells out.
+const shownProblems = 32
+
+// Error returns a line per problem, the first 32 of them.
+func (e auditError) Error() string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "weights: checkpoint does not fit the head, %s:", count(len(e), "problem"))
+	for i, p := range e {
+		if i == shownProblems {
+			fmt.Fprintf(&s, "\n  and %d more", len(e)-i)
+			break
+		}
+		s.WriteString("\n  " + p.text())
+	}
+	return s.String()
+}
+
+// Unwrap returns the problems.
+func (e auditError) Unwrap() []error {
+	errs := make([]error, len(e))
+	for i, p := range e {
+		errs[i] = p
+	}
+	return errs
+}
+
+// asError returns the problems, sorted, as an error, or nil if there are none.
+func asError(problems []*Problem) error {
+	if len(problems) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(problems, func(a, b *Problem) int { return cmp.Compare(a.Tensor, b.Tensor) })
+	return auditError(problems)
+}
+
+// printable returns a name from a file as it is, or quoted where it is not plain
+// text of a readable length.
+func printable(name string) string {
+	const limit = 200
+	if len(name) > limit {
+		return strconv.Quote(name[:limit] + fmt.Sprintf("... (%d bytes)", len(name)))
+	}
+	if q := strconv.Quote(name); q != `"`+name+`"` {
+		return q
+	}
+	return name
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

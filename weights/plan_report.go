@@ -1,0 +1,133 @@
+package weights
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+)
+
+// Report says what a load takes from a checkpoint. It prints as a table of the
+// parameters, totals, and what is left to others.
+type Report struct {
+	Tensors    int              // of which this rank holds a share, scales among them
+	Parameters int64            // weights of this rank, without scales
+	Bytes      int64            // weights and scales of this rank, as stored
+	Formats    map[string]int64 // these bytes by format
+	Ignored    map[string]int   // tensors of other modules, by the first two parts of their names
+	Notes      []string         // what a user should know and need not act on
+
+	params []paramReport
+}
+
+// paramReport is one parameter.
+type paramReport struct {
+	name    string
+	tensors int // of which this rank holds a share, scales among them
+	rows    int // of this rank
+	cols    int // 1: a vector
+	bytes   int64
+	formats []string // of its parts, each once
+}
+
+func newReport(p *Plan, ignored []string, unopened map[string][]string) Report {
+	r := Report{Formats: make(map[string]int64), Ignored: make(map[string]int)}
+	for i := range p.params {
+		r.add(&p.params[i], p.sources[i])
+	}
+	for _, name := range ignored {
+		r.Ignored[firstParts(name)]++
+	}
+	for _, tensors := range unopened {
+		for _, name := range tensors {
+			r.Ignored[firstParts(name)]++
+		}
+	}
+	return r
+}
+
+func (r *Report) add(p *Param, sources []origin) {
+	row := paramReport{name: p.Name, cols: p.Cols}
+	for j, s := range sources {
+		part := &p.Parts[j]
+		rows, cols := part.KeepRows.Len(), part.KeepCols.Len()
+		if s.weight == nil || rows == 0 {
+			continue
+		}
+		data, scale := s.share(part)
+		bytes := data.bytes() + scale.bytes()
+		row.tensors++
+		if s.scale != nil {
+			row.tensors++
+		}
+		row.rows += rows
+		row.bytes += bytes
+		r.Formats[s.format.String()] += bytes
+		r.Parameters += int64(rows) * int64(cols)
+		if name := s.format.String(); !slices.Contains(row.formats, name) {
+			row.formats = append(row.formats, name)
+		}
+	}
+	if row.tensors == 0 {
+		return
+	}
+	r.Tensors += row.tensors
+	r.Bytes += row.bytes
+	r.params = append(r.params, row)
+}
+
+// firstParts returns the first two parts of a name, and the bundled prefix before them.
+func firstParts(name string) string {
+	rest, bundled := strings.CutPrefix(name, bundledPrefix)
+	parts := strings.SplitN(rest, ".", 3)
+	prefix := strings.Join(parts[:min(2, len(parts))], ".")
+	if bundled {
+		prefix = bundledPrefix + prefix
+	}
+	return prefix
+}
+
+// String returns the table, the totals, and what is left to others, most tensors first.
+func (r *Report) String() string {
+	var s strings.Builder
+	t := tabwriter.NewWriter(&s, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "parameter\tshape\ttensors\tbytes\tformat")
+	for _, p := range r.params {
+		shape := fmt.Sprintf("[%d, %d]", p.rows, p.cols)
+		if p.cols == 1 {
+			shape = fmt.Sprintf("[%d]", p.rows)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\n", p.name, shape, p.tensors, FormatBytes(p.bytes), strings.Join(p.formats, ", "))
+	}
+	t.Flush()
+	fmt.Fprintf(&s, "\n%d parameters in %d tensors, %s:", r.Parameters, r.Tensors, FormatBytes(r.Bytes))
+	for _, name := range slices.Sorted(maps.Keys(r.Formats)) {
+		fmt.Fprintf(&s, "  %s %s", name, FormatBytes(r.Formats[name]))
+	}
+	s.WriteString("\n")
+	prefixes := slices.SortedFunc(maps.Keys(r.Ignored), func(a, b string) int {
+		return cmp.Or(cmp.Compare(r.Ignored[b], r.Ignored[a]), cmp.Compare(a, b))
+	})
+	for _, prefix := range prefixes {
+		fmt.Fprintf(&s, "not the head's: %s under %s\n", count(r.Ignored[prefix], "tensor"), printable(prefix))
+	}
+	for _, note := range r.Notes {
+		s.WriteString("note: " + note + "\n")
+	}
+	return s.String()
+}
+
+// FormatBytes writes a size with the decimal unit that fits it: "7.73 GB".
+func FormatBytes(n int64) string {
+	for _, u := range []struct {
+		name string
+		size float64
+	}{{"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}} {
+		if float64(n) >= 0.999995*u.size { // what would round up to "1000.00" of the unit below
+			return fmt.Sprintf("%.2f %s", float64(n)/u.size, u.name)
+		}
+	}
+	return fmt.Sprintf("%d B", n)
+}
