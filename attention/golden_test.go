@@ -2,11 +2,7 @@ package attention
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
-	"math"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -16,34 +12,22 @@ import (
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
-// TestGolden gives the kernels behind Insert the queries and keys of every tiny
-// case and compares scores, selections and attention with what is recorded.
-func TestGolden(t *testing.T) {
-	for name, layers := range map[string]int{
-		"tiny-f32": 1, "tiny-bf16-bundled-sharded": 3, "tiny-mxfp8": 1, "tiny-mxfp8-e8m0": 1, "tiny-init1-local2": 1, "tiny-local0": 1,
-	} {
-		t.Run(name, func(t *testing.T) {
-			dir := hiptest.Shared(t, "golden", name)
-			golden, err := safetensors.Open(os.DirFS(dir), "golden.safetensors")
-			require.NoError(t, err)
-			defer golden.Close()
-			g := readGeometry(t, dir)
-			forEachDevice(t, func(t *testing.T, d hip.Device) {
-				for layer := range layers {
-					compareGolden(t, d, g, func(stage string) *safetensors.Tensor {
-						tensor, ok := golden.Tensor(fmt.Sprintf("l%d.%s", layer, stage))
-						require.True(t, ok, stage)
-						return tensor
-					})
-				}
-			})
+// CompareGolden gives the kernels behind Insert the recorded queries and keys of one
+// layer and compares scores, selections and attention with what is recorded. Its
+// callers are tests outside of the package, which can read configs.
+func CompareGolden(t *testing.T, g Geometry, recorded *safetensors.File, layer int) {
+	forEachDevice(t, func(t *testing.T, d hip.Device) {
+		compareGolden(t, d, g, func(stage string) *safetensors.Tensor {
+			tensor, ok := recorded.Tensor(fmt.Sprintf("l%d.%s", layer, stage))
+			require.True(t, ok, stage)
+			return tensor
 		})
-	}
+	})
 }
 
 func compareGolden(t *testing.T, d hip.Device, g Geometry, stage func(string) *safetensors.Tensor) {
 	t.Helper()
-	floats := func(name string) []float32 { return readTensor(t, stage(name), math.Float32frombits) }
+	floats := func(name string) []float32 { return readTensor[float32](t, stage(name)) }
 	q, k, v, indexQ, indexK := floats("q"), floats("k"), floats("v"), floats("index_q"), floats("index_k")
 	rows := len(indexK) / g.IndexDim
 	pages := (rows + g.BlockSize - 1) / g.BlockSize
@@ -88,7 +72,7 @@ func compareGolden(t *testing.T, d hip.Device, g Geometry, stage func(string) *s
 	require.NoError(t, Attend(b, 0, qkv, selected, out))
 	const bound = 2e-6 // float32 sums over inputs that are rounded to float32
 	require.NoError(t, hiptest.Within(get[float32](t, d, scores, rows*g.IndexHeads*pages), floats("block_scores"), bound), "block_scores")
-	want := readTensor(t, stage("selected_blocks"), func(bits uint32) int32 { return int32(bits) })
+	want := readTensor[int32](t, stage("selected_blocks"))
 	require.NoError(t, hiptest.EqualInts(get[int32](t, d, selected, rows*g.IndexHeads*g.TopkBlocks), want), "selected_blocks")
 	require.NoError(t, hiptest.Within(get[float32](t, d, out, rows*g.Heads*g.HeadDim), floats("attn_ctx"), bound), "attn_ctx")
 	require.NoError(t, b.Close())
@@ -96,52 +80,14 @@ func compareGolden(t *testing.T, d hip.Device, g Geometry, stage func(string) *s
 	require.NoError(t, c.Close())
 }
 
-func readTensor[T any](t *testing.T, tensor *safetensors.Tensor, of func(bits uint32) T) []T {
+// readTensor reads a tensor whose elements are of type T.
+func readTensor[T any](t *testing.T, tensor *safetensors.Tensor) []T {
 	t.Helper()
-	raw := make([]byte, tensor.Size())
-	_, err := tensor.ReadAt(raw, 0)
+	data := make([]byte, tensor.Size())
+	_, err := tensor.ReadAt(data, 0)
 	require.NoError(t, err)
-	values := make([]T, len(raw)/4)
-	for i := range values {
-		values[i] = of(binary.LittleEndian.Uint32(raw[4*i:]))
-	}
+	values := make([]T, len(data)/binary.Size(*new(T)))
+	_, err = binary.Decode(data, binary.LittleEndian, values)
+	require.NoError(t, err)
 	return values
-}
-
-// readGeometry reads what the kernels need of a config.
-func readGeometry(t *testing.T, dir string) Geometry {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(dir, "config.json"))
-	require.NoError(t, err)
-	type model struct {
-		Heads     int     `json:"num_attention_heads"`
-		KVHeads   int     `json:"num_key_value_heads"`
-		HeadDim   int     `json:"head_dim"`
-		Eps       float64 `json:"rms_norm_eps"`
-		Theta     float64 `json:"rope_theta"`
-		RotaryDim int     `json:"rotary_dim"`
-		Positions int     `json:"max_position_embeddings"`
-		Sparse    struct {
-			IndexDim    int `json:"sparse_index_dim"`
-			IndexHeads  int `json:"sparse_num_index_heads"`
-			TopkBlocks  int `json:"sparse_topk_blocks"`
-			BlockSize   int `json:"sparse_block_size"`
-			InitBlocks  int `json:"sparse_init_block"`
-			LocalBlocks int `json:"sparse_local_block"`
-		} `json:"sparse_attention_config"`
-	}
-	var config struct {
-		model
-		Text *model `json:"text_config"`
-	}
-	require.NoError(t, json.Unmarshal(text, &config))
-	m := config.model
-	if config.Text != nil {
-		m = *config.Text
-	}
-	return Geometry{
-		Heads: m.Heads, KVHeads: m.KVHeads, HeadDim: m.HeadDim, IndexHeads: m.Sparse.IndexHeads, IndexDim: m.Sparse.IndexDim,
-		BlockSize: m.Sparse.BlockSize, TopkBlocks: m.Sparse.TopkBlocks, InitBlocks: m.Sparse.InitBlocks, LocalBlocks: m.Sparse.LocalBlocks,
-		Eps: m.Eps, Rope: Rope{Theta: m.Theta, Dim: m.RotaryDim, Type: "default", MaxPosition: m.Positions, AttentionFactor: 1},
-	}
 }

@@ -2,89 +2,27 @@ package moe
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
-	"math"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
-	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/weights"
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
-// TestGolden runs the mixture of every reference checkpoint from its stored
-// input, and compares every stage.
-func TestGolden(t *testing.T) {
-	for _, name := range []string{
-		"tiny-f32", "tiny-bf16-bundled-sharded", "tiny-mxfp8", "tiny-mxfp8-e8m0", "tiny-init1-local2", "tiny-local0", "slim-real",
-	} {
-		t.Run(name, func(t *testing.T) {
-			dir := hiptest.Shared(t, "golden", name)
-			fsys := os.DirFS(dir)
-			config, modules := goldenConfig(t, filepath.Join(dir, "config.json"))
-			checkpoint, err := weights.OpenCheckpoint(fsys)
-			require.NoError(t, err)
-			defer checkpoint.Close()
-			file, err := safetensors.Open(fsys, "golden.safetensors")
-			require.NoError(t, err)
-			defer file.Close()
-			for module := range modules {
-				m := goldenMixture(t, checkpoint, config, module)
-				stages := golden{t, file, fmt.Sprintf("l%d.", module)}
-				want := stages.outcome(config)
-				x, residual := stages.floats("moe_norm_out"), stages.floats("post_attn_residual")
-				t.Run(fmt.Sprintf("module %d", module), func(t *testing.T) {
-					onEach(t, func(t *testing.T, d hip.Device) {
-						requireClose(t, m.forward(t, d, x, residual), want, 1e-5)
-					})
-				})
-			}
-		})
-	}
-}
-
-// goldenConfig reads what the mixture needs of a config.json.
-func goldenConfig(t *testing.T, path string) (c Config, modules int) {
-	type keys struct {
-		HiddenSize             int      `json:"hidden_size"`
-		IntermediateSize       int      `json:"intermediate_size"`
-		SharedIntermediateSize *int     `json:"shared_intermediate_size"`
-		NumLocalExperts        int      `json:"num_local_experts"`
-		NumExpertsPerTok       int      `json:"num_experts_per_tok"`
-		RoutedScalingFactor    float64  `json:"routed_scaling_factor"`
-		SwigluAlpha            float64  `json:"swiglu_alpha"`
-		SwigluLimit            float64  `json:"swiglu_limit"`
-		SwigluBeta             *float64 `json:"swiglu_beta"`
-		NumMTPModules          int      `json:"num_mtp_modules"`
-	}
-	var top struct {
-		keys
-		TextConfig *keys `json:"text_config"`
-	}
-	text, err := os.ReadFile(path)
-	require.NoError(t, err)
-	require.NoError(t, json.Unmarshal(text, &top))
-	k := top.keys
-	if top.TextConfig != nil {
-		k = *top.TextConfig
-	}
-	c = Config{
-		Hidden: k.HiddenSize, Intermediate: k.IntermediateSize, SharedIntermediate: k.IntermediateSize,
-		Experts: k.NumLocalExperts, TopK: k.NumExpertsPerTok,
-		Scale: k.RoutedScalingFactor, Alpha: k.SwigluAlpha, Limit: k.SwigluLimit, Beta: 1,
-	}
-	if k.SharedIntermediateSize != nil {
-		c.SharedIntermediate = *k.SharedIntermediateSize
-	}
-	if k.SwigluBeta != nil {
-		c.Beta = *k.SwigluBeta
-	}
-	return c, k.NumMTPModules
+// CompareGolden runs one module of a reference checkpoint from its recorded input and
+// compares every stage with what is recorded. Its callers are tests outside of the
+// package, which can read configs.
+func CompareGolden(t *testing.T, c Config, checkpoint *safetensors.Folder, recorded *safetensors.File, module int) {
+	m := goldenMixture(t, checkpoint, c, module)
+	stages := golden{t, recorded, fmt.Sprintf("l%d.", module)}
+	want := stages.outcome(c)
+	x, residual := stages.floats("moe_norm_out"), stages.floats("post_attn_residual")
+	onEach(t, func(t *testing.T, d hip.Device) {
+		requireClose(t, m.forward(t, d, x, residual), want, 1e-5)
+	})
 }
 
 // goldenMixture stacks the tensors of one module as the loader does.
@@ -151,12 +89,9 @@ func (g golden) outcome(c Config) outcome {
 		hidden: g.floats("hidden"), scores: g.floats("router_scores"), weights: g.floats("expert_weights"),
 		routed: g.floats("moe_routed_out"), shared: g.floats("shared_out"), moeOut: g.floats("moe_out"),
 	}
-	ids, rows := contents(g.t, g.tensor(g.prefix+"expert_ids")), contents(g.t, g.tensor("rows"))
-	for ; len(rows) > 0; rows = rows[8:] {
-		row := int(binary.LittleEndian.Uint64(rows))
-		for k := range c.TopK {
-			o.ids = append(o.ids, int32(binary.LittleEndian.Uint32(ids[4*(row*c.TopK+k):])))
-		}
+	ids := values[int32](g.t, g.tensor(g.prefix+"expert_ids"))
+	for _, row := range values[int64](g.t, g.tensor("rows")) {
+		o.ids = append(o.ids, ids[int(row)*c.TopK:][:c.TopK]...)
 	}
 	return o
 }
@@ -169,20 +104,27 @@ func contents(t *testing.T, tensor *safetensors.Tensor) []byte {
 	return data
 }
 
-func floats(t *testing.T, tensor *safetensors.Tensor) []float32 {
+// values reads a tensor whose elements are of type T.
+func values[T any](t *testing.T, tensor *safetensors.Tensor) []T {
 	t.Helper()
-	data, values := contents(t, tensor), []float32(nil)
+	data := contents(t, tensor)
+	out := make([]T, len(data)/binary.Size(*new(T)))
+	_, err := binary.Decode(data, binary.LittleEndian, out)
+	require.NoError(t, err)
+	return out
+}
+
+func floats(t *testing.T, tensor *safetensors.Tensor) (out []float32) {
+	t.Helper()
 	switch tensor.Dtype {
 	case safetensors.F32:
-		for ; len(data) > 0; data = data[4:] {
-			values = append(values, math.Float32frombits(binary.LittleEndian.Uint32(data)))
-		}
+		return values[float32](t, tensor)
 	case safetensors.BF16:
-		for ; len(data) > 0; data = data[2:] {
-			values = append(values, hip.BF16(binary.LittleEndian.Uint16(data)).Float32())
+		for _, bits := range values[hip.BF16](t, tensor) {
+			out = append(out, bits.Float32())
 		}
 	default:
 		t.Fatalf("%v is of no dtype that this test reads", tensor)
 	}
-	return values
+	return out
 }
