@@ -87,7 +87,7 @@ func (c *Cache) pageBytes() (keys, index int64, err error) {
 	keys = slotBytes * int64(g.BlockSize)
 	index = int64(g.IndexDim) * int64(g.BlockSize) * c.format.bytes()
 	if most := int64(math.MaxInt64) / int64(c.Pages()) / int64(g.BlockSize); slotBytes > most || int64(g.IndexDim)*4 > most {
-		return 0, 0, &hip.MemoryError{Bytes: math.MaxInt64}
+		return 0, 0, fmt.Errorf("cache: %w", hip.ErrOutOfMemory)
 	}
 	return keys, index, nil
 }

@@ -2,6 +2,7 @@ package attention
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"testing"
 
@@ -29,7 +30,7 @@ func (f *failing) fails() bool {
 
 func (f *failing) Alloc(n int64) (hip.Ptr, error) {
 	if f.fails() {
-		return 0, &hip.MemoryError{Bytes: n}
+		return 0, fmt.Errorf("%w: %d bytes", hip.ErrOutOfMemory, n)
 	}
 	return f.Device.Alloc(n)
 }

@@ -21,10 +21,8 @@ const fewUnits = 64
 // inParts tells whether attention is done a part of a row's keys at a time: on GPUs,
 // for heads that parts hold.
 func inParts(g *Geometry, info hip.Info) bool {
-	return onGPU(info) && g.HeadDim <= partDim && g.HeadDim%8 == 0
+	return info.Kind.IsGPU() && g.HeadDim <= partDim && g.HeadDim%8 == 0
 }
-
-func onGPU(info hip.Info) bool { return info.Kind == "hip" || info.Kind == "cuda" }
 
 // partsOf is how many parts the keys of a row are split into, 0 for not at all:
 // few rows leave most of a GPU idle when one block walks all keys of a row.

@@ -125,7 +125,7 @@ func TestThreadsDoNotChangeResults(t *testing.T) {
 	s := scenario{geometry: g, learned: randomLearned(&g), spans: []scenarioSpan{{seed: 1, position: 300, rows: 1}}}
 	var want *results
 	for _, threads := range []int{1, 3, 8, 64} {
-		d := hip.NewHostThreads(threads)
+		d := hip.NewHost(hip.HostOptions{Threads: threads})
 		got, err := s.run(d)
 		require.NoError(t, err)
 		require.NoError(t, d.Close())
@@ -158,7 +158,7 @@ func TestPartsOf(t *testing.T) {
 	for _, test := range []struct {
 		g       Geometry
 		rows    int
-		kind    string
+		kind    hip.Kind
 		threads int
 		want    int
 	}{

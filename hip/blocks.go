@@ -2,6 +2,9 @@ package hip
 
 import (
 	"unsafe"
+
+	"github.com/drafthead/drafthead/hip/internal/fail"
+	"github.com/drafthead/drafthead/hip/internal/memory"
 )
 
 // Blocks is a twin's share of a launch: the blocks First … End−1, and the way
@@ -9,7 +12,7 @@ import (
 type Blocks struct {
 	First, End int
 
-	mem     *memory
+	mem     *memory.Table
 	scratch *scratch
 	writes  *writeLog // what the launch writes, where somebody asked
 	simd    SIMD
@@ -64,9 +67,9 @@ func view[T any](b *Blocks, p Ptr, n int, op string, write bool) []T {
 	size, align := int64(unsafe.Sizeof(zero)), uint64(unsafe.Alignof(zero))
 	length := int64(n) * size
 	if n < 0 || length/size != int64(n) || uint64(p)%align != 0 {
-		panic(&AccessError{Op: op, Ptr: p, Len: length})
+		panic(fail.Outside(op, uint64(p), length))
 	}
-	raw, err := b.mem.resolve(op, p, length, write)
+	raw, err := b.mem.Resolve(op, uint64(p), length, write)
 	if err != nil {
 		panic(err)
 	}

@@ -1,6 +1,10 @@
 package hip
 
-import "math"
+import (
+	"math"
+
+	"github.com/drafthead/drafthead/hip/internal/fail"
+)
 
 // Buffer is memory of one device that only grows: room for the largest call so far, kept
 // for the calls that follow. The zero Buffer is empty and ready for use. One goroutine
@@ -26,7 +30,7 @@ func (b *Buffer) Bytes() int64 { return b.bytes }
 // which wraps [ErrOutOfMemory] where memory is short, the buffer is empty.
 func (b *Buffer) Grow(d Device, n, size int) error {
 	if n < 0 || size < 0 || size > 0 && int64(n) > math.MaxInt64/int64(size) {
-		return &MemoryError{Bytes: math.MaxInt64}
+		return fail.OutOf(math.MaxInt64)
 	}
 	bytes := int64(n) * int64(size)
 	if bytes <= b.bytes {

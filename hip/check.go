@@ -2,78 +2,48 @@ package hip
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"reflect"
 	"sync"
 	"unsafe"
+
+	"github.com/drafthead/drafthead/hip/internal/fail"
+	"github.com/drafthead/drafthead/hip/internal/memory"
 )
 
-// ErrMismatch is what a device computed otherwise than the reference.
-var ErrMismatch = errors.New("differs from the reference")
-
-// Mismatch names the first value of a launch that is out of bound.
-type Mismatch struct {
-	Kernel string
-	Launch int    // counted from 1 over all launches of the checked device
-	Field  string // the kernel argument behind which the value lies
-	Index  int    // in values of the field's type, from where the kernel wrote
-
-	Got, Want float64
-	Bound     float64 // on |Got − Want|; 0 where values must be equal
-}
-
-func (e *Mismatch) Error() string {
-	return fmt.Sprintf("kernel %s, launch %d: %s[%d] is %v, the reference has %v (bound on the difference %.3g)",
-		e.Kernel, e.Launch, e.Field, e.Index, e.Got, e.Want, e.Bound)
-}
-
-func (e *Mismatch) Unwrap() error { return ErrMismatch }
-
-// Check returns d with every launch repeated on the reference from the same
-// input. A launch whose results differ by more than the kernel's MaxError, or
-// in an integer, returns a [Mismatch]; the results of d stay in place, so the
-// next kernel is again judged by itself. Launches run one at a time. Memory is
-// needed twice, on d and in Go. Closing the result closes d.
+// Check returns d with every launch repeated on the reference from the same input. A
+// launch whose results differ by more than the kernel's bound, or in an integer, returns
+// an [ErrMismatch] that names the kernel, the launch, the argument and the first value
+// that differs. The results of d stay in place, so the next kernel is again judged by
+// itself.
+//
+// It is slow by design: launches run one at a time and are waited for, each range that a
+// launch has written is copied back, and before each the memory that others may write, of
+// an import, of a share or of an adoption for writing, is read anew. Memory is needed
+// twice, on d and in Go. Closing the result closes d.
+//
+// [As] finds the abilities of d but for [Capturer]: a graph runs without a look at its
+// launches, which would not be compared.
 //
 // Check may be wrapped around a device at any point of a bug hunt, but before
 // memory is allocated on it.
 func Check(d Device) Device {
-	c := &checked{Device: d, mirror: newMemory()}
-	if a, ok := d.(Adopter); ok {
-		return &checkedAdopter{checked: c, adopter: a}
-	}
-	return c
+	return &checked{Device: d, mirror: memory.New(), foreign: make(map[Ptr][]byte)}
 }
 
 // checked mirrors d's memory under d's own addresses, so that arguments and
 // tables of addresses in device memory mean the same on both sides.
+//
+// Before a launch the mirror holds what d's memory holds. Launches, writes and copies keep
+// it so. What they do not see is foreign: memory that a host, or an engine's kernels, write
+// by themselves. refresh reads it.
 type checked struct {
 	Device
-	mirror *memory
+	mirror *memory.Table
 
-	mu       sync.Mutex
+	mu       sync.Mutex     // held by what must see the mirror at rest
+	foreign  map[Ptr][]byte // by address: the host's side of it, or nil where d is to be read
 	launches int
-}
-
-type checkedAdopter struct {
-	*checked
-	adopter Adopter
-}
-
-func (c *checkedAdopter) Adopt(mem []byte, writable bool) (Ptr, error) {
-	p, err := c.adopter.Adopt(mem, writable)
-	if err != nil || p == 0 {
-		return p, err
-	}
-	mirror := mem
-	if writable { // the reference must not see d's results before they are compared
-		if mirror, err = zeroed(int64(len(mem))); err != nil {
-			return 0, errors.Join(err, c.Device.Free(p))
-		}
-		copy(mirror, mem)
-	}
-	return c.insert(p, goRegion(p, mirror, writable, true))
 }
 
 func (c *checked) Alloc(n int64) (Ptr, error) {
@@ -81,48 +51,84 @@ func (c *checked) Alloc(n int64) (Ptr, error) {
 	if err != nil || p == 0 {
 		return p, err
 	}
-	mirror, err := zeroed(n)
-	if err != nil { // a GPU may have more memory than the host
-		return 0, errors.Join(err, c.Device.Free(p))
-	}
-	return c.insert(p, goRegion(p, mirror, true, false))
-}
-
-func (c *checked) insert(p Ptr, r region) (Ptr, error) {
-	if _, err := c.mirror.insert(r); err != nil {
-		return 0, errors.Join(err, c.Device.Free(p))
+	if err := c.insert(p, n, true, false); err != nil {
+		return 0, err
 	}
 	return p, nil
 }
 
+// insert gives memory of d a mirror of zeros, or gives it back.
+func (c *checked) insert(p Ptr, n int64, writable, adopted bool) error {
+	mem, err := zeroed(n) // a GPU may have more memory than the host
+	if err == nil {
+		err = c.mirror.Insert(goRegion(p, mem, writable, adopted))
+	}
+	if err != nil {
+		return errors.Join(err, c.Device.Free(p))
+	}
+	return nil
+}
+
+// insertForeign is insert for memory that others write. host is their side of it.
+func (c *checked) insertForeign(p Ptr, n int64, adopted bool, host []byte) error {
+	if err := c.insert(p, n, true, adopted); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.foreign[p] = host
+	return nil
+}
+
+// refresh brings foreign memory into the mirror, with mu held. Nothing is queued then that
+// was not waited for, but for an engine's work on d's stream, which Read waits for.
+func (c *checked) refresh() error {
+	for p, host := range c.foreign {
+		r, err := c.mirror.Lookup("read", uint64(p), 0, false)
+		if err != nil {
+			return err
+		}
+		if host != nil {
+			copy(r.Mem, host)
+		} else if err := c.Device.Read(r.Mem, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (c *checked) Free(p Ptr) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	// d may hand the address out again as soon as it has it back.
-	return errors.Join(c.mirror.free(p), c.Device.Free(p))
+	err := free(c.mirror, p)
+	if r, gone := c.mirror.Lookup("free", uint64(p), 0, false); gone != nil || Ptr(r.Base) != p {
+		delete(c.foreign, p) // the last of several adoptions
+	}
+	return errors.Join(err, c.Device.Free(p))
 }
 
 func (c *checked) Write(dst Ptr, src []byte) error {
 	if err := c.Device.Write(dst, src); err != nil {
 		return err
 	}
-	return c.mirror.write(dst, src)
+	return c.mirror.Write(uint64(dst), src)
 }
 
 func (c *checked) Copy(dst, src Ptr, n int64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.refresh(); err != nil {
+		return err
+	}
 	if err := c.Device.Copy(dst, src, n); err != nil {
 		return err
 	}
-	return c.mirror.copyWithin(dst, src, n)
-}
-
-func (c *checked) InUse() (bytes int64, live int) {
-	if a, ok := c.Device.(Accountant); ok {
-		return a.InUse()
-	}
-	return c.mirror.inUse()
+	return c.mirror.Copy(uint64(dst), uint64(src), n)
 }
 
 func (c *checked) Close() error {
-	c.mirror.close()
+	c.mirror.Close()
 	return c.Device.Close()
 }
 
@@ -130,13 +136,16 @@ func (c *checked) Launch(k *Kernel, grid Grid, args unsafe.Pointer) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.launches++
+	if err := c.refresh(); err != nil {
+		return err
+	}
 	var writes writeLog
 	ref := reference{cpu{mem: c.mirror}}
 	refErr := ref.run(k, grid, args, &writes)
 	failed := errors.Join(c.Device.Launch(k, grid, args), c.Device.Sync(), refErr)
 	var first error
 	for _, w := range writes.merged(c.mirror) {
-		want, err := c.mirror.resolve("read", w.ptr, w.bytes(), true)
+		want, err := c.mirror.Resolve("read", uint64(w.ptr), w.bytes(), true)
 		if err != nil {
 			return errors.Join(failed, err)
 		}
@@ -168,10 +177,9 @@ func (c *checked) compare(k *Kernel, args unsafe.Pointer, w write, got, want []b
 	}
 	for i := range w.n {
 		if !w.kind.equal(got, want, w.size, i, bound) {
-			return &Mismatch{
-				Kernel: k.Name, Launch: c.launches, Field: fieldAt(k, args, w.ptr), Index: i,
-				Got: w.kind.at(got, w.size, i), Want: w.kind.at(want, w.size, i), Bound: bound,
-			}
+			differs := fail.With(fail.Mismatch, "%s[%d] is %v, the reference has %v (bound on the difference %.3g)",
+				fieldAt(k, args, w.ptr), i, w.kind.at(got, w.size, i), w.kind.at(want, w.size, i), bound)
+			return fail.Kernel(k.Name, fail.With(differs, "launch %d", c.launches))
 		}
 	}
 	return nil
@@ -179,15 +187,126 @@ func (c *checked) compare(k *Kernel, args unsafe.Pointer, w write, got, want []b
 
 // fieldAt names the last pointer argument at or below p.
 func fieldAt(k *Kernel, args unsafe.Pointer, p Ptr) string {
-	v := reflect.NewAt(k.Args, args).Elem()
+	v := reflect.NewAt(k.args, args).Elem()
 	name, best := "memory", Ptr(0)
 	for i := range v.NumField() {
-		if k.Args.Field(i).Type != reflect.TypeFor[Ptr]() {
+		if k.args.Field(i).Type != reflect.TypeFor[Ptr]() {
 			continue
 		}
 		if ptr := Ptr(v.Field(i).Uint()); ptr != 0 && ptr <= p && ptr >= best {
-			name, best = k.Args.Field(i).Name, ptr
+			name, best = k.args.Field(i).Name, ptr
 		}
 	}
 	return name
+}
+
+// offer is what [As] asks: it sets the ability, if a checked device has it. The abilities
+// that make memory known, or write it, tell the mirror too.
+func (c *checked) offer(ability any) bool {
+	switch to := ability.(type) {
+	case *Adopter:
+		return wrap(c, to, func(a Adopter) Adopter { return checkedAdopter{c, a} })
+	case *Importer:
+		return wrap(c, to, func(a Importer) Importer { return checkedImporter{c, a} })
+	case *Sharer:
+		return wrap(c, to, func(a Sharer) Sharer { return checkedSharer{c, a} })
+	case *Filler:
+		return wrap(c, to, func(a Filler) Filler { return checkedFiller{c, a} })
+	case *Compiler:
+		return pass(c, to)
+	case *Timer:
+		return pass(c, to)
+	case *Streamer:
+		return pass(c, to)
+	}
+	return false
+}
+
+// wrap offers what with makes of d's own ability.
+func wrap[T any](c *checked, to *T, with func(T) T) bool {
+	own, ok := As[T](c.Device)
+	if ok {
+		*to = with(own)
+	}
+	return ok
+}
+
+// pass offers d's own ability.
+func pass[T any](c *checked, to *T) bool {
+	return wrap(c, to, func(own T) T { return own })
+}
+
+func (c *checked) InUse() (bytes int64, live int) {
+	if a, ok := As[Accountant](c.Device); ok {
+		return a.InUse()
+	}
+	return c.mirror.InUse()
+}
+
+// CheckRange asks the mirror, which knows what was made known to the device itself.
+func (c *checked) CheckRange(p Ptr, n int64, write bool) error {
+	return c.mirror.Check(uint64(p), n, write)
+}
+
+type checkedAdopter struct {
+	*checked
+	own Adopter
+}
+
+func (c checkedAdopter) Adopt(mem []byte, writable bool) (Ptr, error) {
+	p, err := c.own.Adopt(mem, writable)
+	if err != nil || p == 0 {
+		return p, err
+	}
+	if writable { // the reference must not see d's results before they are compared
+		err = c.insertForeign(p, int64(len(mem)), true, mem)
+	} else if err = c.mirror.Insert(goRegion(p, mem, false, true)); err != nil {
+		err = errors.Join(err, c.Device.Free(p))
+	}
+	if err != nil {
+		return 0, err
+	}
+	return p, nil
+}
+
+type checkedImporter struct {
+	*checked
+	own Importer
+}
+
+func (c checkedImporter) Import(p Ptr, n int64) error {
+	if err := c.own.Import(p, n); err != nil {
+		return err
+	}
+	return c.insertForeign(p, n, true, nil)
+}
+
+type checkedSharer struct {
+	*checked
+	own Sharer
+}
+
+func (c checkedSharer) AllocShared(n int64) (Ptr, []byte, error) {
+	p, host, err := c.own.AllocShared(n)
+	if err != nil {
+		return 0, nil, err
+	}
+	if err := c.insertForeign(p, n, false, host); err != nil {
+		return 0, nil, err
+	}
+	return p, host, nil
+}
+
+type checkedFiller struct {
+	*checked
+	own Filler
+}
+
+func (c checkedFiller) Fill(dst Ptr, n int64, read func(part []byte, off int64) error) error {
+	return c.own.Fill(dst, n, func(part []byte, off int64) error {
+		if err := read(part, off); err != nil {
+			return err
+		}
+		return c.mirror.Write(uint64(dst.Add(off)), part)
+	})
 }

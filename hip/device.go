@@ -1,31 +1,41 @@
 package hip
 
-import (
-	"errors"
-	"fmt"
-	"unsafe"
-)
+import "unsafe"
 
 // Ptr is an address in a device's memory. The zero Ptr is no memory; it stands
 // for an argument that is not given.
 type Ptr uint64
 
-// Add returns the address n bytes behind p.
+// Add returns the address n bytes after p.
 func (p Ptr) Add(n int64) Ptr { return p + Ptr(n) }
 
 // Info describes a device.
 type Info struct {
-	Name    string // for people: "CPU, 16 threads", "AMD Instinct MI300X"
-	Kind    string // "cpu", "reference", "hip" or "cuda"
-	Threads int    // goroutines or compute units that work at the same time
+	Name string // for people: "CPU, 16 threads", "AMD Instinct MI300X"
+	Kind Kind
+	Arch string // of a GPU: "gfx942:sramecc+:xnack-", "sm_90"
+
+	// Threads is how many workers take blocks of a launch at the same time: goroutines of
+	// a CPU device, compute units of a GPU. A launch of fewer blocks leaves some idle. A
+	// compute unit works on several blocks at once where their registers allow it.
+	Threads int
+
+	Memory int64 // bytes that a GPU has, in use or not; 0: the system's
 }
+
+// Kind is what runs a device's kernels: "cpu", "reference", "hip" for a GPU of AMD's,
+// "cuda" for one of NVIDIA's.
+type Kind string
+
+// IsGPU reports whether kernels run from their HIP source, on a GPU.
+func (k Kind) IsGPU() bool { return k == "hip" || k == "cuda" }
 
 // Device is memory and an in-order queue of launches.
 //
 // All methods are safe for concurrent use. Write, Read, Copy and Launch take
 // effect in the order in which one goroutine calls them; between goroutines the
 // caller orders what depends on each other. A range that is not wholly inside
-// one live allocation is an [AccessError] and changes nothing.
+// one live allocation is an [ErrAccess] and changes nothing.
 type Device interface {
 	Info() Info
 
@@ -58,21 +68,6 @@ type Device interface {
 	Close() error
 }
 
-// Adopter is a device that can use the caller's memory in place.
-type Adopter interface {
-	// Adopt makes mem readable, and writable if writable is set, at the
-	// returned address until it is given to Free. mem must stay valid and
-	// unmoved until then. An empty mem returns the zero Ptr.
-	Adopt(mem []byte, writable bool) (Ptr, error)
-}
-
-// Accountant is a device that knows what it has given out.
-type Accountant interface {
-	// InUse returns the bytes allocated and the number of live allocations and
-	// adoptions. Adopted bytes are the caller's and are not counted.
-	InUse() (bytes int64, live int)
-}
-
 // Grid is the size of a launch.
 type Grid struct {
 	Blocks  int // independent pieces of work
@@ -82,44 +77,3 @@ type Grid struct {
 	// to decide how many threads a launch is worth; 0 means a small block.
 	BlockCost int
 }
-
-var (
-	ErrClosed      = errors.New("device is closed")
-	ErrOutOfMemory = errors.New("out of device memory")
-	ErrAccess      = errors.New("access outside of device memory")
-)
-
-// AccessError is a range that is not wholly inside one live allocation, or a
-// write to memory that was adopted for reading. It wraps [ErrAccess].
-type AccessError struct {
-	Op  string // "read", "write", "free", ...
-	Ptr Ptr
-	Len int64
-}
-
-func (e *AccessError) Error() string {
-	return fmt.Sprintf("%s of %d bytes at %#x: %v", e.Op, e.Len, uint64(e.Ptr), ErrAccess)
-}
-
-func (e *AccessError) Unwrap() error { return ErrAccess }
-
-// MemoryError is an allocation that failed. It wraps [ErrOutOfMemory].
-type MemoryError struct {
-	Bytes int64
-}
-
-func (e *MemoryError) Error() string {
-	return fmt.Sprintf("%v: %d bytes asked for", ErrOutOfMemory, e.Bytes)
-}
-
-func (e *MemoryError) Unwrap() error { return ErrOutOfMemory }
-
-// LaunchError is a kernel that did not run to its end.
-type LaunchError struct {
-	Kernel string
-	Err    error
-}
-
-func (e *LaunchError) Error() string { return "kernel " + e.Kernel + ": " + e.Err.Error() }
-
-func (e *LaunchError) Unwrap() error { return e.Err }

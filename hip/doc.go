@@ -7,17 +7,18 @@
 //
 //   - [NewHost]: the CPU, the default. All cores, fast variants where a kernel
 //     has one, memory of the caller (a memory-mapped file) used in place.
-//     [NewHostWith] bounds its threads and its vector instructions ([SIMD]).
+//     [HostOptions] bound its threads and its vector instructions.
 //   - [NewReference]: the CPU as definition. Every kernel's plain Go twin,
 //     sums in float64, one goroutine. All else is tested against it.
-//   - [Open]: a GPU, AMD's through HIP and NVIDIA's through the same kernels. The
-//     driver is looked for at run time; a machine without one says so.
+//   - [Open]: a GPU, AMD's through HIP and NVIDIA's through the same kernels, in
+//     programs that import hip/gpu. The driver is looked for at run time; a machine
+//     without one says so.
 //   - [Check]: any device, with every launch repeated on the reference and
 //     compared. It names the first kernel that differs.
 //
-// Anything more that a device can do is a small interface found by assertion:
-// [Adopter] (use the caller's memory without a copy), [Accountant] (what is in
-// use), [RangeChecker] (what is memory of the device), and on a GPU [Compiler]
+// Anything more that a device can do is a small interface that [As] finds, through
+// wrappers too: [Adopter] (use the caller's memory without a copy), [Accountant] (what is
+// in use), [RangeChecker] (what is memory of the device), and on a GPU [Compiler]
 // (kernels ahead of their first launch), [Capturer] (replay a sequence of launches as
 // one), [Timer] (the device's own clock), [Importer] and [Streamer] (share memory and
 // queue with an engine), [Filler] (read a file straight into upload memory) and
@@ -56,7 +57,8 @@
 // The HIP side is one source for every GPU: a function of the kernel's name with
 // the argument struct as its only parameter, on a grid of Grid.Blocks blocks of
 // Grid.Threads threads in one dimension, with static shared memory. It is compiled
-// behind the names of [Prelude]:
+// after a prelude, hip/internal/prelude, which has one name for what compilers and vendors
+// name differently, and what the threads of a wave and of a block do together:
 //
 //	struct Scale { const float *x; float *y; int32 n; float k; };
 //	KERNEL(256) void scale(Scale a) { … }

@@ -7,46 +7,40 @@ import (
 	"sync/atomic"
 	"time"
 	"unsafe"
+
+	"github.com/drafthead/drafthead/hip/internal/memory"
 )
 
-// HostOptions of [NewHostWith]. The zero value is [NewHost]'s.
+// HostOptions bound what [NewHost] uses of the machine. The zero value bounds nothing.
 type HostOptions struct {
 	// Threads is the workers, the calling goroutine among them. 0: one per
 	// usable core (GOMAXPROCS at the time of the call).
 	Threads int
 
-	// SIMD bounds the vector instructions that kernels use.
+	// SIMD is the highest level of vector instructions that kernels use, of those that
+	// the machine has.
 	SIMD SIMD
 }
 
 // NewHost returns the CPU device: a pool of one worker per usable core, the
-// calling goroutine among them, and the best vector instructions of the machine.
-// Launches of several goroutines share the workers. Close ends them.
-func NewHost() Device {
-	return newHost(runtime.GOMAXPROCS(0), bestSIMD())
-}
-
-// NewHostThreads is [NewHost] with a given number of workers, at least one.
-func NewHostThreads(threads int) Device {
-	return newHost(max(threads, 1), bestSIMD())
-}
-
-// NewHostWith is [NewHost] with options. An error wraps [ErrSIMD].
-func NewHostWith(o HostOptions) (Device, error) {
-	if o.SIMD < SIMDBest || o.SIMD > bestSIMD() {
-		return nil, fmt.Errorf("%w: %v asked for, the machine has %v", ErrSIMD, o.SIMD, bestSIMD())
+// calling goroutine among them, and the best vector instructions of the machine. options
+// are none, or one. Launches of several goroutines share the workers. Close ends them.
+func NewHost(options ...HostOptions) Device {
+	o := HostOptions{Threads: runtime.GOMAXPROCS(0), SIMD: bestSIMD()}
+	if len(options) > 0 {
+		if n := options[0].Threads; n > 0 {
+			o.Threads = n
+		}
+		if level := options[0].SIMD; level > 0 {
+			o.SIMD = min(level, o.SIMD)
+		}
 	}
-	if o.SIMD == SIMDBest {
-		o.SIMD = bestSIMD()
-	}
-	if o.Threads < 1 {
-		o.Threads = runtime.GOMAXPROCS(0)
-	}
-	return newHost(o.Threads, o.SIMD), nil
+	return newHost(o.Threads, o.SIMD)
 }
 
 func newHost(threads int, simd SIMD) *host {
-	h := &host{cpu: cpu{mem: newMemory()}, threads: threads, simd: simd}
+	h := &host{cpu: cpu{mem: memory.New()}, threads: threads, simd: simd}
+	h.info = Info{Name: fmt.Sprintf("CPU, %d threads, %v", threads, simd), Kind: "cpu", Threads: threads}
 	h.jobs = make(chan *job, h.threads)
 	for range h.threads - 1 {
 		h.workers.Add(1)
@@ -57,6 +51,7 @@ func newHost(threads int, simd SIMD) *host {
 
 type host struct {
 	cpu
+	info    Info
 	threads int
 	simd    SIMD
 	jobs    chan *job // a job is sent once per helper it may use
@@ -95,9 +90,7 @@ const (
 	spinTime = 50 * time.Microsecond
 )
 
-func (h *host) Info() Info {
-	return Info{Name: fmt.Sprintf("CPU, %d threads, %v", h.threads, h.simd), Kind: "cpu", Threads: h.threads}
-}
+func (h *host) Info() Info { return h.info }
 
 func (h *host) Launch(k *Kernel, grid Grid, args unsafe.Pointer) error {
 	if err := checkGrid(k, grid); err != nil {
@@ -237,7 +230,7 @@ func (h *host) runParts(j *job) {
 func (h *host) Close() error {
 	h.using.Lock()
 	defer h.using.Unlock()
-	if !h.mem.close() {
+	if !h.mem.Close() {
 		return ErrClosed
 	}
 	close(h.jobs)

@@ -3,16 +3,14 @@ package hip
 import (
 	"fmt"
 	"reflect"
-	"slices"
-	"sync"
 	"unsafe"
+
+	"github.com/drafthead/drafthead/hip/internal/registry"
 )
 
 // Kernel is what a device needs to know of a kernel. Use [NewKernel].
 type Kernel struct {
-	Name   string
-	Source string       // HIP C++; empty: the kernel has no GPU side
-	Args   reflect.Type // the argument struct
+	Name string
 
 	// Threads is the threads of a block on a GPU, where [Grid] does not say; 0: it must.
 	Threads int
@@ -25,11 +23,10 @@ type Kernel struct {
 	// one launch writes, for every device. Integers are always equal.
 	MaxError float64
 
+	args       reflect.Type
 	twin, fast func(*Blocks, unsafe.Pointer)
+	known      *registry.Kernel
 }
-
-// HasFast reports whether [NewHost] runs a Go side of its own.
-func (k *Kernel) HasFast() bool { return k.fast != nil }
 
 // KernelOf is a [Kernel] with arguments of type A: a struct of fixed-size
 // fields (Ptr, int32, float32 ...) ordered so that Go and C++ lay it out alike.
@@ -51,8 +48,11 @@ func NewKernel[A any](name, source string, twin Func[A]) *KernelOf[A] {
 	if err := checkLayout(args); err != nil {
 		panic(fmt.Sprintf("hip: kernel %s: %v", name, err))
 	}
-	k := &KernelOf[A]{Kernel{Name: name, Source: source, Args: args, MaxError: defaultMaxError, twin: erase(twin)}}
-	registry.add(&k.Kernel)
+	k := &KernelOf[A]{Kernel{Name: name, MaxError: defaultMaxError, args: args, twin: erase(twin)}}
+	k.known = &registry.Kernel{Name: name, Source: source, Args: args, Of: &k.Kernel}
+	if !registry.Add(k.known) {
+		panic("hip: two kernels are named " + name)
+	}
 	return k
 }
 
@@ -66,7 +66,7 @@ func (k *KernelOf[A]) Block(threads int) *KernelOf[A] {
 // Fast sets the Go side that [NewHost] runs, and returns k. maxError is the
 // kernel's bound (see [Kernel]); 0 keeps the default of 1e-5.
 func (k *KernelOf[A]) Fast(maxError float64, f Func[A]) *KernelOf[A] {
-	k.fast = erase(f)
+	k.fast, k.known.Fast = erase(f), true
 	if maxError > 0 {
 		k.MaxError = maxError
 	}
@@ -116,37 +116,10 @@ func checkLayout(t reflect.Type) error {
 
 // Kernels returns all kernels of the program, by name.
 func Kernels() []*Kernel {
-	registry.mu.Lock()
-	defer registry.mu.Unlock()
-	all := make([]*Kernel, 0, len(registry.byName))
-	for _, k := range registry.byName {
-		all = append(all, k)
+	known := registry.Kernels()
+	all := make([]*Kernel, len(known))
+	for i, k := range known {
+		all[i] = k.Of.(*Kernel)
 	}
-	slices.SortFunc(all, func(a, b *Kernel) int {
-		if a.Name < b.Name {
-			return -1
-		}
-		return 1
-	})
 	return all
-}
-
-// registry only grows, while package variables are initialized.
-var registry kernelRegistry
-
-type kernelRegistry struct {
-	mu     sync.Mutex
-	byName map[string]*Kernel
-}
-
-func (r *kernelRegistry) add(k *Kernel) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.byName == nil {
-		r.byName = make(map[string]*Kernel)
-	}
-	if r.byName[k.Name] != nil {
-		panic("hip: two kernels are named " + k.Name)
-	}
-	r.byName[k.Name] = k
 }

@@ -2,14 +2,13 @@ package hip
 
 import (
 	"errors"
-	"fmt"
+
+	"github.com/drafthead/drafthead/hip/internal/fail"
+	"github.com/drafthead/drafthead/hip/internal/registry"
 )
 
-// OpenOptions say which GPU is opened and how. The zero value is what [Open] uses.
+// OpenOptions say how a GPU is opened. The zero value is what [Open] uses without.
 type OpenOptions struct {
-	// Device counts from 0 over the GPUs of the platform, as [Devices] lists them.
-	Device int
-
 	// Platform is "hip" (AMD) or "cuda" (NVIDIA). Empty: the first of them that has
 	// a GPU.
 	Platform string
@@ -25,19 +24,24 @@ type OpenOptions struct {
 	Stream uintptr
 
 	// CacheDir is where compiled kernels are kept. Empty: drafthead/kernels in the
-	// user's cache folder. Where there is none, or it cannot be written, every process
-	// compiles the kernels anew, which takes seconds and is no error.
+	// user's cache folder. [os.DevNull]: nowhere. Where there is no folder, or it cannot
+	// be written, every process compiles the kernels anew, which takes seconds and is no
+	// error.
 	CacheDir string
-
-	// NoCache compiles kernels anew in every process, and keeps none.
-	NoCache bool
 
 	// Blocking waits for the end of every launch, of a kernel or a [Graph], so that a
 	// fault is an error of the launch that caused it.
 	Blocking bool
 }
 
-// Open opens GPU n. Without one, the error wraps [ErrNoDevice].
+// Open opens GPU n of those that [Devices] lists, counted from 0. options are none, or
+// one. Without such a GPU, the error wraps [ErrNoDevice].
+//
+// GPUs are part of a program that imports
+//
+//	_ "github.com/drafthead/drafthead/hip/gpu"
+//
+// In any other, Open is an error that says so, and does not wrap ErrNoDevice.
 //
 // A GPU runs kernels that have a source; it compiles them for itself at their first
 // launch, or when it is told to (it is a [Compiler]), and keeps them on disk. All
@@ -45,9 +49,10 @@ type OpenOptions struct {
 // [Importer], [RangeChecker], [Filler], [Sharer] and [Streamer].
 //
 // A kernel that faults on the GPU leaves it in an undefined state: from then on
-// every call but Free and Close returns the fault. It is a [LaunchError] where one
-// kernel alone may have caused it, else a [FaultError]. AMD's driver may instead end
-// the process. What can be checked before a launch is: see [Check] for the rest.
+// every call but Free and Close returns the fault, which wraps [ErrFault]. It names the
+// kernel where one alone may have caused it, else how many may have. AMD's driver may
+// instead end the process. What can be checked before a launch is: see [Check] for the
+// rest.
 //
 // Calls leave the calling thread's current device as it was.
 //
@@ -55,83 +60,40 @@ type OpenOptions struct {
 // its run-time compiler. Both are looked for at run time; nothing of them is needed
 // to build. Linux on amd64 is tested; on arm64, and on Windows, the same functions are
 // loaded, which has not been run; elsewhere there is no GPU.
-func Open(n int) (Device, error) { return OpenWith(OpenOptions{Device: n}) }
-
-// OpenWith is [Open] with options.
-func OpenWith(opts OpenOptions) (Device, error) {
-	platforms, err := opts.platforms()
+func Open(n int, options ...OpenOptions) (Device, error) {
+	o, opts, err := openerFor(options)
 	if err != nil {
 		return nil, err
 	}
-	none := &NoDeviceError{Index: opts.Device}
-	for _, platform := range platforms {
-		d, err := openDriver(platform, opts.Library)
-		if err == nil {
-			var n int
-			n, err = d.deviceCount()
-			switch {
-			case err != nil:
-			case opts.Device >= 0 && opts.Device < n:
-				return openGPU(d, &opts)
-			default:
-				err = fmt.Errorf("%s has %d devices", d.name, n)
-				if n > 0 { // the devices of this platform are those that are counted
-					return nil, &NoDeviceError{Index: opts.Device, Reasons: []error{err}}
-				}
-			}
-		}
-		none.Reasons = append(none.Reasons, err)
-	}
-	return nil, none
+	return o.Open(n, opts)
 }
 
-func (o *OpenOptions) platforms() ([]string, error) {
-	switch o.Platform {
-	case "":
-		return []string{platformHIP, platformCUDA}, nil
-	case platformHIP, platformCUDA:
-		return []string{o.Platform}, nil
-	}
-	return nil, fmt.Errorf("platform %q, want %q or %q", o.Platform, platformHIP, platformCUDA)
-}
-
-// GPU describes a device that [Open] can open.
-type GPU struct {
-	Index        int    // for Open
-	Kind         string // "hip" or "cuda"
-	Name         string
-	Arch         string // "gfx942:sramecc+:xnack-", "sm_90"
-	WaveSize     int    // threads that run in step
-	ComputeUnits int
-	Memory       int64 // bytes
-}
-
-// Devices lists the GPUs that [Open] numbers: those of the first platform that has
-// any. No GPU is an empty list and no error.
-func Devices() ([]GPU, error) { return DevicesOf(OpenOptions{}) }
-
-// DevicesOf is [Devices] for the Platform and Library of options.
-func DevicesOf(opts OpenOptions) ([]GPU, error) {
-	platforms, err := opts.platforms()
+// Devices describes the GPUs that [Open] numbers: those of the first platform that has
+// any, or of the Platform and Library of options, none or one. No GPU is an empty list and
+// no error.
+func Devices(options ...OpenOptions) ([]Info, error) {
+	o, opts, err := openerFor(options)
 	if err != nil {
 		return nil, err
 	}
-	for _, platform := range platforms {
-		d, err := openDriver(platform, opts.Library)
-		if err != nil {
-			continue // no driver, or one that says there is no device
-		}
-		n, err := d.deviceCount()
-		if err != nil || n == 0 {
-			continue
-		}
-		gpus := make([]GPU, n)
-		var errs []error
-		for i := range gpus {
-			gpus[i], _, err = d.describe(i)
-			errs = append(errs, err)
-		}
-		return gpus, errors.Join(errs...)
+	return o.Devices(opts)
+}
+
+// opener is what package hip/gpu registers.
+type opener interface {
+	Open(n int, opts OpenOptions) (Device, error)
+	Devices(opts OpenOptions) ([]Info, error)
+}
+
+var errNoOpener = fail.With(errors.New(`import _ "github.com/drafthead/drafthead/hip/gpu"`), "the program has no GPUs")
+
+func openerFor(options []OpenOptions) (opener, OpenOptions, error) {
+	o, ok := registry.Opener().(opener)
+	if !ok {
+		return nil, OpenOptions{}, errNoOpener
 	}
-	return nil, nil
+	if len(options) == 0 {
+		return o, OpenOptions{}, nil
+	}
+	return o, options[0], nil
 }

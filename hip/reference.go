@@ -4,13 +4,16 @@ import (
 	"fmt"
 	"runtime"
 	"unsafe"
+
+	"github.com/drafthead/drafthead/hip/internal/fail"
+	"github.com/drafthead/drafthead/hip/internal/memory"
 )
 
 // NewReference returns the device that defines what every kernel computes: the
 // plain Go twins in the caller's goroutine, with sums in float64, and every
 // access checked against the live allocations.
 func NewReference() Device {
-	return &reference{cpu: cpu{mem: newMemory()}}
+	return &reference{cpu: cpu{mem: memory.New()}}
 }
 
 type reference struct {
@@ -37,7 +40,7 @@ func (d *reference) run(k *Kernel, grid Grid, args unsafe.Pointer, writes *write
 }
 
 func (d *reference) Close() error {
-	if !d.mem.close() {
+	if !d.mem.Close() {
 		return ErrClosed
 	}
 	return nil
@@ -45,20 +48,21 @@ func (d *reference) Close() error {
 
 // cpu is what the CPU devices share: memory that is Go memory.
 type cpu struct {
-	mem *memory
+	mem *memory.Table
 }
 
-func (c *cpu) Alloc(n int64) (Ptr, error)                   { return c.mem.alloc(n) }
-func (c *cpu) Free(p Ptr) error                             { return c.mem.free(p) }
-func (c *cpu) Write(dst Ptr, src []byte) error              { return c.mem.write(dst, src) }
-func (c *cpu) Read(dst []byte, src Ptr) error               { return c.mem.read(dst, src) }
-func (c *cpu) Copy(dst, src Ptr, n int64) error             { return c.mem.copyWithin(dst, src, n) }
-func (c *cpu) Adopt(mem []byte, writable bool) (Ptr, error) { return c.mem.adopt(mem, writable) }
-func (c *cpu) InUse() (bytes int64, live int)               { return c.mem.inUse() }
+func (c *cpu) Alloc(n int64) (Ptr, error)                   { return allocate(c.mem, n) }
+func (c *cpu) Free(p Ptr) error                             { return free(c.mem, p) }
+func (c *cpu) Write(dst Ptr, src []byte) error              { return c.mem.Write(uint64(dst), src) }
+func (c *cpu) Read(dst []byte, src Ptr) error               { return c.mem.Read(dst, uint64(src)) }
+func (c *cpu) Copy(dst, src Ptr, n int64) error             { return c.mem.Copy(uint64(dst), uint64(src), n) }
+func (c *cpu) Adopt(mem []byte, writable bool) (Ptr, error) { return adopt(c.mem, mem, writable) }
+func (c *cpu) InUse() (bytes int64, live int)               { return c.mem.InUse() }
+func (c *cpu) CheckRange(p Ptr, n int64, write bool) error  { return c.mem.Check(uint64(p), n, write) }
 
 // Sync has nothing to wait for: launches end before Launch returns.
 func (c *cpu) Sync() error {
-	if c.mem.regions.Load() == nil {
+	if c.mem.Closed() {
 		return ErrClosed
 	}
 	return nil
@@ -66,7 +70,7 @@ func (c *cpu) Sync() error {
 
 func checkGrid(k *Kernel, grid Grid) error {
 	if grid.Blocks < 0 || grid.Blocks > 1<<31-1 {
-		return &LaunchError{Kernel: k.Name, Err: fmt.Errorf("grid of %d blocks, want 0 to 2^31-1", grid.Blocks)}
+		return fail.Kernel(k.Name, fmt.Errorf("grid of %d blocks, want 0 to 2^31-1", grid.Blocks))
 	}
 	return nil
 }
@@ -77,12 +81,10 @@ func runBlocks(k *Kernel, f func(*Blocks, unsafe.Pointer), b *Blocks, args unsaf
 	defer func() {
 		switch e := recover().(type) {
 		case nil:
-		case *AccessError:
-			err = &LaunchError{Kernel: k.Name, Err: e}
 		case runtime.Error:
-			err = &LaunchError{Kernel: k.Name, Err: fmt.Errorf("%w: %w", ErrAccess, e)}
+			err = fail.Kernel(k.Name, &badIndex{e})
 		case error:
-			err = &LaunchError{Kernel: k.Name, Err: e}
+			err = fail.Kernel(k.Name, e)
 		default:
 			panic(e)
 		}
@@ -90,3 +92,12 @@ func runBlocks(k *Kernel, f func(*Blocks, unsafe.Pointer), b *Blocks, args unsaf
 	f(b, args)
 	return nil
 }
+
+// badIndex is an index outside of a view, which Go itself has found.
+type badIndex struct {
+	found runtime.Error
+}
+
+func (e *badIndex) Error() string   { return e.Bare() }
+func (e *badIndex) Bare() string    { return fail.Access.Bare() + ": " + e.found.Error() }
+func (e *badIndex) Unwrap() []error { return []error{fail.Access, e.found} }

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"unsafe"
+
+	"github.com/drafthead/drafthead/hip/internal/fail"
 )
 
 // Replayer launches sequences of kernels that come again and again. On a
@@ -35,25 +37,25 @@ type sequence struct {
 // addressGuard is a device that checks the addresses of a launch, as nothing does when
 // a graph is launched.
 type addressGuard interface {
-	// freed counts what was freed: as long as it stays the same, addresses that were
+	// Freed counts what was freed: as long as it stays the same, addresses that were
 	// memory's are.
-	freed() uint64
-	checkAddresses(k *Kernel, args unsafe.Pointer) error
-	checkCopy(dst, src Ptr, n int64) error
+	Freed() uint64
+	CheckAddresses(k *Kernel, args unsafe.Pointer) error
+	CheckCopy(dst, src Ptr, n int64) error
 }
 
 // NewReplayer returns a Replayer for d that keeps up to limit sequences, those
 // that came last.
 func NewReplayer(d Device, limit int) *Replayer {
 	r := &Replayer{device: d, limit: limit, known: make(map[string]*sequence), list: launchList{refusing: refusing{d}}}
-	r.capturer, _ = d.(Capturer)
-	r.guard, _ = d.(addressGuard)
+	r.capturer, _ = As[Capturer](d)
+	r.guard, _ = As[addressGuard](d)
 	return r
 }
 
 // Run queues what launch launches. It is called with a device that stands for the
 // Replayer's, up to twice and each time for the same sequence: Launch, Copy and
-// Info only, everything else returns [ErrRecording] where there are graphs.
+// Info only; where there are graphs, everything else is refused.
 func (r *Replayer) Run(launch func(d Device) error) error {
 	if r.capturer == nil {
 		return launch(r.device)
@@ -74,7 +76,7 @@ func (r *Replayer) Run(launch func(d Device) error) error {
 	s.last = r.runs
 	var freed uint64
 	if r.guard != nil {
-		freed = r.guard.freed()
+		freed = r.guard.Freed()
 	}
 	if s.graph == nil {
 		var err error
@@ -136,6 +138,22 @@ func (r *Replayer) Close() error {
 	return errors.Join(errs...)
 }
 
+// refusing passes on what a device says of itself. Who embeds it adds what may be
+// recorded; everything else is refused.
+type refusing struct {
+	device Device
+}
+
+func (r refusing) Info() Info               { return r.device.Info() }
+func (r refusing) Alloc(int64) (Ptr, error) { return 0, recording("alloc") }
+func (r refusing) Free(Ptr) error           { return recording("free") }
+func (r refusing) Write(Ptr, []byte) error  { return recording("write") }
+func (r refusing) Read([]byte, Ptr) error   { return recording("read") }
+func (r refusing) Sync() error              { return recording("sync") }
+func (r refusing) Close() error             { return recording("close") }
+
+func recording(op string) error { return fail.With(fail.Recording, "%s", op) }
+
 // launchList writes launches down and runs none.
 type launchList struct {
 	refusing
@@ -144,7 +162,7 @@ type launchList struct {
 
 func (l *launchList) Launch(k *Kernel, grid Grid, args unsafe.Pointer) error {
 	l.words(uint64(uintptr(unsafe.Pointer(k))), uint64(grid.Blocks), uint64(grid.Threads))
-	l.bytes = append(l.bytes, unsafe.Slice((*byte)(args), k.Args.Size())...)
+	l.bytes = append(l.bytes, unsafe.Slice((*byte)(args), k.args.Size())...)
 	return nil
 }
 
@@ -161,10 +179,10 @@ type addressCheck struct {
 }
 
 func (c addressCheck) Launch(k *Kernel, _ Grid, args unsafe.Pointer) error {
-	return c.guard.checkAddresses(k, args)
+	return c.guard.CheckAddresses(k, args)
 }
 
-func (c addressCheck) Copy(dst, src Ptr, n int64) error { return c.guard.checkCopy(dst, src, n) }
+func (c addressCheck) Copy(dst, src Ptr, n int64) error { return c.guard.CheckCopy(dst, src, n) }
 
 func (l *launchList) words(values ...uint64) {
 	for _, v := range values {

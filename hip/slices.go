@@ -3,14 +3,17 @@ package hip
 import (
 	"math"
 	"unsafe"
+
+	"github.com/drafthead/drafthead/hip/internal/fail"
+	"github.com/drafthead/drafthead/hip/internal/memory"
 )
 
 // AllocOf returns memory for n values of T, zeroed.
 func AllocOf[T any](d Device, n int) (Ptr, error) {
 	var zero T
 	size := int64(unsafe.Sizeof(zero))
-	if n < 0 || int64(n) > maxAlloc/size {
-		return 0, &MemoryError{Bytes: bytesOrMore(n, size)}
+	if n < 0 || int64(n) > memory.Most/size {
+		return 0, fail.OutOf(bytesOrMore(n, size))
 	}
 	return d.Alloc(int64(n) * size)
 }
@@ -19,8 +22,8 @@ func AllocOf[T any](d Device, n int) (Ptr, error) {
 func AllocSharedOf[T any](s Sharer, n int) (Ptr, []T, error) {
 	var zero T
 	size := int64(unsafe.Sizeof(zero))
-	if n < 1 || int64(n) > maxAlloc/size {
-		return 0, nil, &MemoryError{Bytes: bytesOrMore(n, size)}
+	if n < 1 || int64(n) > memory.Most/size {
+		return 0, nil, fail.OutOf(bytesOrMore(n, size))
 	}
 	p, mem, err := s.AllocShared(int64(n) * size)
 	if err != nil {

@@ -49,7 +49,7 @@ func NewVariants[A, S any](source string, twin, fast func(*S) Func[A], table ...
 		if f := fast(&row.Serves); f != nil {
 			k.Fast(row.MaxError, f)
 		}
-		k.Source, k.Serves = source+instance(row.Name, row.Template, k.Args.Name(), row.Threads, row.Resident), fmt.Sprint(row.Serves)
+		k.known.Source, k.Serves = source+instance(row.Name, row.Template, k.args.Name(), row.Threads, row.Resident), fmt.Sprint(row.Serves)
 		all.table = append(all.table, variant[A, S]{k, &row.Serves})
 	}
 	return all

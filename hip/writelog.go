@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"math"
 	"slices"
+
+	"github.com/drafthead/drafthead/hip/internal/memory"
 )
 
 // kind is how written memory is compared.
@@ -86,7 +88,7 @@ func (l *writeLog) add(p Ptr, n int, k kind, size int) {
 // merged returns the ranges by address, with ranges of one kind that touch or
 // overlap made one, if they lie in the same allocation: on a GPU the next one may
 // begin where one ends.
-func (l *writeLog) merged(m *memory) []write {
+func (l *writeLog) merged(m *memory.Table) []write {
 	slices.SortStableFunc(l.ranges, func(a, b write) int {
 		switch {
 		case a.ptr < b.ptr:
@@ -100,7 +102,7 @@ func (l *writeLog) merged(m *memory) []write {
 	for _, w := range l.ranges {
 		if len(out) > 0 {
 			last := &out[len(out)-1]
-			if w.kind == last.kind && w.size == last.size && w.ptr <= last.end() && m.together(last.ptr, w.end()) {
+			if w.kind == last.kind && w.size == last.size && w.ptr <= last.end() && m.Together(uint64(last.ptr), uint64(w.end())) {
 				if w.end() > last.end() {
 					last.n = int((w.end() - last.ptr) / Ptr(w.size))
 				}

@@ -197,7 +197,7 @@ func forward(t testing.TB, d hip.Device, e *Experts, x, residual []float32) outc
 // devices are what every operation is tested on.
 var devices = map[string]func() hip.Device{
 	"reference":     hip.NewReference,
-	"host":          hip.NewHost,
+	"host":          func() hip.Device { return hip.NewHost() },
 	"host in parts": newHostInParts,
 	"checked host":  func() hip.Device { return hip.Check(newHostInParts()) },
 }
@@ -210,7 +210,7 @@ type hostInParts struct {
 }
 
 func newHostInParts() hip.Device {
-	d := hip.NewHostThreads(8)
+	d := hip.NewHost(hip.HostOptions{Threads: 8})
 	return hostInParts{d, d.(hip.Accountant)}
 }
 

@@ -52,7 +52,7 @@ func (w *Workspace) Stages() Stages {
 }
 
 // Reserve makes room for a Forward of rows rows, so that none up to it
-// allocates. Errors are those of Validate, [InputError] and [hip.MemoryError];
+// allocates. Errors are those of Validate, [InputError] and [hip.ErrOutOfMemory];
 // after one the workspace can be used, reserved or freed.
 func (w *Workspace) Reserve(d hip.Device, c *Config, rows int) error {
 	if err := c.Validate(); err != nil {

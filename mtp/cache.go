@@ -22,7 +22,7 @@ type Cache struct {
 }
 
 // NewCache allocates a cache of the given number of pages, at least one. A number of pages
-// that cannot be numbered is an [InputError], memory that is short a [hip.MemoryError], a
+// that cannot be numbered is an [InputError], memory that is short a [hip.ErrOutOfMemory], a
 // closed head [ErrClosed].
 func (h *Head) NewCache(pages int) (*Cache, error) {
 	if err := h.enter(); err != nil {

@@ -2,6 +2,7 @@ package mtp_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -32,10 +33,9 @@ func TestLoadCompilesEveryKernelFirst(t *testing.T) {
 	require.Equal(t, hip.Kernels(), d.kernels)
 	require.NoError(t, head.Close())
 
-	d.err = &hip.CompileError{Kernel: "product", Arch: "gfx942", Log: "product.hip:1: error", Err: errDevice}
+	d.err = fmt.Errorf("kernel product for gfx942: %w\nproduct.hip:1: error", errDevice)
 	_, err = mtp.LoadFS(t.Context(), files, mtp.Options{Device: d})
-	var compile *hip.CompileError
-	require.ErrorAs(t, err, &compile)
+	require.ErrorIs(t, err, errDevice)
 	require.ErrorContains(t, err, "product.hip:1: error")
 	_, live := host.(hip.Accountant).InUse()
 	require.Zero(t, live, "no bytes were moved, nothing is left")

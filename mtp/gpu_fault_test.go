@@ -18,9 +18,7 @@ var gpuPlatforms = []hiptest.Emulation{{Platform: "hip", Wave: 64}, {Platform: "
 
 func openEmulated(t *testing.T, m *hiptest.Emulator, index int) hip.Device {
 	t.Helper()
-	opts := m.Options()
-	opts.Device = index
-	d, err := hip.OpenWith(opts)
+	d, err := hip.Open(index, m.Options())
 	require.NoError(t, err)
 	return d
 }
@@ -101,9 +99,7 @@ func TestGPULoadFailures(t *testing.T) {
 				require.NoError(t, err)
 				_, err = mtp.LoadFS(t.Context(), files, options)
 				require.ErrorIs(t, err, hip.ErrOutOfMemory)
-				var memory *hip.MemoryError
-				require.ErrorAs(t, err, &memory)
-				require.Positive(t, memory.Bytes)
+				require.Regexp(t, `: [1-9]\d* bytes asked for`, err.Error())
 				require.Regexp(t, `(mtp\.layers|lm_head|embed_tokens|frequencies)`, err.Error(), "it names the parameter")
 				_, live := d.(hip.Accountant).InUse()
 				require.Equal(t, 1, live, "what the test took")
@@ -171,10 +167,8 @@ func TestEveryDriverCallOfAHeadMayFail(t *testing.T) {
 			}
 			for at := 1; at <= calls; at += step {
 				_, err := life(at)
-				var driver *hip.DriverError
 				if err != nil {
-					require.ErrorAs(t, err, &driver, "call %d", at)
-					require.Equal(t, 304, driver.Code)
+					require.ErrorContains(t, err, ": error 304: ", "call %d", at)
 				}
 			}
 			_, err = life(0)

@@ -28,7 +28,7 @@ type Report = weights.Report
 // the folder: [weights.Problems] lists them. An option that does not fit is an
 // [*InputError]. Nothing is skipped and nothing is left uninitialized.
 // A device that compiles kernels is told to before the bytes move, so that one that
-// does not compile is a [*hip.CompileError] here and not in the first draft.
+// does not compile is an error here and not in the first draft.
 // On any error, the end of ctx among them, all that was taken is given back.
 //
 // The checkpoint's files must not change while the head is open: on a CPU they

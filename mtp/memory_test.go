@@ -120,7 +120,7 @@ func TestEngineMemory(t *testing.T) {
 			engine := openEmulated(t, m, 0)
 			opts := m.Options()
 			opts.Stream = engine.(hip.Streamer).Stream()
-			d, err := hip.OpenWith(opts)
+			d, err := hip.Open(0, opts)
 			require.NoError(t, err)
 			head := load(t, files, mtp.Options{Device: d, CacheFormat: attention.CacheF32})
 			s := newCache(t, head, 4).NewSequence()

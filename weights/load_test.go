@@ -103,14 +103,14 @@ func TestLoadWays(t *testing.T) {
 		wrap    func(d hip.Device) hip.Device
 		inPlace bool
 	}{
-		{"mapped, host", onDisk, hip.NewHost, keep, mapped},
+		{"mapped, host", onDisk, func() hip.Device { return hip.NewHost() }, keep, mapped},
 		{"mapped, reference", onDisk, hip.NewReference, keep, mapped},
-		{"mapped, checked host", onDisk, hip.NewHost, hip.Check, mapped},
-		{"mapped, no adopter", onDisk, hip.NewHost, hide, false},
-		{"io.ReaderAt, host", readerAt, hip.NewHost, keep, false},
-		{"io.ReaderAt, no adopter", readerAt, hip.NewHost, hide, false},
-		{"in memory, host", stream, hip.NewHost, keep, true},
-		{"in memory, no adopter", stream, hip.NewHost, hide, false},
+		{"mapped, checked host", onDisk, func() hip.Device { return hip.NewHost() }, hip.Check, mapped},
+		{"mapped, no adopter", onDisk, func() hip.Device { return hip.NewHost() }, hide, false},
+		{"io.ReaderAt, host", readerAt, func() hip.Device { return hip.NewHost() }, keep, false},
+		{"io.ReaderAt, no adopter", readerAt, func() hip.Device { return hip.NewHost() }, hide, false},
+		{"in memory, host", stream, func() hip.Device { return hip.NewHost() }, keep, true},
+		{"in memory, no adopter", stream, func() hip.Device { return hip.NewHost() }, hide, false},
 	}
 	for _, test := range tests {
 		for _, parallel := range []Parallel{{}, {Tensor: Shard{1, 2}, Expert: Shard{0, 2}}} {

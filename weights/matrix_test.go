@@ -128,7 +128,7 @@ func TestNewMatrixWithoutMemory(t *testing.T) {
 func TestProductErrors(t *testing.T) {
 	r := rand.New(rand.NewPCG(2, 2))
 	for name, open := range map[string]func() hip.Device{
-		"reference": hip.NewReference, "host": hip.NewHost, "checked host": func() hip.Device { return hip.Check(hip.NewHost()) },
+		"reference": hip.NewReference, "host": func() hip.Device { return hip.NewHost() }, "checked host": func() hip.Device { return hip.Check(hip.NewHost()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := open()

@@ -115,7 +115,7 @@ func (w *productWork) served(p *productBlock) bool {
 	case w.rows < p.from:
 		return false
 	case p.on == gpus:
-		return onGPU(w.d)
+		return w.d.Info().Kind.IsGPU()
 	case p.on == allMatrixUnits && p.grid(w.m, w.rows).Blocks < w.d.Info().Threads:
 		return false
 	case p.on >= matrixUnits:
@@ -138,7 +138,7 @@ func (m *Matrix) Tiled(d hip.Device, x hip.Ptr) bool {
 
 // tiledMixed is Tiled for kernels that multiply weights of both formats.
 func (m *Matrix) tiledMixed(d hip.Device, x hip.Ptr) bool {
-	if x%16 != 0 || m.Cols%16 != 0 || !onGPU(d) {
+	if x%16 != 0 || m.Cols%16 != 0 || !d.Info().Kind.IsGPU() {
 		return false
 	}
 	for _, s := range m.Segments {
@@ -147,9 +147,4 @@ func (m *Matrix) tiledMixed(d hip.Device, x hip.Ptr) bool {
 		}
 	}
 	return true
-}
-
-func onGPU(d hip.Device) bool {
-	kind := d.Info().Kind
-	return kind == "hip" || kind == "cuda"
 }

@@ -1,6 +1,7 @@
 package weights
 
 import (
+	"fmt"
 	"sort"
 
 	"github.com/drafthead/drafthead/hip"
@@ -64,7 +65,7 @@ func (r *Rows) stored(first, count int) run {
 	bytes := s.Format.RowBytes(r.cols)
 	in := int64(first) - int64(s.First)
 	if in < 0 || in >= int64(s.Rows) {
-		panic(&hip.AccessError{Op: "row", Ptr: s.Data.Add(in * s.RowStride), Len: bytes})
+		panic(fmt.Errorf("row of %d bytes at %#x: %w", bytes, uint64(s.Data.Add(in*s.RowStride)), hip.ErrAccess))
 	}
 	n := min(int64(count), int64(s.Rows)-in)
 	if block := formats[s.Format].blockRows; block > 1 { // rows of one scale

@@ -24,7 +24,9 @@ var testRows = hip.NewKernel("test_rows", "", func(b *hip.Blocks, a *rowsArgs) {
 	runRows(b, a, openRowsOf(b, a))
 })
 
-func openRowsOf(b *hip.Blocks, a *rowsArgs) *Rows { return OpenRows(b, a.Table, int(a.Segments), int(a.Cols)) }
+func openRowsOf(b *hip.Blocks, a *rowsArgs) *Rows {
+	return OpenRows(b, a.Table, int(a.Segments), int(a.Cols))
+}
 
 func runRows(b *hip.Blocks, a *rowsArgs, rows *Rows) {
 	n, cols := int(a.N), int(a.Cols)
@@ -156,8 +158,7 @@ func TestRowsOutOfRange(t *testing.T) {
 					continue
 				}
 				require.ErrorIs(t, err, hip.ErrAccess, "row %d", first)
-				var access *hip.AccessError
-				require.ErrorAs(t, err, &access)
+				require.ErrorContains(t, err, ": row of ")
 			}
 			args.First, args.Segments = 0, 0
 			require.ErrorIs(t, testRows.Launch(d, hip.Grid{Blocks: 1}, &args), hip.ErrAccess, "no segments")

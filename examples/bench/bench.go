@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/examples/internal/devices"
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/mtp"
 )
@@ -34,7 +35,7 @@ type session struct {
 // runs that are observed: what these allocate is not part of the peak, and neither
 // is what works with a head of their own take, which come last.
 func (s *settings) bench(ctx context.Context, stderr io.Writer) (out *summary, err error) {
-	device, err := cli.Device(s.device)
+	device, err := devices.Open(s.device)
 	if err != nil {
 		return nil, err
 	}

@@ -46,7 +46,7 @@ func newCeiling(d hip.Device, m *weights.Matrix) (c *ceiling, err error) {
 	}
 	// The last row may end before its stride does.
 	n := int64(largest.Rows-1)*largest.RowStride + largest.Format.RowBytes(m.Cols)
-	if kind := d.Info().Kind; kind == "cpu" || kind == "reference" {
+	if !d.Info().Kind.IsGPU() {
 		err = c.read(largest.Data, n)
 	} else {
 		err = c.copy(largest.Data, min(n, maxCopy))

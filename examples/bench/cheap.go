@@ -99,7 +99,7 @@ func (b *session) measureCheap(ctx context.Context, w *work) (row, error) {
 
 func (b *session) cheapRow(ctx context.Context, w *work) (r row, err error) {
 	config := b.head.Config()
-	if err := checkRequantized(w.drafting.requantizedBytes(config), b.device.Info().Kind, availableMemory); err != nil {
+	if err := checkRequantized(w.drafting.requantizedBytes(config), b.device.Info().Kind.IsGPU(), availableMemory); err != nil {
 		return row{}, err
 	}
 	options := mtp.Options{Device: b.device, DraftLMHead: w.drafting.format}
@@ -136,8 +136,8 @@ func (b *session) cheapRow(ctx context.Context, w *work) (r row, err error) {
 // checkRequantized refuses to requantise to this size where less memory is
 // available, on a CPU: the operating system would end the process, where other
 // devices return an error.
-func checkRequantized(size int64, kind string, available func() (int64, error)) error {
-	if kind != "cpu" && kind != "reference" || size == 0 {
+func checkRequantized(size int64, gpu bool, available func() (int64, error)) error {
+	if gpu || size == 0 {
 		return nil
 	}
 	free, err := available()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -92,7 +93,9 @@ func loaded(t *testing.T) *session {
 // full is a device whose memory is used up.
 type full struct{ hip.Device }
 
-func (full) Alloc(n int64) (hip.Ptr, error) { return 0, &hip.MemoryError{Bytes: n} }
+func (full) Alloc(n int64) (hip.Ptr, error) {
+	return 0, fmt.Errorf("%w: %d bytes", hip.ErrOutOfMemory, n)
+}
 
 func TestCheapRowThatFails(t *testing.T) {
 	b := loaded(t)
@@ -124,9 +127,9 @@ func TestCheapMemoryIsCheckedFirst(t *testing.T) {
 	require.Zero(t, (&drafting{tokens: 9}).requantizedBytes(&mtp.Config{}))
 
 	free := func() (int64, error) { return size, nil }
-	require.ErrorIs(t, checkRequantized(size, "cpu", free), errMemory)
-	require.NoError(t, checkRequantized(size, "cuda", free), "a GPU says so itself")
-	require.NoError(t, checkRequantized(0, "cpu", free))
-	require.NoError(t, checkRequantized(size, "cpu", func() (int64, error) { return size + otherMemory, nil }))
-	require.NoError(t, checkRequantized(size, "cpu", func() (int64, error) { return 0, errors.ErrUnsupported }))
+	require.ErrorIs(t, checkRequantized(size, false, free), errMemory)
+	require.NoError(t, checkRequantized(size, true, free), "a GPU says so itself")
+	require.NoError(t, checkRequantized(0, false, free))
+	require.NoError(t, checkRequantized(size, false, func() (int64, error) { return size + otherMemory, nil }))
+	require.NoError(t, checkRequantized(size, false, func() (int64, error) { return 0, errors.ErrUnsupported }))
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/examples/internal/devices"
 	"github.com/drafthead/drafthead/examples/internal/synthetic"
 )
 
@@ -87,7 +88,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.StringVar(&s.checkpoint, "checkpoint", "", "checkpoint `folder`, as downloaded or as synth writes it")
 	flags.StringVar(&s.shape, "shape", "", "`shape` of random weights: m3 or nano; default nano, unless there is a checkpoint")
 	experts := flags.Int("experts", 0, "routed `experts` of the shape, fewer than it has; 0: all of them")
-	cli.DeviceVar(flags, &s.device)
+	devices.Var(flags, &s.device)
 	flags.IntVar(&s.k, "k", 4, "drafts of a chain, 1 to 64")
 	counts := func(name, what string, defaults []int, less string, to *[]int) {
 		flags.Func(name, fmt.Sprintf("%s, as a `list` (default: %s%s)", what, listText(defaults), less), func(text string) (err error) {

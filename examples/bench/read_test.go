@@ -50,7 +50,7 @@ func TestXor(t *testing.T) {
 func TestRead(t *testing.T) {
 	for _, n := range []int{1, 100, readBlock - 1, readBlock, readBlock + 1, 3*readBlock + 777} {
 		data := randomBytes(n)
-		for _, d := range []hip.Device{hip.NewReference(), hip.NewHost(), hip.NewHostThreads(3)} {
+		for _, d := range []hip.Device{hip.NewReference(), hip.NewHost(), hip.NewHost(hip.HostOptions{Threads: 3})} {
 			p, err := hip.Upload(d, data)
 			require.NoError(t, err)
 			out, err := hip.AllocOf[uint64](d, readBlocks(int64(n)))
@@ -112,8 +112,7 @@ func TestCeiling(t *testing.T) {
 func BenchmarkRead(b *testing.B) {
 	const n = 512 << 20
 	for _, simd := range hip.SIMDLevels() {
-		d, err := hip.NewHostWith(hip.HostOptions{SIMD: simd})
-		require.NoError(b, err)
+		d := hip.NewHost(hip.HostOptions{SIMD: simd})
 		p, err := d.Alloc(n)
 		require.NoError(b, err)
 		require.NoError(b, d.Write(p, make([]byte, n)))

@@ -47,7 +47,7 @@ func TestDiskRate(t *testing.T) {
 }
 
 func TestUploadOfHost(t *testing.T) {
-	d := hip.NewHostThreads(1)
+	d := hip.NewHost(hip.HostOptions{Threads: 1})
 	defer d.Close()
 	u, err := measureUpload(d, "", &loadClock{})
 	require.NoError(t, err)

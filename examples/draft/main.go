@@ -20,6 +20,7 @@ import (
 
 	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/examples/internal/devices"
 	"github.com/drafthead/drafthead/examples/internal/m3nano"
 	"github.com/drafthead/drafthead/mtp"
 )
@@ -70,7 +71,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 		return nil
 	})
 	flags.IntVar(&s.k, "k", 4, "drafts per step, 1 to 64")
-	cli.DeviceVar(flags, &s.device)
+	devices.Var(flags, &s.device)
 	flags.StringVar(&s.chain, "chain", "", "`rule` for several modules: chain, chain_mod_own or chain_aligned; default: chain_aligned")
 	flags.BoolVar(&s.postNorm, "postnorm", false, "feed later steps with the hidden state after the final norm")
 	flags.Float64Var(&s.minProb, "min-prob", 0, "end a chain before a draft of lower `probability`, 0 to 1")
@@ -125,12 +126,12 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 	if err != nil {
 		return err
 	}
-	device, err := cli.Device(s.device)
+	device, err := devices.Open(s.device)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, device.Close()) }()
-	if err := cli.Compile(ctx, stderr, device); err != nil {
+	if err := devices.Compile(ctx, stderr, device); err != nil {
 		return err
 	}
 	const builtIn = "m3-nano (built in)"

@@ -20,6 +20,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/examples/internal/devices"
 	"github.com/drafthead/drafthead/examples/internal/m3nano"
 	"github.com/drafthead/drafthead/mtp"
 )
@@ -66,7 +67,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		flags.PrintDefaults()
 	}
 	var s settings
-	cli.DeviceVar(flags, &s.device)
+	devices.Var(flags, &s.device)
 	flags.IntVar(&s.sequences, "sequences", 4, "requests that are served at the same time, at most")
 	flags.IntVar(&s.pages, "pages", 0, "pages of the cache, enough for the longest request alone; 0: enough for all sequences")
 	flags.IntVar(&s.k, "k", 4, "drafts a round, 1 to 64")
@@ -144,12 +145,12 @@ func (s *settings) serve(ctx context.Context, stderr io.Writer) (out *outcome, e
 	if err != nil {
 		return nil, err
 	}
-	device, err := cli.Device(s.device)
+	device, err := devices.Open(s.device)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, device.Close()) }()
-	if err := cli.Compile(ctx, stderr, device); err != nil {
+	if err := devices.Compile(ctx, stderr, device); err != nil {
 		return nil, err
 	}
 	head, err := mtp.LoadFS(ctx, m3nano.Checkpoint(), mtp.Options{Device: device})

@@ -44,11 +44,10 @@ const (
 )
 
 func relativeBound(d hip.Device) float64 {
-	switch d.Info().Kind {
-	case "cpu", "reference":
-		return hostBound
+	if d.Info().Kind.IsGPU() {
+		return gpuBound
 	}
-	return gpuBound
+	return hostBound
 }
 
 // verifyCase runs all stages and chains of a case folder.

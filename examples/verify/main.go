@@ -17,6 +17,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/examples/internal/devices"
 	"github.com/drafthead/drafthead/hip"
 )
 
@@ -53,7 +54,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		flags.PrintDefaults()
 	}
 	var name string
-	cli.DeviceVar(flags, &name)
+	devices.Var(flags, &name)
 	asJSON := flags.Bool("json", false, "print one JSON object in place of text")
 	check := flags.Bool("check", false, "run every kernel beside its reference, and stop a case at the first that differs")
 	verbose := flags.Bool("v", false, "print every stage, not only those over their bound")
@@ -68,13 +69,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		flags.Usage()
 		return cli.Usage
 	}
-	device, err := cli.Device(name)
+	device, err := devices.Open(name)
 	if err != nil {
 		fmt.Fprintln(stderr, "verify:", err)
 		return cli.Failed
 	}
 	defer device.Close()
-	if err := cli.Compile(ctx, stderr, device); err != nil {
+	if err := devices.Compile(ctx, stderr, device); err != nil {
 		fmt.Fprintln(stderr, "verify:", err)
 		return cli.Failed
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	_ "github.com/drafthead/drafthead/hip/gpu" // for Open
 )
 
 // GPU opens the first GPU for a test. Where there is none, [Absent] ends the test. The
@@ -133,7 +134,7 @@ func (e *Emulation) fill() {
 // the CPU's.
 func Emulated(t testing.TB, e Emulation) hip.Device {
 	t.Helper()
-	d, err := hip.OpenWith(NewEmulator(t, e).Options())
+	d, err := hip.Open(0, NewEmulator(t, e).Options())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, d.Close()) })
 	return d

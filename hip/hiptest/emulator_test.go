@@ -88,7 +88,7 @@ func TestEmulatorReportsMistakes(t *testing.T) {
 			"the thread's stack overflows",
 		} {
 			t.Run(fmt.Sprintf("%s, %d", e, mode), func(t *testing.T) {
-				d, err := hip.OpenWith(m.Options())
+				d, err := hip.Open(0, m.Options())
 				require.NoError(t, err)
 				y, err := hip.AllocOf[float32](d, mistakeValues)
 				require.NoError(t, err)
@@ -98,8 +98,8 @@ func TestEmulatorReportsMistakes(t *testing.T) {
 					require.NoError(t, err)
 				} else {
 					require.ErrorContains(t, err, want)
-					var launch *hip.LaunchError
-					require.ErrorAs(t, err, &launch)
+					require.ErrorIs(t, err, hip.ErrFault)
+					require.ErrorContains(t, err, "kernel "+mistakes.Name+": ")
 				}
 				require.NoError(t, d.Close())
 				require.Zero(t, m.Counts(), "after any fault")
@@ -182,7 +182,7 @@ func TestEmulatorLeavesGoFaultsAlone(t *testing.T) {
 func TestEmulatorFailAtCounts(t *testing.T) {
 	m := NewEmulator(t, Emulation{})
 	m.FailAt(0)
-	d, err := hip.OpenWith(m.Options())
+	d, err := hip.Open(0, m.Options())
 	require.NoError(t, err)
 	require.Greater(t, m.FailAt(1), 5)
 	_, err = d.Alloc(64)

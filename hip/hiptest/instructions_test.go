@@ -43,11 +43,11 @@ func TestEmulatorReportsInstructions(t *testing.T) {
 	} {
 		t.Run(c.arch, func(t *testing.T) {
 			m := NewEmulator(t, Emulation{Arch: c.arch, Wave: 32})
-			gpus, err := hip.DevicesOf(m.Options())
+			gpus, err := hip.Devices(m.Options())
 			require.NoError(t, err)
 			require.Equal(t, c.arch, gpus[0].Arch)
 			for wrong := range int64(2) {
-				d, err := hip.OpenWith(m.Options())
+				d, err := hip.Open(0, m.Options())
 				require.NoError(t, err)
 				y, err := hip.AllocOf[float32](d, 32)
 				require.NoError(t, err)

@@ -1,0 +1,66 @@
+// Package offline compiles HIP kernels for GPUs that are not there, with clang
+// and no vendor's software, and reads what the assembly says of them: registers,
+// spills, shared memory, and how arguments are laid out.
+package offline
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+
+	"github.com/drafthead/drafthead/hip/internal/prelude"
+)
+
+// Command is the compiler that is looked for. Its AMD and NVIDIA code generators
+// are part of every build of clang.
+const Command = "clang-19"
+
+// ErrNoCompiler is a machine without [Command].
+var ErrNoCompiler = errors.New("no " + Command)
+
+// Target is a GPU architecture as clang names it, and the lanes of its waves.
+type Target struct {
+	Name string
+	Wave int
+}
+
+// Targets are what kernels are compiled for: AMD's CDNA 2 and 3 and RDNA 2, 3, 3.5
+// and 4, and NVIDIA's Hopper, as PTX.
+var Targets = []Target{
+	{"gfx90a", 64}, {"gfx942", 64},
+	{"gfx1030", 32}, {"gfx1100", 32}, {"gfx1151", 32}, {"gfx1200", 32}, {"gfx1201", 32},
+	{"sm_90", 32},
+}
+
+// PTX tells whether code for the target is PTX, which is compiled once more on the
+// machine that runs it: what it says of registers is not final.
+func (t Target) PTX() bool { return strings.HasPrefix(t.Name, "sm_") }
+
+// Compile returns the assembly of one source behind the prelude, followed by
+// assertions: C++ that must compile with it. Errors wrap [ErrNoCompiler] or hold
+// what the compiler said.
+func Compile(ctx context.Context, source, assertions string, t Target) (string, error) {
+	path, err := exec.LookPath(Command)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrNoCompiler, err)
+	}
+	args := []string{"--cuda-device-only", "-nogpulib", "-fdeclspec", "-std=c++17", "-O3", "-Wall", "-Werror", "-Wno-unused-function", "-Wno-unused-const-variable",
+		"-DDH_NO_HEADERS", "-DDH_WAVE=" + strconv.Itoa(t.Wave), "-S", "-o", "-"}
+	if t.PTX() {
+		args = append(args, "-xcuda", "--cuda-gpu-arch="+t.Name, "-nocudainc", "-nocudalib", "-Xclang", "-target-feature", "-Xclang", "+ptx80")
+	} else {
+		args = append(args, "-xhip", "--offload-arch="+t.Name, "-nogpuinc", "--no-gpu-bundle-output")
+	}
+	cmd := exec.CommandContext(ctx, path, append(args, "-")...)
+	cmd.Stdin = strings.NewReader(prelude.Text() + "\n#line 1 \"kernel.hip\"\n" + source + "\n#line 1 \"assertions\"\n" + assertions)
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("%s for %s: %w\n%s", Command, t.Name, err, said.String())
+	}
+	return out.String(), nil
+}

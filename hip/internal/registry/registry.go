@@ -1,0 +1,68 @@
+// Package registry holds what parts of a program register with package hip: its kernels,
+// and the opener of GPUs. Package hip writes the first and reads the second; what lies in
+// hip/internal and hip/hiptest reads the kernels' sources here, which nobody else needs.
+package registry
+
+import (
+	"cmp"
+	"reflect"
+	"slices"
+	"sync"
+)
+
+// Kernel is what compiles a kernel, and tests of it, need to know.
+type Kernel struct {
+	Name   string
+	Source string       // HIP C++; empty: the kernel has no GPU side
+	Args   reflect.Type // the argument struct
+	Fast   bool         // the host runs a variant of its own
+	Of     any          // the *hip.Kernel
+}
+
+var kernels struct {
+	sync.Mutex // for variables that tests declare; a program's are declared before main
+	byName     map[string]*Kernel
+	of         map[any]*Kernel
+}
+
+// Add registers a kernel. It reports whether the name was free.
+func Add(k *Kernel) bool {
+	kernels.Lock()
+	defer kernels.Unlock()
+	if kernels.byName == nil {
+		kernels.byName, kernels.of = make(map[string]*Kernel), make(map[any]*Kernel)
+	}
+	if kernels.byName[k.Name] != nil {
+		return false
+	}
+	kernels.byName[k.Name], kernels.of[k.Of] = k, k
+	return true
+}
+
+// Find returns what is known of a *hip.Kernel, or nil where it was not registered.
+func Find(k any) *Kernel {
+	kernels.Lock()
+	defer kernels.Unlock()
+	return kernels.of[k]
+}
+
+// Kernels returns all kernels of the program, by name.
+func Kernels() []*Kernel {
+	kernels.Lock()
+	defer kernels.Unlock()
+	all := make([]*Kernel, 0, len(kernels.byName))
+	for _, k := range kernels.byName {
+		all = append(all, k)
+	}
+	slices.SortFunc(all, func(a, b *Kernel) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+var opener any
+
+// SetOpener is called while a program starts, by package hip/gpu. What it gives has the
+// methods that hip.Open calls.
+func SetOpener(o any) { opener = o }
+
+// Opener returns what SetOpener was given, or nil.
+func Opener() any { return opener }
