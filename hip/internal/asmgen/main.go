@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/drafthead/drafthead/hip/internal/asmgen/asm"
+	"github.com/drafthead/drafthead/hip/internal/asmgen/attention"
 	"github.com/drafthead/drafthead/hip/internal/asmgen/cpu"
 	"github.com/drafthead/drafthead/hip/internal/asmgen/vec"
 	"github.com/drafthead/drafthead/hip/internal/asmgen/weights"
@@ -23,6 +24,7 @@ var rooms = []room{
 	{"weights", "weights", weights.Files},
 	{"vec", "hip/vec", vec.Files},
 	{"hip", "hip", cpu.Files},
+	{"attention", "attention", attention.Files},
 }
 
 func main() {

@@ -1,6 +1,9 @@
 package asm
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // Level is a set of vector instructions and how they are spelled.
 type Level struct {
@@ -168,6 +171,17 @@ func (f *Func) Broadcast(bits uint32, by GP, to Vec) {
 	f.Op("MOVL", bits, by)
 	f.Op("VMOVD", by, to.X())
 	f.Op("VPBROADCASTD", to.X(), to)
+}
+
+// BroadcastFloat sets all lanes of a vector, by way of a general register.
+func (f *Func) BroadcastFloat(value float32, by GP, to Vec) {
+	f.Op("MOVL", math.Float32bits(value), by)
+	if f.Level.Bytes == 64 {
+		f.Op("VPBROADCASTD", by, to)
+		return
+	}
+	f.Op("VMOVD", by, to.X())
+	f.Op("VBROADCASTSS", to.X(), to)
 }
 
 // Third sets third to base + 3·stride, see Rows.

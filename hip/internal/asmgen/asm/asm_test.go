@@ -28,6 +28,7 @@ func TestFile(t *testing.T) {
 	})
 	fn.ClearTile(3)
 	fn.LoadTile(R8, CX, 7)
+	fn.LoadTileAt(BX, 1024, DX, 4)
 	fn.StoreTile(2, SI, R9)
 	fn.MultiplyTiles(7, 6, 1)
 	fn.Op("VMOVSS", sum.X(), fn.Arg("ret"))
@@ -60,6 +61,7 @@ row:
 	JNZ row
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xd8 // TILEZERO tile 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0x3c; BYTE $0x08 // TILELOADD (R8)(CX*1), tile 7
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x4b; BYTE $0xa4; BYTE $0x13; BYTE $0x00; BYTE $0x04; BYTE $0x00; BYTE $0x00 // TILELOADD 1024(BX)(DX*1), tile 4
 	BYTE $0xc4; BYTE $0xa2; BYTE $0x7a; BYTE $0x4b; BYTE $0x14; BYTE $0x0e // TILESTORED (SI)(R9*1), tile 2
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x42; BYTE $0x5c; BYTE $0xce // TDPBF16PS tile 7, tile 6, tile 1
 	VMOVSS X0, ret+24(FP)

@@ -78,7 +78,7 @@ func (f *Func) Label(name string) string {
 	return name
 }
 
-// Mark puts a label here. A label that does not come from Label is made by the way.
+// Mark puts a label here, and returns it.
 func (f *Func) Mark(label string) string {
 	f.body.WriteString("\n" + label + ":\n")
 	return label
@@ -91,6 +91,16 @@ func (f *Func) Loop(name string, counter any, body func()) {
 	body()
 	f.Op("DECQ", counter)
 	f.Op("JNZ", label)
+}
+
+// Each repeats body for index = 0, step, 2·step … below n, for 0 at least.
+func (f *Func) Each(index, n GP, step int, body func()) {
+	f.Op("XORQ", index, index)
+	label := f.Mark(f.Label("loop"))
+	body()
+	f.Op("ADDQ", step, index)
+	f.Op("CMPQ", index, n)
+	f.Op("JLT", label)
 }
 
 // Return ends a function that has used vectors.

@@ -1,6 +1,9 @@
 package asm
 
-import "fmt"
+import (
+	"encoding/binary"
+	"fmt"
+)
 
 // Tile is a tile register of AMX: 16 rows of 64 bytes. The assembler does not know
 // the instructions.
@@ -39,13 +42,16 @@ func (f *Func) ClearTile(t Tile) {
 }
 
 // LoadTile loads 16 rows of 64 bytes from base on, stride bytes apart.
-func (f *Func) LoadTile(base, stride GP, t Tile) {
-	f.tileMemory("TILELOADD", prefixF2, base, stride, t)
+func (f *Func) LoadTile(base, stride GP, t Tile) { f.LoadTileAt(base, 0, stride, t) }
+
+// LoadTileAt loads them from offset bytes after base on.
+func (f *Func) LoadTileAt(base GP, offset int, stride GP, t Tile) {
+	f.tileMemory("TILELOADD", prefixF2, base, offset, stride, t)
 }
 
 // StoreTile stores them.
 func (f *Func) StoreTile(t Tile, base, stride GP) {
-	f.tileMemory("TILESTORED", prefixF3, base, stride, t)
+	f.tileMemory("TILESTORED", prefixF3, base, 0, stride, t)
 }
 
 // MultiplyTiles adds a · b, of pairs of bfloat16, to sum, of float32.
@@ -60,11 +66,8 @@ var numbers = map[GP]byte{
 	R8: 8, R9: 9, R10: 10, R11: 11, R12: 12, R13: 13, R14: 14, R15: 15,
 }
 
-func (f *Func) tileMemory(name string, prefix byte, base, stride GP, t Tile) {
+func (f *Func) tileMemory(name string, prefix byte, base GP, offset int, stride GP, t Tile) {
 	b, i := numbers[base], numbers[stride]
-	if b&7 == 5 {
-		panic("R13 as a base has another encoding")
-	}
 	vex1 := byte(0xe2) // R, X, B inverted, and the map 0F38
 	if i >= 8 {
 		vex1 &^= 0x40
@@ -72,6 +75,13 @@ func (f *Func) tileMemory(name string, prefix byte, base, stride GP, t Tile) {
 	if b >= 8 {
 		vex1 &^= 0x20
 	}
-	f.Bytes(fmt.Sprintf("%s (%s)(%s*1), tile %d", name, base, stride, t),
-		0xc4, vex1, 0x78|prefix, 0x4b, byte(t)<<3|4, i&7<<3|b&7)
+	code := []byte{0xc4, vex1, 0x78 | prefix, 0x4b, byte(t)<<3 | 4, i&7<<3 | b&7}
+	switch {
+	case offset != 0:
+		code[4] |= 0x80 // four bytes of it follow
+		code = binary.LittleEndian.AppendUint32(code, uint32(offset))
+	case b&7 == 5:
+		panic("R13 as a base has another encoding")
+	}
+	f.Bytes(fmt.Sprintf("%s %v, tile %d", name, base.At(offset).Index(stride, 1), t), code...)
 }

@@ -24,17 +24,6 @@ func clear(f *asm.Func, vectors []asm.Vec) {
 	}
 }
 
-// broadcast sets all double words of a vector.
-func broadcast(f *asm.Func, bits uint32, by asm.GP, to asm.Vec) {
-	f.Op("MOVL", bits, by)
-	if f.Level == asm.AVX512 {
-		f.Op("VPBROADCASTD", by, to)
-		return
-	}
-	f.Op("VMOVD", by, to.X())
-	f.Op("VBROADCASTSS", to.X(), to)
-}
-
 // blocks repeats block for n steps at a time, as long as n has that many, and then does
 // the rest: with AVX-512 one step at a time, otherwise it is done once for half of a
 // block, or there is none. n counts down.
@@ -58,14 +47,4 @@ func blocks(f *asm.Func, n asm.GP, step int, block, rest func()) {
 		rest()
 	}
 	f.Mark(done)
-}
-
-// each repeats body for index = 0, step, 2·step … below n.
-func each(f *asm.Func, index, n asm.GP, step int, body func()) {
-	f.Op("XORQ", index, index)
-	loop := f.Mark(f.Label("loop"))
-	body()
-	f.Op("ADDQ", step, index)
-	f.Op("CMPQ", index, n)
-	f.Op("JLT", loop)
 }

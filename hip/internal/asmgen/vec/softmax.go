@@ -1,6 +1,10 @@
 package vec
 
-import "github.com/drafthead/drafthead/hip/internal/asmgen/asm"
+import (
+	"math"
+
+	"github.com/drafthead/drafthead/hip/internal/asmgen/asm"
+)
 
 // softmaxFile holds the parts of a softmax over rows of 16 columns: one vector of
 // AVX-512, two of AVX2.
@@ -208,7 +212,7 @@ func columnMax(file *asm.File, level asm.Level) {
 	f.Op("MOVQ", f.Arg("x"), x)
 	f.Op("MOVQ", f.Arg("n"), n)
 	f.Op("MOVQ", f.Arg("top"), top)
-	broadcast(f, 0xff800000, by, best[0]) // −Inf
+	f.BroadcastFloat(float32(math.Inf(-1)), by, best[0])
 	for _, v := range best[1:] {
 		f.Op("VMOVAPS", best[0], v)
 	}
@@ -277,7 +281,7 @@ func firstEqual(file *asm.File, level asm.Level) {
 	f.Op("MOVQ", f.Arg("x"), x)
 	f.Op("MOVQ", f.Arg("n"), n)
 	f.Op("VBROADCASTSS", f.Arg("value"), value)
-	each(f, i, n, level.Lanes(), func() {
+	f.Each(i, n, level.Lanes(), func() {
 		if level == asm.AVX512 {
 			f.Op("VCMPPS", 0, x.At(0).Index(i, 4), value, asm.K1)
 			f.Op("KMOVW", asm.K1, equal)
