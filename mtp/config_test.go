@@ -212,7 +212,7 @@ func TestReadConfig(t *testing.T) {
 func TestReadConfigGolden(t *testing.T) {
 	for _, name := range []string{
 		"golden/tiny-f32", "golden/tiny-bf16-bundled-sharded", "golden/tiny-mxfp8", "golden/tiny-mxfp8-e8m0",
-		"golden/tiny-init1-local2", "golden/tiny-local0", "golden/slim-real", "golden/broken/ok-control",
+		"golden/tiny-init1-local2", "golden/tiny-init3-local2", "golden/tiny-local0", "golden/slim-real", "golden/broken/ok-control",
 		"m3-nano/bf16", "m3-nano/mxfp8",
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io/fs"
-	"math"
 
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
@@ -51,10 +50,8 @@ func (g *golden) floats(name string) ([]float32, error) {
 		return nil, err
 	}
 	out := make([]float32, len(b)/4)
-	for i := range out {
-		out[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
-	}
-	return out, nil
+	_, err = binary.Decode(b, binary.LittleEndian, out)
+	return out, err
 }
 
 // ints returns an I64 or I32 tensor.

@@ -45,61 +45,53 @@ func openGolden(t *testing.T, dir string) golden {
 	return golden{t, file}
 }
 
-func (g golden) read(name string, dtype safetensors.Dtype) (data []byte, shape []int) {
+func (g golden) tensor(name string, dtype safetensors.Dtype) *safetensors.Tensor {
 	g.t.Helper()
 	tensor, ok := g.file.Tensor(name)
 	require.True(g.t, ok, "no %s", name)
 	require.Equal(g.t, dtype, tensor.Dtype, name)
-	data = make([]byte, tensor.Size())
-	_, err := tensor.ReadAt(data, 0)
-	require.True(g.t, err == nil || err == io.EOF, "%v", err)
-	return data, tensor.Shape
+	return tensor
 }
 
-// floats returns an F32 tensor.
-func (g golden) floats(name string) ([]float64, []int) {
-	g.t.Helper()
-	data, shape := g.read(name, safetensors.F32)
-	values := make([]float64, len(data)/4)
-	for i := range values {
-		values[i] = float64(math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:])))
+// values reads a tensor whose elements are of type Stored, as numbers of type T.
+func values[Stored, T float32 | float64 | int | int32 | int64](t *testing.T, tensor *safetensors.Tensor) []T {
+	t.Helper()
+	stored := make([]Stored, int(tensor.Size())/binary.Size(*new(Stored)))
+	require.NoError(t, binary.Read(io.NewSectionReader(tensor, 0, tensor.Size()), binary.LittleEndian, stored))
+	out := make([]T, len(stored))
+	for i, v := range stored {
+		out[i] = T(v)
 	}
-	return values, shape
+	return out
 }
 
-// matrix returns an F32 tensor [rows, …] with its trailing dimensions flattened.
+func (g golden) floats(name string) []float64 {
+	g.t.Helper()
+	return values[float32, float64](g.t, g.tensor(name, safetensors.F32))
+}
+
+// matrix returns a tensor [rows, …] with its trailing dimensions flattened.
 func (g golden) matrix(name string) mat.Matrix {
 	g.t.Helper()
-	values, shape := g.floats(name)
-	return mat.NewDense[float64](mat.WithShape(shape[0], len(values)/shape[0]), mat.WithBacking(values))
+	floats, rows := g.floats(name), g.tensor(name, safetensors.F32).Shape[0]
+	return mat.NewDense[float64](mat.WithShape(rows, len(floats)/rows), mat.WithBacking(floats))
 }
 
-// ints returns an I64 tensor.
 func (g golden) ints(name string) []int {
 	g.t.Helper()
-	data, _ := g.read(name, safetensors.I64)
-	values := make([]int, len(data)/8)
-	for i := range values {
-		values[i] = int(int64(binary.LittleEndian.Uint64(data[8*i:])))
-	}
-	return values
+	return values[int64, int](g.t, g.tensor(name, safetensors.I64))
 }
 
-// ints32 returns an I32 tensor, as the oracle has such stages.
-func (g golden) ints32(name string) []float64 {
+// ids returns block or expert ids, as the oracle has such stages.
+func (g golden) ids(name string) []float64 {
 	g.t.Helper()
-	data, _ := g.read(name, safetensors.I32)
-	values := make([]float64, len(data)/4)
-	for i := range values {
-		values[i] = float64(int32(binary.LittleEndian.Uint32(data[4*i:])))
-	}
-	return values
+	return values[int32, float64](g.t, g.tensor(name, safetensors.I32))
 }
 
 // requireClose compares a stage with its golden tensor; infinities must be equal.
 func (g golden) requireClose(name string, got []float64) {
 	g.t.Helper()
-	want, _ := g.floats(name)
+	want := g.floats(name)
 	require.Len(g.t, got, len(want), name)
 	largest, worst := 0.0, 0.0
 	for i, w := range want {
@@ -160,7 +152,7 @@ func requireStages(g golden, prefix string, s reference.Stages, rows []int) {
 			got = rowsOf(stage, rows)
 		}
 		if name == "selected_blocks" || name == "expert_ids" {
-			require.Equal(g.t, g.ints32(prefix+name), got, name)
+			require.Equal(g.t, g.ids(prefix+name), got, name)
 		} else {
 			g.requireClose(prefix+name, got)
 		}
