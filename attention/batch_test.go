@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 )
 
 func TestBatchLayout(t *testing.T) {
@@ -148,12 +149,12 @@ func TestRefusedSpans(t *testing.T) {
 }
 
 func TestBatchWithoutMemory(t *testing.T) {
-	d := &failing{Device: hip.NewReference()}
+	d := hiptest.NewFaulty(hip.NewReference())
 	t.Cleanup(func() { _ = d.Close() })
 	c := newCache(t, d, tiny(), 1, 4, CacheBF16)
 	b := NewBatch(c)
 	span := Span{BlockTable: []int32{0, 1}, Rows: 5}
-	d.failAt(1)
+	d.FailAt(1, "alloc", "copy")
 	require.ErrorIs(t, b.Upload(span), hip.ErrOutOfMemory)
 	require.Zero(t, b.Rows())
 	require.NoError(t, b.Upload(span), "the next one works")

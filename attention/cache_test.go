@@ -1,46 +1,14 @@
 package attention
 
 import (
-	"errors"
-	"fmt"
 	"math"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 )
-
-// failing refuses the n-th call of Alloc or Copy from now on.
-type failing struct {
-	hip.Device
-	left  int // calls until the one that fails
-	armed bool
-}
-
-var errInjected = errors.New("injected")
-
-// failAt has the n-th call fail; 0: none does.
-func (f *failing) failAt(n int) { f.left, f.armed = n, n > 0 }
-
-func (f *failing) fails() bool {
-	f.left--
-	return f.armed && f.left == 0
-}
-
-func (f *failing) Alloc(n int64) (hip.Ptr, error) {
-	if f.fails() {
-		return 0, fmt.Errorf("%w: %d bytes", hip.ErrOutOfMemory, n)
-	}
-	return f.Device.Alloc(n)
-}
-
-func (f *failing) Copy(dst, src hip.Ptr, n int64) error {
-	if f.fails() {
-		return errInjected
-	}
-	return f.Device.Copy(dst, src, n)
-}
 
 func TestNewCache(t *testing.T) {
 	d := hip.NewReference()
@@ -93,13 +61,14 @@ func TestRefusedCaches(t *testing.T) {
 }
 
 func TestNewCacheWithoutMemory(t *testing.T) {
-	d := &failing{Device: hip.NewReference()}
+	reference := hip.NewReference()
+	d := hiptest.NewFaulty(reference)
 	t.Cleanup(func() { _ = d.Close() })
 	for n := 1; n <= 6; n++ {
-		d.failAt(n)
+		d.FailAt(n, "alloc")
 		_, err := NewCache(d, tiny(), 2, 4, CacheF32)
 		require.ErrorIs(t, err, hip.ErrOutOfMemory)
-		_, live := d.Device.(hip.Accountant).InUse()
+		_, live := reference.(hip.Accountant).InUse()
 		require.Zero(t, live, "what was allocated before is freed")
 	}
 }

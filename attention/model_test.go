@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 )
 
 // modelled is a sequence beside what it should be: nothing is shared here, and everything
@@ -180,7 +181,7 @@ func expect(c *Cache, claims []Claim) expected {
 func TestTransactionsAgainstModel(t *testing.T) {
 	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(seed, 9))
-		d := &failing{Device: hip.NewReference()}
+		d := hiptest.NewFaulty(hip.NewReference())
 		g := tiny()
 		g.Rope.MaxPosition = 34
 		c := newCache(t, d, g, modelLayers, 12, CacheF32)
@@ -243,7 +244,7 @@ func requireFull(t *testing.T, err error, need, free int) {
 
 // transact claims, writes and commits or rolls back random rows of some sequences. Now and
 // then a page copy of Begin fails.
-func transact(t *testing.T, r *rand.Rand, d *failing, c *Cache, used, live []*modelled, stamp float32) {
+func transact(t *testing.T, r *rand.Rand, d *hiptest.Faulty, c *Cache, used, live []*modelled, stamp float32) {
 	size, limit := c.geometry.BlockSize, c.geometry.Rope.Positions()
 	claims, before := make([]Claim, len(used)), make([]*modelled, len(used))
 	for i, m := range used {
@@ -256,19 +257,20 @@ func transact(t *testing.T, r *rand.Rand, d *failing, c *Cache, used, live []*mo
 		before[i] = m.fork(nil)
 	}
 	want := expect(c, claims)
+	failAt := 0
 	if r.IntN(4) == 0 {
-		d.failAt(1 + r.IntN(12))
+		failAt = 1 + r.IntN(12)
 	}
+	d.FailAt(failAt, "alloc", "copy")
 	tx, err := c.Begin(claims...)
-	failed := d.left <= 0 && d.armed
-	d.failAt(0)
+	failed := d.FailAt(0) >= failAt && failAt > 0
 	switch {
 	case want.full >= 0:
 		requireFull(t, err, want.need, want.free)
 		require.ErrorContains(t, err, "Sequences["+string(rune('0'+want.full))+"]")
 		return
 	case failed:
-		require.ErrorIs(t, err, errInjected)
+		require.ErrorIs(t, err, hiptest.ErrInjected)
 		require.ErrorContains(t, err, "attention: begin: Sequences[")
 		return
 	}

@@ -9,12 +9,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 )
 
 // A reservation that was never written is given back by Truncate, and a shared
 // one is replaced without a copy.
 func TestReservedPages(t *testing.T) {
-	d := &failing{Device: hip.NewReference()}
+	d := hiptest.NewFaulty(hip.NewReference())
 	t.Cleanup(func() { _ = d.Close() })
 	c := newCache(t, d, tiny(), 1, 8, CacheF32)
 	s := c.NewSequence()
@@ -28,7 +29,7 @@ func TestReservedPages(t *testing.T) {
 
 	fork, err := s.Fork()
 	require.NoError(t, err)
-	d.failAt(1)
+	d.FailAt(1, "alloc", "copy")
 	require.NoError(t, fork.Reserve(5), "nothing to copy")
 	require.Equal(t, 4, c.FreePages())
 	require.NoError(t, s.Truncate(s.Len()))

@@ -10,12 +10,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 )
 
 // A Begin that one sequence has no pages for, or one of whose copies fails, changes nothing
 // in any sequence.
 func TestBeginIsAtomic(t *testing.T) {
-	d := &failing{Device: hip.NewReference()}
+	d := hiptest.NewFaulty(hip.NewReference())
 	t.Cleanup(func() { _ = d.Close() })
 	c := newCache(t, d, tiny(), modelLayers, 8, CacheF32)
 	m, other := newModelled(c), newModelled(c)
@@ -35,13 +36,13 @@ func TestBeginIsAtomic(t *testing.T) {
 
 	second.To = 12
 	for n := 1; n <= 3*modelLayers*3; n++ { // every copy of three pages, in turn
-		d.failAt(n)
+		d.FailAt(n, "alloc", "copy")
 		_, err := c.Begin(first, second)
-		require.ErrorIs(t, err, errInjected)
+		require.ErrorIs(t, err, hiptest.ErrInjected)
 		require.ErrorContains(t, err, "attention: begin: Sequences[1]: copy page")
 		requireModel(t, c, live)
 	}
-	d.failAt(0)
+	d.FailAt(0)
 	tx, err := c.Begin(first, second)
 	require.NoError(t, err)
 	require.Zero(t, c.FreePages())

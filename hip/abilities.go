@@ -8,12 +8,14 @@ import (
 // Beyond the nine methods of [Device] a device may have abilities. Each is a small
 // interface; [As] finds it.
 
-// As returns the ability T of d: d itself, or what d wraps, where that has the methods of
-// T. A wrapper that has a method
+// As returns the ability T of d: d itself, where it has the methods of T, or what d wraps.
+// A wrapper says what it offers of that by one of the methods
 //
-//	Unwrap() Device
+//	Unwrap() Device       // every ability of the device that it returns
+//	As(ability any) bool  // stores the ability in the *T that it is given, and reports
+//	                      // whether there is one
 //
-// offers every ability of what it returns, besides its own. [Check] offers those that it
+// and one that has neither offers its own abilities alone. [Check] offers those that it
 // can mirror.
 func As[T any](d Device) (ability T, ok bool) {
 	for d != nil {
@@ -21,8 +23,9 @@ func As[T any](d Device) (ability T, ok bool) {
 			return ability, true
 		}
 		switch w := d.(type) {
-		case interface{ offer(ability any) bool }:
-			return ability, w.offer(&ability)
+		case interface{ As(ability any) bool }:
+			ok = w.As(&ability)
+			return ability, ok
 		case interface{ Unwrap() Device }:
 			d = w.Unwrap()
 		default:

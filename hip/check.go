@@ -200,9 +200,9 @@ func fieldAt(k *Kernel, args unsafe.Pointer, p Ptr) string {
 	return name
 }
 
-// offer is what [As] asks: it sets the ability, if a checked device has it. The abilities
-// that make memory known, or write it, tell the mirror too.
-func (c *checked) offer(ability any) bool {
+// As is what the function [As] asks. The abilities that make memory known, or write it, tell
+// the mirror too.
+func (c *checked) As(ability any) bool {
 	switch to := ability.(type) {
 	case *Adopter:
 		return wrap(c, to, func(a Adopter) Adopter { return checkedAdopter{c, a} })

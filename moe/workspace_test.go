@@ -1,7 +1,6 @@
 package moe
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -10,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/weights"
 )
 
@@ -78,28 +78,6 @@ func TestWorkspaceSizesDoNotOverflow(t *testing.T) {
 	require.NoError(t, ws.Free(d))
 }
 
-// faulty fails the n-th allocation or launch from now.
-type faulty struct {
-	hip.Device
-	allocs, launches int
-}
-
-var errFault = errors.New("injected fault")
-
-func (f *faulty) Alloc(n int64) (hip.Ptr, error) {
-	if f.allocs--; f.allocs == 0 {
-		return 0, errFault
-	}
-	return f.Device.Alloc(n)
-}
-
-func (f *faulty) Launch(k *hip.Kernel, g hip.Grid, args unsafe.Pointer) error {
-	if f.launches--; f.launches == 0 {
-		return fmt.Errorf("kernel %s: %w", k.Name, errFault)
-	}
-	return f.Device.Launch(k, g, args)
-}
-
 // TestFaults: after a failed allocation or launch, wherever it was, the same
 // workspace computes the right result, and nothing leaks.
 func TestFaults(t *testing.T) {
@@ -113,14 +91,14 @@ func TestFaults(t *testing.T) {
 	px, pr, hidden := upload(t, reference, x), upload(t, reference, residual), alloc(t, reference, len(x))
 	_, live := reference.(hip.Accountant).InUse()
 
-	try := func(fail func(d *faulty)) bool {
-		d := &faulty{Device: reference}
+	try := func(n int, op string) bool {
+		d := hiptest.NewFaulty(reference)
 		var ws Workspace
 		require.NoError(t, e.Forward(d, &ws, hidden, pr, px, 1)) // so that the next one grows
-		fail(d)
+		d.FailAt(n, op)
 		err := e.Forward(d, &ws, hidden, pr, px, 3)
 		if err != nil {
-			require.ErrorIs(t, err, errFault)
+			require.ErrorIs(t, err, hiptest.ErrInjected)
 			require.NoError(t, e.Forward(d, &ws, hidden, pr, px, 3))
 		}
 		require.Equal(t, want, read[float32](t, d, hidden, len(x)))
@@ -130,10 +108,10 @@ func TestFaults(t *testing.T) {
 		return err != nil
 	}
 	failedAllocs, failedLaunches := 0, 0
-	for try(func(d *faulty) { d.allocs = failedAllocs + 1 }) {
+	for try(failedAllocs+1, "alloc") {
 		failedAllocs++
 	}
-	for try(func(d *faulty) { d.launches = failedLaunches + 1 }) {
+	for try(failedLaunches+1, "launch") {
 		failedLaunches++
 	}
 	require.Equal(t, 10, failedAllocs, "nine buffers have a size per row, and active grows with them")

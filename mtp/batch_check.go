@@ -120,7 +120,7 @@ func (h *Head) checkMemory(field string, p hip.Ptr, rows, size int, write bool) 
 
 // checkRange is the device's CheckRange, if it has one.
 func (h *Head) checkRange(p hip.Ptr, n int64, write bool) error {
-	if device, ok := h.device.(hip.RangeChecker); ok {
+	if device, ok := hip.As[hip.RangeChecker](h.device); ok {
 		return device.CheckRange(p, n, write)
 	}
 	return nil

@@ -63,7 +63,7 @@ func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) 
 	if h.device == nil {
 		h.device, h.ownsDevice = hip.NewHost(), true
 	}
-	if c, ok := h.device.(hip.Compiler); ok {
+	if c, ok := hip.As[hip.Compiler](h.device); ok {
 		if err = c.Compile(ctx, hip.Kernels()...); err != nil {
 			return h, fmt.Errorf("load: %w", err)
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
@@ -260,7 +261,7 @@ func TestLoadAsksForWhatItLoads(t *testing.T) {
 		}
 	}
 	require.Less(t, pageCount(pages(wanted)), pageCount(pages(all))*2/3, "there is enough that is not loaded")
-	for _, d := range []hip.Device{bare{host}, filling{&faulty{Device: host}}} {
+	for _, d := range []hip.Device{bare{host}, filling{hiptest.NewFaulty(host)}} {
 		rec, err := loadRecorded(t, t.Context(), plan, d, nil)
 		require.NoError(t, err)
 		requirePages(t, wanted, rec)
@@ -280,13 +281,13 @@ func TestLoadAsksNoMoreOnceItEnds(t *testing.T) {
 	defer host.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	rec, err := loadRecorded(t, ctx, plan, filling{&faulty{Device: host}}, nil)
+	rec, err := loadRecorded(t, ctx, plan, filling{hiptest.NewFaulty(host)}, nil)
 	require.ErrorIs(t, err, context.Canceled)
 	require.Empty(t, rec.spans)
 	for n := 1; n < 60; n += 7 {
 		ctx, cancel := context.WithCancel(t.Context())
 		calls := 0
-		rec, err := loadRecorded(t, ctx, plan, filling{&faulty{Device: host}}, func(int64, int64) {
+		rec, err := loadRecorded(t, ctx, plan, filling{hiptest.NewFaulty(host)}, func(int64, int64) {
 			if calls++; calls == n {
 				cancel()
 			}
@@ -295,7 +296,9 @@ func TestLoadAsksNoMoreOnceItEnds(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 		require.NotEmpty(t, rec.spans)
 
-		rec, err = loadRecorded(t, t.Context(), plan, filling{&faulty{Device: host, kind: "fill", good: n % 20}}, nil)
+		failing := hiptest.NewFaulty(host)
+		failing.FailAt(1+n%20, "fill")
+		rec, err = loadRecorded(t, t.Context(), plan, filling{failing}, nil)
 		require.ErrorIs(t, err, errFault)
 		require.NotEmpty(t, rec.spans)
 		require.Equal(t, [2]int64{}, inUse(host))
@@ -364,7 +367,8 @@ func TestLoadUploadsInTheOrderOfTheFiles(t *testing.T) {
 	require.Equal(t, want, d.lengths)
 
 	progressed := false
-	f := filling{&faulty{Device: host, kind: "alloc", good: len(want) - 1}}
+	f := filling{hiptest.NewFaulty(host)}
+	f.FailAt(len(want), "alloc")
 	_, err = loadRecorded(t, t.Context(), plan, f, func(int64, int64) { progressed = true })
 	require.ErrorIs(t, err, errFault)
 	require.False(t, progressed, "memory that is short is found before anything is read")

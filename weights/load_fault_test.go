@@ -2,7 +2,6 @@ package weights
 
 import (
 	"context"
-	"errors"
 	"io/fs"
 	"os"
 	"runtime"
@@ -11,55 +10,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 )
 
-var errFault = errors.New("injected fault")
-
-// faulty is a device whose calls of one kind fail after the first good ones.
-type faulty struct {
-	hip.Device
-	kind  string
-	good  int
-	calls int
-}
-
-func (f *faulty) fail(kind string) error {
-	if kind != f.kind {
-		return nil
-	}
-	if f.calls++; f.calls > f.good {
-		return errFault
-	}
-	return nil
-}
-
-func (f *faulty) Alloc(n int64) (hip.Ptr, error) {
-	if err := f.fail("alloc"); err != nil {
-		return 0, err
-	}
-	return f.Device.Alloc(n)
-}
-
-func (f *faulty) Write(p hip.Ptr, src []byte) error {
-	if err := f.fail("write"); err != nil {
-		return err
-	}
-	return f.Device.Write(p, src)
-}
-
-func (f *faulty) Free(p hip.Ptr) error {
-	return errors.Join(f.fail("free"), f.Device.Free(p))
-}
-
-// faultyAdopter is faulty for an Adopter.
-type faultyAdopter struct{ *faulty }
-
-func (f faultyAdopter) Adopt(mem []byte, writable bool) (hip.Ptr, error) {
-	if err := f.fail("adopt"); err != nil {
-		return 0, err
-	}
-	return f.Device.(hip.Adopter).Adopt(mem, writable)
-}
+// errFault is what a file, and a [hiptest.Faulty] device, fails with.
+var errFault = hiptest.ErrInjected
 
 // TestLoadDeviceFaults fails every single call of the device in turn: the error
 // names the parameter and everything is given back.
@@ -81,15 +36,16 @@ func TestLoadDeviceFaults(t *testing.T) {
 			host := hip.NewReference()
 			defer host.Close()
 			for good := 0; ; good++ {
-				f := &faulty{Device: host, kind: test.kind, good: good}
+				f := hiptest.NewFaulty(host)
+				f.FailAt(good+1, test.kind)
 				var d hip.Device = f
 				if test.inPlace {
-					d = faultyAdopter{f}
+					d = f.Adopting()
 				}
 				l, err := plan.Load(t.Context(), d, LoadOptions{})
 				if err == nil {
 					require.True(t, test.calls.First <= good && good < test.calls.End, "%d calls", good)
-					require.Equal(t, good, f.calls, "every call was failed once")
+					require.Equal(t, good, f.FailAt(0), "every call was failed once")
 					require.NoError(t, l.Close())
 					require.Equal(t, [2]int64{}, inUse(host))
 					return
@@ -108,14 +64,17 @@ func TestLoadReportsFailedFrees(t *testing.T) {
 	plan, _ := headPlan(t, smallHead, mixed)
 	host := hip.NewReference()
 	defer host.Close()
-	l, err := plan.Load(t.Context(), &faulty{Device: host, kind: "free"}, LoadOptions{})
+	d := hiptest.NewFaulty(host)
+	d.FailAt(1, "free")
+	l, err := plan.Load(t.Context(), d, LoadOptions{})
 	require.NoError(t, err)
 	require.ErrorIs(t, l.Close(), errFault)
 	require.NoError(t, l.Close(), "a second time")
 	require.Equal(t, [2]int64{}, inUse(host), "the others are freed all the same")
 
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err = plan.Load(ctx, &faulty{Device: host, kind: "free"}, LoadOptions{Progress: func(int64, int64) { cancel() }})
+	d.FailAt(1, "free")
+	_, err = plan.Load(ctx, d, LoadOptions{Progress: func(int64, int64) { cancel() }})
 	require.ErrorIs(t, err, context.Canceled)
 	require.ErrorIs(t, err, errFault)
 }
@@ -134,7 +93,7 @@ func TestLoadCancelled(t *testing.T) {
 		{"in place", host, LoadOptions{}},
 		{"populated", host, LoadOptions{Populate: true}},
 		{"uploaded", bare{host}, LoadOptions{}},
-		{"filled", filling{&faulty{Device: host}}, LoadOptions{}},
+		{"filled", filling{hiptest.NewFaulty(host)}, LoadOptions{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cancelled, cancel := context.WithCancel(t.Context())

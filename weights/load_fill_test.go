@@ -11,10 +11,10 @@ import (
 )
 
 // filling is a device that asks for the bytes of an upload, a few at a time.
-type filling struct{ *faulty }
+type filling struct{ *hiptest.Faulty }
 
 func (f filling) Fill(dst hip.Ptr, n int64, read func(part []byte, off int64) error) error {
-	if err := f.fail("fill"); err != nil {
+	if err := f.Next("fill"); err != nil {
 		return err
 	}
 	part := make([]byte, 1000)
@@ -36,7 +36,8 @@ func TestLoadFillsADevice(t *testing.T) {
 	host := hip.NewReference()
 	defer host.Close()
 	for good := 0; ; good++ {
-		d := filling{&faulty{Device: host, kind: "fill", good: good}}
+		d := filling{hiptest.NewFaulty(host)}
+		d.FailAt(good+1, "fill")
 		done := int64(0)
 		l, err := plan.Load(t.Context(), d, LoadOptions{Progress: func(n, _ int64) { done = n }})
 		if err == nil {

@@ -39,7 +39,7 @@ func newMover(ctx context.Context, d hip.Device, total int64, opts LoadOptions) 
 			vectors: make(map[string]hip.Ptr), values: make(map[string][]float32),
 		},
 	}
-	m.adopter, _ = d.(hip.Adopter)
+	m.adopter, _ = hip.As[hip.Adopter](d)
 	return m
 }
 

@@ -43,7 +43,7 @@ func (m *mover) copied(p *Plan) (areas []area) {
 func (m *mover) upload() error {
 	slices.SortFunc(m.uploads, func(a, b upload) int { return byPlace(a.area, b.area) })
 	write := m.write
-	if f, ok := m.loaded.device.(hip.Filler); ok {
+	if f, ok := hip.As[hip.Filler](m.loaded.device); ok {
 		write = func(u *upload) error { return m.fill(f, u) }
 	}
 	for i := range m.uploads {

@@ -42,9 +42,9 @@ type kernelTimer struct {
 // graphs: in a graph the kernels would not be seen. Closing it closes d.
 func newKernelTimer(d hip.Device) (*kernelTimer, hip.Device) {
 	t := &kernelTimer{Device: d, total: make(map[string]kernelTime)}
-	t.clock, _ = d.(hip.Timer)
-	adopter, adopts := d.(hip.Adopter)
-	filler, fills := d.(hip.Filler)
+	t.clock, _ = hip.As[hip.Timer](d)
+	adopter, adopts := hip.As[hip.Adopter](d)
+	filler, fills := hip.As[hip.Filler](d)
 	switch {
 	case adopts && fills:
 		return t, struct {
@@ -68,7 +68,7 @@ func newKernelTimer(d hip.Device) (*kernelTimer, hip.Device) {
 
 // Compile passes kernels on to a device that compiles them; others are ready.
 func (t *kernelTimer) Compile(ctx context.Context, kernels ...*hip.Kernel) error {
-	if c, ok := t.Device.(hip.Compiler); ok {
+	if c, ok := hip.As[hip.Compiler](t.Device); ok {
 		return c.Compile(ctx, kernels...)
 	}
 	return nil

@@ -65,7 +65,7 @@ func (c *loadClock) rate() float64 {
 // measureUpload returns nil for a device that has nothing to upload to. As much as was
 // loaded is enough for the bus.
 func measureUpload(d hip.Device, checkpoint string, clock *loadClock) (*upload, error) {
-	filler, ok := d.(hip.Filler)
+	filler, ok := hip.As[hip.Filler](d)
 	if !ok {
 		return nil, nil
 	}

@@ -1,0 +1,126 @@
+package hiptest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"unsafe"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// ErrInjected is what an operation of a [Faulty] device fails with.
+var ErrInjected = errors.New("injected fault")
+
+// Faulty is a device of which one operation fails, for tests that an error is reported,
+// leaves nothing over, and lets the next call work. It has no abilities of the device that
+// it wraps, but for what Adopting returns.
+type Faulty struct {
+	hip.Device
+
+	mu    sync.Mutex
+	ops   []string
+	left  int // until the one that fails; 0 and less: none does
+	calls int
+}
+
+// NewFaulty returns d, as a device that can be made to fail.
+func NewFaulty(d hip.Device) *Faulty {
+	f := new(Faulty)
+	f.Device = faulty{d, f}
+	return f
+}
+
+// FailAt makes the n-th operation from now fail, the first being 1; 0 none. ops are those
+// that count: "alloc", "free", "write", "read", "copy", "launch", "sync" or "adopt"; without,
+// all do but free. It returns how many of the ones that counted there were since the last
+// FailAt.
+//
+// An alloc that fails is an hip.ErrOutOfMemory too. A launch that fails has run half of its
+// blocks, as a GPU may. What frees, writes or waits does so nevertheless: what is in use
+// after a test was leaked.
+func (f *Faulty) FailAt(n int, ops ...string) (calls int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	calls, f.calls = f.calls, 0
+	f.left, f.ops = n, ops // 0 counts down past the end
+	return calls
+}
+
+// Next counts an operation and returns the error that it is to fail with, or nil. It is for
+// devices that add an ability to this one.
+func (f *Faulty) Next(op string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.ops) == 0 && op == "free" || len(f.ops) > 0 && !slices.Contains(f.ops, op) {
+		return nil
+	}
+	f.calls++
+	if f.left--; f.left != 0 {
+		f.left = max(f.left, -1)
+		return nil
+	}
+	return fmt.Errorf("%s: %w", op, ErrInjected)
+}
+
+// Adopting returns the device as one that adopts memory, as the one below does.
+func (f *Faulty) Adopting() hip.Device {
+	adopter, _ := hip.As[hip.Adopter](f.Device.(faulty).Device)
+	return adopting{f, adopter}
+}
+
+type adopting struct {
+	*Faulty
+	adopter hip.Adopter
+}
+
+func (a adopting) Adopt(mem []byte, writable bool) (hip.Ptr, error) {
+	if err := a.Next("adopt"); err != nil {
+		return 0, err
+	}
+	return a.adopter.Adopt(mem, writable)
+}
+
+// faulty asks before each operation.
+type faulty struct {
+	hip.Device
+	faults *Faulty
+}
+
+func (d faulty) Alloc(n int64) (hip.Ptr, error) {
+	if err := d.faults.Next("alloc"); err != nil {
+		return 0, errors.Join(err, hip.ErrOutOfMemory)
+	}
+	return d.Device.Alloc(n)
+}
+
+func (d faulty) Free(p hip.Ptr) error { return errors.Join(d.faults.Next("free"), d.Device.Free(p)) }
+
+func (d faulty) Write(dst hip.Ptr, src []byte) error {
+	return errors.Join(d.faults.Next("write"), d.Device.Write(dst, src))
+}
+
+func (d faulty) Read(dst []byte, src hip.Ptr) error {
+	if err := d.faults.Next("read"); err != nil {
+		return err
+	}
+	return d.Device.Read(dst, src)
+}
+
+func (d faulty) Copy(dst, src hip.Ptr, n int64) error {
+	if err := d.faults.Next("copy"); err != nil {
+		return err
+	}
+	return d.Device.Copy(dst, src, n)
+}
+
+func (d faulty) Launch(k *hip.Kernel, grid hip.Grid, args unsafe.Pointer) error {
+	if err := d.faults.Next("launch"); err != nil {
+		grid.Blocks /= 2
+		return errors.Join(fmt.Errorf("kernel %s: %w", k.Name, err), d.Device.Launch(k, grid, args))
+	}
+	return d.Device.Launch(k, grid, args)
+}
+
+func (d faulty) Sync() error { return errors.Join(d.faults.Next("sync"), d.Device.Sync()) }
