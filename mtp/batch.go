@@ -62,6 +62,15 @@ type Rows struct {
 
 	// Position is that of the first row.
 	Position int
+
+	// Drafts is the most tokens that Draft drafts after these rows, 0 to 64, and in an
+	// aligned chain at most Options.MaxDraft, or num_mtp_modules where that is 0. With 0
+	// the rows are only committed. Forward does not use it.
+	Drafts int
+
+	// MinProbability ends the chain before the first token whose softmax probability is
+	// below it. 0: never.
+	MinProbability float64
 }
 
 // Hidden is rows × hidden_size hidden states, row-major, in exactly one form.

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/mtp/internal/kernels"
+	"github.com/drafthead/drafthead/mtp/internal/staging"
 )
 
 // TopK returns the k tokens that [Head.Draft] would draft first, second and so on
@@ -17,40 +19,36 @@ import (
 // [InputError]; other arguments and errors are those of Logits.
 func (h *Head) TopK(ctx context.Context, hidden Hidden, rows []int, step, k int) (ids []int32, probs []float32, err error) {
 	check := func() error {
-		if most := min(maxTopK, h.drafts.matrix.Rows); k < 1 || k > most {
-			return &InputError{Sequence: -1, Field: "k", Got: k, Want: fmt.Sprintf("1 to %d", most)}
+		if most := min(kernels.MaxTopK, h.drafts.matrix.Rows); k < 1 || k > most {
+			return refuse("k", k, fmt.Sprintf("1 to %d", most), nil)
 		}
 		return nil
 	}
 	err = h.onRows(ctx, hidden, rows, step, check, func(w *workspace, in *input, n, module int) error {
-		unembed := &h.drafts
-		vocab := unembed.matrix.Rows
-		if err := w.growLogits(h.config.HiddenSize, n, vocab); err != nil {
+		if err := w.reserveTop(h, n, k); err != nil {
 			return err
 		}
-		if err := w.growTop(n, vocab, k); err != nil {
-			return err
-		}
-		if err := w.results.expect(w.device, w.sharer, 2*n*k); err != nil {
+		if err := w.down.Expect(2 * n * k); err != nil {
 			return err
 		}
 		err := w.run(false, func(d hip.Device) error {
-			if err := h.logitsOf(d, w, unembed.matrix, in, n, module); err != nil {
+			if err := in.widen(d); err != nil {
 				return err
 			}
-			if err := w.top(d, w.results.at(0), w.results.at(n*k), unembed.tokens, n, vocab, k); err != nil {
+			to := kernels.Picked{IDs: w.down.At(0), Probabilities: w.down.At(n * k)}
+			if err := h.pickTokens(d, w, to, in.states, n, module, k); err != nil {
 				return err
 			}
-			return w.results.bring(d)
+			return w.down.Bring(d, 2*n*k)
 		})
 		if err != nil {
 			return err
 		}
-		values, err := w.wait()
+		values, err := w.wait(2 * n * k)
 		if err != nil {
 			return err
 		}
-		ids, probs = slices.Clone(values[:n*k]), slices.Clone(floatsOf(values[n*k:]))
+		ids, probs = slices.Clone(values[:n*k]), slices.Clone(staging.Floats(values[n*k:]))
 		return nil
 	})
 	if err != nil {
@@ -59,22 +57,21 @@ func (h *Head) TopK(ctx context.Context, hidden Hidden, rows []int, step, k int)
 	return ids, probs, nil
 }
 
-// growTop makes room for top.
-func (w *workspace) growTop(rows, vocab, k int) error {
-	parts := topkPartsOf(vocab)
-	return w.grow(need{&w.largest, rows * parts * k, 4}, need{&w.index, rows * parts * k, 4}, need{&w.sums, rows * parts, 8})
-}
-
-// top sets ids [rows, k] to the indices of the k largest of each row of w.logits,
-// rows × vocab, or to what tokens has at them, and probabilities to theirs.
-func (w *workspace) top(d hip.Device, ids, probabilities, tokens hip.Ptr, rows, vocab, k int) error {
-	parts := topkPartsOf(vocab)
-	a := &topkArgs{
-		Logits: w.logits.ptr, Largest: w.largest.ptr, Index: w.index.ptr, Sums: w.sums.ptr, Tokens: tokens, IDs: ids, Probabilities: probabilities,
-		Rows: int32(rows), Vocab: int32(vocab), Parts: int32(parts), K: int32(k),
-	}
-	if err := topkParts.Launch(d, hip.Grid{Blocks: rows * parts, Threads: 256, BlockCost: 16 * topkPart}, a); err != nil {
+// reserveTop makes room for the k most likely tokens of each of rows rows.
+func (w *workspace) reserveTop(h *Head, rows, k int) error {
+	vocab := h.drafts.matrix.Rows
+	if err := w.growLogits(h.config.HiddenSize, rows, vocab); err != nil {
 		return err
 	}
-	return topkMerge.Launch(d, hip.Grid{Blocks: rows, Threads: 64, BlockCost: 16 * parts * k}, a)
+	return w.top.Grow(w.device, rows, vocab, k)
+}
+
+// pickTokens sets to to the k tokens, [rows, k], that the head drafts first after each of
+// rows rows of states.
+func (h *Head) pickTokens(d hip.Device, w *workspace, to kernels.Picked, states hip.Ptr, rows, module, k int) error {
+	unembed := &h.drafts
+	if err := h.logits(d, w, unembed.matrix, states, rows, module); err != nil {
+		return err
+	}
+	return w.top.Pick(d, to, w.logits.Ptr(), unembed.tokens, rows, unembed.matrix.Rows, k)
 }

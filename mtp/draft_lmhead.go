@@ -20,13 +20,21 @@ type draftLMHead struct {
 
 // DraftLMHead returns the matrix that Draft reads for every token it drafts:
 // lm_head itself, its rows of Options.DraftVocabulary, or a copy of either in the
-// format Options.DraftLMHead. It is valid until Close, and nil of a head that is
-// not whole.
-func (h *Head) DraftLMHead() *weights.Matrix { return h.drafts.matrix }
+// format Options.DraftLMHead. It is valid until Close, and nil after it and
+// where the head is not whole.
+func (h *Head) DraftLMHead() *weights.Matrix {
+	h.using.RLock()
+	defer h.using.RUnlock()
+	return h.drafts.matrix
+}
 
 // DraftVocabulary returns the tokens that Draft picks from, ascending, one for
 // each row of DraftLMHead; nil: all. It must not be changed.
-func (h *Head) DraftVocabulary() []int32 { return h.drafts.vocabulary }
+func (h *Head) DraftVocabulary() []int32 {
+	h.using.RLock()
+	defer h.using.RUnlock()
+	return h.drafts.vocabulary
+}
 
 // buildDraftLMHead makes what the options ask for of lm_head. What it made is
 // freed with the head, also after an error.
@@ -35,7 +43,7 @@ func (h *Head) buildDraftLMHead(ctx context.Context, progress weights.Progress) 
 	d.matrix = h.lmHead
 	if vocabulary := h.options.DraftVocabulary; vocabulary != nil {
 		d.vocabulary = slices.Sorted(slices.Values(vocabulary))
-		if err := d.take(d.matrix.Select(h.device, d.vocabulary)); err != nil {
+		if err := d.replace(d.matrix.Select(h.device, d.vocabulary)); err != nil {
 			return err
 		}
 		var err error
@@ -47,11 +55,11 @@ func (h *Head) buildDraftLMHead(ctx context.Context, progress weights.Progress) 
 	if format == 0 || storedAs(h.lmHead, format) {
 		return nil
 	}
-	return d.take(d.matrix.Requantize(ctx, h.device, format, progress))
+	return d.replace(d.matrix.Requantize(ctx, h.device, format, progress))
 }
 
-// take puts what was made of the matrix in its place.
-func (d *draftLMHead) take(m *weights.Matrix, err error) error {
+// replace puts what was made of the matrix in its place.
+func (d *draftLMHead) replace(m *weights.Matrix, err error) error {
 	if err == nil {
 		d.matrix, d.made = m, append(d.made, m)
 	}
@@ -59,7 +67,7 @@ func (d *draftLMHead) take(m *weights.Matrix, err error) error {
 }
 
 // requantizedBytes returns the size of what buildDraftLMHead is going to
-// requantise, by what is planned; 0 if nothing is.
+// requantize, by what is planned; 0 if nothing is.
 func (c *Config) requantizedBytes(plan *weights.Plan, opts Options) int64 {
 	name, format := lmHead, opts.DraftLMHead
 	if c.TieWordEmbeddings {
@@ -80,7 +88,7 @@ func (c *Config) requantizedBytes(plan *weights.Plan, opts Options) int64 {
 	return format.Bytes(c.VocabSize, c.HiddenSize)
 }
 
-// storedAs tells whether all of a matrix is in the format.
+// storedAs reports whether all of a matrix is in the format.
 func storedAs(m *weights.Matrix, f weights.Format) bool {
 	return !slices.ContainsFunc(m.Segments, func(s weights.Segment) bool { return s.Format != f })
 }

@@ -4,57 +4,37 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/drafthead/drafthead/attention"
+	"github.com/drafthead/drafthead/hip"
 )
+
+// InputError is the one error of an argument or option that is refused before anything
+// runs: see [hip.InputError]. Its Sequence is 1 + the index in Batch.Sequences; 0 means
+// the call as a whole.
+type InputError = hip.InputError
 
 var (
+	// ErrInput is a refused argument. Every [InputError] wraps it.
+	ErrInput = hip.ErrInput
 	// ErrClosed is a use of a head, cache or sequence after its Close.
 	ErrClosed = errors.New("closed")
-	// ErrInput is a batch, an argument beside it or an option of [Load] that is
-	// refused before anything runs. Every [InputError] wraps it.
-	ErrInput = errors.New("bad input")
 	// ErrToken is a token id outside of the vocabulary.
 	ErrToken = errors.New("token id outside of the vocabulary")
-	// ErrNotAligned is an aligned draft on a sequence that was changed since its
-	// last one otherwise than by Draft: see [ChainAligned].
+	// ErrNotAligned is an aligned draft on a sequence that was changed since its last one
+	// otherwise than by Draft: see [ChainAligned].
 	ErrNotAligned = errors.New("sequence has no state for aligned drafting")
+	// ErrNaN is a probability that is not a number: hidden states or weights hold NaN.
+	ErrNaN = errors.New("probability is not a number")
 )
 
-// InputError names what is wrong with a call's input. It wraps [ErrInput] and,
-// where there is one, the rule that was broken.
-type InputError struct {
-	Sequence int    // index in Batch.Sequences, or −1
-	Field    string // "Tokens[3]", "Position", "Hidden", ...
-	Got      any
-	Want     string
-	Err      error // ErrToken, ErrClosed ...; nil: the field says it
+// refuse returns the error of an argument of a call.
+func refuse(field string, got any, want string, err error) error {
+	return refuseRows(-1, field, got, want, err)
 }
 
-func (e *InputError) Error() string {
-	where := ""
-	if e.Sequence >= 0 {
-		where = fmt.Sprintf("sequence %d: ", e.Sequence)
-	}
-	rule := ErrInput
-	if e.Err != nil {
-		rule = e.Err
-	}
-	return fmt.Sprintf("%s%s is %v, want %s: %v", where, e.Field, e.Got, e.Want, rule)
+// refuseRows returns the error of an argument of Sequences[i].
+func refuseRows(i int, field string, got any, want string, err error) error {
+	return &InputError{Op: "mtp", Sequence: i + 1, Field: field, Got: got, Want: want, Err: err}
 }
 
-// Unwrap makes the error match ErrInput and Err.
-func (e *InputError) Unwrap() []error {
-	if e.Err == nil {
-		return []error{ErrInput}
-	}
-	return []error{ErrInput, e.Err}
-}
-
-// argumentError makes an [InputError] of an argument that package attention refused; other
-// errors are what they were.
-func argumentError(err error) error {
-	if e, ok := errors.AsType[*attention.ArgumentError](err); ok {
-		return &InputError{Sequence: -1, Field: e.Argument, Got: e.Got, Want: e.Want, Err: attention.ErrArgument}
-	}
-	return err
-}
+// closed returns the error of a use after Close.
+func closed(what string) error { return fmt.Errorf("mtp: %s is %w", what, ErrClosed) }

@@ -2,127 +2,104 @@ package mtp
 
 import (
 	"context"
-	"errors"
-	"fmt"
 
 	"github.com/drafthead/drafthead/attention"
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/mtp/internal/plan"
 )
 
-// Forward runs the rows of b through module step mod num_mtp_modules and returns
-// their hidden states, rows × hidden_size, before the final norm: what Logits takes, and
-// the Batch.Hidden of the next step, or with Options.PostNorm what [Head.FinalNorm] makes
-// of them. The rows' keys and values are written to the module's layer of the cache; a
+// Forward runs the rows of b through module step mod num_mtp_modules and returns their
+// hidden states, rows × hidden_size, before the final norm: what Logits takes, and the
+// Batch.Hidden of the next step, or with Options.PostNorm what [Head.FinalNorm] makes of
+// them. The rows' keys and values are written to the module's layer of the cache. A
 // sequence then ends at its last row, or where it ended before if that is later.
 //
-// The result is Float32 memory of the caller's, or Batch.Output. Bad input is an
-// [InputError], rows that reach beyond Config().Rope.Positions() are an
-// [attention.PositionError], a cache without room is an [attention.CacheFullError]; nothing
-// has run then and nothing has changed.
+// The result is Float32 memory of the caller's, or Batch.Output. Bad input and rows beyond
+// Config().Rope.Positions() are an [InputError], a cache without room is an
+// [attention.CacheFullError]; nothing has run then and nothing has changed.
+//
+// (module).forward has the computation.
 func (h *Head) Forward(ctx context.Context, b *Batch, step int) (out Hidden, err error) {
-	if err := h.enter(); err != nil {
-		return Hidden{}, err
-	}
-	defer h.leave()
 	if step < 0 {
-		return Hidden{}, &InputError{Sequence: -1, Field: "step", Got: step, Want: "at least 0"}
+		return Hidden{}, refuse("step", step, "at least 0", nil)
 	}
-	if err := ctx.Err(); err != nil {
-		return Hidden{}, err
-	}
-	r, err := h.check(b)
-	if err != nil {
-		return Hidden{}, err
-	}
-	if b.Output != 0 {
-		if err := h.checkMemory("Output", b.Output, r.total, 4, true); err != nil {
-			return Hidden{}, err
-		}
-	}
-	err = h.reserve(r, func(i int) (from, to int) {
-		s := &b.Sequences[i]
-		return s.Position, s.Position + len(s.Tokens)
+	c, err := h.begin(ctx, b, h.checkOutput, func(r *Rows) attention.Claim {
+		return attention.Claim{From: r.Position, To: r.Position + len(r.Tokens)}
 	})
 	if err != nil {
 		return Hidden{}, err
 	}
-	defer func() { r.release(err == nil) }()
-	w := h.take()
-	defer h.give(w)
-	out, err = h.forwardOut(w, h.newPass(w, r, step%len(h.modules)))
-	if err != nil {
-		err = errors.Join(err, r.rollback())
-		out = Hidden{}
-	}
-	for i, rows := range b.Sequences {
-		if rows.Sequence != nil && (err == nil || rows.Position < r.before[i].Len()) {
-			rows.Sequence.changed()
+	defer c.end()
+	lengths := make([]int, len(b.Sequences)) // before
+	for i := range b.Sequences {
+		if s := b.Sequences[i].Sequence; s != nil {
+			lengths[i] = s.kv.Len()
 		}
 	}
-	return out, err
+	out, err = c.forward(step % len(h.modules))
+	for i := range b.Sequences {
+		if r := &b.Sequences[i]; r.Sequence != nil && (err == nil || r.Position < lengths[i]) {
+			r.Sequence.changed()
+		}
+	}
+	if err != nil {
+		return Hidden{}, c.rollback(err)
+	}
+	return out, c.commit()
 }
 
-func (h *Head) forwardOut(w *workspace, p *pass) (Hidden, error) {
+// forward runs all rows of the batch through a module.
+func (c *call) forward(module int) (Hidden, error) {
+	w, width := c.w, c.head.config.HiddenSize
 	if err := w.begin(); err != nil {
 		return Hidden{}, err
 	}
-	p.takeInput()
-	if err := p.encode(0); err != nil {
+	s := &step{Step: plan.All(module, c.planned())}
+	c.stageInput(s)
+	if err := c.stage(0, s); err != nil {
 		return Hidden{}, err
 	}
-	if err := p.makeRoom(); err != nil {
+	if err := c.reserve(s); err != nil {
 		return Hidden{}, err
 	}
-	p.out = p.batch.Output
-	if p.out == 0 {
-		if err := w.hidden.grow(w.device, p.rows*h.config.HiddenSize, 4); err != nil {
+	if s.out = c.batch.Output; s.out == 0 {
+		if err := w.hidden.Grow(w.device, c.rows*width, 4); err != nil {
 			return Hidden{}, err
 		}
-		p.out = w.hidden.ptr
+		s.out = w.hidden.Ptr()
 	}
-	if err := p.loadInput(); err != nil {
+	if err := c.loadInput(s); err != nil {
 		return Hidden{}, err
 	}
-	if err := w.words.upload(w.device, w.sharer); err != nil {
+	if err := w.up.Upload(); err != nil {
 		return Hidden{}, err
 	}
-	p.place()
-	if err := w.run(p.batch.Observe != nil, p.launch); err != nil {
+	c.place(s)
+	if err := w.run(c.batch.Observe != nil, func(d hip.Device) error { return c.queue(d, s) }); err != nil {
 		return Hidden{}, err
 	}
-	if p.batch.Output != 0 {
-		_, err := w.wait()
-		return Hidden{Device: p.batch.Output}, err
+	if c.batch.Output != 0 {
+		_, err := w.wait(0)
+		return Hidden{Device: c.batch.Output}, err
 	}
-	out := make([]float32, p.rows*h.config.HiddenSize)
-	return Hidden{Float32: out}, w.read(out, p.out)
+	out := make([]float32, c.rows*width)
+	return Hidden{Float32: out}, w.read(out, s.out)
 }
 
-// reserve takes the pages of the positions that a call will write in each Sequence, or
-// none at all, after everything else was checked. Until release it holds the cache's
-// pager.
-func (h *Head) reserve(r *resolved, written func(i int) (from, to int)) error {
-	if err := h.checkWritten(r, written); err != nil {
-		return err
+// planned is the batch's sequences as plans know them, without drafts.
+func (c *call) planned() []plan.Sequence {
+	sequences := make([]plan.Sequence, len(c.batch.Sequences))
+	for i := range sequences {
+		r := &c.batch.Sequences[i]
+		sequences[i] = plan.Sequence{Position: r.Position, Tokens: r.Tokens}
 	}
-	if err := r.hold(); err != nil {
-		return err
+	return sequences
+}
+
+// checkOutput checks Batch.Output.
+func (h *Head) checkOutput(b *Batch) error {
+	if b.Output == 0 {
+		return nil
 	}
-	r.before = make([]attention.State, len(r.Sequences))
-	for i := range r.Sequences {
-		if s := r.Sequences[i].Sequence; s != nil {
-			r.before[i] = s.kv.State()
-		}
-	}
-	for i := range r.Sequences {
-		s := r.Sequences[i].Sequence
-		if s == nil {
-			continue
-		}
-		from, to := written(i)
-		if err := s.kv.ReserveRange(from, to); err != nil {
-			r.release(false)
-			return errors.Join(fmt.Errorf("sequence %d: %w", i, closedError(err)), r.rollback())
-		}
-	}
-	return nil
+	return h.checkMemory("Output", b.Output, b.rows(), 4, true)
 }

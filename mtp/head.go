@@ -12,15 +12,12 @@ import (
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
-// maxDraft bounds the length of a chain.
-const maxDraft = 64
-
 // Head is a loaded draft head.
 //
 // All methods may be called from several goroutines at the same time, those that take
-// sequences on different ones: a Head has no state of a call. Close waits for calls that
-// run something. KVScales, Matrix, DraftLMHead and DraftVocabulary must not be called
-// beside it.
+// sequences on different ones: a Head has no state of a call. Close waits for calls under
+// way; what is called after it returns [ErrClosed], or nothing where there is no error to
+// return.
 type Head struct {
 	config  *Config
 	options Options
@@ -46,17 +43,6 @@ type Head struct {
 	caches     map[*Cache]struct{}
 }
 
-// module is the parameters of one MTP module in device memory.
-type module struct {
-	enorm, hnorm, finalNorm hip.Ptr
-	ehProj                  *weights.Matrix
-	inputNorm, postNorm     hip.Ptr
-	qkv, o                  *weights.Matrix
-	qNorm, kNorm            hip.Ptr
-	indexQNorm, indexKNorm  hip.Ptr
-	experts                 *moe.Experts
-}
-
 // Config returns the checkpoint's config. It must not be changed.
 func (h *Head) Config() *Config { return h.config }
 
@@ -70,6 +56,11 @@ func (h *Head) Device() hip.Device { return h.device }
 // module's keys and values, and whether it gives them. The head's own caches
 // are not fp8 and do not use them.
 func (h *Head) KVScales(module int) (k, v float32, ok bool) {
+	h.using.RLock()
+	defer h.using.RUnlock()
+	if h.closed {
+		return 0, 0, false
+	}
 	const attn = "transformer_layer.self_attn.attn."
 	ks, vs := h.loaded.Values(layerName(module, attn+"k_scale")), h.loaded.Values(layerName(module, attn+"v_scale"))
 	if len(ks) == 0 {
@@ -84,7 +75,14 @@ func (h *Head) KVScales(module int) (k, v float32, ok bool) {
 // Matrix returns a loaded matrix by its parameter's name, for example
 // "lm_head.weight", to share it with an engine. It is valid until Close, and nil
 // if there is none.
-func (h *Head) Matrix(name string) *weights.Matrix { return h.loaded.Matrix(name) }
+func (h *Head) Matrix(name string) *weights.Matrix {
+	h.using.RLock()
+	defer h.using.RUnlock()
+	if h.closed {
+		return nil
+	}
+	return h.loaded.Matrix(name)
+}
 
 // build makes what the forward needs of the loaded parameters.
 func (h *Head) build() (err error) {
@@ -125,34 +123,9 @@ func (h *Head) build() (err error) {
 	return nil
 }
 
-// whole tells whether the head holds all parameters and not a rank's share.
+// whole reports whether the head holds all parameters and not a rank's share.
 func (h *Head) whole() bool {
 	return h.options.Parallel.Tensor.Whole() && h.options.Parallel.Expert.Whole()
-}
-
-func (h *Head) module(i int) module {
-	c := h.config
-	const layer, attn, sparse = "transformer_layer.", "transformer_layer.self_attn.", "transformer_layer.block_sparse_moe."
-	matrix := func(name string) *weights.Matrix { return h.loaded.Matrix(layerName(i, name)) }
-	vector := func(name string) hip.Ptr { return h.loaded.Vector(layerName(i, name)) }
-	return module{
-		enorm: vector("enorm.weight"), hnorm: vector("hnorm.weight"), finalNorm: vector("final_layernorm.weight"),
-		ehProj:    matrix("eh_proj.weight"),
-		inputNorm: vector(layer + "input_layernorm.weight"), postNorm: vector(layer + "post_attention_layernorm.weight"),
-		qkv: matrix(attn + "qkv_proj.weight"), o: matrix(attn + "o_proj.weight"),
-		qNorm: vector(attn + "q_norm.weight"), kNorm: vector(attn + "k_norm.weight"),
-		indexQNorm: vector(attn + "index_q_norm.weight"), indexKNorm: vector(attn + "index_k_norm.weight"),
-		experts: &moe.Experts{
-			Gate: matrix(sparse + "gate.weight"), Bias: vector(sparse + "e_score_correction_bias"),
-			W13: matrix(sparse + "experts.w13_weight"), W2: matrix(sparse + "experts.w2_weight"),
-			GateUp: matrix(sparse + "shared_experts.gate_up_proj.weight"), Down: matrix(sparse + "shared_experts.down_proj.weight"),
-			Config: moe.Config{
-				Hidden: c.HiddenSize, Intermediate: c.IntermediateSize, SharedIntermediate: c.SharedIntermediateSize,
-				Experts: c.NumLocalExperts, TopK: c.NumExpertsPerTok,
-				Scale: c.RoutedScalingFactor, Alpha: c.SwigluAlpha, Limit: c.SwigluLimit, Beta: c.SwigluBeta,
-			},
-		},
-	}
 }
 
 // enter begins a call; leave ends it.
@@ -160,12 +133,12 @@ func (h *Head) enter() error {
 	h.using.RLock()
 	if h.closed {
 		h.using.RUnlock()
-		return fmt.Errorf("head: %w", ErrClosed)
+		return closed("head")
 	}
 	if !h.whole() {
 		h.using.RUnlock()
 		p := h.options.Parallel
-		return &InputError{Sequence: -1, Field: "Options.Parallel", Got: fmt.Sprintf("%+v", p), Want: "a whole head to run", Err: errors.ErrUnsupported}
+		return refuse("Options.Parallel", fmt.Sprintf("%+v", p), "a whole head to run", errors.ErrUnsupported)
 	}
 	return nil
 }
@@ -179,7 +152,7 @@ func (h *Head) Close() error {
 	h.using.Lock()
 	defer h.using.Unlock()
 	if h.closed {
-		return fmt.Errorf("head: %w", ErrClosed)
+		return closed("head")
 	}
 	h.closed = true
 	return h.release()

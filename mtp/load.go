@@ -171,30 +171,29 @@ func (c *Config) plan(checkpoint *safetensors.Folder, opts Options) (*weights.Pl
 
 func (c *Config) checkOptions(opts Options) error {
 	var errs []error
-	refuse := func(bad bool, field string, got any, want string) {
+	refuseIf := func(bad bool, field string, got any, want string) {
 		if bad {
-			errs = append(errs, &InputError{Sequence: -1, Field: "Options." + field, Got: got, Want: want})
+			errs = append(errs, refuse("Options."+field, got, want, nil))
 		}
 	}
 	_, err := opts.Chain.resolve(c.NumMTPModules)
 	errs = append(errs, err)
-	refuse(opts.MaxDraft < 0 || opts.MaxDraft > maxDraft, "MaxDraft", opts.MaxDraft, fmt.Sprintf("0 to %d", maxDraft))
-	refuse(opts.CacheFormat != attention.CacheBF16 && opts.CacheFormat != attention.CacheF32, "CacheFormat", opts.CacheFormat, "CacheBF16 or CacheF32")
-	refuse(!(opts.MinProbability >= 0 && opts.MinProbability <= 1), "MinProbability", opts.MinProbability, "0 to 1")
+	refuseIf(opts.MaxDraft < 0 || opts.MaxDraft > maxDraft, "MaxDraft", opts.MaxDraft, fmt.Sprintf("0 to %d", maxDraft))
+	refuseIf(opts.CacheFormat != attention.CacheBF16 && opts.CacheFormat != attention.CacheF32, "CacheFormat", opts.CacheFormat, "CacheBF16 or CacheF32")
 	for _, m := range []struct {
 		field  string
 		matrix *weights.Matrix
 	}{{"Embed", opts.Embed}, {"LMHead", opts.LMHead}} {
 		if m.matrix != nil {
-			refuse(m.matrix.Rows != c.VocabSize || m.matrix.Cols != c.HiddenSize, m.field,
+			refuseIf(m.matrix.Rows != c.VocabSize || m.matrix.Cols != c.HiddenSize, m.field,
 				fmt.Sprintf("%d × %d", m.matrix.Rows, m.matrix.Cols), fmt.Sprintf("%d × %d", c.VocabSize, c.HiddenSize))
 		}
 	}
 	format, whole := opts.DraftLMHead, opts.Parallel.Tensor.Whole() && opts.Parallel.Expert.Whole()
-	refuse(!whole && (format != 0 || opts.DraftVocabulary != nil), "Parallel", fmt.Sprintf("%+v", opts.Parallel), "a whole head, with DraftLMHead or DraftVocabulary")
-	refuse(format != 0 && format != weights.MXFP8 && format != weights.INT8, "DraftLMHead", format, "MXFP8, INT8, or 0 for as stored")
+	refuseIf(!whole && (format != 0 || opts.DraftVocabulary != nil), "Parallel", fmt.Sprintf("%+v", opts.Parallel), "a whole head, with DraftLMHead or DraftVocabulary")
+	refuseIf(format != 0 && format != weights.MXFP8 && format != weights.INT8, "DraftLMHead", format, "MXFP8, INT8, or 0 for as stored")
 	errs = append(errs, checkDraftVocabulary(opts.DraftVocabulary, c.VocabSize))
-	refuse((opts.Embed != nil || opts.LMHead != nil) && opts.Device == nil, "Device", "nil", "the device of Embed and LMHead")
+	refuseIf((opts.Embed != nil || opts.LMHead != nil) && opts.Device == nil, "Device", "nil", "the device of Embed and LMHead")
 	return errors.Join(errs...)
 }
 

@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/mtp/internal/kernels"
 	"github.com/drafthead/drafthead/norm"
 	"github.com/drafthead/drafthead/weights"
 )
@@ -30,7 +31,7 @@ func (h *Head) Logits(ctx context.Context, hidden Hidden, rows []int, step int) 
 			return err
 		}
 		logits = make([]float32, n*h.config.VocabSize)
-		return w.read(logits, w.logits.ptr)
+		return w.read(logits, w.logits.Ptr())
 	})
 	return logits, err
 }
@@ -45,7 +46,7 @@ func (h *Head) FinalNorm(ctx context.Context, hidden Hidden, rows []int, step in
 			return err
 		}
 		err := w.run(false, func(d hip.Device) error {
-			if err := launchInput(d, in); err != nil {
+			if err := in.widen(d); err != nil {
 				return err
 			}
 			return h.finalNorm(d, w, in.states, n, module)
@@ -54,7 +55,7 @@ func (h *Head) FinalNorm(ctx context.Context, hidden Hidden, rows []int, step in
 			return err
 		}
 		normed = make([]float32, n*h.config.HiddenSize)
-		return w.read(normed, w.finalNorm.ptr)
+		return w.read(normed, w.finalNormed.Ptr())
 	})
 	return normed, err
 }
@@ -74,7 +75,7 @@ func (h *Head) onRows(ctx context.Context, hidden Hidden, rows []int, step int, 
 		return err
 	}
 	if step < 0 {
-		return &InputError{Sequence: -1, Field: "step", Got: step, Want: "at least 0"}
+		return refuse("step", step, "at least 0", nil)
 	}
 	if check != nil {
 		if err := check(); err != nil {
@@ -84,8 +85,8 @@ func (h *Head) onRows(ctx context.Context, hidden Hidden, rows []int, step int, 
 	if len(picked) == 0 {
 		return nil
 	}
-	w := h.take()
-	defer h.give(w)
+	w := h.takeWorkspace()
+	defer h.giveWorkspace(w)
 	if err := w.begin(); err != nil {
 		return err
 	}
@@ -118,7 +119,7 @@ func (h *Head) pickRows(hidden Hidden, rows []int) ([]int, error) {
 	}
 	for i, r := range rows {
 		if r < 0 || r >= n {
-			return nil, &InputError{Sequence: -1, Field: fmt.Sprintf("rows[%d]", i), Got: r, Want: fmt.Sprintf("0 to %d", n-1)}
+			return nil, refuse(fmt.Sprintf("rows[%d]", i), r, fmt.Sprintf("0 to %d", n-1), nil)
 		}
 	}
 	return rows, nil
@@ -128,23 +129,21 @@ func (h *Head) pickRows(hidden Hidden, rows []int) ([]int, error) {
 // device knows.
 func (h *Head) checkDeviceRows(hidden *Hidden, rows []int) error {
 	if rows == nil {
-		return &InputError{Sequence: -1, Field: "rows", Got: "nil", Want: "the rows of hidden states on the device"}
+		return refuse("rows", "nil", "the rows of hidden states on the device", nil)
 	}
 	size := hidden.valueBytes()
 	bytes := h.config.HiddenSize * size
 	for i, r := range rows {
-		refuse := func(want string, err error) error {
-			return &InputError{Sequence: -1, Field: fmt.Sprintf("rows[%d]", i), Got: r, Want: want, Err: err}
-		}
+		bad := func(want string, err error) error { return refuse(fmt.Sprintf("rows[%d]", i), r, want, err) }
 		if most := math.MaxInt/bytes - 1; r < 0 || r > most {
-			return refuse(fmt.Sprintf("0 to %d", most), nil)
+			return bad(fmt.Sprintf("0 to %d", most), nil)
 		}
 		err := h.checkRange(hidden.Device.Add(int64(r)*int64(bytes)), int64(bytes), false)
 		if errors.Is(err, hip.ErrAccess) {
 			if err := h.checkMemory("hidden", hidden.Device, 1, size, false); err != nil {
 				return err // not even the first row
 			}
-			return refuse("a row of the device memory at hidden.Device", err)
+			return bad("a row of the device memory at hidden.Device", err)
 		}
 		if err != nil {
 			return err
@@ -165,39 +164,39 @@ func (h *Head) gatherRows(w *workspace, hidden *Hidden, rows []int) (in input, e
 				some.BFloat16 = append(some.BFloat16, hidden.BFloat16[r*width:(r+1)*width]...)
 			}
 		}
-		in = w.takeInput(&some, len(rows)*width)
+		in = w.stageInput(&some, len(rows)*width)
 		if err := w.loadInput(&in, &some, &w.hiddenIn); err != nil {
 			return in, err
 		}
-		err = w.words.upload(w.device, w.sharer)
-		in.place(&w.words)
+		err = w.up.Upload()
+		in.place(w)
 		return in, err
 	}
-	size, to := 4, &w.embeds.wide // not in use outside of a forward
+	size, to := 4, &w.embedsIn.wide // not in use outside of a forward
 	if hidden.DeviceBFloat16 {
 		size = 2
 	}
-	if err := to.grow(h.device, len(rows)*width, size); err != nil {
+	if err := to.Grow(h.device, len(rows)*width, size); err != nil {
 		return in, err
 	}
 	for i, r := range rows {
 		n := int64(width * size)
-		if err := h.device.Copy(to.ptr.Add(int64(i)*n), hidden.Device.Add(int64(r)*n), n); err != nil {
+		if err := h.device.Copy(to.Ptr().Add(int64(i)*n), hidden.Device.Add(int64(r)*n), n); err != nil {
 			return in, err
 		}
 	}
 	in = input{n: len(rows) * width}
-	return in, w.loadInput(&in, &Hidden{Device: to.ptr, DeviceBFloat16: hidden.DeviceBFloat16}, &w.hiddenIn)
+	return in, w.loadInput(&in, &Hidden{Device: to.Ptr(), DeviceBFloat16: hidden.DeviceBFloat16}, &w.hiddenIn)
 }
 
 // growLogits makes room for finalNorm and logits.
 func (w *workspace) growLogits(hidden, rows, vocab int) error {
-	return w.grow(need{&w.finalNorm, rows * hidden, 4}, need{&w.logits, rows * vocab, 4})
+	return w.grow(need{&w.finalNormed, rows * hidden}, need{&w.logits, rows * vocab})
 }
 
 // finalNorm computes w.finalNorm of rows rows of states.
 func (h *Head) finalNorm(d hip.Device, w *workspace, states hip.Ptr, rows, module int) error {
-	return norm.RMSNorm(d, w.finalNorm.ptr, states, h.modules[module].finalNorm, rows, h.config.HiddenSize, h.config.RMSNormEps)
+	return norm.RMSNorm(d, w.finalNormed.Ptr(), states, h.modules[module].finalNorm, rows, h.config.HiddenSize, h.config.RMSNormEps)
 }
 
 // logits computes w.logits of rows rows of states, rows × m.Rows, for lm_head or
@@ -206,12 +205,12 @@ func (h *Head) logits(d hip.Device, w *workspace, m *weights.Matrix, states hip.
 	if err := h.finalNorm(d, w, states, rows, module); err != nil {
 		return err
 	}
-	return m.Product(d, w.logits.ptr, w.finalNorm.ptr, rows)
+	return m.Product(d, w.logits.Ptr(), w.finalNormed.Ptr(), rows)
 }
 
 // logitsOf is logits of an input.
 func (h *Head) logitsOf(d hip.Device, w *workspace, m *weights.Matrix, in *input, rows, module int) error {
-	if err := launchInput(d, in); err != nil {
+	if err := in.widen(d); err != nil {
 		return err
 	}
 	return h.logits(d, w, m, in.states, rows, module)
@@ -232,28 +231,28 @@ func (h *Head) Embed(ctx context.Context, tokens []int32) ([]float32, error) {
 	}
 	for i, t := range tokens {
 		if t < 0 || int(t) >= h.config.VocabSize {
-			return nil, &InputError{Sequence: -1, Field: fmt.Sprintf("tokens[%d]", i), Got: t, Want: fmt.Sprintf("0 to %d", h.config.VocabSize-1), Err: ErrToken}
+			return nil, refuse(fmt.Sprintf("tokens[%d]", i), t, fmt.Sprintf("0 to %d", h.config.VocabSize-1), ErrToken)
 		}
 	}
 	rows, n := len(tokens), h.config.HiddenSize
 	if rows == 0 {
 		return nil, nil
 	}
-	w := h.take()
-	defer h.give(w)
-	if err := w.grow(need{&w.tokens, rows, 4}, need{&w.embeds.wide, rows * n, 4}); err != nil {
+	w := h.takeWorkspace()
+	defer h.giveWorkspace(w)
+	if err := w.grow(need{&w.tokens, rows}, need{&w.embedsIn.wide, rows * n}); err != nil {
 		return nil, err
 	}
-	if err := hip.WriteOf(h.device, w.tokens.ptr, tokens); err != nil {
+	if err := hip.WriteOf(h.device, w.tokens.Ptr(), tokens); err != nil {
 		return nil, err
 	}
-	err := launchGather(h.device, h.embed, &gatherArgs{
-		Out: w.embeds.wide.ptr, Tokens: w.tokens.ptr,
+	err := kernels.EmbedGather(h.device, h.embed, &kernels.EmbedGatherArgs{
+		Out: w.embedsIn.wide.Ptr(), Tokens: w.tokens.Ptr(),
 		Rows: int32(rows), Hidden: int32(n), Vocab: int32(h.config.VocabSize),
 	})
 	if err != nil {
 		return nil, err
 	}
 	out := make([]float32, rows*n)
-	return out, hip.ReadOf(h.device, out, w.embeds.wide.ptr)
+	return out, hip.ReadOf(h.device, out, w.embedsIn.wide.Ptr())
 }

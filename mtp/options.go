@@ -42,10 +42,6 @@ type Options struct {
 	// steps whatever it is.
 	MaxDraft int
 
-	// MinProbability ends the drafting of a sequence before the first token
-	// whose softmax probability is below it. 0: chains always have k tokens.
-	MinProbability float64
-
 	// DraftLMHead makes Draft read a copy of lm_head, requantised at load:
 	//
 	//	weights.INT8    53 % of bfloat16's bytes, within 0.4 % of the largest of 32 weights
@@ -57,8 +53,8 @@ type Options struct {
 	DraftLMHead weights.Format
 
 	// DraftVocabulary holds the tokens that Draft picks from, in any order; only
-	// their rows of lm_head are read, where they lie. Its probabilities, also for
-	// MinProbability, are then a softmax over these tokens alone. nil: all
+	// their rows of lm_head are read, where they lie. Probabilities, also for
+	// Rows.MinProbability, are then a softmax over these tokens alone. nil: all
 	// tokens. [ReadVocabulary] and [MostFrequent] make such lists. Logits are of
 	// all tokens.
 	DraftVocabulary []int32
@@ -107,5 +103,5 @@ func (c Chain) resolve(modules int) (Chain, error) {
 	case ChainFirst, ChainModOwn, ChainAligned:
 		return c, nil
 	}
-	return "", &InputError{Sequence: -1, Field: "Options.Chain", Got: string(c), Want: "chain, chain_mod_own or chain_aligned"}
+	return "", refuse("Options.Chain", string(c), "chain, chain_mod_own or chain_aligned", nil)
 }

@@ -163,19 +163,19 @@ func MostFrequent(counts []int64, n int) []int32 {
 
 // checkDraftVocabulary refuses what Draft could not pick from. nil is no list.
 func checkDraftVocabulary(tokens []int32, vocabSize int) error {
-	refuse := func(i int, want string, err error) error {
-		return &InputError{Sequence: -1, Field: fmt.Sprintf("Options.DraftVocabulary[%d]", i), Got: tokens[i], Want: want, Err: err}
+	bad := func(i int, want string, err error) error {
+		return refuse(fmt.Sprintf("Options.DraftVocabulary[%d]", i), tokens[i], want, err)
 	}
 	if tokens != nil && len(tokens) == 0 {
-		return &InputError{Sequence: -1, Field: "Options.DraftVocabulary", Got: "empty", Want: "at least one token, or nil for all"}
+		return refuse("Options.DraftVocabulary", "empty", "at least one token, or nil for all", nil)
 	}
 	first := make(map[int32]int, len(tokens))
 	for i, t := range tokens {
 		if t < 0 || int(t) >= vocabSize {
-			return refuse(i, fmt.Sprintf("0 to %d", vocabSize-1), ErrToken)
+			return bad(i, fmt.Sprintf("0 to %d", vocabSize-1), ErrToken)
 		}
 		if before, again := first[t]; again {
-			return refuse(i, fmt.Sprintf("each token once: it is DraftVocabulary[%d] too", before), nil)
+			return bad(i, fmt.Sprintf("each token once: it is DraftVocabulary[%d] too", before), nil)
 		}
 		first[t] = i
 	}

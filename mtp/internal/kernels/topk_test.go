@@ -1,4 +1,4 @@
-package mtp
+package kernels
 
 import (
 	"cmp"
@@ -17,29 +17,27 @@ import (
 
 // greedyOf is the largest logit of each row, on a device.
 func greedyOf(d hip.Device, logits []float32, vocab int) (ids []int32, probabilities []float32, err error) {
-	w := newWorkspace(d)
-	defer func() {
-		if e := w.free(); err == nil {
-			err = e
-		}
-	}()
-	if w.logits.ptr, err = hip.Upload(d, logits); err != nil {
+	return pick(d, logits, vocab, 1)
+}
+
+// pick is the k largest of each row of logits, on a device.
+func pick(d hip.Device, logits []float32, vocab, k int) (ids []int32, probabilities []float32, err error) {
+	var top TopK
+	var in, out hip.Buffer
+	defer func() { err = errors.Join(err, top.Free(d), in.Free(d), out.Free(d)) }()
+	n := len(logits) / vocab * k
+	if err := errors.Join(in.Grow(d, len(logits), 4), out.Grow(d, 2*n, 4), top.Grow(d, n/k, vocab, k)); err != nil {
 		return nil, nil, err
 	}
-	w.logits.bytes = int64(4 * len(logits))
-	rows := len(logits) / vocab
-	if err := w.growTop(rows, vocab, 1); err != nil {
+	if err := hip.WriteOf(d, in.Ptr(), logits); err != nil {
 		return nil, nil, err
 	}
-	if err := w.results.buffer.grow(d, 2*rows, 4); err != nil {
+	picked := Picked{IDs: out.Ptr(), Probabilities: out.Ptr().Add(4 * int64(n))}
+	if err := top.Pick(d, picked, in.Ptr(), 0, n/k, vocab, k); err != nil {
 		return nil, nil, err
 	}
-	at := w.results.buffer.ptr.Add(4 * int64(rows))
-	if err := w.top(d, w.results.buffer.ptr, at, 0, rows, vocab, 1); err != nil {
-		return nil, nil, err
-	}
-	ids, probabilities = make([]int32, rows), make([]float32, rows)
-	return ids, probabilities, errors.Join(hip.ReadOf(d, ids, w.results.buffer.ptr), hip.ReadOf(d, probabilities, at))
+	ids, probabilities = make([]int32, n), make([]float32, n)
+	return ids, probabilities, errors.Join(hip.ReadOf(d, ids, picked.IDs), hip.ReadOf(d, probabilities, picked.Probabilities))
 }
 
 var (
@@ -173,7 +171,7 @@ func testGreedySizes(t *testing.T, d hip.Device) {
 // stable sort, and every kernel agrees with its twin.
 func TestTopKKernels(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 8))
-	for _, c := range []struct{ rows, vocab, k int }{{1, 1, 1}, {2, 5, 5}, {1, topkPart + 3, 7}, {3, 300, 2}, {2, 2*topkPart + 1, maxTopK}, {1, topkPart, 64}} {
+	for _, c := range []struct{ rows, vocab, k int }{{1, 1, 1}, {2, 5, 5}, {1, topkPart + 3, 7}, {3, 300, 2}, {2, 2*topkPart + 1, MaxTopK}, {1, topkPart, 64}} {
 		logits := make([]float32, c.rows*c.vocab)
 		for i := range logits {
 			logits[i] = float32(random.IntN(40)) / 4
@@ -184,7 +182,8 @@ func TestTopKKernels(t *testing.T) {
 		}
 		onDevices(t, func(t *testing.T, d hip.Device) {
 			for _, values := range [][]float32{logits, clean} {
-				ids, probs := topKOf(t, d, values, c.vocab, c.k)
+				ids, probs, err := pick(d, values, c.vocab, c.k)
+				require.NoError(t, err)
 				for r := range c.rows {
 					row := values[r*c.vocab : (r+1)*c.vocab]
 					want, wantProbs := sortedTop(row, c.k)
@@ -194,20 +193,6 @@ func TestTopKKernels(t *testing.T) {
 			}
 		})
 	}
-}
-
-// topKOf is the k largest of each row of logits, on a device.
-func topKOf(t *testing.T, d hip.Device, logits []float32, vocab, k int) (ids []int32, probs []float32) {
-	t.Helper()
-	w, rows := newWorkspace(d), len(logits)/vocab
-	defer func() { require.NoError(t, w.free()) }()
-	require.NoError(t, errors.Join(w.logits.grow(d, len(logits), 4), w.growTop(rows, vocab, k), w.results.buffer.grow(d, 2*rows*k, 4)))
-	require.NoError(t, hip.WriteOf(d, w.logits.ptr, logits))
-	at := w.results.buffer.ptr.Add(4 * int64(rows*k))
-	require.NoError(t, w.top(d, w.results.buffer.ptr, at, 0, rows, vocab, k))
-	ids, probs = make([]int32, rows*k), make([]float32, rows*k)
-	require.NoError(t, errors.Join(hip.ReadOf(d, ids, w.results.buffer.ptr), hip.ReadOf(d, probs, at)))
-	return ids, probs
 }
 
 // sortedTop is the same by sorting.

@@ -1,4 +1,4 @@
-package mtp
+package kernels
 
 import (
 	"fmt"
@@ -23,16 +23,16 @@ func BenchmarkGreedy(b *testing.B) {
 				for i := range logits {
 					logits[i] = float32(3 * random.NormFloat64())
 				}
-				w := newWorkspace(d)
-				var err error
-				w.logits.ptr, err = hip.Upload(d, logits)
+				in, err := hip.Upload(d, logits)
 				require.NoError(b, err)
-				w.logits.bytes = int64(4 * len(logits))
-				require.NoError(b, w.growTop(rows, vocab, 1))
-				require.NoError(b, w.results.buffer.grow(d, 2*rows, 4))
-				b.SetBytes(w.logits.bytes)
+				out, err := hip.AllocOf[int32](d, 2*rows)
+				require.NoError(b, err)
+				var top TopK
+				require.NoError(b, top.Grow(d, rows, vocab, 1))
+				b.SetBytes(int64(4 * len(logits)))
 				for b.Loop() {
-					if err := w.top(d, w.results.buffer.ptr, w.results.buffer.ptr.Add(4*int64(rows)), 0, rows, vocab, 1); err != nil {
+					picked := Picked{IDs: out, Probabilities: out.Add(4 * int64(rows))}
+					if err := top.Pick(d, picked, in, 0, rows, vocab, 1); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -67,13 +67,13 @@ func BenchmarkEmbedNorm(b *testing.B) {
 			}
 			tokens, err := hip.Upload(d, ones)
 			require.NoError(b, err)
-			a := &embedNormArgs{
+			a := &EmbedNormArgs{
 				Out: floats(2 * rows * hidden), States: floats(rows * hidden), Tokens: tokens, Positions: tokens,
 				EmbedNorm: floats(hidden), HiddenNorm: floats(hidden), Eps: 1e-6, Rows: int32(rows), Hidden: hidden, Vocab: vocab,
 			}
 			b.SetBytes(int64(rows) * hidden * 24)
 			for b.Loop() {
-				if err := launchEmbedNorm(d, m, a); err != nil {
+				if err := EmbedNorm(d, m, a); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -1,4 +1,4 @@
-package mtp
+package kernels
 
 import "github.com/drafthead/drafthead/hip"
 
@@ -7,7 +7,8 @@ import "github.com/drafthead/drafthead/hip"
 //	out[i] = from[sources[i]], or kept[−1−sources[i]] where that is negative
 var takeRows = hip.NewKernel("take_rows", takeRowsHIP, takeRowsTwin)
 
-type takeRowsArgs struct {
+// TakeRowsArgs are the arguments of [TakeRows].
+type TakeRowsArgs struct {
 	Out     hip.Ptr // [Rows, Width] float32; not the memory of From or Kept
 	From    hip.Ptr // [FromRows, Width] float32
 	Kept    hip.Ptr // [KeptRows, Width] float32; none if no source is negative
@@ -16,11 +17,13 @@ type takeRowsArgs struct {
 	Rows, FromRows, KeptRows, Width int32
 }
 
-func launchTakeRows(d hip.Device, a *takeRowsArgs) error {
+// TakeRows copies rows of values together: out[i] = from[sources[i]], or
+// kept[−1−sources[i]] where that is negative.
+func TakeRows(d hip.Device, a *TakeRowsArgs) error {
 	return takeRows.Launch(d, hip.Grid{Blocks: int(a.Rows), Threads: 256, BlockCost: 8 * int(a.Width)}, a)
 }
 
-func takeRowsTwin(b *hip.Blocks, a *takeRowsArgs) {
+func takeRowsTwin(b *hip.Blocks, a *TakeRowsArgs) {
 	n, rows := int(a.Width), int(a.Rows)
 	out := hip.Out[float32](b, a.Out, rows*n)
 	from, kept := hip.In[float32](b, a.From, int(a.FromRows)*n), hip.In[float32](b, a.Kept, int(a.KeptRows)*n)

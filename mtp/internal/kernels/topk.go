@@ -1,6 +1,7 @@
-package mtp
+package kernels
 
 import (
+	"errors"
 	"math"
 
 	"github.com/drafthead/drafthead/hip"
@@ -19,10 +20,49 @@ var (
 	topkMerge = hip.NewKernel("topk_merge", topkHIP, topkMergeTwin)
 )
 
-const (
-	topkPart = 4096 // logits that one block looks at
-	maxTopK  = 64
-)
+const topkPart = 4096 // logits that one block looks at
+
+// MaxTopK bounds the tokens that [TopK] picks from a row.
+const MaxTopK = 64
+
+// TopK picks the most likely tokens of rows of logits. It holds what the two kernels
+// hand on, and serves one call at a time. The zero TopK is ready for use.
+type TopK struct {
+	largest, index, sums hip.Buffer
+}
+
+// Grow makes room for the k largest of rows rows of vocab logits, k ≤ MaxTopK.
+func (t *TopK) Grow(d hip.Device, rows, vocab, k int) error {
+	parts := topkPartsOf(vocab)
+	return errors.Join(t.largest.Grow(d, rows*parts*k, 4), t.index.Grow(d, rows*parts*k, 4), t.sums.Grow(d, rows*parts, 8))
+}
+
+// Picked is where Pick leaves its results, [rows, k] each, in descending order of
+// probability.
+type Picked struct {
+	IDs           hip.Ptr // int32
+	Probabilities hip.Ptr // float32, a softmax over the row
+}
+
+// Pick sets out to the k largest of each of the rows of vocab float32 logits. tokens is
+// the token of each logit, int32; 0: its index. Grow comes first.
+func (t *TopK) Pick(d hip.Device, out Picked, logits, tokens hip.Ptr, rows, vocab, k int) error {
+	parts := topkPartsOf(vocab)
+	a := &topkArgs{
+		Logits: logits, Largest: t.largest.Ptr(), Index: t.index.Ptr(), Sums: t.sums.Ptr(), Tokens: tokens,
+		IDs: out.IDs, Probabilities: out.Probabilities,
+		Rows: int32(rows), Vocab: int32(vocab), Parts: int32(parts), K: int32(k),
+	}
+	if err := topkParts.Launch(d, hip.Grid{Blocks: rows * parts, Threads: 256, BlockCost: 16 * topkPart}, a); err != nil {
+		return err
+	}
+	return topkMerge.Launch(d, hip.Grid{Blocks: rows, Threads: 64, BlockCost: 16 * parts * k}, a)
+}
+
+// Free gives the memory back.
+func (t *TopK) Free(d hip.Device) error {
+	return errors.Join(t.largest.Free(d), t.index.Free(d), t.sums.Free(d))
+}
 
 // topkPartsOf is the parts of a row.
 func topkPartsOf(vocab int) int { return (vocab + topkPart - 1) / topkPart }

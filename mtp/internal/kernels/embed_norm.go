@@ -1,4 +1,4 @@
-package mtp
+package kernels
 
 import (
 	"github.com/drafthead/drafthead/hip"
@@ -13,9 +13,10 @@ import (
 //	out    = [ rms(e; enorm) | rms(hidden; hnorm) ]      embedding half first
 //
 // The mask comes before enorm, so that the masked half is zero.
-var embedNorm = hip.NewKernel("embed_norm", weights.KernelSource()+norm.RMSSource()+embedHIP, embedNormTwin).Fast(0, embedNormHost)
+var embedNorm = hip.NewKernel("embed_norm", weights.KernelSource()+norm.RMSSource()+embedNormHIP, embedNormTwin).Fast(0, embedNormHost)
 
-type embedNormArgs struct {
+// EmbedNormArgs are the arguments of [EmbedNorm].
+type EmbedNormArgs struct {
 	Out             hip.Ptr // [Rows, 2·Hidden] float32
 	Masked          hip.Ptr // [Rows, Hidden] float32: e, if wanted
 	States          hip.Ptr // [Rows, Hidden] float32: previous hidden states
@@ -32,7 +33,11 @@ type embedNormArgs struct {
 	Segments, Vocab int32
 }
 
-func launchEmbedNorm(d hip.Device, table *weights.Matrix, a *embedNormArgs) error {
+// EmbedNorm sets Out to the input of eh_proj:
+//
+//	e   = embed[token], or the given embedding; zero where position is 0
+//	out = [ rms(e; enorm) | rms(states; hnorm) ]
+func EmbedNorm(d hip.Device, table *weights.Matrix, a *EmbedNormArgs) error {
 	a.Table, a.Segments = table.Table()
 	return embedNorm.Launch(d, hip.Grid{Blocks: 2 * int(a.Rows), Threads: embedThreads, BlockCost: 12 * int(a.Hidden)}, a)
 }
@@ -40,14 +45,14 @@ func launchEmbedNorm(d hip.Device, table *weights.Matrix, a *embedNormArgs) erro
 // embedThreads share a row on a GPU.
 const embedThreads = norm.RMSThreads
 
-func embedNormTwin(b *hip.Blocks, a *embedNormArgs) { embedNormRows(b, a, vec.RMS64) }
+func embedNormTwin(b *hip.Blocks, a *EmbedNormArgs) { embedNormRows(b, a, vec.RMS64) }
 
-func embedNormHost(b *hip.Blocks, a *embedNormArgs) {
+func embedNormHost(b *hip.Blocks, a *EmbedNormArgs) {
 	simd := b.SIMD()
 	embedNormRows(b, a, func(dst, x, w []float32, eps float64) { vec.RMS(simd, dst, x, w, eps) })
 }
 
-func embedNormRows(b *hip.Blocks, a *embedNormArgs, rms func(dst, x, w []float32, eps float64)) {
+func embedNormRows(b *hip.Blocks, a *EmbedNormArgs, rms func(dst, x, w []float32, eps float64)) {
 	n, rows := int(a.Hidden), int(a.Rows)
 	out := hip.Out[float32](b, a.Out, rows*2*n)
 	masked := hip.Out[float32](b, a.Masked, rows*n)
@@ -76,9 +81,10 @@ func embedNormRows(b *hip.Blocks, a *embedNormArgs, rms func(dst, x, w []float32
 }
 
 // gather copies rows of embed_tokens, one token a block.
-var gather = hip.NewKernel("embed_gather", weights.KernelSource()+norm.RMSSource()+embedHIP, gatherTwin)
+var gather = hip.NewKernel("embed_gather", weights.KernelSource()+norm.RMSSource()+embedNormHIP, gatherTwin)
 
-type gatherArgs struct {
+// EmbedGatherArgs are the arguments of [EmbedGather].
+type EmbedGatherArgs struct {
 	Out      hip.Ptr // [Rows, Hidden] float32
 	Table    hip.Ptr // [Segments] weights.Segment
 	Tokens   hip.Ptr // [Rows] int32
@@ -88,12 +94,13 @@ type gatherArgs struct {
 	Vocab    int32
 }
 
-func launchGather(d hip.Device, table *weights.Matrix, a *gatherArgs) error {
+// EmbedGather copies rows of an embedding table, as float32.
+func EmbedGather(d hip.Device, table *weights.Matrix, a *EmbedGatherArgs) error {
 	a.Table, a.Segments = table.Table()
 	return gather.Launch(d, hip.Grid{Blocks: int(a.Rows), Threads: embedThreads, BlockCost: 8 * int(a.Hidden)}, a)
 }
 
-func gatherTwin(b *hip.Blocks, a *gatherArgs) {
+func gatherTwin(b *hip.Blocks, a *EmbedGatherArgs) {
 	n, rows := int(a.Hidden), int(a.Rows)
 	out := hip.Out[float32](b, a.Out, rows*n)
 	embedding := openEmbedding(b, a.Table, int(a.Segments), n, a.Tokens, 0, rows)

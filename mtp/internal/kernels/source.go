@@ -1,12 +1,12 @@
-package mtp
+package kernels
 
 import _ "embed"
 
 var (
-	//go:embed embed.hip
-	embedHIP string
-	//go:embed convert.hip
-	widenHIP string
+	//go:embed embed_norm.hip
+	embedNormHIP string
+	//go:embed widen_bf16.hip
+	widenBF16HIP string
 	//go:embed topk.hip
 	topkHIP string
 	//go:embed copy_words.hip

@@ -1,4 +1,4 @@
-package mtp
+package kernels
 
 import (
 	"fmt"
@@ -114,7 +114,7 @@ func TestGatherAndWiden(t *testing.T) {
 		require.NoError(t, err)
 		out, err := hip.AllocOf[float32](d, len(tokens)*hidden)
 		require.NoError(t, err)
-		require.NoError(t, launchGather(d, m, &gatherArgs{
+		require.NoError(t, EmbedGather(d, m, &EmbedGatherArgs{
 			Out: out, Tokens: ids, Rows: int32(len(tokens)), Hidden: hidden, Vocab: vocab,
 		}))
 		got := make([]float32, len(tokens)*hidden)
@@ -125,7 +125,7 @@ func TestGatherAndWiden(t *testing.T) {
 		require.NoError(t, err)
 		y, err := hip.AllocOf[float32](d, len(narrow))
 		require.NoError(t, err)
-		require.NoError(t, widen.Launch(d, hip.Grid{Blocks: 2, Threads: 256}, &widenArgs{X: x, Y: y, N: int64(len(narrow))}))
+		require.NoError(t, WidenBF16(d, y, x, len(narrow)))
 		wide := make([]float32, len(narrow))
 		require.NoError(t, hip.ReadOf(d, wide, y))
 		for i, v := range narrow {
@@ -159,7 +159,7 @@ func runEmbedNorm(t *testing.T, d hip.Device, useGiven bool, format weights.Form
 	require.NoError(t, err)
 	at, err := hip.Upload(d, positions)
 	require.NoError(t, err)
-	a := &embedNormArgs{
+	a := &EmbedNormArgs{
 		Out: floats(make([]float32, 2*rows*hidden)), Masked: floats(make([]float32, rows*hidden)), States: floats(states),
 		Tokens: ids, Positions: at, EmbedNorm: floats(enorm), HiddenNorm: floats(hnorm), Eps: 1e-6,
 		Rows: int32(rows), Hidden: int32(hidden), Vocab: int32(m.Rows),
@@ -167,7 +167,7 @@ func runEmbedNorm(t *testing.T, d hip.Device, useGiven bool, format weights.Form
 	if useGiven {
 		a.Embeds = floats(given)
 	}
-	require.NoError(t, launchEmbedNorm(d, m, a))
+	require.NoError(t, EmbedNorm(d, m, a))
 	masked, out = make([]float32, rows*hidden), make([]float32, 2*rows*hidden)
 	require.NoError(t, hip.ReadOf(d, masked, a.Masked))
 	require.NoError(t, hip.ReadOf(d, out, a.Out))
@@ -186,7 +186,7 @@ func TestCopyWords(t *testing.T) {
 			require.NoError(t, err)
 			to, err := hip.AllocOf[int32](d, n+1)
 			require.NoError(t, err)
-			require.NoError(t, launchCopyWords(d, to, from, n))
+			require.NoError(t, CopyWords(d, to, from, n))
 			got := make([]int32, n+1)
 			require.NoError(t, hip.ReadOf(d, got, to))
 			require.Equal(t, append(in[:n:n], 0), got)
@@ -212,11 +212,11 @@ func TestTakeRows(t *testing.T) {
 				}
 				at, err := hip.Upload(d, sources)
 				require.NoError(t, err)
-				a := &takeRowsArgs{
+				a := &TakeRowsArgs{
 					Out: upload(make([]float32, len(sources)*width)), From: upload(from), Kept: upload(kept), Sources: at,
 					Rows: int32(len(sources)), FromRows: 3, KeptRows: 2, Width: int32(width),
 				}
-				require.NoError(t, launchTakeRows(d, a))
+				require.NoError(t, TakeRows(d, a))
 				got := make([]float32, len(sources)*width)
 				require.NoError(t, hip.ReadOf(d, got, a.Out))
 				for i, source := range sources {

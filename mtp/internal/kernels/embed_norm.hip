@@ -2,7 +2,7 @@
 // enorm) | rms(hidden; hnorm) ]: a block for each half of each row. Twins:
 // embedNormTwin, gatherTwin.
 
-struct embedNormArgs {
+struct EmbedNormArgs {
   float *Out, *Masked;
   const float *States, *Embeds;
   const Segment *Table;
@@ -45,7 +45,7 @@ DEVICE embeddingRow tokenRow(float *dst, const Segment *table, int32 segments, i
   return {nullptr, dst, nullptr};
 }
 
-KERNEL(rmsThreads) void embed_norm(embedNormArgs a) {
+KERNEL(rmsThreads) void embed_norm(EmbedNormArgs a) {
   __shared__ double waves[rmsThreads / waveSize];
   const int64 row = blockIdx.x / 2;
   const int32 n = a.Hidden;
@@ -74,14 +74,14 @@ KERNEL(rmsThreads) void embed_norm(embedNormArgs a) {
 }
 
 // out[row] = embed[token of row].
-struct gatherArgs {
+struct EmbedGatherArgs {
   float *Out;
   const Segment *Table;
   const int32 *Tokens;
   int32 Rows, Hidden, Segments, Vocab;
 };
 
-KERNEL(rmsThreads) void embed_gather(gatherArgs a) {
+KERNEL(rmsThreads) void embed_gather(EmbedGatherArgs a) {
   const int64 row = blockIdx.x;
   float *dst = a.Out + row * a.Hidden;
   const embeddingRow from = tokenRow(dst, a.Table, a.Segments, a.Tokens[row], a.Hidden);

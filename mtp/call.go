@@ -1,0 +1,213 @@
+package mtp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/drafthead/drafthead/attention"
+	"github.com/drafthead/drafthead/hip"
+)
+
+// call is a checked batch under way: its pages are claimed, its memory is a workspace.
+type call struct {
+	head  *Head
+	batch *Batch
+	cache *Cache
+	rows  int // of the batch
+	pages *attention.Transaction
+	w     *workspace
+}
+
+// given reports whether there is anything.
+func (h *Hidden) given() bool { return h.Float32 != nil || h.BFloat16 != nil || h.Device != 0 }
+
+// valueBytes is the size of a value on the device.
+func (h *Hidden) valueBytes() int {
+	if h.DeviceBFloat16 {
+		return 2
+	}
+	return 4
+}
+
+// check returns an error unless h has n values in exactly one form.
+func (h *Hidden) check(field string, n int) error {
+	forms, got := 0, n
+	if h.Float32 != nil {
+		forms, got = forms+1, len(h.Float32)
+	}
+	if h.BFloat16 != nil {
+		forms, got = forms+1, len(h.BFloat16)
+	}
+	if h.Device != 0 {
+		forms++
+	}
+	switch {
+	case forms == 0:
+		return refuse(field, "not given", "one of Float32, BFloat16, Device", nil)
+	case forms > 1:
+		return refuse(field, fmt.Sprintf("given in %d forms", forms), "one of Float32, BFloat16, Device", nil)
+	case got != n:
+		return refuse("len("+field+")", got, fmt.Sprintf("%d, rows × hidden_size", n), nil)
+	}
+	return nil
+}
+
+// rows is the number of rows of all sequences.
+func (b *Batch) rows() int {
+	n := 0
+	for i := range b.Sequences {
+		n += len(b.Sequences[i].Tokens)
+	}
+	return n
+}
+
+// check looks at everything about a batch that can be known before something is taken,
+// and returns its cache.
+func (h *Head) check(b *Batch) (*Cache, error) {
+	if b == nil {
+		return nil, refuse("Batch", "nil", "a batch", nil)
+	}
+	if len(b.Sequences) == 0 {
+		return nil, refuse("Sequences", "empty", "at least one", nil)
+	}
+	var cache *Cache
+	for i := range b.Sequences {
+		c, err := h.checkRows(b, i)
+		if err != nil {
+			return nil, err
+		}
+		if cache != nil && cache != c {
+			return nil, refuseRows(i, "cache", "another than the sequences before", "one cache in a batch", nil)
+		}
+		cache = c
+	}
+	n := b.rows() * h.config.HiddenSize
+	if err := b.Hidden.check("Hidden", n); err != nil {
+		return nil, err
+	}
+	if b.Embeds.given() {
+		if err := b.Embeds.check("Embeds", n); err != nil {
+			return nil, err
+		}
+	}
+	return cache, errors.Join(h.checkHidden("Hidden", &b.Hidden, b.rows()), h.checkHidden("Embeds", &b.Embeds, b.rows()))
+}
+
+// checkHidden checks memory of hidden states on the device, if that is where they are.
+func (h *Head) checkHidden(field string, hidden *Hidden, rows int) error {
+	if hidden.Device == 0 {
+		return nil
+	}
+	return h.checkMemory(field, hidden.Device, rows, hidden.valueBytes(), false)
+}
+
+// checkMemory returns an error unless the device knows rows × hidden_size values of size
+// bytes at p, if it can tell. A GPU faults on values that are not aligned.
+func (h *Head) checkMemory(field string, p hip.Ptr, rows, size int, write bool) error {
+	width := h.config.HiddenSize
+	if uint64(p)%uint64(size) != 0 {
+		return refuse(field, fmt.Sprintf("memory at %#x", uint64(p)), fmt.Sprintf("an address that is a multiple of %d", size), nil)
+	}
+	err := h.checkRange(p, int64(rows)*int64(width)*int64(size), write)
+	if !errors.Is(err, hip.ErrAccess) {
+		return err
+	}
+	want := fmt.Sprintf("%d × %d %s that the device knows (Alloc, Adopt, Import)", rows, width, map[int]string{2: "bfloat16", 4: "float32"}[size])
+	if write {
+		want += " and may write"
+	}
+	return refuse(field, fmt.Sprintf("memory at %#x", uint64(p)), want, err)
+}
+
+// checkRange is the device's CheckRange, if it has one.
+func (h *Head) checkRange(p hip.Ptr, n int64, write bool) error {
+	if device, ok := hip.As[hip.RangeChecker](h.device); ok {
+		return device.CheckRange(p, n, write)
+	}
+	return nil
+}
+
+// checkRows checks the rows of Sequences[i], and returns the cache that they go to.
+func (h *Head) checkRows(b *Batch, i int) (*Cache, error) {
+	r, cache := &b.Sequences[i], b.Cache
+	bad := func(field string, got any, want string, err error) (*Cache, error) {
+		return nil, refuseRows(i, field, got, want, err)
+	}
+	switch {
+	case (r.Sequence == nil) == (r.BlockTable == nil):
+		return bad("Sequence and BlockTable", "given both or neither", "one of them", nil)
+	case r.Sequence != nil && r.Sequence.cache == nil:
+		return bad("Sequence", "the zero Sequence", "one of NewSequence", nil)
+	case r.Sequence != nil:
+		cache = r.Sequence.cache
+	case cache == nil:
+		return bad("Batch.Cache", "nil", "the cache of the BlockTable's pages", nil)
+	}
+	switch {
+	case cache.head != h:
+		return bad("cache", "another head's", "one of this head", nil)
+	case cache.closed:
+		return bad("cache", "closed", "an open one", ErrClosed)
+	case (r.Sequence == nil) != (b.Sequences[0].Sequence == nil):
+		return bad("Sequence and BlockTable", "other than in the sequences before", "Sequences or BlockTables, not both", nil)
+	case len(r.Tokens) == 0:
+		return bad("Tokens", "empty", "at least one", nil)
+	}
+	for j, t := range r.Tokens {
+		if t < 0 || int(t) >= h.config.VocabSize {
+			return bad(fmt.Sprintf("Tokens[%d]", j), t, fmt.Sprintf("0 to %d", h.config.VocabSize-1), ErrToken)
+		}
+	}
+	if r.Position < 0 {
+		return bad("Position", r.Position, "at least 0", nil)
+	}
+	return cache, nil
+}
+
+// begin begins a call: it checks the batch, by check too, and claims the pages that claim
+// asks for. end ends the call, after commit or rollback.
+func (h *Head) begin(ctx context.Context, b *Batch, check func(b *Batch) error, claim func(r *Rows) attention.Claim) (c *call, err error) {
+	if err := h.enter(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			h.leave()
+		}
+	}()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	cache, err := h.check(b)
+	if err != nil {
+		return nil, err
+	}
+	if err := check(b); err != nil {
+		return nil, err
+	}
+	claims := make([]attention.Claim, len(b.Sequences))
+	for i := range b.Sequences {
+		r := &b.Sequences[i]
+		claims[i] = claim(r)
+		if claims[i].BlockTable = r.BlockTable; r.Sequence != nil {
+			claims[i].Sequence = r.Sequence.kv
+		}
+	}
+	pages, err := cache.kv.Begin(claims...)
+	if err != nil {
+		return nil, ofAttention("batch", err)
+	}
+	return &call{head: h, batch: b, cache: cache, rows: b.rows(), pages: pages, w: h.takeWorkspace()}, nil
+}
+
+// rollback leaves sequences as they were before a call that failed.
+func (c *call) rollback(err error) error { return errors.Join(err, c.pages.Rollback()) }
+
+// commit leaves sequences with the rows that the call wrote for good.
+func (c *call) commit() error { return ofAttention("commit", c.pages.Commit()) }
+
+func (c *call) end() {
+	c.head.giveWorkspace(c.w)
+	c.head.leave()
+}

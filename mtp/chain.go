@@ -1,0 +1,238 @@
+package mtp
+
+import (
+	"context"
+	"math"
+	"slices"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/mtp/internal/plan"
+	"github.com/drafthead/drafthead/mtp/internal/staging"
+)
+
+// chain is one Draft under way: its plan is made step by step, steps are queued part by
+// part, and the drafts are collected. Its results lie in one buffer, with room for all
+// drafts that there can be:
+//
+//	ids            [room]                 int32
+//	probabilities  [room]                 float32
+//	               to a multiple of 16 bytes
+//	kept rows      [keeps, hidden_size]   float32
+//
+// A part is steps that are queued together, with the words that they need: the first
+// step, and while the device works on it all others; or each step by itself, where
+// probabilities say which sequences go on.
+type chain struct {
+	*call
+	plan   plan.Call
+	drafts []Draft
+	carry  [][][]float32 // by sequence and step: what an aligned rule keeps
+
+	room     int   // for drafts
+	stepwise bool  // each step is a part
+	queued   int   // steps, of all parts
+	before   *step // the last that was queued
+}
+
+func newChain(c *call) *chain {
+	h := c.head
+	k := &chain{call: c, plan: plan.Call{Rule: h.rule(), Modules: len(h.modules), Steps: h.alignedSteps(), Sequences: c.planned()}}
+	k.drafts = make([]Draft, len(k.plan.Sequences))
+	for i := range k.plan.Sequences {
+		r, s := &c.batch.Sequences[i], &k.plan.Sequences[i]
+		if s.Drafts = r.Drafts; k.plan.Rule != plan.Aligned && s.Drafts > 0 {
+			s.Drafts = min(s.Drafts, 1+c.pages.Spare(i)) // the first draft needs no row of the chain's
+		}
+		k.stepwise = k.stepwise || r.MinProbability > 0
+	}
+	if k.plan.Rule == plan.Aligned {
+		k.carry = make([][][]float32, len(k.drafts))
+		for i := range k.carry {
+			k.carry[i] = make([][]float32, k.plan.Steps)
+		}
+	}
+	k.room = k.plan.MostDrafts()
+	return k
+}
+
+// rule is the head's rule as plans know it.
+func (h *Head) rule() plan.Rule {
+	switch h.chain {
+	case ChainAligned:
+		return plan.Aligned
+	case ChainModOwn:
+		return plan.ModOwn
+	}
+	return plan.First
+}
+
+// run plans, queues and collects the chain.
+func (c *chain) run(ctx context.Context) error {
+	if err := c.begin(); err != nil {
+		return err
+	}
+	part := c.next(1)
+	if c.stepwise {
+		for ; len(part) > 0; part = c.next(1) {
+			if err := c.queuePart(ctx, part, true); err != nil {
+				return err
+			}
+			if err := c.collect(part); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := c.queuePart(ctx, part, false); err != nil {
+		return err
+	}
+	rest := c.next(math.MaxInt)
+	if err := c.queuePart(ctx, rest, true); err != nil {
+		return err
+	}
+	return c.collect(append(part, rest...))
+}
+
+// begin makes room for what steps hand on and for the results.
+func (c *chain) begin() error {
+	w, width := c.w, c.head.config.HiddenSize
+	if err := w.begin(); err != nil {
+		return err
+	}
+	rows, sequences := c.plan.MostRows()*width, len(c.drafts)*width
+	err := w.grow(need{&w.hiddenIn.wide, rows}, need{&w.hidden, rows}, need{&w.otherHidden, rows}, need{&w.picked, sequences}, need{&w.finalNormed, sequences})
+	if err != nil {
+		return err
+	}
+	return w.down.Expect(c.keepsAt() + c.plan.MostKeeps()*width)
+}
+
+// keepsAt is where the kept rows begin in the results.
+func (c *chain) keepsAt() int { return (2*c.room + 3) / 4 * 4 }
+
+// next plans up to n steps more.
+func (c *chain) next(n int) (part []*step) {
+	for len(part) < n {
+		p := c.plan.Next()
+		if p == nil {
+			break
+		}
+		part = append(part, &step{Step: p})
+	}
+	return part
+}
+
+// queuePart queues a part, of no steps perhaps, and with it the copy of the results up to
+// there, if bring is set.
+func (c *chain) queuePart(ctx context.Context, part []*step, bring bool) error {
+	if err := c.prepare(part); err != nil {
+		return err
+	}
+	c.w.queued = true
+	before := c.before
+	if len(part) > 0 {
+		c.before = part[len(part)-1]
+	}
+	c.queued += len(part)
+	err := c.w.run(c.batch.Observe != nil, func(d hip.Device) error {
+		before := before
+		for _, s := range part {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := c.queueStep(d, s, before); err != nil {
+				return err
+			}
+			before = s
+		}
+		if !bring {
+			return nil
+		}
+		return c.w.down.Bring(d, c.results())
+	})
+	c.w.up.Next()
+	return err
+}
+
+// results is how many values the steps that were queued give.
+func (c *chain) results() int {
+	if last := c.before; last.FirstKeep+len(last.Keeps) > 0 {
+		return c.keepsAt() + (last.FirstKeep+len(last.Keeps))*c.head.config.HiddenSize
+	}
+	return 2 * c.room
+}
+
+// prepare brings to the device what the steps of a part need, and makes room for the rest.
+func (c *chain) prepare(part []*step) error {
+	w, first := c.w, c.queued == 0
+	if first {
+		c.stageInput(part[0])
+	}
+	for i, s := range part {
+		s.drafted, s.drafts = w.down.At(0), c.room
+		s.sourcesAt, s.picksAt, s.keepsAt = w.up.Add(s.Sources), w.up.Add(s.Picks), w.up.Add(s.Keeps)
+		if err := c.stage(c.queued+i, s); err != nil {
+			return err
+		}
+		w.up.Align()
+		s.carriedAt = w.up.Len()
+		for _, row := range s.Carried {
+			w.up.AddFloats(c.batch.Sequences[row.Sequence].Sequence.carry[row.Step])
+		}
+	}
+	for _, s := range part {
+		if err := c.reserve(s); err != nil {
+			return err
+		}
+		if err := w.reserveTop(c.head, len(s.Picks), 1); err != nil {
+			return err
+		}
+	}
+	if first {
+		if err := c.loadInput(part[0]); err != nil {
+			return err
+		}
+	}
+	if err := w.up.Upload(); err != nil {
+		return err
+	}
+	for _, s := range part {
+		c.place(s)
+	}
+	return nil
+}
+
+// collect reads the results of steps, all that were queued since the last collect.
+func (c *chain) collect(steps []*step) error {
+	values, err := c.w.wait(c.results())
+	if err != nil {
+		return err
+	}
+	width := c.head.config.HiddenSize
+	for _, s := range steps {
+		for i, row := range s.Picks {
+			slot := s.FirstDraft + i
+			c.add(s.SpanOf(row).Sequence, values[slot], math.Float32frombits(uint32(values[c.room+slot])))
+		}
+		for i, row := range s.Keeps {
+			first := c.keepsAt() + (s.FirstKeep+i)*width
+			c.carry[s.SpanOf(row).Sequence][s.Layer] = slices.Clone(staging.Floats(values[first : first+width]))
+		}
+	}
+	return nil
+}
+
+// add adds a draft to its sequence, or ends the chain of the sequence before it.
+func (c *chain) add(sequence int, id int32, probability float32) {
+	d := &c.drafts[sequence]
+	switch {
+	case c.plan.Ended(sequence):
+	case probability != probability:
+		d.Err = ErrNaN
+		c.plan.End(sequence)
+	case float64(probability) < c.batch.Sequences[sequence].MinProbability:
+		c.plan.End(sequence)
+	default:
+		d.Tokens, d.Probs = append(d.Tokens, id), append(d.Probs, probability)
+	}
+}

@@ -1,0 +1,196 @@
+package plan
+
+// Rule says how steps follow one another.
+type Rule int
+
+const (
+	// First runs module 0 at every step, in one layer.
+	First Rule = iota
+	// ModOwn runs module s mod n at step s; each sees only its own rows.
+	ModOwn
+	// Aligned runs module s mod n at step s over all rows, in a layer of the step's own.
+	Aligned
+)
+
+// Sequence is what a rule knows of a sequence.
+type Sequence struct {
+	Position int     // of the first confirmed row
+	Tokens   []int32 // of the confirmed rows, one each
+	Drafts   int     // the most tokens to draft
+}
+
+// end is the position after the confirmed rows.
+func (s *Sequence) end() int { return s.Position + len(s.Tokens) }
+
+// Span is rows of Sequences[Sequence] at positions From … From+Rows−1.
+type Span struct {
+	Sequence, From, Rows int
+}
+
+// End is the position after the last row.
+func (s Span) End() int { return s.From + s.Rows }
+
+// Carried is a hidden state that a sequence carried from the call before: of the row that
+// step Step kept.
+type Carried struct {
+	Sequence, Step int
+}
+
+// Step is one run of a module. Rows are numbered through all spans; lists of rows ascend.
+type Step struct {
+	Module, Layer int
+	Spans         []Span
+	Tokens        []int32 // of the rows; −1−n stands for draft n of the call
+
+	Sources []int32   // of the rows: a row that the step before hands on, or −1−c for Carried[c]; nil at step 0
+	Carried []Carried // that Sources name
+
+	Wanted []int32 // rows that hidden states are made for; of the others only keys and values. nil: all
+	Picks  []int32 // rows that a token is drafted from: drafts FirstDraft, FirstDraft+1 …
+	Keeps  []int32 // rows that the sequence carries
+
+	FirstDraft, FirstKeep int
+}
+
+// Rows is the number of rows.
+func (s *Step) Rows() int { return len(s.Tokens) }
+
+// OutRows is the number of rows that hidden states are made for.
+func (s *Step) OutRows() int {
+	if s.Wanted != nil {
+		return len(s.Wanted)
+	}
+	return s.Rows()
+}
+
+// SpanOf returns the span of a row.
+func (s *Step) SpanOf(row int32) Span {
+	end := 0
+	for _, span := range s.Spans {
+		if end += span.Rows; int(row) < end {
+			return span
+		}
+	}
+	return Span{Sequence: -1}
+}
+
+// add appends a span.
+func (s *Step) add(sequence, from int, tokens ...int32) {
+	s.Spans = append(s.Spans, Span{sequence, from, len(tokens)})
+	s.Tokens = append(s.Tokens, tokens...)
+}
+
+// want makes hidden states for these rows alone, unless they are all.
+func (s *Step) want(rows []int32) {
+	if len(rows) < s.Rows() {
+		s.Wanted = append([]int32{}, rows...) // not nil
+	}
+}
+
+// Call is the plan of one call, made step by step: a sequence may end between two.
+type Call struct {
+	Rule      Rule
+	Modules   int
+	Steps     int // of an aligned rule: those that keep layers, drafted or not
+	Sequences []Sequence
+
+	step         int
+	last         *Step
+	ended        []bool
+	drafts       [][]int32 // of each sequence: which drafts of the call are its own
+	count, keeps int
+}
+
+// Next returns the next step, or nil after the last.
+func (c *Call) Next() *Step {
+	if c.ended == nil {
+		c.ended, c.drafts = make([]bool, len(c.Sequences)), make([][]int32, len(c.Sequences))
+	}
+	var s *Step
+	switch {
+	case c.Rule == Aligned:
+		s = c.aligned()
+	case c.step == 0:
+		s = c.begin()
+	default:
+		s = c.chained()
+	}
+	c.step++
+	if s == nil || s.Rows() == 0 {
+		return nil
+	}
+	s.FirstDraft, s.FirstKeep = c.count, c.keeps
+	for i, row := range s.Picks {
+		sequence := s.SpanOf(row).Sequence
+		c.drafts[sequence] = append(c.drafts[sequence], int32(c.count+i))
+	}
+	c.count, c.keeps, c.last = c.count+len(s.Picks), c.keeps+len(s.Keeps), s
+	return s
+}
+
+// End ends the drafting of a sequence after the tokens it has. Its confirmed rows still
+// run, where the rule has them run at every step.
+func (c *Call) End(sequence int) { c.ended[sequence] = true }
+
+// Ended reports whether End was called for a sequence.
+func (c *Call) Ended(sequence int) bool { return c.ended[sequence] }
+
+// MostDrafts is the drafts that the call can come to.
+func (c *Call) MostDrafts() int {
+	n := 0
+	for i := range c.Sequences {
+		n += c.Sequences[i].Drafts
+	}
+	return n
+}
+
+// MostRows bounds the rows of a step.
+func (c *Call) MostRows() int {
+	n := 0
+	for i := range c.Sequences {
+		s := &c.Sequences[i]
+		n += len(s.Tokens)
+		if c.Rule == Aligned {
+			n += min(c.Steps-1, s.Position)
+		}
+	}
+	return n
+}
+
+// MostKeeps bounds the rows that are kept.
+func (c *Call) MostKeeps() int {
+	if c.Rule != Aligned {
+		return 0
+	}
+	return len(c.Sequences) * (c.Steps - 1)
+}
+
+// drafting reports whether a sequence drafts a token at the present step.
+func (c *Call) drafting(sequence int) bool {
+	return c.step < c.Sequences[sequence].Drafts && !c.ended[sequence]
+}
+
+// draft is the token of draft n of a sequence.
+func (c *Call) draft(sequence, n int) int32 { return -1 - c.drafts[sequence][n] }
+
+// All returns the step of one module over all confirmed rows.
+func All(module int, sequences []Sequence) *Step {
+	s := &Step{Module: module, Layer: module}
+	for i := range sequences {
+		s.add(i, sequences[i].Position, sequences[i].Tokens...)
+	}
+	return s
+}
+
+// WantedSpans returns the spans whose last row is wanted; of the others no row is.
+func (s *Step) WantedSpans() []int {
+	var spans []int
+	end := int32(0)
+	for i, span := range s.Spans {
+		end += int32(span.Rows)
+		if len(spans) < len(s.Wanted) && s.Wanted[len(spans)] == end-1 {
+			spans = append(spans, i)
+		}
+	}
+	return spans
+}

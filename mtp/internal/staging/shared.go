@@ -1,0 +1,48 @@
+package staging
+
+import (
+	"unsafe"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// shared is memory that host and kernels reach, which only grows.
+type shared struct {
+	ptr    hip.Ptr // 0: none
+	values []int32
+}
+
+// grow makes room for n words. What was there is lost.
+func (m *shared) grow(d hip.Device, s hip.Sharer, n int) error {
+	if n <= len(m.values) {
+		return nil
+	}
+	if err := m.free(d); err != nil {
+		return err
+	}
+	p, values, err := hip.AllocSharedOf[int32](s, n)
+	if err != nil {
+		return err
+	}
+	*m = shared{p, values}
+	return nil
+}
+
+// free keeps the address if the device keeps the memory, so that it can be freed later.
+func (m *shared) free(d hip.Device) error {
+	if err := d.Free(m.ptr); err != nil {
+		return err
+	}
+	*m = shared{}
+	return nil
+}
+
+// Bits returns the same memory as bits.
+func Bits(values []float32) []int32 {
+	return unsafe.Slice((*int32)(unsafe.Pointer(unsafe.SliceData(values))), len(values))
+}
+
+// Floats returns the same memory as values.
+func Floats(bits []int32) []float32 {
+	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(bits))), len(bits))
+}

@@ -1,0 +1,167 @@
+package mtp
+
+import (
+	"github.com/drafthead/drafthead/attention"
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/moe"
+	"github.com/drafthead/drafthead/mtp/internal/kernels"
+	"github.com/drafthead/drafthead/norm"
+	"github.com/drafthead/drafthead/weights"
+)
+
+// queue queues the operations of a forward on a device, each with its result in a buffer
+// of the workspace. After the first error they do nothing, as a bufio.Writer does not;
+// err is that error. An operation over no rows does nothing either.
+type queue struct {
+	*workspace
+	head    *Head
+	device  hip.Device // the head's, or one that records
+	step    *step
+	observe func(Stage) // nil: nothing is observed
+	err     error
+}
+
+// values is float32 (or int32) in device memory: rows × width.
+type values struct {
+	ptr         hip.Ptr
+	rows, width int
+}
+
+// do runs an operation over rows, unless there was an error.
+func (q *queue) do(rows int, operation func() error) {
+	if q.err == nil && rows > 0 {
+		q.err = operation()
+	}
+}
+
+// embed builds the input of eh_proj, from the rows' tokens and previous hidden states.
+func (q *queue) embed(enorm, hnorm hip.Ptr) values {
+	c, s := q.head.config, q.step
+	both, masked := values{q.both.Ptr(), s.Rows(), 2 * c.HiddenSize}, values{0, s.Rows(), c.HiddenSize}
+	if q.observe != nil {
+		masked.ptr = q.masked.Ptr()
+	}
+	q.do(both.rows, func() error {
+		return kernels.EmbedNorm(q.device, q.head.embed, &kernels.EmbedNormArgs{
+			Out: both.ptr, Masked: masked.ptr, States: s.states, Embeds: s.embeds.states,
+			Tokens: q.up.At(s.tokensAt), Drafted: s.drafted, Positions: s.all.Positions(),
+			EmbedNorm: enorm, HiddenNorm: hnorm, Eps: c.RMSNormEps, Drafts: int64(s.drafts), Rows: int32(both.rows),
+			Hidden: int32(c.HiddenSize), Vocab: int32(c.VocabSize),
+		})
+	})
+	q.saw(stageEmbedsMasked, masked)
+	q.sawColumns(both, 0, stageEnormOut, c.HiddenSize)
+	q.sawColumns(both, c.HiddenSize, stageHnormOut, c.HiddenSize)
+	return both
+}
+
+// product sets to to w · x.
+func (q *queue) product(to *hip.Buffer, w *weights.Matrix, x values) values {
+	y := values{to.Ptr(), x.rows, w.Rows}
+	q.do(x.rows, func() error { return w.Product(q.device, y.ptr, x.ptr, x.rows) })
+	switch to {
+	case &q.x:
+		q.saw(stageEhProjOut, y)
+	case &q.attnOut:
+		q.saw(stageAttnOut, y)
+	}
+	return y
+}
+
+// rms normalizes x for attention.
+func (q *queue) rms(x values, weight hip.Ptr) values {
+	y := values{q.normed.Ptr(), x.rows, x.width}
+	q.do(x.rows, func() error { return norm.RMSNorm(q.device, y.ptr, x.ptr, weight, x.rows, x.width, q.head.config.RMSNormEps) })
+	q.saw(stageAttnNormOut, y)
+	return y
+}
+
+// insert normalizes and rotates queries and keys in place, and writes keys, values and
+// index keys to the step's layer of the cache.
+func (q *queue) insert(qkv values, m *module) {
+	q.do(qkv.rows, func() error {
+		return attention.Insert(q.step.all.On(q.device), q.step.Layer, attention.QKV{Data: qkv.ptr, Stride: qkv.width}, attention.Params{
+			QNorm: m.qNorm, KNorm: m.kNorm, IndexQNorm: m.indexQNorm, IndexKNorm: m.indexKNorm,
+			InverseFrequencies: q.head.frequencies,
+		})
+	})
+	g, column := &q.head.geometry, 0
+	for _, part := range []struct {
+		stage      stageID
+		heads, dim int
+	}{{stageQ, g.Heads, g.HeadDim}, {stageK, g.KVHeads, g.HeadDim}, {stageV, g.KVHeads, g.HeadDim}, {stageIndexQ, g.IndexHeads, g.IndexDim}} {
+		q.sawColumns(qkv, column, part.stage, part.heads, part.dim)
+		column += part.heads * part.dim
+	}
+	q.sawColumns(qkv, column, stageIndexK, g.IndexDim)
+}
+
+// wanted takes the wanted rows together, where they are not all.
+func (q *queue) wanted(x, qkv values) (values, values) {
+	if q.step.Wanted == nil {
+		return x, qkv
+	}
+	return q.take(&q.wantedX, x), q.take(&q.wantedQKV, qkv)
+}
+
+func (q *queue) take(to *hip.Buffer, from values) values {
+	taken := values{to.Ptr(), len(q.step.Wanted), from.width}
+	q.do(taken.rows, func() error {
+		return kernels.TakeRows(q.device, &kernels.TakeRowsArgs{
+			Out: taken.ptr, From: from.ptr, Sources: q.up.At(q.step.wantedAt),
+			Rows: int32(taken.rows), FromRows: int32(from.rows), Width: int32(taken.width),
+		})
+	})
+	return taken
+}
+
+// selectBlocks chooses the blocks of keys that each row attends to.
+func (q *queue) selectBlocks(qkv values) values {
+	g, batch := &q.head.geometry, q.step.wanted.On(q.device)
+	in := attention.QKV{Data: qkv.ptr, Stride: qkv.width}
+	selected := values{q.selected.Ptr(), qkv.rows, g.IndexHeads * g.TopkBlocks}
+	// While every block is taken the scores change nothing.
+	if batch.Blocks() > g.TopkBlocks || q.observe != nil {
+		q.do(qkv.rows, func() error { return attention.Scores(batch, q.step.Layer, in, q.scores.Ptr()) })
+		q.sawScores(values{q.scores.Ptr(), qkv.rows, g.IndexHeads * batch.Blocks()}, batch.Blocks())
+	}
+	q.do(qkv.rows, func() error { return attention.Select(batch, q.scores.Ptr(), selected.ptr) })
+	q.sawInts(stageSelectedBlocks, selected, g.IndexHeads, g.TopkBlocks)
+	return selected
+}
+
+// attend is softmax attention over the chosen blocks.
+func (q *queue) attend(qkv, blocks values) values {
+	g := &q.head.geometry
+	context := values{q.attnCtx.Ptr(), qkv.rows, g.Heads * g.HeadDim}
+	q.do(qkv.rows, func() error {
+		in := attention.QKV{Data: qkv.ptr, Stride: qkv.width}
+		return attention.Attend(q.step.wanted.On(q.device), q.step.Layer, in, blocks.ptr, context.ptr)
+	})
+	q.saw(stageAttnCtx, context)
+	return context
+}
+
+// addRMS adds y to x, in place, and normalizes the sum for the experts.
+func (q *queue) addRMS(x, y values, weight hip.Ptr) (sum, normed values) {
+	normed = values{q.moeNormed.Ptr(), x.rows, x.width}
+	q.do(x.rows, func() error {
+		return norm.AddRMSNorm(q.device, normed.ptr, x.ptr, y.ptr, weight, x.rows, x.width, q.head.config.RMSNormEps)
+	})
+	q.saw(stagePostAttnResidual, x)
+	q.saw(stageMoeNormOut, normed)
+	return x, normed
+}
+
+// experts computes the step's hidden states, r + moe(n).
+func (q *queue) experts(e *moe.Experts, r, n values) {
+	q.do(r.rows, func() error { return e.Forward(q.device, &q.moe, q.step.out, r.ptr, n.ptr, r.rows) })
+	c, s := q.head.config, q.moe.Stages()
+	q.saw(stageRouterScores, values{s.RouterScores, r.rows, c.NumLocalExperts})
+	q.sawInts(stageExpertIDs, values{s.ExpertIDs, r.rows, c.NumExpertsPerTok}, c.NumExpertsPerTok)
+	q.saw(stageExpertWeights, values{s.ExpertWeights, r.rows, c.NumExpertsPerTok})
+	q.saw(stageMoeRoutedOut, values{s.Routed, r.rows, r.width})
+	q.saw(stageSharedOut, values{s.Shared, r.rows, r.width})
+	q.saw(stageMoeOut, values{s.MoEOut, r.rows, r.width})
+	q.saw(stageHidden, values{q.step.out, r.rows, r.width})
+}

@@ -1,0 +1,104 @@
+package mtp
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/drafthead/drafthead/attention"
+)
+
+// Sequence is the cached rows of one token sequence. One goroutine uses a sequence at a
+// time; a second one gets [attention.ErrInUse].
+type Sequence struct {
+	cache *Cache
+	kv    *attention.Sequence
+
+	// carry and aligned are of an aligned chain. carry[s] is the hidden state that step s
+	// returned for row aligned−1−s, its last whose tokens were all confirmed; step s+1
+	// starts from there. Valid while Len is aligned.
+	carry   [][]float32
+	aligned int // Len after the last Draft; −1: rows were changed otherwise since
+}
+
+// NewSequence returns an empty sequence.
+func (c *Cache) NewSequence() *Sequence { return &Sequence{cache: c, kv: c.kv.NewSequence()} }
+
+// Len returns the number of rows. After Draft these are the committed ones.
+func (s *Sequence) Len() int { return s.kv.Len() }
+
+// BlockTable returns a copy of the sequence's pages in the order of positions.
+func (s *Sequence) BlockTable() []int32 { return s.kv.BlockTable() }
+
+// Reserve takes the pages for n more rows ahead of a Forward, which then cannot find the
+// cache full. Draft and Truncate return the pages that they do not use, reserved ones
+// among them. If the cache has too few, the error is an [attention.CacheFullError]; rows
+// that the rotary embedding does not cover, a negative n, or a cache that is used with
+// block tables are an [InputError]. Nothing has changed then.
+func (s *Sequence) Reserve(n int) error {
+	if s.cache == nil {
+		return refuse("Sequence", "the zero Sequence", "one of NewSequence", nil)
+	}
+	if err := s.cache.enter(); err != nil { // pages that a fork shares are copied
+		return err
+	}
+	defer s.cache.head.leave()
+	return ofAttention("reserve", s.kv.Reserve(n))
+}
+
+// Truncate drops the rows from position n on, 0 ≤ n ≤ Len. Another n is an [InputError].
+func (s *Sequence) Truncate(n int) error {
+	if s.cache == nil {
+		return refuse("Sequence", "the zero Sequence", "one of NewSequence", nil)
+	}
+	length := s.Len()
+	if err := s.kv.Truncate(n); err != nil {
+		return ofAttention("truncate", err)
+	}
+	if n < length {
+		s.changed()
+	}
+	return nil
+}
+
+// Fork returns a sequence of the same content that shares its pages until one side
+// writes.
+func (s *Sequence) Fork() (*Sequence, error) {
+	if s.cache == nil {
+		return nil, refuse("Sequence", "the zero Sequence", "one of NewSequence", nil)
+	}
+	kv, err := s.kv.Fork()
+	if err != nil {
+		return nil, ofAttention("fork", err)
+	}
+	// Draft replaces carried hidden states and never changes them.
+	return &Sequence{cache: s.cache, kv: kv, aligned: s.aligned, carry: append([][]float32(nil), s.carry...)}, nil
+}
+
+// Close returns the pages. Calls after the first do nothing.
+func (s *Sequence) Close() error {
+	if s.cache == nil {
+		return nil
+	}
+	return ofAttention("close", s.kv.Close())
+}
+
+// changed drops the state of an aligned chain: it is not that of the rows any more. An
+// empty sequence needs none.
+func (s *Sequence) changed() {
+	s.carry, s.aligned = nil, -1
+	if s.Len() == 0 {
+		s.aligned = 0
+	}
+}
+
+// ofAttention gives an error of package attention the name of this one, and makes those of
+// closed caches and sequences match ErrClosed.
+func ofAttention(op string, err error) error {
+	if errors.Is(err, attention.ErrClosed) {
+		return fmt.Errorf("mtp: %s: %w: %w", op, ErrClosed, err)
+	}
+	if err != nil {
+		return fmt.Errorf("mtp: %s: %w", op, err)
+	}
+	return nil
+}

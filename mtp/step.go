@@ -1,0 +1,124 @@
+package mtp
+
+import (
+	"fmt"
+
+	"github.com/drafthead/drafthead/attention"
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/mtp/internal/plan"
+)
+
+// step is a planned step with what kernels need of it. Its numbers are staged, room is
+// made for it, and then it is queued, on the head's device or on one that records.
+type step struct {
+	*plan.Step
+	all    *attention.Batch // its rows
+	wanted *attention.Batch // those that hidden states are made for
+
+	tokensAt, wantedAt, sourcesAt, picksAt, keepsAt, carriedAt int // in the words
+	allAt, wantedRowsAt                                        int
+
+	hidden, embeds input   // of the batch, at the first step
+	states         hip.Ptr // that the rows start from
+	drafted        hip.Ptr // the drafts that tokens may stand for
+	drafts         int     // of them
+	out            hip.Ptr // hidden states of the wanted rows; never the memory of states
+}
+
+// stageInput stages what of the batch's hidden states and embeddings travels with the
+// words. It comes first, so that the words lie where they lay in the call before.
+func (c *call) stageInput(s *step) {
+	n := c.rows * c.head.config.HiddenSize
+	s.hidden = c.w.stageInput(&c.batch.Hidden, n)
+	if c.batch.Embeds.given() {
+		s.embeds = c.w.stageInput(&c.batch.Embeds, n)
+	}
+	c.w.up.Align()
+}
+
+// loadInput brings the rest of them to the device.
+func (c *call) loadInput(s *step) error {
+	if err := c.w.loadInput(&s.hidden, &c.batch.Hidden, &c.w.hiddenIn); err != nil {
+		return err
+	}
+	return c.w.loadInput(&s.embeds, &c.batch.Embeds, &c.w.embedsIn)
+}
+
+// stage adds the rows of the i-th step of the call to the words: tokens, positions,
+// slots and block tables. From here on the rows count as written.
+func (c *call) stage(i int, s *step) (err error) {
+	spans := make([]attention.Span, len(s.Spans))
+	for j, span := range s.Spans {
+		if spans[j], err = c.pages.Span(span.Sequence, s.Layer, span.From, span.Rows); err != nil {
+			return fmt.Errorf("mtp: Sequences[%d]: %w", span.Sequence, err)
+		}
+	}
+	s.tokensAt = c.w.up.Add(s.Tokens)
+	s.all, s.allAt, err = c.encode(2*i, spans)
+	if s.wanted = s.all; err != nil || len(s.Wanted) == 0 {
+		return err
+	}
+	s.wantedAt = c.w.up.Add(s.Wanted)
+	last := spans[:0]
+	for _, j := range s.WantedSpans() {
+		span := spans[j]
+		span.Position, span.Rows = span.Position+span.Rows-1, 1
+		last = append(last, span)
+	}
+	s.wanted, s.wantedRowsAt, err = c.encode(2*i+1, last)
+	return err
+}
+
+// encode adds spans to the words as kernels read them.
+func (c *call) encode(i int, spans []attention.Span) (b *attention.Batch, at int, err error) {
+	if b, err = c.w.batchOf(c.cache.kv, i); err != nil {
+		return nil, 0, err
+	}
+	at, err = c.w.up.Append(func(words []int32) ([]int32, error) { return b.Encode(words, c.w.granule(), spans...) })
+	return b, at, err
+}
+
+// place gives a step the addresses of its words, which were uploaded.
+func (c *call) place(s *step) {
+	s.all.Place(c.w.up.At(s.allAt))
+	if s.wanted != s.all {
+		s.wanted.Place(c.w.up.At(s.wantedRowsAt))
+	}
+	s.hidden.place(c.w)
+	s.embeds.place(c.w)
+	if s.hidden.n > 0 {
+		s.states = s.hidden.states
+	}
+}
+
+// reserve grows the workspace to a step that was staged.
+func (c *call) reserve(s *step) error {
+	h, w, g := c.head, c.w, &c.head.geometry
+	n, rows, out, wanted := h.config.HiddenSize, s.Rows(), s.OutRows(), len(s.Wanted)
+	observed := 0
+	if w.moe.Observe = c.batch.Observe != nil; w.moe.Observe {
+		observed = rows
+	}
+	if err := w.moe.Reserve(w.device, &h.modules[s.Module].experts.Config, out); err != nil {
+		return err
+	}
+	return w.grow(
+		need{&w.masked, observed * n}, need{&w.both, rows * 2 * n}, need{&w.x, rows * n}, need{&w.normed, rows * n},
+		need{&w.qkv, rows * g.Columns()}, need{&w.wantedX, wanted * n}, need{&w.wantedQKV, wanted * g.Columns()},
+		need{&w.scores, out * g.IndexHeads * s.wanted.Blocks()}, need{&w.selected, out * g.IndexHeads * g.TopkBlocks},
+		need{&w.attnCtx, out * g.Heads * g.HeadDim}, need{&w.attnOut, out * n}, need{&w.moeNormed, out * n},
+	)
+}
+
+// queue runs a step on d, which may stand for the head's device.
+func (c *call) queue(d hip.Device, s *step) error {
+	if err := s.hidden.widen(d); err != nil {
+		return err
+	}
+	if err := s.embeds.widen(d); err != nil {
+		return err
+	}
+	q := &queue{head: c.head, workspace: c.w, device: d, step: s, observe: c.batch.Observe}
+	c.head.modules[s.Module].forward(q)
+	return q.err
+}
