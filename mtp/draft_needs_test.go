@@ -28,7 +28,7 @@ func TestDraftNeedsPages(t *testing.T) {
 			for k := range 5 {
 				pages := (draftEnd(c, 0, rows, k) + blockSize - 1) / blockSize
 				draft(t, head, x.batch(newCache(t, head, pages).NewSequence(), 0, rows), k)
-				_, _, err := head.Draft(t.Context(), x.batch(newCache(t, head, pages-1).NewSequence(), 0, rows), k)
+				_, _, err := draftOf(t.Context(), head, x.batch(newCache(t, head, pages-1).NewSequence(), 0, rows), k)
 				var full *attention.CacheFullError
 				require.ErrorAs(t, err, &full, "k %d", k)
 				require.Equal(t, pages, full.Need, "k %d", k)
@@ -55,7 +55,7 @@ func TestDraftNeedsPositions(t *testing.T) {
 					if draftEnd(c, at, rows, k) <= maxTokens {
 						continue
 					}
-					_, _, err := head.Draft(t.Context(), batch(rows), k)
+					_, _, err := draftOf(t.Context(), head, batch(rows), k)
 					var position *attention.PositionError
 					require.ErrorAs(t, err, &position, "%d rows, k %d", rows, k)
 					require.Equal(t, attention.PositionError{Position: draftEnd(c, at, rows, k) - 1, Limit: maxTokens}, *position)
@@ -75,7 +75,7 @@ func TestDraftNeedsPositions(t *testing.T) {
 	for page := range int32(maxTokens / blockSize) {
 		b.Sequences[0].BlockTable = append(b.Sequences[0].BlockTable, page)
 	}
-	_, _, err := head.Draft(t.Context(), b, 4)
+	_, _, err := draftOf(t.Context(), head, b, 4)
 	require.EqualError(t, err, "sequence 0: rows at positions 93 to 93, and with k 4 drafts to 96: position out of range: position 96, want 0 to 95")
 	draft(t, head, b, 3)
 	b.Sequences[0].Position = math.MaxInt

@@ -66,7 +66,7 @@ func TestDraftOfNothingCommits(t *testing.T) {
 			device.rows = nil
 			for _, ends := range [][2]int{{5, 1}, {6, 7}} {
 				b := join(x.batch(pieces[0], pieces[0].Len(), ends[0]), y.batch(pieces[1], pieces[1].Len(), ends[1]))
-				ids, probs, err := head.Draft(t.Context(), b, 0)
+				ids, probs, err := draftOf(t.Context(), head, b, 0)
 				require.NoError(t, err)
 				require.Equal(t, [][]int32{nil, nil}, ids)
 				require.Equal(t, [][]float32{nil, nil}, probs)

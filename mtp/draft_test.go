@@ -163,9 +163,7 @@ func TestDraftMinProbability(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			files := synthetic{modules: c.modules}.files(t)
 			run := func(least float64) (rounds [2]drafted) {
-				options := c.options()
-				options.MinProbability = least
-				head := load(t, files, options)
+				head := load(t, files, c.options())
 				cache := newCache(t, head, 48)
 				var first, second []*mtp.Batch
 				for i := range 6 {
@@ -173,7 +171,7 @@ func TestDraftMinProbability(t *testing.T) {
 					first, second = append(first, x.batch(s, 0, n-i)), append(second, x.batch(s, n-i, n+3))
 				}
 				for round, b := range []*mtp.Batch{join(first...), join(second...)} {
-					rounds[round] = draft(t, head, b, k)
+					rounds[round] = draft(t, head, atLeast(b, least), k)
 				}
 				return rounds
 			}

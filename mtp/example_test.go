@@ -35,18 +35,18 @@ func generate(ctx context.Context, dir string, target *recording) error {
 	seq := cache.NewSequence()
 	tokens, hidden := target.prompt() // per position: the token after it, the target's hidden state at it
 	for range 4 {
-		rows := []mtp.Rows{{Sequence: seq, Position: seq.Len(), Tokens: tokens}}
-		drafts, _, err := head.Draft(ctx, &mtp.Batch{Sequences: rows, Hidden: mtp.Hidden{BFloat16: hidden}}, 4)
+		rows := []mtp.Rows{{Sequence: seq, Position: seq.Len(), Tokens: tokens, Drafts: 4}}
+		drafts, err := head.Draft(ctx, &mtp.Batch{Sequences: rows, Hidden: mtp.Hidden{BFloat16: hidden}})
 		if err != nil {
 			return err
 		}
-		chosen, states := target.run(seq.Len(), drafts[0]) // one forward of the target checks them all
+		chosen, states := target.run(seq.Len(), drafts[0].Tokens) // one forward of the target checks them all
 		accepted, next, err := mtp.Verify(drafts[0], chosen)
 		if err != nil {
 			return err
 		}
-		fmt.Printf("drafted %-8q accepted %d, then %q\n", text(drafts[0]...), accepted, text(next))
-		tokens = append(drafts[0][:accepted], next)
+		fmt.Printf("drafted %-8q accepted %d, then %q\n", text(drafts[0].Tokens...), accepted, text(next))
+		tokens = append(drafts[0].Tokens[:accepted], next)
 		hidden = states[:len(tokens)*head.Config().HiddenSize]
 	}
 	return nil
@@ -104,7 +104,7 @@ func ExampleInspectFS() {
 
 // How many of the drafts did the target confirm?
 func ExampleVerify() {
-	drafts := []int32{7, 4, 9, 2}
+	drafts := mtp.Draft{Tokens: []int32{7, 4, 9, 2}}
 	chosen := []int32{7, 4, 1, 5, 8} // by the target, after each prefix of the drafts
 	accepted, next, err := mtp.Verify(drafts, chosen)
 	fmt.Println(accepted, next, err)

@@ -146,7 +146,7 @@ func TestDraftFaults(t *testing.T) {
 					}
 					before := []int{sx.Len(), sy.Len(), cache.FreePages()}
 					f.arm(at)
-					ids, probs, err := head.Draft(t.Context(), b, 2+round)
+					ids, probs, err := draftOf(t.Context(), head, b, 2+round)
 					failed := f.disarm()
 					if failed == "" {
 						require.NoError(t, err)

@@ -1,8 +1,11 @@
 package mtp_test
 
 import (
+	"context"
+	"errors"
 	"io/fs"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/nlpodyssey/spago/mat"
@@ -112,9 +115,39 @@ type drafted struct {
 	probs [][]float32
 }
 
+// atLeast ends the chains of b before the first token that is less likely than p.
+func atLeast(b *mtp.Batch, p float64) *mtp.Batch {
+	for i := range b.Sequences {
+		b.Sequences[i].MinProbability = p
+	}
+	return b
+}
+
+// draftOf drafts up to k tokens for every sequence of b.
+func draftOf(ctx context.Context, head *mtp.Head, b *mtp.Batch, k int) (ids [][]int32, probs [][]float32, err error) {
+	drafts, err := head.Draft(ctx, withDrafts(b, k))
+	for _, d := range drafts {
+		ids, probs, err = append(ids, d.Tokens), append(probs, d.Probs), errors.Join(err, d.Err)
+	}
+	return ids, probs, err
+}
+
+// withDrafts returns b with k drafts after the rows of every sequence.
+func withDrafts(b *mtp.Batch, k int) *mtp.Batch {
+	if b == nil {
+		return nil
+	}
+	with := *b
+	with.Sequences = slices.Clone(b.Sequences)
+	for i := range with.Sequences {
+		with.Sequences[i].Drafts = k
+	}
+	return &with
+}
+
 func draft(t testing.TB, head *mtp.Head, b *mtp.Batch, k int) drafted {
 	t.Helper()
-	ids, probs, err := head.Draft(t.Context(), b, k)
+	ids, probs, err := draftOf(t.Context(), head, b, k)
 	require.NoError(t, err)
 	require.Len(t, ids, len(b.Sequences))
 	require.Len(t, probs, len(b.Sequences))

@@ -35,7 +35,7 @@ func TestTwoGPUs(t *testing.T) {
 		}
 		x, s := randomPassage(uint64(700+i), n), cache.NewSequence()
 		for end := 3; end <= n; end += 3 { // the last ones are graphs
-			ids, _, err := head.Draft(context.Background(), x.batch(s, s.Len(), end), 3)
+			ids, _, err := draftOf(context.Background(), head, x.batch(s, s.Len(), end), 3)
 			if err != nil {
 				return nil, err
 			}
@@ -154,7 +154,7 @@ func TestEveryDriverCallOfAHeadMayFail(t *testing.T) {
 				}
 				s := cache.NewSequence()
 				for end := 3; end <= 12 && err == nil; end += 3 {
-					_, _, err = head.Draft(t.Context(), x.batch(s, s.Len(), end), 2)
+					_, _, err = draftOf(t.Context(), head, x.batch(s, s.Len(), end), 2)
 				}
 				return 0, err
 			}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/hip"
-	"github.com/drafthead/drafthead/moe"
 	"github.com/drafthead/drafthead/weights"
 	"github.com/drafthead/drafthead/weights/safetensors"
 )

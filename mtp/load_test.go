@@ -100,8 +100,8 @@ func TestSuppliedMatricesRefused(t *testing.T) {
 		"too few rows":     {mtp.Options{Device: d, Embed: small, LMHead: small}, []string{"Options.Embed", "Options.LMHead"}},
 		"without a device": {mtp.Options{LMHead: small}, []string{"Options.LMHead", "Options.Device"}},
 		"all options": {
-			mtp.Options{Chain: "chain_guess", MaxDraft: 65, MinProbability: 1.5, CacheFormat: 7},
-			[]string{"Options.Chain", "Options.MaxDraft", "Options.MinProbability", "Options.CacheFormat"},
+			mtp.Options{Chain: "chain_guess", MaxDraft: 65, CacheFormat: 7},
+			[]string{"Options.Chain", "Options.MaxDraft", "Options.CacheFormat"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

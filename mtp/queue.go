@@ -71,7 +71,9 @@ func (q *queue) product(to *hip.Buffer, w *weights.Matrix, x values) values {
 // rms normalizes x for attention.
 func (q *queue) rms(x values, weight hip.Ptr) values {
 	y := values{q.normed.Ptr(), x.rows, x.width}
-	q.do(x.rows, func() error { return norm.RMSNorm(q.device, y.ptr, x.ptr, weight, x.rows, x.width, q.head.config.RMSNormEps) })
+	q.do(x.rows, func() error {
+		return norm.RMSNorm(q.device, y.ptr, x.ptr, weight, x.rows, x.width, q.head.config.RMSNormEps)
+	})
 	q.saw(stageAttnNormOut, y)
 	return y
 }

@@ -56,7 +56,7 @@ func (r *refusal) edit(b *mtp.Batch, change func(b *mtp.Batch, rows *mtp.Rows)) 
 }
 
 func (r *refusal) draft(b *mtp.Batch, k int) error {
-	ids, probs, err := r.head.Draft(r.ctx, b, k)
+	ids, probs, err := draftOf(r.ctx, r.head, b, k)
 	require.Nil(r.t, ids)
 	require.Nil(r.t, probs)
 	return err
@@ -163,9 +163,7 @@ func TestBadCalls(t *testing.T) {
 		"Draft of less":           {one, func(r *refusal) error { return r.draft(r.good(), -1) }, mtp.ErrInput},
 		"Draft of too many":       {one, func(r *refusal) error { return r.draft(r.good(), 65) }, mtp.ErrInput},
 		"Draft before Len":        {one, func(r *refusal) error { return r.draft(r.x.batch(r.sequence, 7, 11), 2) }, mtp.ErrInput},
-		"Draft over the cache":    {one, func(r *refusal) error { return r.draft(r.good(), 64) }, attention.ErrCacheFull},
-		"Draft over MaxDraft":     {aligned, func(r *refusal) error { return r.draft(r.good(), 5) }, mtp.ErrInput},
-		"Draft over short table":  {one, func(r *refusal) error { return r.draft(r.table(), 64) }, mtp.ErrInput},
+				"Draft over MaxDraft":     {aligned, func(r *refusal) error { return r.draft(r.good(), 5) }, mtp.ErrInput},
 		"Draft aligned by table":  {aligned, func(r *refusal) error { return r.draft(r.table(), 2) }, mtp.ErrInput},
 		"Draft own rows by table": {chainCases[5], func(r *refusal) error { return r.draft(r.table(), 2) }, mtp.ErrInput},
 		"Draft aligned of embeddings": {aligned, func(r *refusal) error {
@@ -195,7 +193,7 @@ func TestBadCalls(t *testing.T) {
 		}, mtp.ErrInput},
 		"Forward by a page that is read before": {one, func(r *refusal) error {
 			return r.forward(r.edit(r.table(), func(b *mtp.Batch, rows *mtp.Rows) { rows.Position, rows.BlockTable[2] = 8, 4 }), 0)
-		}, attention.ErrArgument},
+		}, mtp.ErrInput},
 		"Draft by a page twice behind the rows": {one, func(r *refusal) error {
 			return r.draft(r.edit(r.table(), func(b *mtp.Batch, rows *mtp.Rows) { rows.BlockTable[1] = 4 }), 3)
 		}, mtp.ErrInput},
@@ -204,7 +202,7 @@ func TestBadCalls(t *testing.T) {
 			both := join(b, r.table())
 			both.Cache = b.Cache
 			return r.draft(both, 2)
-		}, attention.ErrArgument},
+		}, mtp.ErrInput},
 		"Forward by negative page": {one, func(r *refusal) error {
 			return r.forward(r.edit(r.table(), func(_ *mtp.Batch, rows *mtp.Rows) { rows.BlockTable[0] = -1 }), 0)
 		}, mtp.ErrInput},
@@ -224,7 +222,7 @@ func TestBadCalls(t *testing.T) {
 		}, mtp.ErrInput},
 		"Embed outside":              {one, func(r *refusal) error { return second(r.head.Embed(r.ctx, []int32{0, vocabSize})) }, mtp.ErrToken},
 		"Embed negative":             {one, func(r *refusal) error { return second(r.head.Embed(r.ctx, []int32{-1})) }, mtp.ErrToken},
-		"Truncate up":                {one, func(r *refusal) error { return r.sequence.Truncate(refusalRows + 1) }, attention.ErrRange},
+		"Truncate up":                {one, func(r *refusal) error { return r.sequence.Truncate(refusalRows + 1) }, mtp.ErrInput},
 		"Truncate negative":          {one, func(r *refusal) error { return r.sequence.Truncate(-1) }, mtp.ErrInput},
 		"Reserve too much":           {one, func(r *refusal) error { return r.sequence.Reserve(20) }, attention.ErrCacheFull},
 		"Reserve negative":           {one, func(r *refusal) error { return r.sequence.Reserve(-1) }, mtp.ErrInput},
@@ -232,7 +230,7 @@ func TestBadCalls(t *testing.T) {
 		"Reserve largest":            {one, func(r *refusal) error { return r.sequence.Reserve(math.MaxInt) }, attention.ErrPosition},
 		"cache of no pages":          {one, func(r *refusal) error { return second(r.head.NewCache(0)) }, mtp.ErrInput},
 		"Buffers of no layer":        {one, func(r *refusal) error { return second(r.cache.Buffers(1)) }, mtp.ErrInput},
-		"cache of too many":          {one, func(r *refusal) error { return second(r.head.NewCache(math.MaxInt32)) }, attention.ErrArgument},
+		"cache of too many":          {one, func(r *refusal) error { return second(r.head.NewCache(math.MaxInt32)) }, mtp.ErrInput},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pristine, r := newRefusal(t, c.chain), newRefusal(t, c.chain)

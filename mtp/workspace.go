@@ -27,12 +27,12 @@ type workspace struct {
 	hiddenIn, embedsIn inputBuffers
 	tokens             hip.Buffer // of Head.Embed
 
-	masked, both, x, normed, qkv  hip.Buffer // of the rows of a step
-	wantedX, wantedQKV            hip.Buffer // of its wanted rows
-	scores, selected, attnCtx     hip.Buffer
-	attnOut, moeNormed            hip.Buffer
-	hidden, otherHidden           hip.Buffer // what steps hand on
-	picked, finalNormed, logits   hip.Buffer // of the rows that tokens are drafted from
+	masked, both, x, normed, qkv hip.Buffer // of the rows of a step
+	wantedX, wantedQKV           hip.Buffer // of its wanted rows
+	scores, selected, attnCtx    hip.Buffer
+	attnOut, moeNormed           hip.Buffer
+	hidden, otherHidden          hip.Buffer // what steps hand on
+	picked, finalNormed, logits  hip.Buffer // of the rows that tokens are drafted from
 }
 
 // keptGraphs is how many sequences of launches a workspace keeps as graphs: one for each
