@@ -1,10 +1,6 @@
 package mtp
 
-import (
-	"fmt"
-
-	"github.com/drafthead/drafthead/attention"
-)
+import "github.com/drafthead/drafthead/attention"
 
 // Cache is the paged KV cache of a head: pages of sparse_block_size tokens that many
 // sequences share, with one layer of keys and values for each module, or for each step
@@ -33,7 +29,7 @@ func (h *Head) NewCache(pages int) (*Cache, error) {
 	}
 	kv, err := attention.NewCache(h.device, h.geometry, layers, pages, h.options.CacheFormat)
 	if err != nil {
-		return nil, fmt.Errorf("mtp: new cache: %w", err)
+		return nil, ofAttention("mtp: new cache", err)
 	}
 	c := &Cache{head: h, kv: kv}
 	h.mu.Lock()
@@ -72,10 +68,7 @@ func (c *Cache) Buffers(layer int) (attention.Buffers, error) {
 	}
 	defer c.head.leave()
 	b, err := c.kv.Buffers(layer)
-	if err != nil {
-		err = fmt.Errorf("mtp: %w", err)
-	}
-	return b, err
+	return b, ofAttention("mtp: buffers", err)
 }
 
 // enter begins a call that uses the cache; head.leave ends it.

@@ -159,8 +159,11 @@ func (h *Head) checkRows(b *Batch, i int) (*Cache, error) {
 			return bad(fmt.Sprintf("Tokens[%d]", j), t, fmt.Sprintf("0 to %d", h.config.VocabSize-1), ErrToken)
 		}
 	}
-	if r.Position < 0 {
+	switch limit := h.config.Rope.Positions(); {
+	case r.Position < 0:
 		return bad("Position", r.Position, "at least 0", nil)
+	case r.Position > limit-len(r.Tokens):
+		return bad("Position", fmt.Sprintf("%d, of %d rows", r.Position, len(r.Tokens)), fmt.Sprintf("rows at positions up to %d", limit-1), attention.ErrPosition)
 	}
 	return cache, nil
 }
@@ -196,7 +199,14 @@ func (h *Head) begin(ctx context.Context, b *Batch, check func(b *Batch) error, 
 	}
 	pages, err := cache.kv.Begin(claims...)
 	if err != nil {
-		return nil, ofAttention("batch", err)
+		return nil, ofAttention("mtp", err)
+	}
+	// A sequence may be looked at from here on: it is this call's.
+	for i := range b.Sequences {
+		if r := &b.Sequences[i]; r.Sequence != nil && r.Position > r.Sequence.Len() {
+			err = refuseRows(i, "Position", r.Position, fmt.Sprintf("at most %d, the rows that the sequence has", r.Sequence.Len()), nil)
+			return nil, errors.Join(err, pages.Rollback())
+		}
 	}
 	return &call{head: h, batch: b, cache: cache, rows: b.rows(), pages: pages, w: h.takeWorkspace()}, nil
 }
@@ -205,7 +215,7 @@ func (h *Head) begin(ctx context.Context, b *Batch, check func(b *Batch) error, 
 func (c *call) rollback(err error) error { return errors.Join(err, c.pages.Rollback()) }
 
 // commit leaves sequences with the rows that the call wrote for good.
-func (c *call) commit() error { return ofAttention("commit", c.pages.Commit()) }
+func (c *call) commit() error { return ofAttention("mtp", c.pages.Commit()) }
 
 func (c *call) end() {
 	c.head.giveWorkspace(c.w)

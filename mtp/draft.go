@@ -107,13 +107,13 @@ func (h *Head) claimDraft(r *Rows) attention.Claim {
 	return claim
 }
 
-// checkSequences checks where sequences stand, which only their user may look at.
+// checkSequences checks where sequences stand: Draft goes on from there.
 func (c *call) checkSequences() error {
 	for i := range c.batch.Sequences {
 		r := &c.batch.Sequences[i]
 		switch s := r.Sequence; {
 		case s == nil:
-		case r.Position != s.Len():
+		case r.Position < s.Len():
 			return refuseRows(i, "Position", r.Position, fmt.Sprintf("%d, the rows that the sequence has", s.Len()), nil)
 		case c.head.chain == ChainAligned && s.aligned != s.Len():
 			return refuseRows(i, "Sequence", fmt.Sprintf("changed, with %d rows", s.Len()), "one changed by Draft alone", ErrNotAligned)
@@ -132,7 +132,7 @@ func (c *chain) commit() error {
 	errs := []error{c.call.commit()}
 	for i := range c.batch.Sequences {
 		if r := &c.batch.Sequences[i]; r.Sequence != nil { // pages reserved before go too
-			errs = append(errs, ofAttention("commit", r.Sequence.kv.Truncate(r.Position+len(r.Tokens))))
+			errs = append(errs, ofAttention("mtp: draft", r.Sequence.kv.Truncate(r.Position+len(r.Tokens))))
 		}
 	}
 	return errors.Join(errs...)

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,10 +16,10 @@ import (
 // stageNames are the documented ones, in order.
 func stageNames(t *testing.T) []string {
 	t.Helper()
-	source, err := os.ReadFile("stages.go")
+	source, err := os.ReadFile("observe.go")
 	require.NoError(t, err)
 	var names []string
-	for _, line := range regexp.MustCompile(`(?m)^//\t([a-z_]+) +\[rows`).FindAllStringSubmatch(string(source), -1) {
+	for _, line := range regexp.MustCompile(`(?m)^//\t([a-z_]+) +\[(?:rows|wanted)`).FindAllStringSubmatch(string(source), -1) {
 		names = append(names, line[1])
 	}
 	return names
@@ -32,11 +33,12 @@ func clone(s mtp.Stage) mtp.Stage {
 	return s
 }
 
-// TestStagesAreAsDocumented: names, order and shapes, pass by pass, and memory that nobody
-// writes to afterwards. The README has the same names.
+// TestStagesAreAsDocumented: names, order, rows and shapes, step by step, and memory that
+// nobody writes to afterwards. The README has the same names.
 func TestStagesAreAsDocumented(t *testing.T) {
 	names := stageNames(t)
 	require.Len(t, names, 23)
+	firstWanted := slices.Index(names, "block_scores")
 	readme, err := os.ReadFile(filepath.Join("..", "README.md"))
 	require.NoError(t, err)
 	require.Contains(t, strings.Join(strings.Fields(string(readme)), " "), "`"+strings.Join(names, "`, `")+"`")
@@ -59,37 +61,52 @@ func TestStagesAreAsDocumented(t *testing.T) {
 	}
 	x, y := randomPassage(50, 12), randomPassage(51, 12)
 	for _, c := range []struct {
-		chain        chainCase
-		rows, blocks []int // of the passes of a Draft of 3 tokens behind 5 and 2 rows
+		chain                chainCase
+		rows, wanted, blocks []int // of the steps of a Draft of 3 tokens after 5 and 2 rows
 	}{
-		{chainCases[0], []int{7, 2, 2}, []int{2, 2, 2}},
-		{chainCases[5], []int{7, 2, 2}, []int{2, 2, 2}},
-		{chainCases[7], []int{7, 7, 7, 2}, []int{2, 2, 2, 1}}, // MaxDraft 4; the last only what became final
+		{chainCases[0], []int{7, 2, 2}, []int{2, 2, 2}, []int{2, 2, 2}},
+		{chainCases[5], []int{7, 2, 2}, []int{2, 2, 2}, []int{2, 2, 2}},
+		{chainCases[7], []int{7, 7, 7, 2}, []int{7, 7, 7, 0}, []int{2, 2, 2, 1}}, // MaxDraft 4; the last commits only
 	} {
 		t.Run(c.chain.name, func(t *testing.T) {
 			head := load(t, synthetic{modules: c.chain.modules}.files(t), c.chain.options())
 			cache := newCache(t, head, 16)
-			check := func(run func(b *mtp.Batch), rows, blocks []int) {
+			check := func(run func(b *mtp.Batch), rows, wanted, blocks []int) {
 				var got, want []mtp.Stage
 				b := join(x.batch(cache.NewSequence(), 0, 5), y.batch(cache.NewSequence(), 0, 2))
 				b.Observe = func(s mtp.Stage) { got, want = append(got, s), append(want, clone(s)) }
 				run(b)
-				require.Len(t, got, len(rows)*len(names))
 				require.Equal(t, want, got, "kept")
-				for i, s := range got {
-					pass, name := i/len(names), names[i%len(names)]
-					require.Equal(t, name, s.Name, "pass %d", pass)
-					require.Equal(t, shapes(rows[pass], blocks[pass])[name], s.Shape, "pass %d, %s", pass, name)
-					size := 1
-					for _, n := range s.Shape {
-						size *= n
+				for step := range rows {
+					for i, name := range names {
+						n := rows[step]
+						if i >= firstWanted {
+							if n = wanted[step]; n == 0 {
+								break
+							}
+						}
+						require.NotEmpty(t, got, "step %d, %s", step, name)
+						s := got[0]
+						got = got[1:]
+						require.Equal(t, name, s.Name, "step %d", step)
+						require.Equal(t, shapes(n, blocks[step])[name], s.Shape, "step %d, %s", step, name)
+						if n == rows[step] {
+							require.Nil(t, s.Rows)
+						} else {
+							require.Equal(t, []int32{4, 6}, s.Rows, "the last row of each sequence")
+						}
+						size := 1
+						for _, n := range s.Shape {
+							size *= n
+						}
+						require.Equal(t, size, len(s.Float32)+len(s.Int32))
+						require.Equal(t, name == "selected_blocks" || name == "expert_ids", s.Float32 == nil, name)
 					}
-					require.Equal(t, size, len(s.Float32)+len(s.Int32))
-					require.Equal(t, name == "selected_blocks" || name == "expert_ids", s.Float32 == nil, name)
 				}
+				require.Empty(t, got)
 			}
-			check(func(b *mtp.Batch) { forward(t, head, b, 0) }, []int{7}, []int{2})
-			check(func(b *mtp.Batch) { draft(t, head, b, 3) }, c.rows, c.blocks)
+			check(func(b *mtp.Batch) { forward(t, head, b, 0) }, []int{7}, []int{7}, []int{2})
+			check(func(b *mtp.Batch) { draft(t, head, b, 3) }, c.rows, c.wanted, c.blocks)
 		})
 	}
 }

@@ -163,7 +163,7 @@ func TestBadCalls(t *testing.T) {
 		"Draft of less":           {one, func(r *refusal) error { return r.draft(r.good(), -1) }, mtp.ErrInput},
 		"Draft of too many":       {one, func(r *refusal) error { return r.draft(r.good(), 65) }, mtp.ErrInput},
 		"Draft before Len":        {one, func(r *refusal) error { return r.draft(r.x.batch(r.sequence, 7, 11), 2) }, mtp.ErrInput},
-				"Draft over MaxDraft":     {aligned, func(r *refusal) error { return r.draft(r.good(), 5) }, mtp.ErrInput},
+		"Draft over MaxDraft":     {aligned, func(r *refusal) error { return r.draft(r.good(), 5) }, mtp.ErrInput},
 		"Draft aligned by table":  {aligned, func(r *refusal) error { return r.draft(r.table(), 2) }, mtp.ErrInput},
 		"Draft own rows by table": {chainCases[5], func(r *refusal) error { return r.draft(r.table(), 2) }, mtp.ErrInput},
 		"Draft aligned of embeddings": {aligned, func(r *refusal) error {
@@ -171,7 +171,7 @@ func TestBadCalls(t *testing.T) {
 		}, mtp.ErrInput},
 		"Draft by table past the positions": {one, func(r *refusal) error {
 			return r.draft(r.edit(r.table(), func(_ *mtp.Batch, rows *mtp.Rows) {
-				rows.Position, rows.BlockTable = maxTokens-4, make([]int32, 30)
+				rows.Position, rows.BlockTable = maxTokens-2, make([]int32, 30)
 			}), 3)
 		}, attention.ErrPosition},
 		"Forward at the last table position and one": {one, func(r *refusal) error {
@@ -193,9 +193,6 @@ func TestBadCalls(t *testing.T) {
 		}, mtp.ErrInput},
 		"Forward by a page that is read before": {one, func(r *refusal) error {
 			return r.forward(r.edit(r.table(), func(b *mtp.Batch, rows *mtp.Rows) { rows.Position, rows.BlockTable[2] = 8, 4 }), 0)
-		}, mtp.ErrInput},
-		"Draft by a page twice behind the rows": {one, func(r *refusal) error {
-			return r.draft(r.edit(r.table(), func(b *mtp.Batch, rows *mtp.Rows) { rows.BlockTable[1] = 4 }), 3)
 		}, mtp.ErrInput},
 		"Draft by two tables of the same pages": {one, func(r *refusal) error {
 			b := r.table()
@@ -254,8 +251,8 @@ func TestInputError(t *testing.T) {
 	})), 2)
 	var input *mtp.InputError
 	require.ErrorAs(t, err, &input)
-	require.Equal(t, &mtp.InputError{Sequence: 1, Field: "Tokens[2]", Got: int32(vocabSize), Want: "0 to 47", Err: mtp.ErrToken}, input)
-	require.EqualError(t, err, "sequence 1: Tokens[2] is 48, want 0 to 47: token id outside of the vocabulary")
+	require.Equal(t, &mtp.InputError{Op: "mtp", Sequence: 2, Field: "Tokens[2]", Got: int32(vocabSize), Want: "0 to 47", Err: mtp.ErrToken}, input)
+	require.EqualError(t, err, "mtp: Sequences[1].Tokens[2] is 48, want 0 to 47: token id outside of the vocabulary")
 	require.ErrorIs(t, err, mtp.ErrInput)
 
 	var full *attention.CacheFullError
@@ -268,14 +265,16 @@ func TestInputError(t *testing.T) {
 func TestRefusalsSayWhatToDo(t *testing.T) {
 	r := newRefusal(t, chainCases[0])
 	for want, err := range map[string]error{
-		"cache: pages is 0, want 1 to 536870911: bad argument":                                   second(r.head.NewCache(0)),
-		"n is 10000, want 0 to 9, the rows that the sequence has: range outside of the sequence": r.sequence.Truncate(10000),
-		"n is -1, want at least 0: range outside of the sequence":                                r.sequence.Reserve(-1),
-		"reserve 88 rows behind 9: position out of range: position 96, want 0 to 95":             r.sequence.Reserve(88),
-		"hidden is not given, want one of Float32, BFloat16, Device: bad input":                  second(r.head.Logits(r.ctx, mtp.Hidden{}, nil, 0)),
-		"Hidden is not given, want one of Float32, BFloat16, Device: bad input":                  r.draft(r.edit(r.good(), func(b *mtp.Batch, _ *mtp.Rows) { b.Hidden = mtp.Hidden{} }), 2),
-		"sequence 0: BlockTable[1] is 4, want a page of its own: rows are written to it as BlockTable[0] of sequence 0: bad argument": r.draft(
-			r.edit(r.table(), func(b *mtp.Batch, rows *mtp.Rows) { rows.BlockTable[1] = 4 }), 3),
+		"mtp: new cache: pages is 0, want 1 to 536870911":                          second(r.head.NewCache(0)),
+		"mtp: truncate: n is 10000, want 0 to 9, the positions of the sequence":   r.sequence.Truncate(10000),
+		"mtp: reserve: n is -1, want 0 to 87":                                      r.sequence.Reserve(-1),
+		"mtp: hidden is not given, want one of Float32, BFloat16, Device":          second(r.head.Logits(r.ctx, mtp.Hidden{}, nil, 0)),
+		"mtp: Hidden is not given, want one of Float32, BFloat16, Device":          r.draft(r.edit(r.good(), func(b *mtp.Batch, _ *mtp.Rows) { b.Hidden = mtp.Hidden{} }), 2),
+		"mtp: Batch is nil, want a batch":                                          r.draft(nil, 2),
+		"mtp: Sequences[0].Sequence is the zero Sequence, want one of NewSequence": r.draft(r.edit(r.good(), func(b *mtp.Batch, rows *mtp.Rows) { rows.Sequence = new(mtp.Sequence) }), 2),
+		"mtp: Sequences[0].Drafts is 65, want 0 to 64":                             r.draft(r.good(), 65),
+		"mtp: Sequences[0].BlockTable[1] is 4, want a page of its own: rows are written to it as BlockTable[0] of Sequences[0]": r.draft(
+			r.edit(r.table(), func(b *mtp.Batch, rows *mtp.Rows) { rows.Position, rows.BlockTable[1] = 2, 4 }), 3),
 	} {
 		require.EqualError(t, err, want)
 	}

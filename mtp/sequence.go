@@ -42,7 +42,7 @@ func (s *Sequence) Reserve(n int) error {
 		return err
 	}
 	defer s.cache.head.leave()
-	return ofAttention("reserve", s.kv.Reserve(n))
+	return ofAttention("mtp: reserve", s.kv.Reserve(n))
 }
 
 // Truncate drops the rows from position n on, 0 ≤ n ≤ Len. Another n is an [InputError].
@@ -52,7 +52,7 @@ func (s *Sequence) Truncate(n int) error {
 	}
 	length := s.Len()
 	if err := s.kv.Truncate(n); err != nil {
-		return ofAttention("truncate", err)
+		return ofAttention("mtp: truncate", err)
 	}
 	if n < length {
 		s.changed()
@@ -68,7 +68,7 @@ func (s *Sequence) Fork() (*Sequence, error) {
 	}
 	kv, err := s.kv.Fork()
 	if err != nil {
-		return nil, ofAttention("fork", err)
+		return nil, ofAttention("mtp: fork", err)
 	}
 	// Draft replaces carried hidden states and never changes them.
 	return &Sequence{cache: s.cache, kv: kv, aligned: s.aligned, carry: append([][]float32(nil), s.carry...)}, nil
@@ -79,7 +79,7 @@ func (s *Sequence) Close() error {
 	if s.cache == nil {
 		return nil
 	}
-	return ofAttention("close", s.kv.Close())
+	return ofAttention("mtp: close", s.kv.Close())
 }
 
 // changed drops the state of an aligned chain: it is not that of the rows any more. An
@@ -91,14 +91,23 @@ func (s *Sequence) changed() {
 	}
 }
 
-// ofAttention gives an error of package attention the name of this one, and makes those of
-// closed caches and sequences match ErrClosed.
+// ofAttention names an error of package attention after op, a call of this package, and
+// makes those of closed caches and sequences match ErrClosed.
 func ofAttention(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*InputError](err); ok {
+		own := *e
+		own.Op = op
+		err = &own
+	} else if e, ok := errors.AsType[*attention.ArgumentError](err); ok {
+		err = &InputError{Op: op, Field: e.Argument, Got: e.Got, Want: e.Want}
+	} else {
+		err = fmt.Errorf("%s: %w", op, err)
+	}
 	if errors.Is(err, attention.ErrClosed) {
-		return fmt.Errorf("mtp: %s: %w: %w", op, ErrClosed, err)
+		return fmt.Errorf("%w: %w", err, ErrClosed)
 	}
-	if err != nil {
-		return fmt.Errorf("mtp: %s: %w", op, err)
-	}
-	return nil
+	return err
 }

@@ -145,18 +145,25 @@ func TestNaNStaysInItsSequence(t *testing.T) {
 	for _, c := range chainCases {
 		t.Run(c.name, func(t *testing.T) {
 			head := load(t, synthetic{modules: c.modules}.files(t), c.options())
-			cache := newCache(t, head, 32)
+			cache := newCache(t, head, 48)
 			x, y, bad := randomPassage(11, n), randomPassage(12, n), randomPassage(13, n)
 			want := []drafted{
 				draft(t, head, x.batch(cache.NewSequence(), 0, n), 4), draft(t, head, y.batch(cache.NewSequence(), 0, n), 4),
 			}
 			bad.hidden[(n-2)*hiddenSize+5] = float32(math.NaN())
 			bad.hidden[(n-1)*hiddenSize] = float32(math.Inf(1))
-			got := draft(t, head, join(x.batch(cache.NewSequence(), 0, n), bad.batch(cache.NewSequence(), 0, n), y.batch(cache.NewSequence(), 0, n)), 4)
-			require.Equal(t, want, []drafted{got.one(0), got.one(2)})
-			for i, p := range got.probs[1] {
-				require.True(t, p != p, "probability %d of a row without numbers is %v", i, p)
-				require.Zero(t, got.ids[1][i])
+			for _, least := range []float64{0, 1e-9} {
+				b := withDrafts(join(x.batch(cache.NewSequence(), 0, n), bad.batch(cache.NewSequence(), 0, n), y.batch(cache.NewSequence(), 0, n)), 4)
+				got, err := head.Draft(t.Context(), atLeast(b, least))
+				require.NoError(t, err)
+				require.Equal(t, mtp.Draft{Err: mtp.ErrNaN}, got[1], "a row without numbers")
+				for i, d := range []mtp.Draft{got[0], got[2]} {
+					require.Equal(t, want[i], drafted{[][]int32{d.Tokens}, [][]float32{d.Probs}})
+				}
+				for _, rows := range b.Sequences {
+					require.Equal(t, n, rows.Sequence.Len(), "rows are committed all the same")
+					require.NoError(t, rows.Sequence.Close())
+				}
 			}
 		})
 	}

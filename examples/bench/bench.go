@@ -120,8 +120,8 @@ func (b *session) firstDraft(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, cache.Close()) }()
 	hidden := mtp.Hidden{Float32: make([]float32, b.head.Config().HiddenSize)}
 	hidden.Float32[0] = 1
-	rows := []mtp.Rows{{Sequence: cache.NewSequence(), Tokens: []int32{0}}}
-	_, _, err = b.head.Draft(ctx, &mtp.Batch{Sequences: rows, Hidden: hidden}, 1)
+	rows := []mtp.Rows{{Sequence: cache.NewSequence(), Tokens: []int32{0}, Drafts: 1}}
+	_, err = b.head.Draft(ctx, &mtp.Batch{Sequences: rows, Hidden: hidden})
 	return err
 }
 

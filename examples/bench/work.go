@@ -58,7 +58,7 @@ func (w *work) call(ctx context.Context, head *mtp.Head, b *mtp.Batch) (err erro
 	if w.k == 0 {
 		_, err = head.Forward(ctx, b, 0)
 	} else {
-		_, _, err = head.Draft(ctx, b, w.k)
+		_, err = head.Draft(ctx, b)
 	}
 	if err != nil {
 		return fmt.Errorf("%s, %d rows behind %d positions: %w", w.name, w.rows, w.context, err)
@@ -74,8 +74,7 @@ func (w *work) traffic(ctx context.Context, head *mtp.Head, m *model, b *mtp.Bat
 	for _, n := range w.lengths {
 		watch.spans = append(watch.spans, span{w.context, w.context + n})
 	}
-	if w.commits { // what is observed leaves out nothing
-		observed = lastRow(b)
+	if w.commits { // only the last row goes past its keys and values
 		watch.spans[0].from = watch.spans[0].end - 1
 		t.bytes, t.flops = m.written(w.rows - 1)
 	}
@@ -92,16 +91,6 @@ func (w *work) traffic(ctx context.Context, head *mtp.Head, m *model, b *mtp.Bat
 		t.picked += p.picked
 	}
 	return t, nil
-}
-
-// lastRow is the batch of one sequence without the rows before its last.
-func lastRow(b *mtp.Batch) mtp.Batch {
-	last, rows := *b, b.Sequences[0]
-	before := len(rows.Tokens) - 1
-	width := len(b.Hidden.Float32) / len(rows.Tokens)
-	rows.Position, rows.Tokens = rows.Position+before, rows.Tokens[before:]
-	last.Sequences, last.Hidden.Float32 = []mtp.Rows{rows}, b.Hidden.Float32[before*width:]
-	return last
 }
 
 // count returns the traffic of the inputs that were timed.
@@ -223,7 +212,7 @@ func (w *work) prepare(c *mtp.Config, cache *mtp.Cache, random *rand.Rand) {
 	for range inputsPerWork {
 		b := &mtp.Batch{Cache: cache}
 		for i, n := range w.lengths {
-			r := mtp.Rows{Position: w.context}
+			r := mtp.Rows{Position: w.context, Drafts: w.k}
 			for _, page := range pages[i*per : (i+1)*per] {
 				r.BlockTable = append(r.BlockTable, int32(page))
 			}

@@ -103,7 +103,7 @@ func draftTogether(t *testing.T, head *mtp.Head, stretches []stretch) {
 	for _, s := range stretches {
 		addRows(committed, s.Trace, cache.NewSequence(), s.end-2)
 	}
-	_, _, err = head.Draft(context.Background(), committed, 0)
+	_, err = head.Draft(context.Background(), committed)
 	require.NoError(t, err)
 
 	b := new(mtp.Batch)
@@ -115,14 +115,18 @@ func draftTogether(t *testing.T, head *mtp.Head, stretches []stretch) {
 			addRows(b, s.Trace, seq, n)
 		}
 	}
-	drafts, _, err := head.Draft(context.Background(), b, k)
+	for i := range b.Sequences {
+		b.Sequences[i].Drafts = k
+	}
+	drafts, err := head.Draft(context.Background(), b)
 	require.NoError(t, err)
 	for _, s := range stretches {
 		recorded := s.Drafts[variant(head)]
 		require.Equal(t, k, recorded.K)
 		for n := s.from; n < s.end; n, drafts = n+1, drafts[1:] {
-			require.Len(t, drafts[0], k)
-			require.Zero(t, mismatches(drafts[0], recorded, n), "%s, token %d: %v", s.Name, n, drafts[0])
+			tokens := drafts[0].Tokens
+			require.Len(t, tokens, k)
+			require.Zero(t, mismatches(tokens, recorded, n), "%s, token %d: %v", s.Name, n, tokens)
 		}
 	}
 	require.Empty(t, drafts)

@@ -136,7 +136,7 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 	}
 	const builtIn = "m3-nano (built in)"
 	opts := mtp.Options{
-		Device: device, Chain: mtp.Chain(s.chain), PostNorm: s.postNorm, MinProbability: s.minProb, MaxDraft: s.k,
+		Device: device, Chain: mtp.Chain(s.chain), PostNorm: s.postNorm, MaxDraft: s.k,
 	}
 	if !s.bf16Cache {
 		opts.CacheFormat = attention.CacheF32
@@ -221,7 +221,7 @@ func (s *settings) draft(ctx context.Context, head, exact *mtp.Head, traces []*m
 	}
 	newDrafter := func(head *mtp.Head) (*drafter, error) {
 		cache, err := head.NewCache((longest+s.k)/head.Config().Sparse.BlockSize + 1)
-		return &drafter{head, cache}, err
+		return &drafter{head, cache, s.minProb}, err
 	}
 	d, err := newDrafter(head)
 	if err != nil {

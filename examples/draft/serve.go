@@ -39,8 +39,9 @@ type step struct {
 
 // drafter is a head with a cache.
 type drafter struct {
-	head  *mtp.Head
-	cache *mtp.Cache
+	head    *mtp.Head
+	cache   *mtp.Cache
+	minProb float64
 }
 
 // serve drafts along a trace as an engine would: commit what the target
@@ -65,11 +66,11 @@ func serve(ctx context.Context, d, exact *drafter, t *m3nano.Trace, k, show int,
 	last := len(t.Tokens) - 1
 	for n := t.PromptLen; n < last; {
 		start := time.Now()
-		drafts, err := draftAt(ctx, head, seq, t, n, k)
+		drafts, err := draftAt(ctx, d, seq, t, n, k)
 		r.duration += time.Since(start)
 		if err == nil && exact != nil {
 			var want []int32
-			want, err = draftAt(ctx, exact.head, beside, t, n, k)
+			want, err = draftAt(ctx, exact, beside, t, n, k)
 			r.compare(drafts, want)
 		}
 		if err != nil {
@@ -80,7 +81,7 @@ func serve(ctx context.Context, d, exact *drafter, t *m3nano.Trace, k, show int,
 		}
 		inside := drafts[:min(len(drafts), last-n)]
 		target := append([]int32(nil), t.Tokens[n+1:n+1+len(inside)]...)
-		accepted, _, err := mtp.Verify(inside, append(target, endOfTrace))
+		accepted, _, err := mtp.Verify(mtp.Draft{Tokens: inside}, append(target, endOfTrace))
 		if err != nil {
 			return nil, err
 		}
@@ -100,16 +101,16 @@ const endOfTrace = -1
 
 // draftAt commits the rows that the sequence lacks before token n, which is
 // known while its hidden state is not, and drafts behind it.
-func draftAt(ctx context.Context, head *mtp.Head, seq *mtp.Sequence, t *m3nano.Trace, n, k int) ([]int32, error) {
+func draftAt(ctx context.Context, d *drafter, seq *mtp.Sequence, t *m3nano.Trace, n, k int) ([]int32, error) {
 	from := seq.Len()
-	ids, _, err := head.Draft(ctx, &mtp.Batch{
-		Sequences: []mtp.Rows{{Sequence: seq, Position: from, Tokens: t.Tokens[from+1 : n+1]}},
+	drafts, err := d.head.Draft(ctx, &mtp.Batch{
+		Sequences: []mtp.Rows{{Sequence: seq, Position: from, Tokens: t.Tokens[from+1 : n+1], Drafts: k, MinProbability: d.minProb}},
 		Hidden:    mtp.Hidden{BFloat16: t.Hidden[from*t.Width : n*t.Width]},
-	}, k)
+	})
 	if err != nil {
 		return nil, err
 	}
-	return ids[0], nil
+	return drafts[0].Tokens, drafts[0].Err
 }
 
 func (r *traceResult) count(drafted, accepted int) {

@@ -120,29 +120,24 @@ func (s *scheduler) admit() {
 // target has no position to run it at.
 func (s *scheduler) positions() int { return s.head.Config().Rope.Positions() }
 
-// chain is the drafts of this round. The target runs them at positions behind the newest
-// token, and there the request that is nearest to its last position decides for all: its
-// few last rounds cost the others less than a Draft of its own would.
-func (s *scheduler) chain() int {
-	k := s.k
-	for _, r := range s.running {
-		k = min(k, s.positions()-1-r.seq.Len()-len(r.tokens))
-	}
-	return max(k, 0)
+// drafts is how many tokens to draft for a request: the target runs them at positions after
+// the newest token.
+func (s *scheduler) drafts(r *request) int {
+	return max(0, min(s.k, s.positions()-1-r.seq.Len()-len(r.tokens)))
 }
 
-// draft commits the confirmed rows of the running requests and drafts behind them.
-// A Draft that fails has changed nothing, so that it can be tried again with fewer.
-func (s *scheduler) draft(ctx context.Context) ([][]int32, error) {
+// draft commits the confirmed rows of the running requests and drafts after them. A Draft
+// that fails has changed nothing, so that it can be tried again with fewer requests.
+func (s *scheduler) draft(ctx context.Context) ([]mtp.Draft, error) {
 	for {
 		batch := &mtp.Batch{}
 		for _, r := range s.running {
-			batch.Sequences = append(batch.Sequences, mtp.Rows{Sequence: r.seq, Position: r.seq.Len(), Tokens: r.tokens})
+			batch.Sequences = append(batch.Sequences, mtp.Rows{Sequence: r.seq, Position: r.seq.Len(), Tokens: r.tokens, Drafts: s.drafts(r)})
 			batch.Hidden.BFloat16 = append(batch.Hidden.BFloat16, r.hidden...)
 		}
-		ids, _, err := s.head.Draft(ctx, batch, s.chain())
+		drafts, err := s.head.Draft(ctx, batch)
 		if !errors.Is(err, attention.ErrCacheFull) || len(s.running) < 2 {
-			return ids, err
+			return drafts, err
 		}
 		if err := s.preempt(); err != nil {
 			return nil, err
@@ -164,22 +159,22 @@ func (s *scheduler) preempt() error {
 }
 
 // keep verifies a request's drafts and makes rows of what the target confirmed. It
-// tells whether the text goes on. The rejected drafts leave no trace: the head ended
+// reports whether the text goes on. The rejected drafts leave no trace: the head ended
 // the sequence at its confirmed rows.
-func (r *request) keep(drafts []int32) (more bool, err error) {
-	chosen, hidden := r.target.verify(r.seq.Len(), drafts)
+func (r *request) keep(draft mtp.Draft) (more bool, err error) {
+	chosen, hidden := r.target.verify(r.seq.Len(), draft.Tokens)
 	if len(chosen) == 0 {
-		return false, nil
+		return false, draft.Err
 	}
-	drafts = drafts[:len(chosen)-1]
-	accepted, next, err := mtp.Verify(drafts, chosen)
+	draft.Tokens = draft.Tokens[:len(chosen)-1]
+	accepted, next, err := mtp.Verify(draft, chosen)
 	if err != nil {
 		return false, err
 	}
 	r.rounds++
 	r.accepted += accepted
 	width := len(hidden) / len(chosen)
-	r.tokens = append(slices.Clone(drafts[:accepted]), next)
+	r.tokens = append(slices.Clone(draft.Tokens[:accepted]), next)
 	r.hidden = hidden[:len(r.tokens)*width]
 	r.text = append(r.text, r.tokens...)
 	r.allTokens, r.allHidden = append(r.allTokens, r.tokens...), append(r.allHidden, r.hidden...)

@@ -60,9 +60,13 @@ func drafts(t *testing.T, folder fs.FS) (ids [][]int32, probs [][]float32) {
 	for _, r := range batch.Sequences {
 		require.NoError(t, r.Sequence.Truncate(0))
 	}
-	ids, probs, err = head.Draft(ctx, batch, k)
-	require.NoError(t, err)
 	for i := range batch.Sequences {
+		batch.Sequences[i].Drafts = k
+	}
+	drafts, err := head.Draft(ctx, batch)
+	require.NoError(t, err)
+	for i, d := range drafts {
+		ids, probs = append(ids, d.Tokens), append(probs, d.Probs)
 		require.Len(t, ids[i], k)
 		for j, p := range probs[i] {
 			require.True(t, p > 0 && p <= 1, "probability %g", p)

@@ -190,11 +190,13 @@ func (c *caseRun) verifyDraft(ctx context.Context, name string, rule mtp.Chain, 
 	return c.withHead(ctx, mtp.Options{Chain: rule, PostNorm: postNorm, MaxDraft: len(want)}, func(d *caseRun) error {
 		seq := d.cache.NewSequence()
 		draft := func(name string, position int, tokens []int32, hidden []float32, k int) error {
-			ids, _, err := d.head.Draft(ctx, d.batch(seq, position, tokens, hidden), k)
+			b := d.batch(seq, position, tokens, hidden)
+			b.Sequences[0].Drafts = k
+			drafts, err := d.head.Draft(ctx, b)
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
-			return c.chainResults(name, " (Draft)", ids[0], nil, nil)
+			return c.chainResults(name, " (Draft)", drafts[0].Tokens, nil, nil)
 		}
 		if err := draft(name, 0, c.prompt.tokens, c.prompt.hidden, len(want)); err != nil || name != "chain" {
 			return err
