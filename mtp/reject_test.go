@@ -266,8 +266,8 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 	r := newRefusal(t, chainCases[0])
 	for want, err := range map[string]error{
 		"mtp: new cache: pages is 0, want 1 to 536870911":                          second(r.head.NewCache(0)),
-		"mtp: truncate: n is 10000, want 0 to 9, the positions of the sequence":   r.sequence.Truncate(10000),
-		"mtp: reserve: n is -1, want 0 to 87":                                      r.sequence.Reserve(-1),
+		"mtp: truncate: n is 10000, want 0 to 9, the positions of the sequence":    r.sequence.Truncate(10000),
+		"mtp: reserve: n is -1, want at least 0":                                   r.sequence.Reserve(-1),
 		"mtp: hidden is not given, want one of Float32, BFloat16, Device":          second(r.head.Logits(r.ctx, mtp.Hidden{}, nil, 0)),
 		"mtp: Hidden is not given, want one of Float32, BFloat16, Device":          r.draft(r.edit(r.good(), func(b *mtp.Batch, _ *mtp.Rows) { b.Hidden = mtp.Hidden{} }), 2),
 		"mtp: Batch is nil, want a batch":                                          r.draft(nil, 2),

@@ -141,7 +141,7 @@ func everyDraft(t *testing.T, head *mtp.Head, stride int) (drafts [][]int32) {
 	for _, trace := range traces {
 		seq := cache.NewSequence()
 		for n := trace.PromptLen; n < len(trace.Tokens); n += stride {
-			ids, err := draftAt(context.Background(), head, seq, trace, n, 5)
+			ids, err := draftAt(context.Background(), &drafter{head: head}, seq, trace, n, 5)
 			require.NoError(t, err)
 			drafts = append(drafts, ids)
 		}

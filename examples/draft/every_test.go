@@ -86,7 +86,7 @@ func everyPosition(t *testing.T, head *mtp.Head, stride int) {
 		require.Equal(t, k, recorded.K)
 		seq := cache.NewSequence()
 		for n := trace.PromptLen + i%stride; n < len(trace.Tokens); n += stride {
-			drafts, err := draftAt(context.Background(), head, seq, trace, n, k)
+			drafts, err := draftAt(context.Background(), &drafter{head: head}, seq, trace, n, k)
 			require.NoError(t, err)
 			require.Zero(t, mismatches(drafts, recorded, n), "%s, token %d: %v", trace.Name, n, drafts)
 			compared++

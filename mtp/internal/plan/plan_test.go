@@ -1,0 +1,191 @@
+package plan
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// state stands for a hidden state: of which position, after which step; the batch's own
+// are of step −1.
+type state struct {
+	sequence, position, step int
+}
+
+// text is a sequence whose tokens are known: token p+1 of sequence i is i·1000 + p+1, and
+// draft n of a round is the token that follows, so that drafts are always right.
+type text struct {
+	sequence int
+	rows     int             // committed
+	carry    map[int]state   // by step, of the call before
+	kept     map[int]state   // of this call
+	written  map[[2]int]bool // layer, position
+}
+
+func (x *text) token(p int) int32 { return int32(1000*x.sequence + p) }
+
+// run makes plans and follows them with states and tokens in place of numbers.
+type run struct {
+	*testing.T
+	call   Call
+	texts  []*text
+	drafts [][]int32 // of each sequence
+	tokens []int32   // of the drafts of the call, by number
+}
+
+// follow runs one step over the states that the step before handed on, and returns what
+// it hands on.
+func (r *run) follow(n int, s, before *Step, handed []state) []state {
+	require.Len(r, s.Tokens, s.Rows())
+	var out []state
+	row := 0
+	for _, span := range s.Spans {
+		x := r.texts[span.Sequence]
+		for p := span.From; p < span.End(); p++ {
+			shift := 0
+			if r.call.Rule == Aligned {
+				shift = n
+			}
+			token := s.Tokens[row]
+			if token < 0 {
+				token = r.tokens[-1-token]
+			}
+			require.Equal(r, x.token(p+1+shift), token, "step %d, sequence %d, position %d", n, span.Sequence, p)
+			in := state{span.Sequence, p, -1}
+			if before != nil {
+				in = r.source(s, row, handed)
+			}
+			want := state{span.Sequence, p, n - 1}
+			if r.call.Rule != Aligned && n > 0 {
+				want.position = p - 1 // the row before gave it
+			}
+			require.Equal(r, want, in, "step %d", n)
+			x.written[[2]int{s.Layer, p}] = true
+			out = append(out, state{span.Sequence, p, n})
+			row++
+		}
+	}
+	for i, pick := range s.Picks {
+		q := s.SpanOf(pick).Sequence
+		require.Equal(r, len(r.tokens), s.FirstDraft+i)
+		token := r.texts[q].token(r.call.Sequences[q].end() + 1 + len(r.drafts[q]))
+		r.tokens, r.drafts[q] = append(r.tokens, token), append(r.drafts[q], token)
+	}
+	for _, keep := range s.Keeps {
+		kept := out[keep]
+		r.texts[kept.sequence].kept[s.Layer] = kept
+	}
+	if s.Wanted != nil {
+		require.Equal(r, append([]int32{}, s.Picks...), s.Wanted)
+		require.Len(r, s.WantedSpans(), len(s.Wanted))
+		for i, span := range s.WantedSpans() {
+			require.Equal(r, s.SpanOf(s.Wanted[i]), s.Spans[span])
+		}
+	}
+	if r.call.Rule == Aligned {
+		return out
+	}
+	var picked []state
+	for _, pick := range s.Picks {
+		picked = append(picked, out[pick])
+	}
+	return picked
+}
+
+// source is the state that a row starts from.
+func (r *run) source(s *Step, row int, handed []state) state {
+	source := s.Sources[row]
+	if source >= 0 {
+		return handed[source]
+	}
+	carried := s.Carried[-1-source]
+	kept, ok := r.texts[carried.Sequence].carry[carried.Step]
+	require.True(r, ok, "step %d of sequence %d kept nothing", carried.Step, carried.Sequence)
+	return kept
+}
+
+// TestPlans: whatever the rule, lengths, and sequences that end, every row has the token
+// and the hidden state that the rule says, every layer of an aligned chain is whole, and
+// every sequence drafts what it may.
+func TestPlans(t *testing.T) {
+	for seed := range uint64(400) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		rule, modules, steps := Rule(random.IntN(3)), 1+random.IntN(3), 1+random.IntN(5)
+		texts := make([]*text, 1+random.IntN(4))
+		for i := range texts {
+			texts[i] = &text{sequence: i + 1, carry: map[int]state{}, written: map[[2]int]bool{}}
+		}
+		t.Run(fmt.Sprintf("%d: rule %d, %d modules, %d steps", seed, rule, modules, steps), func(t *testing.T) {
+			for range 4 {
+				r := &run{T: t, texts: texts, drafts: make([][]int32, len(texts))}
+				r.call = Call{Rule: rule, Modules: modules, Steps: steps}
+				for _, x := range texts {
+					x.kept = map[int]state{}
+					q := Sequence{Position: x.rows, Drafts: random.IntN(steps + 1)}
+					for range 1 + random.IntN(4) {
+						q.Tokens = append(q.Tokens, x.token(q.end()+1))
+					}
+					r.call.Sequences = append(r.call.Sequences, q)
+				}
+				ends := map[int]int{}
+				if random.IntN(2) == 0 {
+					ends[random.IntN(len(texts))] = random.IntN(steps)
+				}
+				var before *Step
+				var handed []state
+				keeps := 0
+				for n := 0; ; n++ {
+					s := r.call.Next()
+					if s == nil {
+						break
+					}
+					if rule != First {
+						require.Equal(t, n%modules, s.Module)
+					} else {
+						require.Zero(t, s.Module)
+					}
+					require.LessOrEqual(t, s.Rows(), r.call.MostRows())
+					require.Equal(t, keeps, s.FirstKeep)
+					keeps += len(s.Keeps)
+					handed, before = r.follow(n, s, before, handed), s
+					for q, at := range ends {
+						if at == n {
+							r.call.End(q)
+							require.True(t, r.call.Ended(q))
+						}
+					}
+				}
+				require.LessOrEqual(t, keeps, r.call.MostKeeps())
+				require.LessOrEqual(t, len(r.tokens), r.call.MostDrafts())
+				for i, q := range r.call.Sequences {
+					want := q.Drafts
+					if at, ends := ends[i]; ends {
+						want = min(want, at+1)
+					}
+					require.Len(t, r.drafts[i], want)
+					x := texts[i]
+					x.rows, x.carry = q.end(), x.kept
+					if rule == Aligned {
+						for layer := range steps {
+							for p := range x.rows - layer {
+								require.True(t, x.written[[2]int{layer, p}], "layer %d lacks position %d of %d", layer, p, x.rows)
+							}
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestOneRowPlan is a plan in full: a sequence of four rows that drafts two tokens.
+func TestOneRowPlan(t *testing.T) {
+	call := Call{Rule: ModOwn, Modules: 2, Sequences: []Sequence{{Position: 7, Tokens: []int32{40, 41, 42, 43}, Drafts: 2}}}
+	require.Equal(t, &Step{Spans: []Span{{0, 7, 4}}, Tokens: []int32{40, 41, 42, 43}, Wanted: []int32{3}, Picks: []int32{3}}, call.Next())
+	require.Equal(t, &Step{
+		Module: 1, Layer: 1, Spans: []Span{{0, 11, 1}}, Tokens: []int32{-1}, Sources: []int32{0}, Picks: []int32{0}, FirstDraft: 1,
+	}, call.Next())
+	require.Nil(t, call.Next())
+}
