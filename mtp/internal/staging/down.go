@@ -20,7 +20,7 @@ type Down struct {
 
 // NewDown returns a Down without results.
 func NewDown(d hip.Device) *Down {
-	sharer, _ := d.(hip.Sharer)
+	sharer, _ := hip.As[hip.Sharer](d)
 	return &Down{device: d, sharer: sharer}
 }
 

@@ -29,7 +29,7 @@ type Up struct {
 
 // NewUp returns an Up without words.
 func NewUp(d hip.Device) *Up {
-	sharer, _ := d.(hip.Sharer)
+	sharer, _ := hip.As[hip.Sharer](d)
 	return &Up{device: d, sharer: sharer}
 }
 
