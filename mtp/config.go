@@ -105,12 +105,12 @@ type SparseAttention struct {
 func ReadConfig(fsys fs.FS) (*Config, error) {
 	file, err := fsys.Open(configName)
 	if err != nil {
-		return nil, fmt.Errorf("read config: %w", err)
+		return nil, fmt.Errorf("mtp: read config: %w", err)
 	}
 	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, maxConfigSize+1))
 	if err != nil {
-		return nil, fmt.Errorf("read config: %s: %w", configName, err)
+		return nil, fmt.Errorf("mtp: read config: %s: %w", configName, err)
 	}
 	return ParseConfig(data)
 }

@@ -40,13 +40,13 @@ type ConfigError struct {
 	Kind error
 }
 
-// Error returns "config.json: <key>: <kind>: got <got>, want <want>".
+// Error returns "mtp: config.json: <key>: <kind>: got <got>, want <want>".
 func (e *ConfigError) Error() string {
 	key := ""
 	if e.Key != "" {
 		key = e.Key + ": "
 	}
-	return fmt.Sprintf("config.json: %s%v: got %s, want %s", key, e.Kind, e.Got, e.Want)
+	return fmt.Sprintf("mtp: config.json: %s%v: got %s, want %s", key, e.Kind, e.Got, e.Want)
 }
 
 // Unwrap makes the error match ErrConfig and its Kind.

@@ -16,6 +16,6 @@ func ExampleParseConfig() {
 		fmt.Println(problem.Key, errors.Is(err, mtp.ErrMissingKey))
 	}
 	// Output:
-	// config.json: text_config: missing key: got nothing, want an object
+	// mtp: config.json: text_config: missing key: got nothing, want an object
 	// text_config true
 }

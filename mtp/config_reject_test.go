@@ -199,22 +199,24 @@ func TestParseConfigSyntax(t *testing.T) {
 		kind       error
 		text       string
 	}{
-		{"empty", "", mtp.ErrSyntax, "unexpected EOF"},
+		{"empty", "", mtp.ErrSyntax, "end of text at line 1, column 1"},
 		{"cut", releasedConfig[:200], mtp.ErrSyntax, ""},
 		{"array", "[]", mtp.ErrSyntax, "[]"},
 		{"number", "3", mtp.ErrSyntax, "3"},
 		{"null", "null", mtp.ErrSyntax, "null"},
-		{"trailing object", releasedConfig + "{}", mtp.ErrSyntax, "more text"},
-		{"trailing garbage", releasedConfig + "x", mtp.ErrSyntax, "more text"},
+		{"trailing object", releasedConfig + "{}", mtp.ErrSyntax, "want end of text"},
+		{"trailing garbage", releasedConfig + "x", mtp.ErrSyntax, "got 'x' at line 21, column 2, want end of text"},
 		{"closing bracket", "]", mtp.ErrSyntax, ""},
 		{"trailing comma", `{"a": 1,}`, mtp.ErrSyntax, ""},
 		{"python NaN", `{"a": NaN}`, mtp.ErrSyntax, ""},
 		{"invalid UTF-8", withExtra("\"a\": \"\xff\","), mtp.ErrSyntax, "UTF-8"},
 		{"byte order mark", "\ufeff" + releasedConfig, mtp.ErrSyntax, ""},
-		{"nested too deep", withExtra(`"a": ` + strings.Repeat("[", 100000) + strings.Repeat("]", 100000) + ","), mtp.ErrSyntax, "nested deeper"},
+		{"nested too deep", withExtra(`"a": ` + strings.Repeat("[", 100000) + strings.Repeat("]", 100000) + ","), mtp.ErrSyntax, "at most 64 nested values"},
 		{"duplicate at the top", withExtra(`"hidden_size": 6144,`), mtp.ErrDuplicateKey, "hidden_size"},
 		{"duplicate escaped", withExtra(`"hidden\u005fsize": 6144,`), mtp.ErrDuplicateKey, "hidden_size"},
 		{"duplicate nested", withExtra(`"a": {"b": [{"c": 1, "c": 1}]},`), mtp.ErrDuplicateKey, "a.b.c"},
+		{"half a surrogate pair", withExtra(`"a": "\ud800",`), mtp.ErrSyntax, "surrogate"},
+		{"every duplicate", `{"a": 1, "a": 1, "b": 1, "b": 1}`, mtp.ErrDuplicateKey, "b: duplicate key: got the key again at line 1, column 26"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 )
 
 // checkFolder refuses what is no folder, which the errors of the files in it would
@@ -18,7 +19,7 @@ func checkFolder(dir string) error {
 	info, err := os.Stat(dir)
 	switch {
 	case err != nil:
-		return err
+		return fmt.Errorf("mtp: %w", err)
 	case !info.IsDir():
 		return refuse("the folder that holds this file and config.json")
 	}
@@ -30,5 +31,17 @@ func inFolder(dir string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s: %w", dir, err)
+	return &folderError{dir, err}
 }
+
+// folderError says in which folder something is wrong.
+type folderError struct {
+	dir string
+	err error
+}
+
+func (e *folderError) Error() string {
+	return "mtp: " + e.dir + ": " + strings.TrimPrefix(e.err.Error(), "mtp: ")
+}
+
+func (e *folderError) Unwrap() error { return e.err }

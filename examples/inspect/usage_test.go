@@ -120,7 +120,7 @@ func TestProblemsOf(t *testing.T) {
 		fs.ErrPermission,
 	)
 	require.Equal(t, []problem{
-		{"hidden_size", "config.json: hidden_size: missing key: got nothing, want an integer"},
+		{"hidden_size", "mtp: config.json: hidden_size: missing key: got nothing, want an integer"},
 		{"c", `safetensors: x.safetensors: tensor "c": hole in the data before the tensor`},
 		{"a.weight", "weights: a.weight: tensor is missing"},
 		{"b.weight", "weights: b.weight: wrong shape: got [1], want [2]"},

@@ -111,7 +111,7 @@ func TestRunRefuses(t *testing.T) {
 		{[]string{"-h"}, cli.OK, "by 1e-5 of"},
 		{[]string{"-h"}, cli.OK, "by 2e-3 on a GPU"},
 		{[]string{absent}, cli.Failed, "FAILED  " + absent + ": safetensors: open golden.safetensors: "},
-		{[]string{noCheckpoint}, cli.Failed, "FAILED  " + noCheckpoint + ": read config: open config.json: "},
+		{[]string{noCheckpoint}, cli.Failed, "FAILED  " + noCheckpoint + ": mtp: read config: open config.json: "},
 	} {
 		code, stdout, stderr := runVerify(c.args...)
 		require.Equal(t, c.code, code, "%v", c.args)

@@ -1,101 +1,41 @@
 package mtp
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"strconv"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
-// maxConfigDepth bounds the nesting of objects and arrays; a Hugging Face config has about four levels.
-const maxConfigDepth = 64
-
 // decodeObject parses data as one JSON object: nested values are
-// map[string]any, []any, string, json.Number, bool and nil. Unlike
-// json.Unmarshal it refuses invalid UTF-8 and duplicate keys at every level.
-// Duplicate keys are added to found; a syntax error ends the reading.
+// map[string]any, []any, string, json.Number, bool and nil. Keys given twice are added
+// to found; a text that is not JSON ends the reading.
 func decodeObject(data []byte, found *problems) (map[string]any, error) {
 	if len(data) > maxConfigSize {
 		return nil, &ConfigError{Got: "more than " + strconv.Itoa(maxConfigSize) + " bytes", Want: "at most that", Kind: ErrOutOfRange}
 	}
-	if !utf8.Valid(data) {
-		return nil, &ConfigError{Got: "bytes that are not UTF-8", Want: "UTF-8", Kind: ErrSyntax}
-	}
-	d := &objectDecoder{tokens: json.NewDecoder(bytes.NewReader(data)), problems: found}
-	d.tokens.UseNumber()
-	value, err := d.value("", 0)
-	if err == nil {
-		if _, trailing := d.tokens.Token(); trailing != io.EOF {
-			err = fmt.Errorf("more text after the value at byte %d", d.tokens.InputOffset())
+	value, err := safetensors.ParseJSON(data)
+	for _, problem := range weights.Problems(err) {
+		e, ok := problem.(*safetensors.FormatError)
+		if !ok {
+			return nil, problem
 		}
-	}
-	if err != nil {
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
+		at := fmt.Sprintf("at line %d, column %d", e.Line, e.Column)
+		if value == nil {
+			return nil, &ConfigError{Key: e.Key, Got: cmp.Or(e.Got, e.Rule.Error()) + " " + at, Want: cmp.Or(e.Want, "one JSON object"), Kind: ErrSyntax}
 		}
-		return nil, &ConfigError{Got: err.Error(), Want: "one JSON object", Kind: ErrSyntax}
+		found.add(e.Key, "the key again "+at, "each key once", ErrDuplicateKey)
 	}
 	object, ok := value.(map[string]any)
 	if !ok {
 		return nil, &ConfigError{Got: jsonText(value), Want: "one JSON object", Kind: ErrSyntax}
 	}
 	return object, nil
-}
-
-// objectDecoder builds a tree from JSON tokens and collects duplicate keys.
-type objectDecoder struct {
-	tokens   *json.Decoder
-	problems *problems
-}
-
-// value reads the next value, whose dotted path is path.
-func (d *objectDecoder) value(path string, depth int) (any, error) {
-	token, err := d.tokens.Token()
-	if err != nil {
-		return nil, err
-	}
-	delimiter, nested := token.(json.Delim)
-	if !nested {
-		return token, nil
-	}
-	if depth == maxConfigDepth {
-		return nil, fmt.Errorf("values nested deeper than %d at byte %d", maxConfigDepth, d.tokens.InputOffset())
-	}
-	if delimiter == '[' {
-		array := []any{}
-		for d.tokens.More() {
-			element, err := d.value(path, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			array = append(array, element)
-		}
-		_, err = d.tokens.Token() // the closing bracket
-		return array, err
-	}
-	object := map[string]any{}
-	for d.tokens.More() {
-		token, err := d.tokens.Token()
-		if err != nil {
-			return nil, err
-		}
-		key := token.(string) // the decoder yields nothing else in a key's place
-		keyPath := joinKey(path, key)
-		element, err := d.value(keyPath, depth+1)
-		if err != nil {
-			return nil, err
-		}
-		if _, seen := object[key]; seen {
-			d.problems.add(keyPath, "the key twice", "each key once", ErrDuplicateKey)
-		}
-		object[key] = element
-	}
-	_, err = d.tokens.Token() // the closing brace
-	return object, err
 }
 
 // section is one JSON object of the config. Its readers return the zero value
