@@ -6,13 +6,14 @@
 #include "go_asm.h"
 
 // func widenAVX512(dst *float32, src *hip.BF16, n int)
+// as in attention/convert.go
 TEXT ·widenAVX512(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), DI
 	MOVQ src+8(FP), SI
 	MOVQ n+16(FP), CX
 	XORQ BX, BX
 
-loop:
+values:
 	VPMOVZXWD (SI)(BX*2), Z0
 	VPMOVZXWD 32(SI)(BX*2), Z1
 	VPSLLD $16, Z0, Z0
@@ -21,18 +22,19 @@ loop:
 	VMOVUPS Z1, 64(DI)(BX*4)
 	ADDQ $32, BX
 	CMPQ BX, CX
-	JLT loop
+	JLT values
 	VZEROUPPER
 	RET
 
 // func widenAVX2(dst *float32, src *hip.BF16, n int)
+// as in attention/convert.go
 TEXT ·widenAVX2(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), DI
 	MOVQ src+8(FP), SI
 	MOVQ n+16(FP), CX
 	XORQ BX, BX
 
-loop:
+values:
 	VPMOVZXWD (SI)(BX*2), Y0
 	VPMOVZXWD 16(SI)(BX*2), Y1
 	VPSLLD $16, Y0, Y0
@@ -41,11 +43,12 @@ loop:
 	VMOVUPS Y1, 32(DI)(BX*4)
 	ADDQ $16, BX
 	CMPQ BX, CX
-	JLT loop
+	JLT values
 	VZEROUPPER
 	RET
 
 // func narrowAVX2(dst *hip.BF16, src *float32, n int)
+// as in attention/convert.go
 TEXT ·narrowAVX2(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), DI
 	MOVQ src+8(FP), SI
@@ -61,7 +64,7 @@ TEXT ·narrowAVX2(SB), NOSPLIT, $0-24
 	VPBROADCASTD X15, Y15
 	XORQ BX, BX
 
-loop:
+values:
 	VMOVUPS (SI)(BX*4), Y0
 	VMOVUPS 32(SI)(BX*4), Y1
 	VCMPPS $3, Y0, Y0, Y3
@@ -85,11 +88,12 @@ loop:
 	VMOVDQU Y0, (DI)(BX*2)
 	ADDQ $16, BX
 	CMPQ BX, CX
-	JLT loop
+	JLT values
 	VZEROUPPER
 	RET
 
 // func rotateAVX2(low, high, cos, sin *float32, n int)
+// as in attention/convert.go
 TEXT ·rotateAVX2(SB), NOSPLIT, $0-40
 	MOVQ low+0(FP), DI
 	MOVQ high+8(FP), SI
@@ -98,7 +102,7 @@ TEXT ·rotateAVX2(SB), NOSPLIT, $0-40
 	MOVQ n+32(FP), CX
 	XORQ BX, BX
 
-loop:
+values:
 	VMOVUPS (DI)(BX*4), Y0
 	VMOVUPS (SI)(BX*4), Y1
 	VMOVUPS (AX)(BX*4), Y2
@@ -111,6 +115,6 @@ loop:
 	VMOVUPS Y5, (SI)(BX*4)
 	ADDQ $8, BX
 	CMPQ BX, CX
-	JLT loop
+	JLT values
 	VZEROUPPER
 	RET

@@ -6,6 +6,7 @@
 #include "go_asm.h"
 
 // func keyScoresAVX512(a *keyScoresArgs)
+// as in attention/heads.go
 TEXT ·keyScoresAVX512(SB), NOSPLIT, $8-8
 	MOVQ a+0(FP), SI
 	MOVQ keyScoresArgs_Scores(SI), DI
@@ -94,6 +95,7 @@ value:
 	RET
 
 // func keyScoresAVX2(a *keyScoresArgs)
+// as in attention/heads.go
 TEXT ·keyScoresAVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), SI
 	MOVQ keyScoresArgs_Scores(SI), DI
@@ -158,6 +160,7 @@ value:
 	RET
 
 // func addValuesAVX512(a *addValuesArgs)
+// as in attention/heads.go
 TEXT ·addValuesAVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ addValuesArgs_Dim(AX), BX
@@ -171,7 +174,7 @@ TEXT ·addValuesAVX512(SB), NOSPLIT, $0-8
 heads:
 	XORQ R8, R8
 
-loop:
+columns:
 	MOVQ addValuesArgs_Values(AX), SI
 	MOVQ addValuesArgs_Keys(AX), CX
 	MOVQ R9, DX
@@ -269,7 +272,7 @@ key:
 	ADDQ BX, DI
 	ADDQ $128, R8
 	CMPQ R8, BX
-	JLT loop
+	JLT columns
 	LEAQ (R10)(BX*8), R10
 	ADDQ $32, R9
 	DECQ R13
@@ -278,6 +281,7 @@ key:
 	RET
 
 // func addValuesAVX2(a *addValuesArgs)
+// as in attention/heads.go
 TEXT ·addValuesAVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ addValuesArgs_Dim(AX), BX
@@ -292,7 +296,7 @@ TEXT ·addValuesAVX2(SB), NOSPLIT, $0-8
 heads:
 	XORQ R8, R8
 
-loop:
+columns:
 	MOVQ addValuesArgs_Values(AX), SI
 	MOVQ addValuesArgs_Keys(AX), CX
 	MOVQ R9, DX
@@ -350,7 +354,7 @@ key:
 	ADDQ BX, DI
 	ADDQ $64, R8
 	CMPQ R8, BX
-	JLT loop
+	JLT columns
 	LEAQ (R10)(BX*4), R10
 	ADDQ $16, R9
 	DECQ R13

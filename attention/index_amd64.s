@@ -6,6 +6,7 @@
 #include "go_asm.h"
 
 // func bestScoresBF16AVX512(a *bestScoresArgs)
+// as in attention/index.go
 TEXT ·bestScoresBF16AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DX
 	MOVQ bestScoresArgs_BF16(DX), R8
@@ -191,6 +192,7 @@ same:
 	RET
 
 // func bestScoresF32AVX512(a *bestScoresArgs)
+// as in attention/index.go
 TEXT ·bestScoresF32AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DX
 	MOVQ bestScoresArgs_F32(DX), R8
@@ -346,6 +348,7 @@ same:
 	RET
 
 // func bestScoresBF16AVX2(a *bestScoresArgs)
+// as in attention/index.go
 TEXT ·bestScoresBF16AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DX
 	MOVQ bestScoresArgs_BF16(DX), R8
@@ -484,6 +487,7 @@ same:
 	RET
 
 // func bestScoresF32AVX2(a *bestScoresArgs)
+// as in attention/index.go
 TEXT ·bestScoresF32AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DX
 	MOVQ bestScoresArgs_F32(DX), R8

@@ -16,6 +16,7 @@ DATA ·tileConfig+56(SB)/8, $0x0000000000000000
 GLOBL ·tileConfig(SB), RODATA|NOPTR, $64
 
 // func bestScoresTiles(a *tileScoresArgs)
+// as in attention/index_tiles.go
 TEXT ·bestScoresTiles(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), SI
 	LEAQ ·tileConfig(SB), AX

@@ -6,6 +6,7 @@
 #include "go_asm.h"
 
 // func cpuid(leaf, subleaf uint32) (a, b, c, d uint32)
+// as in cpu/files.go
 TEXT ·cpuid(SB), NOSPLIT, $0-24
 	MOVL leaf+0(FP), AX
 	MOVL subleaf+4(FP), CX

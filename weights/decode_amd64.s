@@ -6,6 +6,7 @@
 #include "go_asm.h"
 
 // func decodeF32AVX2(a *decodeArgs)
+// as in weights/decode.go
 TEXT ·decodeF32AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ decodeArgs_panel(DI), SI
@@ -56,6 +57,7 @@ chunk:
 	RET
 
 // func decodeF16AVX2(a *decodeArgs)
+// as in weights/decode.go
 TEXT ·decodeF16AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ decodeArgs_panel(DI), SI
@@ -104,6 +106,7 @@ chunk:
 	RET
 
 // func decodeBF16AVX2(a *decodeArgs)
+// as in weights/decode.go
 TEXT ·decodeBF16AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ decodeArgs_panel(DI), SI
@@ -160,6 +163,7 @@ chunk:
 	RET
 
 // func decodeMXFP8AVX2(a *decodeArgs)
+// as in weights/decode.go
 TEXT ·decodeMXFP8AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ decodeArgs_panel(DI), SI
@@ -264,6 +268,7 @@ numbers:
 	RET
 
 // func decodeINT8AVX2(a *decodeArgs)
+// as in weights/decode.go
 TEXT ·decodeINT8AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ decodeArgs_panel(DI), SI
@@ -336,6 +341,7 @@ chunk:
 	RET
 
 // func decodeF32AVX512(a *decodeArgs)
+// as in weights/decode.go
 TEXT ·decodeF32AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ decodeArgs_panel(DI), SI
@@ -378,6 +384,7 @@ chunk:
 	RET
 
 // func decodeF16AVX512(a *decodeArgs)
+// as in weights/decode.go
 TEXT ·decodeF16AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ decodeArgs_panel(DI), SI
@@ -418,6 +425,7 @@ chunk:
 	RET
 
 // func decodeBF16AVX512(a *decodeArgs)
+// as in weights/decode.go
 TEXT ·decodeBF16AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ decodeArgs_panel(DI), SI
@@ -462,6 +470,7 @@ chunk:
 	RET
 
 // func decodeMXFP8AVX512(a *decodeArgs)
+// as in weights/decode.go
 TEXT ·decodeMXFP8AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ decodeArgs_panel(DI), SI
@@ -540,6 +549,7 @@ numbers:
 	RET
 
 // func decodeINT8AVX512(a *decodeArgs)
+// as in weights/decode.go
 TEXT ·decodeINT8AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ decodeArgs_panel(DI), SI
@@ -596,6 +606,7 @@ chunk:
 	RET
 
 // func decodeMXFP8VBMI(a *decodeArgs)
+// as in weights/decode.go
 TEXT ·decodeMXFP8VBMI(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ decodeArgs_panel(DI), SI

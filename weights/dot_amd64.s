@@ -6,6 +6,7 @@
 #include "go_asm.h"
 
 // func dotF32AVX2(a *dotArgs)
+// as in weights/dot.go
 TEXT ·dotF32AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotArgs_w(DI), AX
@@ -67,6 +68,7 @@ chunk:
 	RET
 
 // func dotF16AVX2(a *dotArgs)
+// as in weights/dot.go
 TEXT ·dotF16AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotArgs_w(DI), AX
@@ -126,6 +128,7 @@ chunk:
 	RET
 
 // func dotBF16AVX2(a *dotArgs)
+// as in weights/dot.go
 TEXT ·dotBF16AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotArgs_w(DI), AX
@@ -193,6 +196,7 @@ chunk:
 	RET
 
 // func dotMXFP8AVX2(a *dotArgs)
+// as in weights/dot.go
 TEXT ·dotMXFP8AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotArgs_w(DI), AX
@@ -295,6 +299,7 @@ numbers:
 	RET
 
 // func dotINT8AVX2(a *dotArgs)
+// as in weights/dot.go
 TEXT ·dotINT8AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotArgs_w(DI), AX
@@ -373,6 +378,7 @@ chunk:
 	RET
 
 // func dotF32AVX512(a *dotArgs)
+// as in weights/dot.go
 TEXT ·dotF32AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotArgs_w(DI), AX
@@ -428,6 +434,7 @@ chunk:
 	RET
 
 // func dotF16AVX512(a *dotArgs)
+// as in weights/dot.go
 TEXT ·dotF16AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotArgs_w(DI), AX
@@ -481,6 +488,7 @@ chunk:
 	RET
 
 // func dotBF16AVX512(a *dotArgs)
+// as in weights/dot.go
 TEXT ·dotBF16AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotArgs_w(DI), AX
@@ -538,6 +546,7 @@ chunk:
 	RET
 
 // func dotMXFP8AVX512(a *dotArgs)
+// as in weights/dot.go
 TEXT ·dotMXFP8AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotArgs_w(DI), AX
@@ -622,6 +631,7 @@ numbers:
 	RET
 
 // func dotINT8AVX512(a *dotArgs)
+// as in weights/dot.go
 TEXT ·dotINT8AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotArgs_w(DI), AX
@@ -690,6 +700,7 @@ chunk:
 	RET
 
 // func dotMXFP8VBMI(a *dotArgs)
+// as in weights/dot.go
 TEXT ·dotMXFP8VBMI(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotArgs_w(DI), AX

@@ -7,6 +7,7 @@
 #include "go_asm.h"
 
 // func dots1BF16AVX2(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots1BF16AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -123,6 +124,7 @@ chunk:
 	RET
 
 // func dots2BF16AVX2(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots2BF16AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -257,6 +259,7 @@ chunk:
 	RET
 
 // func dots3BF16AVX2(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots3BF16AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -421,6 +424,7 @@ chunk:
 	RET
 
 // func dots4BF16AVX2(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots4BF16AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -603,6 +607,7 @@ chunk:
 	RET
 
 // func dots1BF16AVX512(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots1BF16AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -731,6 +736,7 @@ chunk:
 	RET
 
 // func dots2BF16AVX512(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots2BF16AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -893,6 +899,7 @@ chunk:
 	RET
 
 // func dots3BF16AVX512(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots3BF16AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -1089,6 +1096,7 @@ chunk:
 	RET
 
 // func dots4BF16AVX512(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots4BF16AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX

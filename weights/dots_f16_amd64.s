@@ -6,6 +6,7 @@
 #include "go_asm.h"
 
 // func dots1F16AVX2(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots1F16AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -106,6 +107,7 @@ chunk:
 	RET
 
 // func dots2F16AVX2(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots2F16AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -224,6 +226,7 @@ chunk:
 	RET
 
 // func dots3F16AVX2(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots3F16AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -372,6 +375,7 @@ chunk:
 	RET
 
 // func dots4F16AVX2(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots4F16AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -538,6 +542,7 @@ chunk:
 	RET
 
 // func dots1F16AVX512(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots1F16AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -650,6 +655,7 @@ chunk:
 	RET
 
 // func dots2F16AVX512(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots2F16AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -796,6 +802,7 @@ chunk:
 	RET
 
 // func dots3F16AVX512(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots3F16AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -976,6 +983,7 @@ chunk:
 	RET
 
 // func dots4F16AVX512(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots4F16AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX

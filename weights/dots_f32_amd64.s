@@ -6,6 +6,7 @@
 #include "go_asm.h"
 
 // func dots1F32AVX2(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots1F32AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -110,6 +111,7 @@ chunk:
 	RET
 
 // func dots2F32AVX2(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots2F32AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -232,6 +234,7 @@ chunk:
 	RET
 
 // func dots3F32AVX2(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots3F32AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -384,6 +387,7 @@ chunk:
 	RET
 
 // func dots4F32AVX2(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots4F32AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -554,6 +558,7 @@ chunk:
 	RET
 
 // func dots1F32AVX512(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots1F32AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -674,6 +679,7 @@ chunk:
 	RET
 
 // func dots2F32AVX512(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots2F32AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -828,6 +834,7 @@ chunk:
 	RET
 
 // func dots3F32AVX512(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots3F32AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -1016,6 +1023,7 @@ chunk:
 	RET
 
 // func dots4F32AVX512(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots4F32AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX

@@ -7,6 +7,7 @@
 #include "go_asm.h"
 
 // func dots1INT8AVX2(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots1INT8AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -155,6 +156,7 @@ chunk:
 	RET
 
 // func dots2INT8AVX2(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots2INT8AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -321,6 +323,7 @@ chunk:
 	RET
 
 // func dots3INT8AVX2(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots3INT8AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -517,6 +520,7 @@ chunk:
 	RET
 
 // func dots4INT8AVX2(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots4INT8AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -731,6 +735,7 @@ chunk:
 	RET
 
 // func dots1INT8AVX512(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots1INT8AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -905,6 +910,7 @@ chunk:
 	RET
 
 // func dots2INT8AVX512(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots2INT8AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -1113,6 +1119,7 @@ chunk:
 	RET
 
 // func dots3INT8AVX512(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots3INT8AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -1355,6 +1362,7 @@ chunk:
 	RET
 
 // func dots4INT8AVX512(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots4INT8AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX

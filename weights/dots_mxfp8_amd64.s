@@ -7,6 +7,7 @@
 #include "go_asm.h"
 
 // func dots1MXFP8AVX2(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots1MXFP8AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -187,6 +188,7 @@ numbers:
 	RET
 
 // func dots2MXFP8AVX2(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots2MXFP8AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -385,6 +387,7 @@ numbers:
 	RET
 
 // func dots3MXFP8AVX2(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots3MXFP8AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -614,6 +617,7 @@ numbers:
 	RET
 
 // func dots4MXFP8AVX2(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots4MXFP8AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -861,6 +865,7 @@ numbers:
 	RET
 
 // func dots1MXFP8AVX512(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots1MXFP8AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -1059,6 +1064,7 @@ numbers:
 	RET
 
 // func dots2MXFP8AVX512(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots2MXFP8AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -1292,6 +1298,7 @@ numbers:
 	RET
 
 // func dots3MXFP8AVX512(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots3MXFP8AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -1560,6 +1567,7 @@ numbers:
 	RET
 
 // func dots4MXFP8AVX512(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots4MXFP8AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -1863,6 +1871,7 @@ numbers:
 	RET
 
 // func dots1MXFP8VBMI(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots1MXFP8VBMI(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -2041,6 +2050,7 @@ chunk:
 	RET
 
 // func dots2MXFP8VBMI(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots2MXFP8VBMI(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -2253,6 +2263,7 @@ chunk:
 	RET
 
 // func dots3MXFP8VBMI(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots3MXFP8VBMI(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX
@@ -2499,6 +2510,7 @@ chunk:
 	RET
 
 // func dots4MXFP8VBMI(a *dotsArgs)
+// as in weights/dots.go
 TEXT ·dots4MXFP8VBMI(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ dotsArgs_w(DI), AX

@@ -6,6 +6,7 @@
 #include "go_asm.h"
 
 // func product4x1AVX2(a *productPanelArgs)
+// as in weights/panel.go
 TEXT ·product4x1AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ productPanelArgs_panel(DI), AX
@@ -110,6 +111,7 @@ chunk:
 	RET
 
 // func product4x2AVX2(a *productPanelArgs)
+// as in weights/panel.go
 TEXT ·product4x2AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ productPanelArgs_panel(DI), AX
@@ -262,6 +264,7 @@ chunk:
 	RET
 
 // func product4x3AVX2(a *productPanelArgs)
+// as in weights/panel.go
 TEXT ·product4x3AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ productPanelArgs_panel(DI), AX
@@ -462,6 +465,7 @@ chunk:
 	RET
 
 // func sumLanesAVX2(a *sumLanesArgs)
+// as in weights/panel.go
 TEXT ·sumLanesAVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ sumLanesArgs_sums(DI), SI
@@ -485,6 +489,7 @@ vector:
 	RET
 
 // func product4x1AVX512(a *productPanelArgs)
+// as in weights/panel.go
 TEXT ·product4x1AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ productPanelArgs_panel(DI), AX
@@ -553,6 +558,7 @@ chunk:
 	RET
 
 // func product4x2AVX512(a *productPanelArgs)
+// as in weights/panel.go
 TEXT ·product4x2AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ productPanelArgs_panel(DI), AX
@@ -649,6 +655,7 @@ chunk:
 	RET
 
 // func product4x3AVX512(a *productPanelArgs)
+// as in weights/panel.go
 TEXT ·product4x3AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ productPanelArgs_panel(DI), AX
@@ -773,6 +780,7 @@ chunk:
 	RET
 
 // func product4x4AVX512(a *productPanelArgs)
+// as in weights/panel.go
 TEXT ·product4x4AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ productPanelArgs_panel(DI), AX
@@ -925,6 +933,7 @@ chunk:
 	RET
 
 // func sumLanesAVX512(a *sumLanesArgs)
+// as in weights/panel.go
 TEXT ·sumLanesAVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ sumLanesArgs_sums(DI), SI

@@ -6,6 +6,7 @@
 #include "go_asm.h"
 
 // func streamTiles1BF16(a *streamTilesArgs)
+// as in weights/stream.go
 TEXT ·streamTiles1BF16(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ streamTilesArgs_w(DI), AX
@@ -130,6 +131,7 @@ numbers:
 	RET
 
 // func streamTiles2BF16(a *streamTilesArgs)
+// as in weights/stream.go
 TEXT ·streamTiles2BF16(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ streamTilesArgs_w(DI), AX
@@ -266,6 +268,7 @@ numbers:
 	RET
 
 // func streamTiles3BF16(a *streamTilesArgs)
+// as in weights/stream.go
 TEXT ·streamTiles3BF16(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ streamTilesArgs_w(DI), AX
@@ -414,6 +417,7 @@ numbers:
 	RET
 
 // func streamTiles1MXFP8(a *streamTilesArgs)
+// as in weights/stream.go
 TEXT ·streamTiles1MXFP8(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ streamTilesArgs_w(DI), AX
@@ -589,6 +593,7 @@ numbers:
 	RET
 
 // func streamTiles2MXFP8(a *streamTilesArgs)
+// as in weights/stream.go
 TEXT ·streamTiles2MXFP8(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ streamTilesArgs_w(DI), AX
@@ -776,6 +781,7 @@ numbers:
 	RET
 
 // func streamTiles3MXFP8(a *streamTilesArgs)
+// as in weights/stream.go
 TEXT ·streamTiles3MXFP8(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ streamTilesArgs_w(DI), AX

@@ -6,6 +6,7 @@
 #include "go_asm.h"
 
 // func packTiles(a *packTilesArgs)
+// as in weights/tiles.go
 TEXT ·packTiles(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVQ packTilesArgs_tiles(DI), DX
@@ -134,6 +135,7 @@ step:
 	RET
 
 // func splitBF16(a *splitBF16Args)
+// as in weights/tiles.go
 TEXT ·splitBF16(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), DI
 	MOVL $0xffff0000, CX

@@ -2,6 +2,8 @@ package main
 
 import "github.com/drafthead/drafthead/hip"
 
+//go:generate go run ../../hip/internal/asmgen bench
+
 // xorGroup is what the vector loops read in one turn.
 const xorGroup = 512
 
@@ -23,13 +25,3 @@ func xorFast(data []byte, ahead int, simd hip.SIMD) uint64 {
 	}
 	return sum
 }
-
-// xorAVX512 and xorAVX2 write eight words whose exclusive or is that of the n
-// bytes at data, n a multiple of xorGroup, and prefetch each line ahead bytes
-// before it is read, also behind the end, where that does nothing.
-//
-//go:noescape
-func xorAVX512(out *[8]uint64, data *byte, n, ahead int)
-
-//go:noescape
-func xorAVX2(out *[8]uint64, data *byte, n, ahead int)

@@ -6,6 +6,7 @@
 #include "go_asm.h"
 
 // func sumSquaresAVX512(x *float32, n int) float32
+// as in vec/rms.go
 TEXT ·sumSquaresAVX512(SB), NOSPLIT, $0-20
 	MOVQ x+0(FP), SI
 	MOVQ n+8(FP), CX
@@ -56,6 +57,7 @@ done:
 	RET
 
 // func weighAVX512(dst, x, w *float32, n int, scale float32)
+// as in vec/rms.go
 TEXT ·weighAVX512(SB), NOSPLIT, $0-36
 	MOVQ dst+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -66,35 +68,37 @@ TEXT ·weighAVX512(SB), NOSPLIT, $0-36
 	VPBROADCASTD AX, Z30
 	XORQ BX, BX
 
-loop:
+values:
 	VADDPS (DX)(BX*4), Z30, Z0
 	VMULPS (SI)(BX*4), Z31, Z1
 	VMULPS Z0, Z1, Z1
 	VMOVUPS Z1, (DI)(BX*4)
 	ADDQ $16, BX
 	CMPQ BX, CX
-	JLT loop
+	JLT values
 	VZEROUPPER
 	RET
 
 // func addAVX512(sum, x *float32, n int)
+// as in vec/rms.go
 TEXT ·addAVX512(SB), NOSPLIT, $0-24
 	MOVQ sum+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ n+16(FP), CX
 	XORQ BX, BX
 
-loop:
+values:
 	VMOVUPS (SI)(BX*4), Z0
 	VADDPS (DI)(BX*4), Z0, Z0
 	VMOVUPS Z0, (DI)(BX*4)
 	ADDQ $16, BX
 	CMPQ BX, CX
-	JLT loop
+	JLT values
 	VZEROUPPER
 	RET
 
 // func sumSquaresAVX2(x *float32, n int) float32
+// as in vec/rms.go
 TEXT ·sumSquaresAVX2(SB), NOSPLIT, $0-20
 	MOVQ x+0(FP), SI
 	MOVQ n+8(FP), CX
@@ -140,6 +144,7 @@ done:
 	RET
 
 // func weighAVX2(dst, x, w *float32, n int, scale float32)
+// as in vec/rms.go
 TEXT ·weighAVX2(SB), NOSPLIT, $0-36
 	MOVQ dst+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -151,30 +156,31 @@ TEXT ·weighAVX2(SB), NOSPLIT, $0-36
 	VBROADCASTSS X14, Y14
 	XORQ BX, BX
 
-loop:
+values:
 	VADDPS (DX)(BX*4), Y14, Y0
 	VMULPS (SI)(BX*4), Y15, Y1
 	VMULPS Y0, Y1, Y1
 	VMOVUPS Y1, (DI)(BX*4)
 	ADDQ $8, BX
 	CMPQ BX, CX
-	JLT loop
+	JLT values
 	VZEROUPPER
 	RET
 
 // func addAVX2(sum, x *float32, n int)
+// as in vec/rms.go
 TEXT ·addAVX2(SB), NOSPLIT, $0-24
 	MOVQ sum+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ n+16(FP), CX
 	XORQ BX, BX
 
-loop:
+values:
 	VMOVUPS (SI)(BX*4), Y0
 	VADDPS (DI)(BX*4), Y0, Y0
 	VMOVUPS Y0, (DI)(BX*4)
 	ADDQ $8, BX
 	CMPQ BX, CX
-	JLT loop
+	JLT values
 	VZEROUPPER
 	RET

@@ -6,6 +6,7 @@
 #include "go_asm.h"
 
 // func columnMaxAVX512(x *float32, n int, top *[16]float32)
+// as in vec/softmax.go
 TEXT ·columnMaxAVX512(SB), NOSPLIT, $0-24
 	MOVQ x+0(FP), SI
 	MOVQ n+8(FP), CX
@@ -50,6 +51,7 @@ done:
 	RET
 
 // func columnExpAVX512(dst *float32, step int, x *float32, n int, top, sum *[16]float32)
+// as in vec/softmax.go
 TEXT ·columnExpAVX512(SB), NOSPLIT, $0-48
 	MOVQ dst+0(FP), DI
 	MOVQ step+8(FP), DX
@@ -192,6 +194,7 @@ done:
 	RET
 
 // func columnScaleAVX512(x *float32, n int, factor *[16]float32)
+// as in vec/softmax.go
 TEXT ·columnScaleAVX512(SB), NOSPLIT, $0-24
 	MOVQ x+0(FP), SI
 	MOVQ n+8(FP), CX
@@ -208,20 +211,21 @@ row:
 	RET
 
 // func firstEqualAVX512(x *float32, n int, value float32) int
+// as in vec/softmax.go
 TEXT ·firstEqualAVX512(SB), NOSPLIT, $0-32
 	MOVQ x+0(FP), SI
 	MOVQ n+8(FP), CX
 	VBROADCASTSS value+16(FP), Z0
 	XORQ BX, BX
 
-loop:
+values:
 	VCMPPS $0, (SI)(BX*4), Z0, K1
 	KMOVW K1, AX
 	TESTL AX, AX
 	JNZ found
 	ADDQ $16, BX
 	CMPQ BX, CX
-	JLT loop
+	JLT values
 	MOVQ CX, ret+24(FP)
 	VZEROUPPER
 	RET
@@ -234,6 +238,7 @@ found:
 	RET
 
 // func columnMaxAVX2(x *float32, n int, top *[16]float32)
+// as in vec/softmax.go
 TEXT ·columnMaxAVX2(SB), NOSPLIT, $0-24
 	MOVQ x+0(FP), SI
 	MOVQ n+8(FP), CX
@@ -276,6 +281,7 @@ done:
 	RET
 
 // func columnExpAVX2(dst *float32, step int, x *float32, n int, top, sum *[16]float32)
+// as in vec/softmax.go
 TEXT ·columnExpAVX2(SB), NOSPLIT, $320-48
 	VBROADCASTSS ·expTable(SB), Y0
 	VMOVUPS Y0, least-320(SP)
@@ -368,6 +374,7 @@ row:
 	RET
 
 // func columnScaleAVX2(x *float32, n int, factor *[16]float32)
+// as in vec/softmax.go
 TEXT ·columnScaleAVX2(SB), NOSPLIT, $0-24
 	MOVQ x+0(FP), SI
 	MOVQ n+8(FP), CX
@@ -387,20 +394,21 @@ row:
 	RET
 
 // func firstEqualAVX2(x *float32, n int, value float32) int
+// as in vec/softmax.go
 TEXT ·firstEqualAVX2(SB), NOSPLIT, $0-32
 	MOVQ x+0(FP), SI
 	MOVQ n+8(FP), CX
 	VBROADCASTSS value+16(FP), Y0
 	XORQ BX, BX
 
-loop:
+values:
 	VCMPPS $0, (SI)(BX*4), Y0, Y1
 	VMOVMSKPS Y1, AX
 	TESTL AX, AX
 	JNZ found
 	ADDQ $8, BX
 	CMPQ BX, CX
-	JLT loop
+	JLT values
 	MOVQ CX, ret+24(FP)
 	VZEROUPPER
 	RET

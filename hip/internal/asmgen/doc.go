@@ -3,7 +3,7 @@
 // [asm.File]s of functions, and go generate in the room's folder writes them there.
 // Neither kind of file is edited; a test compares both with what is written here.
 //
-//	go generate ./weights ./attention ./hip ./hip/vec
+//	go generate ./attention ./weights ./hip ./hip/vec ./examples/bench
 //
 // # How a function is written
 //

@@ -9,6 +9,7 @@ import (
 
 	"github.com/drafthead/drafthead/hip/internal/asmgen/asm"
 	"github.com/drafthead/drafthead/hip/internal/asmgen/attention"
+	"github.com/drafthead/drafthead/hip/internal/asmgen/bench"
 	"github.com/drafthead/drafthead/hip/internal/asmgen/cpu"
 	"github.com/drafthead/drafthead/hip/internal/asmgen/vec"
 	"github.com/drafthead/drafthead/hip/internal/asmgen/weights"
@@ -25,6 +26,7 @@ var rooms = []room{
 	{"vec", "hip/vec", vec.Files},
 	{"hip", "hip", cpu.Files},
 	{"attention", "attention", attention.Files},
+	{"bench", "examples/bench", bench.Files},
 }
 
 func main() {
@@ -58,8 +60,7 @@ func texts(files []*asm.File) map[string]string {
 	return t
 }
 
-// write puts files into a folder, and removes those that were written once and are no
-// more.
+// write puts files into a folder, and removes those that only an earlier generator wrote.
 func write(folder string, texts map[string]string) error {
 	old, err := filepath.Glob(filepath.Join(folder, "*_amd64.*"))
 	if err != nil {

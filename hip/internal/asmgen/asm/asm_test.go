@@ -44,6 +44,7 @@ DATA ·two+0(SB)/8, $0x0000000040000000
 GLOBL ·two(SB), RODATA|NOPTR, $8
 
 // func scaleAVX2(a *scaleArgs, x *hip.BF16, n int32) float32
+// as in asm/asm_test.go
 TEXT ·scaleAVX2(SB), NOSPLIT, $0-28
 	MOVQ a+0(FP), DI
 	MOVLQSX n+16(FP), CX

@@ -2,6 +2,8 @@ package asm
 
 import (
 	"fmt"
+	"path"
+	"runtime"
 	"strings"
 )
 
@@ -12,6 +14,7 @@ type Func struct {
 
 	signature signature
 	doc       string
+	source    string // the generator's file
 	body      strings.Builder
 	labels    map[string]int
 	frame     int
@@ -21,14 +24,15 @@ type Func struct {
 // Func begins a function, such as "add(sum, x *float32, n int)". Its doc goes on after
 // the name: "adds …".
 func (f *File) Func(level Level, signature, doc string) *Func {
-	fn := &Func{Level: level, signature: parse(signature), doc: doc, labels: map[string]int{}, taken: map[any]bool{}}
+	_, source, _, _ := runtime.Caller(1)
+	fn := &Func{Level: level, signature: parse(signature), doc: doc, source: path.Join(path.Base(path.Dir(source)), path.Base(source)), labels: map[string]int{}, taken: map[any]bool{}}
 	f.functions = append(f.functions, fn)
 	return fn
 }
 
 func (f *Func) assembly() string {
-	return fmt.Sprintf("// func %s\nTEXT ·%s(SB), NOSPLIT, $%d-%d\n%s",
-		f.signature.text, f.signature.name, f.frame, f.signature.bytes, f.body.String())
+	return fmt.Sprintf("// func %s\n// as in %s\nTEXT ·%s(SB), NOSPLIT, $%d-%d\n%s",
+		f.signature.text, f.source, f.signature.name, f.frame, f.signature.bytes, f.body.String())
 }
 
 func (f *Func) declaration() string {
@@ -94,9 +98,9 @@ func (f *Func) Loop(name string, counter any, body func()) {
 }
 
 // Each repeats body for index = 0, step, 2·step … below n, for 0 at least.
-func (f *Func) Each(index, n GP, step int, body func()) {
+func (f *Func) Each(name string, index, n GP, step int, body func()) {
 	f.Op("XORQ", index, index)
-	label := f.Mark(f.Label("loop"))
+	label := f.Mark(f.Label(name))
 	body()
 	f.Op("ADDQ", step, index)
 	f.Op("CMPQ", index, n)

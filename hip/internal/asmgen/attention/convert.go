@@ -21,7 +21,7 @@ func widen(file *asm.File, level asm.Level) {
 	f.Op("MOVQ", f.Arg("dst"), dst)
 	f.Op("MOVQ", f.Arg("src"), src)
 	f.Op("MOVQ", f.Arg("n"), n)
-	f.Each(i, n, 2*level.Lanes(), func() {
+	f.Each("values", i, n, 2*level.Lanes(), func() {
 		for k, v := range values {
 			f.Op("VPMOVZXWD", src.At(k*level.Bytes/2).Index(i, 2), v)
 		}
@@ -50,7 +50,7 @@ func narrow(file *asm.File) {
 	f.Broadcast(0x7fff, by, half)
 	f.Broadcast(1, by, one)
 	f.Broadcast(0x40, by, quiet)
-	f.Each(i, n, 16, func() {
+	f.Each("values", i, n, 16, func() {
 		for k, v := range values {
 			f.Op("VMOVUPS", src.At(32*k).Index(i, 4), v)
 		}
@@ -90,7 +90,7 @@ The products with sin are rounded to float32, those with cos fused with the sums
 		f.Op("MOVQ", f.Arg(name), at[k])
 	}
 	f.Op("MOVQ", f.Arg("n"), n)
-	f.Each(i, n, 8, func() {
+	f.Each("values", i, n, 8, func() {
 		for k, value := range v {
 			f.Op("VMOVUPS", at[k].At(0).Index(i, 4), value)
 		}

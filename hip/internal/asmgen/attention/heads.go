@@ -164,7 +164,7 @@ summed from 0 in float32 with fused multiply-adds, one strand. Meanwhile it asks
 	f.Op("SHLQ", 2, rowBytes)
 	f.Op("MOVQ", tileHeads/heads, parts)
 	f.Loop("heads", parts, func() {
-		f.Each(column, rowBytes, 2*level.Bytes, func() {
+		f.Each("columns", column, rowBytes, 2*level.Bytes, func() {
 			f.Op("MOVQ", f.Field(args, "Values"), value)
 			f.Op("MOVQ", f.Field(args, "Keys"), keys)
 			f.Op("MOVQ", weights, weight)

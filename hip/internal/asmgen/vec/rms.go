@@ -77,7 +77,7 @@ func weigh(file *asm.File, level asm.Level) {
 	f.Op("MOVQ", f.Arg("n"), n)
 	f.Op("VBROADCASTSS", f.Arg("scale"), scale)
 	f.BroadcastFloat(1, by, one)
-	f.Each(i, n, level.Lanes(), func() {
+	f.Each("values", i, n, level.Lanes(), func() {
 		f.Op("VADDPS", w.At(0).Index(i, 4), one, weight)
 		f.Op("VMULPS", x.At(0).Index(i, 4), scale, value)
 		f.Op("VMULPS", weight, value, value)
@@ -94,7 +94,7 @@ func add(file *asm.File, level asm.Level) {
 	f.Op("MOVQ", f.Arg("sum"), sum)
 	f.Op("MOVQ", f.Arg("x"), x)
 	f.Op("MOVQ", f.Arg("n"), n)
-	f.Each(i, n, level.Lanes(), func() {
+	f.Each("values", i, n, level.Lanes(), func() {
 		f.Op("VMOVUPS", x.At(0).Index(i, 4), value)
 		f.Op("VADDPS", sum.At(0).Index(i, 4), value, value)
 		f.Op("VMOVUPS", value, sum.At(0).Index(i, 4))

@@ -281,7 +281,7 @@ func firstEqual(file *asm.File, level asm.Level) {
 	f.Op("MOVQ", f.Arg("x"), x)
 	f.Op("MOVQ", f.Arg("n"), n)
 	f.Op("VBROADCASTSS", f.Arg("value"), value)
-	f.Each(i, n, level.Lanes(), func() {
+	f.Each("values", i, n, level.Lanes(), func() {
 		if level == asm.AVX512 {
 			f.Op("VCMPPS", 0, x.At(0).Index(i, 4), value, asm.K1)
 			f.Op("KMOVW", asm.K1, equal)

@@ -8,8 +8,8 @@ import "github.com/drafthead/drafthead/hip/internal/asmgen/asm"
 //	s eeee mmm   →   s 0eeee mmm0000000
 //
 // it is a half of value · 2^−8, subnormals too, but for the codes of NaN, which
-// become 480 · 2^−8. The largest code without sign of all that was seen tells
-// whether there is one.
+// become 480 · 2^−8. The largest code without sign of all that was seen says
+// whether there was one.
 type halves struct {
 	largest, exponent, sign asm.Vec
 }
