@@ -29,10 +29,9 @@ func rms32(dst, x, w []float32, eps float64) {
 	weigh32(dst, x, w, scale)
 }
 
-// RMS is [RMS64] in float32, with vector instructions up to simd. Sums are kept in
-// 64 strands (AVX-512), 32 (AVX2) or 8 (plain Go, and the values after the last 16
-// everywhere), value i in strand i mod 64, 32 or 8. A row whose float32 squares
-// overflow or vanish is left to RMS64.
+// RMS is [RMS64] in float32, with vector instructions up to simd: squares are summed in
+// 64 strands (AVX-512) or 32 (AVX2), in plain Go in 8, as are the values after the last
+// 16 everywhere. A row whose float32 squares overflow or vanish is left to RMS64.
 func RMS(simd hip.SIMD, dst, x, w []float32, eps float64) {
 	whole := len(x) &^ 15
 	if simd < hip.SIMDAVX2 || whole == 0 {

@@ -13,10 +13,10 @@ const Columns = 16
 //
 //	x[r][c] = exp(x[r][c] − top[c]) / Σ exp(x[r'][c] − top[c]),  top[c] = max x[r'][c]
 //
-// A NaN or +Inf makes its column NaN. With vector instructions, which take
-// [Columns] columns, exponentials are float32 within 2^-22 of their value, and 0
-// below e^-86.5; their sum is float32, row r in strand r mod 4. Otherwise both
-// are float64.
+// The length of x is a multiple of columns. A NaN or +Inf makes its column NaN. With
+// vector instructions, which take [Columns] columns, exponentials are float32 within
+// 2^-22 of their value, and 0 below e^-86.5; their sum is float32, row r in strand
+// r mod 4 (AVX-512) or r mod 2 (AVX2). Otherwise both are float64.
 func Softmax(simd hip.SIMD, x []float32, columns int) {
 	if len(x) == 0 {
 		return
@@ -87,11 +87,11 @@ func largest(x []float32) int {
 	return best
 }
 
-// ExpSum returns Σ exp(x[i] − top), for a top that is not below any x[i] nor
-// infinite. NaN if any x[i] is. With vector instructions exponentials are as in
-// [Softmax], summed in 64 float32 strands and then in float64; otherwise they
-// are float64. Terms below e^-30 may be left out: with fewer than 2^18 of them
-// they cannot change a float32 sum that is at least 1.
+// ExpSum returns Σ exp(x[i] − top) for a finite top that is at least every x[i], and
+// NaN if an x[i] is. With vector instructions exponentials are as in [Softmax], summed
+// in float32 strands, 64 (AVX-512) or 32 (AVX2), and then in float64; otherwise they
+// are float64. Terms below e^-30 may be left out: with fewer than 2^18 of them they
+// cannot change a float32 sum that is at least 1.
 func ExpSum(simd hip.SIMD, x []float32, top float32) float64 {
 	sum, whole := 0.0, len(x)&^(Columns-1)
 	if simd < hip.SIMDAVX2 {

@@ -17,24 +17,29 @@
 // # Registers
 //
 // General registers are taken by name, [asm.Func.Take], and called by what they hold
-// from there on; taking one twice panics. By custom they are
+// from there on; taking one twice panics. In weights they are
 //
 //	DI            the argument struct
-//	AX BX, SI     the row's weights and scales, x
-//	R11 R12 R10   the chunk's weights and scales; chunks left, or the panel
-//	R8 R13 …      strides, R14 R15 DX the fourth of four rows that are a stride apart
-//	R9 CX         a table of scales, a scale's code, or what a decoder needs at hand
+//	AX BX SI      weights and scales of a row, x
+//	R11 R12 R10   weights and scales of a chunk; chunks left, or the panel
+//	R8 R13 BX R9  strides; R14 R15 DX the fourth of four rows that lie a stride apart
+//	R9 CX         a table of scales and a scale's code
+//
+// In attention SI or DX is the argument struct, R8 … R11 are keys, and R11 or R12 is
+// what is asked for ahead. In vec DI is the result, SI x, CX a count, BX an index.
 //
 // Vector registers are handed out: [asm.Func.Vectors] takes the lowest that are free,
 // [asm.Func.Top] the highest, for constants. A function that asks for more than its
-// level has panics. Sums come first, then what a decoder borrows, then constants.
-// R14 and X15 mean something to Go, but not within these functions, which call none.
+// level has panics. Sums come first, then what a decoder borrows, then constants. Masks
+// are K1 and up. The functions call none, and may use R14 and X15, which Go code keeps
+// for itself: the wrapper that Go calls them by sets both again.
 //
 // # To add a weight format
 //
 //  1. Write its decoder for each level, as those in weights/format.go: how many bytes
 //     a value and a scale have, and how a chunk of 64 columns becomes vectors of
-//     float32. The functions dots1…4 and decode come of it, in files of their own.
+//     float32. The functions dots1 … dots4, in a file of their own, and decode are
+//     made of it.
 //  2. Write its dot product, in weights/dot.go: of one row of x, where a format may
 //     save work by multiplying before it scales.
 //  3. For tile registers, if its values are exact in bfloat16, write its tileDecoder.
