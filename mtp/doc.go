@@ -11,11 +11,11 @@
 //	cache, err := head.NewCache(pages)
 //	seq := cache.NewSequence()
 //
-//	ids, probs, err := head.Draft(ctx, &mtp.Batch{
-//		Sequences: []mtp.Rows{{Sequence: seq, Position: seq.Len(), Tokens: tokens}},
+//	drafts, err := head.Draft(ctx, &mtp.Batch{
+//		Sequences: []mtp.Rows{{Sequence: seq, Position: seq.Len(), Tokens: tokens, Drafts: 4}},
 //		Hidden:    mtp.Hidden{BFloat16: states},
-//	}, 4)
-//	accepted, next, err := mtp.Verify(ids[0], chosen) // what the target chose
+//	})
+//	accepted, next, err := mtp.Verify(drafts[0], chosen) // what the target chose
 //
 // A row stands for a position that the target has run. It carries the token
 // AFTER that position, and the target's hidden state at that position, after the
@@ -30,31 +30,29 @@
 //	the target    runs positions 4–8 at once; it accepts t₅ t₆ and chooses t₇
 //	next Draft    rows 4–6 with t₅ t₆ t₇, Len becomes 7; drafts for t₈ …
 //
-// Draft commits the rows it is given. What the chain itself writes behind them
-// is provisional and gone when Draft returns, so a rejected draft needs no
-// rollback: the next call simply gives the confirmed rows. A prompt may be given
-// in pieces, by Draft with k 0, which costs least; the last piece then drafts. Rows
-// of [Head.Forward] count as committed too, but for an aligned chain (see
-// [ChainAligned]).
+// Draft commits the rows it is given. The chain itself writes after them, and those
+// rows are gone when Draft returns: a rejected draft needs no rollback, the next call
+// gives the confirmed rows. A prompt may be given in pieces, with Drafts 0, which costs
+// least; the last piece then drafts. Rows of [Head.Forward] count as committed too,
+// except in an aligned chain (see [ChainAligned]).
 //
 // An engine with a paged cache of its own passes [Rows.BlockTable] in place of a
-// Sequence, one with hidden states on the device Hidden.Device (see [Hidden] for what
-// memory of its own needs), and one that samples by itself [Head.Forward] and
-// [Head.Logits] in place of Draft, or [Head.TopK] for the branches of a tree.
+// Sequence. One with hidden states on the device passes Hidden.Device (see [Hidden]). One
+// that samples by itself calls [Head.Forward] and [Head.Logits] in place of Draft, or
+// [Head.TopK] for the branches of a tree.
 //
 // # How do I make drafts cheaper?
 //
 // Most of what a draft reads is lm_head: 2.46 of 2.95 GB for the released head, in
-// bfloat16. [Options.DraftLMHead] lets Draft pick tokens by a copy of it that is
-// requantised at load, and [Options.DraftVocabulary] by the rows of some tokens,
-// for example the 32 768 most frequent of your own text (see [MostFrequent]):
+// bfloat16. With [Options.DraftLMHead], Draft picks tokens by a copy that is requantized
+// at load. With [Options.DraftVocabulary] it reads the rows of some tokens only, for
+// example the 32 768 most frequent of your own text (see [MostFrequent]):
 //
 //	opts.DraftLMHead = weights.INT8       // 53 % of the bytes; nearly all drafts are the same
 //	opts.DraftVocabulary = frequentTokens // 16 % of the bytes with 32 768 of 200 064 tokens
 //
-// Drafts are guesses and may be cheaper; what the target confirms stays exact, and
-// so do [Head.Logits]. What acceptance that costs, examples/draft measures on
-// traces of a target.
+// Drafts are guesses and may be cheaper. What the target confirms stays exact, and so do
+// [Head.Logits]. examples/draft measures on traces of a target what acceptance that costs.
 //
 // # What does a module compute?
 //
@@ -66,60 +64,72 @@
 //
 //	rms(x; w) = x / √(mean(x²) + rms_norm_eps) · (1 + w)
 //
-// Attention is block-sparse: package attention says which blocks a row sees.
-// The experts are in package moe. [Chain] says which module runs at which step,
-// and [Options.PostNorm] what the next step is fed with. Package mtp/reference
-// has the same in float64, written as these formulas.
+// The code that computes it is (module).forward, in module.go, line by line these formulas.
+// Attention is block-sparse: package attention says which blocks a row sees. The experts
+// are in package moe. [Chain] says which module runs at which step, and
+// [Options.PostNorm] what the next step is fed with. Package mtp/reference has the same in
+// float64.
+//
+// # Where is what?
+//
+//	module.go               the forward of one module
+//	queue.go, workspace.go  the operations that it queues, and the memory between them
+//	step.go                 one step made ready: rows, pages, inputs
+//	draft.go, chain.go      a call of Draft: plan, queue, collect
+//	internal/plan           the rules of chains, as data
+//	internal/kernels        the kernels that only a head has
+//	internal/staging        numbers on their way to a device and back
+//	load.go, params.go      which tensors a head takes, and how they get there
+//	config*.go              config.json, read strictly
 //
 // # What does Load refuse?
 //
-// Everything that would make a head draft nonsense and say nothing. A parameter
-// that is not wholly covered, a part given twice, a shape, dtype or scale that
-// does not fit, a tensor under the head's own prefix that nothing takes, a file
-// that breaks the safetensors format, an index that is not true of its shards, a
-// config that is incomplete, contradictory or asks for a branch of the model
-// family that is not computed here: each is an error, before a byte is moved. Each
-// category reports all of its problems together: the config and the files first,
-// then the options, and where these are sound the tensors. [Inspect] gives the same
-// answer without loading. The target's own tensors are not the head's; [Report]
-// counts them.
+// Everything that would make a head draft nonsense and say nothing. A parameter that is
+// not wholly covered, a part given twice, a shape, dtype or scale that does not fit, a
+// tensor under the head's own prefix that nothing takes, a file that breaks the
+// safetensors format, an index that is not true of its shards, a config that is
+// incomplete, contradictory or asks for a branch of the model family that is not computed
+// here: each is an error, before a byte is moved. All problems of one kind come together:
+// config and files first, then the options, and if these are sound the tensors.
+// [Inspect] gives the same answer without loading. The target's own tensors are not the
+// head's; [Report] counts them.
 //
 // # Errors
 //
-//   - [*ConfigError], wraps [ErrConfig] and its kind: a key of config.json
-//   - [*safetensors.FormatError]: a file, a shard, the index, a file beside a copy of it
-//   - [*weights.Problem]: a tensor; [weights.Problems] lists what Load and Inspect
-//     report, one by one
+// Every error begins with "mtp: ", or with the package that it comes from.
+//
 //   - [*InputError], wraps [ErrInput]: an option of Load or an argument of a call, found
 //     before anything ran
-//   - [*VocabularyError], wraps [ErrVocabulary]: a line of a list of tokens
-//   - [*attention.PositionError], [*attention.CacheFullError]: rows beyond
-//     Config().Rope.Positions(), a cache without room
+//   - [*ConfigError], wraps [ErrConfig]: a key of config.json
+//   - [*weights.AuditError] with a [*weights.Problem] for each tensor that does not fit, and
+//     the errors of package safetensors for files; [weights.Problems] lists what Load and
+//     Inspect report, one by one
+//   - [*attention.CacheFullError]: a cache without room for confirmed rows
+//   - [ErrClosed]: a head, cache or sequence that was closed
 //
-// A call that fails leaves its sequences as they were, but for what a Forward of rows
-// before Len has written over already.
+// A call that fails leaves its sequences as they were, except for rows before Len that a
+// Forward has already overwritten.
 //
 // # Numerics
 //
-// Activations are float32. A product on the host is summed in float32 over 32
-// columns and in float64 above that; on the reference device all in float64,
-// rounded once. On a GPU it is summed in float32, and of more than 4 rows each
-// activation is two bfloat16 that leave out 2^−18 of it. Rotary angles are computed in float64 and rounded once, as
-// cosine and sine. Weights are used as they are stored: float32, float16,
-// bfloat16, MXFP8, or FP8 with 128 × 128 blocks, and lm_head for drafts in INT8
-// where that is asked for. The cache is bfloat16, or
-// float32 by [Options.CacheFormat]. Ties go to the lower token, expert and
-// block. On the reference device a row has the same bits alone and in a batch.
+// Activations are float32. The host sums a product in float32 over 32 columns and in
+// float64 above that; the reference device sums in float64 and rounds once. A GPU sums in
+// float32, and with more than 4 rows each activation is two bfloat16, which leave out
+// 2^−18 of it. Rotary angles are computed in float64 and rounded once, as cosine and sine.
+// Weights are used as they are stored: float32, float16, bfloat16, MXFP8, or FP8 with
+// 128 × 128 blocks, and lm_head for drafts in INT8 on request. The cache is bfloat16, or
+// float32 by [Options.CacheFormat]. Ties go to the lower token, expert and block. On the
+// reference device a row has the same bits alone and in a batch.
 //
 // # Ownership and concurrency
 //
-// A [Head] owns its parameters, its caches, the mapping of its files, and the
-// device if none was given; Close gives all back and waits for calls under way.
-// Several goroutines may call a Head at the same time with different sequences;
-// one goroutine at a time uses a [Sequence]. A [Batch] is only read and not kept.
-// Results are the caller's. Contexts end loads within one chunk and drafts
-// between two steps, on a GPU as they are queued. When a call returns, with an error or
-// without, nothing uses its memory any more.
+// A [Head] owns its parameters, its caches, the mapping of its files, and the device if
+// none was given. Close waits for calls under way and gives all of it back. Several
+// goroutines may call a Head at the same time with different sequences; one goroutine at a
+// time uses a [Sequence], and a second one gets an error. A [Batch] is only read and not
+// kept. Results are the caller's. Contexts end loads within one chunk, and drafts between
+// two steps, on a GPU while they are queued. When a call returns, with an error or without,
+// nothing uses its memory any more.
 //
 // Positions and lengths are in tokens, caches in pages of sparse_block_size
 // tokens, sizes in bytes; hidden states are [rows, hidden_size] and logits

@@ -12,42 +12,10 @@ import (
 	"strings"
 )
 
-// ErrVocabulary is a list of tokens that is refused. Every [VocabularyError] wraps
-// it.
-var ErrVocabulary = errors.New("bad vocabulary")
-
-// VocabularyError names what is wrong with a list of token ids, and where. It wraps
-// [ErrVocabulary], and [ErrToken] or the error of the reader where that is it.
-type VocabularyError struct {
-	Line int // of the text, from 1; 0: the list as a whole
-	Got  string
-	Want string
-	Err  error
-}
-
-func (e *VocabularyError) Error() string {
-	where := ErrVocabulary.Error()
-	if e.Line > 0 {
-		where += fmt.Sprintf(": line %d", e.Line)
-	}
-	if e.Err != nil {
-		where += fmt.Sprintf(": %v", e.Err)
-	}
-	return fmt.Sprintf("%s: got %s, want %s", where, e.Got, e.Want)
-}
-
-// Unwrap makes the error match ErrVocabulary and Err.
-func (e *VocabularyError) Unwrap() []error {
-	if e.Err == nil {
-		return []error{ErrVocabulary}
-	}
-	return []error{ErrVocabulary, e.Err}
-}
-
-// ReadVocabulary reads a list of token ids, for [Options.DraftVocabulary]: one a
-// line, with blank lines where one likes, or a JSON array of numbers. Each must be
-// an id of a vocabulary of vocabSize tokens, and be there once. The error is a
-// [*VocabularyError], or what r failed with.
+// ReadVocabulary reads a list of token ids, for [Options.DraftVocabulary]: one a line, with
+// blank lines wherever you like, or a JSON array of numbers. Each must be an id of a
+// vocabulary of vocabSize tokens, and be there once. The error is an [InputError] whose
+// Field is the line, or what r failed with.
 func ReadVocabulary(r io.Reader, vocabSize int) ([]int32, error) {
 	limit := 4096 + 64*int64(max(vocabSize, 0)) // a generous text of all ids
 	text, err := io.ReadAll(io.LimitReader(r, limit+1))
@@ -55,7 +23,7 @@ func ReadVocabulary(r io.Reader, vocabSize int) ([]int32, error) {
 		return nil, err
 	}
 	if int64(len(text)) > limit {
-		return nil, &VocabularyError{Got: fmt.Sprintf("over %d bytes", limit), Want: fmt.Sprintf("at most %d token ids", vocabSize)}
+		return nil, badVocabulary("text", fmt.Sprintf("over %d bytes", limit), fmt.Sprintf("at most %d token ids", vocabSize), nil)
 	}
 	v := vocabularyText{text: text, size: vocabSize, seen: make(map[int32]bool)}
 	read := v.readLines
@@ -66,9 +34,13 @@ func ReadVocabulary(r io.Reader, vocabSize int) ([]int32, error) {
 		return nil, err
 	}
 	if len(v.ids) == 0 {
-		return nil, &VocabularyError{Got: "no tokens", Want: "at least one"}
+		return nil, badVocabulary("text", "without tokens", "at least one", nil)
 	}
 	return v.ids, nil
+}
+
+func badVocabulary(field, got, want string, err error) error {
+	return &InputError{Op: "mtp: read vocabulary", Field: field, Got: got, Want: want, Err: err}
 }
 
 // vocabularyText is a text whose ids are collected.
@@ -99,7 +71,8 @@ func (v *vocabularyText) refuse(end int, got, want string, err error) error {
 	if len(got) > 100 {
 		got = got[:100] + "..."
 	}
-	return &VocabularyError{Line: 1 + bytes.Count(v.text[:min(end, len(v.text))], []byte("\n")), Got: got, Want: want, Err: err}
+	line := 1 + bytes.Count(v.text[:min(end, len(v.text))], []byte("\n"))
+	return badVocabulary(fmt.Sprintf("line %d", line), got, want, err)
 }
 
 func (v *vocabularyText) readLines() error {
@@ -135,7 +108,7 @@ func (v *vocabularyText) readJSON() error {
 			}
 		case token == json.Delim(']'):
 			if rest := bytes.TrimSpace(v.text[end:]); len(rest) > 0 {
-				return v.refuse(end, strconv.Quote(string(rest)), "nothing behind the array", nil)
+				return v.refuse(end, strconv.Quote(string(rest)), "nothing after the array", nil)
 			}
 			return nil
 		default:

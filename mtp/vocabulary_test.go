@@ -35,43 +35,47 @@ func TestReadVocabularyRefuses(t *testing.T) {
 		says string
 		want error
 	}{
-		"":                           {0, "got no tokens, want at least one", nil},
-		" \n\n":                      {0, "no tokens", nil},
-		"[]":                         {0, "no tokens", nil},
-		"1\n2\n48\n4":                {3, "line 3: token id outside of the vocabulary: got 48, want 0 to 47", mtp.ErrToken},
-		"1\n-1":                      {2, "got -1", mtp.ErrToken},
+		"":                           {0, "text is without tokens, want at least one", nil},
+		" \n\n":                      {0, "without tokens", nil},
+		"[]":                         {0, "without tokens", nil},
+		"1\n2\n48\n4":                {3, "line 3 is 48, want 0 to 47: token id outside of the vocabulary", mtp.ErrToken},
+		"1\n-1":                      {2, "is -1", mtp.ErrToken},
 		"99999999999999999999":       {1, "outside", mtp.ErrToken},
-		"1\n\n\n2\n1":                {5, "got 1 again, want each token once", nil},
-		"1\n2 3":                     {2, `got "2 3", want a token id`, nil},
-		"1\n2.0":                     {2, `got "2.0"`, nil},
-		"the\n":                      {1, `got "the"`, nil},
+		"1\n\n\n2\n1":                {5, "is 1 again, want each token once", nil},
+		"1\n2 3":                     {2, `is "2 3", want a token id`, nil},
+		"1\n2.0":                     {2, `is "2.0"`, nil},
+		"the\n":                      {1, `is "the"`, nil},
 		strings.Repeat("x", 500):     {1, "...", nil},
 		"[1,\n2,\n48]":               {3, "outside", mtp.ErrToken},
-		"[1,\n2,\n\n2]":              {4, "got 2 again", nil},
-		"[1,\n2.5]":                  {2, `got "2.5"`, nil},
-		"[1,\n1e1]":                  {2, `got "1e1"`, nil},
-		"[1,\n\"2\"]":                {2, "got 2, want token ids alone", nil},
-		"[1,\n[2]]":                  {2, "got [", nil},
-		"[1,\nnull]":                 {2, "got <nil>", nil},
+		"[1,\n2,\n\n2]":              {4, "is 2 again", nil},
+		"[1,\n2.5]":                  {2, `is "2.5"`, nil},
+		"[1,\n1e1]":                  {2, `is "1e1"`, nil},
+		"[1,\n\"2\"]":                {2, "is 2, want token ids alone", nil},
+		"[1,\n[2]]":                  {2, "is [", nil},
+		"[1,\nnull]":                 {2, "is <nil>", nil},
 		"[1,\n2":                     {2, "the end of the array", nil},
 		"[1,\n2\n":                   {3, "the end of the array", nil},
 		"[":                          {1, "the end of the array", nil},
 		"[1\n2]":                     {2, "a JSON array of token ids", nil},
-		"[1]\n2":                     {1, `got "2", want nothing behind the array`, nil},
-		"[1]]":                       {1, "nothing behind the array", nil},
+		"[1]\n2":                     {1, `is "2", want nothing after the array`, nil},
+		"[1]]":                       {1, "nothing after the array", nil},
 		"{\"a\":\n1}":                {1, `a token id`, nil},
 		strings.Repeat(" ", 1<<14):   {0, "over 7168 bytes, want at most 48 token ids", nil},
 		strings.Repeat("\x00", 1000): {1, "want a token id", nil},
 	} {
 		got, err := mtp.ReadVocabulary(strings.NewReader(text), 48)
 		require.Nil(t, got)
-		require.ErrorIs(t, err, mtp.ErrVocabulary, "%q", text)
+		require.ErrorIs(t, err, mtp.ErrInput, "%q", text)
 		if c.want != nil {
 			require.ErrorIs(t, err, c.want)
 		}
-		list, ok := errors.AsType[*mtp.VocabularyError](err)
+		input, ok := errors.AsType[*mtp.InputError](err)
 		require.True(t, ok)
-		require.Equal(t, c.line, list.Line, "%q: %v", text, err)
+		field := "text"
+		if c.line > 0 {
+			field = fmt.Sprintf("line %d", c.line)
+		}
+		require.Equal(t, field, input.Field, "%q: %v", text, err)
 		require.ErrorContains(t, err, c.says, "%q", text)
 		require.Less(t, len(err.Error()), 300)
 	}
@@ -88,7 +92,7 @@ func FuzzReadVocabulary(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		ids, err := mtp.ReadVocabulary(strings.NewReader(text), 48)
 		if err != nil {
-			require.ErrorIs(t, err, mtp.ErrVocabulary)
+			require.ErrorIs(t, err, mtp.ErrInput)
 			return
 		}
 		require.NotEmpty(t, ids)
