@@ -1,6 +1,8 @@
 package mtp
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 
 	"github.com/drafthead/drafthead/attention"
@@ -104,4 +106,33 @@ func (c Chain) resolve(modules int) (Chain, error) {
 		return c, nil
 	}
 	return "", refuse("Options.Chain", string(c), "chain, chain_mod_own or chain_aligned", nil)
+}
+
+// checkOptions reports all options that do not fit.
+func (c *Config) checkOptions(opts Options) error {
+	var errs []error
+	refuseIf := func(bad bool, field string, got any, want string) {
+		if bad {
+			errs = append(errs, refuse("Options."+field, got, want, nil))
+		}
+	}
+	_, err := opts.Chain.resolve(c.NumMTPModules)
+	errs = append(errs, err)
+	refuseIf(opts.MaxDraft < 0 || opts.MaxDraft > maxDraft, "MaxDraft", opts.MaxDraft, fmt.Sprintf("0 to %d", maxDraft))
+	refuseIf(opts.CacheFormat != attention.CacheBF16 && opts.CacheFormat != attention.CacheF32, "CacheFormat", opts.CacheFormat, "CacheBF16 or CacheF32")
+	for _, m := range []struct {
+		field  string
+		matrix *weights.Matrix
+	}{{"Embed", opts.Embed}, {"LMHead", opts.LMHead}} {
+		if m.matrix != nil {
+			refuseIf(m.matrix.Rows != c.VocabSize || m.matrix.Cols != c.HiddenSize, m.field,
+				fmt.Sprintf("%d × %d", m.matrix.Rows, m.matrix.Cols), fmt.Sprintf("%d × %d", c.VocabSize, c.HiddenSize))
+		}
+	}
+	format, whole := opts.DraftLMHead, opts.Parallel.Tensor.Whole() && opts.Parallel.Expert.Whole()
+	refuseIf(!whole && (format != 0 || opts.DraftVocabulary != nil), "Parallel", fmt.Sprintf("%+v", opts.Parallel), "a whole head, with DraftLMHead or DraftVocabulary")
+	refuseIf(format != 0 && format != weights.MXFP8 && format != weights.INT8, "DraftLMHead", format, "MXFP8, INT8, or 0 for as stored")
+	errs = append(errs, checkDraftVocabulary(opts.DraftVocabulary, c.VocabSize))
+	refuseIf((opts.Embed != nil || opts.LMHead != nil) && opts.Device == nil, "Device", "nil", "the device of Embed and LMHead")
+	return errors.Join(errs...)
 }

@@ -1,0 +1,102 @@
+package mtp
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+
+	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
+)
+
+// Inspect reads the config and the headers in dir and reports what Load would
+// take, or the problems that Load would report, without a device and without reading
+// weights. Options that say which parameters are wanted are heeded.
+func Inspect(dir string, opts Options) (*Config, *Report, error) {
+	if err := checkFolder(dir); err != nil {
+		return nil, nil, err
+	}
+	config, report, err := InspectFS(os.DirFS(dir), opts)
+	return config, report, inFolder(dir, err)
+}
+
+// InspectFS is [Inspect] from a file system. The config is returned also with an
+// error, if it could be read.
+func InspectFS(fsys fs.FS, opts Options) (*Config, *Report, error) {
+	checkpoint, config, plan, err := inspect(fsys, opts)
+	if err != nil {
+		return config, nil, err
+	}
+	report := plan.Report()
+	report.Notes = append(report.Notes, config.quantizationNotes(checkpoint)...)
+	return config, report, checkpoint.Close()
+}
+
+// inspect returns an open checkpoint and its plan, or with an error none.
+func inspect(fsys fs.FS, opts Options) (*safetensors.Folder, *Config, *weights.Plan, error) {
+	config, configErr := ReadConfig(fsys)
+	checkpoint, err := weights.OpenCheckpoint(fsys)
+	if err = errors.Join(configErr, err); err != nil {
+		if checkpoint != nil {
+			err = errors.Join(err, checkpoint.Close())
+		}
+		return nil, config, nil, err
+	}
+	plan, err := config.plan(checkpoint, opts)
+	if err != nil {
+		return nil, config, nil, errors.Join(err, checkpoint.Close())
+	}
+	return checkpoint, config, plan, nil
+}
+
+func (c *Config) plan(checkpoint *safetensors.Folder, opts Options) (*weights.Plan, error) {
+	if err := c.checkOptions(opts); err != nil {
+		return nil, err
+	}
+	params, err := c.Parameters(opts.Parallel)
+	if err != nil {
+		return nil, err
+	}
+	wanted := params[:0]
+	for _, p := range params {
+		if p.Name == embedTokens && opts.Embed != nil || p.Name == lmHead && opts.LMHead != nil {
+			continue
+		}
+		wanted = append(wanted, p)
+	}
+	var planOptions weights.PlanOptions
+	if q := c.Quantization; q != nil {
+		planOptions.Block = [2]int{q.BlockRows, q.BlockCols}
+	}
+	plan, err := weights.NewPlan(checkpoint, wanted, planOptions)
+	if err != nil {
+		return nil, err
+	}
+	return plan, nil
+}
+
+// checkFolder refuses what is not a folder, since the errors of files in it would not say
+// so.
+func checkFolder(dir string) error {
+	if dir == "" {
+		return refuse("dir", strconv.Quote(dir), "a checkpoint folder", nil)
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return refuse("dir", strconv.Quote(dir), "the folder that holds this file and config.json", nil)
+	}
+	return nil
+}
+
+// inFolder adds the folder to an error that says where in it.
+func inFolder(dir string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", dir, err)
+}

@@ -1,0 +1,58 @@
+package mtp
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
+)
+
+// quantizationNotes says where the config and the stored tensors disagree on what is
+// quantized. The tensors are right; an engine that believes the config misreads them.
+// Nothing else depends on it: only Inspect asks, and a pattern that takes too long is a
+// note too, not an error that comes and goes with the machine's load.
+func (c *Config) quantizationNotes(checkpoint *safetensors.Folder) []string {
+	if c.Quantization == nil {
+		return nil
+	}
+	var plain, ignored int
+	var firstPlain, firstIgnored string
+	for _, t := range checkpoint.Tensors() {
+		module, ok := quantizableModule(t)
+		if !ok {
+			continue
+		}
+		says, err := c.Quantization.Ignored(module)
+		if err != nil {
+			return []string{"ignored_layers is not compared with what is stored: " + err.Error()}
+		}
+		switch stored := t.Dtype == safetensors.F8E4M3; {
+		case !says && !stored:
+			if plain++; plain == 1 {
+				firstPlain = t.Name
+			}
+		case says && stored:
+			if ignored++; ignored == 1 {
+				firstIgnored = t.Name
+			}
+		}
+	}
+	var notes []string
+	if plain > 0 {
+		notes = append(notes, fmt.Sprintf("%d weights are stored unquantized though the config does not list them in ignored_layers, %s first: read as stored", plain, firstPlain))
+	}
+	if ignored > 0 {
+		notes = append(notes, fmt.Sprintf("%d weights are stored quantized though the config lists them in ignored_layers, %s first: read as stored", ignored, firstIgnored))
+	}
+	return notes
+}
+
+// quantizableModule returns the module of a head's weight that a quantizer would
+// take by default: a matrix of an MTP layer.
+func quantizableModule(t *safetensors.Tensor) (module string, ok bool) {
+	if _, ours := weights.MTPLayer(t.Name); !ours || len(t.Shape) != 2 {
+		return "", false
+	}
+	return strings.CutSuffix(t.Name, ".weight")
+}
