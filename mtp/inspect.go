@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/drafthead/drafthead/weights"
 	"github.com/drafthead/drafthead/weights/safetensors"
@@ -86,7 +87,7 @@ func checkFolder(dir string) error {
 	info, err := os.Stat(dir)
 	switch {
 	case err != nil:
-		return err
+		return fmt.Errorf("mtp: %w", err)
 	case !info.IsDir():
 		return refuse("dir", strconv.Quote(dir), "the folder that holds this file and config.json", nil)
 	}
@@ -98,5 +99,17 @@ func inFolder(dir string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s: %w", dir, err)
+	return &folderError{dir, err}
 }
+
+// folderError says in which folder something is wrong.
+type folderError struct {
+	dir string
+	err error
+}
+
+func (e *folderError) Error() string {
+	return "mtp: " + e.dir + ": " + strings.TrimPrefix(e.err.Error(), "mtp: ")
+}
+
+func (e *folderError) Unwrap() error { return e.err }
