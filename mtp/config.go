@@ -10,13 +10,13 @@ import (
 
 // Model types of a config.json that holds a MiniMax-M3 MTP head.
 const (
-	// ModelTypeBundled is the multimodal checkpoint; its text model is nested under text_config.
-	ModelTypeBundled = "minimax_m3_vl"
-	// ModelTypeM3 and ModelTypeText are the text model alone, as Hugging Face transformers spells it.
-	ModelTypeM3   = "minimax_m3"
-	ModelTypeText = "minimax_m3_text"
-	// ModelTypeMTP is a standalone MTP checkpoint.
-	ModelTypeMTP = "minimax_m3_mtp"
+	// modelBundled is the multimodal checkpoint; its text model is nested under text_config.
+	modelBundled = "minimax_m3_vl"
+	// modelM3 and modelText are the text model alone, as Hugging Face transformers spells it.
+	modelM3   = "minimax_m3"
+	modelText = "minimax_m3_text"
+	// modelMTP is a standalone MTP checkpoint.
+	modelMTP = "minimax_m3_mtp"
 )
 
 // configName is the file that ReadConfig reads, and maxConfigSize the most it accepts of it, in bytes.

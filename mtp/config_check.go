@@ -22,21 +22,21 @@ func (s section) requireBranches() {
 // reported is zero, and what depends on it is not reported again.
 func (c *Config) checkConsistent(s section) {
 	if c.NumKeyValueHeads > 0 && c.NumAttentionHeads%c.NumKeyValueHeads != 0 {
-		s.fail("num_attention_heads", fmt.Sprintf("a multiple of num_key_value_heads %d", c.NumKeyValueHeads), ErrInconsistent)
+		s.fail("num_attention_heads", fmt.Sprintf("a multiple of num_key_value_heads %d", c.NumKeyValueHeads), ruleInconsistent)
 	}
 	if c.NumLocalExperts > 0 && c.NumExpertsPerTok > c.NumLocalExperts {
-		s.fail("num_experts_per_tok", fmt.Sprintf("at most num_local_experts %d", c.NumLocalExperts), ErrInconsistent)
+		s.fail("num_experts_per_tok", fmt.Sprintf("at most num_local_experts %d", c.NumLocalExperts), ruleInconsistent)
 	}
 	if c.NSharedExperts != 1 {
-		s.fail("n_shared_experts", "1", ErrUnsupported)
+		s.fail("n_shared_experts", "1", ruleUnsupported)
 	}
 	sparse := section{path: joinKey(s.path, "sparse_attention_config"), problems: s.problems}
 	sparse.fields, _ = s.fields["sparse_attention_config"].(map[string]any)
 	if c.Sparse.NumIndexHeads > 0 && c.NumKeyValueHeads > 0 && c.Sparse.NumIndexHeads != c.NumKeyValueHeads {
-		sparse.fail("sparse_num_index_heads", fmt.Sprintf("num_key_value_heads %d", c.NumKeyValueHeads), ErrUnsupported)
+		sparse.fail("sparse_num_index_heads", fmt.Sprintf("num_key_value_heads %d", c.NumKeyValueHeads), ruleUnsupported)
 	}
 	if c.Sparse.IndexDim > 0 && c.Sparse.IndexDim < c.Rope.Dim {
-		sparse.fail("sparse_index_dim", fmt.Sprintf("at least rotary_dim %d: index heads rotate too", c.Rope.Dim), ErrInconsistent)
+		sparse.fail("sparse_index_dim", fmt.Sprintf("at least rotary_dim %d: index heads rotate too", c.Rope.Dim), ruleInconsistent)
 	}
 }
 
@@ -51,7 +51,7 @@ func (s section) oneOf(key string, required bool, supported ...string) string {
 		return ""
 	}
 	if !slices.Contains(supported, got) {
-		s.fail(key, want, ErrUnsupported)
+		s.fail(key, want, ruleUnsupported)
 		return ""
 	}
 	return got
@@ -61,7 +61,7 @@ func (s section) oneOf(key string, required bool, supported ...string) string {
 func (s section) requireBool(key string, want, required bool) {
 	got, ok := value[bool](s, key, fmt.Sprint(want), required)
 	if ok && got != want {
-		s.fail(key, fmt.Sprint(want), ErrUnsupported)
+		s.fail(key, fmt.Sprint(want), ruleUnsupported)
 	}
 }
 
@@ -76,7 +76,7 @@ func (s section) strings(key string) []string {
 	for _, element := range elements {
 		text, ok := element.(string)
 		if !ok {
-			s.fail(key, want, ErrWrongType)
+			s.fail(key, want, ruleWrongType)
 			return nil
 		}
 		list = append(list, text)

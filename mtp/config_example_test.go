@@ -13,9 +13,9 @@ func ExampleParseConfig() {
 
 	var problem *mtp.ConfigError
 	if errors.As(err, &problem) {
-		fmt.Println(problem.Key, errors.Is(err, mtp.ErrMissingKey))
+		fmt.Println(problem.Key, problem.Rule)
 	}
 	// Output:
 	// mtp: config.json: text_config: missing key: got nothing, want an object
-	// text_config true
+	// text_config missing key
 }

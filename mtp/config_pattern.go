@@ -1,6 +1,7 @@
 package mtp
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -16,6 +17,9 @@ const (
 	maxPatternBytes = 4096
 	patternTimeout  = 500 * time.Millisecond
 )
+
+// errPattern is a pattern that takes too long.
+var errPattern = errors.New("bad pattern")
 
 // ignorePattern is one compiled "re:" entry of ignored_layers. Most are regular
 // and match in linear time; the others, with lookarounds or backreferences,
@@ -53,7 +57,7 @@ func (p ignorePattern) match(name string) (bool, error) {
 	}
 	m, err := p.backtracking.FindStringMatch(name)
 	if err != nil {
-		return false, fmt.Errorf("%w: ignored_layers entry %q on module %q: no answer within %v", ErrPattern, p.entry, name, patternTimeout)
+		return false, fmt.Errorf("%w: ignored_layers entry %q on module %q: no answer within %v", errPattern, p.entry, name, patternTimeout)
 	}
 	return m != nil && m.Index == 0, nil
 }

@@ -8,17 +8,17 @@ import (
 
 // Quantization methods of a checkpoint.
 const (
-	// QuantMXFP8 is F8_E4M3 with one E8M0 scale per 32 columns of a row.
-	QuantMXFP8 = "mxfp8"
-	// QuantFP8 is F8_E4M3 with one float scale per block of 128 × 128.
-	QuantFP8 = "fp8"
+	// quantMXFP8 is F8_E4M3 with one E8M0 scale per 32 columns of a row.
+	quantMXFP8 = "mxfp8"
+	// quantFP8 is F8_E4M3 with one float scale per block of 128 × 128.
+	quantFP8 = "fp8"
 )
 
 // Quantization is quantization_config. It describes the checkpoint as a whole:
 // whether one tensor is quantized is told by the scale beside it, not by this.
 // Read only after parsing, safe for concurrent use.
 type Quantization struct {
-	// Method is quant_method, QuantMXFP8 or QuantFP8.
+	// Method is quant_method, quantMXFP8 or quantFP8.
 	Method string
 	// BlockRows and BlockCols are weight_block_size, the rows and columns that share a scale.
 	BlockRows, BlockCols int
@@ -31,13 +31,13 @@ type Quantization struct {
 	patterns []ignorePattern
 }
 
-// Ignored reports whether ignored_layers exempts a module from quantization.
+// ignored reports whether ignored_layers exempts a module from quantization.
 // The module is a checkpoint name without ".weight"; it is tried both with and
 // without the "language_model." prefix. A plain entry exempts the module of
 // that name and all below it; a pattern must match from the module's first
 // character, as Python's re.match. A pattern that does not finish in time is an
-// error that names it and matches ErrPattern.
-func (q *Quantization) Ignored(module string) (bool, error) {
+// error that names it and matches errPattern.
+func (q *Quantization) ignored(module string) (bool, error) {
 	bare := strings.TrimPrefix(module, bundledPrefix)
 	for _, name := range []string{bare, bundledPrefix + bare} {
 		if q.modules[name] {
@@ -74,13 +74,13 @@ func (s section) quantization(top section) *Quantization {
 		return nil
 	}
 	if inner && both && jsonDiffer(outer, s.fields[quantizationKey]) {
-		top.fail(quantizationKey, "the same as "+q.path, ErrInconsistent)
+		top.fail(quantizationKey, "the same as "+q.path, ruleInconsistent)
 	}
 	c := &Quantization{}
-	c.Method = q.oneOf("quant_method", true, QuantMXFP8, QuantFP8)
+	c.Method = q.oneOf("quant_method", true, quantMXFP8, quantFP8)
 	c.BlockRows, c.BlockCols = q.weightBlockSize(c.Method)
 	q.oneOf("fmt", false, "e4m3")
-	if c.Method == QuantMXFP8 {
+	if c.Method == quantMXFP8 {
 		q.oneOf("scale_fmt", false, "ue8m0")
 	}
 	key := "ignored_layers"
@@ -97,9 +97,9 @@ const quantizationKey = "quantization_config"
 // weightBlockSize reads weight_block_size, [rows, columns], which the method fixes.
 func (s section) weightBlockSize(method string) (rows, cols int) {
 	switch method {
-	case QuantMXFP8:
+	case quantMXFP8:
 		rows, cols = 1, 32
-	case QuantFP8:
+	case quantFP8:
 		rows, cols = 128, 128
 	default:
 		return 0, 0 // reported with the method
@@ -109,7 +109,7 @@ func (s section) weightBlockSize(method string) (rows, cols int) {
 	if size, ok := value[[]any](s, key, want, true); ok {
 		fixed := []any{json.Number(fmt.Sprint(rows)), json.Number(fmt.Sprint(cols))}
 		if jsonDiffer(size, fixed) {
-			s.fail(key, want, ErrUnsupported)
+			s.fail(key, want, ruleUnsupported)
 		}
 	}
 	return rows, cols
@@ -123,16 +123,16 @@ func (q *Quantization) compileIgnored(s section, key string) {
 		expression, isPattern := strings.CutPrefix(entry, "re:")
 		switch {
 		case !isPattern && entry == "":
-			s.problems.add(path, `""`, "a module name", ErrOutOfRange)
+			s.problems.add(path, `""`, "a module name", ruleOutOfRange)
 		case !isPattern:
 			q.modules[entry] = true
 		case len(q.patterns) == maxPatterns:
-			s.problems.add(path, "one more pattern", fmt.Sprintf("at most %d patterns", maxPatterns), ErrOutOfRange)
+			s.problems.add(path, "one more pattern", fmt.Sprintf("at most %d patterns", maxPatterns), ruleOutOfRange)
 			return
 		default:
 			pattern, err := compilePattern(entry, expression)
 			if err != nil {
-				s.problems.add(path, jsonText(entry), "a Python regular expression ("+err.Error()+")", ErrPattern)
+				s.problems.add(path, jsonText(entry), "a Python regular expression ("+err.Error()+")", rulePattern)
 				continue
 			}
 			q.patterns = append(q.patterns, pattern)

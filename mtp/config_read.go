@@ -24,11 +24,11 @@ const (
 // of them against each other. Values found wrong are zero in the result.
 func readConfig(top section) *Config {
 	c := &Config{}
-	c.ModelType = top.oneOf("model_type", true, ModelTypeBundled, ModelTypeM3, ModelTypeText, ModelTypeMTP)
+	c.ModelType = top.oneOf("model_type", true, modelBundled, modelM3, modelText, modelMTP)
 	text := top
-	if nested, ok := top.object("text_config", c.ModelType == ModelTypeBundled); ok {
+	if nested, ok := top.object("text_config", c.ModelType == modelBundled); ok {
 		text, c.Bundled = nested, true
-	} else if top.fields["text_config"] != nil || c.ModelType == ModelTypeBundled {
+	} else if top.fields["text_config"] != nil || c.ModelType == modelBundled {
 		return c // the keys have no place to be
 	}
 	c.readSizes(text)
@@ -96,7 +96,7 @@ func (s section) tieWordEmbeddings(top section) bool {
 	}
 	tied := s.boolOr(key, false)
 	if _, both := top.get(key); both && tied != outer {
-		top.fail(key, "the same as "+joinKey(s.path, key), ErrInconsistent)
+		top.fail(key, "the same as "+joinKey(s.path, key), ruleInconsistent)
 	}
 	return tied
 }
@@ -117,7 +117,7 @@ func (s section) requireScoreOnlyIndexer() {
 	}
 	sparse, _ := value[[]any](s, "sparse_attention_freq", "a list", false)
 	if sparse != nil && isList && len(sparse) != len(layers) {
-		s.fail(key, "an entry per entry of sparse_attention_freq", ErrInconsistent)
+		s.fail(key, "an entry per entry of sparse_attention_freq", ruleInconsistent)
 		return
 	}
 	for i, layer := range layers {
@@ -127,10 +127,10 @@ func (s section) requireScoreOnlyIndexer() {
 		switch layer {
 		case true, json.Number("1"):
 		case false, json.Number("0"):
-			s.fail(key, want, ErrUnsupported)
+			s.fail(key, want, ruleUnsupported)
 			return
 		default:
-			s.fail(key, want, ErrWrongType)
+			s.fail(key, want, ruleWrongType)
 			return
 		}
 	}

@@ -19,107 +19,107 @@ func TestParseConfigRejects(t *testing.T) {
 		name  string
 		edits []edit
 		key   string
-		kind  error
+		kind  string
 	}{
-		{"model_type absent", []edit{remove("model_type")}, "model_type", mtp.ErrMissingKey},
-		{"model_type unknown", []edit{set("model_type", `"llama"`)}, "model_type", mtp.ErrUnsupported},
-		{"model_type not a string", []edit{set("model_type", "3")}, "model_type", mtp.ErrWrongType},
-		{"bundled without text_config", []edit{set("model_type", `"minimax_m3_vl"`)}, "text_config", mtp.ErrMissingKey},
-		{"text_config not an object", []edit{set("text_config", "[]")}, "text_config", mtp.ErrWrongType},
+		{"model_type absent", []edit{remove("model_type")}, "model_type", mtp.RuleMissingKey},
+		{"model_type unknown", []edit{set("model_type", `"llama"`)}, "model_type", mtp.RuleUnsupported},
+		{"model_type not a string", []edit{set("model_type", "3")}, "model_type", mtp.RuleWrongType},
+		{"bundled without text_config", []edit{set("model_type", `"minimax_m3_vl"`)}, "text_config", mtp.RuleMissingKey},
+		{"text_config not an object", []edit{set("text_config", "[]")}, "text_config", mtp.RuleWrongType},
 
-		{"integer with a fraction", []edit{set("hidden_size", "3.5")}, "hidden_size", mtp.ErrWrongType},
-		{"integer with a zero fraction", []edit{set("hidden_size", "64.0")}, "hidden_size", mtp.ErrWrongType},
-		{"integer with an exponent", []edit{set("hidden_size", "1e3")}, "hidden_size", mtp.ErrWrongType},
-		{"integer as a string", []edit{set("hidden_size", `"64"`)}, "hidden_size", mtp.ErrWrongType},
-		{"integer as a boolean", []edit{set("hidden_size", "true")}, "hidden_size", mtp.ErrWrongType},
-		{"integer as null", []edit{set("hidden_size", "null")}, "hidden_size", mtp.ErrMissingKey},
-		{"integer beyond int64", []edit{set("hidden_size", "99999999999999999999")}, "hidden_size", mtp.ErrOutOfRange},
-		{"hidden_size 0", []edit{set("hidden_size", "0")}, "hidden_size", mtp.ErrOutOfRange},
-		{"hidden_size huge", []edit{set("hidden_size", "131073")}, "hidden_size", mtp.ErrOutOfRange},
-		{"vocab_size huge", []edit{set("vocab_size", "4294967296")}, "vocab_size", mtp.ErrOutOfRange},
-		{"max_position_embeddings negative", []edit{set("max_position_embeddings", "-1")}, "max_position_embeddings", mtp.ErrOutOfRange},
-		{"num_mtp_modules 0", []edit{set("num_mtp_modules", "0")}, "num_mtp_modules", mtp.ErrOutOfRange},
-		{"shared_intermediate_size 0", []edit{set("shared_intermediate_size", "0")}, "shared_intermediate_size", mtp.ErrOutOfRange},
-		{"num_local_experts negative", []edit{set("num_local_experts", "-1")}, "num_local_experts", mtp.ErrOutOfRange},
+		{"integer with a fraction", []edit{set("hidden_size", "3.5")}, "hidden_size", mtp.RuleWrongType},
+		{"integer with a zero fraction", []edit{set("hidden_size", "64.0")}, "hidden_size", mtp.RuleWrongType},
+		{"integer with an exponent", []edit{set("hidden_size", "1e3")}, "hidden_size", mtp.RuleWrongType},
+		{"integer as a string", []edit{set("hidden_size", `"64"`)}, "hidden_size", mtp.RuleWrongType},
+		{"integer as a boolean", []edit{set("hidden_size", "true")}, "hidden_size", mtp.RuleWrongType},
+		{"integer as null", []edit{set("hidden_size", "null")}, "hidden_size", mtp.RuleMissingKey},
+		{"integer beyond int64", []edit{set("hidden_size", "99999999999999999999")}, "hidden_size", mtp.RuleOutOfRange},
+		{"hidden_size 0", []edit{set("hidden_size", "0")}, "hidden_size", mtp.RuleOutOfRange},
+		{"hidden_size huge", []edit{set("hidden_size", "131073")}, "hidden_size", mtp.RuleOutOfRange},
+		{"vocab_size huge", []edit{set("vocab_size", "4294967296")}, "vocab_size", mtp.RuleOutOfRange},
+		{"max_position_embeddings negative", []edit{set("max_position_embeddings", "-1")}, "max_position_embeddings", mtp.RuleOutOfRange},
+		{"num_mtp_modules 0", []edit{set("num_mtp_modules", "0")}, "num_mtp_modules", mtp.RuleOutOfRange},
+		{"shared_intermediate_size 0", []edit{set("shared_intermediate_size", "0")}, "shared_intermediate_size", mtp.RuleOutOfRange},
+		{"num_local_experts negative", []edit{set("num_local_experts", "-1")}, "num_local_experts", mtp.RuleOutOfRange},
 
-		{"rms_norm_eps 0", []edit{set("rms_norm_eps", "0")}, "rms_norm_eps", mtp.ErrOutOfRange},
-		{"rms_norm_eps below float32", []edit{set("rms_norm_eps", "1e-60")}, "rms_norm_eps", mtp.ErrOutOfRange},
-		{"rms_norm_eps as a string", []edit{set("rms_norm_eps", `"1e-6"`)}, "rms_norm_eps", mtp.ErrWrongType},
-		{"swiglu_limit negative", []edit{set("swiglu_limit", "-7")}, "swiglu_limit", mtp.ErrOutOfRange},
-		{"swiglu_alpha beyond float64", []edit{set("swiglu_alpha", "1e999")}, "swiglu_alpha", mtp.ErrOutOfRange},
-		{"swiglu_beta beyond float32", []edit{set("swiglu_beta", "1e39")}, "swiglu_beta", mtp.ErrOutOfRange},
-		{"routed_scaling_factor 0", []edit{set("routed_scaling_factor", "0")}, "routed_scaling_factor", mtp.ErrOutOfRange},
+		{"rms_norm_eps 0", []edit{set("rms_norm_eps", "0")}, "rms_norm_eps", mtp.RuleOutOfRange},
+		{"rms_norm_eps below float32", []edit{set("rms_norm_eps", "1e-60")}, "rms_norm_eps", mtp.RuleOutOfRange},
+		{"rms_norm_eps as a string", []edit{set("rms_norm_eps", `"1e-6"`)}, "rms_norm_eps", mtp.RuleWrongType},
+		{"swiglu_limit negative", []edit{set("swiglu_limit", "-7")}, "swiglu_limit", mtp.RuleOutOfRange},
+		{"swiglu_alpha beyond float64", []edit{set("swiglu_alpha", "1e999")}, "swiglu_alpha", mtp.RuleOutOfRange},
+		{"swiglu_beta beyond float32", []edit{set("swiglu_beta", "1e39")}, "swiglu_beta", mtp.RuleOutOfRange},
+		{"routed_scaling_factor 0", []edit{set("routed_scaling_factor", "0")}, "routed_scaling_factor", mtp.RuleOutOfRange},
 
-		{"heads not a multiple", []edit{set("num_attention_heads", "63")}, "num_attention_heads", mtp.ErrInconsistent},
-		{"topk beyond experts", []edit{set("num_experts_per_tok", "129")}, "num_experts_per_tok", mtp.ErrInconsistent},
-		{"two shared experts", []edit{set("n_shared_experts", "2")}, "n_shared_experts", mtp.ErrUnsupported},
-		{"no shared expert", []edit{set("n_shared_experts", "0")}, "n_shared_experts", mtp.ErrUnsupported},
+		{"heads not a multiple", []edit{set("num_attention_heads", "63")}, "num_attention_heads", mtp.RuleInconsistent},
+		{"topk beyond experts", []edit{set("num_experts_per_tok", "129")}, "num_experts_per_tok", mtp.RuleInconsistent},
+		{"two shared experts", []edit{set("n_shared_experts", "2")}, "n_shared_experts", mtp.RuleUnsupported},
+		{"no shared expert", []edit{set("n_shared_experts", "0")}, "n_shared_experts", mtp.RuleUnsupported},
 
-		{"hidden_act", []edit{set("hidden_act", `"silu"`)}, "hidden_act", mtp.ErrUnsupported},
-		{"qk_norm_type", []edit{set("qk_norm_type", `"per_layer"`)}, "qk_norm_type", mtp.ErrUnsupported},
-		{"scoring_func", []edit{set("scoring_func", `"softmax"`)}, "scoring_func", mtp.ErrUnsupported},
-		{"router_dtype", []edit{set("router_dtype", `"float16"`)}, "router_dtype", mtp.ErrUnsupported},
-		{"use_gemma_norm false", []edit{set("use_gemma_norm", "false")}, "use_gemma_norm", mtp.ErrUnsupported},
-		{"use_gemma_norm as a number", []edit{set("use_gemma_norm", "1")}, "use_gemma_norm", mtp.ErrWrongType},
-		{"use_qk_norm false", []edit{set("use_qk_norm", "false")}, "use_qk_norm", mtp.ErrUnsupported},
-		{"use_routing_bias false", []edit{set("use_routing_bias", "false")}, "use_routing_bias", mtp.ErrUnsupported},
-		{"attention_output_gate true", []edit{set("attention_output_gate", "true")}, "attention_output_gate", mtp.ErrUnsupported},
-		{"tie_word_embeddings as a string", []edit{set("tie_word_embeddings", `"no"`)}, "tie_word_embeddings", mtp.ErrWrongType},
+		{"hidden_act", []edit{set("hidden_act", `"silu"`)}, "hidden_act", mtp.RuleUnsupported},
+		{"qk_norm_type", []edit{set("qk_norm_type", `"per_layer"`)}, "qk_norm_type", mtp.RuleUnsupported},
+		{"scoring_func", []edit{set("scoring_func", `"softmax"`)}, "scoring_func", mtp.RuleUnsupported},
+		{"router_dtype", []edit{set("router_dtype", `"float16"`)}, "router_dtype", mtp.RuleUnsupported},
+		{"use_gemma_norm false", []edit{set("use_gemma_norm", "false")}, "use_gemma_norm", mtp.RuleUnsupported},
+		{"use_gemma_norm as a number", []edit{set("use_gemma_norm", "1")}, "use_gemma_norm", mtp.RuleWrongType},
+		{"use_qk_norm false", []edit{set("use_qk_norm", "false")}, "use_qk_norm", mtp.RuleUnsupported},
+		{"use_routing_bias false", []edit{set("use_routing_bias", "false")}, "use_routing_bias", mtp.RuleUnsupported},
+		{"attention_output_gate true", []edit{set("attention_output_gate", "true")}, "attention_output_gate", mtp.RuleUnsupported},
+		{"tie_word_embeddings as a string", []edit{set("tie_word_embeddings", `"no"`)}, "tie_word_embeddings", mtp.RuleWrongType},
 
-		{"no sparse attention", []edit{remove("sparse_attention_config")}, "sparse_attention_config", mtp.ErrMissingKey},
-		{"sparse attention unused", []edit{set(sparse+"use_sparse_attention", "false")}, sparse + "use_sparse_attention", mtp.ErrUnsupported},
-		{"block size 0", []edit{set(sparse+"sparse_block_size", "0")}, sparse + "sparse_block_size", mtp.ErrOutOfRange},
-		{"topk blocks 0", []edit{set(sparse+"sparse_topk_blocks", "0")}, sparse + "sparse_topk_blocks", mtp.ErrOutOfRange},
-		{"init block negative", []edit{set(sparse+"sparse_init_block", "-1")}, sparse + "sparse_init_block", mtp.ErrOutOfRange},
-		{"local block negative", []edit{set(sparse+"sparse_local_block", "-1")}, sparse + "sparse_local_block", mtp.ErrOutOfRange},
-		{"score type", []edit{set(sparse+"sparse_score_type", `"mean"`)}, sparse + "sparse_score_type", mtp.ErrUnsupported},
-		{"index heads unlike KV heads", []edit{set(sparse+"sparse_num_index_heads", "2")}, sparse + "sparse_num_index_heads", mtp.ErrUnsupported},
-		{"index dim below rotary", []edit{set(sparse+"sparse_index_dim", "32")}, sparse + "sparse_index_dim", mtp.ErrInconsistent},
-		{"index value on a sparse layer", []edit{set(sparse+"sparse_disable_index_value", "[0, 0, 1, 0]")}, sparse + "sparse_disable_index_value", mtp.ErrUnsupported},
-		{"index value everywhere", []edit{set(sparse+"sparse_disable_index_value", "false")}, sparse + "sparse_disable_index_value", mtp.ErrUnsupported},
-		{"index value flag of another type", []edit{set(sparse+"sparse_disable_index_value", "[0, 0, 1, 2]")}, sparse + "sparse_disable_index_value", mtp.ErrWrongType},
-		{"index value flags of another length", []edit{set(sparse+"sparse_disable_index_value", "[1]")}, sparse + "sparse_disable_index_value", mtp.ErrInconsistent},
-		{"index value with every layer sparse", []edit{remove(sparse + "sparse_attention_freq")}, sparse + "sparse_disable_index_value", mtp.ErrUnsupported},
+		{"no sparse attention", []edit{remove("sparse_attention_config")}, "sparse_attention_config", mtp.RuleMissingKey},
+		{"sparse attention unused", []edit{set(sparse+"use_sparse_attention", "false")}, sparse + "use_sparse_attention", mtp.RuleUnsupported},
+		{"block size 0", []edit{set(sparse+"sparse_block_size", "0")}, sparse + "sparse_block_size", mtp.RuleOutOfRange},
+		{"topk blocks 0", []edit{set(sparse+"sparse_topk_blocks", "0")}, sparse + "sparse_topk_blocks", mtp.RuleOutOfRange},
+		{"init block negative", []edit{set(sparse+"sparse_init_block", "-1")}, sparse + "sparse_init_block", mtp.RuleOutOfRange},
+		{"local block negative", []edit{set(sparse+"sparse_local_block", "-1")}, sparse + "sparse_local_block", mtp.RuleOutOfRange},
+		{"score type", []edit{set(sparse+"sparse_score_type", `"mean"`)}, sparse + "sparse_score_type", mtp.RuleUnsupported},
+		{"index heads unlike KV heads", []edit{set(sparse+"sparse_num_index_heads", "2")}, sparse + "sparse_num_index_heads", mtp.RuleUnsupported},
+		{"index dim below rotary", []edit{set(sparse+"sparse_index_dim", "32")}, sparse + "sparse_index_dim", mtp.RuleInconsistent},
+		{"index value on a sparse layer", []edit{set(sparse+"sparse_disable_index_value", "[0, 0, 1, 0]")}, sparse + "sparse_disable_index_value", mtp.RuleUnsupported},
+		{"index value everywhere", []edit{set(sparse+"sparse_disable_index_value", "false")}, sparse + "sparse_disable_index_value", mtp.RuleUnsupported},
+		{"index value flag of another type", []edit{set(sparse+"sparse_disable_index_value", "[0, 0, 1, 2]")}, sparse + "sparse_disable_index_value", mtp.RuleWrongType},
+		{"index value flags of another length", []edit{set(sparse+"sparse_disable_index_value", "[1]")}, sparse + "sparse_disable_index_value", mtp.RuleInconsistent},
+		{"index value with every layer sparse", []edit{remove(sparse + "sparse_attention_freq")}, sparse + "sparse_disable_index_value", mtp.RuleUnsupported},
 
-		{"rope_theta absent", []edit{remove("rope_theta")}, "rope_theta", mtp.ErrMissingKey},
-		{"rope_theta below 1", []edit{set("rope_theta", "0.5")}, "rope_theta", mtp.ErrOutOfRange},
-		{"rope_theta twice", []edit{set("rope_parameters.rope_theta", "10000")}, "rope_parameters.rope_theta", mtp.ErrInconsistent},
-		{"rotary width absent", []edit{remove("rotary_dim"), remove("partial_rotary_factor")}, "rotary_dim", mtp.ErrMissingKey},
-		{"rotary_dim odd", []edit{set("rotary_dim", "63"), remove("partial_rotary_factor")}, "rotary_dim", mtp.ErrInconsistent},
-		{"rotary_dim beyond head_dim", []edit{set("rotary_dim", "256"), remove("partial_rotary_factor"), set(sparse+"sparse_index_dim", "256")}, "rotary_dim", mtp.ErrInconsistent},
-		{"rotary_dim unlike partial_rotary_factor", []edit{set("rotary_dim", "32")}, "rotary_dim", mtp.ErrInconsistent},
-		{"partial_rotary_factor beyond 1", []edit{remove("rotary_dim"), set("partial_rotary_factor", "1.5")}, "partial_rotary_factor", mtp.ErrOutOfRange},
-		{"partial_rotary_factor of nothing", []edit{remove("rotary_dim"), set("partial_rotary_factor", "0")}, "rotary_dim", mtp.ErrInconsistent},
+		{"rope_theta absent", []edit{remove("rope_theta")}, "rope_theta", mtp.RuleMissingKey},
+		{"rope_theta below 1", []edit{set("rope_theta", "0.5")}, "rope_theta", mtp.RuleOutOfRange},
+		{"rope_theta twice", []edit{set("rope_parameters.rope_theta", "10000")}, "rope_parameters.rope_theta", mtp.RuleInconsistent},
+		{"rotary width absent", []edit{remove("rotary_dim"), remove("partial_rotary_factor")}, "rotary_dim", mtp.RuleMissingKey},
+		{"rotary_dim odd", []edit{set("rotary_dim", "63"), remove("partial_rotary_factor")}, "rotary_dim", mtp.RuleInconsistent},
+		{"rotary_dim beyond head_dim", []edit{set("rotary_dim", "256"), remove("partial_rotary_factor"), set(sparse+"sparse_index_dim", "256")}, "rotary_dim", mtp.RuleInconsistent},
+		{"rotary_dim unlike partial_rotary_factor", []edit{set("rotary_dim", "32")}, "rotary_dim", mtp.RuleInconsistent},
+		{"partial_rotary_factor beyond 1", []edit{remove("rotary_dim"), set("partial_rotary_factor", "1.5")}, "partial_rotary_factor", mtp.RuleOutOfRange},
+		{"partial_rotary_factor of nothing", []edit{remove("rotary_dim"), set("partial_rotary_factor", "0")}, "rotary_dim", mtp.RuleInconsistent},
 
-		{"rope_scaling and rope_parameters", []edit{set("rope_scaling", `{"rope_type": "default"}`), set("rope_parameters", `{"rope_type": "default"}`)}, "rope_scaling", mtp.ErrInconsistent},
-		{"rope_scaling without a type", []edit{set("rope_scaling", `{"factor": 2}`)}, scaling + "rope_type", mtp.ErrMissingKey},
-		{"rope type unknown", []edit{set("rope_scaling", `{"type": "dynamic", "factor": 2}`)}, scaling + "type", mtp.ErrUnsupported},
-		{"rope types that differ", []edit{set("rope_scaling", `{"type": "linear", "rope_type": "default"}`)}, scaling + "type", mtp.ErrInconsistent},
-		{"rope key unknown", []edit{set("rope_scaling", `{"rope_type": "default", "mrope_section": [1]}`)}, scaling + "mrope_section", mtp.ErrUnsupported},
-		{"linear without factor", []edit{set("rope_scaling", `{"rope_type": "linear"}`)}, scaling + "factor", mtp.ErrMissingKey},
-		{"linear shrinking", []edit{set("rope_scaling", `{"rope_type": "linear", "factor": 0.5}`)}, scaling + "factor", mtp.ErrOutOfRange},
-		{"linear beyond int32", []edit{set("rope_scaling", `{"rope_type": "linear", "factor": 2048}`)}, scaling + "factor", mtp.ErrOutOfRange},
-		{"yarn without factor", yarn(remove(scaling + "factor")), scaling + "factor", mtp.ErrMissingKey},
-		{"yarn beyond int32", yarn(set(scaling+"factor", "2048")), scaling + "factor", mtp.ErrOutOfRange},
-		{"yarn original 0", yarn(set(scaling+"original_max_position_embeddings", "0")), scaling + "original_max_position_embeddings", mtp.ErrOutOfRange},
-		{"yarn base 1", yarn(set("rope_theta", "1")), scaling + "rope_theta", mtp.ErrOutOfRange},
-		{"yarn betas swapped", yarn(set(scaling+"beta_fast", "1"), set(scaling+"beta_slow", "32")), scaling + "beta_fast", mtp.ErrInconsistent},
-		{"yarn without truncation", yarn(set(scaling+"truncate", "false")), scaling + "truncate", mtp.ErrUnsupported},
-		{"yarn attention_factor 0", yarn(set(scaling+"attention_factor", "0")), scaling + "attention_factor", mtp.ErrOutOfRange},
+		{"rope_scaling and rope_parameters", []edit{set("rope_scaling", `{"rope_type": "default"}`), set("rope_parameters", `{"rope_type": "default"}`)}, "rope_scaling", mtp.RuleInconsistent},
+		{"rope_scaling without a type", []edit{set("rope_scaling", `{"factor": 2}`)}, scaling + "rope_type", mtp.RuleMissingKey},
+		{"rope type unknown", []edit{set("rope_scaling", `{"type": "dynamic", "factor": 2}`)}, scaling + "type", mtp.RuleUnsupported},
+		{"rope types that differ", []edit{set("rope_scaling", `{"type": "linear", "rope_type": "default"}`)}, scaling + "type", mtp.RuleInconsistent},
+		{"rope key unknown", []edit{set("rope_scaling", `{"rope_type": "default", "mrope_section": [1]}`)}, scaling + "mrope_section", mtp.RuleUnsupported},
+		{"linear without factor", []edit{set("rope_scaling", `{"rope_type": "linear"}`)}, scaling + "factor", mtp.RuleMissingKey},
+		{"linear shrinking", []edit{set("rope_scaling", `{"rope_type": "linear", "factor": 0.5}`)}, scaling + "factor", mtp.RuleOutOfRange},
+		{"linear beyond int32", []edit{set("rope_scaling", `{"rope_type": "linear", "factor": 2048}`)}, scaling + "factor", mtp.RuleOutOfRange},
+		{"yarn without factor", yarn(remove(scaling + "factor")), scaling + "factor", mtp.RuleMissingKey},
+		{"yarn beyond int32", yarn(set(scaling+"factor", "2048")), scaling + "factor", mtp.RuleOutOfRange},
+		{"yarn original 0", yarn(set(scaling+"original_max_position_embeddings", "0")), scaling + "original_max_position_embeddings", mtp.RuleOutOfRange},
+		{"yarn base 1", yarn(set("rope_theta", "1")), scaling + "rope_theta", mtp.RuleOutOfRange},
+		{"yarn betas swapped", yarn(set(scaling+"beta_fast", "1"), set(scaling+"beta_slow", "32")), scaling + "beta_fast", mtp.RuleInconsistent},
+		{"yarn without truncation", yarn(set(scaling+"truncate", "false")), scaling + "truncate", mtp.RuleUnsupported},
+		{"yarn attention_factor 0", yarn(set(scaling+"attention_factor", "0")), scaling + "attention_factor", mtp.RuleOutOfRange},
 
-		{"quantization not an object", []edit{set("quantization_config", `"fp8"`)}, "quantization_config", mtp.ErrWrongType},
-		{"quant_method absent", []edit{remove(quant + "quant_method")}, quant + "quant_method", mtp.ErrMissingKey},
-		{"quant_method unknown", []edit{set(quant+"quant_method", `"awq"`)}, quant + "quant_method", mtp.ErrUnsupported},
-		{"weight_block_size absent", []edit{remove(quant + "weight_block_size")}, quant + "weight_block_size", mtp.ErrMissingKey},
-		{"weight_block_size of fp8 for mxfp8", []edit{set(quant+"weight_block_size", "[128, 128]")}, quant + "weight_block_size", mtp.ErrUnsupported},
-		{"fmt", []edit{set(quant+"fmt", `"e5m2"`)}, quant + "fmt", mtp.ErrUnsupported},
-		{"scale_fmt", []edit{set(quant+"scale_fmt", `"float"`)}, quant + "scale_fmt", mtp.ErrUnsupported},
-		{"ignored_layers not a list", []edit{set(quant+"ignored_layers", `"lm_head"`)}, quant + "ignored_layers", mtp.ErrWrongType},
-		{"ignored_layers of numbers", []edit{set(quant+"ignored_layers", `["lm_head", 3]`)}, quant + "ignored_layers", mtp.ErrWrongType},
-		{"ignored_layers with an empty name", []edit{set(quant+"ignored_layers", `["lm_head", ""]`)}, quant + "ignored_layers[1]", mtp.ErrOutOfRange},
-		{"ignored_layers with a bad pattern", []edit{set(quant+"ignored_layers", `["re:(unclosed"]`)}, quant + "ignored_layers[0]", mtp.ErrPattern},
-		{"ignored_layers with a long pattern", []edit{set(quant+"ignored_layers", `["re:`+strings.Repeat("a", 5000)+`"]`)}, quant + "ignored_layers[0]", mtp.ErrPattern},
-		{"ignored_layers with many patterns", []edit{set(quant+"ignored_layers", `["re:a"`+strings.Repeat(`, "re:a"`, 256)+`]`)}, quant + "ignored_layers[256]", mtp.ErrOutOfRange},
+		{"quantization not an object", []edit{set("quantization_config", `"fp8"`)}, "quantization_config", mtp.RuleWrongType},
+		{"quant_method absent", []edit{remove(quant + "quant_method")}, quant + "quant_method", mtp.RuleMissingKey},
+		{"quant_method unknown", []edit{set(quant+"quant_method", `"awq"`)}, quant + "quant_method", mtp.RuleUnsupported},
+		{"weight_block_size absent", []edit{remove(quant + "weight_block_size")}, quant + "weight_block_size", mtp.RuleMissingKey},
+		{"weight_block_size of fp8 for mxfp8", []edit{set(quant+"weight_block_size", "[128, 128]")}, quant + "weight_block_size", mtp.RuleUnsupported},
+		{"fmt", []edit{set(quant+"fmt", `"e5m2"`)}, quant + "fmt", mtp.RuleUnsupported},
+		{"scale_fmt", []edit{set(quant+"scale_fmt", `"float"`)}, quant + "scale_fmt", mtp.RuleUnsupported},
+		{"ignored_layers not a list", []edit{set(quant+"ignored_layers", `"lm_head"`)}, quant + "ignored_layers", mtp.RuleWrongType},
+		{"ignored_layers of numbers", []edit{set(quant+"ignored_layers", `["lm_head", 3]`)}, quant + "ignored_layers", mtp.RuleWrongType},
+		{"ignored_layers with an empty name", []edit{set(quant+"ignored_layers", `["lm_head", ""]`)}, quant + "ignored_layers[1]", mtp.RuleOutOfRange},
+		{"ignored_layers with a bad pattern", []edit{set(quant+"ignored_layers", `["re:(unclosed"]`)}, quant + "ignored_layers[0]", mtp.RulePattern},
+		{"ignored_layers with a long pattern", []edit{set(quant+"ignored_layers", `["re:`+strings.Repeat("a", 5000)+`"]`)}, quant + "ignored_layers[0]", mtp.RulePattern},
+		{"ignored_layers with many patterns", []edit{set(quant+"ignored_layers", `["re:a"`+strings.Repeat(`, "re:a"`, 256)+`]`)}, quant + "ignored_layers[256]", mtp.RuleOutOfRange},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -129,7 +129,7 @@ func TestParseConfigRejects(t *testing.T) {
 			found := configErrors(t, err)
 			require.Len(t, found, 1, "%v", err)
 			require.Equal(t, test.key, found[0].Key)
-			require.Equal(t, test.kind, found[0].Kind, "%v", err)
+			require.Equal(t, test.kind, found[0].Rule, "%v", err)
 			require.ErrorContains(t, err, "config.json: "+test.key+": ")
 		})
 	}
@@ -154,7 +154,7 @@ func TestParseConfigRequiredKeys(t *testing.T) {
 				require.Len(t, found, 1, "%v", err)
 				require.Equal(t, prefix+key, found[0].Key)
 				require.Equal(t, "nothing", found[0].Got)
-				require.ErrorIs(t, err, mtp.ErrMissingKey)
+				requireRule(t, err, mtp.RuleMissingKey)
 			}
 		})
 	}
@@ -173,7 +173,7 @@ func TestParseConfigBundledConflicts(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := mtp.ParseConfig(editedConfig(t, string(bundled(t)), test.edit))
-			require.ErrorIs(t, err, mtp.ErrInconsistent)
+			requireRule(t, err, mtp.RuleInconsistent)
 			require.Equal(t, test.key, configErrors(t, err)[0].Key)
 		})
 	}
@@ -196,34 +196,34 @@ func TestParseConfigSyntax(t *testing.T) {
 	withExtra := func(extra string) string { return strings.Replace(releasedConfig, "{", "{"+extra, 1) }
 	tests := []struct {
 		name, data string
-		kind       error
+		kind       string
 		text       string
 	}{
-		{"empty", "", mtp.ErrSyntax, "end of text at line 1, column 1"},
-		{"cut", releasedConfig[:200], mtp.ErrSyntax, ""},
-		{"array", "[]", mtp.ErrSyntax, "[]"},
-		{"number", "3", mtp.ErrSyntax, "3"},
-		{"null", "null", mtp.ErrSyntax, "null"},
-		{"trailing object", releasedConfig + "{}", mtp.ErrSyntax, "want end of text"},
-		{"trailing garbage", releasedConfig + "x", mtp.ErrSyntax, "got 'x' at line 21, column 2, want end of text"},
-		{"closing bracket", "]", mtp.ErrSyntax, ""},
-		{"trailing comma", `{"a": 1,}`, mtp.ErrSyntax, ""},
-		{"python NaN", `{"a": NaN}`, mtp.ErrSyntax, ""},
-		{"invalid UTF-8", withExtra("\"a\": \"\xff\","), mtp.ErrSyntax, "UTF-8"},
-		{"byte order mark", "\ufeff" + releasedConfig, mtp.ErrSyntax, ""},
-		{"nested too deep", withExtra(`"a": ` + strings.Repeat("[", 100000) + strings.Repeat("]", 100000) + ","), mtp.ErrSyntax, "at most 64 nested values"},
-		{"duplicate at the top", withExtra(`"hidden_size": 6144,`), mtp.ErrDuplicateKey, "hidden_size"},
-		{"duplicate escaped", withExtra(`"hidden\u005fsize": 6144,`), mtp.ErrDuplicateKey, "hidden_size"},
-		{"duplicate nested", withExtra(`"a": {"b": [{"c": 1, "c": 1}]},`), mtp.ErrDuplicateKey, "a.b.c"},
-		{"half a surrogate pair", withExtra(`"a": "\ud800",`), mtp.ErrSyntax, "surrogate"},
-		{"every duplicate", `{"a": 1, "a": 1, "b": 1, "b": 1}`, mtp.ErrDuplicateKey, "b: duplicate key: got the key again at line 1, column 26"},
+		{"empty", "", mtp.RuleSyntax, "end of text at line 1, column 1"},
+		{"cut", releasedConfig[:200], mtp.RuleSyntax, ""},
+		{"array", "[]", mtp.RuleSyntax, "[]"},
+		{"number", "3", mtp.RuleSyntax, "3"},
+		{"null", "null", mtp.RuleSyntax, "null"},
+		{"trailing object", releasedConfig + "{}", mtp.RuleSyntax, "want end of text"},
+		{"trailing garbage", releasedConfig + "x", mtp.RuleSyntax, "got 'x' at line 21, column 2, want end of text"},
+		{"closing bracket", "]", mtp.RuleSyntax, ""},
+		{"trailing comma", `{"a": 1,}`, mtp.RuleSyntax, ""},
+		{"python NaN", `{"a": NaN}`, mtp.RuleSyntax, ""},
+		{"invalid UTF-8", withExtra("\"a\": \"\xff\","), mtp.RuleSyntax, "UTF-8"},
+		{"byte order mark", "\ufeff" + releasedConfig, mtp.RuleSyntax, ""},
+		{"nested too deep", withExtra(`"a": ` + strings.Repeat("[", 100000) + strings.Repeat("]", 100000) + ","), mtp.RuleSyntax, "at most 64 nested values"},
+		{"duplicate at the top", withExtra(`"hidden_size": 6144,`), mtp.RuleDuplicateKey, "hidden_size"},
+		{"duplicate escaped", withExtra(`"hidden\u005fsize": 6144,`), mtp.RuleDuplicateKey, "hidden_size"},
+		{"duplicate nested", withExtra(`"a": {"b": [{"c": 1, "c": 1}]},`), mtp.RuleDuplicateKey, "a.b.c"},
+		{"half a surrogate pair", withExtra(`"a": "\ud800",`), mtp.RuleSyntax, "surrogate"},
+		{"every duplicate", `{"a": 1, "a": 1, "b": 1, "b": 1}`, mtp.RuleDuplicateKey, "b: duplicate key: got the key again at line 1, column 26"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			c, err := mtp.ParseConfig([]byte(test.data))
 			require.Nil(t, c)
 			require.ErrorIs(t, err, mtp.ErrConfig)
-			require.ErrorIs(t, err, test.kind)
+			requireRule(t, err, test.kind)
 			require.ErrorContains(t, err, test.text)
 		})
 	}

@@ -31,7 +31,7 @@ func (s section) rope(headDim, maxPosition int) attention.Rope {
 	scaling, scaled := s.object("rope_scaling", false)
 	parameters, parametrized := s.object("rope_parameters", false)
 	if scaled && parametrized {
-		s.fail("rope_scaling", "one of rope_scaling and rope_parameters", ErrInconsistent)
+		s.fail("rope_scaling", "one of rope_scaling and rope_parameters", ruleInconsistent)
 	}
 	if !parametrized {
 		parameters = scaling
@@ -52,7 +52,7 @@ func (s section) rope(headDim, maxPosition int) attention.Rope {
 		parameters.yarn(&r)
 	}
 	if r.MaxPosition > 0 && r.Positions() >= math.MaxInt32 {
-		parameters.fail("factor", "a range of fewer than "+strconv.Itoa(math.MaxInt32)+" positions", ErrOutOfRange)
+		parameters.fail("factor", "a range of fewer than "+strconv.Itoa(math.MaxInt32)+" positions", ruleOutOfRange)
 	}
 	return r
 }
@@ -65,7 +65,7 @@ func (s section) ropeType(required bool) string {
 			key = "type"
 		}
 	} else if older, both := s.get("type"); both && jsonDiffer(older, s.fields[key]) {
-		s.fail("type", "the same as rope_type", ErrInconsistent)
+		s.fail("type", "the same as rope_type", ruleInconsistent)
 	}
 	name := s.oneOf(key, required, ropeDefault, ropeLinear, ropeYaRN)
 	if name == "" {
@@ -79,7 +79,7 @@ func (s section) yarn(r *attention.Rope) {
 	r.Factor, _ = s.float("factor", 1, maxPositions, true)
 	r.OriginalMaxPosition = s.integerOr("original_max_position_embeddings", 1, maxPositions, r.MaxPosition)
 	if r.Theta == 1 {
-		s.problems.add(joinKey(s.path, "rope_theta"), "1", "more than 1 for yarn, which divides by its logarithm", ErrOutOfRange)
+		s.problems.add(joinKey(s.path, "rope_theta"), "1", "more than 1 for yarn, which divides by its logarithm", ruleOutOfRange)
 	}
 	r.BetaFast, r.BetaSlow = 32, 1
 	if beta, ok := s.positive("beta_fast", false); ok {
@@ -89,10 +89,10 @@ func (s section) yarn(r *attention.Rope) {
 		r.BetaSlow = beta
 	}
 	if r.BetaFast <= r.BetaSlow {
-		s.problems.add(joinKey(s.path, "beta_fast"), fmt.Sprint(r.BetaFast), fmt.Sprintf("more than beta_slow %g", r.BetaSlow), ErrInconsistent)
+		s.problems.add(joinKey(s.path, "beta_fast"), fmt.Sprint(r.BetaFast), fmt.Sprintf("more than beta_slow %g", r.BetaSlow), ruleInconsistent)
 	}
 	if !s.boolOr("truncate", true) {
-		s.fail("truncate", "true", ErrUnsupported)
+		s.fail("truncate", "true", ruleUnsupported)
 	}
 
 	const maxMagnitude = 1 << 10 // far above any in use
@@ -130,17 +130,17 @@ func (s section) rotaryDim(parameters section, headDim int) int {
 	_, inside := parameters.get("partial_rotary_factor")
 	switch {
 	case !present && !outside && !inside:
-		s.fail("rotary_dim", "an even integer, or partial_rotary_factor in its place", ErrMissingKey)
+		s.fail("rotary_dim", "an even integer, or partial_rotary_factor in its place", ruleMissingKey)
 		return 0
 	case headDim == 0 || present && !given || !present && !derived:
 		return 0 // reported already
 	case given && derived && dim != int(fraction*float64(headDim)):
-		s.fail("rotary_dim", fmt.Sprintf("partial_rotary_factor %g · head_dim %d", fraction, headDim), ErrInconsistent)
+		s.fail("rotary_dim", fmt.Sprintf("partial_rotary_factor %g · head_dim %d", fraction, headDim), ruleInconsistent)
 	case !given:
 		dim = int(fraction * float64(headDim))
 	}
 	if dim < 2 || dim%2 != 0 || dim > headDim {
-		s.problems.add(joinKey(s.path, "rotary_dim"), strconv.Itoa(dim), fmt.Sprintf("an even integer in [2, head_dim %d]", headDim), ErrInconsistent)
+		s.problems.add(joinKey(s.path, "rotary_dim"), strconv.Itoa(dim), fmt.Sprintf("an even integer in [2, head_dim %d]", headDim), ruleInconsistent)
 	}
 	return dim
 }
@@ -154,7 +154,7 @@ func (s section) either(nested section, key string, low, high float64, required 
 	}
 	y, nestedOK := nested.float(key, low, high, true)
 	if ok && nestedOK && x != y {
-		nested.fail(key, "the same as "+joinKey(s.path, key), ErrInconsistent)
+		nested.fail(key, "the same as "+joinKey(s.path, key), ruleInconsistent)
 	}
 	return y, nestedOK
 }
@@ -163,7 +163,7 @@ func (s section) either(nested section, key string, low, high float64, required 
 func (s section) onlyKnown(known []string) {
 	for _, key := range sortedKeys(s.fields) {
 		if _, present := s.get(key); present && !slices.Contains(known, key) {
-			s.fail(key, "no such key", ErrUnsupported)
+			s.fail(key, "no such key", ruleUnsupported)
 		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 // to found; a text that is not JSON ends the reading.
 func decodeObject(data []byte, found *problems) (map[string]any, error) {
 	if len(data) > maxConfigSize {
-		return nil, &ConfigError{Got: "more than " + strconv.Itoa(maxConfigSize) + " bytes", Want: "at most that", Kind: ErrOutOfRange}
+		return nil, &ConfigError{Got: "more than " + strconv.Itoa(maxConfigSize) + " bytes", Want: "at most that", Rule: ruleOutOfRange}
 	}
 	value, err := safetensors.ParseJSON(data)
 	for _, problem := range weights.Problems(err) {
@@ -27,13 +27,13 @@ func decodeObject(data []byte, found *problems) (map[string]any, error) {
 		}
 		at := fmt.Sprintf("at line %d, column %d", e.Line, e.Column)
 		if value == nil {
-			return nil, &ConfigError{Key: e.Key, Got: cmp.Or(e.Got, e.Rule.Error()) + " " + at, Want: cmp.Or(e.Want, "one JSON object"), Kind: ErrSyntax}
+			return nil, &ConfigError{Key: e.Key, Got: cmp.Or(e.Got, e.Rule.Error()) + " " + at, Want: cmp.Or(e.Want, "one JSON object"), Rule: ruleSyntax}
 		}
-		found.add(e.Key, "the key again "+at, "each key once", ErrDuplicateKey)
+		found.add(e.Key, "the key again "+at, "each key once", ruleDuplicateKey)
 	}
 	object, ok := value.(map[string]any)
 	if !ok {
-		return nil, &ConfigError{Got: jsonText(value), Want: "one JSON object", Kind: ErrSyntax}
+		return nil, &ConfigError{Got: jsonText(value), Want: "one JSON object", Rule: ruleSyntax}
 	}
 	return object, nil
 }
@@ -53,12 +53,12 @@ func (s section) get(key string) (any, bool) {
 }
 
 // fail records a problem with the value of key.
-func (s section) fail(key, want string, kind error) {
+func (s section) fail(key, want string, rule string) {
 	got := "nothing"
 	if value, ok := s.get(key); ok {
 		got = jsonText(value)
 	}
-	s.problems.add(joinKey(s.path, key), got, want, kind)
+	s.problems.add(joinKey(s.path, key), got, want, rule)
 }
 
 // value returns the value of key as a T, or records that a required key is
@@ -70,9 +70,9 @@ func value[T any](s section, key, want string, required bool) (T, bool) {
 	case ok:
 		return typed, true
 	case present:
-		s.fail(key, want, ErrWrongType)
+		s.fail(key, want, ruleWrongType)
 	case required:
-		s.fail(key, want, ErrMissingKey)
+		s.fail(key, want, ruleMissingKey)
 	}
 	return typed, false
 }
@@ -106,9 +106,9 @@ func (s section) integerIn(key string, low, high int, required bool) (int, bool)
 	n, err := strconv.ParseInt(number.String(), 10, 64)
 	switch {
 	case err != nil && strings.ContainsAny(number.String(), ".eE"):
-		s.fail(key, want, ErrWrongType)
+		s.fail(key, want, ruleWrongType)
 	case err != nil || n < int64(low) || n > int64(high):
-		s.fail(key, want, ErrOutOfRange)
+		s.fail(key, want, ruleOutOfRange)
 	default:
 		return int(n), true
 	}
@@ -124,7 +124,7 @@ func (s section) float(key string, low, high float64, required bool) (float64, b
 	}
 	x, err := number.Float64()
 	if err != nil || !(low <= x && x <= high) {
-		s.fail(key, want, ErrOutOfRange)
+		s.fail(key, want, ruleOutOfRange)
 		return 0, false
 	}
 	return x, true

@@ -2,6 +2,7 @@ package mtp_test
 
 import (
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -206,7 +207,7 @@ func TestReadConfig(t *testing.T) {
 
 	huge := []byte(releasedConfig + strings.Repeat(" ", 16<<20))
 	_, err = mtp.ReadConfig(fstest.MapFS{"config.json": {Data: huge}})
-	require.ErrorIs(t, err, mtp.ErrOutOfRange)
+	requireRule(t, err, mtp.RuleOutOfRange)
 }
 
 func TestReadConfigGolden(t *testing.T) {
@@ -228,23 +229,34 @@ func TestReadConfigGolden(t *testing.T) {
 func TestReadConfigBroken(t *testing.T) {
 	tests := []struct {
 		folder, key string
-		kind        error
+		kind        string
 	}{
-		{"config-missing-hidden-size", "hidden_size", mtp.ErrMissingKey},
-		{"config-heads-not-divisible", "num_attention_heads", mtp.ErrInconsistent},
-		{"config-negative-experts", "num_local_experts", mtp.ErrOutOfRange},
-		{"config-topk-too-large", "num_experts_per_tok", mtp.ErrInconsistent},
-		{"config-zero-block", "sparse_attention_config.sparse_block_size", mtp.ErrOutOfRange},
-		{"config-not-json", "", mtp.ErrSyntax},
+		{"config-missing-hidden-size", "hidden_size", mtp.RuleMissingKey},
+		{"config-heads-not-divisible", "num_attention_heads", mtp.RuleInconsistent},
+		{"config-negative-experts", "num_local_experts", mtp.RuleOutOfRange},
+		{"config-topk-too-large", "num_experts_per_tok", mtp.RuleInconsistent},
+		{"config-zero-block", "sparse_attention_config.sparse_block_size", mtp.RuleOutOfRange},
+		{"config-not-json", "", mtp.RuleSyntax},
 	}
 	for _, test := range tests {
 		t.Run(test.folder, func(t *testing.T) {
 			_, err := mtp.ReadConfig(os.DirFS(hiptest.Shared(t, "golden", "broken", test.folder)))
-			require.ErrorIs(t, err, test.kind)
+			requireRule(t, err, test.kind)
 			require.ErrorIs(t, err, mtp.ErrConfig)
 			require.Equal(t, test.key, configErrors(t, err)[0].Key)
 		})
 	}
 	_, err := mtp.ReadConfig(os.DirFS(hiptest.Shared(t, "golden", "broken", "no-config")))
 	require.ErrorIs(t, err, fs.ErrNotExist)
+}
+
+// requireRule checks that a problem of err breaks the rule.
+func requireRule(t testing.TB, err error, rule string) {
+	t.Helper()
+	problem, ok := errors.AsType[*mtp.ConfigError](err)
+	require.True(t, ok, "%v", err)
+	require.Equal(t, rule, problem.Rule, "%v", err)
+	if rule == mtp.RuleUnsupported {
+		require.ErrorIs(t, err, errors.ErrUnsupported)
+	}
 }

@@ -23,7 +23,7 @@ func (c *Config) quantizationNotes(checkpoint *safetensors.Folder) []string {
 		if !ok {
 			continue
 		}
-		says, err := c.Quantization.Ignored(module)
+		says, err := c.Quantization.ignored(module)
 		if err != nil {
 			return []string{"ignored_layers is not compared with what is stored: " + err.Error()}
 		}

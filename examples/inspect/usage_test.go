@@ -114,7 +114,7 @@ func TestProblemsOf(t *testing.T) {
 		&weights.Problem{Tensor: "a.weight", Rule: weights.ErrMissing}, &weights.Problem{Tensor: "b.weight", Rule: "wrong shape", Got: "[1]", Want: "[2]"},
 	)
 	err := errors.Join(
-		&mtp.ConfigError{Key: "hidden_size", Got: "nothing", Want: "an integer", Kind: mtp.ErrMissingKey},
+		&mtp.ConfigError{Key: "hidden_size", Got: "nothing", Want: "an integer", Rule: "missing key"},
 		errors.Join(&safetensors.FormatError{File: "x.safetensors", Tensor: "c", Rule: "hole in the data before the tensor"}, audit),
 		&safetensors.FormatError{File: "y.safetensors", Rule: safetensors.ErrMissingShard},
 		fs.ErrPermission,
