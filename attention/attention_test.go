@@ -73,7 +73,7 @@ func TestReferenceAgainstFormulas(t *testing.T) {
 			}
 			require.NoError(t, hiptest.Within(got.qkv, want.qkv, naiveBound), "projection")
 			require.NoError(t, hiptest.Within(got.scores, want.scores, bound), "scores")
-			require.NoError(t, hiptest.EqualInts(got.selected, want.selected), "selected")
+			require.Equal(t, want.selected, got.selected, "selected")
 			require.NoError(t, hiptest.Within(got.out, want.out, bound), "out")
 			_, live := d.(hip.Accountant).InUse()
 			require.Zero(t, live)

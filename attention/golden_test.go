@@ -73,7 +73,7 @@ func compareGolden(t *testing.T, d hip.Device, g Geometry, stage func(string) *s
 	const bound = 2e-6 // float32 sums over inputs that are rounded to float32
 	require.NoError(t, hiptest.Within(get[float32](t, d, scores, rows*g.IndexHeads*pages), floats("block_scores"), bound), "block_scores")
 	want := readTensor[int32](t, stage("selected_blocks"))
-	require.NoError(t, hiptest.EqualInts(get[int32](t, d, selected, rows*g.IndexHeads*g.TopkBlocks), want), "selected_blocks")
+	require.Equal(t, want, get[int32](t, d, selected, rows*g.IndexHeads*g.TopkBlocks), "selected_blocks")
 	require.NoError(t, hiptest.Within(get[float32](t, d, out, rows*g.Heads*g.HeadDim), floats("attn_ctx"), bound), "attn_ctx")
 	require.NoError(t, b.Close())
 	require.NoError(t, a.close())

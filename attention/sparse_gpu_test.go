@@ -273,7 +273,7 @@ func TestAttendInAnyOrder(t *testing.T) {
 	for _, shape := range []struct{ group, dim, blockSize int }{{17, 16, 4}, {2, 24, 70}, {1, 20, 4}} {
 		for many, kvHeads := range []int{2, 64} {
 			var want []float32
-			for _, order := range []hiptest.Order{hiptest.Forward, hiptest.Reverse, hiptest.Random} {
+			for _, order := range []string{"forward", "reverse", "random"} {
 				d := hiptest.Emulated(t, hiptest.Emulation{Wave: 32, Order: order})
 				g := attendGeometry(kvHeads, shape.group, shape.dim, shape.blockSize)
 				c := attendCase{geometry: g, position: g.BlockSize + 6, rows: attendRows(&g, d)[many]}

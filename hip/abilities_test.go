@@ -8,6 +8,7 @@ import (
 
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/hip/hiptest"
+	"github.com/drafthead/drafthead/hip/internal/emulator"
 )
 
 // wrapper offers what it wraps.
@@ -80,7 +81,7 @@ func TestCheckMirrorsForeignMemory(t *testing.T) {
 	const n = 300
 	for _, platform := range []string{"hip", "cuda"} {
 		t.Run(platform, func(t *testing.T) {
-			m := hiptest.NewEmulator(t, hiptest.Emulation{Platform: platform, Wave: 32})
+			m := emulator.New(t, emulator.Settings{Platform: platform, Wave: 32})
 			engine := must(hip.Open(0, m.Options()))
 			opts := m.Options()
 			opts.Stream = ability[hip.Streamer](t, engine).Stream()

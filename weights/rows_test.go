@@ -133,7 +133,7 @@ func TestRowsMultiply(t *testing.T) {
 					got := make([]float32, len(blank))
 					require.NoError(t, hip.ReadOf(d, got, out))
 					for i := range n {
-						require.InDeltaSlice(t, all[i*m.Rows+rows.First:i*m.Rows+rows.End], got[i*stride:i*stride+rows.Len()], productBound*hiptest.MaxAbs(all))
+						require.InDeltaSlice(t, all[i*m.Rows+rows.First:i*m.Rows+rows.End], got[i*stride:i*stride+rows.Len()], productBound*float64(maxAbs(all)))
 						require.Equal(t, []float32{-7, -7}, got[i*stride+rows.Len():(i+1)*stride])
 					}
 				}

@@ -50,7 +50,7 @@ func TestStretchesAreAllThatIsRecorded(t *testing.T) {
 			n     int
 		}
 		seen := make(map[token]bool)
-		n := len(hiptest.Emulations())
+		const n = hiptest.Emulations
 		for i := range n {
 			for _, s := range stretchesOn(i, n, traces, v) {
 				for n := s.from; n < s.end; n++ {
@@ -74,7 +74,7 @@ func TestTracesOnEmulations(t *testing.T) {
 	}
 	traces, err := m3nano.Traces()
 	require.NoError(t, err)
-	n := len(hiptest.Emulations())
+	const n = hiptest.Emulations
 	hiptest.OnEmulations(t, func(t *testing.T, i int, d hip.Device) {
 		opts := mtp.Options{CacheFormat: attention.CacheF32, Device: d}
 		head, err := mtp.LoadFS(context.Background(), m3nano.Checkpoint(), opts)

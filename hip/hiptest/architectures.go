@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/internal/emulator"
 )
 
 // OnArchitectures runs a test on emulated AMD GPUs whose waves multiply matrices in
@@ -13,10 +14,10 @@ import (
 // compute units whatever the machine has, so that the same kernels are chosen everywhere.
 func OnArchitectures(t *testing.T, test func(t *testing.T, d hip.Device)) {
 	t.Helper()
-	for _, e := range inRace([]Emulation{
+	for _, e := range inRace([]emulator.Settings{
 		{Arch: "gfx906", Wave: 64}, {Arch: "gfx1030", Wave: 32}, {Arch: "gfx1100", Wave: 32}, {Arch: "gfx1200", Wave: 32},
 	}) {
 		e.Workers = 2
-		t.Run(e.String(), func(t *testing.T) { test(t, Emulated(t, e)) })
+		t.Run(e.String(), func(t *testing.T) { test(t, emulator.Open(t, e)) })
 	}
 }

@@ -11,7 +11,7 @@ import (
 // the rate is reported.
 func Bench(b *testing.B, d hip.Device, c Case) {
 	b.Helper()
-	if err := c.Check(d); err != nil {
+	if err := c.check(d); err != nil {
 		b.Fatalf("not timed: %v", err)
 	}
 	p, err := c.Setup(d)

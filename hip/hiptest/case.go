@@ -75,16 +75,16 @@ func Compare(t *testing.T, d hip.Device, cases ...Case) {
 	t.Helper()
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
-			if err := c.Check(d); err != nil {
+			if err := c.check(d); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 }
 
-// Check runs the case on d and on a fresh reference device and returns what
+// check runs the case on d and on a fresh reference device and returns what
 // differs first.
-func (c *Case) Check(d hip.Device) error {
+func (c *Case) check(d hip.Device) error {
 	ref := hip.NewReference()
 	defer ref.Close()
 	wantF, wantI, err := c.Results(ref)
@@ -102,7 +102,7 @@ func (c *Case) differ(gotF, wantF []float32, gotI, wantI []int32) error {
 	if len(wantF)+len(wantI) == 0 {
 		return fmt.Errorf("%s: the case has no results to compare", c.Name)
 	}
-	if err := EqualInts(gotI, wantI); err != nil {
+	if err := equalInts(gotI, wantI); err != nil {
 		return fmt.Errorf("%s: %w", c.Name, err)
 	}
 	if err := Within(gotF, wantF, c.MaxError); err != nil {
@@ -111,8 +111,8 @@ func (c *Case) differ(gotF, wantF []float32, gotI, wantI []int32) error {
 	return nil
 }
 
-// EqualInts returns an error that names the first difference.
-func EqualInts(got, want []int32) error {
+// equalInts returns an error that names the first difference.
+func equalInts(got, want []int32) error {
 	if len(got) != len(want) {
 		return fmt.Errorf("%d integers, want %d", len(got), len(want))
 	}
@@ -130,7 +130,7 @@ func Within(got, want []float32, bound float64) error {
 	if len(got) != len(want) {
 		return fmt.Errorf("%d values, want %d", len(got), len(want))
 	}
-	worst, at, scale := 0.0, -1, MaxAbs(want)
+	worst, at, scale := 0.0, -1, maxAbs(want)
 	for i := range want {
 		g, w := float64(got[i]), float64(want[i])
 		if g == w || math.IsNaN(g) && math.IsNaN(w) {
@@ -151,8 +151,8 @@ func Within(got, want []float32, bound float64) error {
 	return nil
 }
 
-// MaxAbs returns the largest finite magnitude.
-func MaxAbs(values []float32) float64 {
+// maxAbs returns the largest finite magnitude.
+func maxAbs(values []float32) float64 {
 	largest := 0.0
 	for _, v := range values {
 		if a := math.Abs(float64(v)); a > largest && !math.IsInf(a, 0) {

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
-	"github.com/drafthead/drafthead/hip/hiptest"
+	"github.com/drafthead/drafthead/hip/internal/emulator"
 	"github.com/drafthead/drafthead/hip/internal/gpu"
 )
 
@@ -45,9 +45,9 @@ func TestAnyCallTellsOfAFault(t *testing.T) {
 		"alloc":        func(s *session) error { _, err := s.d.Alloc(8); return err },
 	}
 	for _, e := range platforms {
-		run := func(e hiptest.Emulation, name string, call func(*session) error) {
+		run := func(e emulator.Settings, name string, call func(*session) error) {
 			t.Run(e.Platform+"/"+name, func(t *testing.T) {
-				m := hiptest.NewEmulator(t, e)
+				m := emulator.New(t, e)
 				s := &session{d: must(hip.Open(0, m.Options()))}
 				s.y = must(hip.Upload(s.d, values(64)))
 				var err error
@@ -82,7 +82,7 @@ func TestAnyCallTellsOfAFault(t *testing.T) {
 }
 
 // ignoreCopies launches a graph without kernels, unless that would tell of the fault.
-func ignoreCopies(g hip.Graph, e hiptest.Emulation) error {
+func ignoreCopies(g hip.Graph, e emulator.Settings) error {
 	if e.Eager {
 		return nil
 	}
@@ -129,7 +129,7 @@ func TestBlame(t *testing.T) {
 			}, 2, wild.Name},
 		} {
 			t.Run(e.Platform+"/"+name, func(t *testing.T) {
-				m := hiptest.NewEmulator(t, e)
+				m := emulator.New(t, e)
 				d := must(hip.Open(0, m.Options()))
 				y := must(hip.Upload(d, values(64)))
 				require.NoError(t, c.work(d, y))
@@ -151,7 +151,7 @@ func TestBlame(t *testing.T) {
 // TestALentStreamHasOtherKernels, so none is blamed alone, and a driver that refuses to
 // wait for it, as long as its engine captures, has not failed.
 func TestALentStreamHasOtherKernels(t *testing.T) {
-	m := hiptest.NewEmulator(t, hiptest.Emulation{NoPools: true})
+	m := emulator.New(t, emulator.Settings{NoPools: true})
 	engine := must(hip.Open(0, m.Options()))
 	opts := m.Options()
 	opts.Stream = engine.(hip.Streamer).Stream()
@@ -183,7 +183,7 @@ func TestALentStreamHasOtherKernels(t *testing.T) {
 // TestAFaultOfAnotherDevice: in CUDA all devices of a GPU have one context, and a kernel of
 // an engine's ends them all. None of ours is blamed for it.
 func TestAFaultOfAnotherDevice(t *testing.T) {
-	m := hiptest.NewEmulator(t, hiptest.Emulation{Platform: "cuda", Wave: 32, Eager: true})
+	m := emulator.New(t, emulator.Settings{Platform: "cuda", Wave: 32, Eager: true})
 	engine, d := must(hip.Open(0, m.Options())), must(hip.Open(0, m.Options()))
 	y, z := must(hip.Upload(engine, values(64))), must(hip.Upload(d, values(64)))
 	require.NoError(t, wander(engine, y))
@@ -200,7 +200,7 @@ func TestAFaultOfAnotherDevice(t *testing.T) {
 // TestAFaultIsToldOnce, however many calls of the driver tell of it.
 func TestAFaultIsToldOnce(t *testing.T) {
 	for _, e := range platforms {
-		m := hiptest.NewEmulator(t, e)
+		m := emulator.New(t, e)
 		d := must(hip.Open(0, m.Options()))
 		y := must(hip.Upload(d, values(64)))
 		z, _, err := d.(hip.Sharer).AllocShared(64)

@@ -12,11 +12,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
-	"github.com/drafthead/drafthead/hip/hiptest"
+	"github.com/drafthead/drafthead/hip/internal/emulator"
 	"github.com/drafthead/drafthead/hip/internal/gpu"
 )
 
-var platforms = []hiptest.Emulation{{Platform: "hip", Wave: 64}, {Platform: "cuda", Wave: 32}}
+var platforms = []emulator.Settings{{Platform: "hip", Wave: 64}, {Platform: "cuda", Wave: 32}}
 
 // session is a life of a device in which everything is used once.
 func session(opts hip.OpenOptions, beforeClose func()) (err error) {
@@ -66,7 +66,7 @@ func TestEveryCallOfTheDriverMayFail(t *testing.T) {
 		for _, cache := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, cache %v", e.Platform, cache), func(t *testing.T) {
 				t.Parallel()
-				m := hiptest.NewEmulator(t, e)
+				m := emulator.New(t, e)
 				opts := m.Options()
 				if !cache {
 					opts.CacheDir = os.DevNull
@@ -115,7 +115,7 @@ func TestEveryCallOfTheDriverMayFail(t *testing.T) {
 func TestOutOfMemoryInTheMiddle(t *testing.T) {
 	for _, e := range platforms {
 		e.Memory = 1 << 20
-		d := hiptest.Emulated(t, e)
+		d := emulator.Open(t, e)
 		var all []hip.Ptr
 		var err error
 		for err == nil {
@@ -157,7 +157,7 @@ func requireBlamed(t *testing.T, err error, kernel string) {
 
 func TestFaults(t *testing.T) {
 	for _, e := range platforms {
-		m := hiptest.NewEmulator(t, e)
+		m := emulator.New(t, e)
 		fault := func(opts hip.OpenOptions, before int) error {
 			d := must(hip.Open(0, opts))
 			y := must(hip.Upload(d, values(64)))
@@ -209,7 +209,7 @@ var (
 
 func TestKernelsThatDoNotCompile(t *testing.T) {
 	for _, e := range platforms {
-		d := hiptest.Emulated(t, e)
+		d := emulator.Open(t, e)
 		for _, c := range []struct {
 			kernel *hip.KernelOf[noArgs]
 			log    []string
@@ -241,7 +241,7 @@ func TestKernelsThatDoNotCompile(t *testing.T) {
 
 func TestCodeCache(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "folder")
-	m := hiptest.NewEmulator(t, hiptest.Emulation{})
+	m := emulator.New(t, emulator.Settings{})
 	opts := m.Options()
 	opts.CacheDir = dir
 	entries := func() []string { return must(filepath.Glob(filepath.Join(dir, "*"))) }

@@ -13,17 +13,18 @@ import (
 
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/hip/hiptest"
+	"github.com/drafthead/drafthead/hip/internal/emulator"
 	"github.com/drafthead/drafthead/hip/internal/fail"
 )
 
 func TestEmulatedDevices(t *testing.T) {
-	withoutPools := []hiptest.Emulation{{NoPools: true}, {Platform: "cuda", Wave: 32, NoPools: true}}
-	for _, e := range append(hiptest.Emulations(), withoutPools...) {
+	withoutPools := []emulator.Settings{{NoPools: true}, {Platform: "cuda", Wave: 32, NoPools: true}}
+	for _, e := range append(emulator.All(), withoutPools...) {
 		t.Run(e.String(), func(t *testing.T) {
-			hiptest.TestDevice(t, hiptest.Emulated(t, e))
+			hiptest.TestDevice(t, emulator.Open(t, e))
 		})
 		t.Run("checked "+e.String(), func(t *testing.T) {
-			hiptest.TestDevice(t, hip.Check(hiptest.Emulated(t, e)))
+			hiptest.TestDevice(t, hip.Check(emulator.Open(t, e)))
 		})
 	}
 }
@@ -236,7 +237,7 @@ func TestTimer(t *testing.T) {
 func TestImportAndLentStream(t *testing.T) {
 	for _, platform := range []string{"hip", "cuda"} {
 		t.Run(platform, func(t *testing.T) {
-			m := hiptest.NewEmulator(t, hiptest.Emulation{Platform: platform, Wave: 32})
+			m := emulator.New(t, emulator.Settings{Platform: platform, Wave: 32})
 			engine := must(hip.Open(0, m.Options()))
 			opts := m.Options()
 			opts.Stream = engine.(hip.Streamer).Stream()
@@ -264,7 +265,7 @@ func TestImportAndLentStream(t *testing.T) {
 func TestTwoDevicesAtATime(t *testing.T) {
 	for _, platform := range []string{"hip", "cuda"} {
 		t.Run(platform, func(t *testing.T) {
-			m := hiptest.NewEmulator(t, hiptest.Emulation{Platform: platform, Wave: 32, Devices: 2})
+			m := emulator.New(t, emulator.Settings{Platform: platform, Wave: 32, Devices: 2})
 			var devices [2]hip.Device
 			for i := range devices {
 				devices[i] = must(hip.Open(i, m.Options()))
@@ -301,7 +302,7 @@ func scaleAgain(d hip.Device, n, times int) error {
 }
 
 func TestClosedGPU(t *testing.T) {
-	m := hiptest.NewEmulator(t, hiptest.Emulation{})
+	m := emulator.New(t, emulator.Settings{})
 	d := must(hip.Open(0, m.Options()))
 	p := must(d.Alloc(64))
 	require.NoError(t, d.Close(), "with memory in use")
@@ -318,7 +319,7 @@ func TestClosedGPU(t *testing.T) {
 }
 
 func TestCloseDuringACapture(t *testing.T) {
-	m := hiptest.NewEmulator(t, hiptest.Emulation{Platform: "cuda", Wave: 32})
+	m := emulator.New(t, emulator.Settings{Platform: "cuda", Wave: 32})
 	d := must(hip.Open(0, m.Options()))
 	_, err := d.(hip.Capturer).Capture(func(hip.Device) error {
 		require.NoError(t, d.Close())
@@ -329,7 +330,7 @@ func TestCloseDuringACapture(t *testing.T) {
 
 func TestCloseWhileTiming(t *testing.T) {
 	for _, e := range platforms {
-		d := must(hip.Open(0, hiptest.NewEmulator(t, e).Options()))
+		d := must(hip.Open(0, emulator.New(t, e).Options()))
 		_, err := d.(hip.Timer).Time(d.Close)
 		require.ErrorIs(t, err, hip.ErrClosed)
 	}
@@ -338,7 +339,7 @@ func TestCloseWhileTiming(t *testing.T) {
 // BenchmarkGPULaunch is the cost of a launch on the CPU: the emulator runs the
 // kernels while the clock stands still.
 func BenchmarkGPULaunch(b *testing.B) {
-	d := hiptest.Emulated(b, hiptest.Emulation{Wave: 32})
+	d := emulator.Open(b, emulator.Settings{Wave: 32})
 	y := must(hip.Upload(d, values(64)))
 	a := &scaleArgs{Y: y, N: 64, K: 1}
 	b.ReportAllocs()

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
-	"github.com/drafthead/drafthead/hip/hiptest"
+	"github.com/drafthead/drafthead/hip/internal/emulator"
 	"github.com/drafthead/drafthead/hip/internal/gpu"
 )
 
@@ -55,7 +55,7 @@ func TestOpenWithTheWrongLibrary(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("needs a library that is everywhere")
 	}
-	m := hiptest.NewEmulator(t, hiptest.Emulation{})
+	m := emulator.New(t, emulator.Settings{})
 	var library *gpu.LibraryError
 
 	opts := m.Options()
@@ -91,7 +91,7 @@ func TestOpenWithTheWrongLibrary(t *testing.T) {
 
 func TestOpenWithAnOldDriver(t *testing.T) {
 	for _, c := range []struct{ platform, got, want string }{{"hip", "4.3", "5.2"}, {"cuda", "10.2", "11.4"}} {
-		m := hiptest.NewEmulator(t, hiptest.Emulation{Platform: c.platform, Version: 40_300_000})
+		m := emulator.New(t, emulator.Settings{Platform: c.platform, Version: 40_300_000})
 		_, err := hip.Open(0, m.Options())
 		require.ErrorIs(t, err, hip.ErrNoDevice)
 		require.ErrorContains(t, err, ": version "+c.got+", want "+c.want+" or later")
@@ -100,7 +100,7 @@ func TestOpenWithAnOldDriver(t *testing.T) {
 
 func TestOpenWithoutADevice(t *testing.T) {
 	for _, platform := range []string{"hip", "cuda"} {
-		m := hiptest.NewEmulator(t, hiptest.Emulation{Platform: platform, Devices: -1})
+		m := emulator.New(t, emulator.Settings{Platform: platform, Devices: -1})
 		_, err := hip.Open(0, m.Options())
 		require.ErrorIs(t, err, hip.ErrNoDevice)
 		var driver *gpu.DriverError
@@ -110,7 +110,7 @@ func TestOpenWithoutADevice(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, listed)
 
-		m = hiptest.NewEmulator(t, hiptest.Emulation{Platform: platform, Wave: 32, Devices: 2})
+		m = emulator.New(t, emulator.Settings{Platform: platform, Wave: 32, Devices: 2})
 		for _, n := range []int{2, -1} {
 			_, err = hip.Open(n, m.Options())
 			require.ErrorIs(t, err, hip.ErrNoDevice)
@@ -148,7 +148,7 @@ func TestOpenWithoutADevice(t *testing.T) {
 
 // A folder is looked through for the platform's own names.
 func TestOpenFromAFolder(t *testing.T) {
-	m := hiptest.NewEmulator(t, hiptest.Emulation{})
+	m := emulator.New(t, emulator.Settings{})
 	code := must(os.ReadFile(m.Options().Library))
 	dir := t.TempDir()
 	for _, name := range strings.Fields("libamdhip64.so.6 libhiprtc.so.5") {

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
-	"github.com/drafthead/drafthead/hip/hiptest"
+	"github.com/drafthead/drafthead/hip/internal/emulator"
 )
 
 // TestCurrentDeviceStays: an engine that has selected a device on its thread finds it
@@ -17,7 +17,7 @@ func TestCurrentDeviceStays(t *testing.T) {
 	defer runtime.UnlockOSThread()
 	for _, e := range platforms {
 		e.Devices = 2
-		m := hiptest.NewEmulator(t, e)
+		m := emulator.New(t, e)
 		m.Select(1)
 		stays := func(call string) { require.Equal(t, 1, m.Selected(), "%s: after %s", e.Platform, call) }
 		d := must(hip.Open(0, m.Options()))

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
-	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/hip/hiptest/internal/offline"
+	"github.com/drafthead/drafthead/hip/internal/need"
 )
 
 // TestOfflineFindsLayouts: a field that lies elsewhere, has another type, another
@@ -27,7 +27,7 @@ func TestOfflineFindsLayouts(t *testing.T) {
 	compile := func(fields string) error {
 		_, err := offline.Compile(t.Context(), source(fields), offline.Layout(reflect.TypeFor[scaleArgs]()), target)
 		if errors.Is(err, offline.ErrNoCompiler) {
-			hiptest.Absent(t, "COMPILER", err)
+			need.Absent(t, "COMPILER", err)
 		}
 		return err
 	}

@@ -1,6 +1,6 @@
 //go:build !(linux && (amd64 || arm64))
 
-package hiptest
+package emulator
 
 import (
 	"testing"
@@ -11,8 +11,8 @@ import (
 // Emulator is an emulated driver, on Linux.
 type Emulator struct{}
 
-// NewEmulator skips the test: the emulator runs on Linux.
-func NewEmulator(t testing.TB, _ Emulation) *Emulator {
+// New skips the test: the emulator runs on Linux.
+func New(t testing.TB, _ Settings) *Emulator {
 	t.Helper()
 	t.Skip("the emulator runs on Linux")
 	return nil

@@ -1,6 +1,6 @@
 //go:build amd64 || arm64
 
-package hiptest
+package emulator
 
 import (
 	"crypto/sha256"
@@ -22,9 +22,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/internal/need"
 )
 
-//go:embed emulator
+//go:embed runtime
 var emulatorSource embed.FS
 
 const emulatorLibrary = "libemulator.so"
@@ -33,7 +34,7 @@ const emulatorLibrary = "libemulator.so"
 // of its own, so that tests may run at the same time.
 type Emulator struct {
 	*instance
-	emulation Emulation
+	settings Settings
 }
 
 // instance is a loaded copy of the emulator. A library that is loaded twice is loaded
@@ -52,26 +53,26 @@ var instances struct {
 	made int
 }
 
-// settings has the layout of the emulator's Settings.
-type settings struct {
+// layout is the emulator's own Settings.
+type layout struct {
 	devices, wave, order, workers, memory, version, pools, eager int64
 	compiler, include, arch                                      *byte
 }
 
-// NewEmulator returns an emulator that nothing was taken from. At the end of the test
+// New returns an emulator that nothing was taken from. At the end of the test
 // everything that devices have taken must be given back.
-func NewEmulator(t testing.TB, e Emulation) *Emulator {
+func New(t testing.TB, e Settings) *Emulator {
 	t.Helper()
 	e.fill()
 	compiler, err := cxx()
 	if err != nil {
-		Absent(t, "COMPILER", fmt.Errorf("the emulator needs a C++ compiler: %w", err))
+		need.Absent(t, "COMPILER", fmt.Errorf("the emulator needs a C++ compiler: %w", err))
 	}
 	i, err := takeInstance(compiler)
 	require.NoError(t, err)
-	s := settings{
+	s := layout{
 		devices: int64(max(e.Devices, 0)), wave: int64(e.Wave), order: int64(e.Order), workers: int64(e.Workers),
-		memory: e.Memory, version: int64(e.Version), compiler: cString(compiler), include: cString(filepath.Join(i.built, "emulator")), arch: cString(e.Arch),
+		memory: e.Memory, version: int64(e.Version), compiler: cString(compiler), include: cString(filepath.Join(i.built, "runtime")), arch: cString(e.Arch),
 	}
 	if !e.NoPools {
 		s.pools = 1
@@ -81,7 +82,7 @@ func NewEmulator(t testing.TB, e Emulation) *Emulator {
 	}
 	purego.SyscallN(i.configure, uintptr(unsafe.Pointer(&s)))
 	runtime.KeepAlive(&s)
-	m := &Emulator{instance: i, emulation: e}
+	m := &Emulator{instance: i, settings: e}
 	t.Cleanup(func() {
 		m.FailAt(0)
 		left := m.Counts()
@@ -152,7 +153,7 @@ func cString(s string) *byte { return &append([]byte(s), 0)[0] }
 
 // Options opens a device of the emulator.
 func (m *Emulator) Options() hip.OpenOptions {
-	return hip.OpenOptions{Platform: m.emulation.Platform, Library: m.library, Compiler: m.library, CacheDir: filepath.Join(m.built, "kernels")}
+	return hip.OpenOptions{Platform: m.settings.Platform, Library: m.library, Compiler: m.library, CacheDir: filepath.Join(m.built, "kernels")}
 }
 
 // Counts returns what the driver has given out.
@@ -220,7 +221,7 @@ func buildEmulator(compiler string) (string, error) {
 	if err := os.CopyFS(work, emulatorSource); err != nil {
 		return "", err
 	}
-	command := exec.Command(compiler, append(emulatorFlags, "-o", filepath.Join(work, emulatorLibrary), filepath.Join(work, "emulator", "emulator.cpp"), "-ldl", "-lpthread")...)
+	command := exec.Command(compiler, append(emulatorFlags, "-o", filepath.Join(work, emulatorLibrary), filepath.Join(work, "runtime", "emulator.cpp"), "-ldl", "-lpthread")...)
 	if out, err := command.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%s: %w\n%s", command, err, out)
 	}

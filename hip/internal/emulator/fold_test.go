@@ -1,6 +1,6 @@
 //go:build linux && (amd64 || arm64)
 
-package hiptest
+package emulator
 
 import (
 	"math"
@@ -26,7 +26,7 @@ template <class T> static T byMoves(T value, uint32 first, uint32 last) {
   for (uint32 mask = first; mask >= last && mask > 0; mask /= 2) value += swapLanes(value, mask);
   return value;
 }
-KERNEL(waveSize) void hiptest_folds(Folds a) {
+KERNEL(waveSize) void test_folds(Folds a) {
   const uint32 lane = laneIndex();
   const float *x = a.x + 16 * lane;
   float *folded = a.y + 8 * lane, *moved = folded + 8 * 64;
@@ -69,7 +69,7 @@ KERNEL(waveSize) void hiptest_folds(Folds a) {
 }
 `
 
-var folds = hip.NewKernel("hiptest_folds", foldsHIP, func(*hip.Blocks, *foldsArgs) {})
+var folds = hip.NewKernel("test_folds", foldsHIP, func(*hip.Blocks, *foldsArgs) {})
 
 // TestEmulatorFoldsAsLanesDo: what the emulator does for a wave in one go has the bits
 // that lanes arrive at by moves.
@@ -79,8 +79,8 @@ func TestEmulatorFoldsAsLanesDo(t *testing.T) {
 	for i := range x {
 		x[i] = float32(random.NormFloat64() * math.Exp2(float64(random.IntN(12))))
 	}
-	for _, e := range Emulations() {
-		d := Emulated(t, e)
+	for _, e := range All() {
+		d := Open(t, e)
 		px, err := hip.Upload(d, x)
 		require.NoError(t, err)
 		py, err := hip.AllocOf[float32](d, 2*64*foldResults)

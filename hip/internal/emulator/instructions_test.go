@@ -1,6 +1,6 @@
 //go:build linux && (amd64 || arm64)
 
-package hiptest
+package emulator
 
 import (
 	"testing"
@@ -16,9 +16,9 @@ type instructionsArgs struct {
 	Wrong int64
 }
 
-var instructions = hip.NewKernel("hiptest_instructions", `
+var instructions = hip.NewKernel("test_instructions", `
 struct Instructions { float *y; int64 wrong; };
-KERNEL(32) void hiptest_instructions(Instructions a) {
+KERNEL(32) void test_instructions(Instructions a) {
 #if defined(__GFX11__)
   float d[Piece::values] = {};
   Piece same = {}, one = {};
@@ -42,7 +42,7 @@ func TestEmulatorReportsInstructions(t *testing.T) {
 		{"gfx1030", "a DPP control that is not emulated (line", func(lane int) float32 { return float32(lane/16*16 + 3) }},
 	} {
 		t.Run(c.arch, func(t *testing.T) {
-			m := NewEmulator(t, Emulation{Arch: c.arch, Wave: 32})
+			m := New(t, Settings{Arch: c.arch, Wave: 32})
 			gpus, err := hip.Devices(m.Options())
 			require.NoError(t, err)
 			require.Equal(t, c.arch, gpus[0].Arch)
