@@ -65,13 +65,21 @@ func (c *Config) shares(p weights.Parallel) (s shares, err error) {
 	s.kvHeads = cut("num_key_value_heads", p.Tensor.Replicated, c.NumKeyValueHeads)
 	s.shared = cut("shared_intermediate_size", p.Tensor.Even, c.SharedIntermediateSize)
 	s.vocab = cut("vocab_size", p.Tensor.Vocabulary, c.VocabSize)
-	s.intermediate, s.experts = weights.All(c.IntermediateSize), weights.All(c.NumLocalExperts)
+	s.intermediate, s.experts = all(c.IntermediateSize), all(c.NumLocalExperts)
 	if p.Expert.Whole() {
 		s.intermediate = cut("intermediate_size", p.Tensor.Even, c.IntermediateSize)
 	} else {
 		s.experts = p.Expert.Uneven(c.NumLocalExperts)
 	}
 	return s, errors.Join(errs...)
+}
+
+// all is [0, n).
+func all(n int) weights.Range { return weights.Range{End: n} }
+
+// times is a range in a finer unit: rows of heads, for example.
+func times(r weights.Range, n int) weights.Range {
+	return weights.Range{First: r.First * n, End: r.End * n}
 }
 
 type paramBuilder struct {
@@ -85,7 +93,7 @@ func (b *paramBuilder) shared(name string) {
 	c := b.config
 	b.params = append(b.params, weights.Param{Name: name, Layer: -1, Cols: c.HiddenSize, Parts: []weights.Part{{
 		Tensor: name, Expert: -1, Rows: c.VocabSize, Cols: c.HiddenSize,
-		KeepRows: b.shares.vocab, KeepCols: weights.All(c.HiddenSize),
+		KeepRows: b.shares.vocab, KeepCols: all(c.HiddenSize),
 	}}})
 }
 
@@ -112,30 +120,30 @@ func (b *paramBuilder) matrix(module int, name string, pieces ...piece) {
 
 func (b *paramBuilder) vector(module int, name string, n int) {
 	b.params = append(b.params, weights.Param{Name: layerName(module, name), Layer: module, Vector: true, Cols: 1, Parts: []weights.Part{{
-		Tensor: tensorName(module, name), Expert: -1, Rows: n, Cols: 1, KeepRows: weights.All(n), KeepCols: weights.All(1),
+		Tensor: tensorName(module, name), Expert: -1, Rows: n, Cols: 1, KeepRows: all(n), KeepCols: all(1),
 	}}})
 }
 
 // kvScale adds the optional scale of an fp8 KV cache, a scalar.
 func (b *paramBuilder) kvScale(module int, name, tensor string) {
 	b.params = append(b.params, weights.Param{Name: layerName(module, name), Layer: module, Vector: true, Optional: true, Cols: 1, Parts: []weights.Part{{
-		Tensor: tensorName(module, tensor), Expert: -1, Cols: 1, KeepRows: weights.All(1), KeepCols: weights.All(1),
+		Tensor: tensorName(module, tensor), Expert: -1, Cols: 1, KeepRows: all(1), KeepCols: all(1),
 	}}})
 }
 
 // whole is a piece of which every rank holds all.
 func whole(tensor string, rows, cols int) piece {
-	return piece{tensor: tensor, rows: rows, keepRows: weights.All(rows), cols: cols, keepCols: weights.All(cols)}
+	return piece{tensor: tensor, rows: rows, keepRows: all(rows), cols: cols, keepCols: all(cols)}
 }
 
 // rowsOf is a piece cut by rows in units of unit rows.
 func rowsOf(tensor, id string, n, unit int, keep weights.Range, cols int) piece {
-	return piece{tensor: tensor, id: id, rows: n * unit, keepRows: keep.Times(unit), cols: cols, keepCols: weights.All(cols)}
+	return piece{tensor: tensor, id: id, rows: n * unit, keepRows: times(keep, unit), cols: cols, keepCols: all(cols)}
 }
 
 // colsOf is a piece cut by columns in units of unit columns.
 func colsOf(tensor string, rows, n, unit int, keep weights.Range) piece {
-	return piece{tensor: tensor, rows: rows, keepRows: weights.All(rows), cols: n * unit, keepCols: keep.Times(unit)}
+	return piece{tensor: tensor, rows: rows, keepRows: all(rows), cols: n * unit, keepCols: times(keep, unit)}
 }
 
 // module adds the parameters of one MTP module, in the order in which
@@ -157,7 +165,7 @@ func (b *paramBuilder) module(m int) {
 		rowsOf(attn+"k_proj", "k", c.NumKeyValueHeads, d, s.kvHeads, h),
 		rowsOf(attn+"v_proj", "v", c.NumKeyValueHeads, d, s.kvHeads, h),
 		rowsOf(attn+"index_q_proj", "index_q", sparse.NumIndexHeads, sparse.IndexDim, s.kvHeads, h),
-		rowsOf(attn+"index_k_proj", "index_k", 1, sparse.IndexDim, weights.All(1), h))
+		rowsOf(attn+"index_k_proj", "index_k", 1, sparse.IndexDim, all(1), h))
 	b.matrix(m, attn+"o_proj", colsOf(attn+"o_proj", h, c.NumAttentionHeads, d, s.heads))
 	b.vector(m, attn+"q_norm.weight", d)
 	b.vector(m, attn+"k_norm.weight", d)
@@ -184,7 +192,7 @@ func (b *paramBuilder) experts(m int, moe string) {
 	w13 := weights.Param{Name: layerName(m, moe+"experts.w13_weight"), Layer: m, Cols: h}
 	w2 := weights.Param{Name: layerName(m, moe+"experts.w2_weight"), Layer: m, Cols: s.intermediate.Len()}
 	for e := range c.NumLocalExperts {
-		keep, keepDown := s.intermediate, weights.All(h)
+		keep, keepDown := s.intermediate, all(h)
 		if e < s.experts.First || e >= s.experts.End {
 			keep, keepDown = weights.Range{}, weights.Range{}
 		}
@@ -194,7 +202,7 @@ func (b *paramBuilder) experts(m int, moe string) {
 		for _, id := range []string{"w1", "w3"} {
 			w13.Parts = append(w13.Parts, weights.Part{
 				Tensor: tensor(id), ID: id, Expert: e, Rows: width, Cols: h,
-				KeepRows: keep, KeepCols: weights.All(h),
+				KeepRows: keep, KeepCols: all(h),
 			})
 		}
 		w2.Parts = append(w2.Parts, weights.Part{

@@ -196,7 +196,7 @@ func TestLoadWithoutKVScales(t *testing.T) {
 // TestLoadLargeTensor crosses the chunks of an upload, strided and not.
 func TestLoadLargeTensor(t *testing.T) {
 	const rows, cols = 1100, 8192
-	whole := Part{Tensor: "model.embed_tokens.weight", Expert: -1, Rows: rows, Cols: cols, KeepRows: All(rows), KeepCols: All(cols)}
+	whole := Part{Tensor: "model.embed_tokens.weight", Expert: -1, Rows: rows, Cols: cols, KeepRows: all(rows), KeepCols: all(cols)}
 	cut := whole
 	cut.KeepRows, cut.KeepCols = Range{3, rows - 3}, Range{1, cols - 3}
 	data := make([]byte, 4*rows*cols)

@@ -17,8 +17,8 @@ import (
 //
 //	Expert    ….experts.7.w3.weight → ….experts.w13_weight, expert 7, shard "w3"
 
-// routedExperts is the part of a name by which load_weights tells routed
-// experts, which have a stacking of their own.
+// routedExperts marks the names of routed experts, which load_weights stacks
+// otherwise.
 const routedExperts = "block_sparse_moe.experts."
 
 // MTPLayer returns N of the first ".mtp.layers.N." in a checkpoint name, as
@@ -59,14 +59,8 @@ func MapName(name string) (string, bool) {
 	return "", false
 }
 
-// StackedParam says that the rows of the checkpoint's Shard are part ID of the
-// parameter Param.
-type StackedParam struct {
-	Param, Shard string // parts of names, with their leading dots
-	ID           string
-}
-
-var stackedParams = [...]StackedParam{
+// stackedParams is stacked_params_mapping of load_weights.
+var stackedParams = [...]struct{ param, tensor, id string }{
 	{".qkv_proj", ".q_proj", "q"},
 	{".qkv_proj", ".k_proj", "k"},
 	{".qkv_proj", ".v_proj", "v"},
@@ -76,11 +70,19 @@ var stackedParams = [...]StackedParam{
 	{".gate_up_proj", ".up_proj", "1"},
 }
 
-// StackedParams returns stacked_params_mapping of load_weights. The shards of a
-// parameter are in the order of its rows.
-func StackedParams() []StackedParam {
-	table := stackedParams
-	return table[:]
+// StackedParams returns stacked_params_mapping of load_weights as parameters and the
+// parts that they are stacked from, in the order of their rows. Names are parts of names,
+// with their leading dots, and there are no sizes.
+func StackedParams() []Param {
+	var table []Param
+	for _, s := range &stackedParams {
+		if n := len(table); n == 0 || table[n-1].Name != s.param {
+			table = append(table, Param{Name: s.param})
+		}
+		last := &table[len(table)-1]
+		last.Parts = append(last.Parts, Part{Tensor: s.tensor, ID: s.id, Expert: -1})
+	}
+	return table
 }
 
 // Stacked returns the stacked parameter that a mapped name is part of, and
@@ -93,23 +95,15 @@ func Stacked(name string) (param, shardID string, ok bool) {
 		return "", "", false
 	}
 	for _, s := range &stackedParams {
-		if strings.Contains(name, s.Shard) {
-			return strings.ReplaceAll(name, s.Shard, s.Param), s.ID, true
+		if strings.Contains(name, s.tensor) {
+			return strings.ReplaceAll(name, s.tensor, s.param), s.id, true
 		}
 	}
 	return "", "", false
 }
 
-// ExpertParam says that the checkpoint's Weight of expert Expert is part ID of
-// the parameter Param.
-type ExpertParam struct {
-	Param  string // "experts.w13_" or "experts.w2_"
-	Weight string // "experts.7.w1."
-	Expert int
-	ID     string // "w1" (gate), "w2" (down) or "w3" (up)
-}
-
-// expertShards are the matrices of one expert in the order of ExpertParams.
+// expertShards are the matrices of one expert, gate, down and up, in the order of
+// fused_moe_make_expert_params_mapping.
 var expertShards = [...]struct{ id, param string }{
 	{"w1", "experts.w13_"},
 	{"w2", "experts.w2_"},
@@ -117,17 +111,21 @@ var expertShards = [...]struct{ id, param string }{
 }
 
 // ExpertParams returns what fused_moe_make_expert_params_mapping returns for
-// numExperts experts with gate, down and up called w1, w2 and w3.
-func ExpertParams(numExperts int) []ExpertParam {
-	var table []ExpertParam
+// numExperts experts with gate, down and up called w1, w2 and w3: the parameters
+// "experts.w13_" and "experts.w2_" and their parts, "experts.7.w1." for example, in the
+// order of their rows. Names are parts of names, and there are no sizes.
+func ExpertParams(numExperts int) []Param {
+	if numExperts < 1 {
+		return nil
+	}
+	table := []Param{{Name: "experts.w13_"}, {Name: "experts.w2_"}}
 	for e := range numExperts {
 		for _, s := range expertShards {
-			table = append(table, ExpertParam{
-				Param:  s.param,
-				Weight: "experts." + strconv.Itoa(e) + "." + s.id + ".",
-				Expert: e,
-				ID:     s.id,
-			})
+			p := &table[0]
+			if s.param != p.Name {
+				p = &table[1]
+			}
+			p.Parts = append(p.Parts, Part{Tensor: "experts." + strconv.Itoa(e) + "." + s.id + ".", ID: s.id, Expert: e})
 		}
 	}
 	return table
@@ -166,7 +164,7 @@ func Expert(name string) (param string, expert int, shardID string, ok bool) {
 //	any other ….k_scale, ….v_scale  ….attn.k_scale, ….attn.v_scale
 //
 // The first form, one scale for keys and values, is deprecated. It returns
-// false if has, which tells the parameters that exist, does not know the new
+// false if has, which reports whether a parameter exists, does not know the new
 // name. A name that is none of these is returned as it is, with true.
 func RemapKVScale(name string, has func(param string) bool) (string, bool) {
 	const (

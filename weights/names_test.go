@@ -106,15 +106,20 @@ func TestStacked(t *testing.T) {
 
 func TestStackedParamsIsACopy(t *testing.T) {
 	before := StackedParams()
-	StackedParams()[0] = StackedParam{}
+	StackedParams()[0].Parts[0] = Part{}
 	require.Equal(t, before, StackedParams())
-	require.Len(t, before, 7)
+	require.Len(t, before, 2)
+	require.Len(t, before[0].Parts, 5)
+	require.Len(t, before[1].Parts, 2)
 }
 
 func TestExpertParams(t *testing.T) {
-	require.Equal(t, []ExpertParam{
-		{"experts.w13_", "experts.0.w1.", 0, "w1"}, {"experts.w2_", "experts.0.w2.", 0, "w2"}, {"experts.w13_", "experts.0.w3.", 0, "w3"},
-		{"experts.w13_", "experts.1.w1.", 1, "w1"}, {"experts.w2_", "experts.1.w2.", 1, "w2"}, {"experts.w13_", "experts.1.w3.", 1, "w3"},
+	require.Equal(t, []Param{
+		{Name: "experts.w13_", Parts: []Part{
+			{Tensor: "experts.0.w1.", ID: "w1"}, {Tensor: "experts.0.w3.", ID: "w3"},
+			{Tensor: "experts.1.w1.", ID: "w1", Expert: 1}, {Tensor: "experts.1.w3.", ID: "w3", Expert: 1},
+		}},
+		{Name: "experts.w2_", Parts: []Part{{Tensor: "experts.0.w2.", ID: "w2"}, {Tensor: "experts.1.w2.", ID: "w2", Expert: 1}}},
 	}, ExpertParams(2))
 	require.Empty(t, ExpertParams(0))
 	require.Empty(t, ExpertParams(-1))
@@ -246,17 +251,21 @@ func target(mapped string) loadTarget {
 }
 
 // targetByTable maps a name by scanning the tables, as load_weights does.
-func targetByTable(mapped string, stacked []StackedParam, experts []ExpertParam) loadTarget {
+func targetByTable(mapped string, stacked, experts []Param) loadTarget {
 	if !strings.Contains(mapped, "block_sparse_moe.experts.") {
-		for _, row := range stacked {
-			if strings.Contains(mapped, row.Shard) {
-				return loadTarget{strings.ReplaceAll(mapped, row.Shard, row.Param), row.ID, -1}
+		for _, p := range stacked {
+			for _, row := range p.Parts {
+				if strings.Contains(mapped, row.Tensor) {
+					return loadTarget{strings.ReplaceAll(mapped, row.Tensor, p.Name), row.ID, -1}
+				}
 			}
 		}
 	}
-	for _, row := range experts {
-		if strings.Contains(mapped, row.Weight) {
-			return loadTarget{strings.ReplaceAll(mapped, row.Weight, row.Param), row.ID, row.Expert}
+	for _, p := range experts {
+		for _, row := range p.Parts {
+			if strings.Contains(mapped, row.Tensor) {
+				return loadTarget{strings.ReplaceAll(mapped, row.Tensor, p.Name), row.ID, row.Expert}
+			}
 		}
 	}
 	return loadTarget{mapped, "", -1}

@@ -25,6 +25,12 @@ var smallHead = headShape{hidden: 64, heads: 4, kvHeads: 2, headDim: 16, inner: 
 
 const layer0, attn0, moe0 = "layers.0.", "layers.0.transformer_layer.self_attn.", "layers.0.transformer_layer.block_sparse_moe."
 
+// all is [0, n).
+func all(n int) Range { return Range{End: n} }
+
+// times is a range in a finer unit: rows of heads, for example.
+func times(r Range, n int) Range { return Range{r.First * n, r.End * n} }
+
 // params returns a rank's parameters as package mtp makes them.
 func (h headShape) params(p Parallel) ([]Param, error) {
 	var err error
@@ -36,32 +42,32 @@ func (h headShape) params(p Parallel) ([]Param, error) {
 		return r
 	}
 	heads, kv := cut(p.Tensor.Even, h.heads), cut(p.Tensor.Replicated, h.kvHeads)
-	inner, experts := All(h.inner), p.Expert.Uneven(h.experts)
+	inner, experts := all(h.inner), p.Expert.Uneven(h.experts)
 	if p.Expert.Whole() {
 		inner = cut(p.Tensor.Even, h.inner)
 	}
 	rows := func(tensor, id string, n, cols int, keep Range) Part {
-		return Part{Tensor: "model.mtp." + tensor + ".weight", ID: id, Expert: -1, Rows: n, Cols: cols, KeepRows: keep, KeepCols: All(cols)}
+		return Part{Tensor: "model.mtp." + tensor + ".weight", ID: id, Expert: -1, Rows: n, Cols: cols, KeepRows: keep, KeepCols: all(cols)}
 	}
 	vector := func(name, tensor string, n int) Param {
 		return Param{Name: "model." + name, Vector: true, Cols: 1, Optional: n == 0, Parts: []Part{{
-			Tensor: "model.mtp." + tensor, Expert: -1, Rows: n, Cols: 1, KeepRows: All(max(n, 1)), KeepCols: All(1)}}}
+			Tensor: "model.mtp." + tensor, Expert: -1, Rows: n, Cols: 1, KeepRows: all(max(n, 1)), KeepCols: all(1)}}}
 	}
 	d, width := h.headDim, h.heads*h.headDim
-	down := rows(attn0+"o_proj", "", h.hidden, width, All(h.hidden))
-	down.KeepCols = heads.Times(d)
+	down := rows(attn0+"o_proj", "", h.hidden, width, all(h.hidden))
+	down.KeepCols = times(heads, d)
 	embed := rows("", "", h.vocab, h.hidden, cut(p.Tensor.Vocabulary, h.vocab))
 	embed.Tensor = "model.embed_tokens.weight"
 	params := []Param{
 		{Name: embed.Tensor, Layer: -1, Cols: h.hidden, Parts: []Part{embed}},
 		vector(layer0+"enorm.weight", layer0+"enorm.weight", h.hidden),
-		{Name: "model." + layer0 + "eh_proj.weight", Cols: 2 * h.hidden, Parts: []Part{rows(layer0+"eh_proj", "", h.hidden, 2*h.hidden, All(h.hidden))}},
+		{Name: "model." + layer0 + "eh_proj.weight", Cols: 2 * h.hidden, Parts: []Part{rows(layer0+"eh_proj", "", h.hidden, 2*h.hidden, all(h.hidden))}},
 		{Name: "model." + attn0 + "qkv_proj.weight", Cols: h.hidden, Parts: []Part{
-			rows(attn0+"q_proj", "q", width, h.hidden, heads.Times(d)),
-			rows(attn0+"k_proj", "k", h.kvHeads*d, h.hidden, kv.Times(d)),
-			rows(attn0+"v_proj", "v", h.kvHeads*d, h.hidden, kv.Times(d)),
-			rows(attn0+"index_q_proj", "index_q", h.kvHeads*d, h.hidden, kv.Times(d)),
-			rows(attn0+"index_k_proj", "index_k", d, h.hidden, All(d)),
+			rows(attn0+"q_proj", "q", width, h.hidden, times(heads, d)),
+			rows(attn0+"k_proj", "k", h.kvHeads*d, h.hidden, times(kv, d)),
+			rows(attn0+"v_proj", "v", h.kvHeads*d, h.hidden, times(kv, d)),
+			rows(attn0+"index_q_proj", "index_q", h.kvHeads*d, h.hidden, times(kv, d)),
+			rows(attn0+"index_k_proj", "index_k", d, h.hidden, all(d)),
 		}},
 		{Name: "model." + attn0 + "o_proj.weight", Cols: down.KeepCols.Len(), Parts: []Part{down}},
 		vector(attn0+"q_norm.weight", attn0+"q_norm.weight", d),
@@ -80,8 +86,8 @@ func (h headShape) params(p Parallel) ([]Param, error) {
 			}
 			return part
 		}
-		w13.Parts = append(w13.Parts, expert("w1", h.inner, h.hidden, inner, All(h.hidden)), expert("w3", h.inner, h.hidden, inner, All(h.hidden)))
-		w2.Parts = append(w2.Parts, expert("w2", h.hidden, h.inner, All(h.hidden), inner))
+		w13.Parts = append(w13.Parts, expert("w1", h.inner, h.hidden, inner, all(h.hidden)), expert("w3", h.inner, h.hidden, inner, all(h.hidden)))
+		w2.Parts = append(w2.Parts, expert("w2", h.hidden, h.inner, all(h.hidden), inner))
 	}
 	return append(params, w13, w2), err
 }

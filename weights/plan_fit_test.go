@@ -161,7 +161,7 @@ func TestPlanRefusesColumnsInsideABlock(t *testing.T) {
 
 // TestPlanRefusesParameters that contradict themselves, all of them together.
 func TestPlanRefusesParameters(t *testing.T) {
-	whole := Part{Tensor: "t", Expert: -1, Rows: 4, Cols: 8, KeepRows: All(4), KeepCols: All(8)}
+	whole := Part{Tensor: "t", Expert: -1, Rows: 4, Cols: 8, KeepRows: all(4), KeepCols: all(8)}
 	with := func(change func(p *Param, part *Part)) Param {
 		p := Param{Name: "p", Layer: -1, Cols: 8, Parts: []Part{whole}}
 		change(&p, &p.Parts[0])
@@ -169,10 +169,10 @@ func TestPlanRefusesParameters(t *testing.T) {
 	}
 	bad := map[string]Param{
 		"no parts":             with(func(p *Param, _ *Part) { p.Parts = nil }),
-		"no rows":              with(func(_ *Param, part *Part) { part.Rows, part.KeepRows = 0, All(0) }),
-		"negative rows":        with(func(_ *Param, part *Part) { part.Rows, part.KeepRows = -1, All(0) }),
+		"no rows":              with(func(_ *Param, part *Part) { part.Rows, part.KeepRows = 0, all(0) }),
+		"negative rows":        with(func(_ *Param, part *Part) { part.Rows, part.KeepRows = -1, all(0) }),
 		"rows beyond an int32": with(func(_ *Param, part *Part) { part.Rows = math.MaxInt32 + 1 }),
-		"no columns":           with(func(p *Param, part *Part) { p.Cols, part.Cols, part.KeepCols = 0, 0, All(0) }),
+		"no columns":           with(func(p *Param, part *Part) { p.Cols, part.Cols, part.KeepCols = 0, 0, all(0) }),
 		"negative columns": with(func(p *Param, part *Part) {
 			p.Cols, part.Cols, part.KeepRows, part.KeepCols = -1, -1, Range{}, Range{-1, -1}
 		}),

@@ -45,18 +45,13 @@ type Range struct{ First, End int }
 // Len returns the number of elements.
 func (r Range) Len() int { return r.End - r.First }
 
-func (r Range) String() string { return fmt.Sprintf("[%d, %d)", r.First, r.End) }
-
 // within reports whether r is a part of [0, n), or empty in it.
 func (r Range) within(n int) bool { return 0 <= r.First && r.First <= r.End && r.End <= n }
-
-// All returns [0, n).
-func All(n int) Range { return Range{End: n} }
 
 // Even cuts n into equal parts; n must be a multiple of the number of ranks.
 func (s Shard) Even(n int) (Range, error) {
 	if s.Whole() {
-		return All(n), nil
+		return Range{End: n}, nil
 	}
 	if n%s.Size != 0 {
 		return Range{}, s.uncut(n, "a divisor of")
@@ -82,7 +77,7 @@ func (s Shard) Replicated(n int) (Range, error) {
 // one more. Whole experts are dealt this way.
 func (s Shard) Uneven(n int) Range {
 	if s.Whole() {
-		return All(n)
+		return Range{End: n}
 	}
 	part, more := n/s.Size, n%s.Size
 	first := s.Rank*part + min(s.Rank, more)
@@ -101,10 +96,7 @@ const vocabPadding = 64
 func (s Shard) Vocabulary(n int) (Range, error) {
 	padded, err := s.Even(ceilDiv(n, vocabPadding) * vocabPadding)
 	if err != nil || s.Whole() {
-		return All(n), err
+		return Range{End: n}, err
 	}
 	return Range{min(padded.First, n), min(padded.End, n)}, nil
 }
-
-// Times returns the range in a finer unit: rows of heads, for example.
-func (r Range) Times(n int) Range { return Range{r.First * n, r.End * n} }

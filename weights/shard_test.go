@@ -134,9 +134,6 @@ func TestShardsCover(t *testing.T) {
 func TestRange(t *testing.T) {
 	r := Range{3, 5}
 	require.Equal(t, 2, r.Len())
-	require.Equal(t, Range{384, 640}, r.Times(128))
-	require.Equal(t, Range{0, 9}, All(9))
-	require.Equal(t, "[3, 5)", r.String())
 	for _, test := range []struct {
 		r      Range
 		within bool
@@ -144,6 +141,6 @@ func TestRange(t *testing.T) {
 		{Range{0, 0}, true}, {Range{0, 5}, true}, {Range{5, 5}, true}, {Range{2, 4}, true},
 		{Range{0, 6}, false}, {Range{-1, 2}, false}, {Range{4, 3}, false}, {Range{6, 6}, false},
 	} {
-		require.Equal(t, test.within, test.r.within(5), test.r.String())
+		require.Equal(t, test.within, test.r.within(5), "%v", test.r)
 	}
 }
