@@ -9,21 +9,6 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// Span is the rows of one sequence in a batch: consecutive positions that this
-// pass writes and attends from.
-type Span struct {
-	// BlockTable is the page of each block of positions, at least up to the
-	// last row's. The table may be an engine's own.
-	BlockTable []int32
-	// Presence has one bit for each position that holds a key, bit j%32 of word
-	// j/32, the rows' own included; nil: all positions up to the last row do.
-	Presence []uint32
-	// Position is that of the first row.
-	Position int
-	// Rows is the number of rows, at least one.
-	Rows int
-}
-
 // Batch is the ragged rows of one pass in device memory, as kernels read them:
 // 32-bit words.
 //
@@ -42,10 +27,9 @@ type Batch struct {
 	device hip.Device // that launches go to: the cache's, or one that stands for it
 	shared *batchMemory
 
-	words    hip.Ptr // what describes the rows
-	own      hip.Ptr // memory for it, if the batch is uploaded by itself
-	capacity int     // words of it
-	staging  []int32
+	words   hip.Ptr    // what describes the rows
+	own     hip.Buffer // memory for it, if the batch is uploaded by itself
+	staging []int32
 
 	rows, sequences             int
 	tableEntries, presenceWords int
@@ -92,8 +76,8 @@ func (b *Batch) Positions() hip.Ptr { return b.words }
 func (b *Batch) Blocks() int { return b.blocks }
 
 // Upload describes the rows of a pass, span by span, and copies that to the
-// device. The spans are not kept. All problems are reported together, as
-// [ArgumentError]s that name the span and [PositionError]s; the batch is then
+// device. The spans are not kept. All problems are reported together, an
+// [hip.InputError] each, whose Sequence is that of the span; the batch is then
 // empty. No spans make an empty batch, with which every kernel does nothing.
 func (b *Batch) Upload(spans ...Span) error {
 	words, err := b.Encode(b.staging[:0], 1, spans...)
@@ -108,8 +92,7 @@ func (b *Batch) Upload(spans ...Span) error {
 }
 
 // Encode appends the words that describe the rows to words, for a caller that
-// copies them to the device with others and then tells [Batch.Place] where they
-// are. Sizes that grow with the sequences are rounded up to multiples of granule,
+// copies them to the device with others and then calls [Batch.Place]. Sizes that grow with the sequences are rounded up to multiples of granule,
 // so that the launches of later passes are more often the same; 1 rounds nothing.
 // Errors are those of [Batch.Upload]; words are then returned as they were.
 func (b *Batch) Encode(words []int32, granule int, spans ...Span) ([]int32, error) {
@@ -121,11 +104,11 @@ func (b *Batch) Encode(words []int32, granule int, spans ...Span) ([]int32, erro
 	n := Batch{sequences: len(spans)}
 	for i := range spans {
 		s := &spans[i]
-		n.rows += s.Rows
+		n.rows += s.rows
 		n.blocks = max(n.blocks, s.blocks(size))
 		n.tableEntries += s.blocks(size)
-		if s.Presence != nil {
-			n.presenceWords += wordsFor(s.Position + s.Rows)
+		if s.presence != nil {
+			n.presenceWords += wordsFor(s.end())
 		}
 	}
 	for _, value := range []*int{&n.blocks, &n.tableEntries, &n.presenceWords} {
@@ -141,7 +124,7 @@ func (b *Batch) Encode(words []int32, granule int, spans ...Span) ([]int32, erro
 	return words, nil
 }
 
-// Place tells that what Encode appended last is at p.
+// Place sets the address of the words that Encode appended last.
 func (b *Batch) Place(p hip.Ptr) { b.words = p }
 
 // encodeSpans fills words, whose parts are as large as n says.
@@ -157,16 +140,16 @@ func encodeSpans(words []int32, n *Batch, size int, spans []Span) {
 	row, table, word := 0, 0, 0
 	for i := range spans {
 		s := &spans[i]
-		for p := s.Position; p < s.Position+s.Rows; p++ {
+		for p := s.position; p < s.end(); p++ {
 			positions[row], sequences[row] = int32(p), int32(i)
-			slots[row] = s.BlockTable[p/size]*int32(size) + int32(p%size)
+			slots[row] = s.table[p/size]*int32(size) + int32(p%size)
 			row++
 		}
 		tableOffsets[i], presenceOffsets[i] = int32(table), -1
-		table += copy(tables[table:], s.BlockTable[:s.blocks(size)])
-		if s.Presence != nil {
+		table += copy(tables[table:], s.table[:s.blocks(size)])
+		if s.presence != nil {
 			presenceOffsets[i] = int32(word)
-			for _, bits := range s.Presence[:wordsFor(s.Position+s.Rows)] {
+			for _, bits := range s.presence[:wordsFor(s.end())] {
 				presence[word] = int32(bits)
 				word++
 			}
@@ -181,23 +164,19 @@ func (b *Batch) clear() {
 	b.rows, b.sequences, b.blocks, b.tableEntries, b.presenceWords, b.parts = 0, 0, 0, 0, 0, 0
 }
 
-// write copies the staged words to memory of the batch's own that is large enough.
+// write copies the staged words to memory of the batch's own, which grows by doubling.
 func (b *Batch) write() error {
-	d := b.cache.device
-	if len(b.staging) > b.capacity {
-		capacity := max(len(b.staging), 2*b.capacity)
-		buffer, err := hip.AllocOf[int32](d, capacity)
-		if err != nil {
-			return fmt.Errorf("batch of %d words: %w", len(b.staging), err)
-		}
-		old := b.own
-		b.own, b.capacity = buffer, capacity
-		if err := d.Free(old); err != nil {
-			return err
+	d, n := b.cache.device, len(b.staging)
+	if room := int(b.own.Bytes() / 4); n > room {
+		if err := b.own.Grow(d, max(n, 2*room), 4); err != nil {
+			return fmt.Errorf("attention: batch of %d words: %w", n, err)
 		}
 	}
-	b.words = b.own
-	return hip.WriteOf(d, b.own, b.staging)
+	b.words = b.own.Ptr()
+	if err := hip.WriteOf(d, b.words, b.staging); err != nil {
+		return fmt.Errorf("attention: batch of %d words: %w", n, err)
+	}
+	return nil
 }
 
 // Close frees the device memory. Calls after the first do nothing.
@@ -205,11 +184,11 @@ func (b *Batch) Close() error {
 	d, own, partial := b.cache.device, b.own, b.shared.partial
 	b.shared.partial, b.shared.partialCapacity = 0, 0
 	*b = Batch{cache: b.cache, device: d, shared: b.shared}
-	return errors.Join(d.Free(own), d.Free(partial))
+	if err := errors.Join(own.Free(d), d.Free(partial)); err != nil {
+		return fmt.Errorf("attention: close batch: %w", err)
+	}
+	return nil
 }
-
-// blocks is the number of blocks up to the last row.
-func (s *Span) blocks(size int) int { return (s.Position + s.Rows + size - 1) / size }
 
 // maxBatchWords bounds each part of the buffer, whose offsets are int32.
 const maxBatchWords = math.MaxInt32 / 8
@@ -224,56 +203,10 @@ func (b *Batch) check(spans []Span) error {
 			errs = append(errs, err)
 			continue
 		}
-		words += s.Rows + len(s.BlockTable) + len(s.Presence)
+		words += s.rows + len(s.table) + len(s.presence)
 		if words > maxBatchWords {
-			errs = append(errs, &ArgumentError{"batch", "size", words, fmt.Sprintf("at most %d rows, blocks and presence words", maxBatchWords)})
+			errs = append(errs, &hip.InputError{Op: "attention: batch", Field: "size", Got: words, Want: fmt.Sprintf("at most %d rows, blocks and presence words", maxBatchWords)})
 			break
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// checkSpan builds nothing to report until there is something to report.
-func (b *Batch) checkSpan(i int, s *Span) error {
-	size, limit := b.cache.geometry.BlockSize, b.cache.geometry.Rope.Positions()
-	var errs []error
-	position := func(p int) { errs = append(errs, fmt.Errorf("batch: span %d: %w", i, &PositionError{p, limit})) }
-	refuse := func(argument string, got any, want string) {
-		errs = append(errs, &ArgumentError{fmt.Sprintf("batch: span %d", i), argument, got, want})
-	}
-	switch {
-	case s.Position < 0 || s.Position >= limit:
-		position(s.Position)
-	case s.Rows < 1:
-		refuse("rows", s.Rows, "at least 1")
-	case s.Rows > limit-s.Position:
-		position(s.Position + s.Rows - 1)
-	}
-	if errs != nil {
-		return errors.Join(errs...)
-	}
-	end, blocks := s.Position+s.Rows, s.blocks(size)
-	if n := len(s.BlockTable); n < blocks {
-		refuse("block table", fmt.Sprintf("of %d blocks", n), fmt.Sprintf("at least %d, for position %d", blocks, end-1))
-	}
-	for block, page := range s.BlockTable[:min(blocks, len(s.BlockTable))] {
-		switch {
-		case page < 0 || int(page) >= len(b.shared.writers):
-			refuse(fmt.Sprintf("block table[%d]", block), page, fmt.Sprintf("a page, 0 to %d", len(b.shared.writers)-1))
-		case block < s.Position/size: // only read
-		case b.shared.writers[page] == b.shared.upload:
-			refuse(fmt.Sprintf("block table[%d]", block), page, "a page that no other rows of the batch are written to")
-		default:
-			b.shared.writers[page] = b.shared.upload
-		}
-	}
-	if n := len(s.Presence); s.Presence != nil && n < wordsFor(end) {
-		refuse("presence", fmt.Sprintf("of %d words", n), fmt.Sprintf("at least %d, for position %d", wordsFor(end), end-1))
-	} else if s.Presence != nil {
-		for j := s.Position; j < end; j++ {
-			if s.Presence[j/32]>>(j%32)&1 == 0 {
-				refuse("presence", fmt.Sprintf("without position %d", j), "the rows' own positions")
-			}
 		}
 	}
 	return errors.Join(errs...)

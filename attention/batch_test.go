@@ -16,8 +16,8 @@ func TestBatchLayout(t *testing.T) {
 		require.NoError(t, err)
 		b := NewBatch(c)
 		require.NoError(t, b.Upload(
-			Span{BlockTable: []int32{5, 9, 7, 3}, Position: 7, Rows: 2}, // the last entry is not needed
-			Span{BlockTable: []int32{2}, Presence: []uint32{0b1011, 99}, Position: 3, Rows: 1},
+			Span{table: []int32{5, 9, 7, 3}, position: 7, rows: 2}, // the last entry is not needed
+			Span{table: []int32{2}, presence: []uint32{0b1011, 99}, position: 3, rows: 1},
 		))
 		require.Equal(t, 3, b.Rows())
 		require.Equal(t, 3, b.Blocks())
@@ -46,10 +46,10 @@ func TestBatchesEncodedTogether(t *testing.T) {
 		require.NoError(t, err)
 		first := NewBatch(c)
 		second := first.Another()
-		words, err := first.Encode([]int32{-7}, 1, Span{BlockTable: []int32{5, 9}, Position: 7, Rows: 1})
+		words, err := first.Encode([]int32{-7}, 1, Span{table: []int32{5, 9}, position: 7, rows: 1})
 		require.NoError(t, err)
 		at := len(words)
-		words, err = second.Encode(words, 4, Span{BlockTable: []int32{2, 3}, Presence: []uint32{0b10111}, Position: 4, Rows: 1})
+		words, err = second.Encode(words, 4, Span{table: []int32{2, 3}, presence: []uint32{0b10111}, position: 4, rows: 1})
 		require.NoError(t, err)
 		require.Equal(t, []int32{
 			-7,
@@ -65,8 +65,8 @@ func TestBatchesEncodedTogether(t *testing.T) {
 		require.Equal(t, []int32{7}, get[int32](t, d, first.Positions(), 1))
 		require.Equal(t, []int32{4}, get[int32](t, d, second.On(d).Positions(), 1))
 
-		same, err := second.Encode(words, 4, Span{Rows: 1})
-		require.ErrorIs(t, err, ErrArgument)
+		same, err := second.Encode(words, 4, Span{rows: 1})
+		require.ErrorIs(t, err, hip.ErrInput)
 		require.Equal(t, words, same)
 		require.Zero(t, second.Rows())
 		require.NoError(t, errors.Join(first.Close(), second.Close(), d.Free(p), c.Close()))
@@ -83,17 +83,17 @@ func TestBatchIsReused(t *testing.T) {
 	for i := range table {
 		table[i] = int32(i)
 	}
-	spans := []Span{{BlockTable: table, Position: 3000, Rows: 900}}
+	spans := []Span{{table: table, position: 3000, rows: 900}}
 	require.NoError(t, b.Upload(spans...))
-	buffer, capacity := b.words, b.capacity
+	buffer, capacity := b.words, b.own.Bytes()
 	for rows := 1; rows <= 900; rows += 31 {
-		spans[0].Rows = rows
+		spans[0].rows = rows
 		require.Zero(t, testing.AllocsPerRun(3, func() { _ = b.Upload(spans...) }), "rows %d", rows)
 	}
 	require.Equal(t, buffer, b.words)
-	spans[0].Position, spans[0].Rows = 2000, 2000
+	spans[0].position, spans[0].rows = 2000, 2000
 	require.NoError(t, b.Upload(spans...))
-	require.GreaterOrEqual(t, b.capacity, 2*capacity, "growth is by doubling")
+	require.GreaterOrEqual(t, b.own.Bytes(), 2*capacity, "growth is by doubling")
 	require.NoError(t, b.Close())
 	require.NoError(t, c.Close())
 	_, live := d.(hip.Accountant).InUse()
@@ -117,34 +117,34 @@ func TestRefusedSpans(t *testing.T) {
 		sentinel error
 		contains string
 	}{
-		{"negative position", Span{BlockTable: table, Position: -1, Rows: 1}, ErrPosition, "position -1"},
-		{"position past the rotation", Span{BlockTable: table, Position: 50, Rows: 1}, ErrPosition, "position 50, want 0 to 49"},
-		{"last row past the rotation", Span{BlockTable: table, Position: 48, Rows: 3}, ErrPosition, "position 50, want 0 to 49"},
-		{"rows that overflow", Span{BlockTable: table, Position: 1, Rows: int(^uint(0) >> 1)}, ErrPosition, "want 0 to 49"},
-		{"no rows", Span{BlockTable: table}, ErrArgument, "rows is 0"},
-		{"short table", Span{BlockTable: table[:2], Position: 8, Rows: 1}, ErrArgument, "block table is of 2 blocks, want at least 3"},
-		{"no table", Span{Rows: 1}, ErrArgument, "block table is of 0 blocks"},
-		{"negative page", Span{BlockTable: []int32{3, -1}, Position: 4, Rows: 1}, ErrArgument, "block table[1] is -1"},
-		{"page past the cache", Span{BlockTable: []int32{20, 1}, Position: 4, Rows: 1}, ErrArgument, "block table[0] is 20, want a page, 0 to 19"},
-		{"page given twice", Span{BlockTable: []int32{3, 3}, Rows: 5}, ErrArgument, "no other rows"},
-		{"short presence", Span{BlockTable: table, Presence: []uint32{1}, Position: 32, Rows: 1}, ErrArgument, "presence is of 1 words, want at least 2"},
-		{"row that is not present", Span{BlockTable: table, Presence: []uint32{0b01111}, Position: 3, Rows: 2}, ErrArgument, "presence is without position 4"},
+		{"negative position", Span{table: table, position: -1, rows: 1}, ErrPosition, "position is -1, want 0 to 49"},
+		{"position past the rotation", Span{table: table, position: 50, rows: 1}, ErrPosition, "position is 50, want 0 to 49"},
+		{"last row past the rotation", Span{table: table, position: 48, rows: 3}, ErrPosition, "rows is 3, want at most 2, the positions that there are from 48 on"},
+		{"rows that overflow", Span{table: table, position: 1, rows: int(^uint(0) >> 1)}, ErrPosition, "want at most 49, the positions"},
+		{"no rows", Span{table: table}, hip.ErrInput, "rows is 0"},
+		{"short table", Span{table: table[:2], position: 8, rows: 1}, hip.ErrInput, "len(table) is 2, want at least 3"},
+		{"no table", Span{rows: 1}, hip.ErrInput, "len(table) is 0"},
+		{"negative page", Span{table: []int32{3, -1}, position: 4, rows: 1}, hip.ErrInput, "table[1] is -1"},
+		{"page past the cache", Span{table: []int32{20, 1}, position: 4, rows: 1}, hip.ErrInput, "table[0] is 20, want a page, 0 to 19"},
+		{"page given twice", Span{table: []int32{3, 3}, rows: 5}, hip.ErrInput, "no other rows"},
+		{"short presence", Span{table: table, presence: []uint32{1}, position: 32, rows: 1}, hip.ErrInput, "presence is of 1 words, want at least 2"},
+		{"row that is not present", Span{table: table, presence: []uint32{0b01111}, position: 3, rows: 2}, hip.ErrInput, "presence is without position 4"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			require.NoError(t, b.Upload(Span{BlockTable: table, Rows: 1}))
-			err := b.Upload(Span{BlockTable: []int32{19}, Rows: 1}, test.span)
+			require.NoError(t, b.Upload(Span{table: table, rows: 1}))
+			err := b.Upload(Span{table: []int32{19}, rows: 1}, test.span)
 			require.ErrorIs(t, err, test.sentinel)
-			require.ErrorContains(t, err, "span 1")
+			require.ErrorContains(t, err, "attention: batch: Sequences[1].")
 			require.ErrorContains(t, err, test.contains)
 			require.Zero(t, b.Rows(), "the batch is empty")
 		})
 	}
-	err := b.Upload(Span{BlockTable: []int32{1}, Rows: 1}, Span{BlockTable: []int32{-5, 1}, Position: 4, Rows: 1}, Span{Position: 99, Rows: 1})
-	require.ErrorContains(t, err, "span 1: block table[0] is -5")
-	require.ErrorContains(t, err, "span 1: block table[1] is 1, want a page that no other rows", "two spans write to one page")
-	require.ErrorContains(t, err, "span 2: position out of range", "all problems together")
-	require.NoError(t, b.Upload(Span{BlockTable: []int32{1, 2}, Position: 4, Rows: 1}, Span{BlockTable: []int32{1, 3}, Position: 4, Rows: 1}), "reading a shared page is fine")
+	err := b.Upload(Span{table: []int32{1}, rows: 1}, Span{table: []int32{-5, 1}, position: 4, rows: 1}, Span{position: 99, rows: 1})
+	require.ErrorContains(t, err, "Sequences[1].table[0] is -5")
+	require.ErrorContains(t, err, "Sequences[1].table[1] is 1, want a page that no other rows", "two spans write to one page")
+	require.ErrorContains(t, err, "Sequences[2].position is 99, want 0 to 49: position out of range", "all problems together")
+	require.NoError(t, b.Upload(Span{table: []int32{1, 2}, position: 4, rows: 1}, Span{table: []int32{1, 3}, position: 4, rows: 1}), "reading a shared page is fine")
 	require.NoError(t, b.Close())
 }
 
@@ -153,7 +153,7 @@ func TestBatchWithoutMemory(t *testing.T) {
 	t.Cleanup(func() { _ = d.Close() })
 	c := newCache(t, d, tiny(), 1, 4, CacheBF16)
 	b := NewBatch(c)
-	span := Span{BlockTable: []int32{0, 1}, Rows: 5}
+	span := Span{table: []int32{0, 1}, rows: 5}
 	d.FailAt(1, "alloc", "copy")
 	require.ErrorIs(t, b.Upload(span), hip.ErrOutOfMemory)
 	require.Zero(t, b.Rows())

@@ -52,7 +52,7 @@ func openBench(b *testing.B, g Geometry, context, rows int) *bench {
 	for i := range table {
 		table[i] = int32(i)
 	}
-	require.NoError(b, x.batch.Upload(Span{BlockTable: table, Position: context - rows, Rows: rows}))
+	require.NoError(b, x.batch.Upload(Span{table: table, position: context - rows, rows: rows}))
 	learned := constantLearned(&g, 0, 0) // Insert over its own result gives the same again
 	x.params, err = learned.upload(&x.arena, &g)
 	require.NoError(b, err)

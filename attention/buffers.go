@@ -1,28 +1,32 @@
 package attention
 
-import (
-	"fmt"
+import "github.com/drafthead/drafthead/hip"
 
-	"github.com/drafthead/drafthead/hip"
-)
-
-// Buffers is the device memory of one layer of a [Cache], laid out as described
-// there. It is for engines that move pages themselves: to and from the host, or
-// from where a prompt was processed.
-type Buffers struct {
-	Keys, Values hip.Ptr // PageBytes for each page
-	IndexKeys    hip.Ptr // IndexPageBytes for each page
-
-	PageBytes, IndexPageBytes int64
+// Buffer is device memory of one layer of a [Cache]: PageBytes for each page, page by page.
+type Buffer struct {
+	Data      hip.Ptr
+	PageBytes int64
 }
 
-// Buffers returns the memory of a layer, valid until Close. Who writes it orders
-// that with the passes that read it, and answers for what rows then see.
-func (c *Cache) Buffers(layer int) (Buffers, error) {
-	if layer < 0 || layer >= len(c.layers) {
-		return Buffers{}, &ArgumentError{"buffers", "layer", layer, fmt.Sprintf("0 to %d", len(c.layers)-1)}
+// Buffers returns the memory of a layer, valid until Close, laid out as described at
+// [Cache]: keys, values and index keys, in this order. It is for engines that move pages
+// themselves: to and from the host, or from where a prompt was processed. Who writes it
+// orders that with the passes that read it, and answers for what rows then see. Another
+// layer is an [hip.InputError], a closed cache is [ErrClosed].
+func (c *Cache) Buffers(layer int) ([]Buffer, error) {
+	p := problems{op: "buffers"}
+	l := p.cacheLayer(c, layer)
+	if err := p.err(); err != nil {
+		return nil, err
 	}
-	l := &c.layers[layer]
 	keys, index, err := c.pageBytes()
-	return Buffers{l.keys, l.values, l.indexKeys, keys, index}, err
+	if err != nil {
+		return nil, err
+	}
+	return l.buffers(keys, index), nil
+}
+
+// buffers returns the layer's memory, of so many bytes for a page of keys and of index keys.
+func (l *cacheLayer) buffers(keys, index int64) []Buffer {
+	return []Buffer{{l.keys, keys}, {l.values, keys}, {l.indexKeys, index}}
 }

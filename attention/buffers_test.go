@@ -24,18 +24,22 @@ func TestBuffersAreTheCache(t *testing.T) {
 	for layer := range layers {
 		b, err := c.Buffers(layer)
 		require.NoError(t, err)
-		require.EqualValues(t, 2*8*4*2, b.PageBytes)
-		require.EqualValues(t, 6*4*2, b.IndexPageBytes)
-		for p, n := range map[hip.Ptr]int64{b.Keys: b.PageBytes, b.Values: b.PageBytes, b.IndexKeys: b.IndexPageBytes} {
-			require.NoError(t, d.Write(p, make([]byte, pages*n)), "all pages are there")
-			require.False(t, seen[p])
-			seen[p], total = true, total+pages*n
+		require.Len(t, b, 3)
+		for i, bytes := range []int64{2 * 8 * 4 * 2, 2 * 8 * 4 * 2, 6 * 4 * 2} {
+			require.Equal(t, bytes, b[i].PageBytes)
+			require.NoError(t, d.Write(b[i].Data, make([]byte, pages*bytes)), "all pages are there")
+			require.False(t, seen[b[i].Data])
+			seen[b[i].Data], total = true, total+pages*bytes
 		}
 	}
 	require.Equal(t, c.Bytes(), total)
 	for _, layer := range []int{-1, layers} {
 		_, err := c.Buffers(layer)
-		var argument *ArgumentError
-		require.ErrorAs(t, err, &argument)
+		require.ErrorIs(t, err, hip.ErrInput)
+		require.ErrorContains(t, err, "attention: buffers: layer is ")
 	}
+	require.NoError(t, c.Close())
+	_, err = c.Buffers(0)
+	require.EqualError(t, err, "attention: buffers: cache is closed")
+	require.ErrorIs(t, err, ErrClosed)
 }

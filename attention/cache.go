@@ -57,7 +57,7 @@ func NewCache(d hip.Device, g Geometry, layers, pages int, format CacheFormat) (
 	c.pages.init(pages)
 	for l := range c.layers {
 		if err := c.layers[l].alloc(c); err != nil {
-			return nil, errors.Join(fmt.Errorf("cache of %d pages, layer %d: %w", pages, l, err), c.Close())
+			return nil, errors.Join(fmt.Errorf("attention: cache of %d pages, layer %d: %w", pages, l, err), c.Close())
 		}
 	}
 	return c, nil
@@ -92,15 +92,6 @@ func (c *Cache) pageBytes() (keys, index int64, err error) {
 	return keys, index, nil
 }
 
-// Geometry returns the geometry that the cache was made for.
-func (c *Cache) Geometry() Geometry { return c.geometry }
-
-// Layers returns the number of layers.
-func (c *Cache) Layers() int { return len(c.layers) }
-
-// Format returns how values are stored.
-func (c *Cache) Format() CacheFormat { return c.format }
-
 // Pages returns the number of pages of each layer.
 func (c *Cache) Pages() int { return len(c.pages.refs) }
 
@@ -119,12 +110,9 @@ func (c *Cache) copyPage(dst, src int32) error {
 	if err != nil {
 		return err
 	}
-	for _, l := range c.layers {
-		for _, buffer := range []struct {
-			p hip.Ptr
-			n int64
-		}{{l.keys, keys}, {l.values, keys}, {l.indexKeys, index}} {
-			if err := c.device.Copy(buffer.p.Add(int64(dst)*buffer.n), buffer.p.Add(int64(src)*buffer.n), buffer.n); err != nil {
+	for l := range c.layers {
+		for _, b := range c.layers[l].buffers(keys, index) {
+			if err := c.device.Copy(b.Data.Add(int64(dst)*b.PageBytes), b.Data.Add(int64(src)*b.PageBytes), b.PageBytes); err != nil {
 				return fmt.Errorf("copy page %d to %d: %w", src, dst, err)
 			}
 		}
@@ -146,5 +134,8 @@ func (c *Cache) Close() error {
 		}
 		*layer = cacheLayer{}
 	}
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("attention: close cache: %w", err)
+	}
+	return nil
 }

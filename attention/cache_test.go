@@ -19,9 +19,6 @@ func TestNewCache(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 5, c.Pages())
 		require.Equal(t, 5, c.FreePages())
-		require.Equal(t, 3, c.Layers())
-		require.Equal(t, format, c.Format())
-		require.Equal(t, g, c.Geometry())
 		require.Equal(t, 3*5*128*(2*2*128+128)*size, c.Bytes())
 		bytes, live := d.(hip.Accountant).InUse()
 		require.Equal(t, c.Bytes(), bytes)
@@ -49,9 +46,9 @@ func TestRefusedCaches(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := NewCache(d, tiny(), refused.layers, refused.pages, refused.format)
-			var argument *ArgumentError
-			require.ErrorAs(t, err, &argument)
-			require.Equal(t, refused.argument, argument.Argument)
+			var input *hip.InputError
+			require.ErrorAs(t, err, &input)
+			require.Equal(t, []string{"attention: cache", refused.argument}, []string{input.Op, input.Field})
 		})
 	}
 	huge := released()
@@ -98,10 +95,10 @@ func TestGeometryCheck(t *testing.T) {
 			g := tiny()
 			change(&g)
 			err := g.Check()
-			require.ErrorIs(t, err, ErrGeometry)
-			require.ErrorContains(t, err, field+" is")
+			require.ErrorIs(t, err, hip.ErrInput)
+			require.ErrorContains(t, err, "attention: geometry: "+field+" is")
 			_, err = NewCache(hip.NewReference(), g, 1, 1, CacheF32)
-			require.ErrorIs(t, err, ErrGeometry)
+			require.ErrorIs(t, err, hip.ErrInput)
 		})
 	}
 	g.Heads, g.Eps, g.Rope.Dim = 0, -1, 3

@@ -9,40 +9,42 @@ import (
 
 // problems gathers everything wrong with the arguments of one operation.
 type problems struct {
-	op   string
+	op   string // without the package's name
 	errs []error
 }
 
-func (p *problems) refuse(bad bool, argument string, got any, want string) {
+func (p *problems) refuse(bad bool, field string, got any, want string) {
 	if bad {
-		p.errs = append(p.errs, &ArgumentError{p.op, argument, got, want})
+		p.errs = append(p.errs, &hip.InputError{Op: "attention: " + p.op, Field: field, Got: got, Want: want})
 	}
 }
 
 func (p *problems) err() error { return errors.Join(p.errs...) }
 
 // layer checks that b can be launched over a layer of its cache, and returns it.
-func (p *problems) layer(b *Batch, layer int) cacheLayer {
-	layers := b.cache.layers
-	if layer < 0 || layer >= len(layers) {
-		p.refuse(true, "layer", layer, fmt.Sprintf("0 to %d", len(layers)-1))
+func (p *problems) layer(b *Batch, layer int) cacheLayer { return p.cacheLayer(b.cache, layer) }
+
+// cacheLayer returns a layer of an open cache.
+func (p *problems) cacheLayer(c *Cache, layer int) cacheLayer {
+	if layer < 0 || layer >= len(c.layers) {
+		p.refuse(true, "layer", layer, fmt.Sprintf("0 to %d", len(c.layers)-1))
 		return cacheLayer{}
 	}
-	if layers[layer].keys == 0 {
-		p.errs = append(p.errs, fmt.Errorf("%s: %w", p.op, ErrClosedCache))
+	if c.layers[layer].keys == 0 {
+		p.errs = append(p.errs, fmt.Errorf("attention: %s: cache is %w", p.op, ErrClosed))
 	}
-	return layers[layer]
+	return c.layers[layer]
 }
 
 func (p *problems) qkv(b *Batch, qkv QKV) {
 	columns := b.cache.geometry.Columns()
 	p.memory(b, qkv.Data, "qkv")
 	if qkv.Stride < columns {
-		p.refuse(true, "stride of qkv", qkv.Stride, fmt.Sprintf("at least %d columns", columns))
+		p.refuse(true, "qkv.Stride", qkv.Stride, fmt.Sprintf("at least %d, the columns of a row", columns))
 	}
 }
 
 // memory checks that an address is given, where there are rows.
-func (p *problems) memory(b *Batch, ptr hip.Ptr, argument string) {
-	p.refuse(ptr == 0 && b.rows > 0, argument, "no memory", "an address")
+func (p *problems) memory(b *Batch, ptr hip.Ptr, field string) {
+	p.refuse(ptr == 0 && b.rows > 0, field, "no memory", "an address")
 }

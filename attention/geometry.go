@@ -1,7 +1,7 @@
 package attention
 
 import (
-	"errors"
+	"fmt"
 	"math"
 )
 
@@ -37,17 +37,12 @@ type Geometry struct {
 // and single ones an int32.
 const maxWidth = 1 << 20
 
-// Check returns all that is wrong with g, as [GeometryError]s.
+// Check returns all that is wrong with g: an [hip.InputError] for each field.
 func (g *Geometry) Check() error {
-	var errs []error
-	refuse := func(bad bool, field string, got any, want string) {
-		if bad {
-			errs = append(errs, &GeometryError{field, got, want})
-		}
-	}
+	p := problems{op: "geometry"}
+	refuse := p.refuse
 	size := func(field string, n, least int) {
-		refuse(n < least, field, n, "more")
-		refuse(n > maxWidth, field, n, "at most 2^20")
+		refuse(n < least || n > maxWidth, field, n, fmt.Sprintf("%d to %d", least, maxWidth))
 	}
 	size("Heads", g.Heads, 1)
 	size("KVHeads", g.KVHeads, 1)
@@ -63,7 +58,7 @@ func (g *Geometry) Check() error {
 	}
 	refuse(!(g.Eps >= 0) || math.IsInf(g.Eps, 1), "Eps", g.Eps, "a finite number, at least 0")
 	g.Rope.check(refuse, min(g.HeadDim, g.IndexDim))
-	return errors.Join(errs...)
+	return p.err()
 }
 
 // Columns is the width of the fused projection of a row.

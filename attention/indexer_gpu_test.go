@@ -65,7 +65,7 @@ func scoreOnGPU(t *testing.T, d hip.Device, g Geometry, format CacheFormat, bad 
 		require.NoError(t, hip.WriteOf(d, l.indexKeys, halves))
 	}
 	a, b := &arena{d: d}, NewBatch(c)
-	require.NoError(t, b.Upload(Span{BlockTable: []int32{2, 0, 1}, Presence: presence, Position: 2 * g.BlockSize, Rows: 2}))
+	require.NoError(t, b.Upload(Span{table: []int32{2, 0, 1}, presence: presence, position: 2 * g.BlockSize, rows: 2}))
 	q := randomValues(1, 2, 2*g.Columns())
 	if bad != 0 {
 		q[g.Columns()+g.indexQColumn()+g.IndexDim-1] = bad // of row 1's first head

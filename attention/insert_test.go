@@ -57,7 +57,7 @@ func TestRotationDependsOnDistance(t *testing.T) {
 		rotated := func(position int) (q, k []float32) {
 			row := randomValues(1, 1, g.Columns())
 			p := mustPut(t, a, row)
-			require.NoError(t, b.Upload(Span{BlockTable: table, Position: position, Rows: 1}))
+			require.NoError(t, b.Upload(Span{table: table, position: position, rows: 1}))
 			require.NoError(t, Insert(b, 0, QKV{p, g.Columns()}, params))
 			row = get[float32](t, d, p, len(row))
 			return row[:128], row[128:256]
@@ -90,7 +90,7 @@ func TestInsertFillsTheSlot(t *testing.T) {
 			require.NoError(t, err)
 			p := mustPut(t, a, randomValues(5, 5, 2*g.Columns()))
 			// Positions 7 and 8: the last slot of page 3, the first of page 1.
-			require.NoError(t, b.Upload(Span{BlockTable: []int32{0, 3, 1}, Position: 7, Rows: 2}))
+			require.NoError(t, b.Upload(Span{table: []int32{0, 3, 1}, position: 7, rows: 2}))
 			require.NoError(t, Insert(b, 1, QKV{p, g.Columns()}, params))
 			rows := get[float32](t, d, p, 2*g.Columns())
 			for row, slot := range []int{3*4 + 3, 1 * 4} {
@@ -137,14 +137,14 @@ func TestRefusedOperations(t *testing.T) {
 	ok := QKV{64, g.Columns()}
 	require.NoError(t, errors.Join(Insert(b, 0, QKV{0, g.Columns()}, Params{}), Scores(b, 0, QKV{0, g.Columns()}, 0), Select(b, 0, 0), Attend(b, 0, QKV{0, g.Columns()}, 0, 0)),
 		"no rows need no memory")
-	require.NoError(t, b.Upload(Span{BlockTable: []int32{0, 1, 2, 3}, Position: 12, Rows: 4}))
+	require.NoError(t, b.Upload(Span{table: []int32{0, 1, 2, 3}, position: 12, rows: 4}))
 	tests := []struct {
 		name     string
 		err      error
 		argument string
 	}{
 		{"insert without qkv", Insert(b, 0, QKV{0, g.Columns()}, full), "qkv"},
-		{"insert with short rows", Insert(b, 0, QKV{64, g.Columns() - 1}, full), "stride of qkv"},
+		{"insert with short rows", Insert(b, 0, QKV{64, g.Columns() - 1}, full), "qkv.Stride"},
 		{"insert into a layer that is not there", Insert(b, 2, ok, full), "layer"},
 		{"insert into a negative layer", Insert(b, -1, ok, full), "layer"},
 		{"insert without q norm", Insert(b, 0, ok, Params{0, 64, 64, 64, 64}), "q norm"},
@@ -160,14 +160,14 @@ func TestRefusedOperations(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			require.ErrorIs(t, test.err, ErrArgument)
-			var argument *ArgumentError
+			require.ErrorIs(t, test.err, hip.ErrInput)
+			var argument *hip.InputError
 			require.ErrorAs(t, test.err, &argument)
-			require.Equal(t, test.argument, argument.Argument)
+			require.Equal(t, test.argument, argument.Field)
 		})
 	}
 	require.NoError(t, c.Close())
-	require.ErrorIs(t, Insert(b, 0, ok, full), ErrClosedCache)
+	require.ErrorIs(t, Insert(b, 0, ok, full), ErrClosed)
 	require.NoError(t, b.Close())
 }
 

@@ -86,11 +86,11 @@ func (t *taking) take(r *room, first, end int) {
 	}
 }
 
-// takeAll takes the pages of the blocks first … end−1, or none: the error is a
-// [CacheFullError].
+// takeAll takes the pages of the blocks first … end−1, or none: the error wraps
+// [ErrCacheFull].
 func (t *taking) takeAll(r *room, first, end int) error {
 	if need := t.need(r, first, end); need > len(t.free) {
-		return &CacheFullError{Need: need, Free: len(t.free)}
+		return fmt.Errorf("%w: %d pages needed, %d free", ErrCacheFull, need, len(t.free))
 	}
 	t.take(r, first, end)
 	return nil

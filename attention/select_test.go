@@ -23,7 +23,7 @@ func selectOn(t *testing.T, d hip.Device, g Geometry, scores []float32, presence
 	for i := range table {
 		table[i] = int32(i)
 	}
-	require.NoError(t, b.Upload(Span{BlockTable: table, Presence: presence, Position: len(scores)*g.BlockSize - 1, Rows: 1}))
+	require.NoError(t, b.Upload(Span{table: table, presence: presence, position: len(scores)*g.BlockSize - 1, rows: 1}))
 	selected := mustPut(t, a, make([]int32, g.TopkBlocks))
 	require.NoError(t, Select(b, mustPut(t, a, scores), selected))
 	got := get[int32](t, d, selected, g.TopkBlocks)
@@ -127,10 +127,10 @@ func TestSelectWithoutScores(t *testing.T) {
 	a, b := &arena{d: d}, NewBatch(c)
 	table := []int32{0, 1, 2, 3, 4}
 	selected := mustPut(t, a, make([]int32, 2*g.TopkBlocks))
-	require.NoError(t, b.Upload(Span{BlockTable: table, Position: 11, Rows: 1}))
+	require.NoError(t, b.Upload(Span{table: table, position: 11, rows: 1}))
 	require.NoError(t, Select(b, 0, selected))
 	require.Equal(t, []int32{0, 1, 2, -1, 0, 1, 2, -1}, get[int32](t, d, selected, 8))
-	require.NoError(t, b.Upload(Span{BlockTable: table, Position: 19, Rows: 1}))
-	require.ErrorIs(t, Select(b, 0, selected), ErrArgument)
+	require.NoError(t, b.Upload(Span{table: table, position: 19, rows: 1}))
+	require.ErrorIs(t, Select(b, 0, selected), hip.ErrInput)
 	require.NoError(t, c.Close())
 }

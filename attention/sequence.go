@@ -19,7 +19,6 @@ type Sequence struct {
 	cache   *Cache
 	use     atomic.Bool
 	written []presence // by layer
-	cuts    uint64     // how often Truncate was called
 	closed  bool
 
 	mu     sync.Mutex // Who uses the sequence holds it to change what follows.
@@ -76,7 +75,7 @@ func (s *Sequence) BlockTable() []int32 {
 
 // Reserve takes the pages of the n positions after Len ahead of a transaction, which then
 // cannot find the cache full. Pages that a fork shares are copied. On any error nothing has
-// changed: a [CacheFullError]; an [hip.InputError] for a negative n, for positions beyond
+// changed: [ErrCacheFull]; an [hip.InputError] for a negative n, for positions beyond
 // Rope.Positions(), which wraps [ErrPosition], and for a cache that is used with block
 // tables; [ErrInUse], [ErrClosed], or the device's error.
 func (s *Sequence) Reserve(n int) (err error) {
@@ -128,7 +127,6 @@ func (s *Sequence) Truncate(n int) error {
 	if n < 0 || n > s.length {
 		return &hip.InputError{Op: "attention: truncate", Field: "n", Got: n, Want: fmt.Sprintf("0 to %d, the positions of the sequence", s.length)}
 	}
-	s.cuts++
 	s.cutTo(min(blocksFor(n, s.cache.geometry.BlockSize), len(s.table)), n)
 	for l := range s.written {
 		s.written[l].cut(n)
@@ -185,18 +183,6 @@ func (s *Sequence) Close() error {
 	s.cutTo(0, 0)
 	s.written = nil
 	return nil
-}
-
-// span is the rows at positions from … from+rows−1 of the layer, over what is marked
-// written there.
-func (s *Sequence) span(layer, from, rows int) Span {
-	span := Span{BlockTable: s.table, Position: from, Rows: rows}
-	if p := &s.written[layer]; p.words != nil || rows <= p.end-from {
-		span.Presence = p.words
-	} else { // without bits it would claim that everything is there
-		span.Presence = fillBits([]uint32{}, 0, p.end)
-	}
-	return span
 }
 
 // limit is the number of positions that a sequence can have.

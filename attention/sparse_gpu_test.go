@@ -61,7 +61,7 @@ func (c *attendCase) run(t *testing.T, d hip.Device) []float32 {
 			}
 		}
 	}
-	require.NoError(t, b.Upload(Span{BlockTable: table, Presence: presence, Position: c.position, Rows: c.rows}))
+	require.NoError(t, b.Upload(Span{table: table, presence: presence, position: c.position, rows: c.rows}))
 	c.fill(t, d, cache.layers[0].keys, table, 1, c.key)
 	c.fill(t, d, cache.layers[0].values, table, 2, c.value)
 

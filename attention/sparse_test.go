@@ -85,9 +85,9 @@ func TestOnlySelectedBlocksCount(t *testing.T) {
 		rows := randomValues(1, 1, 13*g.Columns())
 		qkv := QKV{mustPut(t, a, rows), g.Columns()}
 		table := []int32{2, 0, 3, 1}
-		require.NoError(t, b.Upload(Span{BlockTable: table, Rows: 13}))
+		require.NoError(t, b.Upload(Span{table: table, rows: 13}))
 		require.NoError(t, Insert(b, 0, qkv, params))
-		require.NoError(t, b.Upload(Span{BlockTable: table, Position: 9, Rows: 1}))
+		require.NoError(t, b.Upload(Span{table: table, position: 9, rows: 1}))
 		selected := mustPut(t, a, []int32{1, 2, 3, -1, -1, -1, -1, -1})
 		out := mustPut(t, a, make([]float32, g.Heads*g.HeadDim))
 		require.NoError(t, Attend(b, 0, qkv, selected, out))

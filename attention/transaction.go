@@ -40,7 +40,7 @@ type claimed struct {
 // On any error nothing has changed. Bad claims are an [hip.InputError], whose Sequence is
 // that of the claim, and which wraps [ErrPosition] for rows beyond Rope.Positions(),
 // [ErrInUse] for a sequence of another transaction or call under way, and [ErrClosed].
-// Too few free pages are a [CacheFullError].
+// Too few free pages are [ErrCacheFull], with the sequence in the text.
 func (c *Cache) Begin(claims ...Claim) (*Transaction, error) {
 	if len(claims) == 0 {
 		return nil, &hip.InputError{Op: "attention: begin", Field: "claims", Got: "empty", Want: "at least one"}
@@ -227,10 +227,11 @@ func (t *Transaction) Span(i, layer, from, rows int) (Span, error) {
 		return refuse("rows", rows, fmt.Sprintf("1 to %d, which Sequences[%d] claims from there on", end-from, i))
 	}
 	if claim.Sequence == nil {
-		return Span{BlockTable: claim.BlockTable, Position: from, Rows: rows}, nil
+		return Span{of: t, table: claim.BlockTable, position: from, rows: rows}, nil
 	}
-	claim.Sequence.written[layer].mark(from, from+rows)
-	return claim.Sequence.span(layer, from, rows), nil
+	written := &claim.Sequence.written[layer]
+	written.mark(from, from+rows)
+	return Span{of: t, table: claim.Sequence.table, presence: written.words, position: from, rows: rows}, nil
 }
 
 // Commit ends the transaction. Each sequence has the rows before To, and what it had before;

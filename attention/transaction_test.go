@@ -121,11 +121,11 @@ func TestSpanOfTransaction(t *testing.T) {
 	require.NoError(t, err)
 	span, err := tx.Span(0, 0, 0, 10)
 	require.NoError(t, err)
-	require.Equal(t, Span{BlockTable: s.BlockTable(), Rows: 10}, span)
+	require.Equal(t, Span{of: tx, table: s.BlockTable(), rows: 10}, span)
 	require.NoError(t, b.Upload(span))
 	span, err = tx.Span(0, 1, 10, 1)
 	require.NoError(t, err)
-	require.Equal(t, Span{BlockTable: s.BlockTable(), Presence: []uint32{1 << 10}, Position: 10, Rows: 1}, span)
+	require.Equal(t, Span{of: tx, table: s.BlockTable(), presence: []uint32{1 << 10}, position: 10, rows: 1}, span)
 	require.NoError(t, b.Upload(span))
 
 	for name, refused := range map[string]struct {
@@ -145,7 +145,12 @@ func TestSpanOfTransaction(t *testing.T) {
 		require.ErrorIs(t, err, hip.ErrInput, name)
 		require.EqualError(t, err, "attention: span: "+refused.text, name)
 	}
+	other := NewBatch(newCache(t, d, tiny(), 2, 8, CacheF32))
+	require.EqualError(t, other.Upload(span), "attention: batch: Sequences[0].span is another cache's, want one of this cache")
 	require.NoError(t, tx.Commit())
+	err = b.Upload(span)
+	require.EqualError(t, err, "attention: batch: Sequences[0].span is of a transaction that ended, want one of an open transaction: closed")
+	require.ErrorIs(t, err, ErrClosed)
 	_, err = tx.Span(0, 0, 0, 1)
 	require.EqualError(t, err, "attention: span: transaction is closed")
 	require.ErrorIs(t, err, ErrClosed)
@@ -228,7 +233,7 @@ func TestSpareOfTables(t *testing.T) {
 		for i := range claims {
 			span, err := tx.Span(i, 0, claims[i].From, claims[i].To+tx.Spare(i)-claims[i].From)
 			require.NoError(t, err)
-			require.Equal(t, Span{BlockTable: claims[i].BlockTable, Position: claims[i].From, Rows: span.Rows}, span)
+			require.Equal(t, Span{of: tx, table: claims[i].BlockTable, position: claims[i].From, rows: claims[i].To + tx.Spare(i) - claims[i].From}, span)
 			spare = append(spare, tx.Spare(i))
 		}
 		return spare
