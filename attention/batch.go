@@ -3,8 +3,6 @@ package attention
 import (
 	"errors"
 	"fmt"
-	"math"
-	"slices"
 
 	"github.com/drafthead/drafthead/hip"
 )
@@ -20,7 +18,7 @@ import (
 //	block tables     [TableEntries]   int32
 //	presence words   [PresenceWords]  uint32
 //
-// A batch is used by one goroutine at a time. Launches that are queued see the
+// One goroutine uses a batch at a time. Launches that are queued see the
 // upload that came before them.
 type Batch struct {
 	cache  *Cache
@@ -43,7 +41,7 @@ type batchMemory struct {
 	partialCapacity int     // values
 
 	writers []uint64 // by page: the upload that last had rows in it
-	upload  uint64   // counted; wide enough never to come round
+	upload  uint64   // counted; too wide to come round
 }
 
 // NewBatch returns an empty batch for the cache's layers and pages.
@@ -51,21 +49,21 @@ func NewBatch(c *Cache) *Batch {
 	return &Batch{cache: c, device: c.device, shared: &batchMemory{writers: make([]uint64, c.Pages())}}
 }
 
-// Another returns a batch for a later pass, which uses b's memory between
-// launches: passes of both come one after the other. Closing b ends it.
+// Another returns a batch for a later pass, which shares b's memory between
+// launches: passes of both come one after the other. It must not be used after b's Close.
 func (b *Batch) Another() *Batch {
 	return &Batch{cache: b.cache, device: b.cache.device, shared: b.shared}
 }
 
-// On returns b with its launches on d, which stands for the cache's device: one
-// that records. It is valid until b changes.
+// On returns b with its launches on d, which stands for the cache's device, as one that
+// records does. It is valid until b changes.
 func (b *Batch) On(d hip.Device) *Batch {
 	on := *b
 	on.device = d
 	return &on
 }
 
-// Rows is the number of rows that were described last.
+// Rows is the number of rows that were encoded last.
 func (b *Batch) Rows() int { return b.rows }
 
 // Positions is where the rows' positions are: int32 [Rows].
@@ -91,73 +89,8 @@ func (b *Batch) Upload(spans ...Span) error {
 	return err
 }
 
-// Encode appends the words that describe the rows to words, for a caller that
-// copies them to the device with others and then calls [Batch.Place]. Sizes that grow with the sequences are rounded up to multiples of granule,
-// so that the launches of later passes are more often the same; 1 rounds nothing.
-// Errors are those of [Batch.Upload]; words are then returned as they were.
-func (b *Batch) Encode(words []int32, granule int, spans ...Span) ([]int32, error) {
-	b.clear()
-	if err := b.check(spans); err != nil {
-		return words, err
-	}
-	size := b.cache.geometry.BlockSize
-	n := Batch{sequences: len(spans)}
-	for i := range spans {
-		s := &spans[i]
-		n.rows += s.rows
-		n.blocks = max(n.blocks, s.blocks(size))
-		n.tableEntries += s.blocks(size)
-		if s.presence != nil {
-			n.presenceWords += wordsFor(s.end())
-		}
-	}
-	for _, value := range []*int{&n.blocks, &n.tableEntries, &n.presenceWords} {
-		*value = (*value + granule - 1) / granule * granule
-	}
-	if err := b.growParts(n.rows); err != nil {
-		return words, err
-	}
-	first, count := len(words), 3*n.rows+2*n.sequences+n.tableEntries+n.presenceWords
-	words = slices.Grow(words, count)[:first+count]
-	encodeSpans(words[first:], &n, size, spans)
-	b.rows, b.sequences, b.blocks, b.tableEntries, b.presenceWords = n.rows, n.sequences, n.blocks, n.tableEntries, n.presenceWords
-	return words, nil
-}
-
 // Place sets the address of the words that Encode appended last.
 func (b *Batch) Place(p hip.Ptr) { b.words = p }
-
-// encodeSpans fills words, whose parts are as large as n says.
-func encodeSpans(words []int32, n *Batch, size int, spans []Span) {
-	part := func(count int) []int32 {
-		p := words[:count:count]
-		words = words[count:]
-		return p
-	}
-	positions, sequences, slots := part(n.rows), part(n.rows), part(n.rows)
-	tableOffsets, presenceOffsets := part(n.sequences), part(n.sequences)
-	tables, presence := part(n.tableEntries), part(n.presenceWords)
-	row, table, word := 0, 0, 0
-	for i := range spans {
-		s := &spans[i]
-		for p := s.position; p < s.end(); p++ {
-			positions[row], sequences[row] = int32(p), int32(i)
-			slots[row] = s.table[p/size]*int32(size) + int32(p%size)
-			row++
-		}
-		tableOffsets[i], presenceOffsets[i] = int32(table), -1
-		table += copy(tables[table:], s.table[:s.blocks(size)])
-		if s.presence != nil {
-			presenceOffsets[i] = int32(word)
-			for _, bits := range s.presence[:wordsFor(s.end())] {
-				presence[word] = int32(bits)
-				word++
-			}
-		}
-	}
-	clear(tables[table:])
-	clear(presence[word:])
-}
 
 // clear leaves no rows.
 func (b *Batch) clear() {
@@ -188,26 +121,4 @@ func (b *Batch) Close() error {
 		return fmt.Errorf("attention: close batch: %w", err)
 	}
 	return nil
-}
-
-// maxBatchWords bounds each part of the buffer, whose offsets are int32.
-const maxBatchWords = math.MaxInt32 / 8
-
-func (b *Batch) check(spans []Span) error {
-	var errs []error
-	words := 0
-	b.shared.upload++
-	for i := range spans {
-		s := &spans[i]
-		if err := b.checkSpan(i, s); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		words += s.rows + len(s.table) + len(s.presence)
-		if words > maxBatchWords {
-			errs = append(errs, &hip.InputError{Op: "attention: batch", Field: "size", Got: words, Want: fmt.Sprintf("at most %d rows, blocks and presence words", maxBatchWords)})
-			break
-		}
-	}
-	return errors.Join(errs...)
 }

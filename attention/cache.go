@@ -23,9 +23,8 @@ import (
 // so that one head's keys of a block are contiguous. A position's slot number
 // over all pages is page·BlockSize + position mod BlockSize.
 //
-// The bookkeeping is safe for concurrent use by different sequences; a sequence
-// is used by one goroutine at a time. Pages hold whatever their last owner
-// wrote: a reader goes by the presence of its sequence.
+// Many goroutines may use a cache at a time, each with sequences of its own. Pages hold
+// whatever their last owner wrote: a reader goes by the presence of its sequence.
 type Cache struct {
 	device   hip.Device
 	geometry Geometry
@@ -40,12 +39,14 @@ type cacheLayer struct {
 }
 
 // NewCache allocates a cache of the given number of pages for each layer. The
-// device must stay open until Close.
+// device must stay open until Close. Bad arguments are an [hip.InputError] each, memory that
+// is short is a [hip.MemoryError].
 func NewCache(d hip.Device, g Geometry, layers, pages int, format CacheFormat) (*Cache, error) {
 	if err := g.Check(); err != nil {
 		return nil, err
 	}
 	p := problems{op: "cache"}
+	p.refuse(d == nil, "device", d, "an open one")
 	p.refuse(layers < 1 || layers > maxWidth, "layers", layers, "1 to 2^20")
 	p.refuse(format != CacheBF16 && format != CacheF32, "format", format, "BF16 or F32")
 	most := math.MaxInt32 / g.BlockSize // slot numbers are int32
@@ -95,7 +96,8 @@ func (c *Cache) pageBytes() (keys, index int64, err error) {
 // Pages returns the number of pages of each layer.
 func (c *Cache) Pages() int { return len(c.pages.refs) }
 
-// FreePages returns how many pages no sequence holds.
+// FreePages returns how many pages no sequence holds. The cache does not know which pages
+// an engine hands out by block tables: all of them count as free.
 func (c *Cache) FreePages() int { return c.pages.freeCount() }
 
 // Bytes returns the device memory of the cache.

@@ -95,7 +95,7 @@ func fillBits(words []uint32, from, to int) []uint32 {
 	return words
 }
 
-// anyBit tells whether one of the bits from … to−1 is set. Bits past the end
+// anyBit reports whether one of the bits from … to−1 is set. Bits past the end
 // of words are not.
 func anyBit(words []uint32, from, to int) bool {
 	to = min(to, 32*len(words))
