@@ -37,11 +37,9 @@ type Batch struct {
 
 // batchMemory is what batches that run one after the other have in common.
 type batchMemory struct {
-	partial         hip.Ptr // what the parts of rows' keys gave
-	partialCapacity int     // values
-
-	writers []uint64 // by page: the upload that last had rows in it
-	upload  uint64   // counted; too wide to come round
+	partial hip.Buffer // what the parts of rows' keys gave
+	writers []uint64   // by page: the upload that last had rows in it
+	upload  uint64     // counted; too wide to come round
 }
 
 // NewBatch returns an empty batch for the cache's layers and pages.
@@ -114,10 +112,9 @@ func (b *Batch) write() error {
 
 // Close frees the device memory. Calls after the first do nothing.
 func (b *Batch) Close() error {
-	d, own, partial := b.cache.device, b.own, b.shared.partial
-	b.shared.partial, b.shared.partialCapacity = 0, 0
+	d, own := b.cache.device, b.own
 	*b = Batch{cache: b.cache, device: d, shared: b.shared}
-	if err := errors.Join(own.Free(d), d.Free(partial)); err != nil {
+	if err := errors.Join(own.Free(d), b.shared.partial.Free(d)); err != nil {
 		return fmt.Errorf("attention: close batch: %w", err)
 	}
 	return nil

@@ -21,6 +21,14 @@ func (p *problems) refuse(bad bool, field string, got any, want string) {
 
 func (p *problems) err() error { return errors.Join(p.errs...) }
 
+// launched names the operation in an error of its launch.
+func (p *problems) launched(err error) error {
+	if err != nil {
+		return fmt.Errorf("attention: %s: %w", p.op, err)
+	}
+	return nil
+}
+
 // layer checks that b can be launched over a layer of its cache, and returns it.
 func (p *problems) layer(b *Batch, layer int) cacheLayer { return p.cacheLayer(b.cache, layer) }
 

@@ -35,7 +35,7 @@ func Scores(b *Batch, layer int, qkv QKV, scores hip.Ptr) error {
 		ScoreBlocks: int32(b.blocks), ChunkBlocks: int32(chunk),
 	}
 	cost := chunk * g.BlockSize * g.IndexDim * int(b.cache.format.bytes())
-	return indexScores.Launch(b.device, hip.Grid{Blocks: b.rows * chunks, BlockCost: cost}, a)
+	return p.launched(indexScores.Launch(b.device, hip.Grid{Blocks: b.rows * chunks, BlockCost: cost}, a))
 }
 
 // About how many keys one block of the launch reads: few enough that one row over a

@@ -33,13 +33,13 @@ func Insert(b *Batch, layer int, qkv QKV, params Params) error {
 	p := problems{op: "insert"}
 	l := p.layer(b, layer)
 	p.qkv(b, qkv)
-	p.memory(b, params.QNorm, "q norm")
-	p.memory(b, params.KNorm, "k norm")
-	p.memory(b, params.IndexQNorm, "index q norm")
-	p.memory(b, params.IndexKNorm, "index k norm")
+	p.memory(b, params.QNorm, "params.QNorm")
+	p.memory(b, params.KNorm, "params.KNorm")
+	p.memory(b, params.IndexQNorm, "params.IndexQNorm")
+	p.memory(b, params.IndexKNorm, "params.IndexKNorm")
 	g := &b.cache.geometry
 	if g.Rope.Dim > 0 {
-		p.memory(b, params.InverseFrequencies, "inverse frequencies")
+		p.memory(b, params.InverseFrequencies, "params.InverseFrequencies")
 	}
 	if err := p.err(); err != nil {
 		return err
@@ -54,7 +54,7 @@ func Insert(b *Batch, layer int, qkv QKV, params Params) error {
 		RotaryDim: int32(g.Rope.Dim), BlockSize: int32(g.BlockSize), Format: int32(b.cache.format),
 	}
 	grid := hip.Grid{Blocks: b.rows * a.heads(), BlockCost: 16 * max(g.HeadDim, g.IndexDim)}
-	return insert.Launch(b.device, grid, a)
+	return p.launched(insert.Launch(b.device, grid, a))
 }
 
 type insertArgs struct {

@@ -33,7 +33,7 @@ func Select(b *Batch, scores, selected hip.Ptr) error {
 		IndexHeads: int32(g.IndexHeads), BlockSize: int32(g.BlockSize), ScoreBlocks: int32(b.blocks),
 		TopkBlocks: int32(g.TopkBlocks), InitBlocks: int32(g.InitBlocks), LocalBlocks: int32(g.LocalBlocks),
 	}
-	return selectBlocks.Launch(b.device, hip.Grid{Blocks: b.rows * g.IndexHeads, BlockCost: 8 * b.blocks}, a)
+	return p.launched(selectBlocks.Launch(b.device, hip.Grid{Blocks: b.rows * g.IndexHeads, BlockCost: 8 * b.blocks}, a))
 }
 
 type selectArgs struct {

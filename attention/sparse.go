@@ -35,21 +35,21 @@ func Attend(b *Batch, layer int, qkv QKV, selected, out hip.Ptr) error {
 		tile = headTile(group, b.rows*g.KVHeads, info.Threads)
 	}
 	a := &sparseArgs{
-		Q: qkv.Data, Keys: l.keys, Values: l.values, Selected: selected, Batch: b.words, Out: out, Parts: b.shared.partial, Stride: int64(qkv.Stride),
+		Q: qkv.Data, Keys: l.keys, Values: l.values, Selected: selected, Batch: b.words, Out: out, Parts: b.shared.partial.Ptr(), Stride: int64(qkv.Stride),
 		Rows: n.rows, Sequences: n.sequences, TableEntries: n.tables, PresenceWords: n.presence,
 		Heads: int32(g.Heads), KVHeads: int32(g.KVHeads), HeadDim: int32(g.HeadDim), BlockSize: int32(g.BlockSize),
 		TopkBlocks: int32(g.TopkBlocks), HeadTile: int32(tile), Tiles: int32((group + tile - 1) / tile), Format: int32(b.cache.format),
 	}
 	tiles := b.rows * g.KVHeads * int(a.Tiles)
 	if on.split {
-		return errors.Join(
+		return p.launched(errors.Join(
 			k.Launch(b.device, hip.Grid{Blocks: tiles * b.parts}, a),
 			sparseMerge.Launch(b.device, hip.Grid{Blocks: b.rows * g.Heads}, a),
-		)
+		))
 	}
 	// Each head multiplies over all keys: the work is tile times what is read.
 	cost := 2 * min(g.TopkBlocks, b.blocks) * g.BlockSize * g.HeadDim * tile
-	return k.Launch(b.device, hip.Grid{Blocks: tiles, BlockCost: cost}, a)
+	return p.launched(k.Launch(b.device, hip.Grid{Blocks: tiles, BlockCost: cost}, a))
 }
 
 // headTile is how many of a KV head's query heads one block does. All of them

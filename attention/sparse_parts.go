@@ -18,7 +18,7 @@ const (
 // a few rows are split.
 const fewUnits = 64
 
-// inParts tells whether attention is done a part of a row's keys at a time: on GPUs,
+// inParts reports whether attention is done a part of a row's keys at a time: on GPUs,
 // for heads that parts hold.
 func inParts(g *Geometry, info hip.Info) bool {
 	return info.Kind.IsGPU() && g.HeadDim <= partDim && g.HeadDim%8 == 0
@@ -39,17 +39,10 @@ func (g *Geometry) partsOfBlock() int { return (g.BlockSize + partKeys - 1) / pa
 func (b *Batch) growParts(rows int) error {
 	g, d := &b.cache.geometry, b.cache.device
 	b.parts = partsOf(g, rows, d.Info())
-	n := rows * g.Heads * b.parts * (g.HeadDim + 2)
-	if n <= b.shared.partialCapacity {
-		return nil
+	if err := b.shared.partial.Grow(d, rows*g.Heads*b.parts*(g.HeadDim+2), 4); err != nil {
+		return fmt.Errorf("attention: parts of %d rows: %w", rows, err)
 	}
-	partial, err := hip.AllocOf[float32](d, n)
-	if err != nil {
-		return fmt.Errorf("attention parts of %d rows: %w", rows, err)
-	}
-	old := b.shared.partial
-	b.shared.partial, b.shared.partialCapacity = partial, n
-	return d.Free(old)
+	return nil
 }
 
 // sparsePartsTwin does [Attend] for one part of a row's keys: part p is keys
