@@ -32,6 +32,8 @@ type Cache struct {
 	layers   []cacheLayer
 	pages    pages
 	owner    ownership
+
+	frequencies hip.Ptr // float64 [Rope.Dim/2]; 0: nothing rotates
 }
 
 type cacheLayer struct {
@@ -56,6 +58,12 @@ func NewCache(d hip.Device, g Geometry, layers, pages int, format CacheFormat) (
 	}
 	c := &Cache{device: d, geometry: g, format: format, layers: make([]cacheLayer, layers)}
 	c.pages.init(pages)
+	if g.Rope.Dim > 0 {
+		var err error
+		if c.frequencies, err = hip.Upload(d, g.Rope.InverseFrequencies()); err != nil {
+			return nil, fmt.Errorf("attention: rotary frequencies: %w", err)
+		}
+	}
 	for l := range c.layers {
 		if err := c.layers[l].alloc(c); err != nil {
 			return nil, errors.Join(fmt.Errorf("attention: cache of %d pages, layer %d: %w", pages, l, err), c.Close())
@@ -103,7 +111,8 @@ func (c *Cache) FreePages() int { return c.pages.freeCount() }
 // Bytes returns the device memory of the cache.
 func (c *Cache) Bytes() int64 {
 	keys, index, _ := c.pageBytes() // NewCache checked it
-	return int64(c.Pages()) * int64(len(c.layers)) * (2*keys + index)
+	frequencies := 8 * int64(c.geometry.Rope.Dim/2)
+	return int64(c.Pages())*int64(len(c.layers))*(2*keys+index) + frequencies
 }
 
 // copyPage copies all layers of page src to page dst.
@@ -128,7 +137,8 @@ func (c *Cache) Close() error {
 	if !c.pages.close() {
 		return nil
 	}
-	var errs []error
+	errs := []error{c.device.Free(c.frequencies)}
+	c.frequencies = 0
 	for l := range c.layers {
 		layer := &c.layers[l]
 		for _, p := range []hip.Ptr{layer.keys, layer.values, layer.indexKeys} {

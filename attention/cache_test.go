@@ -19,10 +19,10 @@ func TestNewCache(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 5, c.Pages())
 		require.Equal(t, 5, c.FreePages())
-		require.Equal(t, 3*5*128*(2*2*128+128)*size, c.Bytes())
+		require.Equal(t, 3*5*128*(2*2*128+128)*size+32*8, c.Bytes())
 		bytes, live := d.(hip.Accountant).InUse()
 		require.Equal(t, c.Bytes(), bytes)
-		require.Equal(t, 9, live)
+		require.Equal(t, 10, live)
 		require.NoError(t, c.Close())
 		require.NoError(t, c.Close(), "again")
 		_, live = d.(hip.Accountant).InUse()
@@ -61,7 +61,7 @@ func TestNewCacheWithoutMemory(t *testing.T) {
 	reference := hip.NewReference()
 	d := hiptest.NewFaulty(reference)
 	t.Cleanup(func() { _ = d.Close() })
-	for n := 1; n <= 6; n++ {
+	for n := 1; n <= 7; n++ {
 		d.FailAt(n, "alloc")
 		_, err := NewCache(d, tiny(), 2, 4, CacheF32)
 		require.ErrorIs(t, err, hip.ErrOutOfMemory)

@@ -29,10 +29,7 @@ func Example() {
 
 	// What a model has learned: norms of weight 0 leave directions as they are.
 	norm := upload(d, make([]float32, 4))
-	params := attention.Params{
-		QNorm: norm, KNorm: norm, IndexQNorm: norm, IndexKNorm: norm,
-		InverseFrequencies: upload(d, g.Rope.InverseFrequencies()),
-	}
+	params := attention.Params{QNorm: norm, KNorm: norm, IndexQNorm: norm, IndexKNorm: norm}
 
 	// What the fused projection made of the tokens: q, k, v, index_q, index_k of each. The
 	// last index query looks for the index keys of positions 2 and 3, which are block 1.

@@ -127,11 +127,10 @@ func constantLearned(g *Geometry, q, k float32) learned {
 }
 
 func (l *learned) upload(a *arena, g *Geometry) (p Params, err error) {
-	var errs [5]error
+	var errs [4]error
 	p.QNorm, errs[0] = put(a, l.qNorm)
 	p.KNorm, errs[1] = put(a, l.kNorm)
 	p.IndexQNorm, errs[2] = put(a, l.indexQNorm)
 	p.IndexKNorm, errs[3] = put(a, l.indexKNorm)
-	p.InverseFrequencies, errs[4] = put(a, g.Rope.InverseFrequencies())
 	return p, errors.Join(errs[:]...)
 }

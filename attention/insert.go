@@ -13,12 +13,11 @@ type QKV struct {
 	Stride int // at least Geometry.Columns()
 }
 
-// Params is what a layer learned for its queries and keys, and the rotary
-// frequencies, in device memory. The caller keeps owning it.
+// Params is what a layer learned for its queries and keys, in device memory. The caller
+// keeps owning it.
 type Params struct {
 	QNorm, KNorm           hip.Ptr // float32 [HeadDim]
 	IndexQNorm, IndexKNorm hip.Ptr // float32 [IndexDim]
-	InverseFrequencies     hip.Ptr // float64 [Rope.Dim/2], of Rope.InverseFrequencies
 }
 
 // Insert makes queries and keys of what was projected and fills the cache. Per
@@ -37,17 +36,13 @@ func Insert(b *Batch, layer int, qkv QKV, params Params) error {
 	p.memory(b, params.KNorm, "params.KNorm")
 	p.memory(b, params.IndexQNorm, "params.IndexQNorm")
 	p.memory(b, params.IndexKNorm, "params.IndexKNorm")
-	g := &b.cache.geometry
-	if g.Rope.Dim > 0 {
-		p.memory(b, params.InverseFrequencies, "params.InverseFrequencies")
-	}
 	if err := p.err(); err != nil {
 		return err
 	}
-	n := b.size()
+	g, n := &b.cache.geometry, b.size()
 	a := &insertArgs{
 		QKV: qkv.Data, QNorm: params.QNorm, KNorm: params.KNorm, IndexQNorm: params.IndexQNorm, IndexKNorm: params.IndexKNorm,
-		InverseFrequencies: params.InverseFrequencies, Keys: l.keys, Values: l.values, IndexKeys: l.indexKeys, Batch: b.words,
+		InverseFrequencies: b.cache.frequencies, Keys: l.keys, Values: l.values, IndexKeys: l.indexKeys, Batch: b.words,
 		Eps: g.Eps, AttentionFactor: g.Rope.AttentionFactor, Stride: int64(qkv.Stride),
 		Rows: n.rows, Sequences: n.sequences, TableEntries: n.tables, PresenceWords: n.presence,
 		Heads: int32(g.Heads), KVHeads: int32(g.KVHeads), HeadDim: int32(g.HeadDim), IndexHeads: int32(g.IndexHeads), IndexDim: int32(g.IndexDim),

@@ -133,7 +133,7 @@ func TestRefusedOperations(t *testing.T) {
 	c, err := NewCache(d, g, 2, 4, CacheF32)
 	require.NoError(t, err)
 	b := NewBatch(c)
-	full := Params{64, 64, 64, 64, 64}
+	full := Params{64, 64, 64, 64}
 	ok := QKV{64, g.Columns()}
 	require.NoError(t, errors.Join(Insert(b, 0, QKV{0, g.Columns()}, Params{}), Scores(b, 0, QKV{0, g.Columns()}, 0), Select(b, 0, 0), Attend(b, 0, QKV{0, g.Columns()}, 0, 0)),
 		"no rows need no memory")
@@ -147,11 +147,10 @@ func TestRefusedOperations(t *testing.T) {
 		{"insert with short rows", Insert(b, 0, QKV{64, g.Columns() - 1}, full), "qkv.Stride"},
 		{"insert into a layer that is not there", Insert(b, 2, ok, full), "layer"},
 		{"insert into a negative layer", Insert(b, -1, ok, full), "layer"},
-		{"insert without q norm", Insert(b, 0, ok, Params{0, 64, 64, 64, 64}), "params.QNorm"},
-		{"insert without k norm", Insert(b, 0, ok, Params{64, 0, 64, 64, 64}), "params.KNorm"},
-		{"insert without index q norm", Insert(b, 0, ok, Params{64, 64, 0, 64, 64}), "params.IndexQNorm"},
-		{"insert without index k norm", Insert(b, 0, ok, Params{64, 64, 64, 0, 64}), "params.IndexKNorm"},
-		{"insert without frequencies", Insert(b, 0, ok, Params{64, 64, 64, 64, 0}), "params.InverseFrequencies"},
+		{"insert without q norm", Insert(b, 0, ok, Params{0, 64, 64, 64}), "params.QNorm"},
+		{"insert without k norm", Insert(b, 0, ok, Params{64, 0, 64, 64}), "params.KNorm"},
+		{"insert without index q norm", Insert(b, 0, ok, Params{64, 64, 0, 64}), "params.IndexQNorm"},
+		{"insert without index k norm", Insert(b, 0, ok, Params{64, 64, 64, 0}), "params.IndexKNorm"},
 		{"no place for scores", Scores(b, 0, ok, 0), "scores"},
 		{"scores of a layer that is not there", Scores(b, 9, ok, 64), "layer"},
 		{"no place for the selection", Select(b, 64, 0), "selected"},
