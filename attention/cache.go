@@ -42,7 +42,7 @@ type cacheLayer struct {
 
 // NewCache allocates a cache of the given number of pages for each layer. The
 // device must stay open until Close. Bad arguments are an [hip.InputError] each, memory that
-// is short is a [hip.MemoryError].
+// is short is [hip.ErrOutOfMemory].
 func NewCache(d hip.Device, g Geometry, layers, pages int, format CacheFormat) (*Cache, error) {
 	if err := g.Check(); err != nil {
 		return nil, err

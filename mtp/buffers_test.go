@@ -29,9 +29,9 @@ func TestCacheMovesBetweenCaches(t *testing.T) {
 	to, err := caches[1].Buffers(0)
 	require.NoError(t, err)
 	d := head.Device()
-	require.NoError(t, d.Copy(to.Keys, from.Keys, pages*from.PageBytes))
-	require.NoError(t, d.Copy(to.Values, from.Values, pages*from.PageBytes))
-	require.NoError(t, d.Copy(to.IndexKeys, from.IndexKeys, pages*from.IndexPageBytes))
+	for i := range from {
+		require.NoError(t, d.Copy(to[i].Data, from[i].Data, pages*from[i].PageBytes))
+	}
 	require.NoError(t, d.Sync())
 	require.Equal(t, forward(t, head, batch(caches[0], n, n+1), 0), forward(t, head, batch(caches[1], n, n+1), 0))
 

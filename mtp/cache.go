@@ -59,12 +59,12 @@ func (c *Cache) Bytes() int64 { return c.kv.Bytes() }
 // PageSize returns the tokens of a page: sparse_block_size.
 func (c *Cache) PageSize() int { return c.head.config.Sparse.BlockSize }
 
-// Buffers returns the device memory of one layer of the cache, for an engine that moves
-// pages itself: see [attention.Cache.Buffers]. A layer is a module, or a step of an
+// Buffers returns the device memory of one layer of the cache, keys, values and index keys,
+// for an engine that moves pages itself: see [attention.Cache.Buffers]. A layer is a module, or a step of an
 // aligned chain; any other is an [InputError].
-func (c *Cache) Buffers(layer int) (attention.Buffers, error) {
+func (c *Cache) Buffers(layer int) ([]attention.Buffer, error) {
 	if err := c.enter(); err != nil {
-		return attention.Buffers{}, err
+		return nil, err
 	}
 	defer c.head.leave()
 	b, err := c.kv.Buffers(layer)

@@ -104,7 +104,7 @@
 //   - [*weights.AuditError] with a [*weights.Problem] for each tensor that does not fit, and
 //     the errors of package safetensors for files; [weights.Problems] lists what Load and
 //     Inspect report, one by one
-//   - [*attention.CacheFullError]: a cache without room for confirmed rows
+//   - [attention.ErrCacheFull]: a cache without room for confirmed rows
 //   - [ErrClosed]: a head, cache or sequence that was closed
 //
 // A call that fails leaves its sequences as they were, except for rows before Len that a

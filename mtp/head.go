@@ -28,12 +28,11 @@ type Head struct {
 	checkpoint *safetensors.Folder // open while the device reads it in place
 	loaded     *weights.Loaded
 
-	geometry    attention.Geometry
-	frequencies hip.Ptr // [rotary_dim/2] float64
-	embed       *weights.Matrix
-	lmHead      *weights.Matrix
-	drafts      draftLMHead
-	modules     []module
+	geometry attention.Geometry
+	embed    *weights.Matrix
+	lmHead   *weights.Matrix
+	drafts   draftLMHead
+	modules  []module
 
 	using      sync.RWMutex // held for reading during calls
 	closed     bool
@@ -103,9 +102,6 @@ func (h *Head) build() (err error) {
 	if err := h.geometry.Check(); err != nil {
 		return err
 	}
-	if h.frequencies, err = hip.Upload(h.device, c.Rope.InverseFrequencies()); err != nil {
-		return fmt.Errorf("rotary frequencies: %w", err)
-	}
 	h.embed, h.lmHead = h.options.Embed, h.options.LMHead
 	if h.embed == nil {
 		h.embed = h.loaded.Matrix(embedTokens)
@@ -171,10 +167,6 @@ func (h *Head) release() error {
 	}
 	errs = append(errs, h.device.Free(h.drafts.tokens))
 	h.drafts = draftLMHead{}
-	if h.frequencies != 0 {
-		errs = append(errs, h.device.Free(h.frequencies))
-		h.frequencies = 0
-	}
 	if h.loaded != nil {
 		errs = append(errs, h.loaded.Close())
 	}

@@ -84,7 +84,6 @@ func (q *queue) insert(qkv values, m *module) {
 	q.do(qkv.rows, func() error {
 		return attention.Insert(q.step.all.On(q.device), q.step.Layer, attention.QKV{Data: qkv.ptr, Stride: qkv.width}, attention.Params{
 			QNorm: m.qNorm, KNorm: m.kNorm, IndexQNorm: m.indexQNorm, IndexKNorm: m.indexKNorm,
-			InverseFrequencies: q.head.frequencies,
 		})
 	})
 	g, column := &q.head.geometry, 0

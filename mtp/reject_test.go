@@ -255,9 +255,9 @@ func TestInputError(t *testing.T) {
 	require.EqualError(t, err, "mtp: Sequences[1].Tokens[2] is 48, want 0 to 47: token id outside of the vocabulary")
 	require.ErrorIs(t, err, mtp.ErrInput)
 
-	var full *attention.CacheFullError
-	require.ErrorAs(t, r.draft(r.x.batch(r.sequence, refusalRows, 21), 1), &full)
-	require.Equal(t, &attention.CacheFullError{Need: 3, Free: 2}, full)
+	err = r.draft(r.x.batch(r.sequence, refusalRows, 21), 1)
+	require.ErrorIs(t, err, attention.ErrCacheFull)
+	require.ErrorContains(t, err, "Sequences[0]: cache is full: 3 pages needed, 2 free")
 }
 
 // TestRefusalsSayWhatToDo: what is found by package attention's rules is told in the

@@ -31,7 +31,7 @@ func (s *Sequence) BlockTable() []int32 { return s.kv.BlockTable() }
 
 // Reserve takes the pages for n more rows ahead of a Forward, which then cannot find the
 // cache full. Draft and Truncate return the pages that they do not use, reserved ones
-// among them. If the cache has too few, the error is an [attention.CacheFullError]; rows
+// among them. If the cache has too few, the error wraps [attention.ErrCacheFull]; rows
 // that the rotary embedding does not cover, a negative n, or a cache that is used with
 // block tables are an [InputError]. Nothing has changed then.
 func (s *Sequence) Reserve(n int) error {
@@ -101,8 +101,6 @@ func ofAttention(op string, err error) error {
 		own := *e
 		own.Op = op
 		err = &own
-	} else if e, ok := errors.AsType[*attention.ArgumentError](err); ok {
-		err = &InputError{Op: op, Field: e.Argument, Got: e.Got, Want: e.Want}
 	} else {
 		err = fmt.Errorf("%s: %w", op, err)
 	}

@@ -180,8 +180,8 @@ func TestForwardWithin(t *testing.T) {
 	indexKeys := func(module int) (byPosition [n][]float32) {
 		b, err := cache.Buffers(module)
 		require.NoError(t, err)
-		values := make([]float32, int(b.IndexPageBytes)/4*cache.Pages())
-		require.NoError(t, hip.ReadOf(d, values, b.IndexKeys))
+		values := make([]float32, int(b[2].PageBytes)/4*cache.Pages())
+		require.NoError(t, hip.ReadOf(d, values, b[2].Data))
 		width := len(values) / cache.Pages() / blockSize
 		for p := range byPosition {
 			slot := int(s.BlockTable()[p/blockSize])*blockSize + p%blockSize

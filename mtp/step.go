@@ -61,9 +61,12 @@ func (c *call) stage(i int, s *step) (err error) {
 	s.wantedAt = c.w.up.Add(s.Wanted)
 	last := spans[:0]
 	for _, j := range s.WantedSpans() {
-		span := spans[j]
-		span.Position, span.Rows = span.Position+span.Rows-1, 1
-		last = append(last, span)
+		span := s.Spans[j]
+		row, err := c.pages.Span(span.Sequence, s.Layer, span.From+span.Rows-1, 1)
+		if err != nil {
+			return fmt.Errorf("mtp: Sequences[%d]: %w", span.Sequence, err)
+		}
+		last = append(last, row)
 	}
 	s.wanted, s.wantedRowsAt, err = c.encode(2*i+1, last)
 	return err

@@ -14,22 +14,22 @@ import (
 // scores would be equal, the lowest blocks would always be selected, and the
 // selection would be quicker than it is.
 func fillCache(d hip.Device, cache *mtp.Cache, progress func(done, total int64)) error {
-	b, err := cache.Buffers(0)
+	buffers, err := cache.Buffers(0)
 	if err != nil {
 		return err
 	}
 	pages := int64(cache.Pages())
-	buffer := make([]byte, synthetic.ChunkSize)
-	done, total := int64(0), pages*(2*b.PageBytes+b.IndexPageBytes)
-	for name, to := range map[string]struct {
-		p hip.Ptr
-		n int64
-	}{"keys": {b.Keys, pages * b.PageBytes}, "values": {b.Values, pages * b.PageBytes}, "index keys": {b.IndexKeys, pages * b.IndexPageBytes}} {
-		random := synthetic.NewNormal(name)
-		for off := int64(0); off < to.n; off += int64(len(buffer)) {
-			part := buffer[:min(int64(len(buffer)), to.n-off)]
+	part := make([]byte, synthetic.ChunkSize)
+	done, total := int64(0), int64(0)
+	for _, b := range buffers {
+		total += pages * b.PageBytes
+	}
+	for i, b := range buffers {
+		random := synthetic.NewNormal([]string{"keys", "values", "index keys"}[i])
+		for off, n := int64(0), pages*b.PageBytes; off < n; off += int64(len(part)) {
+			part := part[:min(int64(len(part)), n-off)]
 			random.ReadAt(part, off)
-			if err := d.Write(to.p.Add(off), part); err != nil {
+			if err := d.Write(b.Data.Add(off), part); err != nil {
 				return fmt.Errorf("cache: %w", err)
 			}
 			done += int64(len(part))
