@@ -101,7 +101,7 @@ type sparseBlock struct {
 func (s sparseBlock) String() string {
 	switch {
 	case s.split:
-		return fmt.Sprintf("GPU, rows · KV heads below its units or %d", fewUnits)
+		return fmt.Sprintf("GPU, blocks under its units or %d", fewUnits)
 	case s.inParts:
 		return fmt.Sprintf("GPU, head_dim a multiple of 8 up to %d", partDim)
 	}

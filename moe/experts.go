@@ -64,7 +64,7 @@ func (e expertBlock) String() string {
 	if e.x == 0 {
 		return fmt.Sprintf("%d rows on", e.rows)
 	}
-	return fmt.Sprintf("%d pairs on, over %v an expert, matrix units", e.pairs, e.each)
+	return fmt.Sprintf("%d pairs on, over %v each, matrix units", e.pairs, e.each)
 }
 
 // expertsArgs has the grid (slot of the list of active experts) × (tile of

@@ -9,7 +9,10 @@ import "github.com/drafthead/drafthead/hip"
 //	active[0 … activeCount−1]          = the experts with a pair, ascending
 //
 // Integers only: the twin serves every CPU device.
-var groupByExpert = hip.NewKernel("group_by_expert", groupByExpertHIP, groupByExpertTwin)
+var groupByExpert = hip.NewKernel("group_by_expert",
+	hip.Define("groupThreads", groupThreads)+groupByExpertHIP, groupByExpertTwin).Block(groupThreads)
+
+const groupThreads = 256
 
 type groupByExpertArgs struct {
 	IDs         hip.Ptr // [Pairs] int32, 0 … Experts−1
@@ -22,7 +25,7 @@ type groupByExpertArgs struct {
 }
 
 func launchGroupByExpert(d hip.Device, a *groupByExpertArgs) error {
-	return groupByExpert.Launch(d, hip.Grid{Blocks: 1, Threads: 256}, a)
+	return groupByExpert.Launch(d, hip.Grid{Blocks: 1}, a)
 }
 
 func groupByExpertTwin(b *hip.Blocks, a *groupByExpertArgs) {

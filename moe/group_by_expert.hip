@@ -1,5 +1,5 @@
 // order = the pairs sorted by expert, active = the experts with a pair: integers, in one
-// block. The twin is groupByExpertTwin.
+// block. The twin is groupByExpertTwin; Go gives groupThreads.
 
 struct groupByExpertArgs {
   const int32 *IDs;
@@ -7,7 +7,7 @@ struct groupByExpertArgs {
   int32 Pairs, Experts;
 };
 
-constexpr int32 groupThreads = 256, groupWaves = groupThreads / (int32)waveSize;
+constexpr int32 groupWaves = groupThreads / (int32)waveSize;
 
 // placePairs writes the pairs of the experts from … from+groupThreads−1 to order, in
 // their order; next[e] is where the next of expert from + e goes. counts is one value

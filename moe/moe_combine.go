@@ -10,7 +10,8 @@ import "github.com/drafthead/drafthead/hip"
 //
 // in float64; hidden, routed and total are each rounded once, from the unrounded
 // sums. Routed and Total are stored where they are given.
-var combine = hip.NewKernel("moe_combine", combineHIP, combineTwin).Fast(0, combineHost)
+var combine = hip.NewKernel("moe_combine",
+	hip.Define("combineThreads", combineThreads)+hip.Define("combineTile", combineTile)+combineHIP, combineTwin).Fast(0, combineHost).Block(combineThreads)
 
 type combineArgs struct {
 	Hidden   hip.Ptr // [Rows, Cols] float32, written; may be Residual
@@ -25,13 +26,14 @@ type combineArgs struct {
 	Cols     int32
 }
 
-// combineTile is the columns of one block.
-const combineTile = 1024
+const (
+	combineThreads = 256
+	combineTile    = 1024 // columns of one block
+)
 
 func launchCombine(d hip.Device, a *combineArgs) error {
 	return combine.Launch(d, hip.Grid{
 		Blocks:    int(a.Rows) * tiles(int(a.Cols), combineTile),
-		Threads:   256,
 		BlockCost: 4 * min(combineTile, int(a.Cols)) * (int(a.TopK) + 3),
 	}, a)
 }

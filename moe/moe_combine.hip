@@ -1,5 +1,6 @@
 // hidden = residual + Σ_k w[row][k] · y[row·TopK + k] + shared, in float64, rounded once:
-// one block per row and tile of columns. The twin is combineTwin.
+// one block per row and tile of columns. The twin is combineTwin; Go
+// gives combineThreads and combineTile.
 
 struct combineArgs {
   float *Hidden;
@@ -9,9 +10,7 @@ struct combineArgs {
   int32 TopK, Cols;
 };
 
-constexpr int32 combineTile = 1024;
-
-KERNEL(256) void moe_combine(combineArgs a) {
+KERNEL(combineThreads) void moe_combine(combineArgs a) {
   const int32 tiles = ceilDiv(a.Cols, combineTile), first = (int32)(blockIdx.x % tiles) * combineTile;
   const int64 row = blockIdx.x / tiles;
   const int32 end = first + minimum(combineTile, a.Cols - first);

@@ -14,7 +14,9 @@ import "github.com/drafthead/drafthead/hip"
 // TopK−1. Picked scores that sum to 0 or NaN give NaN weights, as the division does.
 //
 // The twin serves every CPU device: a choice must not depend on the device.
-var route = hip.NewKernel("route", routeHIP, routeTwin)
+var route = hip.NewKernel("route", hip.Define("routeThreads", routeThreads)+routeHIP, routeTwin).Block(routeThreads)
+
+const routeThreads = 64
 
 type routeArgs struct {
 	Logits  hip.Ptr // [rows, Experts] float32
@@ -29,7 +31,7 @@ type routeArgs struct {
 
 func launchRoute(d hip.Device, rows int, a *routeArgs) error {
 	touched := 4 * (2*int(a.Experts) + 2*int(a.TopK))
-	return route.Launch(d, hip.Grid{Blocks: rows, Threads: 64, BlockCost: touched}, a)
+	return route.Launch(d, hip.Grid{Blocks: rows, BlockCost: touched}, a)
 }
 
 func routeTwin(b *hip.Blocks, a *routeArgs) {

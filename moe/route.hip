@@ -1,5 +1,6 @@
 // s = sigmoid(logits); ids = the TopK largest s + bias, w = s[ids] / Σ s[ids] · scale: one
-// block per row. s + bias and w are float64. The twin is routeTwin.
+// block per row. s + bias and w are float64. The twin is routeTwin; Go
+// gives routeThreads.
 
 struct routeArgs {
   const float *Logits, *Bias;
@@ -10,9 +11,7 @@ struct routeArgs {
   int32 Experts, TopK;
 };
 
-constexpr int32 routeThreads = 64;
-
-// pick is an expert and its s + bias. above tells whether a comes before b: the larger
+// pick is an expert and its s + bias. above reports whether a comes before b: the larger
 // key, NaN below every number, the lower expert of equal ones.
 struct pick {
   double key;

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 	"unsafe"
 
 	"github.com/stretchr/testify/require"
@@ -49,6 +50,11 @@ func TestKernels(t *testing.T) {
 	require.Equal(t, cli.OK, code, stderr)
 	require.Contains(t, stdout, "kernel of a step")
 	require.Contains(t, stdout, "100.0 %")
+	_, declared, _ := strings.Cut(stdout, "kernel on a GPU")
+	require.Regexp(t, `product_tiled_32 +17 rows of x on, matrix units +256 +3e-05\n`, declared)
+	for line := range strings.Lines(declared) {
+		require.LessOrEqual(t, utf8.RuneCountInString(line), 81, line)
+	}
 
 	code, stdout, stderr = runBench(append(args, "-json")...)
 	require.Equal(t, cli.OK, code, stderr)

@@ -102,7 +102,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	counts("prefill", "rows of a prefill", defaultPrefills, less, &s.prefills)
 	counts("context", "positions before the rows; the first is that of step, chain, batch and commit", defaultContexts, less, &s.contexts)
 	flags.BoolVar(&s.cheap, "cheap", true, "measure steps that draft by 8-bit copies of lm_head and by some draft tokens")
-	flags.BoolVar(&s.kernels, "kernels", false, "measure too where the time of a step goes: each kernel by itself, on one more head")
+	flags.BoolVar(&s.kernels, "kernels", false, "measure too where the time of a step goes: each kernel by itself, on one more head; and list the kernels of a GPU, and when each serves")
 	flags.BoolVar(&s.products, "products", false, "measure too the products with eh_proj, lm_head and the experts that a token picks, by themselves")
 	flags.BoolVar(&s.populate, "populate", true, "read a mapped checkpoint into memory while loading")
 	flags.DurationVar(&s.time, "time", 3*time.Second, "how `long` each row is measured, for at least 3 runs if they are not far longer")

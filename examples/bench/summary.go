@@ -71,7 +71,10 @@ func (s *summary) print(w io.Writer) error {
 		return err
 	}
 	if len(s.Kernels) > 0 {
-		return s.printKernels(w)
+		if err := s.printKernels(w); err != nil {
+			return err
+		}
+		return printDeclared(w)
 	}
 	return nil
 }

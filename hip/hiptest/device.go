@@ -136,7 +136,7 @@ func polynomialOn(d hip.Device, n int, k float32) error {
 		return err
 	}
 	defer d.Free(py)
-	grid := hip.Grid{Blocks: (n + polynomialTile - 1) / polynomialTile, Threads: polynomialTile, BlockCost: 1 << 15}
+	grid := hip.Grid{Blocks: (n + polynomialTile - 1) / polynomialTile, BlockCost: 1 << 15}
 	if err := polynomial.Launch(d, grid, &polynomialArgs{X: px, Y: py, N: int32(n), K: k}); err != nil {
 		return err
 	}
@@ -198,7 +198,7 @@ func testShare(t *testing.T, d hip.Device, s hip.Sharer) {
 			values[i] = float32(i%100) / 8
 		}
 		k := float32(round)
-		grid := hip.Grid{Blocks: (n + polynomialTile - 1) / polynomialTile, Threads: polynomialTile}
+		grid := hip.Grid{Blocks: (n + polynomialTile - 1) / polynomialTile}
 		require.NoError(t, polynomial.Launch(d, grid, &polynomialArgs{X: x, Y: y, N: n, K: k}))
 		require.NoError(t, d.Sync())
 		for i, v := range values {

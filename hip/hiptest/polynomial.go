@@ -6,11 +6,12 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-//go:embed polynomial.hip
+//go:embed hiptest_polynomial.hip
 var polynomialHIP string
 
 // polynomial is the suite's own kernel: y = x² + k.
-var polynomial = hip.NewKernel("hiptest_polynomial", polynomialHIP, polynomialTwin)
+var polynomial = hip.NewKernel("hiptest_polynomial",
+	hip.Define("polynomialTile", polynomialTile)+polynomialHIP, polynomialTwin).Block(polynomialTile)
 
 type polynomialArgs struct {
 	X, Y hip.Ptr // [N] float32

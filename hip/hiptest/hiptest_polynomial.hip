@@ -1,5 +1,5 @@
 // y = x² + k, a tile of values a block: each operation rounded. The twin is
-// polynomialTwin.
+// polynomialTwin; Go gives polynomialTile.
 
 struct polynomialArgs {
   const float *X;
@@ -7,8 +7,6 @@ struct polynomialArgs {
   int32 N;
   float K;
 };
-
-constexpr int32 polynomialTile = 64;
 
 KERNEL(polynomialTile) void hiptest_polynomial(polynomialArgs a) {
   const int32 i = (int32)blockIdx.x * polynomialTile + (int32)threadIdx.x;
