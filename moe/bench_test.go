@@ -89,7 +89,7 @@ func (m *mixture) benchCase(b *testing.B, x, residual []float32, read int) hipte
 				},
 				Ints: func() ([]int32, error) {
 					ids := make([]int32, rows*m.config.TopK)
-					return ids, hip.ReadOf(d, ids, ws.Stages().ExpertIDs)
+					return ids, hip.ReadOf(d, ids, ws.Stage("expert_ids"))
 				},
 				Free: func() error { return ws.Free(d) },
 			}, nil

@@ -32,7 +32,7 @@ func (s *stored) add(f weights.Format, rows int, data, scale []byte) {
 	_, scaleCols := f.ScaleShape(1, s.cols)
 	for r := range rows {
 		row := make([]float32, s.cols)
-		n := int(f.RowBytes(s.cols))
+		n := len(data) / rows
 		f.Decode(row, data[r*n:(r+1)*n], scale[r*scaleCols:(r+1)*scaleCols])
 		s.values = append(s.values, row)
 	}
@@ -59,12 +59,17 @@ func random(rng *rand.Rand, rows, cols, most int, formats ...weights.Format) *st
 		f := formats[i%len(formats)]
 		n := min(1+rng.IntN(most), rows-len(s.values))
 		data, scale := randomRows(rng, f, n*cols, n*tiles(cols, 32))
-		if !f.Quantized() {
+		if !scaled(f) {
 			scale = nil
 		}
 		s.add(f, n, data, scale)
 	}
 	return s
+}
+
+func scaled(f weights.Format) bool {
+	rows, _ := f.ScaleShape(1, 1)
+	return rows > 0
 }
 
 func randomRows(rng *rand.Rand, f weights.Format, values, scales int) (data, scale []byte) {
@@ -90,7 +95,7 @@ func (s *stored) upload(t testing.TB, d hip.Device) *weights.Matrix {
 	var segments []weights.Segment
 	for _, p := range s.parts {
 		data, scale := upload(t, d, p.data), hip.Ptr(0)
-		if p.format.Quantized() {
+		if scaled(p.format) {
 			scale = upload(t, d, p.scale)
 		}
 		segments = append(segments, weights.DenseSegment(p.format, p.rows, s.cols, data, scale))
@@ -183,12 +188,11 @@ func forward(t testing.TB, d hip.Device, e *Experts, x, residual []float32) outc
 	ws := Workspace{Observe: true}
 	hidden := alloc(t, d, len(x))
 	require.NoError(t, e.Forward(d, &ws, hidden, upload(t, d, residual), upload(t, d, x), rows))
-	s := ws.Stages()
 	o := outcome{
 		hidden: read[float32](t, d, hidden, len(x)),
-		scores: read[float32](t, d, s.RouterScores, rows*c.Experts), weights: read[float32](t, d, s.ExpertWeights, rows*c.TopK),
-		routed: read[float32](t, d, s.Routed, len(x)), shared: read[float32](t, d, s.Shared, len(x)),
-		moeOut: read[float32](t, d, s.MoEOut, len(x)), ids: read[int32](t, d, s.ExpertIDs, rows*c.TopK),
+		scores: read[float32](t, d, ws.Stage("router_scores"), rows*c.Experts), weights: read[float32](t, d, ws.Stage("expert_weights"), rows*c.TopK),
+		routed: read[float32](t, d, ws.Stage("moe_routed_out"), len(x)), shared: read[float32](t, d, ws.Stage("shared_out"), len(x)),
+		moeOut: read[float32](t, d, ws.Stage("moe_out"), len(x)), ids: read[int32](t, d, ws.Stage("expert_ids"), rows*c.TopK),
 	}
 	require.NoError(t, ws.Free(d))
 	return o

@@ -24,9 +24,12 @@ type Config struct {
 	Beta  float64 // swiglu_beta
 }
 
-// Validate returns all fields that are out of range, each a [ConfigError].
-func (c *Config) Validate() error {
+// check returns all fields that are out of range, for a call of that name.
+func (c *Config) check(op string) error {
 	var errs []error
+	refuse := func(field string, got any, want string) {
+		errs = append(errs, &hip.InputError{Op: op, Field: field, Got: got, Want: want})
+	}
 	for _, size := range []struct {
 		field string
 		got   int
@@ -39,8 +42,7 @@ func (c *Config) Validate() error {
 		{"TopK", c.TopK, max(c.Experts, 1)},
 	} {
 		if size.got < 1 || size.got > size.most {
-			want := fmt.Sprintf("1 to %d", size.most)
-			errs = append(errs, &ConfigError{Field: size.field, Got: float64(size.got), Want: want})
+			refuse(size.field, size.got, fmt.Sprintf("1 to %d", size.most))
 		}
 	}
 	for _, number := range []struct {
@@ -48,13 +50,21 @@ func (c *Config) Validate() error {
 		got   float64
 	}{{"Scale", c.Scale}, {"Alpha", c.Alpha}, {"Beta", c.Beta}} {
 		if math.IsNaN(number.got) || math.IsInf(number.got, 0) {
-			errs = append(errs, &ConfigError{Field: number.field, Got: number.got, Want: "a finite number"})
+			refuse(number.field, number.got, "a finite number")
 		}
 	}
 	if !(c.Limit > 0) {
-		errs = append(errs, &ConfigError{Field: "Limit", Got: c.Limit, Want: "above 0"})
+		refuse("Limit", c.Limit, "above 0")
 	}
 	return errors.Join(errs...)
+}
+
+// checkRows bounds rows so that pairs are counted by an int32.
+func (c *Config) checkRows(op string, rows int) error {
+	if most := math.MaxInt32 / c.TopK; rows < 0 || rows > most {
+		return &hip.InputError{Op: op, Field: "rows", Got: rows, Want: fmt.Sprintf("0 to %d", most)}
+	}
+	return nil
 }
 
 // Experts is the weights of a mixture of experts in device memory, as stored in
@@ -71,10 +81,9 @@ type Experts struct {
 	Config
 }
 
-// Validate returns everything that is wrong with the config and the weights,
-// each problem a [ConfigError] or a [WeightError].
-func (e *Experts) Validate() error {
-	if err := e.Config.Validate(); err != nil {
+// check returns everything that is wrong with the config, or else with the weights.
+func (e *Experts) check(op string) error {
+	if err := e.Config.check(op); err != nil {
 		return err // no shapes to compare with
 	}
 	var errs []error
@@ -89,18 +98,32 @@ func (e *Experts) Validate() error {
 		{"GateUp", e.GateUp, 2 * int64(e.SharedIntermediate), int64(e.Hidden)},
 		{"Down", e.Down, int64(e.Hidden), int64(e.SharedIntermediate)},
 	} {
-		rows, cols := 0, 0
-		if m := weight.matrix; m != nil {
-			if table, _ := m.Table(); table != 0 {
-				rows, cols = m.Rows, m.Cols
-			}
-		}
-		if int64(rows) != weight.rows || int64(cols) != weight.cols {
-			errs = append(errs, &WeightError{Weight: weight.name, Rows: rows, Cols: cols, WantRows: int(weight.rows), WantCols: int(weight.cols)})
+		if got := shapeOf(weight.matrix); got != (shape{weight.rows, weight.cols}) {
+			errs = append(errs, &hip.InputError{Op: op, Field: weight.name, Got: got, Want: shape{weight.rows, weight.cols}.String()})
 		}
 	}
 	if e.Bias == 0 {
-		errs = append(errs, &WeightError{Weight: "Bias", WantRows: 1, WantCols: e.Experts})
+		errs = append(errs, &hip.InputError{Op: op, Field: "Bias", Got: shape{}, Want: shape{1, int64(e.Experts)}.String()})
 	}
 	return errors.Join(errs...)
+}
+
+// shape is that of a matrix; zero for one that has no memory.
+type shape struct{ rows, cols int64 }
+
+func shapeOf(m *weights.Matrix) shape {
+	if m == nil {
+		return shape{}
+	}
+	if table, _ := m.Table(); table == 0 {
+		return shape{}
+	}
+	return shape{int64(m.Rows), int64(m.Cols)}
+}
+
+func (s shape) String() string {
+	if s == (shape{}) {
+		return "missing"
+	}
+	return fmt.Sprintf("%d × %d", s.rows, s.cols)
 }

@@ -17,7 +17,7 @@ func validConfig() Config {
 	return Config{Hidden: 8, Intermediate: 4, SharedIntermediate: 6, Experts: 3, TopK: 2, Scale: 2, Alpha: 1.702, Limit: 7, Beta: 1}
 }
 
-func TestConfigValidate(t *testing.T) {
+func TestConfigCheck(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		change func(c *Config)
@@ -36,26 +36,26 @@ func TestConfigValidate(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			config := validConfig()
 			c.change(&config)
-			err := config.Validate()
-			require.Equal(t, c.fields, problems(err, func(e *ConfigError) string { return e.Field }))
+			err := config.check("moe: config")
+			require.Equal(t, c.fields, problems(err))
 			if c.fields != nil {
-				require.ErrorIs(t, err, ErrConfig)
+				require.ErrorIs(t, err, hip.ErrInput)
 			}
 		})
 	}
 }
 
-// problems lists one property of every error of type E that err joins.
-func problems[E error](err error, name func(E) string) (names []string) {
-	var one E
+// problems lists the fields of all the [hip.InputError]s that err joins.
+func problems(err error) (fields []string) {
+	if one, ok := err.(*hip.InputError); ok {
+		return []string{one.Field}
+	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range joined.Unwrap() {
-			names = append(names, problems(e, name)...)
+			fields = append(fields, problems(e)...)
 		}
-	} else if errors.As(err, &one) {
-		names = append(names, name(one))
 	}
-	return names
+	return fields
 }
 
 // noLaunches fails the launch of anything.
@@ -88,17 +88,17 @@ func TestForwardRefusesBadWeights(t *testing.T) {
 			x := alloc(t, d, 8)
 			var ws Workspace
 			err := e.Forward(d, &ws, x, x, x, 1)
-			require.ErrorIs(t, err, ErrConfig)
+			require.ErrorIs(t, err, hip.ErrInput)
 			require.NotErrorIs(t, err, errLaunched)
-			require.Equal(t, c.weights, problems(err, func(e *WeightError) string { return e.Weight }))
+			require.Equal(t, c.weights, problems(err))
 			require.Equal(t, Workspace{}, ws, "nothing allocated")
 		})
 	}
 	e := m.upload(t, d)
 	e.Intermediate, e.Gate = 5, nil
-	require.EqualError(t, e.Validate(), `invalid mixture of experts: Gate is missing, want 3 × 8
-invalid mixture of experts: W13 is 24 × 8, want 30 × 8
-invalid mixture of experts: W2 is 24 × 4, want 24 × 5`)
+	require.EqualError(t, e.Forward(d, new(Workspace), 0, 0, 0, 1), `moe: forward: Gate is missing, want 3 × 8
+moe: forward: W13 is 24 × 8, want 30 × 8
+moe: forward: W2 is 24 × 4, want 24 × 5`)
 }
 
 func TestForwardRefusesBadInput(t *testing.T) {
@@ -120,9 +120,9 @@ func TestForwardRefusesBadInput(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := e.Forward(d, c.ws, c.hidden, c.residual, c.x, c.rows)
-			require.ErrorIs(t, err, ErrInput)
+			require.ErrorIs(t, err, hip.ErrInput)
 			require.NotErrorIs(t, err, errLaunched)
-			require.Equal(t, c.arguments, problems(err, func(e *InputError) string { return e.Argument }))
+			require.Equal(t, c.arguments, problems(err))
 		})
 	}
 	require.NoError(t, e.Forward(d, new(Workspace), 0, 0, 0, 0), "no rows, nothing to do")

@@ -45,7 +45,7 @@ func goldenMixture(t *testing.T, checkpoint *safetensors.Folder, c Config, modul
 				safetensors.F32: weights.F32, safetensors.BF16: weights.BF16, safetensors.F8E4M3: weights.MXFP8,
 			}[weight.Dtype]
 			var scale []byte
-			if format.Quantized() {
+			if scaled(format) {
 				scale = contents(t, find(name+".weight_scale_inv"))
 			}
 			s.add(format, weight.Shape[0], contents(t, weight), scale)

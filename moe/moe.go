@@ -3,25 +3,27 @@ package moe
 import (
 	"errors"
 	"fmt"
-	"math"
 
 	"github.com/drafthead/drafthead/hip"
 )
+
+const opForward = "moe: forward"
 
 // Forward computes, for rows rows of Hidden float32 values each,
 //
 //	hidden = residual + moe(x)
 //
-// x is the normalised residual. hidden may be the memory of residual or of x;
+// x is the normalized residual. hidden may be the memory of residual or of x;
 // the three must not overlap otherwise. ws is grown where it is too small and
-// holds the stages afterwards (see [Workspace.Stages]). rows = 0 does nothing.
+// holds the stages afterwards (see [Workspace.Stage]). rows = 0 does nothing.
 //
-// Everything is checked before the first launch; errors are those of
-// [Experts.Validate], an [InputError] for each bad argument, and the device's.
+// Everything is checked before the first launch: what is wrong with the config, else with
+// the weights, else with the arguments is reported together, as [hip.InputError]s. Other
+// errors are the device's.
 // Launches are queued: results are there after the device's Sync or Read.
 // Concurrent calls need a workspace each.
 func (e *Experts) Forward(d hip.Device, ws *Workspace, hidden, residual, x hip.Ptr, rows int) error {
-	if err := e.Validate(); err != nil {
+	if err := e.check(opForward); err != nil {
 		return err
 	}
 	if err := e.checkInput(ws, hidden, residual, x, rows); err != nil {
@@ -31,7 +33,7 @@ func (e *Experts) Forward(d hip.Device, ws *Workspace, hidden, residual, x hip.P
 		return nil
 	}
 	if err := ws.reserve(d, &e.Config, rows); err != nil {
-		return fmt.Errorf("mixture of experts, workspace for %d rows: %w", rows, err)
+		return fmt.Errorf("moe: workspace for %d rows: %w", rows, err)
 	}
 	for _, stage := range []func() error{
 		func() error { return e.route(d, ws, x, rows) },
@@ -40,7 +42,7 @@ func (e *Experts) Forward(d hip.Device, ws *Workspace, hidden, residual, x hip.P
 		func() error { return e.combine(d, ws, hidden, residual, rows) },
 	} {
 		if err := stage(); err != nil {
-			return fmt.Errorf("mixture of experts: %w", err)
+			return fmt.Errorf("moe: %w", err)
 		}
 	}
 	return nil
@@ -98,26 +100,17 @@ func (e *Experts) sharedExpert(d hip.Device, ws *Workspace, x hip.Ptr, rows int)
 }
 
 func (e *Experts) combine(d hip.Device, ws *Workspace, hidden, residual hip.Ptr, rows int) error {
-	stages := ws.Stages()
 	return launchCombine(d, &combineArgs{
-		Hidden: hidden, Residual: residual, Y: ws.expertOut.Ptr(), Weights: stages.ExpertWeights,
-		Shared: stages.Shared, Routed: stages.Routed, Total: stages.MoEOut,
+		Hidden: hidden, Residual: residual, Y: ws.expertOut.Ptr(), Weights: ws.weights.Ptr(),
+		Shared: ws.shared.Ptr(), Routed: ws.Stage("moe_routed_out"), Total: ws.Stage("moe_out"),
 		Rows: int64(rows), TopK: int32(e.TopK), Cols: int32(e.Hidden),
 	})
 }
 
-// checkRows bounds rows so that pairs are counted by an int32.
-func (c *Config) checkRows(rows int) error {
-	if most := math.MaxInt32 / c.TopK; rows < 0 || rows > most {
-		return &InputError{Argument: "rows", Got: int64(rows), Want: fmt.Sprintf("0 to %d", most)}
-	}
-	return nil
-}
-
 func (e *Experts) checkInput(ws *Workspace, hidden, residual, x hip.Ptr, rows int) error {
-	errs := []error{e.checkRows(rows)}
+	errs := []error{e.checkRows(opForward, rows)}
 	if ws == nil {
-		errs = append(errs, &InputError{Argument: "ws", Want: "a workspace"})
+		errs = append(errs, &hip.InputError{Op: opForward, Field: "ws", Got: "nil", Want: "a workspace"})
 	}
 	if rows > 0 {
 		for _, argument := range []struct {
@@ -125,7 +118,7 @@ func (e *Experts) checkInput(ws *Workspace, hidden, residual, x hip.Ptr, rows in
 			ptr  hip.Ptr
 		}{{"hidden", hidden}, {"residual", residual}, {"x", x}} {
 			if argument.ptr == 0 {
-				errs = append(errs, &InputError{Argument: argument.name, Want: "an address"})
+				errs = append(errs, &hip.InputError{Op: opForward, Field: argument.name, Got: "no memory", Want: "float32 [rows, Hidden]"})
 			}
 		}
 	}

@@ -10,7 +10,7 @@ import (
 // The zero Workspace is ready for use; it belongs to one device, grows when it
 // has to and serves one Forward at a time. Give it back with Free.
 type Workspace struct {
-	// Observe has Forward store Stages.Routed and Stages.MoEOut too.
+	// Observe has Forward store moe_routed_out and moe_out too, see Stage.
 	Observe bool
 
 	logits       hip.Buffer // [rows, Experts] float32
@@ -29,36 +29,48 @@ type Workspace struct {
 	total        hip.Buffer // [rows, Hidden] float32, if observed
 }
 
-// Stages is where the last Forward of a [Workspace] left what it computed on
-// the way. The memory is the workspace's, until its next Forward or Free.
-type Stages struct {
-	RouterScores  hip.Ptr // [rows, Experts] float32: s
-	ExpertIDs     hip.Ptr // [rows, TopK] int32, by descending s + bias
-	ExpertWeights hip.Ptr // [rows, TopK] float32
-	Shared        hip.Ptr // [rows, Hidden] float32: the shared expert
-	Routed        hip.Ptr // [rows, Hidden] float32: the weighted sum; 0 if not observed
-	MoEOut        hip.Ptr // [rows, Hidden] float32: Routed + Shared; 0 if not observed
-}
-
-// Stages returns the addresses that the last Forward used.
-func (w *Workspace) Stages() Stages {
-	s := Stages{
-		RouterScores: w.scores.Ptr(), ExpertIDs: w.ids.Ptr(), ExpertWeights: w.weights.Ptr(), Shared: w.shared.Ptr(),
+// Stage returns where the last Forward left what it computed on the way, or the zero Ptr
+// where it does not have that. The memory is the workspace's, until its next Forward or
+// Free.
+//
+//	router_scores    [rows, Experts] float32: s
+//	expert_ids       [rows, TopK] int32, by descending s + bias
+//	expert_weights   [rows, TopK] float32: w
+//	shared_out       [rows, Hidden] float32: the shared expert
+//	moe_routed_out   [rows, Hidden] float32: Σ w · expert(x), if observed
+//	moe_out          [rows, Hidden] float32: their sum, if observed
+func (w *Workspace) Stage(name string) hip.Ptr {
+	switch name {
+	case "router_scores":
+		return w.scores.Ptr()
+	case "expert_ids":
+		return w.ids.Ptr()
+	case "expert_weights":
+		return w.weights.Ptr()
+	case "shared_out":
+		return w.shared.Ptr()
 	}
-	if w.Observe {
-		s.Routed, s.MoEOut = w.routed.Ptr(), w.total.Ptr()
+	if !w.Observe {
+		return 0
 	}
-	return s
+	switch name {
+	case "moe_routed_out":
+		return w.routed.Ptr()
+	case "moe_out":
+		return w.total.Ptr()
+	}
+	return 0
 }
 
 // Reserve makes room for a Forward of rows rows, so that none up to it
-// allocates. Errors are those of Validate, [InputError] and [hip.ErrOutOfMemory];
-// after one the workspace can be used, reserved or freed.
+// allocates. What is wrong with c or rows is reported as [hip.InputError]s; without memory
+// the error is [hip.ErrOutOfMemory]. After one the workspace can be used, reserved or freed.
 func (w *Workspace) Reserve(d hip.Device, c *Config, rows int) error {
-	if err := c.Validate(); err != nil {
+	const op = "moe: reserve"
+	if err := c.check(op); err != nil {
 		return err
 	}
-	if err := c.checkRows(rows); err != nil {
+	if err := c.checkRows(op, rows); err != nil {
 		return err
 	}
 	return w.reserve(d, c, rows)

@@ -90,5 +90,5 @@ func (c *Config) requantizedBytes(plan *weights.Plan, opts Options) int64 {
 
 // storedAs reports whether all of a matrix is in the format.
 func storedAs(m *weights.Matrix, f weights.Format) bool {
-	return !slices.ContainsFunc(m.Segments, func(s weights.Segment) bool { return s.Format != f })
+	return slices.Equal(m.Formats(), []weights.Format{f})
 }

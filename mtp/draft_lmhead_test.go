@@ -135,16 +135,20 @@ func TestRestrictedTies(t *testing.T) {
 	}
 }
 
-// decoded returns the values of a matrix of one segment.
+// decoded returns the values of a matrix: its products with the columns' unit vectors.
 func decoded(t testing.TB, d hip.Device, m *weights.Matrix) []float32 {
 	t.Helper()
-	require.Len(t, m.Segments, 1)
-	s := m.Segments[0]
-	values, data, scale := make([]float32, m.Rows*m.Cols), make([]byte, s.RowStride), make([]byte, s.ScaleStride)
+	units, columns, values := make([]float32, m.Cols*m.Cols), make([]float32, m.Cols*m.Rows), make([]float32, m.Rows*m.Cols)
+	for c := range m.Cols {
+		units[c*m.Cols+c] = 1
+	}
+	y := upload(t, d, columns)
+	require.NoError(t, m.Product(d, y, upload(t, d, units), m.Cols))
+	require.NoError(t, hip.ReadOf(d, columns, y))
 	for row := range m.Rows {
-		require.NoError(t, d.Read(data, s.Data.Add(int64(row)*s.RowStride)))
-		require.NoError(t, d.Read(scale, s.Scale.Add(int64(row)*s.ScaleStride)))
-		s.Format.Decode(values[row*m.Cols:(row+1)*m.Cols], data, scale)
+		for c := range m.Cols {
+			values[row*m.Cols+c] = columns[c*m.Rows+row]
+		}
 	}
 	return values
 }

@@ -93,7 +93,7 @@ func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) 
 		opts.Logger.InfoContext(ctx, "MTP head loaded", "modules", config.NumMTPModules, "parameters", h.report.Parameters,
 			"bytes", h.report.Bytes, "device", h.device.Info().Name, "duration", time.Since(start))
 		if m := h.drafts.matrix; len(h.drafts.made) > 0 {
-			opts.Logger.InfoContext(ctx, "lm_head for drafting", "tokens", m.Rows, "format", m.Segments[0].Format.String(), "bytes", m.Bytes())
+			opts.Logger.InfoContext(ctx, "lm_head for drafting", "tokens", m.Rows, "format", m.Formats()[0].String(), "bytes", m.Bytes())
 		}
 		for _, note := range h.report.Notes {
 			opts.Logger.WarnContext(ctx, note)

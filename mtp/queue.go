@@ -157,12 +157,12 @@ func (q *queue) addRMS(x, y values, weight hip.Ptr) (sum, normed values) {
 // experts computes the step's hidden states, r + moe(n).
 func (q *queue) experts(e *moe.Experts, r, n values) {
 	q.do(r.rows, func() error { return e.Forward(q.device, &q.moe, q.step.out, r.ptr, n.ptr, r.rows) })
-	c, s := q.head.config, q.moe.Stages()
-	q.saw(stageRouterScores, values{s.RouterScores, r.rows, c.NumLocalExperts})
-	q.sawInts(stageExpertIDs, values{s.ExpertIDs, r.rows, c.NumExpertsPerTok}, c.NumExpertsPerTok)
-	q.saw(stageExpertWeights, values{s.ExpertWeights, r.rows, c.NumExpertsPerTok})
-	q.saw(stageMoeRoutedOut, values{s.Routed, r.rows, r.width})
-	q.saw(stageSharedOut, values{s.Shared, r.rows, r.width})
-	q.saw(stageMoeOut, values{s.MoEOut, r.rows, r.width})
+	c, at := q.head.config, q.moe.Stage
+	q.saw(stageRouterScores, values{at("router_scores"), r.rows, c.NumLocalExperts})
+	q.sawInts(stageExpertIDs, values{at("expert_ids"), r.rows, c.NumExpertsPerTok}, c.NumExpertsPerTok)
+	q.saw(stageExpertWeights, values{at("expert_weights"), r.rows, c.NumExpertsPerTok})
+	q.saw(stageMoeRoutedOut, values{at("moe_routed_out"), r.rows, r.width})
+	q.saw(stageSharedOut, values{at("shared_out"), r.rows, r.width})
+	q.saw(stageMoeOut, values{at("moe_out"), r.rows, r.width})
 	q.saw(stageHidden, values{q.step.out, r.rows, r.width})
 }

@@ -37,7 +37,7 @@ func encodeMXFP8Block(data []byte, values []float32) (scale byte) {
 	}
 	scale = byte(largest>>23) - 8
 	roundE4M3(data, values, scale)
-	if math.Float32frombits(largest)*E8M0(254-scale) <= 464 {
+	if math.Float32frombits(largest)*valueOfE8M0(254-scale) <= 464 {
 		return scale
 	}
 	var codes [32]byte
@@ -52,7 +52,7 @@ func encodeMXFP8Block(data []byte, values []float32) (scale byte) {
 
 // roundE4M3 writes the nearest codes under a scale of at most 247.
 func roundE4M3(data []byte, values []float32, scale byte) {
-	inverse := E8M0(254 - scale)
+	inverse := valueOfE8M0(254 - scale)
 	for i, v := range values {
 		data[i] = toE4M3(v * inverse)
 	}
@@ -61,7 +61,7 @@ func roundE4M3(data []byte, values []float32, scale byte) {
 // squaredError is that of codes under a scale. A code that stands for no float32,
 // as 256 under 2^120, has an infinite one.
 func squaredError(data []byte, values []float32, scale byte) (sum float64) {
-	s := E8M0(scale)
+	s := valueOfE8M0(scale)
 	for i, v := range values {
 		off := float64(e4m3[data[i]]*s) - float64(v)
 		sum += off * off

@@ -20,7 +20,7 @@ type encoded struct {
 
 // encode encodes a row into exactly as much memory as it takes.
 func encode(f Format, values []float32) encoded {
-	e := encoded{make([]byte, f.RowBytes(len(values))), make([]byte, f.scaleRowBytes(len(values))), make([]float32, len(values))}
+	e := encoded{make([]byte, f.rowBytes(len(values))), make([]byte, f.scaleRowBytes(len(values))), make([]float32, len(values))}
 	formats[f].encode(e.data, e.scale, values)
 	f.Decode(e.values, e.data, e.scale)
 	return e
@@ -30,13 +30,13 @@ var inf = float32(math.Inf(1))
 
 func TestToE4M3(t *testing.T) {
 	for code := range 256 {
-		if v := E4M3(byte(code)); v == v {
+		if v := e4m3[byte(code)]; v == v {
 			require.Equal(t, byte(code), toE4M3(v), "code %#x comes back", code)
 		}
 	}
 	// Between neighbours: the nearer, in the middle the one with the even code.
 	for code := byte(0); code < 0x7e; code++ {
-		low, high := E4M3(code), E4M3(code+1)
+		low, high := e4m3[code], e4m3[code+1]
 		middle, even := (low+high)/2, (code+1)&^1
 		require.Equal(t, even, toE4M3(middle), "middle above %#x", code)
 		require.Equal(t, even|0x80, toE4M3(-middle))
@@ -59,7 +59,7 @@ func TestEncodeExactly(t *testing.T) {
 		for scale := range 247 {
 			values := make([]float32, 0, 254)
 			for code := range 256 {
-				if v := E4M3(byte(code)) * E8M0(byte(scale)); v == v {
+				if v := e4m3[byte(code)] * valueOfE8M0(byte(scale)); v == v {
 					values = append(values, v)
 				}
 			}
@@ -181,7 +181,7 @@ func TestEncodeMXFP8IsBest(t *testing.T) {
 		for scale := max(int(got.scale[0])-4, 0); scale <= min(int(got.scale[0])+4, 254); scale++ {
 			codes := make([]byte, len(values))
 			for i, v := range values {
-				codes[i] = toE4M3(float32(float64(v) / float64(E8M0(byte(scale)))))
+				codes[i] = toE4M3(float32(float64(v) / float64(valueOfE8M0(byte(scale)))))
 			}
 			other := make([]float32, len(values))
 			MXFP8.Decode(other, codes, []byte{byte(scale)})
@@ -190,13 +190,13 @@ func TestEncodeMXFP8IsBest(t *testing.T) {
 		for i, v := range values {
 			nearest := math.Inf(1)
 			for code := range 256 {
-				if off := math.Abs(float64(v) - float64(E4M3(byte(code))*E8M0(got.scale[0]))); off < nearest {
+				if off := math.Abs(float64(v) - float64(e4m3[byte(code)]*valueOfE8M0(got.scale[0]))); off < nearest {
 					nearest = off
 				}
 			}
 			require.Equal(t, nearest, math.Abs(float64(v)-float64(got.values[i])))
 		}
-		if float64(E8M0(got.scale[0]))*256 > float64(maxAbs(values)) {
+		if float64(valueOfE8M0(got.scale[0]))*256 > float64(maxAbs(values)) {
 			coarser++
 		}
 	}

@@ -50,7 +50,7 @@ var formats = [endFormat]struct {
 	blockRows int // rows and columns of weights that share a scale; 0: no scales
 	blockCols int
 	decode    func(dst []float32, data, scale []byte)
-	encode    func(data, scale []byte, values []float32) // nil: nothing is requantised to it
+	encode    func(data, scale []byte, values []float32) // nil: nothing is requantized to it
 	made      bool                                       // in memory alone; no tensor is taken for it
 }{
 	F32:     {name: "F32", weight: safetensors.F32, decode: decodeF32},
@@ -62,28 +62,28 @@ var formats = [endFormat]struct {
 	INT8:    {"INT8", safetensors.I8, []safetensors.Dtype{safetensors.BF16}, 1, 32, decodeINT8, encodeINT8, true},
 }
 
-// Valid reports whether f is one of the formats.
-func (f Format) Valid() bool { return f > 0 && f < endFormat }
+// valid reports whether f is one of the formats.
+func (f Format) valid() bool { return f > 0 && f < endFormat }
 
 // String returns the name of the format.
 func (f Format) String() string {
-	if !f.Valid() {
+	if !f.valid() {
 		return fmt.Sprintf("Format(%d)", int32(f))
 	}
 	return formats[f].name
 }
 
-// RowBytes returns the bytes of cols stored values, without scales. f is valid,
+// rowBytes returns the bytes of cols stored values, without scales. f is valid,
 // here and in the methods below.
-func (f Format) RowBytes(cols int) int64 { return int64(cols) * int64(formats[f].weight.Bits()/8) }
+func (f Format) rowBytes(cols int) int64 { return int64(cols) * int64(formats[f].weight.Bits()/8) }
 
-// Quantized tells whether the format has scales.
-func (f Format) Quantized() bool { return formats[f].blockCols > 0 }
+// quantized reports whether the format has scales.
+func (f Format) quantized() bool { return formats[f].blockCols > 0 }
 
 // ScaleShape returns the shape of the scale tensor beside a weight of that
 // shape; 0, 0 where the format has none.
 func (f Format) ScaleShape(rows, cols int) (scaleRows, scaleCols int) {
-	if !f.Quantized() {
+	if !f.quantized() {
 		return 0, 0
 	}
 	return ceilDiv(rows, formats[f].blockRows), ceilDiv(cols, formats[f].blockCols)
@@ -104,7 +104,7 @@ func (f Format) scaleRows(rows Range) Range {
 // scaleBytes is the size of one stored scale.
 func (f Format) scaleBytes() int64 { return int64(formats[f].scales[0].Bits() / 8) }
 
-// scaleRowBytes is the size of the scales of cols columns, one behind the other.
+// scaleRowBytes is the size of the scales of cols columns, one after the other.
 func (f Format) scaleRowBytes(cols int) int64 {
 	return int64(ceilDiv(cols, formats[f].blockCols)) * f.scaleBytes()
 }
@@ -150,7 +150,7 @@ func decodeBF16(dst []float32, data, _ []byte) {
 
 func decodeMXFP8(dst []float32, data, scale []byte) {
 	for block := 0; len(dst) > 0; block++ {
-		dst, data = decodeBlock(dst, data, 32, E8M0(scale[block]))
+		dst, data = decodeBlock(dst, data, 32, valueOfE8M0(scale[block]))
 	}
 }
 
@@ -180,7 +180,7 @@ func decodeINT8(dst []float32, data, scale []byte) {
 }
 
 // decodeBlock decodes at most block e4m3 values of one scale, and returns what
-// lies behind them.
+// lies after them.
 func decodeBlock(dst []float32, data []byte, block int, scale float32) ([]float32, []byte) {
 	n := min(block, len(dst))
 	values, codes := dst[:n], data[:n]
@@ -198,12 +198,9 @@ func decodeBlock(dst []float32, data []byte, block int, scale float32) ([]float3
 	return dst[n:], data[n:]
 }
 
-// e4m3 holds the values of the 256 codes of F8_E4M3.
-var e4m3 = e4m3Values()
-
-// E4M3 returns the value of an F8_E4M3 code: sign, 4 exponent bits with bias 7,
+// e4m3 holds the values of the 256 codes of F8_E4M3: sign, 4 exponent bits with bias 7,
 // 3 mantissa bits; no infinities, 0x7F and 0xFF are NaN (OCP OFP8, section 5.2).
-func E4M3(code byte) float32 { return e4m3[code] }
+var e4m3 = e4m3Values()
 
 func e4m3Values() (values [256]float32) {
 	for code := range values {
@@ -223,9 +220,9 @@ func e4m3Values() (values [256]float32) {
 	return values
 }
 
-// E8M0 returns the value of an F8_E8M0 code: 2^(code−127), and NaN for 255
+// valueOfE8M0 returns the value of an F8_E8M0 code: 2^(code−127), and NaN for 255
 // (OCP MX, section 5.4.1). Code 0 is the float32 subnormal 2^−127.
-func E8M0(code byte) float32 {
+func valueOfE8M0(code byte) float32 {
 	switch code {
 	case 0:
 		return math.Float32frombits(1 << 22)

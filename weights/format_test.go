@@ -27,19 +27,19 @@ func requireSameFloat(t *testing.T, want float64, got float32, msg ...any) {
 
 func TestE4M3(t *testing.T) {
 	for code := range 256 {
-		requireSameFloat(t, e4m3Value(byte(code)), E4M3(byte(code)), "code %#x", code)
+		requireSameFloat(t, e4m3Value(byte(code)), e4m3[byte(code)], "code %#x", code)
 	}
 	for code, want := range map[byte]float32{0x00: 0, 0x01: 0x1p-9, 0x07: 7 * 0x1p-9, 0x08: 0x1p-6, 0x38: 1, 0xb8: -1, 0x7e: 448, 0xfe: -448} {
-		require.Equal(t, want, E4M3(code), "code %#x", code)
+		require.Equal(t, want, e4m3[code], "code %#x", code)
 	}
-	require.True(t, math.Signbit(float64(E4M3(0x80))), "minus zero")
+	require.True(t, math.Signbit(float64(e4m3[0x80])), "minus zero")
 }
 
 func TestE8M0(t *testing.T) {
 	for code := range 255 {
-		requireSameFloat(t, math.Ldexp(1, code-127), E8M0(byte(code)), "code %d", code)
+		requireSameFloat(t, math.Ldexp(1, code-127), valueOfE8M0(byte(code)), "code %d", code)
 	}
-	requireSameFloat(t, math.NaN(), E8M0(255))
+	requireSameFloat(t, math.NaN(), valueOfE8M0(255))
 }
 
 func TestF16(t *testing.T) {
@@ -141,13 +141,13 @@ func TestFormatTable(t *testing.T) {
 	for i, test := range tests {
 		f := test.format
 		require.Equal(t, allFormats[i], f)
-		require.True(t, f.Valid())
+		require.True(t, f.valid())
 		require.Equal(t, test.name, f.String())
-		require.Equal(t, test.rowBytes, f.RowBytes(33))
+		require.Equal(t, test.rowBytes, f.rowBytes(33))
 		rows, cols := f.ScaleShape(129, 33)
 		require.Equal(t, [2]int{test.scaleRows, test.scaleCols}, [2]int{rows, cols}, test.name)
-		require.Equal(t, rows > 0, f.Quantized())
-		if f.Quantized() {
+		require.Equal(t, rows > 0, f.quantized())
+		if f.quantized() {
 			require.Equal(t, test.scaleBytes, f.scaleBytes())
 			for _, scale := range formats[f].scales {
 				require.Equal(t, test.scaleBytes, int64(scale.Bits()/8), "all dtypes of one format's scales are as wide")
@@ -158,7 +158,7 @@ func TestFormatTable(t *testing.T) {
 	require.Equal(t, Range{1, 2}, FP8F32.scaleRows(Range{128, 256}))
 	require.Equal(t, Range{127, 129}, MXFP8.scaleRows(Range{127, 129}))
 	for _, f := range []Format{0, endFormat, -1} {
-		require.False(t, f.Valid())
+		require.False(t, f.valid())
 		require.Equal(t, fmt.Sprintf("Format(%d)", int32(f)), f.String())
 	}
 }
@@ -183,10 +183,10 @@ func TestGoldenFormatValues(t *testing.T) {
 		return values
 	}
 	for i, want := range floats("e4m3.values") {
-		requireSameFloat(t, float64(want), E4M3(bytesOf("e4m3.codes")[i]), "e4m3 %d", i)
+		requireSameFloat(t, float64(want), e4m3[bytesOf("e4m3.codes")[i]], "e4m3 %d", i)
 	}
 	for i, want := range floats("e8m0.values") {
-		requireSameFloat(t, float64(want), E8M0(bytesOf("e8m0.codes")[i]), "e8m0 %d", i)
+		requireSameFloat(t, float64(want), valueOfE8M0(bytesOf("e8m0.codes")[i]), "e8m0 %d", i)
 	}
 	bits, want := bytesOf("bf16.bits"), floats("bf16.values")
 	got := make([]float32, len(want))

@@ -74,12 +74,12 @@ func (a *area) readAcross(p []byte, off int64) error {
 // is the zero area where the format has none. The share has rows.
 func (s *origin) share(part *Part) (data, scale area) {
 	f, rows, cols := s.format, part.KeepRows, part.KeepCols
-	stride := f.RowBytes(part.Cols)
+	stride := f.rowBytes(part.Cols)
 	data = area{
-		tensor: s.weight, start: int64(rows.First)*stride + f.RowBytes(cols.First),
-		width: f.RowBytes(cols.Len()), stride: stride, rows: int64(rows.Len()),
+		tensor: s.weight, start: int64(rows.First)*stride + f.rowBytes(cols.First),
+		width: f.rowBytes(cols.Len()), stride: stride, rows: int64(rows.Len()),
 	}
-	if !f.Quantized() {
+	if !f.quantized() {
 		return data, area{}
 	}
 	block := formats[f].blockCols

@@ -116,13 +116,13 @@ func (m *mover) matrix(p *Param, sources []origin) error {
 // keep the stride of the whole tensor; uploaded they are packed.
 func (m *mover) segment(param string, part *Part, s *origin) (Segment, error) {
 	data, scale := s.share(part)
-	seg := Segment{Rows: int32(data.rows), Format: s.format}
+	seg := Segment{rows: int32(data.rows), format: s.format}
 	var err error
-	if seg.Data, seg.RowStride, err = m.move(param, &data); err != nil || !s.format.Quantized() {
+	if seg.data, seg.rowStride, err = m.move(param, &data); err != nil || !s.format.quantized() {
 		return seg, err
 	}
-	seg.ScaleRow = int32(part.KeepRows.First % formats[s.format].blockRows)
-	seg.Scale, seg.ScaleStride, err = m.move(param, &scale)
+	seg.scaleRow = int32(part.KeepRows.First % formats[s.format].blockRows)
+	seg.scale, seg.scaleStride, err = m.move(param, &scale)
 	return seg, err
 }
 

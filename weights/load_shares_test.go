@@ -156,7 +156,7 @@ func TestLoadCutInsideBlocks(t *testing.T) {
 		requireShare(t, d, l, params, s)
 		m := l.Matrix(qkv.Name)
 		require.Equal(t, []int32{96, 127, 0, 63, 0}, []int32{
-			m.Segments[0].ScaleRow, m.Segments[1].ScaleRow, m.Segments[2].ScaleRow, m.Segments[3].ScaleRow, m.Segments[4].ScaleRow})
+			m.segments[0].scaleRow, m.segments[1].scaleRow, m.segments[2].scaleRow, m.segments[3].scaleRow, m.segments[4].scaleRow})
 		a := &arena{d: d}
 		x, y := a.floats(randomFloats(rand.New(rand.NewPCG(8, 2)), 200)), a.floats(make([]float32, m.Rows))
 		require.NoError(t, a.err)

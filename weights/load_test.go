@@ -23,19 +23,19 @@ type bare struct{ hip.Device }
 func matrixValues(t testing.TB, d hip.Device, m *Matrix) []float32 {
 	t.Helper()
 	var values []float32
-	for _, s := range m.Segments {
-		f := s.Format
-		data, row := make([]byte, f.RowBytes(m.Cols)), make([]float32, m.Cols)
+	for _, s := range m.segments {
+		f := s.format
+		data, row := make([]byte, f.rowBytes(m.Cols)), make([]float32, m.Cols)
 		var scale []byte
-		if f.Quantized() {
+		if f.quantized() {
 			_, n := f.ScaleShape(1, m.Cols)
 			scale = make([]byte, int64(n)*f.scaleBytes())
 		}
-		for r := range int64(s.Rows) {
-			require.NoError(t, d.Read(data, s.Data.Add(r*s.RowStride)))
-			if f.Quantized() {
-				at := (int64(s.ScaleRow) + r) / int64(formats[f].blockRows)
-				require.NoError(t, d.Read(scale, s.Scale.Add(at*s.ScaleStride)))
+		for r := range int64(s.rows) {
+			require.NoError(t, d.Read(data, s.data.Add(r*s.rowStride)))
+			if f.quantized() {
+				at := (int64(s.scaleRow) + r) / int64(formats[f].blockRows)
+				require.NoError(t, d.Read(scale, s.scale.Add(at*s.scaleStride)))
 			}
 			f.Decode(row, data, scale)
 			values = append(values, row...)
@@ -219,7 +219,7 @@ func TestLoadLargeTensor(t *testing.T) {
 			require.Equal(t, 3, calls)
 			m := l.Matrix(whole.Tensor)
 			got := make([]uint32, m.Rows*m.Cols)
-			require.NoError(t, hip.ReadOf(d, got, m.Segments[0].Data))
+			require.NoError(t, hip.ReadOf(d, got, m.segments[0].data))
 			for i, bits := range got {
 				at := (keep.KeepRows.First+i/m.Cols)*cols + keep.KeepCols.First + i%m.Cols
 				if bits != uint32(at)&0xffffff|0x40<<24 {

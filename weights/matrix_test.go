@@ -14,7 +14,7 @@ import (
 // TestSegmentLayout: kernels in C++ read the same struct.
 func TestSegmentLayout(t *testing.T) {
 	offsets := map[string]uintptr{
-		"Data": 0, "Scale": 8, "RowStride": 16, "ScaleStride": 24, "First": 32, "Rows": 36, "Format": 40, "ScaleRow": 44,
+		"data": 0, "scale": 8, "rowStride": 16, "scaleStride": 24, "first": 32, "rows": 36, "format": 40, "scaleRow": 44,
 	}
 	segment := reflect.TypeFor[Segment]()
 	require.Equal(t, len(offsets), segment.NumField())
@@ -34,25 +34,24 @@ func TestNewMatrixErrors(t *testing.T) {
 		name     string
 		cols     int
 		segments []Segment
-		segment  int
 		field    string
 	}{
-		{"no segments", 33, nil, -1, "Segments"},
-		{"no columns", 0, dense(func(*Segment) {}), -1, "Cols"},
-		{"negative columns", -1, dense(func(*Segment) {}), -1, "Cols"},
-		{"more columns than an int32", math.MaxInt32 + 1, dense(func(*Segment) {}), -1, "Cols"},
-		{"no format", 33, dense(func(s *Segment) { s.Format = 0 }), 1, "Format"},
-		{"unknown format", 33, dense(func(s *Segment) { s.Format = endFormat }), 1, "Format"},
-		{"no rows", 33, dense(func(s *Segment) { s.Rows = 0 }), 1, "Rows"},
-		{"negative rows", 33, dense(func(s *Segment) { s.Rows = -3 }), 1, "Rows"},
-		{"more rows than an int32", 33, dense(func(s *Segment) { s.Rows = math.MaxInt32 }), -1, "rows of all segments"},
-		{"no weights", 33, dense(func(s *Segment) { s.Data = 0 }), 1, "Data"},
-		{"no scales", 33, dense(func(s *Segment) { s.Scale = 0 }), 1, "Scale"},
-		{"rows overlap", 33, dense(func(s *Segment) { s.RowStride = 32 }), 1, "RowStride"},
-		{"rows run backwards", 33, dense(func(s *Segment) { s.RowStride = -33 }), 1, "RowStride"},
-		{"scale rows overlap", 33, dense(func(s *Segment) { s.ScaleStride = 1 }), 1, "ScaleStride"},
-		{"negative scale row", 33, dense(func(s *Segment) { s.ScaleRow = -1 }), 1, "ScaleRow"},
-		{"scale row beyond its block", 33, dense(func(s *Segment) { s.ScaleRow = 1 }), 1, "ScaleRow"},
+		{"no segments", 33, nil, "segments"},
+		{"no columns", 0, dense(func(*Segment) {}), "cols"},
+		{"negative columns", -1, dense(func(*Segment) {}), "cols"},
+		{"more columns than an int32", math.MaxInt32 + 1, dense(func(*Segment) {}), "cols"},
+		{"no format", 33, dense(func(s *Segment) { s.format = 0 }), "segments[1].format"},
+		{"unknown format", 33, dense(func(s *Segment) { s.format = endFormat }), "segments[1].format"},
+		{"no rows", 33, dense(func(s *Segment) { s.rows = 0 }), "segments[1].rows"},
+		{"negative rows", 33, dense(func(s *Segment) { s.rows = -3 }), "segments[1].rows"},
+		{"more rows than an int32", 33, dense(func(s *Segment) { s.rows = math.MaxInt32 }), "rows of all segments"},
+		{"no weights", 33, dense(func(s *Segment) { s.data = 0 }), "segments[1].data"},
+		{"no scales", 33, dense(func(s *Segment) { s.scale = 0 }), "segments[1].scale"},
+		{"rows overlap", 33, dense(func(s *Segment) { s.rowStride = 32 }), "segments[1].rowStride"},
+		{"rows run backwards", 33, dense(func(s *Segment) { s.rowStride = -33 }), "segments[1].rowStride"},
+		{"scale rows overlap", 33, dense(func(s *Segment) { s.scaleStride = 1 }), "segments[1].scaleStride"},
+		{"negative scale row", 33, dense(func(s *Segment) { s.scaleRow = -1 }), "segments[1].scaleRow"},
+		{"scale row beyond its block", 33, dense(func(s *Segment) { s.scaleRow = 1 }), "segments[1].scaleRow"},
 	}
 	d := hip.NewReference()
 	defer d.Close()
@@ -60,10 +59,9 @@ func TestNewMatrixErrors(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			m, err := NewMatrix(d, test.cols, test.segments)
 			require.Nil(t, m)
-			require.ErrorIs(t, err, ErrMatrix)
-			var wrong *MatrixError
+			require.ErrorIs(t, err, hip.ErrInput)
+			var wrong *hip.InputError
 			require.ErrorAs(t, err, &wrong)
-			require.Equal(t, test.segment, wrong.Segment)
 			require.Equal(t, test.field, wrong.Field)
 			require.Contains(t, err.Error(), test.field)
 		})
@@ -75,13 +73,15 @@ func TestNewMatrixErrors(t *testing.T) {
 func TestNewMatrixReportsAllTogether(t *testing.T) {
 	d := hip.NewReference()
 	defer d.Close()
-	_, err := NewMatrix(d, 64, []Segment{{Format: FP8F32, Rows: 1}, {Rows: -1, Data: 64}})
+	_, err := NewMatrix(d, 64, []Segment{{format: FP8F32, rows: 1}, {rows: -1, data: 64}})
 	var fields []string
 	for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
-		fields = append(fields, e.(*MatrixError).Field)
+		fields = append(fields, e.(*hip.InputError).Field)
 	}
-	require.Equal(t, []string{"Data", "RowStride", "Scale", "ScaleStride", "Rows", "Format"}, fields)
-	require.EqualError(t, &MatrixError{1, "Rows", -1, "at least 1"}, "invalid matrix: segment 1: Rows is -1, want at least 1")
+	require.Equal(t, []string{
+		"segments[0].data", "segments[0].rowStride", "segments[0].scale", "segments[0].scaleStride", "segments[1].rows", "segments[1].format",
+	}, fields)
+	require.ErrorContains(t, err, "weights: new matrix: segments[1].rows is -1, want at least 1")
 }
 
 func TestMatrix(t *testing.T) {
@@ -96,18 +96,18 @@ func TestMatrix(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 138, m.Rows)
 	require.Equal(t, 40, m.Cols)
-	require.Equal(t, []int32{0, 5, 8}, []int32{m.Segments[0].First, m.Segments[1].First, m.Segments[2].First})
-	require.Equal(t, int32(0), segments[1].First, "the caller's table is left alone")
+	require.Equal(t, []int32{0, 5, 8}, []int32{m.segments[0].first, m.segments[1].first, m.segments[2].first})
+	require.Equal(t, int32(0), segments[1].first, "the caller's table is left alone")
 	const bytes = 5*80 + 3*(40+2) + 130*40 + 2*4
 	require.Equal(t, int64(bytes), m.Bytes())
 	require.Equal(t, bytes/138, m.rowBytes())
-	segments[2].ScaleRow = 127 // one row of the first block of scales, and two blocks more
+	segments[2].scaleRow = 127 // one row of the first block of scales, and two blocks more
 	cut, err := NewMatrix(d, 40, segments[2:])
 	require.NoError(t, err)
 	require.Equal(t, int64(130*40+3*4), cut.Bytes())
 	table := make([]Segment, 3)
 	require.NoError(t, hip.ReadOf(d, table, m.table))
-	require.Equal(t, m.Segments, table)
+	require.Equal(t, m.segments, table)
 	require.NoError(t, m.Free(d))
 	require.NoError(t, m.Free(d), "a second time")
 	require.Zero(t, m.table)
@@ -137,7 +137,7 @@ func TestProductErrors(t *testing.T) {
 			s := newStored(r, MXFP8, 20, 40)
 			segment := a.segment(s, 1)
 			m, x, y := a.matrixOf(40, segment), a.floats(make([]float32, 80)), a.floats(make([]float32, 40))
-			beyond := a.matrixOf(40, func() Segment { segment.Rows++; return segment }())
+			beyond := a.matrixOf(40, func() Segment { segment.rows++; return segment }())
 			require.NoError(t, a.err)
 
 			require.NoError(t, m.Product(d, y, x, 2))

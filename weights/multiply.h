@@ -33,8 +33,8 @@ struct multiplied {
 // aligned tells whether rows of weights and of x can be read in accesses of 16
 // bytes, without a rest.
 template <int32 N> DEVICE bool aligned(const Segment *s, const float *const *x, int32 cols) {
-  const int64 rowBytes = s->Format == F32 ? 4 * (int64)cols : s->Format <= BF16 ? 2 * (int64)cols : cols;
-  uint64 all = (uint64)s->Data | (uint64)s->RowStride | (uint64)rowBytes;
+  const int64 rowBytes = s->format == F32 ? 4 * (int64)cols : s->format <= BF16 ? 2 * (int64)cols : cols;
+  uint64 all = (uint64)s->data | (uint64)s->rowStride | (uint64)rowBytes;
 #pragma unroll
   for (int32 i = 0; i < N; i++) all |= (uint64)x[i];
   return all % 16 == 0;
@@ -45,13 +45,13 @@ template <int32 N> DEVICE bool aligned(const Segment *s, const float *const *x, 
 template <class Codec, int32 N>
 DEVICE void multiplyAligned(multiplied *m, int32 at, const Segment *s, int32 row, int32 count, const float *const *x, int32 cols) {
   constexpr int32 columns = Codec::columns, group = N == 4 ? 4 : multiplyGroup;
-  const int32 format = s->Format;
+  const int32 format = s->format;
 #pragma unroll 1
   for (int32 first = 0; first < count; first += group) {
     // Rows lie a stride apart: an address for each would take a third of the registers.
-    const int32 at0 = row - s->First + first, last = count - 1 - first;
-    const uint8 *data = s->Data + at0 * s->RowStride;
-    const int64 stride = s->RowStride, scaleStride = s->ScaleStride;
+    const int32 at0 = row - s->first + first, last = count - 1 - first;
+    const uint8 *data = s->data + at0 * s->rowStride;
+    const int64 stride = s->rowStride, scaleStride = s->scaleStride;
     float sums[group * N] = {};
     uint32 nan[group] = {};
 #pragma unroll 1
@@ -80,8 +80,8 @@ DEVICE void multiplyAligned(multiplied *m, int32 at, const Segment *s, int32 row
       if (!Codec::scaled) continue;
 #pragma unroll
       for (int32 r = 0; r < group; r++) {
-        const int32 scaleRow = s->ScaleRow + at0 + minimum(r, last);
-        const float scale = Codec::scale(s->Scale + (Codec::blocks ? scaleRow / 128 : scaleRow) * scaleStride, format, c);
+        const int32 scaleRow = s->scaleRow + at0 + minimum(r, last);
+        const float scale = Codec::scale(s->scale + (Codec::blocks ? scaleRow / 128 : scaleRow) * scaleStride, format, c);
 #pragma unroll
         for (int32 i = 0; i < N; i++) sums[r * N + i] = fusedMultiplyAdd(parts[r * N + i], scale, sums[r * N + i]);
       }
@@ -108,7 +108,7 @@ DEVICE void multiplyUnaligned(multiplied *m, int32 at, const Segment *s, int32 r
     float sums[N] = {};
 #pragma unroll 1
     for (int32 c = (int32)threadIdx.x; c < cols; c += multiplyThreads) {
-      const float value = valueAt(stored, s->Format, c);
+      const float value = valueAt(stored, s->format, c);
 #pragma unroll
       for (int32 i = 0; i < N; i++) sums[i] = fusedMultiplyAdd(value, x[i][c], sums[i]);
     }
@@ -143,8 +143,8 @@ DEVICE void multiply(multiplied *m, const Segment *segments, int32 n, int32 firs
 #pragma unroll 1
   for (int32 at = 0; at < count;) {
     const Segment *s = segmentOf(segments, n, first + at);
-    const int32 row = first + at, run = minimum(count - at, s->First + s->Rows - row);
-    switch (aligned<N>(s, x, cols) ? s->Format : 0) {
+    const int32 row = first + at, run = minimum(count - at, s->first + s->rows - row);
+    switch (aligned<N>(s, x, cols) ? s->format : 0) {
     case F32: multiplyAligned<codecF32, N>(m, at, s, row, run, x, cols); break;
     case F16: multiplyAligned<codecF16, N>(m, at, s, row, run, x, cols); break;
     case BF16: multiplyAligned<codecBF16, N>(m, at, s, row, run, x, cols); break;
@@ -218,7 +218,7 @@ DEVICE void multiplyMatrix(multiplied *m, const Segment *s, int32 row, int32 cou
   typedef bf16Pairs<Codec> codec;
   typedef typename codec::stored stored;
   constexpr int32 together = 2;
-  const int32 g = (int32)laneIndex() / 4, t = (int32)laneIndex() % 4, format = s->Format, units = cols / 32;
+  const int32 g = (int32)laneIndex() / 4, t = (int32)laneIndex() % 4, format = s->format, units = cols / 32;
   const storedRow rows[2] = {rowOf(s, row + minimum(g, count - 1)), rowOf(s, row + minimum(g + 8, count - 1))};
   const float *x = rowOfX(minimum(g, left - 1));
   float sums[4] = {};
@@ -289,12 +289,12 @@ DEVICE int32 multiplyFew(multiplied *m, const Segment *segments, int32 n, int32 
   if (most > 4 && left > 4 && cols % 32 == 0) { // fewer are faster as they are
     const Segment *s = segmentOf(segments, n, first);
     const float *const x[1] = {rowOfX(0)};
-    if (first + count <= s->First + s->Rows && aligned<1>(s, x, cols)) {
-      if (s->Format == MXFP8) {
+    if (first + count <= s->first + s->rows && aligned<1>(s, x, cols)) {
+      if (s->format == MXFP8) {
         multiplyMatrix<codecMXFP8>(m, s, first, count, rowOfX, left, cols);
         return minimum(left, multiplyRows);
       }
-      if (s->Format == BF16) {
+      if (s->format == BF16) {
         multiplyMatrix<codecBF16>(m, s, first, count, rowOfX, left, cols);
         return minimum(left, multiplyRows);
       }

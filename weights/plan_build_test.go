@@ -106,14 +106,14 @@ func synthesize(params []Param, formatOf func(tensor string) Format) *synthetic 
 		for _, of := range p.Parts {
 			f, shape := formatOf(of.Tensor), []int{of.Rows, of.Cols}
 			if p.Vector {
-				if shape = shape[:min(of.Rows, 1)]; f.Quantized() {
+				if shape = shape[:min(of.Rows, 1)]; f.quantized() {
 					f = BF16
 				}
 			}
 			w := newStored(r, f, max(of.Rows, 1), of.Cols)
 			s.values[of.Tensor] = w.values
 			s.parts = append(s.parts, part{of.Tensor, formats[f].weight, shape, string(w.data)})
-			if f.Quantized() {
+			if f.quantized() {
 				rows, cols := f.ScaleShape(of.Rows, of.Cols)
 				s.parts = append(s.parts, part{of.Tensor + "_scale_inv", formats[f].scales[0], []int{rows, cols}, string(w.scale)})
 			}
@@ -126,7 +126,7 @@ func synthesize(params []Param, formatOf func(tensor string) Format) *synthetic 
 // seed does not map, none with scales.
 func always(f Format) func(string) Format {
 	return func(tensor string) Format {
-		if f.Quantized() && !strings.Contains(tensor, ".mtp.") {
+		if f.quantized() && !strings.Contains(tensor, ".mtp.") {
 			return BF16
 		}
 		return f

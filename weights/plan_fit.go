@@ -30,7 +30,7 @@ func (a *audit) check(p *Param, part *Part, s *origin) {
 		return
 	}
 	s.format = format
-	if !format.Quantized() {
+	if !format.quantized() {
 		return
 	}
 	scaleRows, scaleCols := format.ScaleShape(part.Rows, part.Cols)
@@ -51,9 +51,9 @@ func (a *audit) formatOf(p *Param, s *origin) (f Format, want string, rule safet
 	for f = 1; f < endFormat; f++ {
 		row := &formats[f]
 		switch {
-		case row.made || row.weight != dtype || p.Vector && f.Quantized():
+		case row.made || row.weight != dtype || p.Vector && f.quantized():
 			continue
-		case !f.Quantized():
+		case !f.quantized():
 			if s.scale != nil {
 				return 0, "no scales beside " + string(dtype), ruleStrayScale
 			}
@@ -82,7 +82,7 @@ func wantDtypes(vector bool, s *origin, opts PlanOptions) string {
 	}
 	var dtypes []string
 	for f := Format(1); f < endFormat; f++ {
-		if f.Quantized() && !formats[f].made && opts.allow(f) {
+		if f.quantized() && !formats[f].made && opts.allow(f) {
 			for _, d := range formats[f].scales {
 				dtypes = append(dtypes, string(d))
 			}

@@ -18,7 +18,7 @@ func TestPlanAccepts(t *testing.T) {
 		return func(s *synthetic) {
 			remove(tensor, tensor+"_scale_inv")(s)
 			add(zeros(tensor, formats[f].weight, rows, cols))(s)
-			if r, c := f.ScaleShape(rows, cols); f.Quantized() {
+			if r, c := f.ScaleShape(rows, cols); f.quantized() {
 				add(zeros(tensor+"_scale_inv", scale, r, c))(s)
 			}
 		}

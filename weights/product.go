@@ -27,7 +27,7 @@ func (m *Matrix) Product(d hip.Device, y, x hip.Ptr, rows int) error {
 	work := productWork{m: m, d: d, x: x, rows: rows}
 	k, block := product.For(work.served)
 	return k.Launch(d, block.grid(m, rows), &productArgs{
-		X: x, Y: y, Weights: m.table, Segments: int32(len(m.Segments)),
+		X: x, Y: y, Weights: m.table, Segments: int32(len(m.segments)),
 		Rows: int32(rows), Out: int32(m.Rows), In: int32(m.Cols),
 	})
 }
@@ -128,8 +128,8 @@ func (w *productWork) served(p *productBlock) bool {
 // rows of x, m.Cols float32 each: d is a GPU, and the weights are bfloat16 or MXFP8, all
 // the same, and lie, as x does, in accesses of 16 bytes.
 func (m *Matrix) Tiled(d hip.Device, x hip.Ptr) bool {
-	for _, s := range m.Segments {
-		if s.Format != m.Segments[0].Format {
+	for _, s := range m.segments {
+		if s.format != m.segments[0].format {
 			return false
 		}
 	}
@@ -141,8 +141,8 @@ func (m *Matrix) tiledMixed(d hip.Device, x hip.Ptr) bool {
 	if x%16 != 0 || m.Cols%16 != 0 || !d.Info().Kind.IsGPU() {
 		return false
 	}
-	for _, s := range m.Segments {
-		if s.Format != BF16 && s.Format != MXFP8 || s.Data%16 != 0 || s.RowStride%16 != 0 {
+	for _, s := range m.segments {
+		if s.format != BF16 && s.format != MXFP8 || s.data%16 != 0 || s.rowStride%16 != 0 {
 			return false
 		}
 	}

@@ -50,8 +50,8 @@ func coldCase(f Format, rows int) hiptest.Case {
 		}
 		return dst[:n]
 	}
-	s.data = fill(row.data, int(f.RowBytes(benchIn))*benchOut)
-	if f.Quantized() {
+	s.data = fill(row.data, int(f.rowBytes(benchIn))*benchOut)
+	if f.quantized() {
 		s.scale = fill(row.scale, scaleRows*scaleCols*int(f.scaleBytes()))
 	}
 	x := randomFloats(r, rows*benchIn)

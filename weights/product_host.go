@@ -22,7 +22,7 @@ func (r *Rows) multiplyRun(y []float32, yStride int, s *run, x *operand) {
 		return
 	}
 	switch {
-	case x.n == 1 && (s.format.Quantized() || s.rows < r.level.dotsRows):
+	case x.n == 1 && (s.format.quantized() || s.rows < r.level.dotsRows):
 		r.multiplyRow(y, s, x)
 	case x.columns.tiles != nil && r.level.streamTiles[s.format][1] != nil:
 		r.multiplyTiles(y, yStride, s, x)

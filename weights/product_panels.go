@@ -91,7 +91,7 @@ func (s *run) ahead(row, c, whole, group int) uintptr {
 	if c >= whole {
 		row, c = row+group, c-whole
 	}
-	return uintptr(unsafe.Pointer(&s.data[0])) + uintptr(row*s.rowStride) + uintptr(s.format.RowBytes(c))
+	return uintptr(unsafe.Pointer(&s.data[0])) + uintptr(row*s.rowStride) + uintptr(s.format.rowBytes(c))
 }
 
 // eachOperand calls do for the rows of x, as many at once as there are registers

@@ -95,12 +95,12 @@ func dotMXFP8(w, scale []byte, x []float32) float32 {
 			s2 += e4m3[a[i+2]] * b[i+2]
 			s3 += e4m3[a[i+3]] * b[i+3]
 		}
-		sum += float64(s0+s1+(s2+s3)) * float64(E8M0(scale[block]))
+		sum += float64(s0+s1+(s2+s3)) * float64(valueOfE8M0(scale[block]))
 		block++
 		w, x = w[chunk:], x[chunk:]
 	}
 	for i, v := range x {
-		sum += float64(e4m3[w[i]]*E8M0(scale[block])) * float64(v)
+		sum += float64(e4m3[w[i]]*valueOfE8M0(scale[block])) * float64(v)
 	}
 	return float32(sum)
 }

@@ -36,7 +36,7 @@ func (r *Rows) useTiles(n int) bool {
 		return false
 	}
 	for i := range r.segments {
-		if r.level.streamTiles[r.segments[i].Format][1] != nil {
+		if r.level.streamTiles[r.segments[i].format][1] != nil {
 			return true
 		}
 	}
@@ -87,7 +87,7 @@ func (r *Rows) multiplyTiles(y []float32, yStride int, s *run, x *operand) {
 					rowStride: s.rowStride, scaleStride: s.scaleStride, columnStride: 2 * t.stride(),
 				}
 				if tile+count == end { // the next rows, of which nothing is there yet
-					a.next = tileRows*s.rowStride - int(s.format.RowBytes(r.cols-streamColumns))
+					a.next = tileRows*s.rowStride - int(s.format.rowBytes(r.cols-streamColumns))
 				}
 				r.level.streamTiles[s.format][count](&a)
 				first := tile * tileSize / parts

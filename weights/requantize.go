@@ -31,12 +31,12 @@ const requantizeChunk = 2 << 20
 // called from the calling goroutine with the bytes of the result. When ctx ends,
 // or on any error, what was taken is given back.
 func (m *Matrix) Requantize(ctx context.Context, d hip.Device, f Format, progress Progress) (*Matrix, error) {
-	if !f.Valid() || formats[f].encode == nil {
-		return nil, &MatrixError{-1, "format to requantise to", f, "MXFP8 or INT8"}
+	if !f.valid() || formats[f].encode == nil {
+		return nil, &hip.InputError{Op: "weights: requantize", Field: "format", Got: f, Want: "MXFP8 or INT8"}
 	}
 	q, err := m.blank(d, f)
 	if err == nil {
-		r := requantizer{device: d, from: m, to: &q.Segments[0]}
+		r := requantizer{device: d, from: m, to: &q.segments[0]}
 		err = r.run(ctx, progress)
 	}
 	if err != nil {
@@ -55,7 +55,7 @@ func (m *Matrix) blank(d hip.Device, f Format) (*Matrix, error) {
 		}
 		return p, err
 	}
-	data, err := alloc(f.RowBytes(m.Cols))
+	data, err := alloc(f.rowBytes(m.Cols))
 	if err != nil {
 		return q, err
 	}
@@ -115,7 +115,7 @@ func (r *requantizer) run(ctx context.Context, progress Progress) (err error) {
 	return err
 }
 
-// work requantises chunks until there are no more, or one failed.
+// work requantizes chunks until there are no more, or one failed.
 func (r *requantizer) work(chunk int, done chan<- chunkDone) {
 	var c rowChunk
 	for !r.failed.Load() {
@@ -139,47 +139,47 @@ type rowChunk struct {
 func (c *rowChunk) requantize(r *requantizer, first, n int) error {
 	cols, to := r.from.Cols, r.to
 	c.row = sized(c.row, cols)
-	c.newData, c.newScale = sized(c.newData, n*int(to.RowStride)), sized(c.newScale, n*int(to.ScaleStride))
+	c.newData, c.newScale = sized(c.newData, n*int(to.rowStride)), sized(c.newScale, n*int(to.scaleStride))
 	data, scale := c.newData, c.newScale
 	for i, left := r.from.segmentOf(first), n; left > 0; i++ {
-		s := &r.from.Segments[i]
-		from := first + n - left - int(s.First)
-		some := min(left, int(s.Rows)-from)
+		s := &r.from.segments[i]
+		from := first + n - left - int(s.first)
+		some := min(left, int(s.rows)-from)
 		if err := c.read(r.device, s, cols, from, some); err != nil {
 			return err
 		}
 		for j := range some {
 			var stored []byte
-			if s.Format.Quantized() {
+			if s.format.quantized() {
 				row := s.scaleRows(from, j+1).Len() - 1
-				stored = c.scale[int64(row)*s.Format.scaleRowBytes(cols):]
+				stored = c.scale[int64(row)*s.format.scaleRowBytes(cols):]
 			}
-			s.Format.Decode(c.row, c.data[int64(j)*s.Format.RowBytes(cols):], stored)
-			formats[to.Format].encode(data[:to.RowStride], scale[:to.ScaleStride], c.row)
-			data, scale = data[to.RowStride:], scale[to.ScaleStride:]
+			s.format.Decode(c.row, c.data[int64(j)*s.format.rowBytes(cols):], stored)
+			formats[to.format].encode(data[:to.rowStride], scale[:to.scaleStride], c.row)
+			data, scale = data[to.rowStride:], scale[to.scaleStride:]
 		}
 		left -= some
 	}
-	if err := r.device.Write(to.Data.Add(int64(first)*to.RowStride), c.newData); err != nil {
+	if err := r.device.Write(to.data.Add(int64(first)*to.rowStride), c.newData); err != nil {
 		return err
 	}
-	return r.device.Write(to.Scale.Add(int64(first)*to.ScaleStride), c.newScale)
+	return r.device.Write(to.scale.Add(int64(first)*to.scaleStride), c.newScale)
 }
 
 // read reads n rows of a segment, as they are stored.
 func (c *rowChunk) read(d hip.Device, s *Segment, cols, first, n int) (err error) {
-	from := s.Data.Add(int64(first) * s.RowStride)
-	if c.data, err = readRows(d, c.data, from, s.Format.RowBytes(cols), s.RowStride, n); err != nil || !s.Format.Quantized() {
+	from := s.data.Add(int64(first) * s.rowStride)
+	if c.data, err = readRows(d, c.data, from, s.format.rowBytes(cols), s.rowStride, n); err != nil || !s.format.quantized() {
 		return err
 	}
 	rows := s.scaleRows(first, n)
-	from = s.Scale.Add(int64(rows.First) * s.ScaleStride)
-	c.scale, err = readRows(d, c.scale, from, s.Format.scaleRowBytes(cols), s.ScaleStride, rows.Len())
+	from = s.scale.Add(int64(rows.First) * s.scaleStride)
+	c.scale, err = readRows(d, c.scale, from, s.format.scaleRowBytes(cols), s.scaleStride, rows.Len())
 	return err
 }
 
 // readRows reads n rows of width bytes, stride bytes apart, into buf or a larger
-// buffer, one behind the other.
+// buffer, one after the other.
 func readRows(d hip.Device, buf []byte, from hip.Ptr, width, stride int64, n int) ([]byte, error) {
 	buf = sized(buf, n*int(width))
 	if stride == width {

@@ -69,7 +69,7 @@ func BenchmarkSelect(b *testing.B) {
 	px, py := a.floats(randomFloats(r, benchIn)), a.floats(make([]float32, picked))
 	for name, m := range map[string]*Matrix{"in place": inPlace, "copied": dense} {
 		b.Run(name, func(b *testing.B) {
-			b.ReportMetric(float64(len(m.Segments)), "segments")
+			b.ReportMetric(float64(len(m.segments)), "segments")
 			b.SetBytes(m.Bytes())
 			for b.Loop() {
 				if err := m.Product(d, py, px, 1); err != nil {

@@ -72,8 +72,8 @@ func TestRequantize(t *testing.T) {
 				require.IsIncreasing(t, append([]int64{0}, calls...))
 				require.Equal(t, q.Bytes(), calls[len(calls)-1])
 				require.Equal(t, [2]int{m.Rows, m.Cols}, [2]int{q.Rows, q.Cols})
-				require.Len(t, q.Segments, 1)
-				require.Equal(t, f, q.Segments[0].Format)
+				require.Len(t, q.segments, 1)
+				require.Equal(t, f, q.segments[0].format)
 				require.Equal(t, wantRequantized(f, m.Cols, parts...), matrixValues(t, d, q), f)
 				require.NoError(t, q.Free(d))
 				require.Equal(t, before, inUse(d))
@@ -126,7 +126,7 @@ func TestRequantizeRefuses(t *testing.T) {
 	before := inUse(d)
 	for _, f := range []Format{0, F32, F16, BF16, FP8F32, FP8BF16, endFormat, -1} {
 		_, err := m.Requantize(t.Context(), d, f, nil)
-		require.ErrorIs(t, err, ErrMatrix, "%v", f)
+		require.ErrorIs(t, err, hip.ErrInput, "%v", f)
 		require.ErrorContains(t, err, f.String())
 	}
 	require.Equal(t, before, inUse(d))
@@ -220,15 +220,15 @@ func TestSelect(t *testing.T) {
 			}
 			s, err := m.Select(d, every)
 			require.NoError(t, err)
-			require.Equal(t, m.Segments, s.Segments)
+			require.Equal(t, m.segments, s.segments)
 			require.NoError(t, s.Free(d))
 			s, err = m.Select(d, []int32{5, 6, 7, 9, 10})
 			require.NoError(t, err)
-			require.Len(t, s.Segments, 2)
+			require.Len(t, s.segments, 2)
 			require.NoError(t, s.Free(d))
 			for _, rows := range [][]int32{{-1}, {3, int32(m.Rows)}, {}} {
 				_, err := m.Select(d, rows)
-				require.ErrorIs(t, err, ErrMatrix, fmt.Sprint(rows))
+				require.ErrorIs(t, err, hip.ErrInput, fmt.Sprint(rows))
 			}
 			require.NoError(t, a.free())
 			require.Equal(t, [2]int64{}, inUse(d))

@@ -51,8 +51,8 @@ type run struct {
 // row returns the stored bytes of one row of a matrix with cols columns, from
 // column first on, where a scale begins.
 func (s *run) row(i, first, cols int) (data, scale []byte) {
-	data = s.data[i*s.rowStride:][s.format.RowBytes(first):s.format.RowBytes(cols)]
-	if s.format.Quantized() {
+	data = s.data[i*s.rowStride:][s.format.rowBytes(first):s.format.rowBytes(cols)]
+	if s.format.quantized() {
 		scale = s.scale[i*s.scaleStride+first/formats[s.format].blockCols*int(s.format.scaleBytes()):]
 	}
 	return data, scale
@@ -62,27 +62,27 @@ func (s *run) row(i, first, cols int) (data, scale []byte) {
 // count and at least one of them.
 func (r *Rows) stored(first, count int) run {
 	s := r.segmentOf(first)
-	bytes := s.Format.RowBytes(r.cols)
-	in := int64(first) - int64(s.First)
-	if in < 0 || in >= int64(s.Rows) {
-		panic(fmt.Errorf("row of %d bytes at %#x: %w", bytes, uint64(s.Data.Add(in*s.RowStride)), hip.ErrAccess))
+	bytes := s.format.rowBytes(r.cols)
+	in := int64(first) - int64(s.first)
+	if in < 0 || in >= int64(s.rows) {
+		panic(fmt.Errorf("row of %d bytes at %#x: %w", bytes, uint64(s.data.Add(in*s.rowStride)), hip.ErrAccess))
 	}
-	n := min(int64(count), int64(s.Rows)-in)
-	if block := formats[s.Format].blockRows; block > 1 { // rows of one scale
-		n = min(n, int64(block)-(int64(s.ScaleRow)+in)%int64(block))
+	n := min(int64(count), int64(s.rows)-in)
+	if block := formats[s.format].blockRows; block > 1 { // rows of one scale
+		n = min(n, int64(block)-(int64(s.scaleRow)+in)%int64(block))
 	}
-	out := run{format: s.Format, rows: int(n), rowStride: int(s.RowStride)}
-	out.data = hip.In[byte](r.b, s.Data.Add(in*s.RowStride), int((n-1)*s.RowStride+bytes))
-	if !s.Format.Quantized() {
+	out := run{format: s.format, rows: int(n), rowStride: int(s.rowStride)}
+	out.data = hip.In[byte](r.b, s.data.Add(in*s.rowStride), int((n-1)*s.rowStride+bytes))
+	if !s.format.quantized() {
 		return out
 	}
-	_, scales := s.Format.ScaleShape(1, r.cols)
+	_, scales := s.format.ScaleShape(1, r.cols)
 	last := int64(0) // row of scales, from the first one's
-	if formats[s.Format].blockRows == 1 {
-		last, out.scaleStride = n-1, int(s.ScaleStride)
+	if formats[s.format].blockRows == 1 {
+		last, out.scaleStride = n-1, int(s.scaleStride)
 	}
-	at := (int64(s.ScaleRow) + in) / int64(formats[s.Format].blockRows)
-	out.scale = hip.In[byte](r.b, s.Scale.Add(at*s.ScaleStride), int(last*s.ScaleStride+int64(scales)*s.Format.scaleBytes()))
+	at := (int64(s.scaleRow) + in) / int64(formats[s.format].blockRows)
+	out.scale = hip.In[byte](r.b, s.scale.Add(at*s.scaleStride), int(last*s.scaleStride+int64(scales)*s.format.scaleBytes()))
 	return out
 }
 
@@ -91,12 +91,12 @@ func (r *Rows) stored(first, count int) run {
 // is nearly always the segment of the last row, or the next one.
 func (r *Rows) segmentOf(row int) *Segment {
 	for i := r.at; i < min(r.at+2, len(r.segments)); i++ {
-		if s := &r.segments[i]; row >= int(s.First) && row-int(s.First) < int(s.Rows) {
+		if s := &r.segments[i]; row >= int(s.first) && row-int(s.first) < int(s.rows) {
 			r.at = i
 			return s
 		}
 	}
-	r.at = max(sort.Search(len(r.segments), func(i int) bool { return int(r.segments[i].First) > row })-1, 0)
+	r.at = max(sort.Search(len(r.segments), func(i int) bool { return int(r.segments[i].first) > row })-1, 0)
 	return &r.segments[r.at]
 }
 

@@ -3,20 +3,20 @@
 // numbers of the formats.
 
 struct Segment {
-  const uint8 *Data, *Scale; // aligned to nothing
-  int64 RowStride, ScaleStride;
-  int32 First, Rows, Format, ScaleRow;
+  const uint8 *data, *scale; // aligned to nothing
+  int64 rowStride, scaleStride;
+  int32 first, rows, format, scaleRow;
 };
 
 // segmentOf returns the segment that holds a row. Segments of equal size, as the
 // experts of a mixture are, are found without a search.
 DEVICE const Segment *segmentOf(const Segment *segments, int32 n, int32 row) {
-  int32 low = minimum(row / segments[0].Rows, n - 1);
-  if (segments[low].First <= row && row - segments[low].First < segments[low].Rows) return segments + low;
+  int32 low = minimum(row / segments[0].rows, n - 1);
+  if (segments[low].first <= row && row - segments[low].first < segments[low].rows) return segments + low;
   low = 0;
-  for (int32 high = n; high - low > 1;) { // segments[low].First ≤ row < segments[high].First
+  for (int32 high = n; high - low > 1;) { // segments[low].first ≤ row < segments[high].first
     const int32 middle = low + (high - low) / 2;
-    if (segments[middle].First <= row) {
+    if (segments[middle].first <= row) {
       low = middle;
     } else {
       high = middle;
@@ -55,10 +55,10 @@ struct storedRow {
 };
 
 DEVICE storedRow rowOf(const Segment *s, int32 row) {
-  const int64 in = row - s->First;
-  const bool perRow = s->Format == MXFP8 || s->Format == INT8;
-  const int64 scaleRow = perRow ? s->ScaleRow + in : (s->ScaleRow + in) / 128;
-  return {s->Data + in * s->RowStride, s->Scale + scaleRow * s->ScaleStride};
+  const int64 in = row - s->first;
+  const bool perRow = s->format == MXFP8 || s->format == INT8;
+  const int64 scaleRow = perRow ? s->scaleRow + in : (s->scaleRow + in) / 128;
+  return {s->data + in * s->rowStride, s->scale + scaleRow * s->scaleStride};
 }
 
 // valueAt decodes one value of a row, whatever its alignment.
@@ -80,5 +80,5 @@ DEVICE float valueAt(storedRow row, int32 format, int32 c) {
 DEVICE void decodeRow(float *dst, const Segment *segments, int32 n, int32 row, int32 cols) {
   const Segment *s = segmentOf(segments, n, row);
   const storedRow stored = rowOf(s, row);
-  for (int32 c = (int32)threadIdx.x; c < cols; c += (int32)blockDim.x) dst[c] = valueAt(stored, s->Format, c);
+  for (int32 c = (int32)threadIdx.x; c < cols; c += (int32)blockDim.x) dst[c] = valueAt(stored, s->format, c);
 }

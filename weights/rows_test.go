@@ -47,12 +47,12 @@ func runRows(b *hip.Blocks, a *rowsArgs, rows *Rows) {
 func shareOf(a *arena, s stored, rows, cols Range) (Segment, stored) {
 	f := s.format
 	seg := a.segment(s, 3)
-	seg.Data = seg.Data.Add(int64(rows.First)*seg.RowStride + f.RowBytes(cols.First))
-	seg.Rows = int32(rows.Len())
-	if f.Quantized() {
+	seg.data = seg.data.Add(int64(rows.First)*seg.rowStride + f.rowBytes(cols.First))
+	seg.rows = int32(rows.Len())
+	if f.quantized() {
 		block := &formats[f]
-		seg.ScaleRow = int32(rows.First % block.blockRows)
-		seg.Scale = seg.Scale.Add(int64(rows.First/block.blockRows)*seg.ScaleStride + int64(cols.First/block.blockCols)*f.scaleBytes())
+		seg.scaleRow = int32(rows.First % block.blockRows)
+		seg.scale = seg.scale.Add(int64(rows.First/block.blockRows)*seg.scaleStride + int64(cols.First/block.blockCols)*f.scaleBytes())
 	}
 	part := stored{format: f, rows: rows.Len(), cols: cols.Len()}
 	for r := rows.First; r < rows.End; r++ {
@@ -97,7 +97,7 @@ func TestRowsOfShares(t *testing.T) {
 			}
 			out := a.floats(make([]float32, len(want)))
 			require.NoError(t, a.err)
-			args := rowsArgs{Out: out, Table: m.table, Segments: int32(len(m.Segments)), Cols: int32(m.Cols), Count: int32(m.Rows)}
+			args := rowsArgs{Out: out, Table: m.table, Segments: int32(len(m.segments)), Cols: int32(m.Cols), Count: int32(m.Rows)}
 			require.NoError(t, testRows.Launch(d, hip.Grid{Blocks: 1}, &args))
 			got := make([]float32, len(want))
 			require.NoError(t, hip.ReadOf(d, got, out))
@@ -126,7 +126,7 @@ func TestRowsMultiply(t *testing.T) {
 					out := a.floats(blank)
 					require.NoError(t, a.err)
 					args := rowsArgs{
-						Out: out, X: px, Table: m.table, Segments: int32(len(m.Segments)), Cols: int32(m.Cols),
+						Out: out, X: px, Table: m.table, Segments: int32(len(m.segments)), Cols: int32(m.Cols),
 						First: int32(rows.First), Count: int32(rows.Len()), N: int32(n), Stride: int32(stride),
 					}
 					require.NoError(t, testRows.Launch(d, hip.Grid{Blocks: 1}, &args))
@@ -149,7 +149,7 @@ func TestRowsOutOfRange(t *testing.T) {
 			a, m, _ := stacked(t, d)
 			out := a.floats(make([]float32, 2*m.Cols))
 			require.NoError(t, a.err)
-			args := rowsArgs{Out: out, Table: m.table, Segments: int32(len(m.Segments)), Cols: int32(m.Cols), Count: 1}
+			args := rowsArgs{Out: out, Table: m.table, Segments: int32(len(m.segments)), Cols: int32(m.Cols), Count: 1}
 			for first, ok := range map[int]bool{-1: false, 0: true, m.Rows - 1: true, m.Rows: false, m.Rows + 50: false, -1 << 31: false, 1<<31 - 1: false} {
 				args.First = int32(first)
 				err := testRows.Launch(d, hip.Grid{Blocks: 1}, &args)

@@ -10,18 +10,18 @@ import (
 // Select returns the matrix of some rows of m, in the order given, where they
 // lie: no weights are copied. Rows that follow each other share a segment, so a
 // sorted list is the quickest to read. m, or rather the memory of its weights,
-// must outlive the result, which the caller frees. A row that m does not have is a
-// [MatrixError].
+// must outlive the result, which the caller frees. A row that m does not have is an
+// [hip.InputError].
 func (m *Matrix) Select(d hip.Device, rows []int32) (*Matrix, error) {
 	var segments []Segment
 	for at := 0; at < len(rows); {
 		row := int(rows[at])
 		if row < 0 || row >= m.Rows {
-			return nil, &MatrixError{-1, fmt.Sprintf("rows[%d]", at), row, fmt.Sprintf("0 to %d", m.Rows-1)}
+			return nil, &hip.InputError{Op: "weights: select", Field: fmt.Sprintf("rows[%d]", at), Got: row, Want: fmt.Sprintf("0 to %d", m.Rows-1)}
 		}
-		s := &m.Segments[m.segmentOf(row)]
-		first, n := row-int(s.First), 1
-		for at+n < len(rows) && int(rows[at+n]) == row+n && first+n < int(s.Rows) {
+		s := &m.segments[m.segmentOf(row)]
+		first, n := row-int(s.first), 1
+		for at+n < len(rows) && int(rows[at+n]) == row+n && first+n < int(s.rows) {
 			n++
 		}
 		segments = append(segments, s.slice(first, n))
@@ -32,5 +32,5 @@ func (m *Matrix) Select(d hip.Device, rows []int32) (*Matrix, error) {
 
 // segmentOf returns the index of the segment that holds a row of the matrix.
 func (m *Matrix) segmentOf(row int) int {
-	return sort.Search(len(m.Segments), func(i int) bool { return int(m.Segments[i].First) > row }) - 1
+	return sort.Search(len(m.segments), func(i int) bool { return int(m.segments[i].first) > row }) - 1
 }

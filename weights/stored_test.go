@@ -36,7 +36,7 @@ func newStored(r *rand.Rand, f Format, rows, cols int) stored {
 	for i := range rows * cols {
 		var v float64
 		s.data, v = appendValue(s.data, r, f)
-		if f.Quantized() {
+		if f.quantized() {
 			row, col := i/cols/formats[f].blockRows, i%cols/formats[f].blockCols
 			v *= scales[row*scaleCols+col]
 		}

@@ -89,8 +89,8 @@ struct tileMXFP8 {
 // in one format; at most last.
 DEVICE int32 lastOfFormat(const Segment *segments, int32 n, int32 first, int32 last) {
   const Segment *s = segmentOf(segments, n, first);
-  for (const int32 format = s->Format; s->First + s->Rows <= last && s[1].Format == format;) s++;
-  return minimum(s->First + s->Rows - 1, last);
+  for (const int32 format = s->format; s->first + s->rows <= last && s[1].format == format;) s++;
+  return minimum(s->first + s->rows - 1, last);
 }
 
 // splitPair makes the two bfloat16 of each of two floats, the first in the lower half.
@@ -239,7 +239,7 @@ DEVICE void tileSums(tileShared<N> *m, const Segment *segments, int32 n, WeightR
     const int32 row = weightRow(j);
     return rowOf(segmentOf(segments, n, row), row);
   };
-  if (segmentOf(segments, n, weightRow(0))->Format == MXFP8) {
+  if (segmentOf(segments, n, weightRow(0))->format == MXFP8) {
     multiplyTiles<tileMXFP8, N>(m, sums, stored, rowOfX, count, cols);
   } else {
     multiplyTiles<tileBF16, N>(m, sums, stored, rowOfX, count, cols);

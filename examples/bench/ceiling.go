@@ -35,21 +35,14 @@ const (
 // in the same moment.
 var prefetchDistances = []int64{0, 512, 1024, 2048, 4096, 8192}
 
-// newCeiling prepares to read the largest segment of m. Close it afterwards.
+// newCeiling prepares to read the longest stretch of m. Close it afterwards.
 func newCeiling(d hip.Device, m *weights.Matrix) (c *ceiling, err error) {
 	c = &ceiling{device: d, repeats: 1}
-	largest := &m.Segments[0]
-	for i := range m.Segments {
-		if s := &m.Segments[i]; int64(s.Rows)*s.RowStride > int64(largest.Rows)*largest.RowStride {
-			largest = s
-		}
-	}
-	// The last row may end before its stride does.
-	n := int64(largest.Rows-1)*largest.RowStride + largest.Format.RowBytes(m.Cols)
+	at, n := m.Stretch()
 	if !d.Info().Kind.IsGPU() {
-		err = c.read(largest.Data, n)
+		err = c.read(at, n)
 	} else {
-		err = c.copy(largest.Data, min(n, maxCopy))
+		err = c.copy(at, min(n, maxCopy))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read ceiling: %w", err)

@@ -16,7 +16,7 @@ func printDeclared(w io.Writer) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "kernel on a GPU\tserves\tthreads\toff by")
 	for _, k := range hip.Kernels() {
-		if k.Source == "" {
+		if k.Threads == 0 { // no GPU runs it
 			continue
 		}
 		serves := k.Serves

@@ -28,7 +28,7 @@ var productRows = []int{1, 4, 16, 512}
 // every run also leaves none of their weights in a cache.
 func (b *session) measureProducts(ctx context.Context) error {
 	m := b.model
-	shape := func(w *weights.Matrix) string { return fmt.Sprintf("%d×%d %v", w.Rows, w.Cols, w.Segments[0].Format) }
+	shape := func(w *weights.Matrix) string { return fmt.Sprintf("%d×%d %v", w.Rows, w.Cols, w.Formats()[0]) }
 	all := []struct {
 		name  string
 		most  int // rows of x

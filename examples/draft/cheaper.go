@@ -98,7 +98,7 @@ type comparison struct {
 func compare(head, exact *mtp.Head, out, exactOut *summary) *comparison {
 	of := head.DraftLMHead()
 	c := &comparison{
-		Format: of.Segments[0].Format.String(), Vocabulary: of.Rows, VocabSize: exact.Config().VocabSize,
+		Format: of.Formats()[0].String(), Vocabulary: of.Rows, VocabSize: exact.Config().VocabSize,
 		Bytes: of.Bytes(), StoredBytes: exact.DraftLMHead().Bytes(), Exact: exactOut.figures,
 	}
 	equal := 0

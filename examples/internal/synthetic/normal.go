@@ -49,7 +49,7 @@ func mxfp8Normal(deviation float64) (codes, scales *[256]uint8, err error) {
 	const minExponent, maxExponent = -125, 119
 	raised := deviation / math.Sqrt((1+0.25)/2)
 	widest := quantile(255, 256) * raised
-	octave := math.Ceil(math.Log2(widest / float64(weights.E4M3(maxE4M3))))
+	octave := math.Ceil(math.Log2(widest / float64(e4m3(maxE4M3))))
 	if !(octave >= minExponent && octave <= maxExponent) { // NaN too
 		return nil, nil, fmt.Errorf("a standard deviation of %g is out of the range of MXFP8", deviation)
 	}
@@ -63,12 +63,19 @@ func mxfp8Normal(deviation float64) (codes, scales *[256]uint8, err error) {
 	return codes, scales, nil
 }
 
+// e4m3 returns the value of a code.
+func e4m3(code uint8) float32 {
+	var value [1]float32
+	weights.MXFP8.Decode(value[:], []byte{code}, []byte{127}) // times 1
+	return value[0]
+}
+
 // toE4M3 returns the code of the finite e4m3 value nearest to v. Codes without
 // their sign are in the order of their values.
 func toE4M3(v float64) uint8 {
 	magnitude := math.Abs(v)
 	code := sort.Search(maxE4M3, func(code int) bool {
-		middle := (float64(weights.E4M3(uint8(code))) + float64(weights.E4M3(uint8(code+1)))) / 2
+		middle := (float64(e4m3(uint8(code))) + float64(e4m3(uint8(code+1)))) / 2
 		return magnitude <= middle
 	})
 	if math.Signbit(v) {

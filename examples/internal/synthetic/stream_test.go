@@ -80,7 +80,7 @@ func TestMXFP8CodesAreNumbers(t *testing.T) {
 		require.NoError(t, err)
 		widest := float32(0)
 		for i := range codes {
-			value := weights.E4M3(codes[i])
+			value := e4m3(codes[i])
 			require.False(t, math.IsNaN(float64(value)))
 			require.NotContains(t, []uint8{0, 255}, scales[i])
 			widest = max(widest, value)
@@ -95,7 +95,7 @@ func TestMXFP8CodesAreNumbers(t *testing.T) {
 
 func TestToE4M3(t *testing.T) {
 	for code := range 256 {
-		if value := weights.E4M3(uint8(code)); value == value && value != 0 {
+		if value := e4m3(uint8(code)); value == value && value != 0 {
 			require.Equal(t, uint8(code), toE4M3(float64(value)))
 		}
 	}

@@ -39,7 +39,7 @@ struct embeddingRow {
 DEVICE embeddingRow tokenRow(float *dst, const Segment *table, int32 segments, int32 token, int32 n) {
   const Segment *s = segmentOf(table, segments, token);
   const uint8 *data = rowOf(s, token).data;
-  if (s->Format == BF16 && (uint64)data % 8 == 0 && inPieces<4>(dst, n)) return {data, nullptr, nullptr};
+  if (s->format == BF16 && (uint64)data % 8 == 0 && inPieces<4>(dst, n)) return {data, nullptr, nullptr};
   decodeRow(dst, table, segments, token, n);
   __syncthreads(); // threads read what others wrote
   return {nullptr, dst, nullptr};
