@@ -1,13 +1,11 @@
 // out[i] = in[i], 16 bytes a thread: either lies in memory of the host's, where the time
-// is that of one access over the bus. The twin is copyWordsTwin.
+// is that of one access over the bus. The twin is copyWordsTwin; Go gives copyWordsTile.
 
 struct copyWordsArgs {
   uint32 *Out;
   const uint32 *In;
   int64 N;
 };
-
-constexpr int32 copyWordsTile = 1024;
 
 KERNEL(copyWordsTile / 4) void copy_words(copyWordsArgs a) {
   const int64 first = (int64)blockIdx.x * copyWordsTile + 4 * threadIdx.x;

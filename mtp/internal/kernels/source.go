@@ -3,8 +3,8 @@ package kernels
 import _ "embed"
 
 var (
-	//go:embed embed_norm.hip
-	embedNormHIP string
+	//go:embed embed.hip
+	embedHIP string
 	//go:embed widen_bf16.hip
 	widenBF16HIP string
 	//go:embed topk.hip

@@ -5,7 +5,10 @@ import "github.com/drafthead/drafthead/hip"
 // takeRows copies rows of values together, one a block:
 //
 //	out[i] = from[sources[i]], or kept[−1−sources[i]] where that is negative
-var takeRows = hip.NewKernel("take_rows", takeRowsHIP, takeRowsTwin)
+var takeRows = hip.NewKernel("take_rows",
+	hip.Define("takeThreads", takeThreads)+takeRowsHIP, takeRowsTwin).Block(takeThreads)
+
+const takeThreads = 256
 
 // TakeRowsArgs are the arguments of [TakeRows].
 type TakeRowsArgs struct {
@@ -20,7 +23,7 @@ type TakeRowsArgs struct {
 // TakeRows copies rows of values together: out[i] = from[sources[i]], or
 // kept[−1−sources[i]] where that is negative.
 func TakeRows(d hip.Device, a *TakeRowsArgs) error {
-	return takeRows.Launch(d, hip.Grid{Blocks: int(a.Rows), Threads: 256, BlockCost: 8 * int(a.Width)}, a)
+	return takeRows.Launch(d, hip.Grid{Blocks: int(a.Rows), BlockCost: 8 * int(a.Width)}, a)
 }
 
 func takeRowsTwin(b *hip.Blocks, a *TakeRowsArgs) {

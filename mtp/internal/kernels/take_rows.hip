@@ -1,5 +1,5 @@
 // out[i] = from[sources[i]], or kept[−1 − sources[i]] where that is negative: one block
-// per row. The twin is takeRowsTwin.
+// per row. The twin is takeRowsTwin; Go gives takeThreads.
 
 struct TakeRowsArgs {
   float *Out;
@@ -8,7 +8,7 @@ struct TakeRowsArgs {
   int32 Rows, FromRows, KeptRows, Width;
 };
 
-KERNEL(256) void take_rows(TakeRowsArgs a) {
+KERNEL(takeThreads) void take_rows(TakeRowsArgs a) {
   const int32 source = a.Sources[blockIdx.x], n = a.Width;
   const float *from = source < 0 ? a.Kept + (int64)(-1 - source) * n : a.From + (int64)source * n;
   float *out = a.Out + (int64)blockIdx.x * n;

@@ -16,11 +16,20 @@ import (
 //	probability = exp(logit − largest) / Σ exp(logit − largest), over the whole row;
 //	              NaN if any logit is
 var (
-	topkParts = hip.NewKernel("topk_parts", topkHIP, topkPartsTwin).Fast(1e-5, topkPartsHost)
-	topkMerge = hip.NewKernel("topk_merge", topkHIP, topkMergeTwin)
+	topkParts = hip.NewKernel("topk_parts", topkSource(), topkPartsTwin).Fast(0, topkPartsHost).Block(partThreads)
+	topkMerge = hip.NewKernel("topk_merge", topkSource(), topkMergeTwin).Block(mergeThreads)
 )
 
-const topkPart = 4096 // logits that one block looks at
+const (
+	topkPart     = 4096 // logits that one block looks at
+	partThreads  = 256
+	mergeThreads = 64
+)
+
+// topkSource is the source of both kernels, which are compiled together.
+func topkSource() string {
+	return hip.Define("topkPart", topkPart) + hip.Define("partThreads", partThreads) + hip.Define("mergeThreads", mergeThreads) + topkHIP
+}
 
 // MaxTopK bounds the tokens that [TopK] picks from a row.
 const MaxTopK = 64
@@ -53,10 +62,10 @@ func (t *TopK) Pick(d hip.Device, out Picked, logits, tokens hip.Ptr, rows, voca
 		IDs: out.IDs, Probabilities: out.Probabilities,
 		Rows: int32(rows), Vocab: int32(vocab), Parts: int32(parts), K: int32(k),
 	}
-	if err := topkParts.Launch(d, hip.Grid{Blocks: rows * parts, Threads: 256, BlockCost: 16 * topkPart}, a); err != nil {
+	if err := topkParts.Launch(d, hip.Grid{Blocks: rows * parts, BlockCost: 16 * topkPart}, a); err != nil {
 		return err
 	}
-	return topkMerge.Launch(d, hip.Grid{Blocks: rows, Threads: 64, BlockCost: 16 * parts * k}, a)
+	return topkMerge.Launch(d, hip.Grid{Blocks: rows, BlockCost: 16 * parts * k}, a)
 }
 
 // Free gives the memory back.

@@ -1,6 +1,7 @@
 // The K largest of each row of logits, in descending order, the lower index first of
 // equal ones, NaN below every number; their probabilities, exp(logit − largest) ÷ the
-// sum of that. Twins: topkPartsTwin and topkMergeTwin.
+// sum of that. Twins: topkPartsTwin and topkMergeTwin. Go gives topkPart, partThreads and
+// mergeThreads.
 
 struct topkArgs {
   const float *Logits; // [Rows, Vocab]
@@ -13,9 +14,7 @@ struct topkArgs {
   int32 Rows, Vocab, Parts, K;
 };
 
-constexpr int32 topkPart = 4096, partThreads = 256, mergeThreads = 64;
-
-// candidate is a value and where it stands. above tells whether a comes before b:
+// candidate is a value and where it stands. above reports whether a comes before b:
 // the larger value, NaN below every number, the lower index of equal ones.
 struct candidate {
   float value;

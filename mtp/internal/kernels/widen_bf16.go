@@ -3,7 +3,8 @@ package kernels
 import "github.com/drafthead/drafthead/hip"
 
 // widenBF16 makes float32 of bfloat16, exactly, a tile of values a block.
-var widenBF16 = hip.NewKernel("widen_bf16", widenBF16HIP, widenBF16Twin)
+var widenBF16 = hip.NewKernel("widen_bf16",
+	hip.Define("widenThreads", widenThreads)+hip.Define("widenTile", widenTile)+widenBF16HIP, widenBF16Twin).Block(widenThreads)
 
 type widenArgs struct {
 	X hip.Ptr // [N] bfloat16
@@ -11,11 +12,14 @@ type widenArgs struct {
 	N int64
 }
 
-const widenTile = 1024
+const (
+	widenThreads = 256
+	widenTile    = 1024 // values of a block
+)
 
 // WidenBF16 sets the n float32 at y to the bfloat16 at x.
 func WidenBF16(d hip.Device, y, x hip.Ptr, n int) error {
-	grid := hip.Grid{Blocks: (n + widenTile - 1) / widenTile, Threads: 256, BlockCost: 6 * widenTile}
+	grid := hip.Grid{Blocks: (n + widenTile - 1) / widenTile, BlockCost: 6 * widenTile}
 	return widenBF16.Launch(d, grid, &widenArgs{X: x, Y: y, N: int64(n)})
 }
 

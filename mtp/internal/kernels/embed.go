@@ -13,7 +13,7 @@ import (
 //	out    = [ rms(e; enorm) | rms(hidden; hnorm) ]      embedding half first
 //
 // The mask comes before enorm, so that the masked half is zero.
-var embedNorm = hip.NewKernel("embed_norm", weights.KernelSource()+norm.RMSSource()+embedNormHIP, embedNormTwin).Fast(0, embedNormHost)
+var embedNorm = hip.NewKernel("embed_norm", embedSource(), embedNormTwin).Fast(0, embedNormHost).Block(norm.RMSThreads)
 
 // EmbedNormArgs are the arguments of [EmbedNorm].
 type EmbedNormArgs struct {
@@ -39,11 +39,11 @@ type EmbedNormArgs struct {
 //	out = [ rms(e; enorm) | rms(states; hnorm) ]
 func EmbedNorm(d hip.Device, table *weights.Matrix, a *EmbedNormArgs) error {
 	a.Table, a.Segments = table.Table()
-	return embedNorm.Launch(d, hip.Grid{Blocks: 2 * int(a.Rows), Threads: embedThreads, BlockCost: 12 * int(a.Hidden)}, a)
+	return embedNorm.Launch(d, hip.Grid{Blocks: 2 * int(a.Rows), BlockCost: 12 * int(a.Hidden)}, a)
 }
 
-// embedThreads share a row on a GPU.
-const embedThreads = norm.RMSThreads
+// embedSource is the source of both kernels, which are compiled together.
+func embedSource() string { return weights.KernelSource() + norm.RMSSource() + embedHIP }
 
 func embedNormTwin(b *hip.Blocks, a *EmbedNormArgs) { embedNormRows(b, a, vec.RMS64) }
 
@@ -81,7 +81,7 @@ func embedNormRows(b *hip.Blocks, a *EmbedNormArgs, rms func(dst, x, w []float32
 }
 
 // gather copies rows of embed_tokens, one token a block.
-var gather = hip.NewKernel("embed_gather", weights.KernelSource()+norm.RMSSource()+embedNormHIP, gatherTwin)
+var gather = hip.NewKernel("embed_gather", embedSource(), gatherTwin).Block(norm.RMSThreads)
 
 // EmbedGatherArgs are the arguments of [EmbedGather].
 type EmbedGatherArgs struct {
@@ -97,7 +97,7 @@ type EmbedGatherArgs struct {
 // EmbedGather copies rows of an embedding table, as float32.
 func EmbedGather(d hip.Device, table *weights.Matrix, a *EmbedGatherArgs) error {
 	a.Table, a.Segments = table.Table()
-	return gather.Launch(d, hip.Grid{Blocks: int(a.Rows), Threads: embedThreads, BlockCost: 8 * int(a.Hidden)}, a)
+	return gather.Launch(d, hip.Grid{Blocks: int(a.Rows), BlockCost: 8 * int(a.Hidden)}, a)
 }
 
 func gatherTwin(b *hip.Blocks, a *EmbedGatherArgs) {
