@@ -57,8 +57,6 @@ type Config struct {
 	NumLocalExperts int
 	// NumExpertsPerTok is num_experts_per_tok, at most NumLocalExperts.
 	NumExpertsPerTok int
-	// NSharedExperts is n_shared_experts; 1, also when absent.
-	NSharedExperts int
 	// RoutedScalingFactor is routed_scaling_factor, applied to the normalized routing weights.
 	RoutedScalingFactor float64
 	// SwigluAlpha is swiglu_alpha, the slope inside the gate's sigmoid.
@@ -67,8 +65,6 @@ type Config struct {
 	SwigluLimit float64
 	// SwigluBeta is swiglu_beta, added to up; absent: 1.
 	SwigluBeta float64
-	// RouterDtype is router_dtype: "float32", "bfloat16", or empty when absent.
-	RouterDtype string
 
 	// NumMTPModules is num_mtp_modules, the MTP layers of the checkpoint.
 	NumMTPModules int
@@ -79,8 +75,7 @@ type Config struct {
 	Sparse SparseAttention
 	// Rope is resolved from rope_theta, rotary_dim, partial_rotary_factor and rope_scaling or rope_parameters.
 	Rope attention.Rope
-	// Quantization is quantization_config; nil when the checkpoint has none.
-	Quantization *Quantization
+	quantization *quantization // quantization_config; nil when the checkpoint has none
 }
 
 // SparseAttention is sparse_attention_config: the indexer and its block selection.

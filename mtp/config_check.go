@@ -27,7 +27,7 @@ func (c *Config) checkConsistent(s section) {
 	if c.NumLocalExperts > 0 && c.NumExpertsPerTok > c.NumLocalExperts {
 		s.fail("num_experts_per_tok", fmt.Sprintf("at most num_local_experts %d", c.NumLocalExperts), ruleInconsistent)
 	}
-	if c.NSharedExperts != 1 {
+	if s.integerOr("n_shared_experts", 0, maxExperts, 1) != 1 {
 		s.fail("n_shared_experts", "1", ruleUnsupported)
 	}
 	sparse := section{path: joinKey(s.path, "sparse_attention_config"), problems: s.problems}

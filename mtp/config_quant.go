@@ -14,10 +14,10 @@ const (
 	quantFP8 = "fp8"
 )
 
-// Quantization is quantization_config. It describes the checkpoint as a whole:
+// quantization is quantization_config. It describes the checkpoint as a whole:
 // whether one tensor is quantized is told by the scale beside it, not by this.
 // Read only after parsing, safe for concurrent use.
-type Quantization struct {
+type quantization struct {
 	// Method is quant_method, quantMXFP8 or quantFP8.
 	Method string
 	// BlockRows and BlockCols are weight_block_size, the rows and columns that share a scale.
@@ -37,7 +37,7 @@ type Quantization struct {
 // that name and all below it; a pattern must match from the module's first
 // character, as Python's re.match. A pattern that does not finish in time is an
 // error that names it and matches errPattern.
-func (q *Quantization) ignored(module string) (bool, error) {
+func (q *quantization) ignored(module string) (bool, error) {
 	bare := strings.TrimPrefix(module, bundledPrefix)
 	for _, name := range []string{bare, bundledPrefix + bare} {
 		if q.modules[name] {
@@ -62,7 +62,7 @@ func (q *Quantization) ignored(module string) (bool, error) {
 const bundledPrefix = "language_model."
 
 // quantization reads quantization_config, which may sit at the top level, beside the model's keys, or in both with equal contents.
-func (s section) quantization(top section) *Quantization {
+func (s section) quantization(top section) *quantization {
 	_, inner := s.get(quantizationKey)
 	outer, both := top.get(quantizationKey)
 	from := s
@@ -76,7 +76,7 @@ func (s section) quantization(top section) *Quantization {
 	if inner && both && jsonDiffer(outer, s.fields[quantizationKey]) {
 		top.fail(quantizationKey, "the same as "+q.path, ruleInconsistent)
 	}
-	c := &Quantization{}
+	c := &quantization{}
 	c.Method = q.oneOf("quant_method", true, quantMXFP8, quantFP8)
 	c.BlockRows, c.BlockCols = q.weightBlockSize(c.Method)
 	q.oneOf("fmt", false, "e4m3")
@@ -116,7 +116,7 @@ func (s section) weightBlockSize(method string) (rows, cols int) {
 }
 
 // compileIgnored prepares the entries of key for Ignored; a pattern that does not compile is a problem of the config.
-func (q *Quantization) compileIgnored(s section, key string) {
+func (q *quantization) compileIgnored(s section, key string) {
 	q.modules = make(map[string]bool)
 	for i, entry := range q.IgnoredLayers {
 		path := fmt.Sprintf("%s[%d]", joinKey(s.path, key), i)

@@ -16,7 +16,7 @@ func quantization(t testing.TB, ignored ...string) *mtp.Quantization {
 	require.NoError(t, err)
 	c, err := mtp.ParseConfig(editedConfig(t, releasedConfig, set("quantization_config.ignored_layers", string(list))))
 	require.NoError(t, err)
-	return c.Quantization
+	return c.Quantization()
 }
 
 func TestQuantizationIgnored(t *testing.T) {

@@ -36,7 +36,7 @@ func readConfig(top section) *Config {
 	c.readSparse(text)
 	c.Rope = text.rope(c.HeadDim, c.MaxPositionEmbeddings)
 	c.TieWordEmbeddings = text.tieWordEmbeddings(top)
-	c.Quantization = text.quantization(top)
+	c.quantization = text.quantization(top)
 	text.requireBranches()
 	c.checkConsistent(text)
 	return c
@@ -58,7 +58,6 @@ func (c *Config) readSizes(s section) {
 func (c *Config) readExperts(s section) {
 	c.NumLocalExperts = s.integer("num_local_experts", 1, maxExperts)
 	c.NumExpertsPerTok = s.integer("num_experts_per_tok", 1, maxExperts)
-	c.NSharedExperts = s.integerOr("n_shared_experts", 0, maxExperts, 1)
 	c.RoutedScalingFactor, _ = s.positive("routed_scaling_factor", true)
 	c.SwigluAlpha, _ = s.positive("swiglu_alpha", true)
 	c.SwigluLimit, _ = s.positive("swiglu_limit", true)
@@ -66,7 +65,7 @@ func (c *Config) readExperts(s section) {
 	if beta, ok := s.float("swiglu_beta", -math.MaxFloat32, math.MaxFloat32, false); ok {
 		c.SwigluBeta = beta
 	}
-	c.RouterDtype = s.oneOf("router_dtype", false, "float32", "bfloat16")
+	s.oneOf("router_dtype", false, "float32", "bfloat16") // either way it is computed in float32
 }
 
 func (c *Config) readSparse(text section) {

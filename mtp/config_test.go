@@ -108,15 +108,15 @@ func configErrors(t testing.TB, err error) []*mtp.ConfigError {
 func TestParseConfigReleased(t *testing.T) {
 	c, err := mtp.ParseConfig([]byte(releasedConfig))
 	require.NoError(t, err)
-	require.NotNil(t, c.Quantization)
-	require.Equal(t, mtp.QuantMXFP8, c.Quantization.Method)
-	require.Equal(t, [2]int{1, 32}, [2]int{c.Quantization.BlockRows, c.Quantization.BlockCols})
-	require.Equal(t, []string{"lm_head", `re:.*\.gate$`}, c.Quantization.IgnoredLayers)
-	c.Quantization = nil
+	require.NotNil(t, c.Quantization())
+	require.Equal(t, mtp.QuantMXFP8, c.Quantization().Method)
+	require.Equal(t, [2]int{1, 32}, [2]int{c.Quantization().BlockRows, c.Quantization().BlockCols})
+	require.Equal(t, []string{"lm_head", `re:.*\.gate$`}, c.Quantization().IgnoredLayers)
+	c.DropQuantization()
 	require.Equal(t, &mtp.Config{
 		ModelType: mtp.ModelTypeMTP, HiddenSize: 6144, IntermediateSize: 3072, SharedIntermediateSize: 3072,
 		NumAttentionHeads: 64, NumKeyValueHeads: 4, HeadDim: 128, VocabSize: 200064, MaxPositionEmbeddings: 1048576,
-		RMSNormEps: 1e-6, NumLocalExperts: 128, NumExpertsPerTok: 4, NSharedExperts: 1, RoutedScalingFactor: 2,
+		RMSNormEps: 1e-6, NumLocalExperts: 128, NumExpertsPerTok: 4, RoutedScalingFactor: 2,
 		SwigluAlpha: 1.702, SwigluLimit: 7, SwigluBeta: 1, NumMTPModules: 1,
 		Sparse: mtp.SparseAttention{IndexDim: 128, NumIndexHeads: 4, TopkBlocks: 16, BlockSize: 128, LocalBlock: 1},
 		Rope:   attention.Rope{Theta: 5e6, Dim: 64, Type: "default", MaxPosition: 1048576, AttentionFactor: 1},
@@ -133,13 +133,11 @@ func TestParseConfigDefaults(t *testing.T) {
 	))
 	require.NoError(t, err)
 	require.Equal(t, 1024, c.SharedIntermediateSize)
-	require.Equal(t, 1, c.NSharedExperts)
 	require.Equal(t, 1.0, c.SwigluBeta)
 	require.Zero(t, c.Sparse.LocalBlock)
 	require.Zero(t, c.Sparse.InitBlock)
 	require.False(t, c.TieWordEmbeddings)
-	require.Empty(t, c.RouterDtype)
-	require.Nil(t, c.Quantization)
+	require.Nil(t, c.Quantization())
 }
 
 // Accepted spellings that differ from the released file.
@@ -157,8 +155,7 @@ func TestParseConfigAccepts(t *testing.T) {
 			func(t *testing.T, c *mtp.Config) { require.Equal(t, 64, c.Rope.Dim) }},
 		{"swiglu_beta", editedConfig(t, releasedConfig, set("swiglu_beta", "0.0")),
 			func(t *testing.T, c *mtp.Config) { require.Zero(t, c.SwigluBeta) }},
-		{"router_dtype", editedConfig(t, releasedConfig, set("router_dtype", `"bfloat16"`)),
-			func(t *testing.T, c *mtp.Config) { require.Equal(t, "bfloat16", c.RouterDtype) }},
+		{"router_dtype", editedConfig(t, releasedConfig, set("router_dtype", `"bfloat16"`)), nil},
 		{"sparse_disable_index_value true", editedConfig(t, releasedConfig, set("sparse_attention_config.sparse_disable_index_value", "true")), nil},
 		{"sparse_disable_index_value of booleans", editedConfig(t, releasedConfig, set("sparse_attention_config.sparse_disable_index_value", "[false, false, true, 1]")), nil},
 		{"forced blocks beyond topk", editedConfig(t, releasedConfig, set("sparse_attention_config.sparse_init_block", "16")),
@@ -169,14 +166,14 @@ func TestParseConfigAccepts(t *testing.T) {
 			require.True(t, c.Bundled)
 			require.Equal(t, mtp.ModelTypeBundled, c.ModelType)
 			require.Equal(t, 6144, c.HiddenSize)
-			require.NotNil(t, c.Quantization)
+			require.NotNil(t, c.Quantization())
 		}},
 		{"bundled, quantization at the top level", editedConfig(t, string(bundled(t, remove("quantization_config"))),
 			set("quantization_config", `{"quant_method": "fp8", "weight_block_size": [128, 128], "modules_to_not_convert": ["lm_head"]}`)),
 			func(t *testing.T, c *mtp.Config) {
-				require.Equal(t, mtp.QuantFP8, c.Quantization.Method)
-				require.Equal(t, 128, c.Quantization.BlockRows)
-				require.Equal(t, []string{"lm_head"}, c.Quantization.IgnoredLayers)
+				require.Equal(t, mtp.QuantFP8, c.Quantization().Method)
+				require.Equal(t, 128, c.Quantization().BlockRows)
+				require.Equal(t, []string{"lm_head"}, c.Quantization().IgnoredLayers)
 			}},
 		{"text_config under the MTP model type", editedConfig(t, string(bundled(t)), set("model_type", `"minimax_m3_mtp"`)),
 			func(t *testing.T, c *mtp.Config) { require.True(t, c.Bundled) }},
@@ -221,7 +218,7 @@ func TestReadConfigGolden(t *testing.T) {
 			require.NoError(t, err)
 			requireInvariants(t, c)
 			require.Equal(t, strings.Contains(name, "bundled"), c.Bundled)
-			require.Equal(t, strings.Contains(name, "mxfp8") || strings.Contains(name, "slim-real"), c.Quantization != nil)
+			require.Equal(t, strings.Contains(name, "mxfp8") || strings.Contains(name, "slim-real"), c.Quantization() != nil)
 		})
 	}
 }

@@ -22,4 +22,10 @@ const (
 
 var ErrPattern = errPattern
 
+type Quantization = quantization
+
+func (c *Config) Quantization() *Quantization { return c.quantization }
+
+func (c *Config) DropQuantization() { c.quantization = nil }
+
 func (q *Quantization) Ignored(module string) (bool, error) { return q.ignored(module) }

@@ -68,7 +68,7 @@ func (c *Config) plan(checkpoint *safetensors.Folder, opts Options) (*weights.Pl
 		wanted = append(wanted, p)
 	}
 	var planOptions weights.PlanOptions
-	if q := c.Quantization; q != nil {
+	if q := c.quantization; q != nil {
 		planOptions.Block = [2]int{q.BlockRows, q.BlockCols}
 	}
 	plan, err := weights.NewPlan(checkpoint, wanted, planOptions)

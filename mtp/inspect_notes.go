@@ -13,7 +13,7 @@ import (
 // Nothing else depends on it: only Inspect asks, and a pattern that takes too long is a
 // note too, not an error that comes and goes with the machine's load.
 func (c *Config) quantizationNotes(checkpoint *safetensors.Folder) []string {
-	if c.Quantization == nil {
+	if c.quantization == nil {
 		return nil
 	}
 	var plain, ignored int
@@ -23,7 +23,7 @@ func (c *Config) quantizationNotes(checkpoint *safetensors.Folder) []string {
 		if !ok {
 			continue
 		}
-		says, err := c.Quantization.ignored(module)
+		says, err := c.quantization.ignored(module)
 		if err != nil {
 			return []string{"ignored_layers is not compared with what is stored: " + err.Error()}
 		}
