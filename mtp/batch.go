@@ -79,7 +79,8 @@ type Rows struct {
 // whole buffer and before the first call: [hip.Adopter] does so on a CPU, [hip.Importer]
 // with what an engine has allocated on a GPU. It stays the caller's; Free ends it.
 //
-//	err := head.Device().(hip.Importer).Import(buffer, bytes)
+//	importer, _ := hip.As[hip.Importer](head.Device())
+//	err := importer.Import(buffer, bytes)
 //	defer head.Device().Free(buffer) // forgets it
 //	b.Hidden = mtp.Hidden{Device: buffer.Add(offset), DeviceBFloat16: true}
 //

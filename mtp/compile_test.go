@@ -37,6 +37,6 @@ func TestLoadCompilesEveryKernelFirst(t *testing.T) {
 	_, err = mtp.LoadFS(t.Context(), files, mtp.Options{Device: d})
 	require.ErrorIs(t, err, errDevice)
 	require.ErrorContains(t, err, "product.hip:1: error")
-	_, live := host.(hip.Accountant).InUse()
+	_, live := ability[hip.Accountant](host).InUse()
 	require.Zero(t, live, "no bytes were moved, nothing is left")
 }

@@ -74,7 +74,7 @@ type Config struct {
 	// Sparse is sparse_attention_config.
 	Sparse SparseAttention
 	// Rope is resolved from rope_theta, rotary_dim, partial_rotary_factor and rope_scaling or rope_parameters.
-	Rope attention.Rope
+	Rope         attention.Rope
 	quantization *quantization // quantization_config; nil when the checkpoint has none
 }
 

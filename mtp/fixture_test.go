@@ -3,6 +3,7 @@ package mtp_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"slices"
@@ -48,9 +49,18 @@ func openDevice(t testing.TB, d hip.Device) hip.Device {
 // requireEmpty checks that nothing of a device's memory is in use.
 func requireEmpty(t testing.TB, d hip.Device) {
 	t.Helper()
-	bytes, live := d.(hip.Accountant).InUse()
+	bytes, live := ability[hip.Accountant](d).InUse()
 	require.Zero(t, bytes, "bytes left on the device")
 	require.Zero(t, live, "allocations left on the device")
+}
+
+// ability is what a device can do besides; it must.
+func ability[T any](d hip.Device) T {
+	a, ok := hip.As[T](d)
+	if !ok {
+		panic(fmt.Sprintf("%s is not a %T", d.Info().Name, *new(T)))
+	}
+	return a
 }
 
 func newCache(t testing.TB, head *mtp.Head, pages int) *mtp.Cache {

@@ -23,7 +23,7 @@ type watched struct {
 }
 
 func watch(d hip.Device) *watched {
-	return &watched{Device: d, Compiler: d.(hip.Compiler), Sharer: d.(hip.Sharer)}
+	return &watched{Device: d, Compiler: ability[hip.Compiler](d), Sharer: ability[hip.Sharer](d)}
 }
 
 func (w *watched) Launch(k *hip.Kernel, grid hip.Grid, args unsafe.Pointer) error {
@@ -43,7 +43,7 @@ func (w *watched) Read(dst []byte, src hip.Ptr) error {
 
 func (w *watched) Capture(record func(d hip.Device) error) (hip.Graph, error) {
 	w.captures.Add(1)
-	return w.Device.(hip.Capturer).Capture(record)
+	return ability[hip.Capturer](w.Device).Capture(record)
 }
 
 // TestGraphs: a text is drafted round by round as on the reference, whatever the

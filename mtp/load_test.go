@@ -238,7 +238,7 @@ func TestCloseLeavesTheDevice(t *testing.T) {
 	draft(t, head, randomPassage(302, 9).batch(cache.NewSequence(), 0, 9), 3)
 	require.Same(t, d, head.Device())
 	require.NoError(t, head.Close())
-	_, live := d.(hip.Accountant).InUse()
+	_, live := ability[hip.Accountant](d).InUse()
 	require.Equal(t, 1, live)
 	got := make([]float32, 3)
 	require.NoError(t, hip.ReadOf(d, got, p))

@@ -35,7 +35,7 @@ func requireInput(t *testing.T, err error, field string, rule error, want string
 func TestMemoryIsCheckedFirst(t *testing.T) {
 	const n, bytes = 5, 4 * hiddenSize
 	d := openDevice(t, hip.NewReference())
-	device := countingRanges{&counting{Device: d}, d.(hip.RangeChecker)}
+	device := countingRanges{&counting{Device: d}, ability[hip.RangeChecker](d)}
 	head := load(t, synthetic{}.files(t), mtp.Options{Device: device})
 	cache, x := newCache(t, head, 8), randomPassage(31, n+3)
 	s := cache.NewSequence()
@@ -119,7 +119,7 @@ func TestEngineMemory(t *testing.T) {
 			m := hiptest.NewEmulator(t, e)
 			engine := openEmulated(t, m, 0)
 			opts := m.Options()
-			opts.Stream = engine.(hip.Streamer).Stream()
+			opts.Stream = ability[hip.Streamer](engine).Stream()
 			d, err := hip.Open(0, opts)
 			require.NoError(t, err)
 			head := load(t, files, mtp.Options{Device: d, CacheFormat: attention.CacheF32})
@@ -137,7 +137,7 @@ func TestEngineMemory(t *testing.T) {
 				require.ErrorAs(t, err, &input)
 				require.Equal(t, field, input.Field)
 				require.ErrorIs(t, err, hip.ErrAccess)
-				require.NoError(t, head.Device().(hip.Importer).Import(map[string]hip.Ptr{"Hidden": states, "Output": out}[field], 4*n*hiddenSize))
+				require.NoError(t, ability[hip.Importer](head.Device()).Import(map[string]hip.Ptr{"Hidden": states, "Output": out}[field], 4*n*hiddenSize))
 			}
 			require.NoError(t, hip.WriteOf(engine, states, x.hidden))
 			hidden, err := head.Forward(t.Context(), b, 0)
