@@ -17,20 +17,20 @@ type Batch struct {
 	// final norm, or at later steps what the step before returned.
 	Hidden Hidden
 
-	// Embeds are embeddings to use in place of embed_tokens' rows, for inputs
-	// that are no tokens. Not given: those of the tokens. Rows at position 0 are
-	// zeroed in either case. In a Draft they stand for the batch's rows alone; an
-	// aligned chain of more than one step refuses them.
+	// Embeds are embeddings in place of embed_tokens' rows, for inputs that are not tokens.
+	// Not given: those of the tokens. Rows at position 0 are zeroed in either case. In a
+	// Draft they stand for the batch's rows only; an aligned chain of more than one step
+	// refuses them.
 	Embeds Hidden
 
 	// Cache is where the rows with a BlockTable go. With Sequences alone it may
 	// be nil.
 	Cache *Cache
 
-	// Output is device memory for rows × hidden_size float32, known to the device as
-	// [Hidden] says and not read-only. If it is given, Forward leaves the hidden states
-	// there, complete when it returns, and returns Hidden.Device. It may be where Hidden
-	// lies. Draft makes no use of it.
+	// Output is device memory for rows × hidden_size float32, writable and known to the
+	// device as [Hidden] says. If it is given, Forward leaves the hidden states there,
+	// complete when it returns, and returns Hidden.Device. It may be the memory of Hidden.
+	// Draft does not use it.
 	Output hip.Ptr
 
 	// Observe is called with each stage of a Forward, or of each step of a Draft, in
@@ -41,19 +41,18 @@ type Batch struct {
 
 // Rows is the rows of one sequence: consecutive positions, one token each.
 type Rows struct {
-	// Sequence is the sequence that the rows belong to. Position must not be
-	// beyond its Len, and for Draft is equal to it. A Forward before it overwrites
-	// rows at the positions of these and of its module alone: those behind stay as
-	// they are, computed from what was there, and Len does not fall. Truncate first
-	// where they are to go.
+	// Sequence is the sequence that the rows belong to. Position is at most its Len, and
+	// for Draft equal to it. A Forward at a lower position overwrites its module's rows
+	// there; the rows after them stay as they are, computed from what was there before,
+	// and Len does not fall. Truncate first to drop them.
 	Sequence *Sequence
 
-	// BlockTable is the alternative: an engine's own table of the pages of
-	// Batch.Cache, up to the last position that is written, by the chain of a Draft
-	// too. A page that is written to stands there once, and no other sequence of the
-	// batch writes to it. The caller answers for all earlier positions having been
-	// written, and for pages that belong to several sequences. Such a cache has no
-	// Sequences.
+	// BlockTable is the alternative: an engine's own table of the pages of Batch.Cache, up
+	// to the last position that is written. It may end, or be padded, before the rows of
+	// the chain, which is then shorter. A page that is written stands there once, and no
+	// other sequence of the batch writes to it. The caller answers for all earlier
+	// positions having been written, and for pages that several sequences share. Such a
+	// cache has no Sequences.
 	BlockTable []int32
 
 	// Tokens are the tokens AFTER the rows' positions: the row of position p
@@ -75,26 +74,26 @@ type Rows struct {
 
 // Hidden is rows × hidden_size hidden states, row-major, in exactly one form.
 //
-// Memory that the device has not allocated itself has to be made known to it, once for a
-// whole buffer and before the first call: [hip.Adopter] does so on a CPU, [hip.Importer]
-// with what an engine has allocated on a GPU. It stays the caller's; Free ends it.
+// Memory that the device has not allocated itself is made known to it once, for a whole
+// buffer and before the first call: by [hip.Adopter] on a CPU, by [hip.Importer] for what
+// an engine has allocated on a GPU. It stays the caller's; Free ends it.
 //
 //	importer, _ := hip.As[hip.Importer](head.Device())
 //	err := importer.Import(buffer, bytes)
 //	defer head.Device().Free(buffer) // forgets it
 //	b.Hidden = mtp.Hidden{Device: buffer.Add(offset), DeviceBFloat16: true}
 //
-// A GPU reads it in the order of its stream. On one that was opened on the engine's own
-// ([hip.OpenOptions].Stream) that is behind all that the engine has queued there; on
-// another, the engine's work has to be over before the call. Calls return when their
-// device work is over, with an error too, so that the memory may then be written again.
+// A GPU reads it in the order of its stream. If the device was opened on the engine's own
+// stream ([hip.OpenOptions].Stream), the call follows all that the engine has queued
+// there; otherwise the engine's work must be over before the call. Calls return when their
+// device work is over, also with an error, so the memory may then be written again.
 type Hidden struct {
 	Float32  []float32
 	BFloat16 []uint16 // upper halves of float32
 
 	// Device is memory that the head's device knows, float32, or bfloat16 if
-	// DeviceBFloat16 is set: what Alloc or Adopt returned or Import was given, or an
-	// address within that is a multiple of a value's bytes.
+	// DeviceBFloat16 is set: the address that Alloc or Adopt returned or Import was given,
+	// or one within, aligned to the size of a value.
 	Device         hip.Ptr
 	DeviceBFloat16 bool
 }

@@ -10,13 +10,13 @@ import (
 	"github.com/drafthead/drafthead/mtp/internal/staging"
 )
 
-// TopK returns the k tokens that [Head.Draft] would draft first, second and so on
-// after each of the given rows, len(rows) × k in descending order of probability,
-// and their softmax probabilities: the candidates of a draft tree, or of a sampler.
-// On a GPU nothing else comes back. Of equal logits the lower id is first.
-// Options.DraftVocabulary and Options.DraftLMHead hold as for Draft. k is at most 64
-// and at most the number of tokens that there are to draft, else the error is an
-// [InputError]; other arguments and errors are those of Logits.
+// TopK returns the k tokens that [Head.Draft] would draft first, second and so on after
+// each of the given rows, len(rows) × k in descending order of probability, and their
+// softmax probabilities: the candidates of a draft tree, or of a sampler. On a GPU nothing
+// else comes back. Of equal logits the lower id is first. Options.DraftVocabulary and
+// Options.DraftLMHead hold as for Draft. k is at most 64 and at most the number of tokens
+// that there are to draft; any other is an [InputError]. Other arguments and errors are
+// those of Logits.
 func (h *Head) TopK(ctx context.Context, hidden Hidden, rows []int, step, k int) (ids []int32, probs []float32, err error) {
 	check := func() error {
 		if most := min(kernels.MaxTopK, h.drafts.matrix.Rows); k < 1 || k > most {

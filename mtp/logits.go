@@ -17,9 +17,9 @@ import (
 // the caller's. Rows may repeat and come in any order; nil stands for all rows
 // of hidden states on the host.
 //
-// Hidden states that are not given in one form, a row that they do not have, on the host
-// or on the device, or a negative step is an [InputError]; nothing has run then. A closed
-// head is [ErrClosed]. Else the error is that of ctx or the device's.
+// Hidden states that are not given in exactly one form, a row that they do not have, or a
+// negative step is an [InputError]; nothing has run then. A closed head is [ErrClosed].
+// Other errors are those of ctx and of the device.
 func (h *Head) Logits(ctx context.Context, hidden Hidden, rows []int, step int) ([]float32, error) {
 	var logits []float32
 	err := h.onRows(ctx, hidden, rows, step, nil, func(w *workspace, in *input, n, module int) error {
@@ -125,8 +125,8 @@ func (h *Head) pickRows(hidden Hidden, rows []int) ([]int, error) {
 	return rows, nil
 }
 
-// checkDeviceRows checks rows of hidden states on the device, whose number nobody but the
-// device knows.
+// checkDeviceRows checks rows of hidden states on the device, which alone knows how many
+// there are.
 func (h *Head) checkDeviceRows(hidden *Hidden, rows []int) error {
 	if rows == nil {
 		return refuse("rows", "nil", "the rows of hidden states on the device", nil)
@@ -220,7 +220,7 @@ func (h *Head) logitsOf(d hip.Device, w *workspace, m *weights.Matrix, in *input
 // hidden_size float32, the caller's. Position 0 is not masked here.
 //
 // A token outside of the vocabulary is an [InputError] that wraps [ErrToken], a closed head
-// [ErrClosed]; else the error is that of ctx or the device's.
+// is [ErrClosed]. Other errors are those of ctx and of the device.
 func (h *Head) Embed(ctx context.Context, tokens []int32) ([]float32, error) {
 	if err := h.enter(); err != nil {
 		return nil, err

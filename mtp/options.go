@@ -34,42 +34,40 @@ type Options struct {
 	// Chain is the rule by which Draft goes from step to step.
 	Chain Chain
 
-	// PostNorm makes Draft feed steps after the first with rms(hidden;
-	// final_layernorm), in place of the hidden state before that norm. Who goes from
-	// step to step by [Head.Forward] applies [Head.FinalNorm] between them.
+	// PostNorm makes Draft feed steps after the first with rms(hidden; final_layernorm)
+	// in place of the hidden state before that norm. An engine that goes from step to step
+	// by [Head.Forward] applies [Head.FinalNorm] between them.
 	PostNorm bool
 
-	// MaxDraft, 0 to 64, is the longest chain of an aligned head: its caches hold
-	// one layer for each step. 0: num_mtp_modules. Chains of other rules may have 64
-	// steps whatever it is.
+	// MaxDraft, 0 to 64, is the longest chain of an aligned head, whose caches hold one
+	// layer for each step. 0: num_mtp_modules. Chains of other rules may always have 64
+	// steps.
 	MaxDraft int
 
-	// DraftLMHead makes Draft read a copy of lm_head, requantised at load:
+	// DraftLMHead makes Draft read a copy of lm_head that is requantized at load:
 	//
 	//	weights.INT8    53 % of bfloat16's bytes, within 0.4 % of the largest of 32 weights
 	//	weights.MXFP8   52 %, rounded to 4 significant bits: more drafts change
 	//
-	// 0 reads it as stored, and so is one that is in the format already. Logits
-	// keep to lm_head itself: who verifies by them stays exact. See
-	// [weights.Matrix.Requantize]. The copy is on top of what a head needs.
+	// 0, or the format it already has, uses lm_head as stored. Logits always uses lm_head
+	// itself, so verification stays exact. The copy comes on top of what a head needs. See
+	// [weights.Matrix.Requantize].
 	DraftLMHead weights.Format
 
-	// DraftVocabulary holds the tokens that Draft picks from, in any order; only
-	// their rows of lm_head are read, where they lie. Probabilities, also for
-	// Rows.MinProbability, are then a softmax over these tokens alone. nil: all
-	// tokens. [ReadVocabulary] and [MostFrequent] make such lists. Logits are of
-	// all tokens.
+	// DraftVocabulary holds the tokens that Draft picks from, in any order; it reads only
+	// their rows of lm_head, in place. Probabilities, also for Rows.MinProbability, are
+	// then a softmax over these tokens alone. nil: all tokens. [ReadVocabulary] and
+	// [MostFrequent] make such lists. Logits covers all tokens.
 	DraftVocabulary []int32
 
-	// Embed and LMHead are the target's own embed_tokens and lm_head,
-	// vocab_size × hidden_size, in the memory of Device. What is given is not
-	// read from the checkpoint, which need not hold it, and stays the caller's.
+	// Embed and LMHead are the target's own embed_tokens and lm_head, vocab_size ×
+	// hidden_size, in the memory of Device. A matrix that is given stays the caller's, and
+	// the checkpoint need not hold it.
 	Embed, LMHead *weights.Matrix
 
 	// Parallel loads one rank's share of the parameters, to look at or to share by
-	// [Head.Matrix]. Running a head that is not whole is not possible yet: whatever runs
-	// it, NewCache among that, returns an [InputError] that wraps
-	// [errors.ErrUnsupported].
+	// [Head.Matrix]. Such a head cannot run yet: NewCache and every call that runs it
+	// return an [InputError] that wraps [errors.ErrUnsupported].
 	Parallel weights.Parallel
 }
 
@@ -82,15 +80,14 @@ const (
 	ChainDefault Chain = ""
 	// ChainFirst runs module 0 at every step.
 	ChainFirst Chain = "chain"
-	// ChainModOwn runs module s mod n at step s; each sees only its own rows,
-	// which leaves holes in the caches. It needs Sequences.
+	// ChainModOwn runs module s mod n at step s. Each module sees only its own rows, which
+	// leaves holes in the caches. It needs Sequences.
 	ChainModOwn Chain = "chain_mod_own"
-	// ChainAligned runs module s mod n over all rows, with positions kept and
-	// tokens shifted by s, as the modules were trained. Rows that a step ran
-	// with drafted tokens run again once the target has confirmed others, from
-	// one hidden state per step that the sequence keeps. It needs Sequences,
-	// changed by nothing but Draft; Truncate(0) starts one anew. It needs tokens,
-	// which it shifts: with more than one step Draft refuses Batch.Embeds.
+	// ChainAligned runs module s mod n over all rows, with positions kept and tokens
+	// shifted by s, as the modules were trained. Rows that a step ran with drafted tokens
+	// run again once the target has confirmed others, from one hidden state per step that
+	// the sequence keeps. It needs Sequences that only Draft changes; Truncate(0) starts
+	// one anew. It shifts tokens, so with more than one step Draft refuses Batch.Embeds.
 	ChainAligned Chain = "chain_aligned"
 )
 
