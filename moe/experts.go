@@ -61,10 +61,13 @@ func expertsOf(name, template string, resident int, block expertBlock) hip.Varia
 
 // String says when the kernel serves.
 func (e expertBlock) String() string {
-	if e.x == 0 {
+	switch {
+	case e.rows == 1:
+		return "1 row"
+	case e.x == 0:
 		return fmt.Sprintf("%d rows on", e.rows)
 	}
-	return fmt.Sprintf("%d pairs on, over %v each, matrix units", e.pairs, e.each)
+	return fmt.Sprintf("%d pairs, over %v each, matrix units", e.pairs, e.each)
 }
 
 // expertsArgs has the grid (slot of the list of active experts) × (tile of

@@ -40,7 +40,10 @@ func gateUpSwiGLUOf(name, template string, resident int, block gateUpBlock) hip.
 
 // String says when the kernel serves.
 func (g gateUpBlock) String() string {
-	if g.x == 0 {
+	switch {
+	case g.from == 1:
+		return "1 row"
+	case g.x == 0:
 		return fmt.Sprintf("%d rows on", g.from)
 	}
 	return fmt.Sprintf("%d rows on, matrix units", g.from)

@@ -1,9 +1,9 @@
-// y[i][j] = Σ_c w[first+j][c] · x[i][c]: Rows.Multiply64 for a tile of rows of
-// weights and a few rows of x. Go gives multiplyTile, multiplyRows and multiplyThreads:
-// the rows of weights and of x of one call, and the threads of the block. Products and sums are float32: in one strand for
-// each thread, over columns that lie a block's width apart, then over the threads
-// of a wave pairwise, then over the waves. A scale is applied to the sum over the
-// 16 columns or fewer of one access.
+// y[i][j] = Σ_c w[first+j][c] · x[i][c]: Rows.Multiply for a tile of rows of weights and a
+// few rows of x. Go gives multiplyTile, multiplyRows and multiplyThreads: the rows of
+// weights and of x of one call, and the threads of the block. Products and sums are
+// float32: in one strand for each thread, over columns that lie a block's width apart, then
+// over the threads of a wave pairwise, then over the waves. A scale is applied to the sum
+// over the 16 columns or fewer of one access.
 //
 // A thread holds its columns of x in registers and streams the rows of weights past
 // them, 16 bytes at a time, the rows of a group in flight together:

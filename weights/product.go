@@ -85,8 +85,11 @@ func productOf(name, template string, resident int, block productBlock) hip.Vari
 
 // String says when the kernel serves.
 func (p productBlock) String() string {
+	if p.from == 1 {
+		return "1 row"
+	}
 	on := [...]string{gpus: ", GPU", matrixUnits: ", matrix units", allMatrixUnits: ", all matrix units"}[p.on]
-	return fmt.Sprintf("%d rows of x on%s", p.from, on)
+	return fmt.Sprintf("%d rows on%s", p.from, on)
 }
 
 // parts is how many blocks share a tile of weights.

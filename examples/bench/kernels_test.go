@@ -51,7 +51,7 @@ func TestKernels(t *testing.T) {
 	require.Contains(t, stdout, "kernel of a step")
 	require.Contains(t, stdout, "100.0 %")
 	_, declared, _ := strings.Cut(stdout, "kernel on a GPU")
-	require.Regexp(t, `product_tiled_32 +17 rows of x on, matrix units +256 +3e-05\n`, declared)
+	require.Regexp(t, `product_tiled_32 +17 rows on, matrix units +256 +3e-05\n`, declared)
 	for line := range strings.Lines(declared) {
 		require.LessOrEqual(t, utf8.RuneCountInString(line), 81, line)
 	}

@@ -103,7 +103,7 @@ func (s sparseBlock) String() string {
 	case s.split:
 		return fmt.Sprintf("GPU, blocks under its units or %d", fewUnits)
 	case s.inParts:
-		return fmt.Sprintf("GPU, head_dim a multiple of 8 up to %d", partDim)
+		return fmt.Sprintf("GPU, head_dim %% 8 = 0, up to %d", partDim)
 	}
 	return "any heads"
 }
