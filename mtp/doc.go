@@ -101,9 +101,9 @@
 //   - [*InputError], wraps [ErrInput]: an option of Load or an argument of a call, found
 //     before anything ran
 //   - [*ConfigError], wraps [ErrConfig]: a key of config.json
-//   - [*weights.AuditError] with a [*weights.Problem] for each tensor that does not fit, and
-//     the errors of package safetensors for files; [weights.Problems] lists what Load and
-//     Inspect report, one by one
+//   - [*safetensors.FormatError]: a file, the index, or a shard that contradicts it;
+//     [*weights.Problem]: a tensor that does not fit; [weights.Problems] lists what Load
+//     and Inspect report, one by one
 //   - [attention.ErrCacheFull]: a cache without room for confirmed rows
 //   - [ErrClosed]: a head, cache or sequence that was closed
 //

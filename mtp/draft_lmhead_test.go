@@ -274,7 +274,7 @@ func TestRequantizingTells(t *testing.T) {
 
 func TestCheaperLMHeadRefused(t *testing.T) {
 	tokens := func(tokens ...int32) mtp.Options { return mtp.Options{DraftVocabulary: tokens} }
-	sharded := weights.Parallel{Tensor: weights.Shard{Rank: 0, Size: 2}}
+	sharded := mtp.Parallel{Tensor: mtp.Shard{Rank: 0, Size: 2}}
 	for name, c := range map[string]struct {
 		opts mtp.Options
 		want error

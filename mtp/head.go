@@ -120,7 +120,7 @@ func (h *Head) build() (err error) {
 
 // whole reports whether the head holds all parameters and not a rank's share.
 func (h *Head) whole() bool {
-	return h.options.Parallel.Tensor.Whole() && h.options.Parallel.Expert.Whole()
+	return h.options.Parallel.whole()
 }
 
 // enter begins a call; leave ends it.

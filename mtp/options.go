@@ -68,7 +68,7 @@ type Options struct {
 	// Parallel loads one rank's share of the parameters, to look at or to share by
 	// [Head.Matrix]. Such a head cannot run yet: NewCache and every call that runs it
 	// return an [InputError] that wraps [errors.ErrUnsupported].
-	Parallel weights.Parallel
+	Parallel Parallel
 }
 
 // Chain is a rule by which a chain of drafts uses the modules of a head. With one
@@ -126,7 +126,7 @@ func (c *Config) checkOptions(opts Options) error {
 				fmt.Sprintf("%d × %d", m.matrix.Rows, m.matrix.Cols), fmt.Sprintf("%d × %d", c.VocabSize, c.HiddenSize))
 		}
 	}
-	format, whole := opts.DraftLMHead, opts.Parallel.Tensor.Whole() && opts.Parallel.Expert.Whole()
+	format, whole := opts.DraftLMHead, opts.Parallel.whole()
 	refuseIf(!whole && (format != 0 || opts.DraftVocabulary != nil), "Parallel", fmt.Sprintf("%+v", opts.Parallel), "a whole head, with DraftLMHead or DraftVocabulary")
 	refuseIf(format != 0 && format != weights.MXFP8 && format != weights.INT8, "DraftLMHead", format, "MXFP8, INT8, or 0 for as stored")
 	errs = append(errs, checkDraftVocabulary(opts.DraftVocabulary, c.VocabSize))

@@ -25,7 +25,7 @@ func tensorName(module int, name string) string {
 // Parameters returns every parameter of the head as a rank of a parallel head
 // holds it, with the tensors that make it up; the table is in model order.
 // Shares that cannot be cut are all reported, as errors that wrap [ErrInput].
-func (c *Config) Parameters(p weights.Parallel) ([]weights.Param, error) {
+func (c *Config) Parameters(p Parallel) ([]weights.Param, error) {
 	shares, err := c.shares(p)
 	if err != nil {
 		return nil, err
@@ -48,28 +48,30 @@ type shares struct {
 	experts, vocab       weights.Range
 }
 
-func (c *Config) shares(p weights.Parallel) (s shares, err error) {
+func (c *Config) shares(p Parallel) (s shares, err error) {
 	var errs []error
-	cut := func(what string, f func(int) (weights.Range, error), n int) weights.Range {
-		r, err := f(n)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", what, err))
+	cut := func(what string, f func(int) (r weights.Range, want string), n int) weights.Range {
+		r, want := f(n)
+		if want != "" {
+			errs = append(errs, &InputError{
+				Op: "mtp: parameters", Field: "Parallel.Tensor.Size", Got: p.Tensor.Size, Want: fmt.Sprintf("%s %s, %d", want, what, n),
+			})
 		}
 		return r
 	}
-	errs = append(errs, p.Tensor.Check(), p.Expert.Check())
+	errs = append(errs, p.Tensor.check("Parallel.Tensor"), p.Expert.check("Parallel.Expert"))
 	if err := errors.Join(errs...); err != nil {
 		return s, err
 	}
-	s.heads = cut("num_attention_heads", p.Tensor.Even, c.NumAttentionHeads)
-	s.kvHeads = cut("num_key_value_heads", p.Tensor.Replicated, c.NumKeyValueHeads)
-	s.shared = cut("shared_intermediate_size", p.Tensor.Even, c.SharedIntermediateSize)
-	s.vocab = cut("vocab_size", p.Tensor.Vocabulary, c.VocabSize)
+	s.heads = cut("num_attention_heads", p.Tensor.even, c.NumAttentionHeads)
+	s.kvHeads = cut("num_key_value_heads", p.Tensor.replicated, c.NumKeyValueHeads)
+	s.shared = cut("shared_intermediate_size", p.Tensor.even, c.SharedIntermediateSize)
+	s.vocab = cut("vocab_size", p.Tensor.vocabulary, c.VocabSize)
 	s.intermediate, s.experts = all(c.IntermediateSize), all(c.NumLocalExperts)
-	if p.Expert.Whole() {
-		s.intermediate = cut("intermediate_size", p.Tensor.Even, c.IntermediateSize)
+	if p.Expert.whole() {
+		s.intermediate = cut("intermediate_size", p.Tensor.even, c.IntermediateSize)
 	} else {
-		s.experts = p.Expert.Uneven(c.NumLocalExperts)
+		s.experts = p.Expert.uneven(c.NumLocalExperts)
 	}
 	return s, errors.Join(errs...)
 }

@@ -63,7 +63,8 @@
 // loaded in place from it; see [Loaded.InPlace]. It, [Plan] and [Loaded] may be used
 // from several goroutines until they are closed.
 //
-// A rank of a tensor- or expert-parallel head loads its share alone: [Parallel].
+// A rank of a tensor- or expert-parallel head loads its share alone: the rows and
+// columns that a [Part] keeps.
 //
 // Sizes are in bytes, shapes are [rows, columns] and row-major.
 package weights

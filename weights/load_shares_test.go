@@ -87,7 +87,7 @@ func TestLoadShares(t *testing.T) {
 						p.Expert = p.Tensor
 					}
 					if _, err := h.params(p); err != nil {
-						require.ErrorIs(t, err, hip.ErrInput)
+						require.ErrorIs(t, err, errUncut)
 						continue
 					}
 					ranks = append(ranks, p)

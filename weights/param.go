@@ -28,6 +28,15 @@ type Part struct {
 	KeepCols   Range  // [0, 1) of a vector
 }
 
+// Range is the half-open interval [First, End).
+type Range struct{ First, End int }
+
+// Len returns the number of elements.
+func (r Range) Len() int { return r.End - r.First }
+
+// within reports whether r is a part of [0, n), or empty in it.
+func (r Range) within(n int) bool { return 0 <= r.First && r.First <= r.End && r.End <= n }
+
 // checkParams reports the parameters that no checkpoint could satisfy, or whose
 // shares would reach beyond their tensors.
 func checkParams(params []Param) error {

@@ -1,6 +1,7 @@
 package weights
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -25,6 +26,24 @@ var smallHead = headShape{hidden: 64, heads: 4, kvHeads: 2, headDim: 16, inner: 
 
 const layer0, attn0, moe0 = "layers.0.", "layers.0.transformer_layer.self_attn.", "layers.0.transformer_layer.block_sparse_moe."
 
+// Shard is a rank's share of a parallel head, and Parallel that of its parameters.
+type (
+	Shard    struct{ Rank, Size int }
+	Parallel struct{ Tensor, Expert Shard }
+)
+
+var errUncut = errors.New("cannot be cut")
+
+// cut deals n parts that are each held by `copies` ranks, as package mtp does.
+func (s Shard) cut(n, copies int) (Range, error) {
+	ranks := max(s.Size, 1) / copies
+	if ranks*copies != max(s.Size, 1) || n%ranks != 0 {
+		return Range{}, errUncut
+	}
+	each, at := n/ranks, s.Rank/copies
+	return Range{at * each, (at + 1) * each}, nil
+}
+
 // all is [0, n).
 func all(n int) Range { return Range{End: n} }
 
@@ -34,18 +53,23 @@ func times(r Range, n int) Range { return Range{r.First * n, r.End * n} }
 // params returns a rank's parameters as package mtp makes them.
 func (h headShape) params(p Parallel) ([]Param, error) {
 	var err error
-	cut := func(f func(int) (Range, error), n int) Range {
-		r, e := f(n)
+	cut := func(n, copies int) Range {
+		r, e := p.Tensor.cut(n, copies)
 		if err == nil {
 			err = e
 		}
 		return r
 	}
-	heads, kv := cut(p.Tensor.Even, h.heads), cut(p.Tensor.Replicated, h.kvHeads)
-	inner, experts := all(h.inner), p.Expert.Uneven(h.experts)
-	if p.Expert.Whole() {
-		inner = cut(p.Tensor.Even, h.inner)
+	heads, kv := cut(h.heads, 1), cut(h.kvHeads, max(1, p.Tensor.Size/h.kvHeads))
+	inner, experts := all(h.inner), all(h.experts)
+	if size := p.Expert.Size; size > 1 { // the first ranks may hold one more
+		experts.First = p.Expert.Rank*(h.experts/size) + min(p.Expert.Rank, h.experts%size)
+		experts.End = (p.Expert.Rank+1)*(h.experts/size) + min(p.Expert.Rank+1, h.experts%size)
+	} else {
+		inner = cut(h.inner, 1)
 	}
+	vocab := cut(ceilDiv(h.vocab, 64)*64, 1) // padded
+	vocab = Range{min(vocab.First, h.vocab), min(vocab.End, h.vocab)}
 	rows := func(tensor, id string, n, cols int, keep Range) Part {
 		return Part{Tensor: "model.mtp." + tensor + ".weight", ID: id, Expert: -1, Rows: n, Cols: cols, KeepRows: keep, KeepCols: all(cols)}
 	}
@@ -56,7 +80,7 @@ func (h headShape) params(p Parallel) ([]Param, error) {
 	d, width := h.headDim, h.heads*h.headDim
 	down := rows(attn0+"o_proj", "", h.hidden, width, all(h.hidden))
 	down.KeepCols = times(heads, d)
-	embed := rows("", "", h.vocab, h.hidden, cut(p.Tensor.Vocabulary, h.vocab))
+	embed := rows("", "", h.vocab, h.hidden, vocab)
 	embed.Tensor = "model.embed_tokens.weight"
 	params := []Param{
 		{Name: embed.Tensor, Layer: -1, Cols: h.hidden, Parts: []Part{embed}},

@@ -215,3 +215,17 @@ func TestOpenCheckpointTakes(t *testing.T) {
 		require.Equal(t, want, needed(name), name)
 	}
 }
+
+func TestRange(t *testing.T) {
+	r := Range{3, 5}
+	require.Equal(t, 2, r.Len())
+	for _, test := range []struct {
+		r      Range
+		within bool
+	}{
+		{Range{0, 0}, true}, {Range{0, 5}, true}, {Range{5, 5}, true}, {Range{2, 4}, true},
+		{Range{0, 6}, false}, {Range{-1, 2}, false}, {Range{4, 3}, false}, {Range{6, 6}, false},
+	} {
+		require.Equal(t, test.within, test.r.within(5), "%v", test.r)
+	}
+}

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/drafthead/drafthead/mtp"
-	"github.com/drafthead/drafthead/weights"
 )
 
 // inspection is what a checkpoint folder holds for the head, and the reasons
@@ -35,7 +34,7 @@ type ignored struct {
 }
 
 // inspect reads the config and the headers in dir, and no weights.
-func inspect(dir string, parallel weights.Parallel) *inspection {
+func inspect(dir string, parallel mtp.Parallel) *inspection {
 	in := &inspection{Path: dir, Formats: map[string]int64{}, Ignored: []ignored{}, Notes: []string{}}
 	config, report, err := mtp.Inspect(dir, mtp.Options{Parallel: parallel})
 	if config != nil {

@@ -18,7 +18,7 @@ import (
 	"strings"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
-	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/mtp"
 )
 
 const usage = `usage: inspect [flags] DIR
@@ -42,7 +42,7 @@ func run(_ context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(flags.Output(), usage)
 		flags.PrintDefaults()
 	}
-	var parallel weights.Parallel
+	var parallel mtp.Parallel
 	asJSON := flags.Bool("json", false, "print one JSON object in place of text")
 	flags.Var(&shardFlag{&parallel.Tensor}, "tp", "inspect the share of tensor-parallel `RANK/SIZE`, 0/4 for example")
 	flags.Var(&shardFlag{&parallel.Expert}, "ep", "inspect the share of expert-parallel `RANK/SIZE`")
@@ -76,10 +76,10 @@ func (in *inspection) write(w io.Writer, asJSON bool) error {
 }
 
 // shardFlag reads a share as RANK/SIZE.
-type shardFlag struct{ shard *weights.Shard }
+type shardFlag struct{ shard *mtp.Shard }
 
 func (f *shardFlag) String() string {
-	if f.shard == nil || *f.shard == (weights.Shard{}) {
+	if f.shard == nil || *f.shard == (mtp.Shard{}) {
 		return ""
 	}
 	return fmt.Sprintf("%d/%d", f.shard.Rank, f.shard.Size)
@@ -92,6 +92,6 @@ func (f *shardFlag) Set(s string) error {
 	if !found || rankErr != nil || sizeErr != nil || size < 1 || rank < 0 || rank >= size {
 		return errors.New("want RANK/SIZE with 0 ≤ RANK < SIZE")
 	}
-	*f.shard = weights.Shard{Rank: rank, Size: size}
+	*f.shard = mtp.Shard{Rank: rank, Size: size}
 	return nil
 }

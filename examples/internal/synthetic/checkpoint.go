@@ -110,7 +110,7 @@ func parameters(config *Config) ([]weights.Param, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parsed.Parameters(weights.Parallel{})
+	return parsed.Parameters(mtp.Parallel{})
 }
 
 // Tensors returns all tensors in model order, scales after their weights. The

@@ -1,0 +1,92 @@
+package mtp
+
+import (
+	"fmt"
+
+	"github.com/drafthead/drafthead/weights"
+)
+
+// Shard is one rank's share of a parallel head. The zero Shard is all of it.
+type Shard struct {
+	Rank, Size int
+}
+
+// Parallel says which share of every parameter a rank holds, as vLLM cuts them.
+//
+// Tensor parallel: attention heads, and KV heads with their index heads, which
+// are held by several ranks where there are more ranks than KV heads; rows of
+// gate and up and columns of down projections; rows of the vocabulary.
+// Expert parallel: whole experts; the routed experts are then not cut by Tensor.
+// Norms, eh_proj, the router and the one index key are held by every rank.
+type Parallel struct {
+	Tensor, Expert Shard
+}
+
+// whole reports whether the share is everything.
+func (s Shard) whole() bool { return s.Size <= 1 }
+
+// whole reports whether a rank holds all of the head.
+func (p Parallel) whole() bool { return p.Tensor.whole() && p.Expert.whole() }
+
+// check refuses a share unless 0 ≤ Rank < Size, or both are 0.
+func (s Shard) check(field string) error {
+	if s == (Shard{}) || s.Size >= 1 && s.Rank >= 0 && s.Rank < s.Size {
+		return nil
+	}
+	return &InputError{Op: "mtp: parameters", Field: field, Got: fmt.Sprintf("rank %d of %d", s.Rank, s.Size), Want: "a rank below the number of ranks"}
+}
+
+// A cut returns a rank's part, or what the number of ranks would have to be of n.
+
+// even cuts n into equal parts; n must be a multiple of the number of ranks.
+func (s Shard) even(n int) (part weights.Range, want string) {
+	if s.whole() {
+		return all(n), ""
+	}
+	if n%s.Size != 0 {
+		return weights.Range{}, "a divisor of"
+	}
+	each := n / s.Size
+	return weights.Range{First: s.Rank * each, End: (s.Rank + 1) * each}, ""
+}
+
+// replicated cuts n like even while ranks are few; with more ranks than
+// parts, each part is held by Size/n neighboring ranks.
+func (s Shard) replicated(n int) (part weights.Range, want string) {
+	if s.whole() || s.Size <= n {
+		return s.even(n)
+	}
+	if n < 1 || s.Size%n != 0 {
+		return weights.Range{}, "a multiple of"
+	}
+	at := s.Rank / (s.Size / n)
+	return weights.Range{First: at, End: at + 1}, ""
+}
+
+// uneven cuts n parts that need not be equal: the first n mod Size ranks hold
+// one more. Whole experts are dealt this way.
+func (s Shard) uneven(n int) weights.Range {
+	if s.whole() {
+		return all(n)
+	}
+	part, more := n/s.Size, n%s.Size
+	first := s.Rank*part + min(s.Rank, more)
+	end := first + part
+	if s.Rank < more {
+		end++
+	}
+	return weights.Range{First: first, End: end}
+}
+
+// vocabPadding is what vLLM pads a parallel vocabulary to a multiple of.
+const vocabPadding = 64
+
+// vocabulary cuts n rows padded to a multiple of 64; the last ranks may hold
+// fewer rows, or none.
+func (s Shard) vocabulary(n int) (part weights.Range, want string) {
+	padded, want := s.even((n + vocabPadding - 1) / vocabPadding * vocabPadding)
+	if want != "" || s.whole() {
+		return all(n), want
+	}
+	return weights.Range{First: min(padded.First, n), End: min(padded.End, n)}, ""
+}
