@@ -4,7 +4,7 @@ package hip
 
 import "golang.org/x/sys/unix"
 
-// systemHas tells whether the system would give the process n bytes. They are given
+// systemHas reports whether the system would give the process n bytes. They are given
 // back at once: who asks at the same time may be told the same.
 func systemHas(n int64) bool {
 	mem, err := unix.Mmap(-1, 0, int(n), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)

@@ -53,7 +53,7 @@ func (k kind) at(mem []byte, size, i int) float64 {
 	return float64(v[0])
 }
 
-// equal tells whether value i agrees: exact memory byte for byte, numbers
+// equal reports whether value i agrees: exact memory byte for byte, numbers
 // within bound, NaN with NaN, infinities with themselves.
 func (k kind) equal(got, want []byte, size, i int, bound float64) bool {
 	if k == kindExact {

@@ -4,10 +4,10 @@ package hiptest
 
 import "testing"
 
-// Guarded returns zeroed values. On this system nothing guards what is behind
+// Guarded returns zeroed values. On this system nothing guards what comes after
 // them.
 func Guarded[T any](t testing.TB, n int) []T {
 	t.Helper()
-	t.Log("accesses behind the values are not checked on this system")
+	t.Log("accesses past the values are not checked on this system")
 	return make([]T, n)
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // Guarded returns zeroed values that end where memory that nothing may touch
-// begins: an access behind the last one, by assembly too, ends the test. They are
+// begins: an access past the last one, by assembly too, ends the test. They are
 // valid until the test ends. T is plain data.
 func Guarded[T any](t testing.TB, n int) []T {
 	t.Helper()

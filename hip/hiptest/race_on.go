@@ -2,7 +2,7 @@
 
 package hiptest
 
-// RaceDetector tells whether the race detector is on: it makes tests some ten
+// RaceDetector reports whether the race detector is on: it makes tests some ten
 // times slower and finds its races in a part of the work, so that long tests do
 // less of it.
 const RaceDetector = true

@@ -19,7 +19,7 @@ type mistakesArgs struct {
 	Mode int64
 }
 
-const mistakeValues = 96 // 384 bytes, with 128 bytes behind them before the emulator faults
+const mistakeValues = 96 // 384 bytes, and 128 bytes more before the emulator faults
 
 const mistakesHIP = `
 struct Mistakes { float *y; int64 mode; };

@@ -18,7 +18,7 @@ func wander(d hip.Device, y hip.Ptr) error {
 }
 
 // TestAnyCallTellsOfAFault: the call that the driver tells of a fault returns it, and
-// so does every one behind it.
+// so does every one after it.
 func TestAnyCallTellsOfAFault(t *testing.T) {
 	type session struct {
 		d      hip.Device
@@ -97,7 +97,7 @@ func TestBlame(t *testing.T) {
 			launches int // 1: a LaunchError
 			last     string
 		}{
-			"behind kernels that have ended": {func(d hip.Device, y hip.Ptr) error {
+			"after kernels that have ended": {func(d hip.Device, y hip.Ptr) error {
 				return errors.Join(scaleOn(d, y, 64, 2), d.Sync(), wander(d, y))
 			}, 1, wild.Name},
 			"before a kernel": {func(d hip.Device, y hip.Ptr) error {
@@ -117,8 +117,8 @@ func TestBlame(t *testing.T) {
 				}
 				return g.Launch()
 			}, 1, wild.Name},
-			"behind an event that has passed": {func(d hip.Device, y hip.Ptr) error {
-				// Writes fill all stages and use the first again, whose event is behind the
+			"after an event that has passed": {func(d hip.Device, y hip.Ptr) error {
+				// Writes fill all stages and use the first again, whose event is after the
 				// first kernel alone.
 				big, err := d.Alloc(64 << 20)
 				if err != nil {

@@ -36,11 +36,11 @@ var Targets = []Target{
 	{"sm_90", 32},
 }
 
-// PTX tells whether code for the target is PTX, which is compiled once more on the
+// PTX reports whether code for the target is PTX, which is compiled once more on the
 // machine that runs it: what it says of registers is not final.
 func (t Target) PTX() bool { return strings.HasPrefix(t.Name, "sm_") }
 
-// Compile returns the assembly of one source behind the prelude, followed by
+// Compile returns the assembly of one source after the prelude, followed by
 // assertions: C++ that must compile with it. Errors wrap [ErrNoCompiler] or hold
 // what the compiler said.
 func Compile(ctx context.Context, source, assertions string, t Target) (string, error) {
