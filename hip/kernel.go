@@ -19,8 +19,8 @@ type Kernel struct {
 	// has none beside it.
 	Serves string
 
-	// MaxError bounds |device − reference| ÷ the largest |reference| of what
-	// one launch writes, for every device. Integers are always equal.
+	// MaxError bounds, for every device, |device − reference| ÷ the largest |reference| of
+	// what one launch writes. Integers are always equal. [Check] holds devices to it.
 	MaxError float64
 
 	args       reflect.Type

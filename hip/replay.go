@@ -93,17 +93,6 @@ func (r *Replayer) Run(launch func(d Device) error) error {
 	return s.graph.Launch()
 }
 
-// Graphs returns the number of graphs that are kept.
-func (r *Replayer) Graphs() int {
-	n := 0
-	for _, s := range r.known {
-		if s.graph != nil {
-			n++
-		}
-	}
-	return n
-}
-
 // makeRoom drops the sequence that came least recently, once there are too many.
 func (r *Replayer) makeRoom() error {
 	if len(r.known) < r.limit {

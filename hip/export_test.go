@@ -1,0 +1,12 @@
+package hip
+
+// Graphs returns the number of graphs that are kept.
+func (r *Replayer) Graphs() int {
+	n := 0
+	for _, s := range r.known {
+		if s.graph != nil {
+			n++
+		}
+	}
+	return n
+}
