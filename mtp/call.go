@@ -180,7 +180,7 @@ func (h *Head) begin(ctx context.Context, b *Batch, check func(b *Batch) error, 
 		}
 	}()
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("mtp: %w", err)
 	}
 	cache, err := h.check(b)
 	if err != nil {

@@ -2,6 +2,7 @@ package mtp
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"slices"
 
@@ -138,7 +139,7 @@ func (c *chain) queuePart(ctx context.Context, part []*step, bring bool) error {
 		before := before
 		for _, s := range part {
 			if err := ctx.Err(); err != nil {
-				return err
+				return fmt.Errorf("mtp: %w", err)
 			}
 			if err := c.queueStep(d, s, before); err != nil {
 				return err

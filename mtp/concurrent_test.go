@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/mtp"
 )
@@ -223,6 +224,76 @@ func TestDraftCancelled(t *testing.T) {
 				require.Equal(t, want, draft(t, head, x.batch(s, 6, n), 4))
 				require.NoError(t, s.Close())
 			}
+		})
+	}
+}
+
+// TestEveryMethodBesideClose: whatever is called while a head or a cache closes returns
+// what it would have, or ErrClosed, or nothing.
+func TestEveryMethodBesideClose(t *testing.T) {
+	const n = 5
+	x := randomPassage(620, n)
+	for _, closing := range []string{"head", "cache"} {
+		t.Run(closing, func(t *testing.T) {
+			head := load(t, synthetic{modules: 1}.files(t), mtp.Options{})
+			cache := newCache(t, head, 64)
+			hidden := mtp.Hidden{Float32: x.states(0, 1)}
+			ctx := t.Context()
+			methods := []func() error{
+				func() error { return second(head.NewCache(1)) },
+				func() error { return second(head.Draft(ctx, withDrafts(x.batch(cache.NewSequence(), 0, n), 2))) },
+				func() error { return second(head.Forward(ctx, x.batch(cache.NewSequence(), 0, n), 0)) },
+				func() error { return second(head.Logits(ctx, hidden, nil, 0)) },
+				func() error { return second(head.FinalNorm(ctx, hidden, nil, 0)) },
+				func() error { return second(head.Embed(ctx, []int32{1})) },
+				func() error { _, _, err := head.TopK(ctx, hidden, nil, 0, 2); return err },
+				func() error {
+					head.KVScales(0)
+					head.Matrix(lmHeadName)
+					head.DraftLMHead()
+					head.DraftVocabulary()
+					return nil
+				},
+				func() error { head.Config(); head.Report(); head.Device(); return nil },
+				func() error { cache.Pages(); cache.FreePages(); cache.Bytes(); cache.PageSize(); return nil },
+				func() error { return second(cache.Buffers(0)) },
+				func() error { return cache.NewSequence().Reserve(n) },
+				func() error {
+					s := cache.NewSequence()
+					_, err := head.Draft(ctx, withDrafts(x.batch(s, 0, n), 0))
+					fork, forkErr := s.Fork()
+					if forkErr == nil {
+						forkErr = errors.Join(fork.Reserve(1), fork.Truncate(0), fork.Close())
+					}
+					s.Len()
+					s.BlockTable()
+					return errors.Join(err, forkErr, s.Close())
+				},
+			}
+			var group sync.WaitGroup
+			errs := make([]error, len(methods))
+			running := make(chan struct{}, len(methods))
+			for i, method := range methods {
+				group.Go(func() {
+					for range 20 {
+						if err := method(); err != nil && !errors.Is(err, mtp.ErrClosed) && !errors.Is(err, attention.ErrCacheFull) {
+							errs[i] = err
+						}
+						select {
+						case running <- struct{}{}:
+						default:
+						}
+					}
+				})
+			}
+			<-running
+			if closing == "head" {
+				require.NoError(t, head.Close())
+			} else {
+				require.NoError(t, cache.Close())
+			}
+			group.Wait()
+			require.NoError(t, errors.Join(errs...))
 		})
 	}
 }

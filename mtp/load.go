@@ -45,7 +45,7 @@ func Load(ctx context.Context, dir string, opts Options) (*Head, error) {
 func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) {
 	start := time.Now()
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("mtp: %w", err)
 	}
 	checkpoint, config, plan, err := inspect(fsys, opts)
 	if err != nil {

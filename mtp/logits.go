@@ -68,7 +68,7 @@ func (h *Head) onRows(ctx context.Context, hidden Hidden, rows []int, step int, 
 	}
 	defer h.leave()
 	if err := ctx.Err(); err != nil {
-		return err
+		return fmt.Errorf("mtp: %w", err)
 	}
 	picked, err := h.pickRows(hidden, rows)
 	if err != nil {
@@ -227,7 +227,7 @@ func (h *Head) Embed(ctx context.Context, tokens []int32) ([]float32, error) {
 	}
 	defer h.leave()
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("mtp: %w", err)
 	}
 	for i, t := range tokens {
 		if t < 0 || int(t) >= h.config.VocabSize {
