@@ -158,7 +158,7 @@ func (g *device) Compile(ctx context.Context, kernels ...*hip.Kernel) error {
 	}
 	group.Wait()
 	if err := ctx.Err(); err != nil {
-		return err
+		return fail.With(err, "compile")
 	}
 	return errors.Join(errs...)
 }
