@@ -1,0 +1,43 @@
+package hiptest_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
+)
+
+func TestFaulty(t *testing.T) {
+	host := hip.NewReference()
+	defer host.Close()
+	d := hiptest.NewFaulty(host)
+	hiptest.TestDevice(t, d)
+	hiptest.TestDevice(t, d.Adopting())
+
+	d.FailAt(2)
+	p, err := d.Alloc(8)
+	require.NoError(t, err)
+	require.ErrorIs(t, d.Write(p, []byte{1}), hiptest.ErrInjected)
+	require.NoError(t, d.Write(p, []byte{2}), "once")
+	require.NoError(t, d.Free(p))
+	require.Equal(t, 3, d.FailAt(1, "alloc", "adopt"), "a Free does not count")
+	require.NoError(t, d.Sync(), "which is not asked for")
+	_, err = d.Alloc(8)
+	require.ErrorIs(t, err, hiptest.ErrInjected)
+	require.ErrorIs(t, err, hip.ErrOutOfMemory)
+	p, err = d.Alloc(8)
+	require.NoError(t, err)
+	require.Equal(t, 2, d.FailAt(1, "free"))
+	require.ErrorIs(t, d.Free(p), hiptest.ErrInjected)
+	require.ErrorIs(t, host.Free(p), hip.ErrAccess, "it was freed")
+
+	adopter, ok := hip.As[hip.Adopter](d.Adopting())
+	require.True(t, ok)
+	d.FailAt(1)
+	_, err = adopter.Adopt(make([]byte, 8), false)
+	require.ErrorIs(t, err, hiptest.ErrInjected)
+	_, ok = hip.As[hip.Adopter](d)
+	require.False(t, ok)
+}
