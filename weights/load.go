@@ -3,6 +3,7 @@ package weights
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/drafthead/drafthead/hip"
 )
@@ -44,6 +45,7 @@ type Loaded struct {
 func (p *Plan) Load(ctx context.Context, d hip.Device, opts LoadOptions) (*Loaded, error) {
 	m := newMover(ctx, d, p.report.Bytes, opts)
 	if err := m.all(p); err != nil {
+		err = fmt.Errorf("weights: load: %w", err)
 		if freed := m.loaded.Close(); freed != nil {
 			err = errors.Join(err, freed)
 		}
