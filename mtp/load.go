@@ -63,7 +63,7 @@ func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) 
 	}
 	if c, ok := hip.As[hip.Compiler](h.device); ok {
 		if err = c.Compile(ctx, hip.Kernels()...); err != nil {
-			return h, fmt.Errorf("load: %w", err)
+			return h, fmt.Errorf("mtp: load: %w", err)
 		}
 	}
 	progress, stored := opts.Progress, h.report.Bytes
@@ -72,7 +72,7 @@ func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) 
 	}
 	h.loaded, err = plan.Load(ctx, h.device, weights.LoadOptions{Progress: progress, Populate: opts.Populate})
 	if err != nil {
-		return h, fmt.Errorf("load: %w", err)
+		return h, fmt.Errorf("mtp: %w", err)
 	}
 	if !h.loaded.InPlace() {
 		h.checkpoint = nil
@@ -87,7 +87,7 @@ func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) 
 		progress = func(done, total int64) { opts.Progress(stored+done, stored+total) }
 	}
 	if err := h.buildDraftLMHead(ctx, progress); err != nil {
-		return h, fmt.Errorf("lm_head for drafting: %w", err)
+		return h, fmt.Errorf("mtp: lm_head for drafting: %w", err)
 	}
 	if opts.Logger != nil {
 		opts.Logger.InfoContext(ctx, "MTP head loaded", "modules", config.NumMTPModules, "parameters", h.report.Parameters,
