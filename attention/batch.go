@@ -61,9 +61,6 @@ func (b *Batch) On(d hip.Device) *Batch {
 	return &on
 }
 
-// Rows is the number of rows that were encoded last.
-func (b *Batch) Rows() int { return b.rows }
-
 // Positions is where the rows' positions are: int32 [Rows].
 func (b *Batch) Positions() hip.Ptr { return b.words }
 

@@ -19,7 +19,7 @@ func TestBatchLayout(t *testing.T) {
 			Span{table: []int32{5, 9, 7, 3}, position: 7, rows: 2}, // the last entry is not needed
 			Span{table: []int32{2}, presence: []uint32{0b1011, 99}, position: 3, rows: 1},
 		))
-		require.Equal(t, 3, b.Rows())
+		require.Equal(t, 3, b.rows)
 		require.Equal(t, 3, b.Blocks())
 		require.Equal(t, []int32{
 			7, 8, 3, // positions
@@ -32,7 +32,7 @@ func TestBatchLayout(t *testing.T) {
 		}, get[int32](t, d, b.words, len(b.staging)))
 
 		require.NoError(t, b.Upload())
-		require.Zero(t, b.Rows())
+		require.Zero(t, b.rows)
 		require.NoError(t, b.Close())
 		require.NoError(t, b.Close(), "again")
 		require.NoError(t, c.Close())
@@ -56,7 +56,7 @@ func TestBatchesEncodedTogether(t *testing.T) {
 			7, 0, 9*4 + 3, 0, -1, 5, 9,
 			4, 0, 3 * 4, 0, 0, 2, 3, 0, 0, 0b10111, 0, 0, 0,
 		}, words)
-		require.Equal(t, []int{1, 2, 1, 4}, []int{first.Rows(), first.Blocks(), second.Rows(), second.Blocks()})
+		require.Equal(t, []int{1, 2, 1, 4}, []int{first.rows, first.Blocks(), second.rows, second.Blocks()})
 
 		p, err := hip.Upload(d, words)
 		require.NoError(t, err)
@@ -68,7 +68,7 @@ func TestBatchesEncodedTogether(t *testing.T) {
 		same, err := second.Encode(words, 4, Span{rows: 1})
 		require.ErrorIs(t, err, hip.ErrInput)
 		require.Equal(t, words, same)
-		require.Zero(t, second.Rows())
+		require.Zero(t, second.rows)
 		require.NoError(t, errors.Join(first.Close(), second.Close(), d.Free(p), c.Close()))
 	})
 }
@@ -137,7 +137,7 @@ func TestRefusedSpans(t *testing.T) {
 			require.ErrorIs(t, err, test.sentinel)
 			require.ErrorContains(t, err, "attention: batch: Sequences[1].")
 			require.ErrorContains(t, err, test.contains)
-			require.Zero(t, b.Rows(), "the batch is empty")
+			require.Zero(t, b.rows, "the batch is empty")
 		})
 	}
 	err := b.Upload(Span{table: []int32{1}, rows: 1}, Span{table: []int32{-5, 1}, position: 4, rows: 1}, Span{position: 99, rows: 1})
@@ -156,7 +156,7 @@ func TestBatchWithoutMemory(t *testing.T) {
 	span := Span{table: []int32{0, 1}, rows: 5}
 	d.FailAt(1, "alloc", "copy")
 	require.ErrorIs(t, b.Upload(span), hip.ErrOutOfMemory)
-	require.Zero(t, b.Rows())
+	require.Zero(t, b.rows)
 	require.NoError(t, b.Upload(span), "the next one works")
 	require.NoError(t, b.Close())
 }

@@ -12,7 +12,7 @@ import (
 // full is the geometry of the released model.
 func full() Geometry {
 	g := released()
-	g.Heads, g.KVHeads, g.IndexHeads = 64, 4, 4
+	g.Heads, g.KVHeads = 64, 4
 	return g
 }
 
@@ -58,9 +58,9 @@ func openBench(b *testing.B, g Geometry, context, rows int) *bench {
 	require.NoError(b, err)
 	upload := func(p hip.Ptr, err error) hip.Ptr { require.NoError(b, err); return p }
 	x.qkv = QKV{upload(put(&x.arena, randomValues(1, 1, rows*g.Columns()))), g.Columns()}
-	x.scores = upload(put(&x.arena, randomValues(1, 2, rows*g.IndexHeads*c.Pages())))
+	x.scores = upload(put(&x.arena, randomValues(1, 2, rows*g.KVHeads*c.Pages())))
 	x.out = upload(put(&x.arena, make([]float32, rows*g.Heads*g.HeadDim)))
-	x.selected = upload(put(&x.arena, make([]int32, rows*g.IndexHeads*g.TopkBlocks)))
+	x.selected = upload(put(&x.arena, make([]int32, rows*g.KVHeads*g.TopkBlocks)))
 	require.NoError(b, Select(x.batch, x.scores, x.selected))
 	b.ReportAllocs()
 	return x
@@ -119,7 +119,7 @@ func (x *bench) selections(b *testing.B) []hip.Ptr {
 	}
 	var all []hip.Ptr
 	for first := 0; first+topk < blocks; first += topk {
-		chosen := make([]int32, x.batch.Rows()*x.geometry.KVHeads*topk)
+		chosen := make([]int32, x.batch.rows*x.geometry.KVHeads*topk)
 		for i := range chosen {
 			chosen[i] = int32(first + i%topk)
 		}

@@ -12,7 +12,7 @@ func TestBuffersAreTheCache(t *testing.T) {
 	d := hip.NewHost()
 	defer d.Close()
 	g := Geometry{
-		Heads: 4, KVHeads: 2, HeadDim: 8, IndexHeads: 2, IndexDim: 6, BlockSize: 4, TopkBlocks: 2, LocalBlocks: 1,
+		Heads: 4, KVHeads: 2, HeadDim: 8, IndexDim: 6, BlockSize: 4, TopkBlocks: 2, LocalBlocks: 1,
 		Rope: Rope{MaxPosition: 64},
 	}
 	const pages, layers = 5, 3

@@ -44,7 +44,7 @@ type cacheLayer struct {
 // device must stay open until Close. Bad arguments are an [hip.InputError] each, memory that
 // is short is [hip.ErrOutOfMemory].
 func NewCache(d hip.Device, g Geometry, layers, pages int, format CacheFormat) (*Cache, error) {
-	if err := g.Check(); err != nil {
+	if err := g.check(); err != nil {
 		return nil, err
 	}
 	p := problems{op: "cache"}

@@ -52,7 +52,7 @@ func TestRefusedCaches(t *testing.T) {
 		})
 	}
 	huge := released()
-	huge.KVHeads, huge.Heads, huge.IndexHeads, huge.HeadDim, huge.BlockSize = maxWidth, maxWidth, maxWidth, maxWidth, maxWidth
+	huge.KVHeads, huge.Heads, huge.HeadDim, huge.BlockSize = maxWidth, maxWidth, maxWidth, maxWidth
 	_, err := NewCache(d, huge, 1, 2000, CacheF32)
 	require.ErrorIs(t, err, hip.ErrOutOfMemory, "sizes that overflow are not allocated")
 }
@@ -72,13 +72,12 @@ func TestNewCacheWithoutMemory(t *testing.T) {
 
 func TestGeometryCheck(t *testing.T) {
 	g := tiny()
-	require.NoError(t, g.Check())
+	require.NoError(t, g.check())
 	require.Equal(t, (6+2*2)*16+(2+1)*32, g.Columns())
 	for field, change := range map[string]func(g *Geometry){
 		"Heads":                func(g *Geometry) { g.Heads = 5 },
-		"KVHeads":              func(g *Geometry) { g.KVHeads, g.IndexHeads = 0, 0 },
+		"KVHeads":              func(g *Geometry) { g.KVHeads = 0 },
 		"HeadDim":              func(g *Geometry) { g.HeadDim = -1 },
-		"IndexHeads":           func(g *Geometry) { g.IndexHeads = 1 },
 		"IndexDim":             func(g *Geometry) { g.IndexDim = 1 << 21 },
 		"BlockSize":            func(g *Geometry) { g.BlockSize = 0 },
 		"TopkBlocks":           func(g *Geometry) { g.TopkBlocks = 0 },
@@ -94,7 +93,7 @@ func TestGeometryCheck(t *testing.T) {
 		t.Run(field, func(t *testing.T) {
 			g := tiny()
 			change(&g)
-			err := g.Check()
+			err := g.check()
 			require.ErrorIs(t, err, hip.ErrInput)
 			require.ErrorContains(t, err, "attention: geometry: "+field+" is")
 			_, err = NewCache(hip.NewReference(), g, 1, 1, CacheF32)
@@ -103,6 +102,6 @@ func TestGeometryCheck(t *testing.T) {
 	}
 	g.Heads, g.Eps, g.Rope.Dim = 0, -1, 3
 	for _, field := range []string{"Heads", "Eps", "Rope.Dim"} {
-		require.ErrorContains(t, g.Check(), field+" is", "all problems together")
+		require.ErrorContains(t, g.check(), field+" is", "all problems together")
 	}
 }

@@ -15,7 +15,7 @@ func Example() {
 	d := hip.NewHost()
 	defer d.Close()
 	g := attention.Geometry{
-		Heads: 2, KVHeads: 1, HeadDim: 4, IndexHeads: 1, IndexDim: 4,
+		Heads: 2, KVHeads: 1, HeadDim: 4, IndexDim: 4,
 		BlockSize: 2, TopkBlocks: 2, LocalBlocks: 1, Eps: 1e-6,
 		Rope: attention.Rope{Theta: 1e6, Dim: 2, MaxPosition: 1024, AttentionFactor: 1},
 	}
@@ -54,8 +54,8 @@ func Example() {
 	check(err)
 	check(batch.Upload(span))
 
-	scores := upload(d, make([]float32, rows*g.IndexHeads*batch.Blocks()))
-	selected := upload(d, make([]int32, rows*g.IndexHeads*g.TopkBlocks))
+	scores := upload(d, make([]float32, rows*g.KVHeads*batch.Blocks()))
+	selected := upload(d, make([]int32, rows*g.KVHeads*g.TopkBlocks))
 	out := upload(d, make([]float32, rows*g.Heads*g.HeadDim))
 	check(attention.Insert(batch, 0, qkv, params))
 	check(attention.Scores(batch, 0, qkv, scores))
@@ -86,7 +86,7 @@ func ExampleCache_Begin() {
 	d := hip.NewHost()
 	defer d.Close()
 	g := attention.Geometry{
-		Heads: 1, KVHeads: 1, HeadDim: 2, IndexHeads: 1, IndexDim: 2, BlockSize: 4, TopkBlocks: 1,
+		Heads: 1, KVHeads: 1, HeadDim: 2, IndexDim: 2, BlockSize: 4, TopkBlocks: 1,
 		Rope: attention.Rope{MaxPosition: 1024},
 	}
 	cache, err := attention.NewCache(d, g, 1, 5, attention.CacheF32)

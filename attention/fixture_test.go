@@ -36,7 +36,7 @@ func forEachDevice(t *testing.T, f func(t *testing.T, d hip.Device)) {
 // of four positions.
 func tiny() Geometry {
 	return Geometry{
-		Heads: 6, KVHeads: 2, HeadDim: 16, IndexHeads: 2, IndexDim: 32,
+		Heads: 6, KVHeads: 2, HeadDim: 16, IndexDim: 32,
 		BlockSize: 4, TopkBlocks: 4, InitBlocks: 1, LocalBlocks: 2, Eps: 1e-6,
 		Rope: Rope{Theta: 10000, Dim: 8, Type: "default", MaxPosition: 1 << 20, AttentionFactor: 1},
 	}
@@ -45,7 +45,7 @@ func tiny() Geometry {
 // released is the geometry of the released model with fewer query heads.
 func released() Geometry {
 	return Geometry{
-		Heads: 10, KVHeads: 2, HeadDim: 128, IndexHeads: 2, IndexDim: 128,
+		Heads: 10, KVHeads: 2, HeadDim: 128, IndexDim: 128,
 		BlockSize: 128, TopkBlocks: 16, LocalBlocks: 1, Eps: 1e-6,
 		Rope: Rope{Theta: 5e6, Dim: 64, Type: "default", MaxPosition: 1 << 20, AttentionFactor: 1},
 	}

@@ -12,17 +12,16 @@ import (
 //	q        Heads × HeadDim
 //	k        KVHeads × HeadDim
 //	v        KVHeads × HeadDim
-//	index_q  IndexHeads × IndexDim
+//	index_q  KVHeads × IndexDim        an index head for each KV head
 //	index_k  IndexDim                  shared by the index heads
 //
 // KV head g serves the query heads g·Heads/KVHeads … (g+1)·Heads/KVHeads − 1,
 // over the blocks that index head g selects.
 type Geometry struct {
-	Heads      int // query heads
-	KVHeads    int // key and value heads, a divisor of Heads
-	HeadDim    int
-	IndexHeads int // equal to KVHeads
-	IndexDim   int
+	Heads    int // query heads
+	KVHeads  int // key and value heads, a divisor of Heads
+	HeadDim  int
+	IndexDim int
 
 	BlockSize   int // positions per block of the selection and per cache page
 	TopkBlocks  int // blocks that a query attends to, the forced ones included
@@ -37,8 +36,8 @@ type Geometry struct {
 // and single ones an int32.
 const maxWidth = 1 << 20
 
-// Check returns all that is wrong with g: an [hip.InputError] for each field.
-func (g *Geometry) Check() error {
+// check returns all that is wrong with g: an [hip.InputError] for each field.
+func (g *Geometry) check() error {
 	p := problems{op: "geometry"}
 	refuse := p.refuse
 	size := func(field string, n, least int) {
@@ -52,7 +51,6 @@ func (g *Geometry) Check() error {
 	size("TopkBlocks", g.TopkBlocks, 1)
 	size("InitBlocks", g.InitBlocks, 0)
 	size("LocalBlocks", g.LocalBlocks, 0)
-	refuse(g.IndexHeads != g.KVHeads, "IndexHeads", g.IndexHeads, "the number of KV heads")
 	if g.KVHeads > 0 {
 		refuse(g.Heads%g.KVHeads != 0, "Heads", g.Heads, "a multiple of KVHeads")
 	}
@@ -63,7 +61,7 @@ func (g *Geometry) Check() error {
 
 // Columns is the width of the fused projection of a row.
 func (g *Geometry) Columns() int {
-	return (g.Heads+2*g.KVHeads)*g.HeadDim + (g.IndexHeads+1)*g.IndexDim
+	return (g.Heads+2*g.KVHeads)*g.HeadDim + (g.KVHeads+1)*g.IndexDim
 }
 
 // indexQColumn is the column at which index_q starts.

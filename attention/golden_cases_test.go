@@ -27,7 +27,7 @@ func TestGolden(t *testing.T) {
 			defer recorded.Close()
 			g := attention.Geometry{
 				Heads: c.NumAttentionHeads, KVHeads: c.NumKeyValueHeads, HeadDim: c.HeadDim,
-				IndexHeads: c.Sparse.NumIndexHeads, IndexDim: c.Sparse.IndexDim,
+				IndexDim:  c.Sparse.IndexDim,
 				BlockSize: c.Sparse.BlockSize, TopkBlocks: c.Sparse.TopkBlocks, InitBlocks: c.Sparse.InitBlock, LocalBlocks: c.Sparse.LocalBlock,
 				Eps: c.RMSNormEps, Rope: c.Rope,
 			}

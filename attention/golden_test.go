@@ -48,7 +48,7 @@ func compareGolden(t *testing.T, d hip.Device, g Geometry, stage func(string) *s
 	for row := range rows {
 		of := func(x []float32, n int) []float32 { return x[row*n:][:n] }
 		kv := g.KVHeads * g.HeadDim
-		for _, x := range [][]float32{of(q, g.Heads*g.HeadDim), of(k, kv), of(v, kv), of(indexQ, g.IndexHeads*g.IndexDim), of(indexK, g.IndexDim)} {
+		for _, x := range [][]float32{of(q, g.Heads*g.HeadDim), of(k, kv), of(v, kv), of(indexQ, g.KVHeads*g.IndexDim), of(indexK, g.IndexDim)} {
 			columns = append(columns, x...)
 		}
 		page, slot := int(seq.table[row/g.BlockSize]), row%g.BlockSize
@@ -64,16 +64,16 @@ func compareGolden(t *testing.T, d hip.Device, g Geometry, stage func(string) *s
 	require.NoError(t, hip.WriteOf(d, c.layers[0].indexKeys, indexKeys))
 
 	qkv := QKV{mustPut(t, a, columns), g.Columns()}
-	scores := mustPut(t, a, make([]float32, rows*g.IndexHeads*pages))
-	selected := mustPut(t, a, make([]int32, rows*g.IndexHeads*g.TopkBlocks))
+	scores := mustPut(t, a, make([]float32, rows*g.KVHeads*pages))
+	selected := mustPut(t, a, make([]int32, rows*g.KVHeads*g.TopkBlocks))
 	out := mustPut(t, a, make([]float32, rows*g.Heads*g.HeadDim))
 	require.NoError(t, Scores(b, 0, qkv, scores))
 	require.NoError(t, Select(b, scores, selected))
 	require.NoError(t, Attend(b, 0, qkv, selected, out))
 	const bound = 2e-6 // float32 sums over inputs that are rounded to float32
-	require.NoError(t, hiptest.Within(get[float32](t, d, scores, rows*g.IndexHeads*pages), floats("block_scores"), bound), "block_scores")
+	require.NoError(t, hiptest.Within(get[float32](t, d, scores, rows*g.KVHeads*pages), floats("block_scores"), bound), "block_scores")
 	want := readTensor[int32](t, stage("selected_blocks"))
-	require.Equal(t, want, get[int32](t, d, selected, rows*g.IndexHeads*g.TopkBlocks), "selected_blocks")
+	require.Equal(t, want, get[int32](t, d, selected, rows*g.KVHeads*g.TopkBlocks), "selected_blocks")
 	require.NoError(t, hiptest.Within(get[float32](t, d, out, rows*g.Heads*g.HeadDim), floats("attn_ctx"), bound), "attn_ctx")
 	require.NoError(t, b.Close())
 	require.NoError(t, a.close())

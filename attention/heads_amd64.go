@@ -4,7 +4,7 @@ package attention
 
 // The assembly was written for these values: another one does not compile.
 var _ = [...]struct{}{
-	[1]struct{}{}[tileHeads-16],
+	[1]struct{}{}[laneHeads-16],
 }
 
 // keyScoresAVX512 sets, for each key j of Groups·16 and lane h of 16,

@@ -11,7 +11,7 @@ import (
 //	score[row][g][block] = max over keys j of the block, j ≤ position, of index_q[g] · index_k[j]
 //
 // −Inf where the block holds no such key, NaN where a product is NaN. scores is
-// float32 [b.Rows(), IndexHeads, b.Blocks()]. Index queries come from qkv after
+// float32 [rows, KVHeads, b.Blocks()]. Index queries come from qkv after
 // [Insert]. Products are summed in float64 on the reference, float32 elsewhere.
 func Scores(b *Batch, layer int, qkv QKV, scores hip.Ptr) error {
 	p := problems{op: "scores"}
@@ -31,7 +31,7 @@ func Scores(b *Batch, layer int, qkv QKV, scores hip.Ptr) error {
 	a := &scoresArgs{
 		IndexQ: qkv.Data.Add(4 * int64(g.indexQColumn())), IndexKeys: l.indexKeys, Batch: b.words, Scores: scores, Stride: int64(qkv.Stride),
 		Rows: n.rows, Sequences: n.sequences, TableEntries: n.tables, PresenceWords: n.presence,
-		IndexHeads: int32(g.IndexHeads), IndexDim: int32(g.IndexDim), BlockSize: int32(g.BlockSize), Format: int32(b.cache.format),
+		IndexHeads: int32(g.KVHeads), IndexDim: int32(g.IndexDim), BlockSize: int32(g.BlockSize), Format: int32(b.cache.format),
 		ScoreBlocks: int32(b.blocks), ChunkBlocks: int32(chunk),
 	}
 	cost := chunk * g.BlockSize * g.IndexDim * int(b.cache.format.bytes())

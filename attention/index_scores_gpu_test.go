@@ -21,7 +21,7 @@ func TestScoresOnGPUs(t *testing.T) {
 		} {
 			for _, format := range []CacheFormat{CacheBF16, CacheF32} {
 				g := tiny()
-				g.Heads, g.KVHeads, g.IndexHeads, g.HeadDim, g.IndexDim, g.BlockSize, g.Rope.Dim = shape.heads, shape.heads, shape.heads, 1, shape.dim, shape.blockSize, 0
+				g.Heads, g.KVHeads, g.HeadDim, g.IndexDim, g.BlockSize, g.Rope.Dim = shape.heads, shape.heads, 1, shape.dim, shape.blockSize, 0
 				for _, bad := range []float64{0, math.NaN(), math.Inf(1), math.Inf(-1)} {
 					scoreOnGPU(t, checked, g, format, float32(bad))
 				}
@@ -70,10 +70,10 @@ func scoreOnGPU(t *testing.T, d hip.Device, g Geometry, format CacheFormat, bad 
 	if bad != 0 {
 		q[g.Columns()+g.indexQColumn()+g.IndexDim-1] = bad // of row 1's first head
 	}
-	scores := mustPut(t, a, make([]float32, 2*g.IndexHeads*3))
+	scores := mustPut(t, a, make([]float32, 2*g.KVHeads*3))
 	require.NoError(t, Scores(b, 0, QKV{mustPut(t, a, q), g.Columns()}, scores), "%v, %v, %+v", format, bad, g)
 	if bad == 0 {
-		for i, score := range get[float32](t, d, scores, 2*g.IndexHeads*3) {
+		for i, score := range get[float32](t, d, scores, 2*g.KVHeads*3) {
 			require.False(t, math.IsNaN(float64(score)) || math.IsInf(float64(score), 0), "score %d is %v: %v, %+v", i, score, format, g)
 		}
 	}

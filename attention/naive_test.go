@@ -78,7 +78,7 @@ type naiveRow struct {
 }
 
 func (r *naiveRow) indexQ(g *Geometry, head int) []float64 {
-	return widen(r.columns[g.Columns()-(g.IndexHeads+1-head)*g.IndexDim:][:g.IndexDim])
+	return widen(r.columns[g.Columns()-(g.KVHeads+1-head)*g.IndexDim:][:g.IndexDim])
 }
 
 func (s *scenario) naiveRow(columns []float32, position int) naiveRow {
@@ -108,7 +108,7 @@ func (s *scenario) naiveRow(columns []float32, position int) naiveRow {
 	for range g.KVHeads {
 		r.v = append(r.v, next(g.HeadDim, nil))
 	}
-	for range g.IndexHeads {
+	for range g.KVHeads {
 		next(g.IndexDim, s.learned.indexQNorm)
 	}
 	r.indexK = next(g.IndexDim, s.learned.indexKNorm)

@@ -45,7 +45,7 @@ func Insert(b *Batch, layer int, qkv QKV, params Params) error {
 		InverseFrequencies: b.cache.frequencies, Keys: l.keys, Values: l.values, IndexKeys: l.indexKeys, Batch: b.words,
 		Eps: g.Eps, AttentionFactor: g.Rope.AttentionFactor, Stride: int64(qkv.Stride),
 		Rows: n.rows, Sequences: n.sequences, TableEntries: n.tables, PresenceWords: n.presence,
-		Heads: int32(g.Heads), KVHeads: int32(g.KVHeads), HeadDim: int32(g.HeadDim), IndexHeads: int32(g.IndexHeads), IndexDim: int32(g.IndexDim),
+		Heads: int32(g.Heads), KVHeads: int32(g.KVHeads), HeadDim: int32(g.HeadDim), IndexHeads: int32(g.KVHeads), IndexDim: int32(g.IndexDim),
 		RotaryDim: int32(g.Rope.Dim), BlockSize: int32(g.BlockSize), Format: int32(b.cache.format),
 	}
 	grid := hip.Grid{Blocks: b.rows * a.heads(), BlockCost: 16 * max(g.HeadDim, g.IndexDim)}

@@ -26,7 +26,7 @@ func TestInsertAtPositionZeroIsTheNorm(t *testing.T) {
 			weight     []float32
 		}{
 			{g.Heads, g.HeadDim, s.learned.qNorm}, {g.KVHeads, g.HeadDim, s.learned.kNorm}, {g.KVHeads, g.HeadDim, nil},
-			{g.IndexHeads, g.IndexDim, s.learned.indexQNorm}, {1, g.IndexDim, s.learned.indexKNorm},
+			{g.KVHeads, g.IndexDim, s.learned.indexQNorm}, {1, g.IndexDim, s.learned.indexKNorm},
 		} {
 			for range part.heads {
 				x := want[at : at+part.dim]
@@ -45,7 +45,7 @@ func TestInsertAtPositionZeroIsTheNorm(t *testing.T) {
 func TestRotationDependsOnDistance(t *testing.T) {
 	forEachDevice(t, func(t *testing.T, d hip.Device) {
 		g := released()
-		g.Heads, g.KVHeads, g.IndexHeads = 1, 1, 1
+		g.Heads, g.KVHeads = 1, 1
 		c, err := NewCache(d, g, 1, 1, CacheBF16)
 		require.NoError(t, err)
 		a := &arena{d: d}

@@ -126,9 +126,9 @@ func (s *scenario) insert(a *arena, b *Batch, params Params, spans []Span, rows 
 	g := &s.geometry
 	r.blocks = b.Blocks()
 	r.qkv = make([]float32, len(rows))
-	r.scores = make([]float32, b.Rows()*g.IndexHeads*b.Blocks())
-	r.selected = make([]int32, b.Rows()*g.IndexHeads*g.TopkBlocks)
-	r.out = make([]float32, b.Rows()*g.Heads*g.HeadDim)
+	r.scores = make([]float32, b.rows*g.KVHeads*b.Blocks())
+	r.selected = make([]int32, b.rows*g.KVHeads*g.TopkBlocks)
+	r.out = make([]float32, b.rows*g.Heads*g.HeadDim)
 	scores, err1 := put(a, r.scores)
 	selected, err2 := put(a, r.selected)
 	out, err3 := put(a, r.out)

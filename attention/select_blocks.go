@@ -16,7 +16,7 @@ import (
 //
 // scores is what [Scores] gave; it may be the zero Ptr while b.Blocks() is no
 // more than TopkBlocks, since every candidate is taken then. selected is int32
-// [b.Rows(), IndexHeads, TopkBlocks]: ascending, then −1.
+// [rows, KVHeads, TopkBlocks]: ascending, then −1.
 func Select(b *Batch, scores, selected hip.Ptr) error {
 	g, n := &b.cache.geometry, b.size()
 	p := problems{op: "select"}
@@ -30,10 +30,10 @@ func Select(b *Batch, scores, selected hip.Ptr) error {
 	a := &selectArgs{
 		Scores: scores, Batch: b.words, Selected: selected,
 		Rows: n.rows, Sequences: n.sequences, TableEntries: n.tables, PresenceWords: n.presence,
-		IndexHeads: int32(g.IndexHeads), BlockSize: int32(g.BlockSize), ScoreBlocks: int32(b.blocks),
+		IndexHeads: int32(g.KVHeads), BlockSize: int32(g.BlockSize), ScoreBlocks: int32(b.blocks),
 		TopkBlocks: int32(g.TopkBlocks), InitBlocks: int32(g.InitBlocks), LocalBlocks: int32(g.LocalBlocks),
 	}
-	return p.launched(selectBlocks.Launch(b.device, hip.Grid{Blocks: b.rows * g.IndexHeads, BlockCost: 8 * b.blocks}, a))
+	return p.launched(selectBlocks.Launch(b.device, hip.Grid{Blocks: b.rows * g.KVHeads, BlockCost: 8 * b.blocks}, a))
 }
 
 type selectArgs struct {

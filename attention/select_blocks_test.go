@@ -15,7 +15,7 @@ import (
 // scores, for one index head.
 func selectOn(t *testing.T, d hip.Device, g Geometry, scores []float32, presence []uint32) []int32 {
 	t.Helper()
-	g.Heads, g.KVHeads, g.IndexHeads = 1, 1, 1
+	g.Heads, g.KVHeads = 1, 1
 	c, err := NewCache(d, g, 1, len(scores), CacheF32)
 	require.NoError(t, err)
 	a, b := &arena{d: d}, NewBatch(c)

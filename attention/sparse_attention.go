@@ -15,7 +15,7 @@ import (
 //
 // for the query heads h of each KV head g, over the keys j ≤ position that the
 // blocks selected for index head g hold. q comes from qkv after [Insert]. out is
-// float32 [b.Rows(), Heads·HeadDim]; a head without a key gives zeros. A NaN in
+// float32 [rows, Heads·HeadDim]; a head without a key gives zeros. A NaN in
 // q, or in a k that is attended to, spoils its heads, a NaN in v its column of
 // them. The reference computes in float64 and rounds once, others in float32.
 func Attend(b *Batch, layer int, qkv QKV, selected, out hip.Ptr) error {
@@ -30,36 +30,36 @@ func Attend(b *Batch, layer int, qkv QKV, selected, out hip.Ptr) error {
 	g, n := &b.cache.geometry, b.size()
 	info, group := b.device.Info(), g.Heads/g.KVHeads
 	k, on := sparseAttention.For(func(s *sparseBlock) bool { return s.serves(b, g, info) })
-	tile := min(group, partHeads)
+	bundle := min(group, partHeads)
 	if !on.inParts {
-		tile = headTile(group, b.rows*g.KVHeads, info.Threads)
+		bundle = bundleHeads(group, b.rows*g.KVHeads, info.Threads)
 	}
 	a := &sparseArgs{
 		Q: qkv.Data, Keys: l.keys, Values: l.values, Selected: selected, Batch: b.words, Out: out, Parts: b.shared.partial.Ptr(), Stride: int64(qkv.Stride),
 		Rows: n.rows, Sequences: n.sequences, TableEntries: n.tables, PresenceWords: n.presence,
 		Heads: int32(g.Heads), KVHeads: int32(g.KVHeads), HeadDim: int32(g.HeadDim), BlockSize: int32(g.BlockSize),
-		TopkBlocks: int32(g.TopkBlocks), HeadTile: int32(tile), Tiles: int32((group + tile - 1) / tile), Format: int32(b.cache.format),
+		TopkBlocks: int32(g.TopkBlocks), BundleHeads: int32(bundle), Bundles: int32((group + bundle - 1) / bundle), Format: int32(b.cache.format),
 	}
-	tiles := b.rows * g.KVHeads * int(a.Tiles)
+	bundles := b.rows * g.KVHeads * int(a.Bundles)
 	if on.split {
 		return p.launched(errors.Join(
-			k.Launch(b.device, hip.Grid{Blocks: tiles * b.parts}, a),
+			k.Launch(b.device, hip.Grid{Blocks: bundles * b.parts}, a),
 			sparseMerge.Launch(b.device, hip.Grid{Blocks: b.rows * g.Heads}, a),
 		))
 	}
-	// Each head multiplies over all keys: the work is tile times what is read.
-	cost := 2 * min(g.TopkBlocks, b.blocks) * g.BlockSize * g.HeadDim * tile
-	return p.launched(k.Launch(b.device, hip.Grid{Blocks: tiles, BlockCost: cost}, a))
+	// Each head multiplies over all keys: the work is bundle times what is read.
+	cost := 2 * min(g.TopkBlocks, b.blocks) * g.BlockSize * g.HeadDim * bundle
+	return p.launched(k.Launch(b.device, hip.Grid{Blocks: bundles, BlockCost: cost}, a))
 }
 
-// headTile is how many of a KV head's query heads one block does. All of them
+// bundleHeads is how many of a KV head's query heads one block does. All of them
 // read keys and values once; fewer, down to 4, when that leaves threads idle.
-func headTile(group, blocks, threads int) int {
-	tile := group
-	for tile > 4 && blocks*(group/tile) < threads {
-		tile = (tile + 1) / 2
+func bundleHeads(group, blocks, threads int) int {
+	bundle := group
+	for bundle > 4 && blocks*(group/bundle) < threads {
+		bundle = (bundle + 1) / 2
 	}
-	return tile
+	return bundle
 }
 
 type sparseArgs struct {
@@ -73,12 +73,12 @@ type sparseArgs struct {
 
 	Rows, Sequences, TableEntries, PresenceWords int32
 
-	Heads, KVHeads, HeadDim, BlockSize  int32
-	TopkBlocks, HeadTile, Tiles, Format int32
+	Heads, KVHeads, HeadDim, BlockSize       int32
+	TopkBlocks, BundleHeads, Bundles, Format int32
 }
 
 // sparseAttention has the kernels of [Attend]. The first two run one block per row, KV
-// head, and tile of HeadTile of the KV head's query heads. On a GPU that is part by part of
+// head, and bundle of BundleHeads of the KV head's query heads. On a GPU that is part by part of
 // a row's keys, with the sums so far scaled when their top grows; few rows leave most of a
 // GPU idle that way, and each part of each row gets a block: see [sparsePartsTwin].
 var sparseAttention = hip.NewVariants(
@@ -159,18 +159,18 @@ func sparseTwin(b *hip.Blocks, a *sparseArgs) {
 	})
 }
 
-// sparseFast does the heads of a tile together, so that a key is converted and
+// sparseFast does the heads of a bundle together, so that a key is converted and
 // read once for all of them. Scores are kept, [key][head], and not merged as
 // they come: there are at most TopkBlocks·BlockSize of them a head.
 func sparseFast(b *hip.Blocks, a *sparseArgs) {
 	if b.SIMD() >= hip.SIMDAVX2 {
-		a.each(b, newHeadTiles(b, a).attend)
+		a.each(b, newHeadLanes(b, a).attend)
 		return
 	}
 	dim := int(a.HeadDim)
 	scale := float32(1 / math.Sqrt(float64(dim)))
-	scaled := hip.Scratch[float32](b, int(a.HeadTile)*dim)
-	weights := hip.Scratch[float32](b, a.mostKeys()*int(a.HeadTile))
+	scaled := hip.Scratch[float32](b, int(a.BundleHeads)*dim)
+	weights := hip.Scratch[float32](b, a.mostKeys()*int(a.BundleHeads))
 	buffer := hip.Scratch[float32](b, 4*dim) // four vectors at a time
 	var pendingWeights, pendingValues [4][]float32
 	a.each(b, func(q, out []float32, selected selectedKeys) {
@@ -229,18 +229,18 @@ func (s *selectedKeys) each(p hip.Ptr, f func(stored vectors, i int)) {
 	}
 }
 
-// each calls attend for every row, KV head and tile of the launch's blocks, with
-// the queries of the tile's heads and where their results go. On the CPU the rows
-// of a tile, which often attend to the same keys, are one after the other:
-// block = (KV head·Tiles + tile)·Rows + row.
+// each calls attend for every row, KV head and bundle of the launch's blocks, with
+// the queries of the bundle's heads and where their results go. On the CPU the rows
+// of a bundle, which often attend to the same keys, are one after the other:
+// block = (KV head·Bundles + bundle)·Rows + row.
 func (a *sparseArgs) each(b *hip.Blocks, attend func(q, out []float32, selected selectedKeys)) {
 	rows := viewRows(b, a.Batch, batchSize{a.Rows, a.Sequences, a.TableEntries, a.PresenceWords})
-	kvHeads, dim, tiles := int(a.KVHeads), int(a.HeadDim), int(a.Tiles)
+	kvHeads, dim, bundles := int(a.KVHeads), int(a.HeadDim), int(a.Bundles)
 	group, n := int(a.Heads)/kvHeads, int(a.Rows)
 	selected := selectedKeys{b: b, a: a, runs: hip.Scratch[keyRun](b, int(a.TopkBlocks))}
 	for i := b.First; i < b.End; i++ {
-		row, g, tile := i%n, i/n/tiles, i/n%tiles*int(a.HeadTile)
-		head, n := g*group+tile, min(int(a.HeadTile), group-tile)*dim
+		row, g, bundle := i%n, i/n/bundles, i/n%bundles*int(a.BundleHeads)
+		head, n := g*group+bundle, min(int(a.BundleHeads), group-bundle)*dim
 		q := hip.In[float32](b, a.Q.Add((int64(row)*a.Stride+int64(head*dim))*4), n)
 		out := hip.Out[float32](b, a.Out.Add((int64(row)*int64(a.Heads)+int64(head))*int64(dim)*4), n)
 		c := rows.context(row)

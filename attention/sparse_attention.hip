@@ -1,6 +1,6 @@
 // out[h] = Σ softmax_j(q[h] · k[g][j] · HeadDim^−½) · v[g][j] over the visible keys of
 // the selected blocks, for heads that do not fit sparse_attention_parts.hip: one block per row, KV
-// head g and tile of its query heads. The twin is sparseTwin. Keys come a chunk at a
+// head g and bundle of its query heads. The twin is sparseTwin. Keys come a chunk at a
 // time; weights are relative to the largest score so far, and what was summed is scaled
 // when that grows. All in float32.
 
@@ -64,12 +64,12 @@ DEVICE void weighChunk(attendState *s, int32 heads, int32 n) {
 DEVICE void sparseAttention(const sparseArgs &a) {
   __shared__ attendState s;
   const int32 dim = a.HeadDim, size = a.BlockSize;
-  const sparseTile t = tileOf(a, (int32)blockIdx.x);
+  const headBundle t = bundleOf(a, (int32)blockIdx.x);
   const rowContext c = contextOf(viewBatch(a.Batch, a.Rows, a.Sequences, a.TableEntries), t.row);
   const float scale = (float)(1 / squareRoot((double)dim));
   const int32 part = (int32)threadIdx.x / attendColumns;
 
-  // One turn, where the tile has no more heads and columns than fit.
+  // One turn, where the bundle has no more heads and columns than fit.
   for (int32 turn = 0; turn < ceilDiv(t.heads, attendHeads) * ceilDiv(dim, attendColumns); turn++) {
     const int32 firstHead = turn / ceilDiv(dim, attendColumns) * attendHeads, heads = minimum(attendHeads, t.heads - firstHead);
     const int32 column = turn % ceilDiv(dim, attendColumns) * attendColumns + (int32)threadIdx.x % attendColumns;

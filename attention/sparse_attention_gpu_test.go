@@ -130,7 +130,7 @@ func attendRows(g *Geometry, d hip.Device) []int {
 // attendGeometry is tiny in all but the shape of the heads.
 func attendGeometry(kvHeads, group, dim, blockSize int) Geometry {
 	g := tiny()
-	g.Heads, g.KVHeads, g.IndexHeads, g.HeadDim, g.BlockSize = kvHeads*group, kvHeads, kvHeads, dim, blockSize
+	g.Heads, g.KVHeads, g.HeadDim, g.BlockSize = kvHeads*group, kvHeads, dim, blockSize
 	return g
 }
 
@@ -152,7 +152,7 @@ func forEachAttend(t *testing.T, f func(t *testing.T, d hip.Device, c attendCase
 	})
 }
 
-// TestAttendShapesOnGPUs: query heads that fill tiles or not, blocks of more than a
+// TestAttendShapesOnGPUs: query heads that fill bundles or not, blocks of more than a
 // part's keys, holes; beside the reference for the whole of Attend.
 func TestAttendShapesOnGPUs(t *testing.T) {
 	reference := hip.NewReference()

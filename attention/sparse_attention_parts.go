@@ -55,19 +55,19 @@ func (b *Batch) growParts(rows int) error {
 //	values = Σ w·v
 //
 // as float32 values [Rows, Heads, parts, HeadDim], then (top, total) [Rows, Heads,
-// parts, 2]. One block per row, KV head, tile of query heads, and part. The twin sums
+// parts, 2]. One block per row, KV head, bundle of query heads, and part. The twin sums
 // in float64 and rounds once.
 func sparsePartsTwin(b *hip.Blocks, a *sparseArgs) {
 	rows := viewRows(b, a.Batch, batchSize{a.Rows, a.Sequences, a.TableEntries, a.PresenceWords})
 	g := Geometry{BlockSize: int(a.BlockSize)}
-	dim, kvHeads, tiles, size := int(a.HeadDim), int(a.KVHeads), int(a.Tiles), int(a.BlockSize)
+	dim, kvHeads, bundles, size := int(a.HeadDim), int(a.KVHeads), int(a.Bundles), int(a.BlockSize)
 	group, blockParts := int(a.Heads)/kvHeads, g.partsOfBlock()
 	parts := int(a.TopkBlocks) * blockParts
 	buffer, sum := hip.Scratch[float32](b, dim), hip.Scratch[float64](b, dim)
 	weights, slots := hip.Scratch[float64](b, partKeys), hip.Scratch[int64](b, partKeys)
 	scale := 1 / math.Sqrt(float64(dim))
 	for i := b.First; i < b.End; i++ {
-		part, tile, kv, row := i%parts, i/parts%tiles, i/parts/tiles%kvHeads, i/parts/tiles/kvHeads
+		part, bundle, kv, row := i%parts, i/parts%bundles, i/parts/bundles%kvHeads, i/parts/bundles/kvHeads
 		c := rows.context(row)
 		selected := hip.In[int32](b, a.Selected.Add(4*(int64(row*kvHeads+kv)*int64(a.TopkBlocks)+int64(part/blockParts))), 1)
 		n := 0
@@ -80,7 +80,7 @@ func sparsePartsTwin(b *hip.Blocks, a *sparseArgs) {
 				}
 			}
 		}
-		for head := tile * int(a.HeadTile); head < min((tile+1)*int(a.HeadTile), group); head++ {
+		for head := bundle * int(a.BundleHeads); head < min((bundle+1)*int(a.BundleHeads), group); head++ {
 			h := kv*group + head
 			q := hip.In[float32](b, a.Q.Add(4*(int64(row)*a.Stride+int64(h*dim))), dim)
 			top, total := math.Inf(-1), 0.0

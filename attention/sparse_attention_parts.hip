@@ -26,15 +26,15 @@ struct keyPart {
   __device__ bool holds(const rowContext &c, int32 key) const { return key < n && c.present(position + key); }
 };
 
-// partOf returns part i of a tile.
-DEVICE keyPart partOf(const sparseArgs &a, const sparseTile &t, const rowContext &c, int32 i) {
+// partOf returns part i of a bundle.
+DEVICE keyPart partOf(const sparseArgs &a, const headBundle &t, const rowContext &c, int32 i) {
   const int32 ofBlock = ceilDiv(a.BlockSize, partKeys), block = t.selected[i / ofBlock], from = i % ofBlock * partKeys;
   const int32 n = block < 0 ? 0 : minimum(partKeys, c.keys(block, a.BlockSize) - from);
   if (n <= 0) return {0, 0, 0};
   return {((int64)c.table[block] * a.KVHeads + t.kv) * a.BlockSize + from, (int64)block * a.BlockSize + from, n};
 }
 
-DEVICE void loadQueries(partState *s, const sparseTile &t, int32 dim) {
+DEVICE void loadQueries(partState *s, const headBundle &t, int32 dim) {
   for (int32 i = (int32)threadIdx.x; i < partHeads * dim; i += partThreads) {
     const int32 d = i % dim;
     s->q[i / dim][d / 4].at[d % 4] = i / dim < t.heads ? t.q[i] : 0;
@@ -118,7 +118,7 @@ DEVICE void sumPart(const partState *s, const keyPart &part, int32 head, int32 c
 DEVICE void sparseParts(const sparseArgs &a) {
   __shared__ partState s;
   const int32 dim = a.HeadDim, parts = a.TopkBlocks * ceilDiv(a.BlockSize, partKeys), i = (int32)blockIdx.x % parts;
-  const sparseTile t = tileOf(a, (int32)blockIdx.x / parts);
+  const headBundle t = bundleOf(a, (int32)blockIdx.x / parts);
   const rowContext c = contextOf(viewBatch(a.Batch, a.Rows, a.Sequences, a.TableEntries), t.row);
   const keyPart part = partOf(a, t, c, i);
   const int64 at = ((int64)t.row * a.Heads + t.head) * parts + i; // of the first head, parts from the next
@@ -160,7 +160,7 @@ DEVICE void sparseRows(const sparseArgs &a) {
   __shared__ partState s;
   __shared__ float tops[partHeads], totals[partHeads], shrinks[partHeads];
   const int32 dim = a.HeadDim, parts = a.TopkBlocks * ceilDiv(a.BlockSize, partKeys);
-  const sparseTile t = tileOf(a, (int32)blockIdx.x);
+  const headBundle t = bundleOf(a, (int32)blockIdx.x);
   const rowContext c = contextOf(viewBatch(a.Batch, a.Rows, a.Sequences, a.TableEntries), t.row);
   const float scale = (float)(1 / squareRoot((double)dim));
   const int32 column = (int32)threadIdx.x % partDim, head = (int32)threadIdx.x / partDim * sumHeads;

@@ -109,12 +109,12 @@ func TestOnlySelectedBlocksCount(t *testing.T) {
 	})
 }
 
-func TestHeadTile(t *testing.T) {
+func TestBundleHeads(t *testing.T) {
 	for _, test := range []struct{ group, blocks, threads, want int }{
 		{16, 4, 1, 16}, {16, 4, 4, 16}, {16, 4, 8, 8}, {16, 4, 64, 4}, {16, 4, 1000, 4},
 		{5, 2, 100, 3}, {4, 1, 100, 4}, {1, 1, 100, 1}, {16, 512, 100, 16},
 	} {
-		require.Equal(t, test.want, headTile(test.group, test.blocks, test.threads), "%+v", test)
+		require.Equal(t, test.want, bundleHeads(test.group, test.blocks, test.threads), "%+v", test)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 // stay in the first-level cache until they are multiplied.
 const chunkKeys = 32
 
-// headTiles attends with vector instructions, tileHeads query heads at a time:
+// headLanes attends with vector instructions, laneHeads query heads at a time:
 //
 //	scores[j][h] = Σ key[j][d] · (scale·q[h][d])      d ascending, fused, float32
 //	softmax over j as vec.Softmax
@@ -20,45 +20,45 @@ const chunkKeys = 32
 //	                                                  and then the chunks, float32
 //
 // Lanes without a head hold zeros, or anything, and are not read.
-type headTiles struct {
+type headLanes struct {
 	a    *sparseArgs
 	simd hip.SIMD
 
 	dim, padded int       // padded: to whole vectors
-	queries     []float32 // [dim, tileHeads]
-	scores      []float32 // [keys, tileHeads], then room for what a group of 16 is short of
+	queries     []float32 // [dim, laneHeads]
+	scores      []float32 // [keys, laneHeads], then room for what a group of 16 is short of
 	chunk       []float32 // [chunkKeys, padded]
-	sums        []float32 // [tileHeads, padded]
+	sums        []float32 // [laneHeads, padded]
 }
 
-func newHeadTiles(b *hip.Blocks, a *sparseArgs) *headTiles {
+func newHeadLanes(b *hip.Blocks, a *sparseArgs) *headLanes {
 	dim := int(a.HeadDim)
 	padded := (dim + 31) / 32 * 32
-	t := &headTiles{
+	t := &headLanes{
 		a: a, simd: b.SIMD(), dim: dim, padded: padded,
-		queries: hip.Scratch[float32](b, dim*tileHeads),
-		scores:  hip.Scratch[float32](b, (a.mostKeys()+15)*tileHeads),
+		queries: hip.Scratch[float32](b, dim*laneHeads),
+		scores:  hip.Scratch[float32](b, (a.mostKeys()+15)*laneHeads),
 		chunk:   hip.Scratch[float32](b, chunkKeys*padded),
-		sums:    hip.Scratch[float32](b, tileHeads*padded),
+		sums:    hip.Scratch[float32](b, laneHeads*padded),
 	}
 	clear(t.chunk) // of which columns behind dim stay zero
 	return t
 }
 
 // attend does the heads of q over the selected keys.
-func (t *headTiles) attend(q, out []float32, selected selectedKeys) {
+func (t *headLanes) attend(q, out []float32, selected selectedKeys) {
 	for len(q) > 0 {
-		n := min(tileHeads*t.dim, len(q))
-		t.tile(q[:n], out[:n], &selected)
+		n := min(laneHeads*t.dim, len(q))
+		t.lanes(q[:n], out[:n], &selected)
 		q, out = q[n:], out[n:]
 	}
 }
 
-func (t *headTiles) tile(q, out []float32, selected *selectedKeys) {
+func (t *headLanes) lanes(q, out []float32, selected *selectedKeys) {
 	t.setQueries(q)
 	n, most := 0, t.a.mostKeys()
 	t.walk(t.a.Keys, selected, func(c chunk) {
-		scores := t.scores[: most*tileHeads : most*tileHeads][n*tileHeads:][:c.n*tileHeads]
+		scores := t.scores[: most*laneHeads : most*laneHeads][n*laneHeads:][:c.n*laneHeads]
 		keyScores(t.simd, &keyScoresArgs{
 			Scores: &scores[0], Queries: &t.queries[0], Keys: c.values, Dim: t.dim, Stride: t.padded,
 			Groups: (c.n + 15) / 16, Ahead: c.ahead, AheadStep: 32 * int(CacheFormat(t.a.Format).bytes()) / 2,
@@ -69,12 +69,12 @@ func (t *headTiles) tile(q, out []float32, selected *selectedKeys) {
 		clear(out)
 		return
 	}
-	vec.Softmax(t.simd, t.scores[:n*tileHeads], tileHeads)
+	vec.Softmax(t.simd, t.scores[:n*laneHeads], laneHeads)
 	clear(t.sums)
 	n = 0
 	t.walk(t.a.Values, selected, func(c chunk) {
 		addValues(t.simd, &addValuesArgs{
-			Sums: &t.sums[0], Weights: &t.scores[n*tileHeads], Values: c.values, Dim: t.padded,
+			Sums: &t.sums[0], Weights: &t.scores[n*laneHeads], Values: c.values, Dim: t.padded,
 			Keys: c.n, Ahead: c.ahead, AheadStep: 16 * int(CacheFormat(t.a.Format).bytes()),
 		})
 		n += c.n
@@ -84,17 +84,17 @@ func (t *headTiles) tile(q, out []float32, selected *selectedKeys) {
 	}
 }
 
-// setQueries lays out the scaled queries of up to tileHeads heads, head by lane.
-func (t *headTiles) setQueries(q []float32) {
+// setQueries lays out the scaled queries of up to laneHeads heads, head by lane.
+func (t *headLanes) setQueries(q []float32) {
 	scale := float32(1 / math.Sqrt(float64(t.dim)))
 	heads := len(q) / t.dim
-	if heads < tileHeads {
+	if heads < laneHeads {
 		clear(t.queries)
 	}
 	for h := range heads {
 		lane := t.queries[h:]
 		for d, v := range q[h*t.dim : (h+1)*t.dim] {
-			lane[d*tileHeads] = v * scale
+			lane[d*laneHeads] = v * scale
 		}
 	}
 }
@@ -108,7 +108,7 @@ type chunk struct {
 }
 
 // walk calls f for all selected vectors at p.
-func (t *headTiles) walk(p hip.Ptr, selected *selectedKeys, f func(c chunk)) {
+func (t *headLanes) walk(p hip.Ptr, selected *selectedKeys, f func(c chunk)) {
 	var next vectors
 	for i, run := range selected.runs {
 		stored := next
@@ -131,7 +131,7 @@ func (t *headTiles) walk(p hip.Ptr, selected *selectedKeys, f func(c chunk)) {
 }
 
 // open returns stored vectors in place, where they are such, or widened.
-func (t *headTiles) open(stored vectors) chunk {
+func (t *headLanes) open(stored vectors) chunk {
 	n := stored.len()
 	switch {
 	case t.dim != t.padded:

@@ -44,12 +44,12 @@ func TestKeyScores(t *testing.T) {
 			for _, pad := range []int{0, 5} {
 				for groups := 1; groups <= 3; groups++ {
 					stride := dim + pad
-					queries, keys := guardedValues(t, 1, dim*tileHeads), guardedValues(t, 2, 16*groups*stride-pad)
-					got, want := guardedValues(t, 3, 16*groups*tileHeads), make([]float32, 16*groups*tileHeads)
+					queries, keys := guardedValues(t, 1, dim*laneHeads), guardedValues(t, 2, 16*groups*stride-pad)
+					got, want := guardedValues(t, 3, 16*groups*laneHeads), make([]float32, 16*groups*laneHeads)
 					for i := range want {
 						sum := 0.0
 						for d := range dim {
-							sum += float64(queries[d*tileHeads+i%tileHeads]) * float64(keys[i/tileHeads*stride+d])
+							sum += float64(queries[d*laneHeads+i%laneHeads]) * float64(keys[i/laneHeads*stride+d])
 						}
 						want[i] = float32(sum)
 					}
@@ -65,13 +65,13 @@ func TestAddValues(t *testing.T) {
 	forEachVectorLevel(t, func(t *testing.T, simd hip.SIMD) {
 		for _, dim := range []int{32, 64, 96, 128, 256} {
 			for _, keys := range []int{1, 2, 3, 15, 16, 17, 31, 32, 33, 129} {
-				weights, values := guardedValues(t, 1, keys*tileHeads), guardedValues(t, 2, keys*dim)
-				got := guardedValues(t, 3, tileHeads*dim)
+				weights, values := guardedValues(t, 1, keys*laneHeads), guardedValues(t, 2, keys*dim)
+				got := guardedValues(t, 3, laneHeads*dim)
 				want := make([]float32, len(got))
 				for i, sum := range got {
 					wide := float64(sum)
 					for j := range keys {
-						wide += float64(weights[j*tileHeads+i/dim]) * float64(values[j*dim+i%dim])
+						wide += float64(weights[j*laneHeads+i/dim]) * float64(values[j*dim+i%dim])
 					}
 					want[i] = float32(wide)
 				}
@@ -139,12 +139,12 @@ func TestBestScoresTiles(t *testing.T) {
 	for _, dim := range []int{32, 64, 128, 256} {
 		for _, n := range []int{64, 128, 192} {
 			for name, special := range map[string]float32{"numbers": 0, "NaN": float32(math.NaN())} {
-				q, keys := randomValues(1, 1, tileHeads*dim), vectors{dim: dim, bf16: guardedBF16(t, uint64(n), n*dim)}
+				q, keys := randomValues(1, 1, laneHeads*dim), vectors{dim: dim, bf16: guardedBF16(t, uint64(n), n*dim)}
 				if name == "NaN" {
 					q[5*dim+3] = special
 				}
 				queries, scratch := hiptest.Guarded[hip.BF16](t, 48*dim), hiptest.Guarded[float32](t, 64*16)
-				want := make([]float32, tileHeads)
+				want := make([]float32, laneHeads)
 				for h := range want {
 					splitQuery(queries, h, q[h*dim:(h+1)*dim])
 					best := math.Inf(-1)
@@ -197,7 +197,7 @@ func TestScoresOfInfinities(t *testing.T) {
 			q[3*g.Columns()+g.indexQColumn()+2] = float32(math.Inf(1))
 			a, b := &arena{d: checked}, NewBatch(c)
 			require.NoError(t, b.Upload(Span{table: []int32{0, 1, 2, 3, 4}, position: 4*64 + 1, rows: rows}))
-			qkv, scores := QKV{mustPut(t, a, q), g.Columns()}, mustPut(t, a, make([]float32, rows*g.IndexHeads*5))
+			qkv, scores := QKV{mustPut(t, a, q), g.Columns()}, mustPut(t, a, make([]float32, rows*g.KVHeads*5))
 			require.NoError(t, Scores(b, 0, qkv, scores))
 			require.NoError(t, b.Close())
 			require.NoError(t, a.close())
@@ -221,8 +221,8 @@ func TestScoresOfARowAlone(t *testing.T) {
 				alone.spans = []scenarioSpan{{seed: 1, position: position + row, rows: 1}}
 				got, err := alone.run(d)
 				require.NoError(t, err)
-				for h := range g.IndexHeads {
-					require.Equal(t, got.scores[h*got.blocks:(h+1)*got.blocks], all.scores[(row*g.IndexHeads+h)*all.blocks:][:got.blocks], "row %d", row)
+				for h := range g.KVHeads {
+					require.Equal(t, got.scores[h*got.blocks:(h+1)*got.blocks], all.scores[(row*g.KVHeads+h)*all.blocks:][:got.blocks], "row %d", row)
 				}
 				require.Equal(t, got.out, all.out[row*len(got.out):][:len(got.out)], "row %d", row)
 			}
@@ -300,7 +300,7 @@ func TestRotateWith(t *testing.T) {
 func TestVectorShapes(t *testing.T) {
 	shape := func(heads, kvHeads, headDim, indexDim, blockSize int) Geometry {
 		g := tiny()
-		g.Heads, g.KVHeads, g.IndexHeads, g.HeadDim, g.IndexDim, g.BlockSize = heads, kvHeads, kvHeads, headDim, indexDim, blockSize
+		g.Heads, g.KVHeads, g.HeadDim, g.IndexDim, g.BlockSize = heads, kvHeads, headDim, indexDim, blockSize
 		g.Rope.Dim = min(headDim, indexDim) / 2 * 2
 		g.TopkBlocks, g.InitBlocks, g.LocalBlocks = 3, 0, 1
 		return g

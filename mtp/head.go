@@ -94,13 +94,10 @@ func (h *Head) build() (err error) {
 	}
 	h.geometry = attention.Geometry{
 		Heads: c.NumAttentionHeads, KVHeads: c.NumKeyValueHeads, HeadDim: c.HeadDim,
-		IndexHeads: c.Sparse.NumIndexHeads, IndexDim: c.Sparse.IndexDim,
+		IndexDim:  c.Sparse.IndexDim,
 		BlockSize: c.Sparse.BlockSize, TopkBlocks: c.Sparse.TopkBlocks,
 		InitBlocks: c.Sparse.InitBlock, LocalBlocks: c.Sparse.LocalBlock,
 		Eps: c.RMSNormEps, Rope: c.Rope,
-	}
-	if err := h.geometry.Check(); err != nil {
-		return err
 	}
 	h.embed, h.lmHead = h.options.Embed, h.options.LMHead
 	if h.embed == nil {

@@ -90,7 +90,7 @@ func (q *queue) insert(qkv values, m *module) {
 	for _, part := range []struct {
 		stage      stageID
 		heads, dim int
-	}{{stageQ, g.Heads, g.HeadDim}, {stageK, g.KVHeads, g.HeadDim}, {stageV, g.KVHeads, g.HeadDim}, {stageIndexQ, g.IndexHeads, g.IndexDim}} {
+	}{{stageQ, g.Heads, g.HeadDim}, {stageK, g.KVHeads, g.HeadDim}, {stageV, g.KVHeads, g.HeadDim}, {stageIndexQ, g.KVHeads, g.IndexDim}} {
 		q.sawColumns(qkv, column, part.stage, part.heads, part.dim)
 		column += part.heads * part.dim
 	}
@@ -120,14 +120,14 @@ func (q *queue) take(to *hip.Buffer, from values) values {
 func (q *queue) selectBlocks(qkv values) values {
 	g, batch := &q.head.geometry, q.step.wanted.On(q.device)
 	in := attention.QKV{Data: qkv.ptr, Stride: qkv.width}
-	selected := values{q.selected.Ptr(), qkv.rows, g.IndexHeads * g.TopkBlocks}
+	selected := values{q.selected.Ptr(), qkv.rows, g.KVHeads * g.TopkBlocks}
 	// While every block is taken the scores change nothing.
 	if batch.Blocks() > g.TopkBlocks || q.observe != nil {
 		q.do(qkv.rows, func() error { return attention.Scores(batch, q.step.Layer, in, q.scores.Ptr()) })
-		q.sawScores(values{q.scores.Ptr(), qkv.rows, g.IndexHeads * batch.Blocks()}, batch.Blocks())
+		q.sawScores(values{q.scores.Ptr(), qkv.rows, g.KVHeads * batch.Blocks()}, batch.Blocks())
 	}
 	q.do(qkv.rows, func() error { return attention.Select(batch, q.scores.Ptr(), selected.ptr) })
-	q.sawInts(stageSelectedBlocks, selected, g.IndexHeads, g.TopkBlocks)
+	q.sawInts(stageSelectedBlocks, selected, g.KVHeads, g.TopkBlocks)
 	return selected
 }
 

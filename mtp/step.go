@@ -108,7 +108,7 @@ func (c *call) reserve(s *step) error {
 	return w.grow(
 		need{&w.masked, observed * n}, need{&w.both, rows * 2 * n}, need{&w.x, rows * n}, need{&w.normed, rows * n},
 		need{&w.qkv, rows * g.Columns()}, need{&w.wantedX, wanted * n}, need{&w.wantedQKV, wanted * g.Columns()},
-		need{&w.scores, out * g.IndexHeads * s.wanted.Blocks()}, need{&w.selected, out * g.IndexHeads * g.TopkBlocks},
+		need{&w.scores, out * g.KVHeads * s.wanted.Blocks()}, need{&w.selected, out * g.KVHeads * g.TopkBlocks},
 		need{&w.attnCtx, out * g.Heads * g.HeadDim}, need{&w.attnOut, out * n}, need{&w.moeNormed, out * n},
 	)
 }

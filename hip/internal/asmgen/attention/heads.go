@@ -2,13 +2,13 @@ package attention
 
 import "github.com/drafthead/drafthead/hip/internal/asmgen/asm"
 
-// tileHeads is the query heads that are done together, one in each lane.
-const tileHeads = 16
+// laneHeads is the query heads that are done together, one in each lane.
+const laneHeads = 16
 
 // headsFile holds what attends, 16 query heads at a time.
 func headsFile() *asm.File {
 	f := file("heads", "Scores of keys and sums of values for 16 query heads.")
-	f.Constants = []asm.Constant{{Name: "tileHeads", Value: tileHeads}}
+	f.Constants = []asm.Constant{{Name: "laneHeads", Value: laneHeads}}
 	keyScores512(f)
 	keyScores256(f)
 	for _, level := range levels {
@@ -70,7 +70,7 @@ func keyScores512(file *asm.File) {
 				f.Op("ADDQ", 4, four)
 			}
 			f.Op("ADDQ", aheadStep, ahead)
-			f.Op("ADDQ", 4*tileHeads, queries)
+			f.Op("ADDQ", 4*laneHeads, queries)
 		})
 		store(f, sums, scores)
 	})
@@ -119,7 +119,7 @@ func keyScores256(file *asm.File) {
 			f.Op("PREFETCHT0", ahead.At(0))
 			f.Op("ADDQ", aheadStep, ahead)
 			f.Op("ADDQ", 4, key)
-			f.Op("ADDQ", 4*tileHeads, queries)
+			f.Op("ADDQ", 4*laneHeads, queries)
 		})
 		store(f, sums, scores)
 	})
@@ -162,7 +162,7 @@ summed from 0 in float32 with fused multiply-adds, one strand. Meanwhile it asks
 		f.Op("SHRQ", 2, aheadStep)
 	}
 	f.Op("SHLQ", 2, rowBytes)
-	f.Op("MOVQ", tileHeads/heads, parts)
+	f.Op("MOVQ", laneHeads/heads, parts)
 	f.Loop("heads", parts, func() {
 		f.Each("columns", column, rowBytes, 2*level.Bytes, func() {
 			f.Op("MOVQ", f.Field(args, "Values"), value)
@@ -182,7 +182,7 @@ summed from 0 in float32 with fused multiply-adds, one strand. Meanwhile it asks
 				}
 				f.Op("PREFETCHT0", ahead.At(0))
 				f.Op("ADDQ", aheadStep, ahead)
-				f.Op("ADDQ", 4*tileHeads, weight)
+				f.Op("ADDQ", 4*laneHeads, weight)
 				f.Op("ADDQ", rowBytes, value)
 			})
 			f.Op("LEAQ", sums.At(0).Index(column, 1), sum)

@@ -2,9 +2,9 @@ package attention
 
 import "github.com/drafthead/drafthead/hip"
 
-// tileHeads is the query heads of a KV head that vector instructions do together,
+// laneHeads is the query heads of a KV head that vector instructions do together,
 // one in each lane: fewer leave lanes unused.
-const tileHeads = 16
+const laneHeads = 16
 
 // keyScoresArgs are those of keyScores. Keys are Stride values apart.
 type keyScoresArgs struct {
