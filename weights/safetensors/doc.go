@@ -46,5 +46,5 @@
 // Of what is to be written: invalid name of a tensor; invalid metadata; data does not
 // fit dtype and shape.
 //
-// After 1000 problems of a file the last one is "more problems", with their number.
+// After 100 problems of a file the last one is "more problems", with their number.
 package safetensors

@@ -117,7 +117,7 @@ func (e *FormatError) Unwrap() []error {
 
 // maxProblems bounds the problems reported of one file: a hostile header of
 // 100 MB could hold millions.
-const maxProblems = 1000
+const maxProblems = 100
 
 // problems collects the broken rules of one file so that they are reported together.
 type problems struct {
@@ -126,8 +126,11 @@ type problems struct {
 	more int
 }
 
+// full reports whether a further problem is counted alone.
+func (p *problems) full() bool { return len(p.errs) == maxProblems }
+
 func (p *problems) add(e *FormatError) {
-	if len(p.errs) == maxProblems {
+	if p.full() {
 		p.more++
 		return
 	}

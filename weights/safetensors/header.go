@@ -70,6 +70,9 @@ func (h *header) read(r *jsonReader, bad *problems) error {
 	}
 	err := r.object(func(key string) error {
 		if key == metadataKey {
+			if r.peek() == 'n' { // null, as some writers leave it
+				return r.literal()
+			}
 			h.metadata = make(map[string]string)
 			return r.stringMap(h.metadata, bad)
 		}

@@ -41,7 +41,7 @@ func parseIndex(file string, text []byte) (map[string]string, error) {
 	const weightMapKey = "weight_map"
 	var weightMap map[string]string
 	bad := problems{file: file}
-	r, err := newJSONReader(text)
+	r, err := newTextReader(text)
 	if err == nil {
 		err = r.object(func(key string) error {
 			if key == weightMapKey {

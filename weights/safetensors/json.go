@@ -5,13 +5,15 @@ import "encoding/json"
 // ParseJSON reads one JSON value (RFC 8259) more strictly than encoding/json does: the
 // text is UTF-8, no object names a key twice, surrogates come in pairs, and values nest
 // at most 64 deep. Objects are map[string]any, lists []any, and numbers are kept as
-// they are written, as [json.Number].
+// they are written, as [json.Number]. What Python's json writes beyond JSON is read: NaN,
+// Infinity and -Infinity are numbers too. A byte order mark before the text is skipped.
 //
 // The error is a [*FormatError] with the line, the column and the dotted path of the
-// key. A text that is not JSON gives no value. Keys given twice are all reported, and
-// the value has the last of each.
+// key, or of the key before, where something is wrong between two. A text that is not
+// JSON gives no value. Keys given twice are reported together, the first 100 of them,
+// and the value has the last of each.
 func ParseJSON(text []byte) (any, error) {
-	r, err := newJSONReader(text)
+	r, err := newTextReader(text)
 	if err != nil {
 		return nil, err
 	}

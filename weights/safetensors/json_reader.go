@@ -2,6 +2,7 @@ package safetensors
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -15,6 +16,7 @@ type jsonReader struct {
 	depth      int
 	path       []string  // keys of the objects that pos lies in
 	named      int       // how many of them, from the first on, are not part of a key's path
+	python     bool      // NaN, Infinity and -Infinity are numbers, as Python writes them
 	duplicates *problems // takes keys given twice, which else end the reading; may be nil
 	mark       struct{ pos, line, column int }
 }
@@ -35,6 +37,16 @@ func newJSONReader(data []byte) (*jsonReader, error) {
 		return nil, r.fail(r.pos, ruleNotUTF8, "", "")
 	}
 	return r, nil
+}
+
+// newTextReader reads what people and Python write: after a byte order mark, and with
+// NaN, Infinity and -Infinity among the numbers.
+func newTextReader(data []byte) (*jsonReader, error) {
+	r, err := newJSONReader(bytes.TrimPrefix(data, []byte("\ufeff")))
+	if err == nil {
+		r.python = true
+	}
+	return r, err
 }
 
 // peek skips white space and returns the next byte, or 0 at the end.
@@ -63,7 +75,11 @@ func (r *jsonReader) next(c byte) bool {
 func (r *jsonReader) fail(at int, rule Rule, got, want string) *FormatError {
 	e := &FormatError{Rule: rule, Got: got, Want: want}
 	if len(r.path) > r.named {
-		e.Key = strings.Join(r.path[r.named:], ".")
+		keys := slices.Clone(r.path[r.named:])
+		for i, key := range keys {
+			keys[i] = abbreviate(key)
+		}
+		e.Key = strings.Join(keys, ".")
 	}
 	e.Line, e.Column = r.position(at)
 	return e
@@ -111,36 +127,50 @@ func (r *jsonReader) end() error {
 }
 
 // object reads an object and calls member after each "key:"; member must read
-// the value, whole, and its error ends the reading.
+// the value, whole, and its error ends the reading. What is wrong between two members
+// is reported with the key of the one before.
 func (r *jsonReader) object(member func(key string) error) error {
 	if r.peek() != '{' {
 		return r.notObject()
 	}
 	var seen keySet
-	return r.list('{', '}', func() error {
+	outer := len(r.path)
+	err := r.list('{', '}', func() error {
 		r.peek()
 		at := r.pos
 		key, err := r.string()
 		if err != nil {
 			return err
 		}
-		r.path = append(r.path, key)
+		r.path = append(r.path[:outer], key)
 		if !seen.add(key) {
-			twice := r.fail(at, ruleDuplicateKey, "", "")
-			if r.duplicates == nil {
-				return twice
+			if err := r.twice(at); err != nil {
+				return err
 			}
-			r.duplicates.add(twice)
 		}
 		if !r.next(':') {
 			return r.unexpected("':'")
 		}
-		if err := member(key); err != nil {
-			return err
-		}
-		r.path = r.path[:len(r.path)-1]
-		return nil
+		return member(key)
 	})
+	if err == nil {
+		r.path = r.path[:outer]
+	}
+	return err
+}
+
+// twice reports the key at byte at, which the object has already: as an error, or to
+// duplicates.
+func (r *jsonReader) twice(at int) error {
+	switch {
+	case r.duplicates == nil:
+		return r.fail(at, ruleDuplicateKey, "", "")
+	case r.duplicates.full():
+		r.duplicates.more++
+	default:
+		r.duplicates.add(r.fail(at, ruleDuplicateKey, "", ""))
+	}
+	return nil
 }
 
 // stringMap reads an object of strings into m. A value that is no string goes to bad.
@@ -200,6 +230,8 @@ func (r *jsonReader) value() ([]byte, error) {
 		err = r.array(func() error { _, err := r.value(); return err })
 	case c == '"':
 		_, err = r.string()
+	case r.python && bytes.HasPrefix(r.data[r.pos:], []byte("-Infinity")):
+		r.pos += len("-Infinity")
 	case c == '-' || '0' <= c && c <= '9':
 		err = r.number()
 	default:

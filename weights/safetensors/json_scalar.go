@@ -8,9 +8,14 @@ import (
 	"unicode/utf8"
 )
 
-// literal reads true, false or null.
+// literal reads true, false or null, and what Python writes for numbers that JSON does
+// not have.
 func (r *jsonReader) literal() error {
-	for _, word := range []string{"true", "false", "null"} {
+	words := []string{"true", "false", "null", "NaN", "Infinity"}
+	if !r.python {
+		words = words[:3]
+	}
+	for _, word := range words {
 		if bytes.HasPrefix(r.data[r.pos:], []byte(word)) {
 			r.pos += len(word)
 			return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
@@ -71,7 +72,8 @@ func TestJSONRefuses(t *testing.T) {
 		{"no integer", ".5", ruleNotJSON},
 		{"literal cut short", "tru", ruleNotJSON},
 		{"literal too long", "nulls", ruleNotJSON},
-		{"NaN", "NaN", ruleNotJSON},
+		{"number by another name", "nan", ruleNotJSON},
+		{"infinity by another name", "-inf", ruleNotJSON},
 		{"comment", "/**/1", ruleNotJSON},
 		{"single quotes", "'a'", ruleNotJSON},
 		{"control character", "\"a\nb\"", ruleNotJSON},
@@ -107,6 +109,39 @@ func TestJSONRefuses(t *testing.T) {
 	}
 }
 
+// TestJSONOfPython: what Python's json writes beyond JSON, and a byte order mark, are read
+// from configs and indexes, and refused in headers.
+func TestJSONOfPython(t *testing.T) {
+	for text, want := range map[string]any{
+		"NaN": json.Number("NaN"), "Infinity": json.Number("Infinity"), "[-Infinity, -1]": []any{json.Number("-Infinity"), json.Number("-1")},
+		"\ufeff{\"a\": NaN}": map[string]any{"a": json.Number("NaN")},
+	} {
+		value, err := ParseJSON([]byte(text))
+		require.NoError(t, err, text)
+		require.Equal(t, want, value)
+		require.ErrorIs(t, readJSON(text), ruleNotJSON)
+	}
+	for _, text := range []string{"NaNs", "-Infinit", "--Infinity", "+Infinity", "\ufeff\ufeff1", "[1]\ufeff"} {
+		_, err := ParseJSON([]byte(text))
+		require.ErrorIs(t, err, ruleNotJSON, text)
+	}
+	index, err := parseIndex("i", []byte("\ufeff{\"metadata\": {\"total_size\": NaN}, \"weight_map\": {\"a\": \"b\"}}"))
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"a": "b"}, index)
+}
+
+// TestManyDuplicates: however long the keys are and however often one comes again, the
+// error is short and the reading quick.
+func TestManyDuplicates(t *testing.T) {
+	text := `{"` + strings.Repeat("x", 1<<20) + `": {"a": 0` + strings.Repeat(`, "a": 0`, 100_000) + "}}"
+	before := time.Now()
+	_, err := ParseJSON([]byte(text))
+	require.ErrorIs(t, err, ruleDuplicateKey)
+	require.ErrorContains(t, err, "more problems: got 99900")
+	require.Less(t, len(err.Error()), 100*1000)
+	require.Less(t, time.Since(before), 5*time.Second)
+}
+
 // FuzzJSON compares the reader with encoding/json: what it accepts is valid
 // there and means the same, and what only it refuses is refused on purpose.
 func FuzzJSON(f *testing.F) {
@@ -116,7 +151,11 @@ func FuzzJSON(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		err := readJSON(string(text))
 		value, treeErr := ParseJSON(text)
-		require.Equal(t, err == nil, treeErr == nil)
+		if readable := err == nil; readable != (treeErr == nil) {
+			require.False(t, readable)
+			require.Regexp(t, "\ufeff|NaN|Infinity", string(text))
+			return
+		}
 		if err == nil {
 			require.True(t, json.Valid(text))
 			require.Equal(t, decodeJSON(t, string(text)), value)
@@ -138,7 +177,9 @@ func FuzzJSON(f *testing.F) {
 func TestJSONSaysWhere(t *testing.T) {
 	for text, want := range map[string]string{
 		"{\n  \"é\": [1, x]}":                 `key "é": text is not JSON at line 2, column 12: got 'x', want a value`,
-		"{\"a\": {\"b\":\n{\"c\": 01}}}":      `key "a.b": text is not JSON at line 2, column 8: got '1', want ',' or '}'`,
+		"{\"a\": {\"b\":\n{\"c\": 01}}}":      `key "a.b.c": text is not JSON at line 2, column 8: got '1', want ',' or '}'`,
+		"{\"a\": {\"b\": 1},\n}":              `key "a": text is not JSON at line 2, column 1: got '}', want a string`,
+		"{\"a\": {\"b\": 1 2}}":               `key "a.b": text is not JSON at line 1, column 15: got '2', want ',' or '}'`,
 		"[1,\n2,\n\"\xff\"]":                  `text is not UTF-8 at line 3, column 2`,
 		"{\"ä\": 1,\r\n \"b\": {}, \"ä\": 2}": `key "ä": duplicate key at line 2, column 11`,
 		"":                                    `text is not JSON at line 1, column 1: got end of text, want a value`,

@@ -11,14 +11,11 @@ import (
 
 // sizeOf returns the bytes that dtype and shape ask for, or the rule that they break.
 func sizeOf(dtype Dtype, shape []int) (int64, Rule) {
-	elements, empty := uint64(1), false
+	if slices.Contains(shape, 0) {
+		return 0, ""
+	}
+	elements := uint64(1)
 	for _, d := range shape {
-		// A zero does not excuse the other dimensions: whoever multiplies some
-		// of them, to get rows or strides, cannot overflow either.
-		if d == 0 {
-			empty = true
-			continue
-		}
 		high, low := bits.Mul64(elements, uint64(d))
 		if high != 0 || low > math.MaxInt64 {
 			return 0, ruleSizeOverflow
@@ -29,8 +26,6 @@ func sizeOf(dtype Dtype, shape []int) (int64, Rule) {
 	switch {
 	case high != 0 || n > math.MaxInt64:
 		return 0, ruleSizeOverflow
-	case empty:
-		return 0, ""
 	case n%8 != 0:
 		return 0, rulePartialByte
 	}

@@ -14,7 +14,7 @@ import (
 type Tensor struct {
 	Name  string
 	Dtype Dtype
-	Shape []int // empty for a scalar; no product of its entries overflows
+	Shape []int // empty for a scalar; the product of all entries does not overflow
 
 	file   *File // or
 	data   io.ReaderAt
