@@ -174,7 +174,7 @@ func TestEveryBlockIsDenseAttention(t *testing.T) {
 }
 
 // Sizes that are rounded up change nothing but the stride of the scores, where
-// there is nothing behind the last block.
+// there is nothing after the last block.
 func TestRoundedSizes(t *testing.T) {
 	forEachDevice(t, func(t *testing.T, d hip.Device) {
 		g := tiny()

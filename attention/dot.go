@@ -10,7 +10,7 @@ func dot64(x, y []float32) float64 {
 }
 
 // dots sets dst[h] to the dot product of key with query h, where queries holds
-// them one behind the other. Sums are float32, in one strand per query: four
+// them one after the other. Sums are float32, in one strand per query: four
 // queries at a time keep the adder busy and read the key once.
 func dots(dst, queries, key []float32) {
 	n := len(key)
@@ -36,7 +36,7 @@ func dots(dst, queries, key []float32) {
 }
 
 // accumulate adds Σ weights[k][h]·values[k] to sum h, where sums holds them one
-// behind the other, in float32: four values at a time, pairwise, and then one by
+// after the other, in float32: four values at a time, pairwise, and then one by
 // one, so that a sum is loaded and stored once for four.
 func accumulate(sums []float32, weights, values [][]float32) {
 	for ; len(values) >= 4; weights, values = weights[4:], values[4:] {

@@ -12,7 +12,7 @@ import (
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
-// CompareGolden gives the kernels behind Insert the recorded queries and keys of one
+// CompareGolden gives the kernels after Insert the recorded queries and keys of one
 // layer and compares scores, selections and attention with what is recorded. Its
 // callers are tests outside of the package, which can read configs.
 func CompareGolden(t *testing.T, g Geometry, recorded *safetensors.File, layer int) {

@@ -11,7 +11,7 @@ import (
 const tileRows = 4
 
 // tileScorer rates, with bfloat16 tiles, the blocks of which a row sees all keys:
-// neighbouring rows of a sequence without holes together (see bestScoresTiles).
+// neighboring rows of a sequence without holes together (see bestScoresTiles).
 // A query is split exactly into three bfloat16 numbers. What a row gets does not
 // depend on the rows beside it.
 type tileScorer struct {
@@ -51,7 +51,7 @@ func (t *tileScorer) add(row int) {
 	t.tiles = append(t.tiles, rowTile{row, 1})
 }
 
-// takes tells whether the row's block is one for tiles.
+// takes reports whether the row's block is one for tiles.
 func (t *tileScorer) takes(c *rowContext, block int) bool {
 	return c.presence == nil && c.keys(block, int(t.s.a.BlockSize)) == int(t.s.a.BlockSize)
 }

@@ -68,7 +68,7 @@ func newIndexScorer(b *hip.Blocks, a *scoresArgs) *indexScorer {
 	}
 	if !s.inPlace {
 		s.keys = hip.Scratch[float32](b, int(a.BlockSize)*padded)
-		clear(s.keys) // of which columns behind dim stay zero
+		clear(s.keys) // of which columns past dim stay zero
 	}
 	if s.simd >= hip.SIMDAMX && s.inPlace && CacheFormat(a.Format) == CacheBF16 && a.BlockSize%64 == 0 {
 		s.tiles = newTileScorer(s)
@@ -146,7 +146,7 @@ func (s *indexScorer) rate(row, first int) {
 	}
 }
 
-// block returns the keys of a block that are not after the row, none behind its
+// block returns the keys of a block that are not after the row, none past its
 // context.
 func (s *indexScorer) block(c *rowContext, block int) vectors {
 	visible := c.keys(block, int(s.a.BlockSize))

@@ -61,7 +61,7 @@ func (c *rowContext) present(j int) bool {
 	return c.presence == nil || c.presence[j/32]>>(j%32)&1 != 0
 }
 
-// visible tells whether the block holds a key that the row may attend to.
+// visible reports whether the block holds a key that the row may attend to.
 func (c *rowContext) visible(block, size int) bool {
 	n := c.keys(block, size)
 	if c.presence == nil {

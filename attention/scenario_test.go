@@ -15,7 +15,7 @@ type scenario struct {
 	format   CacheFormat
 	learned  learned
 	spans    []scenarioSpan
-	padding  int                                         // columns behind a row's projection
+	padding  int                                         // columns after a row's projection
 	edit     func(span, position int, columns []float32) // changes what was projected; nil: nothing
 	granule  int                                         // of Encode; 0: Upload
 }
@@ -151,7 +151,7 @@ func (s *scenario) insert(a *arena, b *Batch, params Params, spans []Span, rows 
 	return nil
 }
 
-// upload describes the rows: by themselves, or behind other words.
+// upload describes the rows: by themselves, or after other words.
 func (s *scenario) upload(a *arena, b *Batch, spans []Span) error {
 	if s.granule == 0 {
 		return b.Upload(spans...)

@@ -41,7 +41,7 @@ func newHeadLanes(b *hip.Blocks, a *sparseArgs) *headLanes {
 		chunk:   hip.Scratch[float32](b, chunkKeys*padded),
 		sums:    hip.Scratch[float32](b, laneHeads*padded),
 	}
-	clear(t.chunk) // of which columns behind dim stay zero
+	clear(t.chunk) // of which columns past dim stay zero
 	return t
 }
 
@@ -100,7 +100,7 @@ func (t *headLanes) setQueries(q []float32) {
 }
 
 // chunk is up to chunkKeys vectors as float32, padded values apart, with room
-// for a whole group of 16 behind them.
+// for a whole group of 16 after them.
 type chunk struct {
 	values *float32
 	n      int

@@ -23,7 +23,7 @@ func forEachVectorLevel(t *testing.T, f func(t *testing.T, simd hip.SIMD)) {
 	}
 }
 
-// guardedValues are random, with nothing behind them.
+// guardedValues are random, with nothing after them.
 func guardedValues(t *testing.T, stream uint64, n int) []float32 {
 	values := hiptest.Guarded[float32](t, n)
 	copy(values, randomValues(3, stream, n))
@@ -266,7 +266,7 @@ func TestWidenAndNarrow(t *testing.T) {
 			random := rand.New(rand.NewPCG(1, uint64(n)))
 			for i := range wide {
 				bits := random.Uint32()
-				if i%2 == 0 { // ties and their neighbours
+				if i%2 == 0 { // ties and their neighbors
 					bits = bits&^0xffff | 0x8000 + uint32(i/2%3) - 1
 				}
 				wide[i] = math.Float32frombits(bits)
