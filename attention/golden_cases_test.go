@@ -25,12 +25,7 @@ func TestGolden(t *testing.T) {
 			recorded, err := safetensors.Open(fsys, "golden.safetensors")
 			require.NoError(t, err)
 			defer recorded.Close()
-			g := attention.Geometry{
-				Heads: c.NumAttentionHeads, KVHeads: c.NumKeyValueHeads, HeadDim: c.HeadDim,
-				IndexDim:  c.Sparse.IndexDim,
-				BlockSize: c.Sparse.BlockSize, TopkBlocks: c.Sparse.TopkBlocks, InitBlocks: c.Sparse.InitBlock, LocalBlocks: c.Sparse.LocalBlock,
-				Eps: c.RMSNormEps, Rope: c.Rope,
-			}
+			g := c.Attention
 			for layer := range c.NumMTPModules {
 				t.Run(fmt.Sprintf("layer %d", layer), func(t *testing.T) {
 					attention.CompareGolden(t, g, recorded, layer)

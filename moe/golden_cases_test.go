@@ -31,9 +31,9 @@ func TestGolden(t *testing.T) {
 			require.NoError(t, err)
 			defer recorded.Close()
 			config := moe.Config{
-				Hidden: c.HiddenSize, Intermediate: c.IntermediateSize, SharedIntermediate: c.SharedIntermediateSize,
-				Experts: c.NumLocalExperts, TopK: c.NumExpertsPerTok,
-				Scale: c.RoutedScalingFactor, Alpha: c.SwigluAlpha, Limit: c.SwigluLimit, Beta: c.SwigluBeta,
+				Hidden: c.HiddenSize, Intermediate: c.MoE.Intermediate, SharedIntermediate: c.MoE.SharedIntermediate,
+				Experts: c.MoE.Experts, TopK: c.MoE.TopK,
+				Scale: c.MoE.Scale, Alpha: c.MoE.Alpha, Limit: c.MoE.Limit, Beta: c.MoE.Beta,
 			}
 			for module := range c.NumMTPModules {
 				t.Run(fmt.Sprintf("module %d", module), func(t *testing.T) {

@@ -159,7 +159,7 @@ func (h *Head) checkRows(b *Batch, i int) (*Cache, error) {
 			return bad(fmt.Sprintf("Tokens[%d]", j), t, fmt.Sprintf("0 to %d", h.config.VocabSize-1), ErrToken)
 		}
 	}
-	switch limit := h.config.Rope.Positions(); {
+	switch limit := h.config.Attention.Rope.Positions(); {
 	case r.Position < 0:
 		return bad("Position", r.Position, "at least 0", nil)
 	case r.Position > limit-len(r.Tokens):

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 
 	"github.com/drafthead/drafthead/attention"
+	"github.com/drafthead/drafthead/moe"
 )
 
 // Model types of a config.json that holds a MiniMax-M3 MTP head.
@@ -36,63 +37,39 @@ type Config struct {
 
 	// HiddenSize is hidden_size, the width H of a hidden state.
 	HiddenSize int
-	// IntermediateSize is intermediate_size, the inner width of one routed expert.
-	IntermediateSize int
-	// SharedIntermediateSize is shared_intermediate_size, the inner width of the shared expert; absent: IntermediateSize.
-	SharedIntermediateSize int
-	// NumAttentionHeads is num_attention_heads, a multiple of NumKeyValueHeads.
-	NumAttentionHeads int
-	// NumKeyValueHeads is num_key_value_heads.
-	NumKeyValueHeads int
-	// HeadDim is head_dim, the width of a query, key or value head.
-	HeadDim int
 	// VocabSize is vocab_size; token ids lie in [0, VocabSize).
 	VocabSize int
-	// MaxPositionEmbeddings is max_position_embeddings; Rope.Positions tells the range that is usable.
-	MaxPositionEmbeddings int
 	// RMSNormEps is rms_norm_eps, added to the mean of squares.
 	RMSNormEps float64
-
-	// NumLocalExperts is num_local_experts, the routed experts.
-	NumLocalExperts int
-	// NumExpertsPerTok is num_experts_per_tok, at most NumLocalExperts.
-	NumExpertsPerTok int
-	// RoutedScalingFactor is routed_scaling_factor, applied to the normalized routing weights.
-	RoutedScalingFactor float64
-	// SwigluAlpha is swiglu_alpha, the slope inside the gate's sigmoid.
-	SwigluAlpha float64
-	// SwigluLimit is swiglu_limit, the clamp of gate and up.
-	SwigluLimit float64
-	// SwigluBeta is swiglu_beta, added to up; absent: 1.
-	SwigluBeta float64
-
 	// NumMTPModules is num_mtp_modules, the MTP layers of the checkpoint.
 	NumMTPModules int
 	// TieWordEmbeddings is tie_word_embeddings; true: lm_head is embed_tokens.
 	TieWordEmbeddings bool
 
-	// Sparse is sparse_attention_config.
-	Sparse SparseAttention
-	// Rope is resolved from rope_theta, rotary_dim, partial_rotary_factor and rope_scaling or rope_parameters.
-	Rope         attention.Rope
-	quantization *quantization // quantization_config; nil when the checkpoint has none
-}
+	// Attention is what a module's attention computes with:
+	//
+	//	Heads, KVHeads, HeadDim    num_attention_heads, num_key_value_heads, head_dim
+	//	IndexDim                   sparse_index_dim; sparse_num_index_heads equals KVHeads
+	//	BlockSize, TopkBlocks      sparse_block_size, sparse_topk_blocks
+	//	InitBlocks, LocalBlocks    sparse_init_block, sparse_local_block; absent: 0
+	//	Eps                        rms_norm_eps
+	//	Rope                       rope_theta, rotary_dim, partial_rotary_factor,
+	//	                           rope_scaling or rope_parameters, max_position_embeddings
+	//
+	// InitBlocks + LocalBlocks may exceed TopkBlocks: init then comes first.
+	Attention attention.Geometry
 
-// SparseAttention is sparse_attention_config: the indexer and its block selection.
-type SparseAttention struct {
-	// IndexDim is sparse_index_dim, the width of an index head.
-	IndexDim int
-	// NumIndexHeads is sparse_num_index_heads, equal to NumKeyValueHeads: index head g selects for KV head g.
-	NumIndexHeads int
-	// TopkBlocks is sparse_topk_blocks, the most blocks a query attends to.
-	TopkBlocks int
-	// BlockSize is sparse_block_size, in positions.
-	BlockSize int
-	// InitBlock is sparse_init_block, the first blocks always taken; absent: 0.
-	InitBlock int
-	// LocalBlock is sparse_local_block, the last blocks always taken; absent: 0.
-	// InitBlock + LocalBlock may exceed TopkBlocks: init then comes first.
-	LocalBlock int
+	// MoE is what a module's experts compute with:
+	//
+	//	Hidden                             hidden_size
+	//	Intermediate, SharedIntermediate   intermediate_size; shared_intermediate_size,
+	//	                                   absent: intermediate_size
+	//	Experts, TopK                      num_local_experts, num_experts_per_tok
+	//	Scale                              routed_scaling_factor
+	//	Alpha, Limit, Beta                 swiglu_alpha, swiglu_limit; swiglu_beta, absent: 1
+	MoE moe.Config
+
+	quantization *quantization // quantization_config; nil when the checkpoint has none
 }
 
 // ReadConfig reads and parses config.json of a checkpoint folder. An absent

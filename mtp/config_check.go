@@ -20,23 +20,23 @@ func (s section) requireBranches() {
 
 // checkConsistent compares the values with each other. A size that was already
 // reported is zero, and what depends on it is not reported again.
-func (c *Config) checkConsistent(s section) {
-	if c.NumKeyValueHeads > 0 && c.NumAttentionHeads%c.NumKeyValueHeads != 0 {
-		s.fail("num_attention_heads", fmt.Sprintf("a multiple of num_key_value_heads %d", c.NumKeyValueHeads), ruleInconsistent)
+func (c *Config) checkConsistent(s section, indexHeads int) {
+	if c.Attention.KVHeads > 0 && c.Attention.Heads%c.Attention.KVHeads != 0 {
+		s.fail("num_attention_heads", fmt.Sprintf("a multiple of num_key_value_heads %d", c.Attention.KVHeads), ruleInconsistent)
 	}
-	if c.NumLocalExperts > 0 && c.NumExpertsPerTok > c.NumLocalExperts {
-		s.fail("num_experts_per_tok", fmt.Sprintf("at most num_local_experts %d", c.NumLocalExperts), ruleInconsistent)
+	if c.MoE.Experts > 0 && c.MoE.TopK > c.MoE.Experts {
+		s.fail("num_experts_per_tok", fmt.Sprintf("at most num_local_experts %d", c.MoE.Experts), ruleInconsistent)
 	}
 	if s.integerOr("n_shared_experts", 0, maxExperts, 1) != 1 {
 		s.fail("n_shared_experts", "1", ruleUnsupported)
 	}
 	sparse := section{path: joinKey(s.path, "sparse_attention_config"), problems: s.problems}
 	sparse.fields, _ = s.fields["sparse_attention_config"].(map[string]any)
-	if c.Sparse.NumIndexHeads > 0 && c.NumKeyValueHeads > 0 && c.Sparse.NumIndexHeads != c.NumKeyValueHeads {
-		sparse.fail("sparse_num_index_heads", fmt.Sprintf("num_key_value_heads %d", c.NumKeyValueHeads), ruleUnsupported)
+	if kv := c.Attention.KVHeads; indexHeads > 0 && kv > 0 && indexHeads != kv {
+		sparse.fail("sparse_num_index_heads", fmt.Sprintf("num_key_value_heads %d", kv), ruleUnsupported)
 	}
-	if c.Sparse.IndexDim > 0 && c.Sparse.IndexDim < c.Rope.Dim {
-		sparse.fail("sparse_index_dim", fmt.Sprintf("at least rotary_dim %d: index heads rotate too", c.Rope.Dim), ruleInconsistent)
+	if c.Attention.IndexDim > 0 && c.Attention.IndexDim < c.Attention.Rope.Dim {
+		sparse.fail("sparse_index_dim", fmt.Sprintf("at least rotary_dim %d: index heads rotate too", c.Attention.Rope.Dim), ruleInconsistent)
 	}
 }
 

@@ -15,44 +15,43 @@ import (
 func requireInvariants(t testing.TB, c *mtp.Config) {
 	t.Helper()
 	for name, size := range map[string]int{
-		"HiddenSize": c.HiddenSize, "IntermediateSize": c.IntermediateSize, "SharedIntermediateSize": c.SharedIntermediateSize,
-		"NumAttentionHeads": c.NumAttentionHeads, "NumKeyValueHeads": c.NumKeyValueHeads, "HeadDim": c.HeadDim,
-		"VocabSize": c.VocabSize, "MaxPositionEmbeddings": c.MaxPositionEmbeddings, "NumLocalExperts": c.NumLocalExperts,
-		"NumExpertsPerTok": c.NumExpertsPerTok, "NumMTPModules": c.NumMTPModules, "IndexDim": c.Sparse.IndexDim,
-		"TopkBlocks": c.Sparse.TopkBlocks, "BlockSize": c.Sparse.BlockSize,
+		"HiddenSize": c.HiddenSize, "IntermediateSize": c.MoE.Intermediate, "SharedIntermediateSize": c.MoE.SharedIntermediate,
+		"NumAttentionHeads": c.Attention.Heads, "NumKeyValueHeads": c.Attention.KVHeads, "HeadDim": c.Attention.HeadDim,
+		"VocabSize": c.VocabSize, "MaxPositionEmbeddings": c.Attention.Rope.MaxPosition, "NumLocalExperts": c.MoE.Experts,
+		"NumExpertsPerTok": c.MoE.TopK, "NumMTPModules": c.NumMTPModules, "IndexDim": c.Attention.IndexDim,
+		"TopkBlocks": c.Attention.TopkBlocks, "BlockSize": c.Attention.BlockSize,
 	} {
 		require.Positive(t, size, name)
 		require.LessOrEqual(t, size, 1<<30, name)
 	}
 	for name, x := range map[string]float64{
-		"RMSNormEps": c.RMSNormEps, "RoutedScalingFactor": c.RoutedScalingFactor, "SwigluAlpha": c.SwigluAlpha,
-		"SwigluLimit": c.SwigluLimit, "AttentionFactor": c.Rope.AttentionFactor,
+		"RMSNormEps": c.RMSNormEps, "RoutedScalingFactor": c.MoE.Scale, "SwigluAlpha": c.MoE.Alpha,
+		"SwigluLimit": c.MoE.Limit, "AttentionFactor": c.Attention.Rope.AttentionFactor,
 	} {
 		require.Greater(t, float32(x), float32(0), name)
 		require.LessOrEqual(t, x, math.MaxFloat32, name)
 	}
-	require.LessOrEqual(t, math.Abs(c.SwigluBeta), math.MaxFloat32)
-	require.Zero(t, c.NumAttentionHeads%c.NumKeyValueHeads)
-	require.Equal(t, c.NumKeyValueHeads, c.Sparse.NumIndexHeads)
-	require.LessOrEqual(t, c.NumExpertsPerTok, c.NumLocalExperts)
-	require.GreaterOrEqual(t, c.Sparse.InitBlock, 0)
-	require.GreaterOrEqual(t, c.Sparse.LocalBlock, 0)
+	require.LessOrEqual(t, math.Abs(c.MoE.Beta), math.MaxFloat32)
+	require.Zero(t, c.Attention.Heads%c.Attention.KVHeads)
+	require.LessOrEqual(t, c.MoE.TopK, c.MoE.Experts)
+	require.GreaterOrEqual(t, c.Attention.InitBlocks, 0)
+	require.GreaterOrEqual(t, c.Attention.LocalBlocks, 0)
 
-	require.Zero(t, c.Rope.Dim%2)
-	require.LessOrEqual(t, c.Rope.Dim, c.HeadDim)
-	require.LessOrEqual(t, c.Rope.Dim, c.Sparse.IndexDim)
-	require.Contains(t, []string{"default", "linear", "yarn"}, c.Rope.Type)
-	require.GreaterOrEqual(t, c.Rope.Positions(), c.MaxPositionEmbeddings)
-	require.Less(t, c.Rope.Positions(), math.MaxInt32)
-	frequencies := c.Rope.InverseFrequencies()
-	require.Len(t, frequencies, c.Rope.Dim/2)
+	require.Zero(t, c.Attention.Rope.Dim%2)
+	require.LessOrEqual(t, c.Attention.Rope.Dim, c.Attention.HeadDim)
+	require.LessOrEqual(t, c.Attention.Rope.Dim, c.Attention.IndexDim)
+	require.Contains(t, []string{"default", "linear", "yarn"}, c.Attention.Rope.Type)
+	require.GreaterOrEqual(t, c.Attention.Rope.Positions(), c.Attention.Rope.MaxPosition)
+	require.Less(t, c.Attention.Rope.Positions(), math.MaxInt32)
+	frequencies := c.Attention.Rope.InverseFrequencies()
+	require.Len(t, frequencies, c.Attention.Rope.Dim/2)
 	for _, f := range frequencies {
 		require.GreaterOrEqual(t, f, 0.0)
 		require.LessOrEqual(t, f, 1.0)
 	}
 
 	// The largest parameter, all experts of a layer, in 4-byte elements.
-	bytes := 4 * int64(c.NumLocalExperts) * 2 * int64(c.IntermediateSize) * int64(c.HiddenSize)
+	bytes := 4 * int64(c.MoE.Experts) * 2 * int64(c.MoE.Intermediate) * int64(c.HiddenSize)
 	require.LessOrEqual(t, bytes, int64(1)<<49)
 	if c.Quantization() != nil {
 		require.Contains(t, []string{mtp.QuantMXFP8, mtp.QuantFP8}, c.Quantization().Method)

@@ -33,57 +33,58 @@ func readConfig(top section) *Config {
 	}
 	c.readSizes(text)
 	c.readExperts(text)
-	c.readSparse(text)
-	c.Rope = text.rope(c.HeadDim, c.MaxPositionEmbeddings)
+	indexHeads := c.readSparse(text)
+	c.Attention.Rope = text.rope(c.Attention.HeadDim, text.integer("max_position_embeddings", 1, maxPositions))
 	c.TieWordEmbeddings = text.tieWordEmbeddings(top)
 	c.quantization = text.quantization(top)
 	text.requireBranches()
-	c.checkConsistent(text)
+	c.checkConsistent(text, indexHeads)
 	return c
 }
 
 func (c *Config) readSizes(s section) {
 	c.HiddenSize = s.integer("hidden_size", 1, maxWidth)
-	c.IntermediateSize = s.integer("intermediate_size", 1, maxWidth)
-	c.SharedIntermediateSize = s.integerOr("shared_intermediate_size", 1, maxWidth, c.IntermediateSize)
-	c.NumAttentionHeads = s.integer("num_attention_heads", 1, maxHeads)
-	c.NumKeyValueHeads = s.integer("num_key_value_heads", 1, maxHeads)
-	c.HeadDim = s.integer("head_dim", 1, maxHeadDim)
+	c.MoE.Intermediate = s.integer("intermediate_size", 1, maxWidth)
+	c.MoE.SharedIntermediate = s.integerOr("shared_intermediate_size", 1, maxWidth, c.MoE.Intermediate)
+	c.Attention.Heads = s.integer("num_attention_heads", 1, maxHeads)
+	c.Attention.KVHeads = s.integer("num_key_value_heads", 1, maxHeads)
+	c.Attention.HeadDim = s.integer("head_dim", 1, maxHeadDim)
 	c.VocabSize = s.integer("vocab_size", 1, maxVocab)
-	c.MaxPositionEmbeddings = s.integer("max_position_embeddings", 1, maxPositions)
 	c.NumMTPModules = s.integer("num_mtp_modules", 1, maxModules)
 	c.RMSNormEps, _ = s.positive("rms_norm_eps", true)
+	c.Attention.Eps, c.MoE.Hidden = c.RMSNormEps, c.HiddenSize
 }
 
 func (c *Config) readExperts(s section) {
-	c.NumLocalExperts = s.integer("num_local_experts", 1, maxExperts)
-	c.NumExpertsPerTok = s.integer("num_experts_per_tok", 1, maxExperts)
-	c.RoutedScalingFactor, _ = s.positive("routed_scaling_factor", true)
-	c.SwigluAlpha, _ = s.positive("swiglu_alpha", true)
-	c.SwigluLimit, _ = s.positive("swiglu_limit", true)
-	c.SwigluBeta = 1
+	c.MoE.Experts = s.integer("num_local_experts", 1, maxExperts)
+	c.MoE.TopK = s.integer("num_experts_per_tok", 1, maxExperts)
+	c.MoE.Scale, _ = s.positive("routed_scaling_factor", true)
+	c.MoE.Alpha, _ = s.positive("swiglu_alpha", true)
+	c.MoE.Limit, _ = s.positive("swiglu_limit", true)
+	c.MoE.Beta = 1
 	if beta, ok := s.float("swiglu_beta", -math.MaxFloat32, math.MaxFloat32, false); ok {
-		c.SwigluBeta = beta
+		c.MoE.Beta = beta
 	}
 	s.oneOf("router_dtype", false, "float32", "bfloat16") // either way it is computed in float32
 }
 
-func (c *Config) readSparse(text section) {
+// readSparse returns sparse_num_index_heads, which must be the number of KV heads.
+func (c *Config) readSparse(text section) (indexHeads int) {
 	s, ok := text.object("sparse_attention_config", true)
 	if !ok {
-		return
+		return 0
 	}
-	c.Sparse = SparseAttention{
-		IndexDim:      s.integer("sparse_index_dim", 1, maxHeadDim),
-		NumIndexHeads: s.integer("sparse_num_index_heads", 1, maxHeads),
-		TopkBlocks:    s.integer("sparse_topk_blocks", 1, maxBlocks),
-		BlockSize:     s.integer("sparse_block_size", 1, maxBlockSize),
-		InitBlock:     s.integerOr("sparse_init_block", 0, maxBlocks, 0),
-		LocalBlock:    s.integerOr("sparse_local_block", 0, maxBlocks, 0),
-	}
+	a := &c.Attention
+	a.IndexDim = s.integer("sparse_index_dim", 1, maxHeadDim)
+	indexHeads = s.integer("sparse_num_index_heads", 1, maxHeads)
+	a.TopkBlocks = s.integer("sparse_topk_blocks", 1, maxBlocks)
+	a.BlockSize = s.integer("sparse_block_size", 1, maxBlockSize)
+	a.InitBlocks = s.integerOr("sparse_init_block", 0, maxBlocks, 0)
+	a.LocalBlocks = s.integerOr("sparse_local_block", 0, maxBlocks, 0)
 	s.requireBool("use_sparse_attention", true, true)
 	s.oneOf("sparse_score_type", false, "max")
 	s.requireScoreOnlyIndexer()
+	return indexHeads
 }
 
 // tieWordEmbeddings reads tie_word_embeddings beside the model's keys or at the top level; given both, they must agree.

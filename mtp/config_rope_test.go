@@ -65,10 +65,10 @@ func TestParseConfigRope(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			c, err := mtp.ParseConfig(editedConfig(t, releasedConfig, test.edits...))
 			require.NoError(t, err)
-			require.InDelta(t, test.want.AttentionFactor, c.Rope.AttentionFactor, 1e-15)
-			c.Rope.AttentionFactor = test.want.AttentionFactor
-			require.Equal(t, test.want, c.Rope)
-			require.Equal(t, test.positions, c.Rope.Positions())
+			require.InDelta(t, test.want.AttentionFactor, c.Attention.Rope.AttentionFactor, 1e-15)
+			c.Attention.Rope.AttentionFactor = test.want.AttentionFactor
+			require.Equal(t, test.want, c.Attention.Rope)
+			require.Equal(t, test.positions, c.Attention.Rope.Positions())
 		})
 	}
 }

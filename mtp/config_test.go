@@ -14,6 +14,7 @@ import (
 
 	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/hip/hiptest"
+	"github.com/drafthead/drafthead/moe"
 	"github.com/drafthead/drafthead/mtp"
 )
 
@@ -114,12 +115,14 @@ func TestParseConfigReleased(t *testing.T) {
 	require.Equal(t, []string{"lm_head", `re:.*\.gate$`}, c.Quantization().IgnoredLayers)
 	c.DropQuantization()
 	require.Equal(t, &mtp.Config{
-		ModelType: mtp.ModelTypeMTP, HiddenSize: 6144, IntermediateSize: 3072, SharedIntermediateSize: 3072,
-		NumAttentionHeads: 64, NumKeyValueHeads: 4, HeadDim: 128, VocabSize: 200064, MaxPositionEmbeddings: 1048576,
-		RMSNormEps: 1e-6, NumLocalExperts: 128, NumExpertsPerTok: 4, RoutedScalingFactor: 2,
-		SwigluAlpha: 1.702, SwigluLimit: 7, SwigluBeta: 1, NumMTPModules: 1,
-		Sparse: mtp.SparseAttention{IndexDim: 128, NumIndexHeads: 4, TopkBlocks: 16, BlockSize: 128, LocalBlock: 1},
-		Rope:   attention.Rope{Theta: 5e6, Dim: 64, Type: "default", MaxPosition: 1048576, AttentionFactor: 1},
+		ModelType: mtp.ModelTypeMTP, HiddenSize: 6144, VocabSize: 200064, RMSNormEps: 1e-6, NumMTPModules: 1,
+		Attention: attention.Geometry{
+			Heads: 64, KVHeads: 4, HeadDim: 128, IndexDim: 128, BlockSize: 128, TopkBlocks: 16, LocalBlocks: 1, Eps: 1e-6,
+			Rope: attention.Rope{Theta: 5e6, Dim: 64, Type: "default", MaxPosition: 1048576, AttentionFactor: 1},
+		},
+		MoE: moe.Config{
+			Hidden: 6144, Intermediate: 3072, SharedIntermediate: 3072, Experts: 128, TopK: 4, Scale: 2, Alpha: 1.702, Limit: 7, Beta: 1,
+		},
 	}, c)
 }
 
@@ -132,10 +135,10 @@ func TestParseConfigDefaults(t *testing.T) {
 		remove("sparse_attention_config.sparse_score_type"), remove("sparse_attention_config.sparse_disable_index_value"),
 	))
 	require.NoError(t, err)
-	require.Equal(t, 1024, c.SharedIntermediateSize)
-	require.Equal(t, 1.0, c.SwigluBeta)
-	require.Zero(t, c.Sparse.LocalBlock)
-	require.Zero(t, c.Sparse.InitBlock)
+	require.Equal(t, 1024, c.MoE.SharedIntermediate)
+	require.Equal(t, 1.0, c.MoE.Beta)
+	require.Zero(t, c.Attention.LocalBlocks)
+	require.Zero(t, c.Attention.InitBlocks)
 	require.False(t, c.TieWordEmbeddings)
 	require.Nil(t, c.Quantization())
 }
@@ -148,18 +151,18 @@ func TestParseConfigAccepts(t *testing.T) {
 		check func(t *testing.T, c *mtp.Config)
 	}{
 		{"rope_theta as a float", editedConfig(t, releasedConfig, set("rope_theta", "5000000.0")),
-			func(t *testing.T, c *mtp.Config) { require.Equal(t, 5e6, c.Rope.Theta) }},
+			func(t *testing.T, c *mtp.Config) { require.Equal(t, 5e6, c.Attention.Rope.Theta) }},
 		{"rotary_dim derived", editedConfig(t, releasedConfig, remove("rotary_dim")),
-			func(t *testing.T, c *mtp.Config) { require.Equal(t, 64, c.Rope.Dim) }},
+			func(t *testing.T, c *mtp.Config) { require.Equal(t, 64, c.Attention.Rope.Dim) }},
 		{"rotary_dim alone", editedConfig(t, releasedConfig, remove("partial_rotary_factor")),
-			func(t *testing.T, c *mtp.Config) { require.Equal(t, 64, c.Rope.Dim) }},
+			func(t *testing.T, c *mtp.Config) { require.Equal(t, 64, c.Attention.Rope.Dim) }},
 		{"swiglu_beta", editedConfig(t, releasedConfig, set("swiglu_beta", "0.0")),
-			func(t *testing.T, c *mtp.Config) { require.Zero(t, c.SwigluBeta) }},
+			func(t *testing.T, c *mtp.Config) { require.Zero(t, c.MoE.Beta) }},
 		{"router_dtype", editedConfig(t, releasedConfig, set("router_dtype", `"bfloat16"`)), nil},
 		{"sparse_disable_index_value true", editedConfig(t, releasedConfig, set("sparse_attention_config.sparse_disable_index_value", "true")), nil},
 		{"sparse_disable_index_value of booleans", editedConfig(t, releasedConfig, set("sparse_attention_config.sparse_disable_index_value", "[false, false, true, 1]")), nil},
 		{"forced blocks beyond topk", editedConfig(t, releasedConfig, set("sparse_attention_config.sparse_init_block", "16")),
-			func(t *testing.T, c *mtp.Config) { require.Equal(t, 16, c.Sparse.InitBlock) }},
+			func(t *testing.T, c *mtp.Config) { require.Equal(t, 16, c.Attention.InitBlocks) }},
 		{"tied at the top level of a bundle", editedConfig(t, string(bundled(t, remove("tie_word_embeddings"))), set("tie_word_embeddings", "true")),
 			func(t *testing.T, c *mtp.Config) { require.True(t, c.TieWordEmbeddings) }},
 		{"bundled", bundled(t), func(t *testing.T, c *mtp.Config) {

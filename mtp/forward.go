@@ -15,7 +15,7 @@ import (
 // sequence then ends at its last row, or where it ended before if that is later.
 //
 // The result is Float32 memory of the caller's, or Batch.Output. Bad input and rows beyond
-// Config().Rope.Positions() are an [InputError], a cache without room is
+// Config().Attention.Rope.Positions() are an [InputError], a cache without room is
 // [attention.ErrCacheFull]; nothing has run then and nothing has changed.
 //
 // (module).forward has the computation.

@@ -92,13 +92,7 @@ func (h *Head) build() (err error) {
 	if !h.whole() {
 		return nil
 	}
-	h.geometry = attention.Geometry{
-		Heads: c.NumAttentionHeads, KVHeads: c.NumKeyValueHeads, HeadDim: c.HeadDim,
-		IndexDim:  c.Sparse.IndexDim,
-		BlockSize: c.Sparse.BlockSize, TopkBlocks: c.Sparse.TopkBlocks,
-		InitBlocks: c.Sparse.InitBlock, LocalBlocks: c.Sparse.LocalBlock,
-		Eps: c.RMSNormEps, Rope: c.Rope,
-	}
+	h.geometry = c.Attention
 	h.embed, h.lmHead = h.options.Embed, h.options.LMHead
 	if h.embed == nil {
 		h.embed = h.loaded.Matrix(embedTokens)

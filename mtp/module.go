@@ -37,7 +37,6 @@ func (m *module) forward(q *queue) {
 
 // module gathers the parameters of module i.
 func (h *Head) module(i int) module {
-	c := h.config
 	const layer, attn, sparse = "transformer_layer.", "transformer_layer.self_attn.", "transformer_layer.block_sparse_moe."
 	matrix := func(name string) *weights.Matrix { return h.loaded.Matrix(layerName(i, name)) }
 	vector := func(name string) hip.Ptr { return h.loaded.Vector(layerName(i, name)) }
@@ -52,11 +51,7 @@ func (h *Head) module(i int) module {
 			Gate: matrix(sparse + "gate.weight"), Bias: vector(sparse + "e_score_correction_bias"),
 			W13: matrix(sparse + "experts.w13_weight"), W2: matrix(sparse + "experts.w2_weight"),
 			GateUp: matrix(sparse + "shared_experts.gate_up_proj.weight"), Down: matrix(sparse + "shared_experts.down_proj.weight"),
-			Config: moe.Config{
-				Hidden: c.HiddenSize, Intermediate: c.IntermediateSize, SharedIntermediate: c.SharedIntermediateSize,
-				Experts: c.NumLocalExperts, TopK: c.NumExpertsPerTok,
-				Scale: c.RoutedScalingFactor, Alpha: c.SwigluAlpha, Limit: c.SwigluLimit, Beta: c.SwigluBeta,
-			},
+			Config: h.config.MoE,
 		},
 	}
 }

@@ -63,15 +63,15 @@ func (c *Config) shares(p Parallel) (s shares, err error) {
 	if err := errors.Join(errs...); err != nil {
 		return s, err
 	}
-	s.heads = cut("num_attention_heads", p.Tensor.even, c.NumAttentionHeads)
-	s.kvHeads = cut("num_key_value_heads", p.Tensor.replicated, c.NumKeyValueHeads)
-	s.shared = cut("shared_intermediate_size", p.Tensor.even, c.SharedIntermediateSize)
+	s.heads = cut("num_attention_heads", p.Tensor.even, c.Attention.Heads)
+	s.kvHeads = cut("num_key_value_heads", p.Tensor.replicated, c.Attention.KVHeads)
+	s.shared = cut("shared_intermediate_size", p.Tensor.even, c.MoE.SharedIntermediate)
 	s.vocab = cut("vocab_size", p.Tensor.vocabulary, c.VocabSize)
-	s.intermediate, s.experts = all(c.IntermediateSize), all(c.NumLocalExperts)
+	s.intermediate, s.experts = all(c.MoE.Intermediate), all(c.MoE.Experts)
 	if p.Expert.whole() {
-		s.intermediate = cut("intermediate_size", p.Tensor.even, c.IntermediateSize)
+		s.intermediate = cut("intermediate_size", p.Tensor.even, c.MoE.Intermediate)
 	} else {
-		s.experts = p.Expert.uneven(c.NumLocalExperts)
+		s.experts = p.Expert.uneven(c.MoE.Experts)
 	}
 	return s, errors.Join(errs...)
 }
@@ -152,7 +152,7 @@ func colsOf(tensor string, rows, n, unit int, keep weights.Range) piece {
 // the forward needs them.
 func (b *paramBuilder) module(m int) {
 	c, s := b.config, &b.shares
-	h, d, sparse := c.HiddenSize, c.HeadDim, &c.Sparse
+	h, d, a := c.HiddenSize, c.Attention.HeadDim, &c.Attention
 	const layer, attn, moe = "transformer_layer.", "transformer_layer.self_attn.", "transformer_layer.block_sparse_moe."
 
 	b.vector(m, "enorm.weight", h)
@@ -163,37 +163,37 @@ func (b *paramBuilder) module(m int) {
 	b.vector(m, layer+"post_attention_layernorm.weight", h)
 
 	b.matrix(m, attn+"qkv_proj",
-		rowsOf(attn+"q_proj", "q", c.NumAttentionHeads, d, s.heads, h),
-		rowsOf(attn+"k_proj", "k", c.NumKeyValueHeads, d, s.kvHeads, h),
-		rowsOf(attn+"v_proj", "v", c.NumKeyValueHeads, d, s.kvHeads, h),
-		rowsOf(attn+"index_q_proj", "index_q", sparse.NumIndexHeads, sparse.IndexDim, s.kvHeads, h),
-		rowsOf(attn+"index_k_proj", "index_k", 1, sparse.IndexDim, all(1), h))
-	b.matrix(m, attn+"o_proj", colsOf(attn+"o_proj", h, c.NumAttentionHeads, d, s.heads))
+		rowsOf(attn+"q_proj", "q", a.Heads, d, s.heads, h),
+		rowsOf(attn+"k_proj", "k", a.KVHeads, d, s.kvHeads, h),
+		rowsOf(attn+"v_proj", "v", a.KVHeads, d, s.kvHeads, h),
+		rowsOf(attn+"index_q_proj", "index_q", a.KVHeads, a.IndexDim, s.kvHeads, h),
+		rowsOf(attn+"index_k_proj", "index_k", 1, a.IndexDim, all(1), h))
+	b.matrix(m, attn+"o_proj", colsOf(attn+"o_proj", h, a.Heads, d, s.heads))
 	b.vector(m, attn+"q_norm.weight", d)
 	b.vector(m, attn+"k_norm.weight", d)
-	b.vector(m, attn+"index_q_norm.weight", sparse.IndexDim)
-	b.vector(m, attn+"index_k_norm.weight", sparse.IndexDim)
+	b.vector(m, attn+"index_q_norm.weight", a.IndexDim)
+	b.vector(m, attn+"index_k_norm.weight", a.IndexDim)
 	b.kvScale(m, attn+"attn.k_scale", attn+"k_proj.k_scale")
 	b.kvScale(m, attn+"attn.v_scale", attn+"v_proj.v_scale")
 
-	b.matrix(m, moe+"gate", whole(moe+"gate", c.NumLocalExperts, h))
-	b.vector(m, moe+"e_score_correction_bias", c.NumLocalExperts)
+	b.matrix(m, moe+"gate", whole(moe+"gate", c.MoE.Experts, h))
+	b.vector(m, moe+"e_score_correction_bias", c.MoE.Experts)
 	b.experts(m, moe)
 	b.matrix(m, moe+"shared_experts.gate_up_proj",
-		rowsOf(moe+"shared_experts.gate_proj", "0", c.SharedIntermediateSize, 1, s.shared, h),
-		rowsOf(moe+"shared_experts.up_proj", "1", c.SharedIntermediateSize, 1, s.shared, h))
+		rowsOf(moe+"shared_experts.gate_proj", "0", c.MoE.SharedIntermediate, 1, s.shared, h),
+		rowsOf(moe+"shared_experts.up_proj", "1", c.MoE.SharedIntermediate, 1, s.shared, h))
 	b.matrix(m, moe+"shared_experts.down_proj",
-		colsOf(moe+"shared_experts.down_proj", h, c.SharedIntermediateSize, 1, s.shared))
+		colsOf(moe+"shared_experts.down_proj", h, c.MoE.SharedIntermediate, 1, s.shared))
 }
 
 // experts adds w13 (per expert: gate rows, then up rows) and w2 of all experts.
 // An expert that another rank holds is still checked, and none of it is kept.
 func (b *paramBuilder) experts(m int, moe string) {
 	c, s := b.config, &b.shares
-	h, width := c.HiddenSize, c.IntermediateSize
+	h, width := c.HiddenSize, c.MoE.Intermediate
 	w13 := weights.Param{Name: layerName(m, moe+"experts.w13_weight"), Layer: m, Cols: h}
 	w2 := weights.Param{Name: layerName(m, moe+"experts.w2_weight"), Layer: m, Cols: s.intermediate.Len()}
-	for e := range c.NumLocalExperts {
+	for e := range c.MoE.Experts {
 		keep, keepDown := s.intermediate, all(h)
 		if e < s.experts.First || e >= s.experts.End {
 			keep, keepDown = weights.Range{}, weights.Range{}

@@ -158,9 +158,9 @@ func (q *queue) addRMS(x, y values, weight hip.Ptr) (sum, normed values) {
 func (q *queue) experts(e *moe.Experts, r, n values) {
 	q.do(r.rows, func() error { return e.Forward(q.device, &q.moe, q.step.out, r.ptr, n.ptr, r.rows) })
 	c, at := q.head.config, q.moe.Stage
-	q.saw(stageRouterScores, values{at("router_scores"), r.rows, c.NumLocalExperts})
-	q.sawInts(stageExpertIDs, values{at("expert_ids"), r.rows, c.NumExpertsPerTok}, c.NumExpertsPerTok)
-	q.saw(stageExpertWeights, values{at("expert_weights"), r.rows, c.NumExpertsPerTok})
+	q.saw(stageRouterScores, values{at("router_scores"), r.rows, c.MoE.Experts})
+	q.sawInts(stageExpertIDs, values{at("expert_ids"), r.rows, c.MoE.TopK}, c.MoE.TopK)
+	q.saw(stageExpertWeights, values{at("expert_weights"), r.rows, c.MoE.TopK})
 	q.saw(stageMoeRoutedOut, values{at("moe_routed_out"), r.rows, r.width})
 	q.saw(stageSharedOut, values{at("shared_out"), r.rows, r.width})
 	q.saw(stageMoeOut, values{at("moe_out"), r.rows, r.width})

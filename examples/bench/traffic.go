@@ -23,8 +23,8 @@ type model struct {
 // newModel finds the matrices by their parameters' names.
 func newModel(c *mtp.Config, matrix func(name string) *weights.Matrix) (*model, error) {
 	m := &model{
-		experts: c.NumLocalExperts, perToken: c.NumExpertsPerTok, kvHeads: c.NumKeyValueHeads, headDim: c.HeadDim,
-		indexDim: c.Sparse.IndexDim, block: c.Sparse.BlockSize, topk: c.Sparse.TopkBlocks,
+		experts: c.MoE.Experts, perToken: c.MoE.TopK, kvHeads: c.Attention.KVHeads, headDim: c.Attention.HeadDim,
+		indexDim: c.Attention.IndexDim, block: c.Attention.BlockSize, topk: c.Attention.TopkBlocks,
 		cacheValue: 2, // bfloat16
 	}
 	const layer = "model.layers.0."

@@ -115,7 +115,7 @@ type traffic struct {
 // plan lists the works that the flags ask for. All flags that exceed the positions of
 // the head are reported.
 func (s *settings) plan(c *mtp.Config) ([]*work, error) {
-	contexts, commits, prefills, limit := s.contexts, s.commits, s.prefills, c.Rope.Positions()
+	contexts, commits, prefills, limit := s.contexts, s.commits, s.prefills, c.Attention.Rope.Positions()
 	if contexts == nil {
 		contexts = clip([]int{min(defaultContexts[0], limit/4), defaultContexts[1]}, limit-s.k)
 	}
@@ -130,7 +130,7 @@ func (s *settings) plan(c *mtp.Config) ([]*work, error) {
 	}
 	var works []*work
 	add := func(name string, context, k int, lengths ...int) {
-		w := &work{name: name, context: context, k: k, lengths: lengths, pageSize: c.Sparse.BlockSize}
+		w := &work{name: name, context: context, k: k, lengths: lengths, pageSize: c.Attention.BlockSize}
 		for _, n := range lengths {
 			w.rows += n
 		}

@@ -136,7 +136,7 @@ func everyDraft(t *testing.T, head *mtp.Head, stride int) (drafts [][]int32) {
 	t.Helper()
 	traces, err := m3nano.Traces()
 	require.NoError(t, err)
-	cache, err := head.NewCache(1 + 512/head.Config().Sparse.BlockSize)
+	cache, err := head.NewCache(1 + 512/head.Config().Attention.BlockSize)
 	require.NoError(t, err)
 	for _, trace := range traces {
 		seq := cache.NewSequence()

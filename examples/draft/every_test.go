@@ -77,7 +77,7 @@ func everyPosition(t *testing.T, head *mtp.Head, stride int) {
 	t.Helper()
 	traces, err := m3nano.Traces()
 	require.NoError(t, err)
-	cache, err := head.NewCache(1 + 512/head.Config().Sparse.BlockSize)
+	cache, err := head.NewCache(1 + 512/head.Config().Attention.BlockSize)
 	require.NoError(t, err)
 	const k = 5
 	compared := 0

@@ -93,7 +93,7 @@ func TestTracesOnEmulations(t *testing.T) {
 func draftTogether(t *testing.T, head *mtp.Head, stretches []stretch) {
 	t.Helper()
 	const k = 5
-	size, pages := head.Config().Sparse.BlockSize, 0
+	size, pages := head.Config().Attention.BlockSize, 0
 	for _, s := range stretches {
 		pages += s.end/size + 1 + 2*(s.end-s.from) // those that a fork writes to are its own
 	}

@@ -220,7 +220,7 @@ func (s *settings) draft(ctx context.Context, head, exact *mtp.Head, traces []*m
 		longest, total = max(longest, len(t.Tokens)), total+len(t.Tokens)-1-t.PromptLen
 	}
 	newDrafter := func(head *mtp.Head) (*drafter, error) {
-		cache, err := head.NewCache((longest+s.k)/head.Config().Sparse.BlockSize + 1)
+		cache, err := head.NewCache((longest+s.k)/head.Config().Attention.BlockSize + 1)
 		return &drafter{head, cache, s.minProb}, err
 	}
 	d, err := newDrafter(head)

@@ -141,7 +141,7 @@ func (s *settings) serve(ctx context.Context, stderr io.Writer) (out *outcome, e
 	if err != nil {
 		return nil, err
 	}
-	pages, err := s.resolvePages(traces, config.Sparse.BlockSize)
+	pages, err := s.resolvePages(traces, config.Attention.BlockSize)
 	if err != nil {
 		return nil, err
 	}

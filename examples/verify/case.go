@@ -134,7 +134,7 @@ func (c *caseRun) withHead(ctx context.Context, opts mtp.Options, do func(*caseR
 	defer func() { err = errors.Join(err, run.head.Close()) }()
 	config := run.head.Config()
 	// Room for the prompt of each module, and for the chains that fork it.
-	pages := (2*config.NumMTPModules + 2) * (len(c.prompt.tokens)/config.Sparse.BlockSize + 4)
+	pages := (2*config.NumMTPModules + 2) * (len(c.prompt.tokens)/config.Attention.BlockSize + 4)
 	if run.cache, err = run.head.NewCache(pages); err != nil {
 		return err
 	}

@@ -20,9 +20,9 @@ func (h *Head) keys(m *module, n1 mat.Matrix, positions []int) keys {
 	indexK := rms(linear(m.indexKProj, n1), m.indexKNorm, eps)
 	return keys{
 		positions: positions,
-		k:         h.rope(k, h.Config.HeadDim, positions),
+		k:         h.rope(k, h.Config.Attention.HeadDim, positions),
 		v:         linear(m.vProj, n1),
-		indexK:    h.rope(indexK, h.Config.Sparse.IndexDim, positions),
+		indexK:    h.rope(indexK, h.Config.Attention.IndexDim, positions),
 	}
 }
 
@@ -30,15 +30,15 @@ func (h *Head) keys(m *module, n1 mat.Matrix, positions []int) keys {
 // in the pairs (j, j + rotary_dim/2); the rest pass.
 func (h *Head) rope(x mat.Matrix, headDim int, positions []int) mat.Matrix {
 	out := x.Clone()
-	half := h.Config.Rope.Dim / 2
-	frequencies := h.Config.Rope.InverseFrequencies()
+	half := h.Config.Attention.Rope.Dim / 2
+	frequencies := h.Config.Attention.Rope.InverseFrequencies()
 	for i, p := range positions {
 		values := row(out, i)
 		for ; len(values) > 0; values = values[headDim:] {
 			for j, f := range frequencies {
 				sin, cos := math.Sincos(float64(p) * f)
-				sin *= h.Config.Rope.AttentionFactor
-				cos *= h.Config.Rope.AttentionFactor
+				sin *= h.Config.Attention.Rope.AttentionFactor
+				cos *= h.Config.Attention.Rope.AttentionFactor
 				a, b := values[j], values[j+half]
 				values[j] = a*cos - b*sin
 				values[j+half] = b*cos + a*sin
@@ -57,24 +57,24 @@ func (h *Head) attention(m *module, s Stages, n1 mat.Matrix, all keys, rows []in
 	for i, r := range rows {
 		positions[i] = all.positions[r]
 	}
-	q := s.keep("q", h.rope(rms(linear(m.qProj, n1), m.qNorm, eps), c.HeadDim, positions))
+	q := s.keep("q", h.rope(rms(linear(m.qProj, n1), m.qNorm, eps), c.Attention.HeadDim, positions))
 	s.keep("k", gather(all.k, rows))
 	s.keep("v", gather(all.v, rows))
-	indexQ := s.keep("index_q", h.rope(rms(linear(m.indexQProj, n1), m.indexQNorm, eps), c.Sparse.IndexDim, positions))
+	indexQ := s.keep("index_q", h.rope(rms(linear(m.indexQProj, n1), m.indexQNorm, eps), c.Attention.IndexDim, positions))
 	s.keep("index_k", gather(all.indexK, rows))
 	selected := h.selectBlocks(s, indexQ, all, positions)
 
-	shared := c.NumAttentionHeads / c.NumKeyValueHeads // query heads of one KV head
-	context := zeros(len(rows), c.NumAttentionHeads*c.HeadDim)
-	for g := range c.NumKeyValueHeads {
-		k := columns(all.k, g*c.HeadDim, (g+1)*c.HeadDim)
-		v := columns(all.v, g*c.HeadDim, (g+1)*c.HeadDim)
-		ofGroup := columns(q, g*shared*c.HeadDim, (g+1)*shared*c.HeadDim)
+	shared := c.Attention.Heads / c.Attention.KVHeads // query heads of one KV head
+	context := zeros(len(rows), c.Attention.Heads*c.Attention.HeadDim)
+	for g := range c.Attention.KVHeads {
+		k := columns(all.k, g*c.Attention.HeadDim, (g+1)*c.Attention.HeadDim)
+		v := columns(all.v, g*c.Attention.HeadDim, (g+1)*c.Attention.HeadDim)
+		ofGroup := columns(q, g*shared*c.Attention.HeadDim, (g+1)*shared*c.Attention.HeadDim)
 		for i, p := range positions {
-			visible := visibleKeys(all.positions, p, selected[i][g], c.Sparse.BlockSize)
-			heads := newMatrix(shared, c.HeadDim, row(ofGroup, i))
+			visible := visibleKeys(all.positions, p, selected[i][g], c.Attention.BlockSize)
+			heads := newMatrix(shared, c.Attention.HeadDim, row(ofGroup, i))
 			out := attend(heads, gather(k, visible), gather(v, visible))
-			copy(row(context, i)[g*shared*c.HeadDim:], mat.Data[float64](out))
+			copy(row(context, i)[g*shared*c.Attention.HeadDim:], mat.Data[float64](out))
 		}
 	}
 	s.keep("attn_ctx", context)

@@ -7,7 +7,9 @@ import (
 	"github.com/nlpodyssey/spago/mat"
 	"github.com/stretchr/testify/require"
 
+	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/moe"
 	"github.com/drafthead/drafthead/mtp"
 )
 
@@ -26,7 +28,7 @@ func TestLinear(t *testing.T) {
 }
 
 func TestAct(t *testing.T) {
-	c := &mtp.Config{SwigluAlpha: 1.702, SwigluLimit: 7, SwigluBeta: 1}
+	c := &mtp.Config{MoE: moe.Config{Alpha: 1.702, Limit: 7, Beta: 1}}
 	require.Zero(t, act(0, 3, c))
 	require.InDelta(t, 2*4/(1+math.Exp(-3.404)), act(2, 3, c), 1e-15)
 	require.Equal(t, act(7, 7, c), act(100, 100, c), "both clamped above")
@@ -62,7 +64,7 @@ func TestChoose(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got, margin := choose(all, scores, mtp.SparseAttention{TopkBlocks: test.topk, InitBlock: test.init, LocalBlock: test.local})
+			got, margin := choose(all, scores, &attention.Geometry{TopkBlocks: test.topk, InitBlocks: test.init, LocalBlocks: test.local})
 			require.Equal(t, test.want, got)
 			require.Equal(t, test.margin, margin)
 		})
@@ -116,7 +118,7 @@ func TestForwardSingleRow(t *testing.T) {
 	}
 	require.Equal(t, []float64{2, -1, 2, -1}, row(s["selected_blocks"], 0))
 	require.Equal(t, []int{1, 2 * 3}, s["block_scores"].Shape())
-	requireEqual(t, newMatrix(1, 1, []float64{head.Config.RoutedScalingFactor}), s["expert_weights"].Sum())
+	requireEqual(t, newMatrix(1, 1, []float64{head.Config.MoE.Scale}), s["expert_weights"].Sum())
 }
 
 func TestForwardMasksPositionZero(t *testing.T) {

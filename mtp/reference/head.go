@@ -154,7 +154,7 @@ func (l *loader) matrix(name string, rows, cols int) mat.Matrix {
 
 // module decodes the tensors of one MTP module, whose names begin with prefix.
 func (l *loader) module(prefix string, c *mtp.Config) module {
-	h, d := c.HiddenSize, c.HeadDim
+	h, d := c.HiddenSize, c.Attention.HeadDim
 	layer := prefix + "transformer_layer."
 	attn, moe := layer+"self_attn.", layer+"block_sparse_moe."
 	m := module{
@@ -164,30 +164,30 @@ func (l *loader) module(prefix string, c *mtp.Config) module {
 		finalLayernorm:         l.vector(prefix+"final_layernorm.weight", h),
 		inputLayernorm:         l.vector(layer+"input_layernorm.weight", h),
 		postAttentionLayernorm: l.vector(layer+"post_attention_layernorm.weight", h),
-		qProj:                  l.matrix(attn+"q_proj.weight", c.NumAttentionHeads*d, h),
-		kProj:                  l.matrix(attn+"k_proj.weight", c.NumKeyValueHeads*d, h),
-		vProj:                  l.matrix(attn+"v_proj.weight", c.NumKeyValueHeads*d, h),
-		oProj:                  l.matrix(attn+"o_proj.weight", h, c.NumAttentionHeads*d),
+		qProj:                  l.matrix(attn+"q_proj.weight", c.Attention.Heads*d, h),
+		kProj:                  l.matrix(attn+"k_proj.weight", c.Attention.KVHeads*d, h),
+		vProj:                  l.matrix(attn+"v_proj.weight", c.Attention.KVHeads*d, h),
+		oProj:                  l.matrix(attn+"o_proj.weight", h, c.Attention.Heads*d),
 		qNorm:                  l.vector(attn+"q_norm.weight", d),
 		kNorm:                  l.vector(attn+"k_norm.weight", d),
-		indexQProj:             l.matrix(attn+"index_q_proj.weight", c.Sparse.NumIndexHeads*c.Sparse.IndexDim, h),
-		indexKProj:             l.matrix(attn+"index_k_proj.weight", c.Sparse.IndexDim, h),
-		indexQNorm:             l.vector(attn+"index_q_norm.weight", c.Sparse.IndexDim),
-		indexKNorm:             l.vector(attn+"index_k_norm.weight", c.Sparse.IndexDim),
-		gate:                   l.matrix(moe+"gate.weight", c.NumLocalExperts, h),
-		scoreCorrectionBias:    l.vector(moe+"e_score_correction_bias", c.NumLocalExperts),
+		indexQProj:             l.matrix(attn+"index_q_proj.weight", c.Attention.KVHeads*c.Attention.IndexDim, h),
+		indexKProj:             l.matrix(attn+"index_k_proj.weight", c.Attention.IndexDim, h),
+		indexQNorm:             l.vector(attn+"index_q_norm.weight", c.Attention.IndexDim),
+		indexKNorm:             l.vector(attn+"index_k_norm.weight", c.Attention.IndexDim),
+		gate:                   l.matrix(moe+"gate.weight", c.MoE.Experts, h),
+		scoreCorrectionBias:    l.vector(moe+"e_score_correction_bias", c.MoE.Experts),
 		sharedExpert: expert{
-			w1: l.matrix(moe+"shared_experts.gate_proj.weight", c.SharedIntermediateSize, h),
-			w3: l.matrix(moe+"shared_experts.up_proj.weight", c.SharedIntermediateSize, h),
-			w2: l.matrix(moe+"shared_experts.down_proj.weight", h, c.SharedIntermediateSize),
+			w1: l.matrix(moe+"shared_experts.gate_proj.weight", c.MoE.SharedIntermediate, h),
+			w3: l.matrix(moe+"shared_experts.up_proj.weight", c.MoE.SharedIntermediate, h),
+			w2: l.matrix(moe+"shared_experts.down_proj.weight", h, c.MoE.SharedIntermediate),
 		},
 	}
-	for e := range c.NumLocalExperts {
+	for e := range c.MoE.Experts {
 		name := fmt.Sprintf("%sexperts.%d.", moe, e)
 		m.experts = append(m.experts, expert{
-			w1: l.matrix(name+"w1.weight", c.IntermediateSize, h),
-			w3: l.matrix(name+"w3.weight", c.IntermediateSize, h),
-			w2: l.matrix(name+"w2.weight", h, c.IntermediateSize),
+			w1: l.matrix(name+"w1.weight", c.MoE.Intermediate, h),
+			w3: l.matrix(name+"w3.weight", c.MoE.Intermediate, h),
+			w2: l.matrix(name+"w2.weight", h, c.MoE.Intermediate),
 		})
 	}
 	return m

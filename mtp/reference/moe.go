@@ -19,8 +19,8 @@ import (
 func (h *Head) moe(m *module, s Stages, x mat.Matrix) mat.Matrix {
 	c, n := h.Config, x.Shape()[0]
 	scores := s.keep("router_scores", linear(m.gate, x))
-	ids := s.keep("expert_ids", zeros(n, c.NumExpertsPerTok))
-	weights := s.keep("expert_weights", zeros(n, c.NumExpertsPerTok))
+	ids := s.keep("expert_ids", zeros(n, c.MoE.TopK))
+	weights := s.keep("expert_weights", zeros(n, c.MoE.TopK))
 	margins := s.keep("router_margin", zeros(n, 1))
 	routed := s.keep("moe_routed_out", zeros(n, c.HiddenSize))
 	for i := range n {
@@ -28,7 +28,7 @@ func (h *Head) moe(m *module, s Stages, x mat.Matrix) mat.Matrix {
 		for e, logit := range scores {
 			scores[e] = sigmoid(logit)
 		}
-		picked, margin := pick(scores, m.scoreCorrectionBias, c.NumExpertsPerTok)
+		picked, margin := pick(scores, m.scoreCorrectionBias, c.MoE.TopK)
 		row(margins, i)[0] = margin
 
 		sum := 0.0
@@ -38,7 +38,7 @@ func (h *Head) moe(m *module, s Stages, x mat.Matrix) mat.Matrix {
 		x := newMatrix(1, c.HiddenSize, row(x, i))
 		out := zeros(1, c.HiddenSize)
 		for k, e := range picked {
-			weight := scores[e] / sum * c.RoutedScalingFactor
+			weight := scores[e] / sum * c.MoE.Scale
 			row(ids, i)[k], row(weights, i)[k] = float64(e), weight
 			out.AddInPlace(m.experts[e].apply(x, c).ProdScalar(weight))
 		}
@@ -77,7 +77,7 @@ func (e expert) apply(x mat.Matrix, c *mtp.Config) mat.Matrix {
 //
 //	act(g, u) = min(g, limit) · sigmoid(alpha · min(g, limit)) · (clamp(u, ±limit) + beta)
 func act(g, u float64, c *mtp.Config) float64 {
-	g = min(g, c.SwigluLimit)
-	u = min(max(u, -c.SwigluLimit), c.SwigluLimit)
-	return g * sigmoid(c.SwigluAlpha*g) * (u + c.SwigluBeta)
+	g = min(g, c.MoE.Limit)
+	u = min(max(u, -c.MoE.Limit), c.MoE.Limit)
+	return g * sigmoid(c.MoE.Alpha*g) * (u + c.MoE.Beta)
 }

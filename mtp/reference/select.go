@@ -7,7 +7,7 @@ import (
 
 	"github.com/nlpodyssey/spago/mat"
 
-	"github.com/drafthead/drafthead/mtp"
+	"github.com/drafthead/drafthead/attention"
 )
 
 // selectBlocks scores the blocks for every row and index head and chooses:
@@ -16,13 +16,13 @@ import (
 //
 // It returns the chosen blocks per row and index head, ascending.
 func (h *Head) selectBlocks(s Stages, indexQ mat.Matrix, all keys, positions []int) [][][]int {
-	c, n := h.Config.Sparse, len(positions)
+	c, n := h.Config.Attention, len(positions)
 	blocks := all.positions[len(all.positions)-1]/c.BlockSize + 1
-	scores := s.keep("block_scores", zeros(n, c.NumIndexHeads*blocks))
-	selected := s.keep("selected_blocks", zeros(n, c.NumIndexHeads*c.TopkBlocks))
-	margins := s.keep("select_margin", zeros(n, c.NumIndexHeads))
+	scores := s.keep("block_scores", zeros(n, c.KVHeads*blocks))
+	selected := s.keep("selected_blocks", zeros(n, c.KVHeads*c.TopkBlocks))
+	margins := s.keep("select_margin", zeros(n, c.KVHeads))
 	chosen := make([][][]int, n)
-	for g := range c.NumIndexHeads {
+	for g := range c.KVHeads {
 		dots := columns(indexQ, g*c.IndexDim, (g+1)*c.IndexDim).Mul(all.indexK.T())
 		for i, p := range positions {
 			ofHead := row(scores, i)[g*blocks : (g+1)*blocks]
@@ -30,7 +30,7 @@ func (h *Head) selectBlocks(s Stages, indexQ mat.Matrix, all keys, positions []i
 				ofHead[b] = math.Inf(-1)
 			}
 			candidates := scoreBlocks(ofHead, row(dots, i), all.positions, p, c.BlockSize)
-			picked, margin := choose(candidates, ofHead, c)
+			picked, margin := choose(candidates, ofHead, &c)
 			chosen[i] = append(chosen[i], picked)
 			for k := range c.TopkBlocks {
 				id := -1
@@ -66,10 +66,10 @@ func scoreBlocks(scores, dots []float64, positions []int, p, blockSize int) (can
 // query's own block first and the others backwards from it, then the best of the
 // rest, the lower block on a tie. It returns them ascending, and by how much the
 // lowest score chosen freely exceeds the highest one rejected.
-func choose(candidates []int, scores []float64, c mtp.SparseAttention) (selected []int, margin float64) {
+func choose(candidates []int, scores []float64, c *attention.Geometry) (selected []int, margin float64) {
 	n := len(candidates)
-	first := candidates[:min(c.InitBlock, c.TopkBlocks, n)]
-	local := min(c.LocalBlock, c.TopkBlocks-len(first), n-len(first))
+	first := candidates[:min(c.InitBlocks, c.TopkBlocks, n)]
+	local := min(c.LocalBlocks, c.TopkBlocks-len(first), n-len(first))
 	forced := slices.Concat(first, candidates[n-local:])
 
 	rest := slices.DeleteFunc(slices.Clone(candidates), func(b int) bool { return slices.Contains(forced, b) })
