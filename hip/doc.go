@@ -36,7 +36,9 @@
 //		K    float32
 //	}
 //
-//	var scale = hip.NewKernel("scale", scaleHIP, scaleTwin)
+//	const threads = 256
+//
+//	var scale = hip.NewKernel("scale", hip.Define("threads", threads)+scaleHIP, scaleTwin).Block(threads)
 //
 //	func scaleTwin(b *hip.Blocks, a *scaleArgs) { // y = k·x
 //		x := hip.In[float32](b, a.X, int(a.N))
@@ -48,18 +50,21 @@
 //
 //	err := scale.Launch(dev, hip.Grid{Blocks: n}, &scaleArgs{X: x, Y: y, N: n, K: 2})
 //
-// The twin states the mathematics and is the definition; [KernelOf.Fast] adds a
-// variant for [NewHost]. A twin is given a range of blocks and may be called
+// Several kernels that compute the same, each for other sizes, are the rows of a table:
+// [NewVariants].
+//
+// The twin states the mathematics and is the definition; [KernelOf.Fast] adds a Go side
+// for [NewHost]. A twin is given a range of blocks and may be called
 // many times, concurrently, for disjoint ranges that together cover the grid.
 // It reaches memory only through [In] and [Out], so an address that belongs to
 // no allocation is an error of the launch, never a bad read.
 //
 // The HIP side is one source for every GPU: a function of the kernel's name with
-// the argument struct as its only parameter, on a grid of Grid.Blocks blocks of
-// Grid.Threads threads in one dimension, with static shared memory. It is compiled
+// the argument struct as its only parameter, on a grid of Grid.Blocks blocks of the
+// kernel's threads in one dimension, with static shared memory. It is compiled
 // after a prelude, hip/internal/prelude, which has one name for what compilers and vendors
 // name differently, and what the threads of a wave and of a block do together:
 //
 //	struct Scale { const float *x; float *y; int32 n; float k; };
-//	KERNEL(256) void scale(Scale a) { … }
+//	KERNEL(threads) void scale(Scale a) { … }
 package hip
