@@ -27,7 +27,7 @@ func Scores(b *Batch, layer int, qkv QKV, scores hip.Ptr) error {
 		keys = keysPerGPUChunk
 	}
 	chunk := max(1, keys/g.BlockSize)
-	chunks := (b.blocks + chunk - 1) / chunk
+	chunks := ceilDiv(b.blocks, chunk)
 	a := &scoresArgs{
 		IndexQ: qkv.Data.Add(4 * int64(g.indexQColumn())), IndexKeys: l.indexKeys, Batch: b.words, Scores: scores, Stride: int64(qkv.Stride),
 		Rows: n.rows, Sequences: n.sequences, TableEntries: n.tables, PresenceWords: n.presence,
@@ -59,7 +59,7 @@ type scoresArgs struct {
 }
 
 // chunks is how many blocks of the launch a row has.
-func (a *scoresArgs) chunks() int { return int((a.ScoreBlocks + a.ChunkBlocks - 1) / a.ChunkBlocks) }
+func (a *scoresArgs) chunks() int { return ceilDiv(int(a.ScoreBlocks), int(a.ChunkBlocks)) }
 
 // indexScores runs one block per row and chunk of ChunkBlocks blocks of keys.
 var indexScores = hip.NewKernel("index_scores",

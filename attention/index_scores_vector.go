@@ -56,7 +56,7 @@ func newIndexScorer(b *hip.Blocks, a *scoresArgs) *indexScorer {
 	if CacheFormat(a.Format) == CacheBF16 {
 		whole = 32
 	}
-	padded := (dim + whole - 1) / whole * whole
+	padded := ceilDiv(dim, whole) * whole
 	s := &indexScorer{
 		b: b, a: a, simd: b.SIMD(), rows: viewRows(b, a.Batch, batchSize{a.Rows, a.Sequences, a.TableEntries, a.PresenceWords}),
 		dim: dim, padded: padded, quads: quads, inPlace: dim == padded,

@@ -38,7 +38,7 @@ func Attend(b *Batch, layer int, qkv QKV, selected, out hip.Ptr) error {
 		Q: qkv.Data, Keys: l.keys, Values: l.values, Selected: selected, Batch: b.words, Out: out, Parts: b.shared.partial.Ptr(), Stride: int64(qkv.Stride),
 		Rows: n.rows, Sequences: n.sequences, TableEntries: n.tables, PresenceWords: n.presence,
 		Heads: int32(g.Heads), KVHeads: int32(g.KVHeads), HeadDim: int32(g.HeadDim), BlockSize: int32(g.BlockSize),
-		TopkBlocks: int32(g.TopkBlocks), BundleHeads: int32(bundle), Bundles: int32((group + bundle - 1) / bundle), Format: int32(b.cache.format),
+		TopkBlocks: int32(g.TopkBlocks), BundleHeads: int32(bundle), Bundles: int32(ceilDiv(group, bundle)), Format: int32(b.cache.format),
 	}
 	bundles := b.rows * g.KVHeads * int(a.Bundles)
 	if on.split {

@@ -33,7 +33,7 @@ func partsOf(g *Geometry, rows int, info hip.Info) int {
 	return g.TopkBlocks * g.partsOfBlock()
 }
 
-func (g *Geometry) partsOfBlock() int { return (g.BlockSize + partKeys - 1) / partKeys }
+func (g *Geometry) partsOfBlock() int { return ceilDiv(g.BlockSize, partKeys) }
 
 // growParts makes room for the parts of a pass of rows.
 func (b *Batch) growParts(rows int) error {

@@ -1,6 +1,9 @@
 package weights
 
-import "unsafe"
+import (
+	"iter"
+	"unsafe"
+)
 
 // multiplyHost multiplies in float32, see [Rows.Multiply].
 func (r *Rows) multiplyHost(y []float32, yStride, first, count int) {
@@ -58,8 +61,7 @@ func (r *Rows) multiplyDots(y []float32, yStride int, s *run, x *operand) {
 	for first := 0; first < rows; first += nearRows {
 		n := min(nearRows, rows-first)
 		data, scale := s.row(first, 0, r.cols)
-		for i, parts := 0, ceilDiv(x.n, maxDots); parts > 0; parts-- {
-			count := ceilDiv(x.n-i, parts)
+		for i, count := range evenly(x.n, maxDots) {
 			d := dotsArgs{
 				w: &data[0], scale: unsafe.SliceData(scale), x: &x.x[i*r.cols], y: &totals[0],
 				groups: n / level.dotsRows, chunks: whole / chunkColumns,
@@ -77,7 +79,6 @@ func (r *Rows) multiplyDots(y []float32, yStride int, s *run, x *operand) {
 					out[j] = totals[j*count+k]
 				}
 			}
-			i += count
 		}
 	}
 	if rows < s.rows {
@@ -87,6 +88,20 @@ func (r *Rows) multiplyDots(y []float32, yStride int, s *run, x *operand) {
 			return
 		}
 		r.multiplyPanels(y[rows:], yStride, &rest, x)
+	}
+}
+
+// evenly divides n rows into as few runs of at most that many as there can be, as long as
+// each other but for one: it yields where each begins, and how many rows it has.
+func evenly(n, most int) iter.Seq2[int, int] {
+	return func(yield func(first, count int) bool) {
+		for first, runs := 0, ceilDiv(n, most); runs > 0; runs-- {
+			count := ceilDiv(n-first, runs)
+			if !yield(first, count) {
+				return
+			}
+			first += count
+		}
 	}
 }
 
@@ -119,11 +134,7 @@ func (r *Rows) addTail(y []float32, yStride int, s *run, x *operand, first int) 
 		data, scale := s.row(j, first, r.cols)
 		s.format.Decode(tail, data, scale)
 		for i := range x.n {
-			sum := 0.0
-			for c, v := range x.x[i*r.cols+first : (i+1)*r.cols] {
-				sum += float64(tail[c]) * float64(v)
-			}
-			y[i*yStride+j] += float32(sum)
+			y[i*yStride+j] += float32(dot64(tail, x.x[i*r.cols+first:(i+1)*r.cols]))
 		}
 	}
 }

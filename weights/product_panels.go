@@ -66,12 +66,12 @@ func (g *panelGroup) multiply() {
 			if d.special != 0 {
 				g.decodePlain(row, c, width)
 			}
-			g.eachOperand(func(i, n int) {
+			for i, n := range evenly(g.n, level.rowsAtOnce) {
 				level.product[n](&productPanelArgs{
 					panel: &g.panel[0], x: &g.x[i*cols+c], sums: &g.sums[panelRows*(four*g.n+i)*level.lanes],
 					chunks: width / chunkColumns, panelStride: 4 * panelColumns, xStride: 4 * cols,
 				})
-			})
+			}
 		}
 	}
 }
@@ -94,29 +94,19 @@ func (s *run) ahead(row, c, whole, group int) uintptr {
 	return uintptr(unsafe.Pointer(&s.data[0])) + uintptr(row*s.rowStride) + uintptr(s.format.rowBytes(c))
 }
 
-// eachOperand calls do for the rows of x, as many at once as there are registers
-// for, but evenly.
-func (g *panelGroup) eachOperand(do func(i, n int)) {
-	for i, parts := 0, ceilDiv(g.n, g.r.level.rowsAtOnce); parts > 0; parts-- {
-		n := ceilDiv(g.n-i, parts)
-		do(i, n)
-		i += n
-	}
-}
-
 // store adds up the lanes of the sums and writes them to y.
 func (g *panelGroup) store(y []float32, yStride int, totals []float32) {
 	fours := ceilDiv(g.rows, panelRows)
 	g.r.level.sumLanes(&sumLanesArgs{sums: &g.sums[0], y: &totals[0], n: fours * panelRows * g.n})
 	for four := range fours {
 		rows := min(panelRows, g.rows-four*panelRows)
-		g.eachOperand(func(first, n int) {
+		for first, n := range evenly(g.n, g.r.level.rowsAtOnce) {
 			of := totals[panelRows*(four*g.n+first):]
 			for j := range rows {
 				for i := range n {
 					y[(first+i)*yStride+four*panelRows+j] = of[j*n+i]
 				}
 			}
-		})
+		}
 	}
 }

@@ -81,11 +81,16 @@ func (r *Rows) multiplyExact(y []float32, yStride, first, count int) {
 	for j := range count {
 		r.Decode(w, first+j)
 		for i := range r.x.n {
-			sum := 0.0
-			for c, v := range r.x.x[i*r.cols : (i+1)*r.cols] {
-				sum += float64(w[c]) * float64(v)
-			}
-			y[i*yStride+j] = float32(sum)
+			y[i*yStride+j] = float32(dot64(w, r.x.x[i*r.cols:(i+1)*r.cols]))
 		}
 	}
+}
+
+// dot64 sums in float64, from the first value to the last.
+func dot64(w, x []float32) float64 {
+	sum := 0.0
+	for i, v := range x {
+		sum += float64(w[i]) * float64(v)
+	}
+	return sum
 }

@@ -14,3 +14,6 @@ var (
 	//go:embed take_rows.hip
 	takeRowsHIP string
 )
+
+// ceilDiv returns how many blocks of the given size n values take.
+func ceilDiv(n, size int) int { return n/size + min(n%size, 1) }

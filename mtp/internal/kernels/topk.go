@@ -74,7 +74,7 @@ func (t *TopK) Free(d hip.Device) error {
 }
 
 // topkPartsOf is the parts of a row.
-func topkPartsOf(vocab int) int { return (vocab + topkPart - 1) / topkPart }
+func topkPartsOf(vocab int) int { return ceilDiv(vocab, topkPart) }
 
 type topkArgs struct {
 	Logits        hip.Ptr // [Rows, Vocab] float32

@@ -19,7 +19,7 @@ const (
 
 // WidenBF16 sets the n float32 at y to the bfloat16 at x.
 func WidenBF16(d hip.Device, y, x hip.Ptr, n int) error {
-	grid := hip.Grid{Blocks: (n + widenTile - 1) / widenTile, BlockCost: 6 * widenTile}
+	grid := hip.Grid{Blocks: ceilDiv(n, widenTile), BlockCost: 6 * widenTile}
 	return widenBF16.Launch(d, grid, &widenArgs{X: x, Y: y, N: int64(n)})
 }
 
