@@ -75,7 +75,7 @@ func TestReferenceAgainstFormulas(t *testing.T) {
 			require.NoError(t, hiptest.Within(got.scores, want.scores, bound), "scores")
 			require.Equal(t, want.selected, got.selected, "selected")
 			require.NoError(t, hiptest.Within(got.out, want.out, bound), "out")
-			_, live := d.(hip.Accountant).InUse()
+			_, live := hiptest.InUse(d)
 			require.Zero(t, live)
 		})
 	}

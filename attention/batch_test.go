@@ -96,7 +96,7 @@ func TestBatchIsReused(t *testing.T) {
 	require.GreaterOrEqual(t, b.own.Bytes(), 2*capacity, "growth is by doubling")
 	require.NoError(t, b.Close())
 	require.NoError(t, c.Close())
-	_, live := d.(hip.Accountant).InUse()
+	_, live := hiptest.InUse(d)
 	require.Zero(t, live)
 }
 

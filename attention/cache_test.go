@@ -20,12 +20,12 @@ func TestNewCache(t *testing.T) {
 		require.Equal(t, 5, c.Pages())
 		require.Equal(t, 5, c.FreePages())
 		require.Equal(t, 3*5*128*(2*2*128+128)*size+32*8, c.Bytes())
-		bytes, live := d.(hip.Accountant).InUse()
+		bytes, live := hiptest.InUse(d)
 		require.Equal(t, c.Bytes(), bytes)
 		require.Equal(t, 10, live)
 		require.NoError(t, c.Close())
 		require.NoError(t, c.Close(), "again")
-		_, live = d.(hip.Accountant).InUse()
+		_, live = hiptest.InUse(d)
 		require.Zero(t, live)
 	}
 	require.Equal(t, "BF16 F32 CacheFormat(7)", CacheBF16.String()+" "+CacheF32.String()+" "+CacheFormat(7).String())
@@ -65,7 +65,7 @@ func TestNewCacheWithoutMemory(t *testing.T) {
 		d.FailAt(n, "alloc")
 		_, err := NewCache(d, tiny(), 2, 4, CacheF32)
 		require.ErrorIs(t, err, hip.ErrOutOfMemory)
-		_, live := reference.(hip.Accountant).InUse()
+		_, live := hiptest.InUse(reference)
 		require.Zero(t, live, "what was allocated before is freed")
 	}
 }

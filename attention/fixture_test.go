@@ -26,7 +26,7 @@ func forEachDevice(t *testing.T, f func(t *testing.T, d hip.Device)) {
 		t.Run(name, func(t *testing.T) {
 			defer func() { require.NoError(t, d.Close()) }()
 			f(t, d)
-			bytes, live := d.(hip.Accountant).InUse()
+			bytes, live := hiptest.InUse(d)
 			require.Zero(t, live, "%d bytes were not freed", bytes)
 		})
 	}

@@ -35,21 +35,26 @@ func As[T any](d Device) (ability T, ok bool) {
 	return ability, false
 }
 
-// Accountant is a device that knows what it has given out.
-type Accountant interface {
-	// InUse returns the bytes allocated and the number of live allocations and
-	// adoptions. Adopted bytes are the caller's and are not counted.
-	InUse() (bytes int64, live int)
+// CheckRange returns an [ErrAccess] unless the n bytes at p lie in one live allocation,
+// adoption or import of d, and may be written if write is set, so that a caller can name
+// the argument that is wrong before anything runs. It waits for nothing and touches no
+// memory. A device that cannot say has no method of this name, and the result is nil; all
+// devices of this package can.
+func CheckRange(d Device, p Ptr, n int64, write bool) error {
+	if r, ok := As[rangeChecker](d); ok {
+		return r.CheckRange(p, n, write)
+	}
+	return nil
 }
 
-// RangeChecker is a device that says beforehand whether memory is its own, so that a
-// caller can name the argument that is wrong before anything runs. [NewHost],
-// [NewReference], the GPUs of [Open] and what [Check] returns are.
-type RangeChecker interface {
-	// CheckRange returns an [ErrAccess] unless the n bytes at p lie in one live
-	// allocation, adoption or import, and may be written if write is set. It waits for
-	// nothing and touches no memory.
+type rangeChecker interface {
 	CheckRange(p Ptr, n int64, write bool) error
+}
+
+// accountant is a device that knows what it has given out: the bytes, and the number of
+// live allocations and adoptions. Adopted bytes are the caller's and are not counted.
+type accountant interface {
+	InUse() (bytes int64, live int)
 }
 
 // Adopter is a device that can use the caller's memory in place.
@@ -60,12 +65,16 @@ type Adopter interface {
 	Adopt(mem []byte, writable bool) (Ptr, error)
 }
 
-// Importer is a device that can work on memory that somebody else has allocated on
-// it: an inference engine's hidden states and block tables.
+// Importer is a device that works beside somebody else's code: on memory that an
+// inference engine has allocated, hidden states and block tables, and in one order with
+// what it queues.
 type Importer interface {
 	// Import makes the n bytes at p known, until p is given to Free. They stay the
 	// caller's.
 	Import(p Ptr, n int64) error
+
+	// Stream returns the hipStream_t or CUstream that all work of the device lies in.
+	Stream() uintptr
 }
 
 // Sharer is a device whose kernels reach memory of the host's. They do so over the
@@ -92,16 +101,10 @@ type Filler interface {
 	Fill(dst Ptr, n int64, read func(part []byte, off int64) error) error
 }
 
-// Streamer is a device whose work lies in a stream of its platform.
-type Streamer interface {
-	// Stream returns the hipStream_t or CUstream that everything is queued on.
-	Stream() uintptr
-}
-
-// Timer is a device that has a clock of its own.
-type Timer interface {
-	// Time returns how long the device takes for what work queues, and waits for it.
-	// What other goroutines queue meanwhile counts as well.
+// timer is a device that has a clock of its own. Time returns how long the device takes
+// for what work queues, and waits for it. What other goroutines queue meanwhile counts as
+// well.
+type timer interface {
 	Time(work func() error) (time.Duration, error)
 }
 
@@ -120,16 +123,10 @@ type Compiler interface {
 type Capturer interface {
 	// Capture calls record with a device that records instead of running: Launch and
 	// Copy only, everything else is refused. Other goroutines may use d meanwhile. The
-	// graph keeps the arguments and addresses of its launches; the memory has to live as
-	// long.
-	Capture(record func(d Device) error) (Graph, error)
-}
-
-// Graph is a recorded sequence.
-type Graph interface {
-	// Launch queues the sequence, in the order of the device's other work.
-	Launch() error
-
-	// Close frees the graph, after the work queued before.
-	Close() error
+	// recording keeps the arguments and addresses of its launches; the memory has to live
+	// as long.
+	//
+	// launch queues the sequence, in the order of the device's other work. release frees
+	// it, after the work queued before; launch then returns [ErrClosed].
+	Capture(record func(d Device) error) (launch, release func() error, err error)
 }

@@ -3,6 +3,8 @@ package hip_test
 import (
 	"errors"
 	"testing"
+	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
@@ -31,7 +33,7 @@ func TestAs(t *testing.T) {
 		_, ok = hip.As[hip.Importer](wrapped)
 		require.False(t, ok, name)
 	}
-	own, ok := hip.As[hip.Accountant](counter{wrapper{d}})
+	own, ok := hip.As[accountant](counter{wrapper{d}})
 	require.True(t, ok)
 	bytes, live := own.InUse()
 	require.Equal(t, [2]int64{42, 7}, [2]int64{bytes, int64(live)}, "the wrapper's own comes first")
@@ -41,17 +43,35 @@ func TestAs(t *testing.T) {
 	}
 }
 
+// What devices have beside the interfaces of package hip.
+type (
+	accountant interface {
+		InUse() (bytes int64, live int)
+	}
+	rangeChecker interface {
+		CheckRange(p hip.Ptr, n int64, write bool) error
+	}
+	timer interface {
+		Time(work func() error) (time.Duration, error)
+	}
+)
+
+// allocShared returns n values that s and the host share.
+func allocShared(s hip.Sharer, n int) (hip.Ptr, []float32, error) {
+	p, mem, err := s.AllocShared(4 * int64(n))
+	return p, unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(mem))), n), err
+}
+
 // offered returns which abilities As finds.
 func offered(d hip.Device) map[string]bool {
 	found := map[string]bool{}
-	_, found["Accountant"] = hip.As[hip.Accountant](d)
-	_, found["RangeChecker"] = hip.As[hip.RangeChecker](d)
+	_, found["Accountant"] = hip.As[accountant](d)
+	_, found["RangeChecker"] = hip.As[rangeChecker](d)
 	_, found["Adopter"] = hip.As[hip.Adopter](d)
 	_, found["Importer"] = hip.As[hip.Importer](d)
 	_, found["Sharer"] = hip.As[hip.Sharer](d)
 	_, found["Filler"] = hip.As[hip.Filler](d)
-	_, found["Streamer"] = hip.As[hip.Streamer](d)
-	_, found["Timer"] = hip.As[hip.Timer](d)
+	_, found["Timer"] = hip.As[timer](d)
 	_, found["Compiler"] = hip.As[hip.Compiler](d)
 	_, found["Capturer"] = hip.As[hip.Capturer](d)
 	return found
@@ -84,7 +104,7 @@ func TestCheckMirrorsForeignMemory(t *testing.T) {
 			m := emulator.New(t, emulator.Settings{Platform: platform, Wave: 32})
 			engine := must(hip.Open(0, m.Options()))
 			opts := m.Options()
-			opts.Stream = ability[hip.Streamer](t, engine).Stream()
+			opts.Stream = ability[hip.Importer](t, engine).Stream()
 			d := hip.Check(must(hip.Open(0, opts)))
 
 			y := must(hip.Upload(engine, values(n)))
@@ -92,7 +112,7 @@ func TestCheckMirrorsForeignMemory(t *testing.T) {
 			importer := ability[hip.Importer](t, d)
 			require.NoError(t, importer.Import(y, 4*n))
 			require.ErrorIs(t, importer.Import(y.Add(8), 4*n), hip.ErrAccess, "overlaps")
-			require.NoError(t, ability[hip.RangeChecker](t, d).CheckRange(y, 4*n, true))
+			require.NoError(t, hip.CheckRange(d, y, 4*n, true))
 			require.NoError(t, scaleOn(d, y, n, 2), "what was there at Import")
 			for range 2 {
 				require.NoError(t, hip.WriteOf(engine, y, values(n)))
@@ -101,7 +121,7 @@ func TestCheckMirrorsForeignMemory(t *testing.T) {
 				require.NoError(t, expect(engine, y, n, 6))
 			}
 
-			z, host, err := hip.AllocSharedOf[float32](ability[hip.Sharer](t, d), n)
+			z, host, err := allocShared(ability[hip.Sharer](t, d), n)
 			require.NoError(t, err)
 			for k := range 3 {
 				copy(host, scaled(n, float32(k)))

@@ -15,7 +15,7 @@ func TestBufferGrows(t *testing.T) {
 	d := hip.NewReference()
 	defer func() { require.NoError(t, d.Close()) }()
 	inUse := func() [2]int64 {
-		bytes, live := d.(hip.Accountant).InUse()
+		bytes, live := hiptest.InUse(d)
 		return [2]int64{bytes, int64(live)}
 	}
 	var b hip.Buffer

@@ -203,41 +203,42 @@ func fieldAt(k *Kernel, args unsafe.Pointer, p Ptr) string {
 // As is what the function [As] asks. The abilities that make memory known, or write it, tell
 // the mirror too.
 func (c *checked) As(ability any) bool {
-	switch to := ability.(type) {
-	case *Adopter:
-		return wrap(c, to, func(a Adopter) Adopter { return checkedAdopter{c, a} })
-	case *Importer:
-		return wrap(c, to, func(a Importer) Importer { return checkedImporter{c, a} })
-	case *Sharer:
-		return wrap(c, to, func(a Sharer) Sharer { return checkedSharer{c, a} })
-	case *Filler:
-		return wrap(c, to, func(a Filler) Filler { return checkedFiller{c, a} })
-	case *Compiler:
-		return pass(c, to)
-	case *Timer:
-		return pass(c, to)
-	case *Streamer:
-		return pass(c, to)
+	to := reflect.ValueOf(ability).Elem()
+	for _, offered := range c.abilities() {
+		if v := reflect.ValueOf(offered); v.Type().Implements(to.Type()) {
+			to.Set(v)
+			return true
+		}
 	}
 	return false
 }
 
-// wrap offers what with makes of d's own ability.
-func wrap[T any](c *checked, to *T, with func(T) T) bool {
-	own, ok := As[T](c.Device)
-	if ok {
-		*to = with(own)
+// abilities returns what c offers beside its own methods. Each has the methods of one
+// ability, as its struct embeds no more.
+func (c *checked) abilities() (offered []any) {
+	if own, ok := As[Adopter](c.Device); ok {
+		offered = append(offered, struct{ Adopter }{checkedAdopter{c, own}})
 	}
-	return ok
-}
-
-// pass offers d's own ability.
-func pass[T any](c *checked, to *T) bool {
-	return wrap(c, to, func(own T) T { return own })
+	if own, ok := As[Importer](c.Device); ok {
+		offered = append(offered, struct{ Importer }{checkedImporter{own, c}})
+	}
+	if own, ok := As[Sharer](c.Device); ok {
+		offered = append(offered, struct{ Sharer }{checkedSharer{c, own}})
+	}
+	if own, ok := As[Filler](c.Device); ok {
+		offered = append(offered, struct{ Filler }{checkedFiller{c, own}})
+	}
+	if own, ok := As[Compiler](c.Device); ok {
+		offered = append(offered, struct{ Compiler }{own})
+	}
+	if own, ok := As[timer](c.Device); ok {
+		offered = append(offered, struct{ timer }{own})
+	}
+	return offered
 }
 
 func (c *checked) InUse() (bytes int64, live int) {
-	if a, ok := As[Accountant](c.Device); ok {
+	if a, ok := As[accountant](c.Device); ok {
 		return a.InUse()
 	}
 	return c.mirror.InUse()
@@ -249,19 +250,19 @@ func (c *checked) CheckRange(p Ptr, n int64, write bool) error {
 }
 
 type checkedAdopter struct {
-	*checked
+	c   *checked
 	own Adopter
 }
 
-func (c checkedAdopter) Adopt(mem []byte, writable bool) (Ptr, error) {
-	p, err := c.own.Adopt(mem, writable)
+func (a checkedAdopter) Adopt(mem []byte, writable bool) (Ptr, error) {
+	p, err := a.own.Adopt(mem, writable)
 	if err != nil || p == 0 {
 		return p, err
 	}
 	if writable { // the reference must not see d's results before they are compared
-		err = c.insertForeign(p, int64(len(mem)), true, mem)
-	} else if err = c.mirror.Insert(goRegion(p, mem, false, true)); err != nil {
-		err = errors.Join(err, c.Device.Free(p))
+		err = a.c.insertForeign(p, int64(len(mem)), true, mem)
+	} else if err = a.c.mirror.Insert(goRegion(p, mem, false, true)); err != nil {
+		err = errors.Join(err, a.c.Device.Free(p))
 	}
 	if err != nil {
 		return 0, err
@@ -270,43 +271,43 @@ func (c checkedAdopter) Adopt(mem []byte, writable bool) (Ptr, error) {
 }
 
 type checkedImporter struct {
-	*checked
-	own Importer
+	Importer
+	c *checked
 }
 
-func (c checkedImporter) Import(p Ptr, n int64) error {
-	if err := c.own.Import(p, n); err != nil {
+func (a checkedImporter) Import(p Ptr, n int64) error {
+	if err := a.Importer.Import(p, n); err != nil {
 		return err
 	}
-	return c.insertForeign(p, n, true, nil)
+	return a.c.insertForeign(p, n, true, nil)
 }
 
 type checkedSharer struct {
-	*checked
+	c   *checked
 	own Sharer
 }
 
-func (c checkedSharer) AllocShared(n int64) (Ptr, []byte, error) {
-	p, host, err := c.own.AllocShared(n)
+func (a checkedSharer) AllocShared(n int64) (Ptr, []byte, error) {
+	p, host, err := a.own.AllocShared(n)
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := c.insertForeign(p, n, false, host); err != nil {
+	if err := a.c.insertForeign(p, n, false, host); err != nil {
 		return 0, nil, err
 	}
 	return p, host, nil
 }
 
 type checkedFiller struct {
-	*checked
+	c   *checked
 	own Filler
 }
 
-func (c checkedFiller) Fill(dst Ptr, n int64, read func(part []byte, off int64) error) error {
-	return c.own.Fill(dst, n, func(part []byte, off int64) error {
+func (a checkedFiller) Fill(dst Ptr, n int64, read func(part []byte, off int64) error) error {
+	return a.own.Fill(dst, n, func(part []byte, off int64) error {
 		if err := read(part, off); err != nil {
 			return err
 		}
-		return c.mirror.Write(uint64(dst.Add(off)), part)
+		return a.c.mirror.Write(uint64(dst.Add(off)), part)
 	})
 }

@@ -4,7 +4,7 @@ package hip
 func (r *Replayer) Graphs() int {
 	n := 0
 	for _, s := range r.known {
-		if s.graph != nil {
+		if s.launch != nil {
 			n++
 		}
 	}

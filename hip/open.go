@@ -29,7 +29,7 @@ type OpenOptions struct {
 	// error.
 	CacheDir string
 
-	// Blocking waits for the end of every launch, of a kernel or a [Graph], so that a
+	// Blocking waits for the end of every launch, of a kernel or a graph, so that a
 	// fault is an error of the launch that caused it.
 	Blocking bool
 }
@@ -45,8 +45,9 @@ type OpenOptions struct {
 //
 // A GPU runs kernels that have a source; it compiles them for itself at their first
 // launch, or when it is told to (it is a [Compiler]), and keeps them on disk. All
-// its work lies in one stream. It is an [Accountant], [Capturer], [Timer],
-// [Importer], [RangeChecker], [Filler], [Sharer] and [Streamer].
+// its work lies in one stream. It is a [Capturer], [Importer], [Filler] and [Sharer], and a
+// method Time(work func() error) (time.Duration, error) returns how long the GPU, by its own
+// clock, takes for what work queues.
 //
 // A kernel that faults on the GPU leaves it in an undefined state: from then on
 // every call but Free and Close returns the fault, which wraps [ErrFault]. It names the

@@ -15,13 +15,13 @@ import (
 // requireRanges checks what a device says of 256 bytes at p.
 func requireRanges(t *testing.T, d hip.Device, p hip.Ptr, writable bool) {
 	t.Helper()
-	ranges := ability[hip.RangeChecker](t, d)
+	_ = ability[rangeChecker](t, d)
 	for _, c := range []struct {
 		at, n int64
 		known bool
 	}{{0, 256, true}, {0, 0, true}, {1, 255, true}, {255, 1, true}, {0, 257, false}, {1, 256, false}, {-1, 2, false}, {256, 1, false}, {8, -1, false}} {
 		for _, write := range []bool{false, true} {
-			err := ranges.CheckRange(p.Add(c.at), c.n, write)
+			err := hip.CheckRange(d, p.Add(c.at), c.n, write)
 			if c.known && (writable || !write) {
 				require.NoError(t, err, "%+v, write %v", c, write)
 				continue
@@ -44,7 +44,7 @@ func TestCheckRange(t *testing.T) {
 			require.NoError(t, err)
 			requireRanges(t, d, p, true)
 			require.NoError(t, d.Free(p))
-			require.ErrorIs(t, ability[hip.RangeChecker](t, d).CheckRange(p, 1, false), hip.ErrAccess)
+			require.ErrorIs(t, hip.CheckRange(d, p, 1, false), hip.ErrAccess)
 			for _, writable := range []bool{false, true} {
 				p, err := ability[hip.Adopter](t, d).Adopt(make([]byte, 256), writable)
 				require.NoError(t, err)
@@ -52,7 +52,7 @@ func TestCheckRange(t *testing.T) {
 				require.NoError(t, d.Free(p))
 			}
 			require.NoError(t, d.Close())
-			require.ErrorIs(t, ability[hip.RangeChecker](t, d).CheckRange(p, 1, false), hip.ErrClosed)
+			require.ErrorIs(t, hip.CheckRange(d, p, 1, false), hip.ErrClosed)
 		})
 	}
 	t.Run("GPU", func(t *testing.T) {
@@ -63,7 +63,7 @@ func TestCheckRange(t *testing.T) {
 			require.NoError(t, d.Free(p))
 			mem := make([]byte, 256) // plays an engine's: nothing runs on it
 			p = hip.Ptr(uintptr(unsafe.Pointer(&mem[0])))
-			require.ErrorIs(t, ability[hip.RangeChecker](t, d).CheckRange(p, 1, false), hip.ErrAccess)
+			require.ErrorIs(t, hip.CheckRange(d, p, 1, false), hip.ErrAccess)
 			require.NoError(t, ability[hip.Importer](t, d).Import(p, 256))
 			requireRanges(t, d, p, true)
 			require.NoError(t, d.Free(p))

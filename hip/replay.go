@@ -29,7 +29,8 @@ type Replayer struct {
 
 // sequence is one that came before.
 type sequence struct {
-	graph Graph  // nil: it came once
+	launch, release func() error // of the graph; nil: it came once
+
 	last  uint64 // run
 	freed uint64 // of the guard, when all addresses were last known to be memory's
 }
@@ -78,10 +79,10 @@ func (r *Replayer) Run(launch func(d Device) error) error {
 	if r.guard != nil {
 		freed = r.guard.Freed()
 	}
-	if s.graph == nil {
+	if s.launch == nil {
 		var err error
-		if s.graph, err = r.capturer.Capture(launch); err != nil {
-			s.graph = nil
+		if s.launch, s.release, err = r.capturer.Capture(launch); err != nil {
+			s.launch, s.release = nil, nil
 			return err
 		}
 	} else if freed != s.freed {
@@ -90,7 +91,7 @@ func (r *Replayer) Run(launch func(d Device) error) error {
 		}
 	}
 	s.freed = freed
-	return s.graph.Launch()
+	return s.launch()
 }
 
 // makeRoom drops the sequence that came least recently, once there are too many.
@@ -110,10 +111,10 @@ func (r *Replayer) makeRoom() error {
 }
 
 func (s *sequence) close() error {
-	if s == nil || s.graph == nil {
+	if s == nil || s.release == nil {
 		return nil
 	}
-	return s.graph.Close()
+	return s.release()
 }
 
 // Close frees the graphs, after the work queued before. The Replayer can be used

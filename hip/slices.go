@@ -18,20 +18,6 @@ func AllocOf[T any](d Device, n int) (Ptr, error) {
 	return d.Alloc(int64(n) * size)
 }
 
-// AllocSharedOf returns n values of T, zeroed, that s and the host share.
-func AllocSharedOf[T any](s Sharer, n int) (Ptr, []T, error) {
-	var zero T
-	size := int64(unsafe.Sizeof(zero))
-	if n < 1 || int64(n) > memory.Most/size {
-		return 0, nil, fail.OutOf(bytesOrMore(n, size))
-	}
-	p, mem, err := s.AllocShared(int64(n) * size)
-	if err != nil {
-		return 0, nil, err
-	}
-	return p, unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(mem))), n), nil
-}
-
 // bytesOrMore is the bytes of n values or, where int64 cannot hold them, its largest.
 func bytesOrMore(n int, size int64) int64 {
 	if n > 0 && int64(n) > math.MaxInt64/size {

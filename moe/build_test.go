@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/weights"
 )
 
@@ -210,12 +211,12 @@ var devices = map[string]func() hip.Device{
 // that Go sides are called for a few blocks at a time.
 type hostInParts struct {
 	hip.Device
-	hip.Accountant
 }
 
+func (d hostInParts) InUse() (bytes int64, live int) { return hiptest.InUse(d.Device) }
+
 func newHostInParts() hip.Device {
-	d := hip.NewHost(hip.HostOptions{Threads: 8})
-	return hostInParts{d, d.(hip.Accountant)}
+	return hostInParts{hip.NewHost(hip.HostOptions{Threads: 8})}
 }
 
 func (d hostInParts) Launch(k *hip.Kernel, grid hip.Grid, args unsafe.Pointer) error {
@@ -229,7 +230,7 @@ func onEach(t *testing.T, test func(t *testing.T, d hip.Device)) {
 		t.Run(name, func(t *testing.T) {
 			d := open()
 			t.Cleanup(func() { // the last one: after the memory of the test is freed
-				_, live := d.(hip.Accountant).InUse()
+				_, live := hiptest.InUse(d)
 				require.Zero(t, live, "allocations left")
 				require.NoError(t, d.Close())
 			})

@@ -49,11 +49,11 @@ func TestWorkspaceReserve(t *testing.T) {
 			x := alloc(t, d, rows*c.Hidden)
 			ws := Workspace{Observe: observe}
 			require.NoError(t, ws.Reserve(d, &c, rows))
-			before, _ := d.(hip.Accountant).InUse()
+			before, _ := hiptest.InUse(d)
 			for n := 1; n <= rows; n++ {
 				require.NoError(t, e.Forward(d, &ws, x, x, x, n))
 			}
-			after, _ := d.(hip.Accountant).InUse()
+			after, _ := hiptest.InUse(d)
 			require.Equal(t, before, after)
 			require.NotZero(t, ws.Stage("shared_out"))
 			require.Equal(t, observe, ws.Stage("moe_routed_out") != 0)
@@ -92,7 +92,7 @@ func TestFaults(t *testing.T) {
 	want := m.forward(t, reference, x, residual).hidden
 	e := m.upload(t, reference)
 	px, pr, hidden := upload(t, reference, x), upload(t, reference, residual), alloc(t, reference, len(x))
-	_, live := reference.(hip.Accountant).InUse()
+	_, live := hiptest.InUse(reference)
 
 	try := func(n int, op string) bool {
 		d := hiptest.NewFaulty(reference)
@@ -106,7 +106,7 @@ func TestFaults(t *testing.T) {
 		}
 		require.Equal(t, want, read[float32](t, d, hidden, len(x)))
 		require.NoError(t, ws.Free(d))
-		_, after := reference.(hip.Accountant).InUse()
+		_, after := hiptest.InUse(reference)
 		require.Equal(t, live, after, "leaked")
 		return err != nil
 	}

@@ -91,7 +91,7 @@ func TestBrokenCheckpoints(t *testing.T) {
 				require.ErrorContains(t, loadErr, want.ErrorContains)
 				require.Equal(t, inspectErr.Error(), loadErr.Error(), "Inspect and Load find the same")
 			}
-			bytes, live := ability[hip.Accountant](device).InUse()
+			bytes, live := hiptest.InUse(device)
 			require.Zero(t, bytes)
 			require.Zero(t, live)
 			require.Zero(t, mappedBelow(t, dir), "a mapping is left")

@@ -109,7 +109,7 @@ func (h *Head) checkMemory(field string, p hip.Ptr, rows, size int, write bool) 
 	if uint64(p)%uint64(size) != 0 {
 		return refuse(field, fmt.Sprintf("memory at %#x", uint64(p)), fmt.Sprintf("an address that is a multiple of %d", size), nil)
 	}
-	err := h.checkRange(p, int64(rows)*int64(width)*int64(size), write)
+	err := hip.CheckRange(h.device, p, int64(rows)*int64(width)*int64(size), write)
 	if !errors.Is(err, hip.ErrAccess) {
 		return err
 	}
@@ -118,14 +118,6 @@ func (h *Head) checkMemory(field string, p hip.Ptr, rows, size int, write bool) 
 		want += " and may write"
 	}
 	return refuse(field, fmt.Sprintf("memory at %#x", uint64(p)), want, err)
-}
-
-// checkRange is the device's CheckRange, if it has one.
-func (h *Head) checkRange(p hip.Ptr, n int64, write bool) error {
-	if device, ok := hip.As[hip.RangeChecker](h.device); ok {
-		return device.CheckRange(p, n, write)
-	}
-	return nil
 }
 
 // checkRows checks the rows of Sequences[i], and returns the cache that they go to.

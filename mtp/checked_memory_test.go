@@ -22,10 +22,8 @@ func TestEngineMemoryOnACheckedDevice(t *testing.T) {
 		t.Run(e.String(), func(t *testing.T) {
 			m := hiptest.NewEmulator(t, e)
 			engine := openEmulated(t, m, 0)
-			streamer, ok := hip.As[hip.Streamer](engine)
-			require.True(t, ok)
 			opts := m.Options()
-			opts.Stream = streamer.Stream()
+			opts.Stream = ability[hip.Importer](engine).Stream()
 			d, err := hip.Open(0, opts)
 			require.NoError(t, err)
 			head := load(t, files, mtp.Options{Device: hip.Check(d), CacheFormat: attention.CacheF32})

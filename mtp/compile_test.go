@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/mtp"
 )
 
@@ -37,6 +38,6 @@ func TestLoadCompilesEveryKernelFirst(t *testing.T) {
 	_, err = mtp.LoadFS(t.Context(), files, mtp.Options{Device: d})
 	require.ErrorIs(t, err, errDevice)
 	require.ErrorContains(t, err, "product.hip:1: error")
-	_, live := ability[hip.Accountant](host).InUse()
+	_, live := hiptest.InUse(host)
 	require.Zero(t, live, "no bytes were moved, nothing is left")
 }

@@ -87,7 +87,7 @@ func TestNewCacheFaults(t *testing.T) {
 	inner := openDevice(t, hip.NewReference())
 	f := &faulty{Device: inner, failIn: -1}
 	head := load(t, synthetic{modules: 3}.files(t), mtp.Options{Device: f})
-	bytes, live := ability[hip.Accountant](inner).InUse()
+	bytes, live := hiptest.InUse(inner)
 	eachFault(t, 100, func(n int) string {
 		f.arm(n)
 		cache, err := head.NewCache(4)
@@ -100,7 +100,7 @@ func TestNewCacheFaults(t *testing.T) {
 			require.ErrorIs(t, err, errDevice)
 			require.Nil(t, cache)
 		}
-		bytesNow, liveNow := ability[hip.Accountant](inner).InUse()
+		bytesNow, liveNow := hiptest.InUse(inner)
 		require.Equal(t, []any{bytes, live}, []any{bytesNow, liveNow}, failed)
 		return failed
 	})
@@ -177,7 +177,7 @@ func TestForwardFaults(t *testing.T) {
 	good := load(t, files, mtp.Options{})
 	want := forward(t, good, x.batch(newCache(t, good, 4).NewSequence(), 0, n), 0)
 	out := upload(t, inner, make([]float32, n*hiddenSize))
-	bytes, live := ability[hip.Accountant](inner).InUse()
+	bytes, live := hiptest.InUse(inner)
 	kinds := eachFault(t, 2000, func(at int) string {
 		head, err := mtp.LoadFS(t.Context(), files, mtp.Options{Device: f})
 		require.NoError(t, err)
@@ -199,7 +199,7 @@ func TestForwardFaults(t *testing.T) {
 		require.NoError(t, hip.ReadOf(inner, got, out))
 		require.Equal(t, want, got, failed)
 		require.NoError(t, head.Close())
-		bytesNow, liveNow := ability[hip.Accountant](inner).InUse()
+		bytesNow, liveNow := hiptest.InUse(inner)
 		require.Equal(t, []any{bytes, live}, []any{bytesNow, liveNow}, failed)
 		return failed
 	})

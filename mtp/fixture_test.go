@@ -14,6 +14,7 @@ import (
 
 	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/mtp/reference"
 )
@@ -49,7 +50,7 @@ func openDevice(t testing.TB, d hip.Device) hip.Device {
 // requireEmpty checks that nothing of a device's memory is in use.
 func requireEmpty(t testing.TB, d hip.Device) {
 	t.Helper()
-	bytes, live := ability[hip.Accountant](d).InUse()
+	bytes, live := hiptest.InUse(d)
 	require.Zero(t, bytes, "bytes left on the device")
 	require.Zero(t, live, "allocations left on the device")
 }

@@ -88,7 +88,7 @@ func TestGPULoadFailures(t *testing.T) {
 			options := mtp.Options{Device: d}
 			head, err := mtp.LoadFS(t.Context(), files, options)
 			require.NoError(t, err)
-			needed, _ := ability[hip.Accountant](d).InUse()
+			needed, _ := hiptest.InUse(d)
 			require.NoError(t, head.Close())
 			requireEmpty(t, d)
 			// What is freed in the order of the stream is there again behind it.
@@ -101,7 +101,7 @@ func TestGPULoadFailures(t *testing.T) {
 				require.ErrorIs(t, err, hip.ErrOutOfMemory)
 				require.Regexp(t, `: [1-9]\d* bytes asked for`, err.Error())
 				require.Regexp(t, `(mtp\.layers|lm_head|embed_tokens)`, err.Error(), "it names the parameter")
-				_, live := ability[hip.Accountant](d).InUse()
+				_, live := hiptest.InUse(d)
 				require.Equal(t, 1, live, "what the test took")
 				require.NoError(t, errors.Join(d.Free(taken), d.Sync()))
 			}

@@ -41,7 +41,7 @@ func (w *watched) Read(dst []byte, src hip.Ptr) error {
 	return w.Device.Read(dst, src)
 }
 
-func (w *watched) Capture(record func(d hip.Device) error) (hip.Graph, error) {
+func (w *watched) Capture(record func(d hip.Device) error) (launch, release func() error, err error) {
 	w.captures.Add(1)
 	return ability[hip.Capturer](w.Device).Capture(record)
 }
@@ -147,15 +147,10 @@ func (d idle) AllocShared(n int64) (hip.Ptr, []byte, error) {
 	p, err := d.Alloc(n)
 	return p, make([]byte, n), err
 }
-func (d idle) Capture(record func(d hip.Device) error) (hip.Graph, error) {
-	return idleGraph{}, record(d)
+func (d idle) Capture(record func(d hip.Device) error) (launch, release func() error, err error) {
+	nothing := func() error { return nil }
+	return nothing, nothing, record(d)
 }
-
-// idleGraph is a recorded sequence of nothing.
-type idleGraph struct{}
-
-func (idleGraph) Launch() error { return nil }
-func (idleGraph) Close() error  { return nil }
 
 // BenchmarkDraftHost is what a chain costs beside the device's own time: the calls
 // of the driver, which come on top, are two graphs and a wait, and most of the host's

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
 )
@@ -238,7 +239,7 @@ func TestCloseLeavesTheDevice(t *testing.T) {
 	draft(t, head, randomPassage(302, 9).batch(cache.NewSequence(), 0, 9), 3)
 	require.Same(t, d, head.Device())
 	require.NoError(t, head.Close())
-	_, live := ability[hip.Accountant](d).InUse()
+	_, live := hiptest.InUse(d)
 	require.Equal(t, 1, live)
 	got := make([]float32, 3)
 	require.NoError(t, hip.ReadOf(d, got, p))

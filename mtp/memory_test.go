@@ -15,7 +15,10 @@ import (
 // countingRanges is counting, of a device that checks ranges.
 type countingRanges struct {
 	*counting
-	hip.RangeChecker
+}
+
+func (d countingRanges) CheckRange(p hip.Ptr, n int64, write bool) error {
+	return hip.CheckRange(d.Device, p, n, write)
 }
 
 // requireInput checks that an error is an InputError that names a field, wraps a rule and
@@ -35,7 +38,7 @@ func requireInput(t *testing.T, err error, field string, rule error, want string
 func TestMemoryIsCheckedFirst(t *testing.T) {
 	const n, bytes = 5, 4 * hiddenSize
 	d := openDevice(t, hip.NewReference())
-	device := countingRanges{&counting{Device: d}, ability[hip.RangeChecker](d)}
+	device := countingRanges{&counting{Device: d}}
 	head := load(t, synthetic{}.files(t), mtp.Options{Device: device})
 	cache, x := newCache(t, head, 8), randomPassage(31, n+3)
 	s := cache.NewSequence()
@@ -119,7 +122,7 @@ func TestEngineMemory(t *testing.T) {
 			m := hiptest.NewEmulator(t, e)
 			engine := openEmulated(t, m, 0)
 			opts := m.Options()
-			opts.Stream = ability[hip.Streamer](engine).Stream()
+			opts.Stream = ability[hip.Importer](engine).Stream()
 			d, err := hip.Open(0, opts)
 			require.NoError(t, err)
 			head := load(t, files, mtp.Options{Device: d, CacheFormat: attention.CacheF32})

@@ -80,7 +80,7 @@ func TestHostAgainstReference(t *testing.T) {
 	for name, d := range hiptest.Hosts(2) {
 		t.Run(name, func(t *testing.T) {
 			hiptest.Compare(t, d, cases...)
-			_, live := d.(hip.Accountant).InUse()
+			_, live := hiptest.InUse(d)
 			require.Zero(t, live)
 			require.NoError(t, d.Close())
 		})

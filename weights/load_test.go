@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
@@ -81,7 +82,7 @@ func requireShare(t testing.TB, d hip.Device, l *Loaded, params []Param, s *synt
 
 // inUse is what a device has given out.
 func inUse(d hip.Device) [2]int64 {
-	bytes, live := d.(hip.Accountant).InUse()
+	bytes, live := hiptest.InUse(d)
 	return [2]int64{bytes, int64(live)}
 }
 

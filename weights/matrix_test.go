@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 )
 
 // TestSegmentLayout: kernels in C++ read the same struct.
@@ -66,7 +67,7 @@ func TestNewMatrixErrors(t *testing.T) {
 			require.Contains(t, err.Error(), test.field)
 		})
 	}
-	_, live := d.(hip.Accountant).InUse()
+	_, live := hiptest.InUse(d)
 	require.Zero(t, live)
 }
 
@@ -113,7 +114,7 @@ func TestMatrix(t *testing.T) {
 	require.Zero(t, m.table)
 	require.NoError(t, cut.Free(d))
 	require.NoError(t, a.free())
-	_, live := d.(hip.Accountant).InUse()
+	_, live := hiptest.InUse(d)
 	require.Zero(t, live)
 }
 

@@ -21,7 +21,7 @@ func productDevices(t *testing.T) map[string]hip.Device {
 	devices["host 3 threads"], devices["checked host"] = hip.NewHost(hip.HostOptions{Threads: 3}), hip.Check(hip.NewHost())
 	t.Cleanup(func() {
 		for name, d := range devices {
-			bytes, live := d.(hip.Accountant).InUse()
+			bytes, live := hiptest.InUse(d)
 			require.Zero(t, bytes, name)
 			require.Zero(t, live, name)
 			require.NoError(t, d.Close())

@@ -13,6 +13,7 @@ import (
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
 )
@@ -62,7 +63,7 @@ func TestCheapBytes(t *testing.T) {
 func TestCheapRowsGiveTheirMemoryBack(t *testing.T) {
 	b := loaded(t)
 	inUse := func() [2]int64 {
-		bytes, live := b.device.(hip.Accountant).InUse()
+		bytes, live := hiptest.InUse(b.device)
 		return [2]int64{bytes, int64(live)}
 	}
 	before := inUse()

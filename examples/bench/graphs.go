@@ -15,7 +15,7 @@ type graphDevice interface {
 	hip.Device
 	hip.Compiler
 	hip.Filler
-	hip.Timer
+	clock
 	hip.Capturer
 	hip.Sharer
 }
@@ -29,12 +29,19 @@ type graphTimer struct {
 	waited   time.Duration
 }
 
-func (t *graphTimer) Capture(record func(d hip.Device) error) (hip.Graph, error) {
-	g, err := t.graphDevice.Capture(record)
+func (t *graphTimer) Capture(record func(d hip.Device) error) (launch, release func() error, err error) {
+	own, release, err := t.graphDevice.Capture(record)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return &timedGraph{g, t}, nil
+	launch = func() error {
+		err := own()
+		if t.launched.IsZero() {
+			t.launched = time.Now()
+		}
+		return err
+	}
+	return launch, release, nil
 }
 
 func (t *graphTimer) Sync() error {
@@ -50,19 +57,6 @@ func (t *graphTimer) Sync() error {
 func (t *graphTimer) take() (waited time.Duration) {
 	waited, t.waited = t.waited, 0
 	return waited
-}
-
-type timedGraph struct {
-	hip.Graph
-	timer *graphTimer
-}
-
-func (g *timedGraph) Launch() error {
-	err := g.Graph.Launch()
-	if g.timer.launched.IsZero() {
-		g.timer.launched = time.Now()
-	}
-	return err
 }
 
 // timeGraphs has the graphs of the device timed, if it records any.

@@ -26,12 +26,17 @@ type kernelTime struct {
 	Seconds  float64 `json:"seconds"`
 }
 
+// clock is what a device has that takes times itself.
+type clock interface {
+	Time(work func() error) (time.Duration, error)
+}
+
 // kernelTimer adds up, by name, how long the calls of a device take when each waits
 // for those before it and for its own end. On a GPU its own clock tells, so that
 // neither the launch nor the waiting counts.
 type kernelTimer struct {
 	hip.Device
-	clock hip.Timer // nil: this process's
+	clock clock // nil: this process's
 
 	mu    sync.Mutex
 	total map[string]kernelTime
@@ -42,7 +47,7 @@ type kernelTimer struct {
 // graphs: in a graph the kernels would not be seen. Closing it closes d.
 func newKernelTimer(d hip.Device) (*kernelTimer, hip.Device) {
 	t := &kernelTimer{Device: d, total: make(map[string]kernelTime)}
-	t.clock, _ = hip.As[hip.Timer](d)
+	t.clock, _ = hip.As[clock](d)
 	adopter, adopts := hip.As[hip.Adopter](d)
 	filler, fills := hip.As[hip.Filler](d)
 	switch {

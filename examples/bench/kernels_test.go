@@ -14,6 +14,7 @@ import (
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 )
 
 func TestKernels(t *testing.T) {
@@ -63,9 +64,9 @@ func TestKernels(t *testing.T) {
 
 func TestKernelsGiveTheirMemoryBack(t *testing.T) {
 	b := loaded(t)
-	bytes, live := b.device.(hip.Accountant).InUse()
+	bytes, live := hiptest.InUse(b.device)
 	require.NoError(t, b.measureKernels(t.Context()))
-	gotBytes, gotLive := b.device.(hip.Accountant).InUse()
+	gotBytes, gotLive := hiptest.InUse(b.device)
 	require.Equal(t, [2]int64{bytes, int64(live)}, [2]int64{gotBytes, int64(gotLive)})
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/weights"
 )
 
@@ -87,7 +88,7 @@ func TestCeiling(t *testing.T) {
 			weights.DenseSegment(weights.BF16, 1, cols, small, 0), weights.DenseSegment(weights.BF16, rows, cols, large, 0),
 		})
 		require.NoError(t, err)
-		_, live := host.(hip.Accountant).InUse()
+		_, live := hiptest.InUse(host)
 		c, err := newCeiling(d, m)
 		require.NoError(t, err)
 		if d.Info().Kind == "hip" {
@@ -100,7 +101,7 @@ func TestCeiling(t *testing.T) {
 		require.NoError(t, err)
 		require.Positive(t, rate)
 		require.NoError(t, c.Close())
-		_, after := host.(hip.Accountant).InUse()
+		_, after := hiptest.InUse(host)
 		require.Equal(t, live, after)
 		require.NoError(t, d.Close())
 		_, err = newCeiling(d, m)

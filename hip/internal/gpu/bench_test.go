@@ -20,13 +20,13 @@ func BenchmarkRoundTrip(b *testing.B) {
 	d := hiptest.GPU(b)
 	x, err := hip.AllocOf[float32](d, n)
 	require.NoError(b, err)
-	up, values, err := hip.AllocSharedOf[float32](d.(hip.Sharer), n)
+	up, values, err := allocShared(d.(hip.Sharer), n)
 	require.NoError(b, err)
 	got := make([]float32, n)
 	for _, launches := range []int{1, 25, 100} {
-		graph := func(p hip.Ptr) hip.Graph {
+		record := func(p hip.Ptr) *graph {
 			require.NoError(b, scaleOn(d, p, n, 1), "compiled before")
-			g, err := d.(hip.Capturer).Capture(func(r hip.Device) error {
+			g, err := capture(d, func(r hip.Device) error {
 				for range launches {
 					if err := scaleOn(r, p, n, 1); err != nil {
 						return err
@@ -37,10 +37,10 @@ func BenchmarkRoundTrip(b *testing.B) {
 			require.NoError(b, err)
 			return g
 		}
-		private, shared := graph(x), graph(up)
+		private, shared := record(x), record(up)
 		for _, c := range []struct {
 			name string
-			g    hip.Graph
+			g    *graph
 			run  func() error
 		}{
 			{"graph", private, func() error { return nil }},
@@ -56,7 +56,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 				b.StopTimer()
 				best := time.Hour
 				for range 20 {
-					took, err := d.(hip.Timer).Time(c.g.Launch)
+					took, err := d.(timer).Time(c.g.Launch)
 					require.NoError(b, err)
 					best = min(best, took)
 				}

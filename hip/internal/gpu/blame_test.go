@@ -23,7 +23,7 @@ func TestAnyCallTellsOfAFault(t *testing.T) {
 	type session struct {
 		d      hip.Device
 		y, z   hip.Ptr // z: shared
-		copies hip.Graph
+		copies *graph
 	}
 	calls := map[string]func(s *session) error{
 		"sync":        func(s *session) error { return s.d.Sync() },
@@ -32,7 +32,7 @@ func TestAnyCallTellsOfAFault(t *testing.T) {
 		"free shared": func(s *session) error { return s.d.Free(s.z) },
 		"close graph": func(s *session) error { return s.copies.Close() },
 		"time": func(s *session) error {
-			_, err := s.d.(hip.Timer).Time(func() error { return nil })
+			_, err := s.d.(timer).Time(func() error { return nil })
 			return err
 		},
 		"close": func(s *session) error { return s.d.Close() },
@@ -53,7 +53,7 @@ func TestAnyCallTellsOfAFault(t *testing.T) {
 				var err error
 				s.z, _, err = s.d.(hip.Sharer).AllocShared(64)
 				require.NoError(t, err)
-				s.copies = must(s.d.(hip.Capturer).Capture(func(r hip.Device) error { return r.Copy(s.y, s.y.Add(128), 64) }))
+				s.copies = must(capture(s.d, func(r hip.Device) error { return r.Copy(s.y, s.y.Add(128), 64) }))
 				require.NoError(t, wander(s.d, s.y))
 				require.NoError(t, ignoreCopies(s.copies, e), "which is no kernel to blame")
 				err = call(s)
@@ -82,7 +82,7 @@ func TestAnyCallTellsOfAFault(t *testing.T) {
 }
 
 // ignoreCopies launches a graph without kernels, unless that would tell of the fault.
-func ignoreCopies(g hip.Graph, e emulator.Settings) error {
+func ignoreCopies(g *graph, e emulator.Settings) error {
 	if e.Eager {
 		return nil
 	}
@@ -104,14 +104,14 @@ func TestBlame(t *testing.T) {
 				return errors.Join(wander(d, y), scaleOn(d, y, 64, 2))
 			}, 2, scale.Name},
 			"in a graph": {func(d hip.Device, y hip.Ptr) error {
-				g, err := d.(hip.Capturer).Capture(func(r hip.Device) error { return errors.Join(wander(r, y), scaleOn(r, y, 64, 2)) })
+				g, err := capture(d, func(r hip.Device) error { return errors.Join(wander(r, y), scaleOn(r, y, 64, 2)) })
 				if err != nil {
 					return err
 				}
 				return errors.Join(scaleOn(d, y, 64, 2), g.Launch())
 			}, 3, scale.Name},
 			"alone in a graph": {func(d hip.Device, y hip.Ptr) error {
-				g, err := d.(hip.Capturer).Capture(func(r hip.Device) error { return wander(r, y) })
+				g, err := capture(d, func(r hip.Device) error { return wander(r, y) })
 				if err != nil {
 					return err
 				}
@@ -154,7 +154,7 @@ func TestALentStreamHasOtherKernels(t *testing.T) {
 	m := emulator.New(t, emulator.Settings{NoPools: true})
 	engine := must(hip.Open(0, m.Options()))
 	opts := m.Options()
-	opts.Stream = engine.(hip.Streamer).Stream()
+	opts.Stream = engine.(streamer).Stream()
 	d := must(hip.Open(0, opts))
 	y := must(hip.Upload(d, values(64)))
 	require.NoError(t, wander(d, y))
@@ -163,8 +163,8 @@ func TestALentStreamHasOtherKernels(t *testing.T) {
 	require.Equal(t, gpu.FaultError{Launches: 1, Last: wild.Name, Err: some.Err}, *some)
 	require.NoError(t, d.Close())
 
-	_, err := engine.(hip.Capturer).Capture(func(r hip.Device) error {
-		opts.Stream = r.(hip.Streamer).Stream()
+	_, err := capture(engine, func(r hip.Device) error {
+		opts.Stream = r.(streamer).Stream()
 		d := must(hip.Open(0, opts))
 		for range 2 {
 			var refused *gpu.DriverError

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/hip/internal/emulator"
 	"github.com/drafthead/drafthead/hip/internal/gpu"
 )
@@ -40,16 +41,16 @@ func session(opts hip.OpenOptions, beforeClose func()) (err error) {
 	if err := d.(hip.Compiler).Compile(context.Background(), &scale.Kernel); err != nil {
 		return err
 	}
-	if _, err := d.(hip.Timer).Time(func() error { return scaleOn(d, x, n, 2) }); err != nil {
+	if _, err := d.(timer).Time(func() error { return scaleOn(d, x, n, 2) }); err != nil {
 		return err
 	}
-	g, err := d.(hip.Capturer).Capture(func(r hip.Device) error {
+	g, err := capture(d, func(r hip.Device) error {
 		return errors.Join(r.Copy(y, x, 4*n), scaleOn(r, y, n, 2))
 	})
 	if err != nil {
 		return err
 	}
-	z, host, err := hip.AllocSharedOf[float32](d.(hip.Sharer), n)
+	z, host, err := allocShared(d.(hip.Sharer), n)
 	if err != nil {
 		return err
 	}
@@ -127,7 +128,7 @@ func TestOutOfMemoryInTheMiddle(t *testing.T) {
 		require.Len(t, all, 10)
 		require.ErrorIs(t, err, hip.ErrOutOfMemory)
 		require.ErrorContains(t, err, "hip: 100000 bytes asked for: ")
-		bytes, live := d.(hip.Accountant).InUse()
+		bytes, live := hiptest.InUse(d)
 		require.Equal(t, [2]int{1_000_000, 10}, [2]int{int(bytes), live})
 		require.NoError(t, d.Write(all[9], []byte{1}), "the device goes on")
 		require.NoError(t, d.Free(all[0]))

@@ -178,9 +178,8 @@ func TestCapture(t *testing.T) {
 	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
 		const n = 1000
 		x, y := must(hip.Upload(d, values(n))), must(hip.AllocOf[float32](d, n))
-		c := d.(hip.Capturer)
 		require.NoError(t, scaleOn(d, y, n, 1), "compiled before")
-		g, err := c.Capture(func(r hip.Device) error {
+		g, err := capture(d, func(r hip.Device) error {
 			require.NoError(t, scaleOn(d, x, n, 2), "not recorded")
 			return errors.Join(r.Copy(y, x, 4*n), scaleOn(r, y, n, 2), scaleOn(r, y, n, 3))
 		})
@@ -195,7 +194,7 @@ func TestCapture(t *testing.T) {
 		require.ErrorIs(t, g.Close(), hip.ErrClosed)
 		require.ErrorIs(t, g.Launch(), hip.ErrClosed)
 
-		_, err = c.Capture(func(r hip.Device) error {
+		_, err = capture(d, func(r hip.Device) error {
 			_, alloc := r.Alloc(4)
 			for i, err := range []error{alloc, r.Free(x), r.Write(x, []byte{1}), r.Read(make([]byte, 1), x), r.Sync(), r.Close()} {
 				require.ErrorIs(t, err, fail.Recording, i)
@@ -207,7 +206,7 @@ func TestCapture(t *testing.T) {
 			return context.Canceled
 		})
 		require.ErrorIs(t, err, context.Canceled)
-		_, err = c.Capture(func(r hip.Device) error { return nil })
+		_, err = capture(d, func(r hip.Device) error { return nil })
 		require.NoError(t, err, "an empty graph; Close of the device frees it")
 	})
 }
@@ -224,12 +223,12 @@ func TestTimer(t *testing.T) {
 	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
 		y := must(hip.Upload(d, values(64)))
 		start := time.Now()
-		took, err := d.(hip.Timer).Time(func() error { return scaleOn(d, y, 64, 2) })
+		took, err := d.(timer).Time(func() error { return scaleOn(d, y, 64, 2) })
 		require.NoError(t, err)
 		require.Positive(t, took)
 		require.LessOrEqual(t, took, time.Since(start))
 		require.NoError(t, expect(d, y, 64, 2))
-		_, err = d.(hip.Timer).Time(func() error { return context.Canceled })
+		_, err = d.(timer).Time(func() error { return context.Canceled })
 		require.ErrorIs(t, err, context.Canceled)
 	})
 }
@@ -240,7 +239,7 @@ func TestImportAndLentStream(t *testing.T) {
 			m := emulator.New(t, emulator.Settings{Platform: platform, Wave: 32})
 			engine := must(hip.Open(0, m.Options()))
 			opts := m.Options()
-			opts.Stream = engine.(hip.Streamer).Stream()
+			opts.Stream = engine.(streamer).Stream()
 			head := must(hip.Open(0, opts))
 			const n = 100
 			y := must(hip.Upload(engine, values(n)))
@@ -248,7 +247,7 @@ func TestImportAndLentStream(t *testing.T) {
 			require.NoError(t, head.(hip.Importer).Import(y, 4*n))
 			require.ErrorIs(t, head.(hip.Importer).Import(y.Add(8), 4*n), hip.ErrAccess, "overlaps")
 			require.ErrorIs(t, head.(hip.Importer).Import(0, 4), hip.ErrAccess)
-			bytes, live := head.(hip.Accountant).InUse()
+			bytes, live := hiptest.InUse(head)
 			require.Equal(t, [2]int{0, 1}, [2]int{int(bytes), live})
 			require.NoError(t, scaleOn(head, y, n, 2))
 			require.NoError(t, expect(engine, y, n, 2), "one stream, one order")
@@ -321,7 +320,7 @@ func TestClosedGPU(t *testing.T) {
 func TestCloseDuringACapture(t *testing.T) {
 	m := emulator.New(t, emulator.Settings{Platform: "cuda", Wave: 32})
 	d := must(hip.Open(0, m.Options()))
-	_, err := d.(hip.Capturer).Capture(func(hip.Device) error {
+	_, err := capture(d, func(hip.Device) error {
 		require.NoError(t, d.Close())
 		return nil
 	})
@@ -331,7 +330,7 @@ func TestCloseDuringACapture(t *testing.T) {
 func TestCloseWhileTiming(t *testing.T) {
 	for _, e := range platforms {
 		d := must(hip.Open(0, emulator.New(t, e).Options()))
-		_, err := d.(hip.Timer).Time(d.Close)
+		_, err := d.(timer).Time(d.Close)
 		require.ErrorIs(t, err, hip.ErrClosed)
 	}
 }

@@ -16,8 +16,8 @@ import (
 //	record   the caller's launches and copies
 //	end      the stream's work becomes a graph, the graph an executable one;
 //	         stream and graph are given back       graphs holds the executable one
-//	Launch   queues it on the device's stream, any number of times
-//	Close    waits for it and gives it back
+//	launch   queues it on the device's stream, any number of times
+//	release  waits for it and gives it back
 //
 // A device that is closed at any point gives back what the two sets hold. What is in
 // neither belongs to the call that is under way.
@@ -57,17 +57,17 @@ type graph struct {
 	last       *hip.Kernel // nil: copies only
 }
 
-func (g *device) Capture(record func(d hip.Device) error) (hip.Graph, error) {
+func (g *device) Capture(record func(d hip.Device) error) (launch, release func() error, err error) {
 	r := &recorder{gpu: g}
 	if err := r.begin(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	failed := record(r)
 	made, err := r.end(failed == nil)
 	if failed != nil || err != nil {
-		return nil, errors.Join(failed, err)
+		return nil, nil, errors.Join(failed, err)
 	}
-	return made, nil
+	return made.launch, made.release, nil
 }
 
 // begin opens a stream whose work is recorded. In relaxed mode no call of another thread
@@ -142,7 +142,7 @@ func (r *recorder) abandon() error {
 	return joined(err, r.gpu.call("close", callStreamDestroy, r.capture))
 }
 
-func (r *graph) Launch() error {
+func (r *graph) launch() error {
 	g := r.gpu
 	t, err := g.enter("launch graph")
 	if err != nil {
@@ -168,9 +168,9 @@ func (r *graph) queue() error {
 	}))
 }
 
-// Close waits for the stream first: a graph may be queued still, and giving back one that
+// release waits for the stream first: a graph may be queued still, and giving back one that
 // runs is undefined on some drivers.
-func (r *graph) Close() error {
+func (r *graph) release() error {
 	g := r.gpu
 	g.using.RLock()
 	defer g.using.RUnlock()

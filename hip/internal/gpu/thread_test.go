@@ -28,13 +28,13 @@ func TestCurrentDeviceStays(t *testing.T) {
 		z, _, err := d.(hip.Sharer).AllocShared(64)
 		require.NoError(t, err)
 		stays("alloc shared")
-		_, err = d.(hip.Timer).Time(func() error {
+		_, err = d.(timer).Time(func() error {
 			stays("mark")
 			return scaleOn(d, x, n, 2)
 		})
 		require.NoError(t, err)
 		stays("time")
-		g := must(d.(hip.Capturer).Capture(func(r hip.Device) error {
+		g := must(capture(d, func(r hip.Device) error {
 			stays("begin")
 			return scaleOn(r, x, n, 2)
 		}))

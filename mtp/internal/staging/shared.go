@@ -20,11 +20,11 @@ func (m *shared) grow(d hip.Device, s hip.Sharer, n int) error {
 	if err := m.free(d); err != nil {
 		return err
 	}
-	p, values, err := hip.AllocSharedOf[int32](s, n)
+	p, mem, err := s.AllocShared(4 * int64(n))
 	if err != nil {
 		return err
 	}
-	*m = shared{p, values}
+	*m = shared{p, unsafe.Slice((*int32)(unsafe.Pointer(unsafe.SliceData(mem))), n)}
 	return nil
 }
 

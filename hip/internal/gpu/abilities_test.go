@@ -1,0 +1,33 @@
+package gpu_test
+
+import (
+	"time"
+	"unsafe"
+
+	"github.com/drafthead/drafthead/hip"
+)
+
+// What a GPU has beside the interfaces of package hip.
+type (
+	streamer interface{ Stream() uintptr } // what records has it too
+	timer    interface {
+		Time(work func() error) (time.Duration, error)
+	}
+)
+
+// graph is what a GPU recorded.
+type graph struct{ Launch, Close func() error }
+
+func capture(d hip.Device, record func(d hip.Device) error) (*graph, error) {
+	launch, release, err := d.(hip.Capturer).Capture(record)
+	return &graph{launch, release}, err
+}
+
+// allocShared returns n values that s and the host share.
+func allocShared(s hip.Sharer, n int) (hip.Ptr, []float32, error) {
+	p, mem, err := s.AllocShared(4 * int64(n))
+	if err != nil {
+		return 0, nil, err
+	}
+	return p, unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(mem))), n), nil
+}
