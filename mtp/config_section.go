@@ -25,11 +25,10 @@ func decodeObject(data []byte, found *problems) (map[string]any, error) {
 		if !ok {
 			return nil, problem
 		}
-		at := fmt.Sprintf("at line %d, column %d", e.Line, e.Column)
 		if value == nil {
-			return nil, &ConfigError{Key: e.Key, Got: cmp.Or(e.Got, e.Rule.Error()) + " " + at, Want: cmp.Or(e.Want, "one JSON object"), Rule: ruleSyntax}
+			return nil, &ConfigError{Key: e.Key, Got: e.Got, Want: cmp.Or(e.Want, "one JSON object in UTF-8"), Rule: ruleSyntax}
 		}
-		found.add(e.Key, "the key again "+at, "each key once", ruleDuplicateKey)
+		found.add(e.Key, e.Got, "each key once", ruleDuplicateKey)
 	}
 	object, ok := value.(map[string]any)
 	if !ok {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/stretchr/testify/require"
 
@@ -241,7 +242,7 @@ func stored(t testing.TB, files interface{ ReadFile(string) ([]byte, error) }, n
 	t.Helper()
 	data, err := files.ReadFile("model.safetensors")
 	require.NoError(t, err)
-	file, err := safetensors.NewFile("model.safetensors", bytes.NewReader(data), int64(len(data)))
+	file, err := safetensors.Open(fstest.MapFS{"model.safetensors": {Data: data}}, "model.safetensors")
 	require.NoError(t, err)
 	tensor, ok := file.Tensor(name)
 	require.True(t, ok)

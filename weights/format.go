@@ -56,10 +56,10 @@ var formats = [endFormat]struct {
 	F32:     {name: "F32", weight: safetensors.F32, decode: decodeF32},
 	F16:     {name: "F16", weight: safetensors.F16, decode: decodeF16},
 	BF16:    {name: "BF16", weight: safetensors.BF16, decode: decodeBF16},
-	MXFP8:   {"MXFP8", safetensors.F8E4M3, []safetensors.Dtype{safetensors.U8, safetensors.F8E8M0}, 1, 32, decodeMXFP8, encodeMXFP8, false},
+	MXFP8:   {"MXFP8", safetensors.F8E4M3, []safetensors.Dtype{safetensors.U8, "F8_E8M0"}, 1, 32, decodeMXFP8, encodeMXFP8, false},
 	FP8F32:  {"FP8 128x128 (F32 scales)", safetensors.F8E4M3, []safetensors.Dtype{safetensors.F32}, 128, 128, decodeFP8F32, nil, false},
 	FP8BF16: {"FP8 128x128 (BF16 scales)", safetensors.F8E4M3, []safetensors.Dtype{safetensors.BF16}, 128, 128, decodeFP8BF16, nil, false},
-	INT8:    {"INT8", safetensors.I8, []safetensors.Dtype{safetensors.BF16}, 1, 32, decodeINT8, encodeINT8, true},
+	INT8:    {"INT8", "I8", []safetensors.Dtype{safetensors.BF16}, 1, 32, decodeINT8, encodeINT8, true},
 }
 
 // valid reports whether f is one of the formats.

@@ -43,7 +43,8 @@ func TestGoldenFormats(t *testing.T) {
 	defer f.Close()
 	codes, ok := f.Tensor("e8m0.codes")
 	require.True(t, ok)
-	require.Equal(t, "e8m0.codes U8 [256]", codes.String())
+	require.Equal(t, safetensors.U8, codes.Dtype)
+	require.Equal(t, []int{256}, codes.Shape)
 	p := make([]byte, 256)
 	_, err = codes.ReadAt(p, 0)
 	require.NoError(t, err)
@@ -52,5 +53,6 @@ func TestGoldenFormats(t *testing.T) {
 	}
 	weight, ok := f.Tensor("mxfp8.weight")
 	require.True(t, ok)
-	require.Equal(t, "mxfp8.weight F8_E4M3 [8 96]", weight.String())
+	require.Equal(t, safetensors.F8E4M3, weight.Dtype)
+	require.Equal(t, []int{8, 96}, weight.Shape)
 }

@@ -41,6 +41,9 @@ type ahead struct {
 	ask       func(f *safetensors.File, begin, end int64)
 }
 
+// readAhead asks for bytes of a file; the last page may reach beyond its end.
+func readAhead(f *safetensors.File, begin, end int64) { _ = f.ReadAhead(begin, end, false) }
+
 // newAhead takes areas that are read in the order of byPlace, and sorts them.
 func newAhead(areas []area, ask func(f *safetensors.File, begin, end int64)) *ahead {
 	slices.SortFunc(areas, byPlace)
@@ -105,7 +108,7 @@ func (h *ahead) until(n int64) {
 		s := &h.stretches[h.next]
 		begin := s.begin + h.asked - s.before
 		end := min(s.end, begin+n-h.asked)
-		h.ask(s.file, begin, min(end, s.file.Size()))
+		h.ask(s.file, begin, end)
 		h.asked += end - begin
 		if end == s.end {
 			h.next++

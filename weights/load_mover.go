@@ -32,7 +32,7 @@ type mover struct {
 
 func newMover(ctx context.Context, d hip.Device, total int64, opts LoadOptions) *mover {
 	m := &mover{
-		ctx: ctx, adopted: make(map[*safetensors.File]hip.Ptr), ask: (*safetensors.File).ReadAhead,
+		ctx: ctx, adopted: make(map[*safetensors.File]hip.Ptr), ask: readAhead,
 		populates: opts.Populate, progress: opts.Progress, total: total,
 		loaded: &Loaded{
 			device: d, matrices: make(map[string]*Matrix),
@@ -196,7 +196,7 @@ func (m *mover) populateArea(a *area) error {
 	ready := int64(0) // of the area's bytes
 	for at := first / page * page; at < end; {
 		next := min(at+populateChunk, end)
-		if err := a.tensor.File().Populate(at, next); err != nil {
+		if err := a.tensor.File().ReadAhead(at, next, true); err != nil {
 			return err
 		}
 		// What lies between the rows counts for nothing.

@@ -89,8 +89,18 @@ func NewPlan(c *safetensors.Folder, params []Param, opts PlanOptions) (*Plan, er
 		return nil, err
 	}
 	p := &Plan{params: params, sources: a.sources}
-	p.report = newReport(p, a.ignored, c.Unopened())
+	p.report = newReport(p, append(a.ignored, unopened(c)...))
 	return p, nil
+}
+
+// unopened returns the tensors that the index names in files that were left closed.
+func unopened(c *safetensors.Folder) (tensors []string) {
+	for tensor := range c.Index() {
+		if _, opened := c.Tensor(tensor); !opened {
+			tensors = append(tensors, tensor)
+		}
+	}
+	return tensors
 }
 
 // Report returns what the plan will load. It belongs to the plan; a caller that
@@ -138,7 +148,7 @@ func newAudit(params []Param, opts PlanOptions) *audit {
 	return a
 }
 
-func (a *audit) problem(tensor, param string, rule safetensors.Rule, got, want string) {
+func (a *audit) problem(tensor, param string, rule ruleText, got, want string) {
 	a.problems = append(a.problems, &Problem{Tensor: tensor, Parameter: param, Rule: rule, Got: got, Want: want})
 }
 

@@ -17,7 +17,7 @@ func (a *audit) check(p *Param, part *Part, s *origin) {
 		return
 	case s.weight == nil:
 		if !p.Optional {
-			a.problem(a.absent(part.Tensor), p.Name, ErrMissing, "", "")
+			a.problem(a.absent(part.Tensor), p.Name, ruleMissing, "", "")
 		}
 		return
 	}
@@ -46,7 +46,7 @@ func (a *audit) check(p *Param, part *Part, s *origin) {
 
 // formatOf finds the row of the format table for a weight and its scales, or returns
 // the rule that is broken and what would do.
-func (a *audit) formatOf(p *Param, s *origin) (f Format, want string, rule safetensors.Rule) {
+func (a *audit) formatOf(p *Param, s *origin) (f Format, want string, rule ruleText) {
 	dtype := s.weight.Dtype
 	for f = 1; f < endFormat; f++ {
 		row := &formats[f]

@@ -41,7 +41,7 @@ func TestPlanAccepts(t *testing.T) {
 		{"F16 matrix", as(ehProj, 64, 128, F16, ""), PlanOptions{}},
 		{"BF16 matrix beside a config with blocks", as(ehProj, 64, 128, BF16, ""), PlanOptions{[2]int{1, 32}}},
 		{"U8 scales", as(ehProj, 64, 128, MXFP8, safetensors.U8), PlanOptions{[2]int{1, 32}}},
-		{"E8M0 scales", as(ehProj, 64, 128, MXFP8, safetensors.F8E8M0), PlanOptions{[2]int{1, 32}}},
+		{"E8M0 scales", as(ehProj, 64, 128, MXFP8, "F8_E8M0"), PlanOptions{[2]int{1, 32}}},
 		{"F32 scales of blocks", as(ehProj, 64, 128, FP8F32, safetensors.F32), PlanOptions{}},
 		{"BF16 scales of blocks", as(ehProj, 64, 128, FP8BF16, safetensors.BF16), PlanOptions{}},
 		{"scales as the engine calls them", rename(ehProj+"_scale_inv", ehProj+"_scale"), PlanOptions{}},

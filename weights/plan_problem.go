@@ -6,25 +6,29 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // ErrMissing is the rule of a [Problem] that says that a tensor is absent: the
 // checkpoint is another model's, or not all of it is there.
-const ErrMissing safetensors.Rule = "tensor is missing"
+var ErrMissing error = ruleMissing
 
-// What else can be wrong with a tensor, seen from the parameter that wants it.
+// What can be wrong with a tensor, seen from the parameter that wants it.
 const (
-	ruleMissingLayer safetensors.Rule = "no tensor of the MTP layer"
-	ruleUnexpected   safetensors.Rule = "no parameter takes the tensor" // though it is under the head's own prefix
-	ruleLoadedTwice  safetensors.Rule = "part is given twice"
-	ruleWrongShape   safetensors.Rule = "wrong shape"
-	ruleWrongDtype   safetensors.Rule = "wrong dtype"
-	ruleMissingScale safetensors.Rule = "weight has no scales"
-	ruleStrayScale   safetensors.Rule = "scales without a quantized weight"
-	ruleCutBlock     safetensors.Rule = "share cuts through a scale block"
+	ruleMissing      ruleText = "tensor is missing"
+	ruleMissingLayer ruleText = "no tensor of the MTP layer"
+	ruleUnexpected   ruleText = "no parameter takes the tensor" // though it is under the head's own prefix
+	ruleLoadedTwice  ruleText = "part is given twice"
+	ruleWrongShape   ruleText = "wrong shape"
+	ruleWrongDtype   ruleText = "wrong dtype"
+	ruleMissingScale ruleText = "weight has no scales"
+	ruleStrayScale   ruleText = "scales without a quantized weight"
+	ruleCutBlock     ruleText = "share cuts through a scale block"
 )
+
+// ruleText is a rule in words, and an error of its own, so that errors.Is finds it.
+type ruleText string
+
+func (r ruleText) Error() string { return string(r) }
 
 // Problem is one thing wrong with a checkpoint: a tensor that is missing or given twice,
 // of a wrong shape or dtype, a weight without its scales or scales without their weight,
@@ -32,7 +36,7 @@ const (
 type Problem struct {
 	Tensor    string // in the checkpoint
 	Parameter string // in the model; "" if there is none
-	Rule      safetensors.Rule
+	Rule      error  // in words
 	Got, Want string // "" where Rule says it all
 	Note      string // what vLLM says of it; may be ""
 }

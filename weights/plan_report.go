@@ -32,18 +32,13 @@ type paramReport struct {
 	formats []string // of its parts, each once
 }
 
-func newReport(p *Plan, ignored []string, unopened map[string][]string) Report {
+func newReport(p *Plan, ignored []string) Report {
 	r := Report{Formats: make(map[string]int64), Ignored: make(map[string]int)}
 	for i := range p.params {
 		r.add(&p.params[i], p.sources[i])
 	}
 	for _, name := range ignored {
 		r.Ignored[firstParts(name)]++
-	}
-	for _, tensors := range unopened {
-		for _, name := range tensors {
-			r.Ignored[firstParts(name)]++
-		}
 	}
 	return r
 }

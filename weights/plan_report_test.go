@@ -74,7 +74,15 @@ func TestReportOfARank(t *testing.T) {
 }
 
 func TestReportUnopenedShards(t *testing.T) {
-	r := newReport(&Plan{}, []string{"model.layers.1.x"}, map[string][]string{"s": {"model.layers.2.y", "vision_tower.patch.w", "solo"}})
+	c, err := OpenCheckpoint(fstest.MapFS{
+		"model.safetensors.index.json": {Data: []byte(`{"weight_map": {"lm_head.weight": "a.safetensors", "model.layers.1.x": "a.safetensors",
+			"model.layers.2.y": "s.safetensors", "vision_tower.patch.w": "s.safetensors", "solo": "s.safetensors"}}`)},
+		"a.safetensors": {Data: buildFile(bytePart("lm_head.weight", "a"), bytePart("model.layers.1.x", "b"))},
+	})
+	require.NoError(t, err)
+	defer c.Close()
+	require.ElementsMatch(t, []string{"model.layers.2.y", "vision_tower.patch.w", "solo"}, unopened(c))
+	r := newReport(&Plan{}, append([]string{"model.layers.1.x"}, unopened(c)...))
 	require.Equal(t, map[string]int{"model.layers": 2, "solo": 1, "vision_tower.patch": 1}, r.Ignored)
 	require.Contains(t, r.String(), "0 parameters in 0 tensors, 0 B")
 }

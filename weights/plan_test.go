@@ -18,7 +18,7 @@ type fault struct {
 	name     string
 	do       func(s *synthetic)
 	tensor   string
-	rule     safetensors.Rule
+	rule     ruleText
 	contains []string
 }
 
@@ -51,20 +51,20 @@ const (
 
 // faults of smallHead in the formats of mixed; each is of another tensor.
 var faults = []fault{
-	{"missing matrix", remove("model.embed_tokens.weight"), "model.embed_tokens.weight", ErrMissing, nil},
-	{"missing vector", remove(tensor0 + "enorm.weight"), tensor0 + "enorm.weight", ErrMissing, []string{"(for model.layers.0.enorm.weight)"}},
-	{"missing part of a stack", remove(attnTensor + "v_proj.weight"), attnTensor + "v_proj.weight", ErrMissing, []string{"qkv_proj.weight"}},
-	{"missing part of an expert", remove(moeTensor + "experts.1.w3.weight"), moeTensor + "experts.1.w3.weight", ErrMissing, []string{"experts.w13_weight"}},
+	{"missing matrix", remove("model.embed_tokens.weight"), "model.embed_tokens.weight", ruleMissing, nil},
+	{"missing vector", remove(tensor0 + "enorm.weight"), tensor0 + "enorm.weight", ruleMissing, []string{"(for model.layers.0.enorm.weight)"}},
+	{"missing part of a stack", remove(attnTensor + "v_proj.weight"), attnTensor + "v_proj.weight", ruleMissing, []string{"qkv_proj.weight"}},
+	{"missing part of an expert", remove(moeTensor + "experts.1.w3.weight"), moeTensor + "experts.1.w3.weight", ruleMissing, []string{"experts.w13_weight"}},
 	{"scale without weight", remove(attnTensor + "q_proj.weight"), attnTensor + "q_proj.weight_scale_inv", ruleStrayScale, []string{"want a weight beside it"}},
 	{"weight without scale", remove(attnTensor + "o_proj.weight_scale_inv"), attnTensor + "o_proj.weight", ruleMissingScale, []string{"F8_E4M3"}},
 	{"scale of a weight that has none", add(zeros(attnTensor+"k_proj.weight_scale_inv", safetensors.U8, 32, 2)), attnTensor + "k_proj.weight", ruleStrayScale, []string{"BF16 with U8 scales", "no scales beside BF16"}},
 	{"scale of a vector", add(zeros(attnTensor+"q_norm.weight_scale_inv", safetensors.U8, 16, 1)), attnTensor + "q_norm.weight", ruleStrayScale, nil},
-	{"scale of another dtype", change(moeTensor+"experts.0.w1.weight_scale_inv", func(p *part) { *p = zeros(p.name, safetensors.I8, p.shape...) }),
+	{"scale of another dtype", change(moeTensor+"experts.0.w1.weight_scale_inv", func(p *part) { *p = zeros(p.name, "I8", p.shape...) }),
 		moeTensor + "experts.0.w1.weight", ruleWrongDtype, []string{"got F8_E4M3 with I8 scales", "want U8, F8_E8M0, F32 or BF16 scales"}},
 	{"scale of another shape", change(moeTensor+"experts.0.w2.weight_scale_inv", func(p *part) { *p = zeros(p.name, p.dtype, 64, 2) }),
 		moeTensor + "experts.0.w2.weight_scale_inv", ruleWrongShape, []string{"got [64 2], want [64 1]"}},
 	{"transposed", change(ehProj, func(p *part) { *p = zeros(p.name, p.dtype, 128, 64) }), ehProj, ruleWrongShape, []string{"got [128 64], want [64 128]"}},
-	{"matrix of integers", change(moeTensor+"experts.0.w3.weight", func(p *part) { *p = zeros(p.name, safetensors.I32, p.shape...) }),
+	{"matrix of integers", change(moeTensor+"experts.0.w3.weight", func(p *part) { *p = zeros(p.name, "I32", p.shape...) }),
 		moeTensor + "experts.0.w3.weight", ruleWrongDtype, []string{"got I32", "want F32, F16, BF16 or F8_E4M3"}},
 	{"vector of fp8", change(moeTensor+"e_score_correction_bias", func(p *part) { *p = zeros(p.name, safetensors.F8E4M3, 2) }),
 		moeTensor + "e_score_correction_bias", ruleWrongDtype, []string{"want F32, F16 or BF16"}},
@@ -122,7 +122,7 @@ func TestPlanReportsAllFaultsTogether(t *testing.T) {
 	_, err := planOf(t, s, PlanOptions{})
 	var got []string
 	for _, p := range auditOf(t, err) {
-		got = append(got, p.Tensor+": "+string(p.Rule))
+		got = append(got, p.Tensor+": "+p.Rule.Error())
 	}
 	slices.Sort(want)
 	require.Equal(t, want, got)
@@ -141,7 +141,7 @@ func TestPlanMissingLayer(t *testing.T) {
 // TestPlanBothFaultsOfOneTensor: neither hides the other.
 func TestPlanBothFaultsOfOneTensor(t *testing.T) {
 	s := synthesize(headOf(t, smallHead, Parallel{}), mixed)
-	change(ehProj, func(p *part) { *p = zeros(p.name, safetensors.I64, 3, 3) })(s)
+	change(ehProj, func(p *part) { *p = zeros(p.name, "I64", 3, 3) })(s)
 	_, err := planOf(t, s, PlanOptions{})
 	require.ErrorIs(t, err, ruleWrongShape)
 	require.ErrorIs(t, err, ruleWrongDtype)

@@ -20,8 +20,8 @@ func (k kinds) Unwrap() []error { return k }
 func TestProblems(t *testing.T) {
 	a, b := &Problem{Tensor: "a", Rule: ErrMissing}, &Problem{Tensor: "b", Rule: ruleUnexpected}
 	audit := asError([]*Problem{a, b})
-	file := &safetensors.FormatError{File: "f", Rule: safetensors.ErrTruncated}
-	shard := &safetensors.FormatError{File: "s", Rule: safetensors.ErrMissingShard, Err: fs.ErrNotExist}
+	file := &safetensors.FormatError{File: "f", Rule: errors.New("file is cut short")}
+	shard := &safetensors.FormatError{File: "s", Rule: fmt.Errorf("%w: %w", safetensors.ErrMissingShard, fs.ErrNotExist)}
 	read := fmt.Errorf("read: %w", fs.ErrPermission)
 	one := kinds{ErrMissing, ruleWrongShape}
 	for name, c := range map[string]struct {

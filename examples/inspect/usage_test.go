@@ -111,11 +111,11 @@ func (failing) Write([]byte) (int, error) { return 0, fs.ErrClosed }
 
 func TestProblemsOf(t *testing.T) {
 	audit := errors.Join(
-		&weights.Problem{Tensor: "a.weight", Rule: weights.ErrMissing}, &weights.Problem{Tensor: "b.weight", Rule: "wrong shape", Got: "[1]", Want: "[2]"},
+		&weights.Problem{Tensor: "a.weight", Rule: weights.ErrMissing}, &weights.Problem{Tensor: "b.weight", Rule: errors.New("wrong shape"), Got: "[1]", Want: "[2]"},
 	)
 	err := errors.Join(
 		&mtp.ConfigError{Key: "hidden_size", Got: "nothing", Want: "an integer", Rule: "missing key"},
-		errors.Join(&safetensors.FormatError{File: "x.safetensors", Tensor: "c", Rule: "hole in the data before the tensor"}, audit),
+		errors.Join(&safetensors.FormatError{File: "x.safetensors", Tensor: "c", Rule: errors.New("hole in the data before the tensor")}, audit),
 		&safetensors.FormatError{File: "y.safetensors", Rule: safetensors.ErrMissingShard},
 		fs.ErrPermission,
 	)

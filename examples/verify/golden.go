@@ -56,7 +56,7 @@ func (g *golden) floats(name string) ([]float32, error) {
 
 // ints returns an I64 or I32 tensor.
 func (g *golden) ints(name string) ([]int32, error) {
-	b, t, err := g.raw(name, safetensors.I64, safetensors.I32)
+	b, t, err := g.raw(name, "I64", "I32")
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ var decoders = map[safetensors.Dtype]decoder{
 	safetensors.BF16:   {2, func(b []byte) float64 { return bf16(binary.LittleEndian.Uint16(b)) }},
 	safetensors.F16:    {2, func(b []byte) float64 { return f16(binary.LittleEndian.Uint16(b)) }},
 	safetensors.F8E4M3: {1, func(b []byte) float64 { return e4m3(b[0]) }},
-	safetensors.F8E8M0: {1, func(b []byte) float64 { return e8m0(b[0]) }},
+	"F8_E8M0":          {1, func(b []byte) float64 { return e8m0(b[0]) }},
 	safetensors.U8:     {1, func(b []byte) float64 { return e8m0(b[0]) }}, // as a scale
 }
 
@@ -99,7 +99,7 @@ func elements(t *safetensors.Tensor, shape []int, dtypes ...safetensors.Dtype) (
 // are floats. The last blocks of a row or column may be partial.
 func scaled(values []float64, rows, cols int, scale *safetensors.Tensor) ([]float64, error) {
 	blockRows, blockCols := 1, mxBlock
-	dtypes := []safetensors.Dtype{safetensors.U8, safetensors.F8E8M0}
+	dtypes := []safetensors.Dtype{safetensors.U8, "F8_E8M0"}
 	if scale.Dtype == safetensors.F32 || scale.Dtype == safetensors.BF16 {
 		blockRows, blockCols = squareBlock, squareBlock
 		dtypes = []safetensors.Dtype{safetensors.F32, safetensors.BF16}

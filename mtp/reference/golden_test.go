@@ -79,13 +79,13 @@ func (g golden) matrix(name string) mat.Matrix {
 
 func (g golden) ints(name string) []int {
 	g.t.Helper()
-	return values[int64, int](g.t, g.tensor(name, safetensors.I64))
+	return values[int64, int](g.t, g.tensor(name, "I64"))
 }
 
 // ids returns block or expert ids, as the oracle has such stages.
 func (g golden) ids(name string) []float64 {
 	g.t.Helper()
-	return values[int32, float64](g.t, g.tensor(name, safetensors.I32))
+	return values[int32, float64](g.t, g.tensor(name, "I32"))
 }
 
 // requireClose compares a stage with its golden tensor; infinities must be equal.

@@ -13,8 +13,8 @@
 // [Open] opens a file, [OpenFolder] the shards of a folder as one set of tensors, with
 // or without an index. Only headers are read. A [Tensor] is an io.ReaderAt over its
 // bytes, and [Tensor.Bytes] has them in place: on unix, files that os.DirFS opens are
-// memory-mapped, so that processes share one copy. [File.Populate] and [File.ReadAhead]
-// bring pages in before they are used. The files must not change while they are open.
+// memory-mapped, so that processes share one copy. [File.ReadAhead]
+// brings pages in before they are used. The files must not change while they are open.
 //
 // # Writing
 //

@@ -8,60 +8,60 @@ import (
 	"strings"
 )
 
-// Rule is a rule that a file, an index or a folder breaks, in words. It is an error
-// of its own, so that errors.Is finds it in whatever reports it.
-type Rule string
-
-func (r Rule) Error() string { return string(r) }
-
 // The rules that a program can do something about. The others, which say that a file
 // was written wrongly, are in the package's documentation.
-const (
-	ErrNoWeights    Rule = "no weights"        // another folder is meant
-	ErrMissingShard Rule = "missing shard"     // the download is not complete
-	ErrTruncated    Rule = "file is cut short" // nor is this one
+var (
+	ErrNoWeights    error = ruleText("no weights")    // another folder is meant
+	ErrMissingShard error = ruleText("missing shard") // the download is not complete
 )
+
+// ruleText is a rule in words, and an error of its own, so that errors.Is finds it in
+// whatever reports it.
+type ruleText string
+
+func (r ruleText) Error() string { return string(r) }
 
 // Rules of a file, in the order in which they are checked.
 const (
-	ruleFileTooSmall    Rule = "file is too small for a header length"
-	ruleHeaderTooLarge  Rule = "header is too large"
-	ruleHeaderTruncated Rule = "header does not fit the file"
-	ruleIndexTooLarge   Rule = "index is too large"
-	ruleNotUTF8         Rule = "text is not UTF-8"
-	ruleNotJSON         Rule = "text is not JSON"
-	ruleNotObject       Rule = "value is not a JSON object"
-	ruleDuplicateKey    Rule = "duplicate key"
-	ruleMissingKey      Rule = "missing key"
-	ruleUnknownKey      Rule = "unknown key"
-	ruleNotString       Rule = "value is not a string"
+	ruleFileTooSmall    ruleText = "file is too small for a header length"
+	ruleHeaderTooLarge  ruleText = "header is too large"
+	ruleHeaderTruncated ruleText = "header does not fit the file"
+	ruleIndexTooLarge   ruleText = "index is too large"
+	ruleNotUTF8         ruleText = "text is not UTF-8"
+	ruleNotJSON         ruleText = "text is not JSON"
+	ruleNotObject       ruleText = "value is not a JSON object"
+	ruleDuplicateKey    ruleText = "duplicate key"
+	ruleMissingKey      ruleText = "missing key"
+	ruleUnknownKey      ruleText = "unknown key"
+	ruleNotString       ruleText = "value is not a string"
 
-	ruleUnknownDtype  Rule = "unknown dtype"
-	ruleShape         Rule = "invalid shape"
-	ruleOffsets       Rule = "invalid data_offsets"
-	ruleSizeOverflow  Rule = "size of tensor overflows"
-	rulePartialByte   Rule = "tensor ends inside a byte"
-	ruleSizeMismatch  Rule = "data_offsets do not fit dtype and shape"
-	ruleHole          Rule = "hole in the data before the tensor"
-	ruleOverlap       Rule = "tensor overlaps the one before it"
-	ruleTrailingBytes Rule = "bytes after the last tensor"
-	ruleMoreProblems  Rule = "more problems"
+	ruleUnknownDtype  ruleText = "unknown dtype"
+	ruleShape         ruleText = "invalid shape"
+	ruleOffsets       ruleText = "invalid data_offsets"
+	ruleSizeOverflow  ruleText = "size of tensor overflows"
+	rulePartialByte   ruleText = "tensor ends inside a byte"
+	ruleSizeMismatch  ruleText = "data_offsets do not fit dtype and shape"
+	ruleHole          ruleText = "hole in the data before the tensor"
+	ruleOverlap       ruleText = "tensor overlaps the one before it"
+	ruleTruncated     ruleText = "file is cut short"
+	ruleTrailingBytes ruleText = "bytes after the last tensor"
+	ruleMoreProblems  ruleText = "more problems"
 )
 
 // Rules of a folder and its index.
 const (
-	ruleShardPath       Rule = "shard path leaves the folder"
-	ruleIndexMismatch   Rule = "tensor is not in the shard that the index names"
-	ruleNotInIndex      Rule = "tensor is not in the index"
-	ruleDuplicateTensor Rule = "tensor is in two files"
-	ruleRepeatedFile    Rule = "file repeats the tensors of another"
+	ruleShardPath       ruleText = "shard path leaves the folder"
+	ruleIndexMismatch   ruleText = "tensor is not in the shard that the index names"
+	ruleNotInIndex      ruleText = "tensor is not in the index"
+	ruleDuplicateTensor ruleText = "tensor is in two files"
+	ruleRepeatedFile    ruleText = "file repeats the tensors of another"
 )
 
 // Rules of what is to be written.
 const (
-	ruleName     Rule = "invalid name of a tensor"
-	ruleMetadata Rule = "invalid metadata"
-	ruleData     Rule = "data does not fit dtype and shape"
+	ruleName     ruleText = "invalid name of a tensor"
+	ruleMetadata ruleText = "invalid metadata"
+	ruleData     ruleText = "data does not fit dtype and shape"
 )
 
 // FormatError says which rule a file, an index, a folder or a JSON text breaks, and
@@ -70,12 +70,11 @@ type FormatError struct {
 	File   string // the file; "" if there is none or it is the folder
 	Tensor string // the tensor; "" if the rule is one of the file
 	Key    string // dotted path in the JSON text, within the tensor; may be ""
-	Line   int    // line of the JSON text, from 1; 0 where the rule is not one of JSON
-	Column int    // character in the line, from 1
-	Rule   Rule
-	Got    string // what was found; may be ""
+	Rule   error  // in words: see the package's documentation
+	Got    string // what was found, in JSON with its line and column; may be ""
 	Want   string // what was wanted; may be ""
-	Err    error  // what the operating system says; may be nil
+
+	system error // what the operating system says; may be nil
 }
 
 // Error returns one line that names all that is known.
@@ -91,28 +90,25 @@ func (e *FormatError) Error() string {
 	if e.Key != "" {
 		b.WriteString("key " + quote(e.Key) + ": ")
 	}
-	b.WriteString(string(e.Rule))
-	if e.Line > 0 {
-		b.WriteString(" at line " + strconv.Itoa(e.Line) + ", column " + strconv.Itoa(e.Column))
-	}
+	b.WriteString(e.Rule.Error())
 	if e.Got != "" {
 		b.WriteString(": got " + e.Got)
 	}
 	if e.Want != "" {
 		b.WriteString(", want " + e.Want)
 	}
-	if e.Err != nil {
-		b.WriteString(": " + e.Err.Error())
+	if e.system != nil {
+		b.WriteString(": " + e.system.Error())
 	}
 	return b.String()
 }
 
-// Unwrap makes the error match its Rule and Err.
+// Unwrap makes the error match its Rule and what the operating system says.
 func (e *FormatError) Unwrap() []error {
-	if e.Err == nil {
+	if e.system == nil {
 		return []error{e.Rule}
 	}
-	return []error{e.Rule, e.Err}
+	return []error{e.Rule, e.system}
 }
 
 // maxProblems bounds the problems reported of one file: a hostile header of

@@ -74,7 +74,7 @@ func ExampleOpenFolder() {
 	}
 	folder, err := safetensors.OpenFolder(fstest.MapFS{
 		"model-00002-of-00002.safetensors": {Data: shard.Bytes()},
-		safetensors.IndexName: {Data: []byte(`{"weight_map": {
+		"model.safetensors.index.json": {Data: []byte(`{"weight_map": {
 			"layers.0.weight": "model-00001-of-00002.safetensors",
 			"layers.7.weight": "model-00002-of-00002.safetensors"}}`)},
 	}, func(tensor string) bool { return tensor == "layers.7.weight" })
@@ -85,23 +85,25 @@ func ExampleOpenFolder() {
 		log.Fatal(err)
 	}
 	defer folder.Close()
-	fmt.Println(folder.Tensors(), folder.Unopened())
+	for _, t := range folder.Tensors() {
+		fmt.Println(t.Name, t.Dtype, t.Shape)
+	}
+	fmt.Println("not opened:", folder.Index()["layers.0.weight"])
 	// Output:
-	// [layers.7.weight U8 [2]] map[model-00001-of-00002.safetensors:[layers.0.weight]]
+	// layers.7.weight U8 [2]
+	// not opened: model-00001-of-00002.safetensors
 }
 
 // A file that was written wrongly is refused with every rule that it breaks.
 func ExampleFormatError() {
 	header := `{"a": {"dtype": "U8", "shape": [3], "data_offsets": [0, 2]}}`
 	data := append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), header+"xyz"...)
-	_, err := safetensors.NewFile("x.safetensors", bytes.NewReader(data), int64(len(data)))
+	_, err := safetensors.Open(fstest.MapFS{"x.safetensors": {Data: data}}, "x.safetensors")
 	fmt.Println(err)
 	var format *safetensors.FormatError
 	fmt.Println(errors.As(err, &format), format.Tensor, format.Got)
-	fmt.Println(errors.Is(err, safetensors.ErrTruncated))
 	// Output:
 	// safetensors: x.safetensors: tensor "a": data_offsets do not fit dtype and shape: got 2 bytes, want 3 bytes for U8 of shape [3]
 	// safetensors: x.safetensors: bytes after the last tensor: got 3 bytes of data, want 2
 	// true a 2 bytes
-	// false
 }

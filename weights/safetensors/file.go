@@ -67,12 +67,6 @@ func Open(fsys fs.FS, name string) (*File, error) {
 	return f, nil
 }
 
-// NewFile checks the header of a safetensors file of size bytes. The caller
-// keeps r, which must be readable as long as the File is used.
-func NewFile(name string, r io.ReaderAt, size int64) (*File, error) {
-	return newFile(name, backing{r: r}, size)
-}
-
 // openBacking opens a file and finds the best way to its bytes.
 func openBacking(fsys fs.FS, name string) (b backing, size int64, err error) {
 	f, err := fsys.Open(name)
@@ -107,7 +101,7 @@ func openBacking(fsys fs.FS, name string) (b backing, size int64, err error) {
 	if m, ok := f.(inMemory); ok {
 		data := m.Bytes()
 		if int64(len(data)) != size {
-			return backing{}, 0, &FormatError{File: name, Rule: ErrTruncated, Got: byteCount(int64(len(data))), Want: byteCount(size)}
+			return backing{}, 0, &FormatError{File: name, Rule: ruleTruncated, Got: byteCount(int64(len(data))), Want: byteCount(size)}
 		}
 		keep = true
 		return backing{data: data, close: f.Close}, size, nil
@@ -123,7 +117,7 @@ func openBacking(fsys fs.FS, name string) (b backing, size int64, err error) {
 	return backing{data: data}, int64(len(data)), nil
 }
 
-// newFile reads the header. Its errors leave b to the caller.
+// newFile reads the header of a file of size bytes. Its errors leave b to the caller.
 func newFile(name string, b backing, size int64) (*File, error) {
 	f := &File{name: name, size: size, backing: b}
 	text, err := f.readHeader()
@@ -149,7 +143,7 @@ func newFile(name string, b backing, size int64) (*File, error) {
 
 // readHeader returns the JSON header.
 func (f *File) readHeader() ([]byte, error) {
-	broken := func(rule Rule, got, want string) error {
+	broken := func(rule ruleText, got, want string) error {
 		return &FormatError{File: f.name, Rule: rule, Got: got, Want: want}
 	}
 	if f.size < headerLengthSize {
@@ -175,16 +169,13 @@ func (f *File) readHeader() ([]byte, error) {
 		return nil, &fileError{file: f.name, err: err}
 	}
 	if uint64(len(text)) < n {
-		return nil, broken(ErrTruncated, byteCount(headerLengthSize+int64(len(text))), byteCount(f.size))
+		return nil, broken(ruleTruncated, byteCount(headerLengthSize+int64(len(text))), byteCount(f.size))
 	}
 	return text, nil
 }
 
 // Name returns the name that the file was opened by.
 func (f *File) Name() string { return f.name }
-
-// Size returns the size of the file in bytes.
-func (f *File) Size() int64 { return f.size }
 
 // Tensors returns all tensors in data order. The slice belongs to the File.
 func (f *File) Tensors() []*Tensor { return f.tensors }

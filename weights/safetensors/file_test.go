@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var sample = buildFile(bytePart("a", "abc"), part{"b", F32, []int{2, 1}, "12345678"}, part{"none", I64, []int{0}, ""})
+var sample = buildFile(bytePart("a", "abc"), part{"b", F32, []int{2, 1}, "12345678"}, part{"none", "I64", []int{0}, ""})
 
 // onlyRead hides the ReadAt of the files of a file system.
 type onlyRead struct{ fs.FS }
@@ -53,7 +53,7 @@ func TestOpen(t *testing.T) {
 			f, err := Open(test.fsys, name)
 			require.NoError(t, err)
 			require.Equal(t, name, f.Name())
-			require.Equal(t, int64(len(sample)), f.Size())
+			require.Equal(t, int64(len(sample)), f.size)
 			require.Equal(t, int64(len(sample)-11), f.dataStart)
 			if test.inPlace {
 				require.Equal(t, sample, f.Mapping())
@@ -65,7 +65,7 @@ func TestOpen(t *testing.T) {
 			require.Equal(t, f.dataStart+3, b.Offset())
 			require.Equal(t, int64(8), b.Size())
 			require.Equal(t, []int{2, 1}, b.Shape)
-			require.Equal(t, "b F32 [2 1]", b.String())
+			require.Equal(t, F32, b.Dtype)
 			require.Equal(t, []byte("12345678"), requireBytes(t, b, test.inPlace))
 			none, _ := f.Tensor("none")
 			require.Empty(t, requireBytes(t, none, test.inPlace))
@@ -163,10 +163,10 @@ func (f faultyReaderAt) ReadAt(p []byte, off int64) (int, error) {
 func TestReadFaultsAreReported(t *testing.T) {
 	size := int64(len(sample))
 	for good := range size - 11 {
-		_, err := NewFile("x", faultyReaderAt{bytes.NewReader(sample), good}, size)
+		_, err := newFile("x", backing{r: faultyReaderAt{bytes.NewReader(sample), good}}, size)
 		require.ErrorIs(t, err, errDisk)
 	}
-	f, err := NewFile("x", faultyReaderAt{bytes.NewReader(sample), size - 1}, size)
+	f, err := newFile("x", backing{r: faultyReaderAt{bytes.NewReader(sample), size - 1}}, size)
 	require.NoError(t, err)
 	b, _ := f.Tensor("b")
 	_, err = b.ReadAt(make([]byte, 8), 0)
@@ -180,20 +180,20 @@ func TestSizeIsClaimedTooLarge(t *testing.T) {
 	claimed := []byte{0, 0, 0, 4, 0, 0, 0, 0} // a header of 64 MB, none of which is there
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	_, err := NewFile("x", bytes.NewReader(claimed), 1<<40)
+	_, err := newFile("x", backing{r: bytes.NewReader(claimed)}, 1<<40)
 	runtime.ReadMemStats(&after)
-	require.ErrorIs(t, err, ErrTruncated)
+	require.ErrorIs(t, err, ruleTruncated)
 	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20))
 
-	_, err = NewFile("x", bytes.NewReader(nil), 1<<40)
+	_, err = newFile("x", backing{r: bytes.NewReader(nil)}, 1<<40)
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 	for _, size := range []int64{-1, 0, 7} {
-		_, err = NewFile("x", bytes.NewReader(sample), size)
+		_, err = newFile("x", backing{r: bytes.NewReader(sample)}, size)
 		require.ErrorIs(t, err, ruleFileTooSmall)
 	}
 
 	// The data section ends early although the header asks for all of it.
-	f, err := NewFile("x", bytes.NewReader(sample[:len(sample)-1]), int64(len(sample)))
+	f, err := newFile("x", backing{r: bytes.NewReader(sample[:len(sample)-1])}, int64(len(sample)))
 	require.NoError(t, err)
 	b, _ := f.Tensor("b")
 	_, err = b.ReadAt(make([]byte, 8), 0)
@@ -237,20 +237,20 @@ func TestPopulate(t *testing.T) {
 	if f.Mapping() == nil {
 		t.Skip("files are not mapped on this system")
 	}
-	for _, c := range [][2]int64{{0, f.Size()}, {0, 1}, {5, 5000}, {f.Size() - 1, f.Size()}, {f.Size(), f.Size() + 1}, {-1, f.Size() + 1}, {7, 7}, {9, 2}} {
-		require.NoError(t, f.Populate(c[0], c[1]), "%v", c)
-		f.ReadAhead(c[0], c[1])
+	for _, c := range [][2]int64{{0, f.size}, {0, 1}, {5, 5000}, {f.size - 1, f.size}, {f.size, f.size + 1}, {-1, f.size + 1}, {7, 7}, {9, 2}} {
+		require.NoError(t, f.ReadAhead(c[0], c[1], true), "%v", c)
+		require.NoError(t, f.ReadAhead(c[0], c[1], false), "%v", c)
 	}
 	touchPages(f.Mapping())
 	require.NoError(t, f.Close())
-	require.ErrorIs(t, f.Populate(0, f.Size()), fs.ErrClosed)
+	require.ErrorIs(t, f.ReadAhead(0, f.size, true), fs.ErrClosed)
 }
 
 func TestPopulateWithoutMapping(t *testing.T) {
 	for _, fsys := range []fs.FS{fstest.MapFS{"x": {Data: sample}}, onlyRead{fstest.MapFS{"x": {Data: sample}}}} {
 		f, err := Open(fsys, "x")
 		require.NoError(t, err)
-		require.NoError(t, f.Populate(0, f.Size()), "nothing is mapped")
+		require.NoError(t, f.ReadAhead(0, f.size, true), "nothing is mapped")
 		require.NoError(t, f.Close())
 	}
 }
@@ -308,10 +308,10 @@ func TestFileInMemory(t *testing.T) {
 	require.Zero(t, *fsys.open)
 
 	_, err = Open(fsys, "broken")
-	require.ErrorIs(t, err, ErrTruncated)
+	require.ErrorIs(t, err, ruleTruncated)
 	fsys.extra = 1
 	_, err = Open(fsys, "x")
-	require.ErrorIs(t, err, ErrTruncated, "less than the size that it tells")
+	require.ErrorIs(t, err, ruleTruncated, "less than the size that it tells")
 	require.Zero(t, *fsys.open)
 }
 

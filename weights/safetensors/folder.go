@@ -14,17 +14,17 @@ import (
 // Folder is a folder of safetensors files opened as one set of tensors. Its methods may
 // be called from several goroutines at once.
 type Folder struct {
-	files    []*File   // sorted by name
-	tensors  []*Tensor // sorted by name
-	byName   map[string]*Tensor
-	unopened map[string][]string
+	files   []*File   // sorted by name
+	tensors []*Tensor // sorted by name
+	byName  map[string]*Tensor
+	index   map[string]string
 }
 
 // OpenFolder opens the files in the top folder of fsys.
 //
-// Where there is an index ([IndexName]), only the files that it says hold a needed
-// tensor are opened; the others may be absent, as they are where a program takes a few
-// tensors out of hundreds of gigabytes. Without an index every *.safetensors file of the
+// Where there is an index, model.safetensors.index.json, only the files that it says hold
+// a needed tensor are opened; the others may be absent, as they are where a program takes
+// a few tensors out of hundreds of gigabytes. Without an index every *.safetensors file of the
 // folder is opened, whatever its name, but for hidden ones: a copy beside the original
 // repeats its tensors and is refused. A nil needed stands for all tensors.
 //
@@ -35,17 +35,17 @@ func OpenFolder(fsys fs.FS, needed func(tensor string) bool) (*Folder, error) {
 	if needed == nil {
 		needed = func(string) bool { return true }
 	}
-	index, err := ReadIndex(fsys)
+	index, err := readIndex(fsys)
 	indexed := err == nil
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	c := &Folder{byName: make(map[string]*Tensor)}
+	c := &Folder{byName: make(map[string]*Tensor), index: index}
 	var names []string
 	if indexed {
-		names = c.selectShards(index, needed)
+		names = selectShards(index, needed)
 		if len(index) == 0 {
-			return nil, &FormatError{File: IndexName, Rule: ErrNoWeights}
+			return nil, &FormatError{File: indexName, Rule: ErrNoWeights}
 		}
 	} else if names, err = weightFiles(fsys); err != nil {
 		return nil, err
@@ -75,24 +75,20 @@ func weightFiles(fsys fs.FS) ([]string, error) {
 		}
 	}
 	if len(names) == 0 {
-		return nil, &FormatError{Rule: ErrNoWeights, Want: IndexName + " or *.safetensors"}
+		return nil, &FormatError{Rule: ErrNoWeights, Want: indexName + " or *.safetensors"}
 	}
 	return names, nil
 }
 
-// selectShards returns the shards with a needed tensor, sorted, and notes the others.
-func (c *Folder) selectShards(index map[string]string, needed func(string) bool) []string {
-	var names []string
-	shards := shards(index)
-	c.unopened = make(map[string][]string)
-	for _, shard := range slices.Sorted(maps.Keys(shards)) {
-		if tensors := shards[shard]; slices.ContainsFunc(tensors, needed) {
-			names = append(names, shard)
-		} else {
-			c.unopened[shard] = tensors
+// selectShards returns the shards with a needed tensor, sorted.
+func selectShards(index map[string]string, needed func(string) bool) []string {
+	shards := make(map[string]bool)
+	for tensor, shard := range index {
+		if needed(tensor) {
+			shards[shard] = true
 		}
 	}
-	return names
+	return slices.Sorted(maps.Keys(shards))
 }
 
 // open opens the files and returns what is wrong with them.
@@ -103,7 +99,7 @@ func (c *Folder) open(fsys fs.FS, names []string) (errs []error) {
 		case err == nil:
 			c.files = append(c.files, f)
 		case errors.Is(err, fs.ErrNotExist):
-			errs = append(errs, &FormatError{File: name, Rule: ErrMissingShard, Err: errors.Unwrap(err)})
+			errs = append(errs, &FormatError{File: name, Rule: ErrMissingShard, system: errors.Unwrap(err)})
 		default:
 			errs = append(errs, err)
 		}
@@ -180,10 +176,10 @@ func (c *Folder) Tensor(name string) (*Tensor, bool) {
 	return t, ok
 }
 
-// Unopened returns the files of the index that were left closed, as they hold no needed
-// tensor, and the tensors that the index gives for each, sorted. The map belongs to the
+// Index returns the file of each tensor as the folder's index names it, those of files
+// that were left closed among them; nil if there is no index. The map belongs to the
 // Folder.
-func (c *Folder) Unopened() map[string][]string { return c.unopened }
+func (c *Folder) Index() map[string]string { return c.index }
 
 // Close closes all files; see [File.Close]. It is a no-op the second time.
 func (c *Folder) Close() error {

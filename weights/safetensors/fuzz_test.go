@@ -36,7 +36,7 @@ func FuzzHeader(f *testing.F) {
 	sharedSeeds(f, "*/*.safetensors")
 	sharedSeeds(f, "broken/*/*.safetensors")
 	f.Fuzz(func(t *testing.T, data []byte) {
-		file, err := NewFile("f", bytes.NewReader(data), int64(len(data)))
+		file, err := newFile("f", backing{r: bytes.NewReader(data)}, int64(len(data)))
 		if err != nil {
 			format, ok := errors.AsType[*FormatError](err)
 			require.True(t, ok, "%T: %v", err, err)
@@ -78,12 +78,9 @@ func FuzzIndex(f *testing.F) {
 			require.Equal(t, "i", format.File)
 			return
 		}
-		tensors := 0
-		for shard, names := range shards(index) {
+		for _, shard := range index {
 			require.True(t, filepath.IsLocal(filepath.FromSlash(shard)), shard)
 			require.NotContains(t, shard, `\`)
-			tensors += len(names)
 		}
-		require.Len(t, index, tensors)
 	})
 }

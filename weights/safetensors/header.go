@@ -95,7 +95,7 @@ func (h *header) read(r *jsonReader, bad *problems) error {
 // values mean wrongly goes to bad.
 func readEntry(r *jsonReader, name string, bad *problems) (entry, error) {
 	e := entry{name: name}
-	report := func(rule Rule, got []byte, want string) {
+	report := func(rule ruleText, got []byte, want string) {
 		bad.add(&FormatError{Tensor: name, Rule: rule, Got: abbreviate(string(got)), Want: want})
 	}
 	if r.peek() != '{' {
@@ -107,7 +107,7 @@ func readEntry(r *jsonReader, name string, bad *problems) (entry, error) {
 	}
 	fields := [...]struct {
 		key    string
-		decode func(text []byte) Rule // "": it is right
+		decode func(text []byte) ruleText // "": it is right
 		want   string
 		found  bool
 	}{
@@ -140,7 +140,7 @@ func readEntry(r *jsonReader, name string, bad *problems) (entry, error) {
 	return e, err
 }
 
-func (e *entry) decodeDtype(text []byte) Rule {
+func (e *entry) decodeDtype(text []byte) ruleText {
 	name, err := (&jsonReader{data: text}).string()
 	if err != nil {
 		return ruleUnknownDtype
@@ -152,7 +152,7 @@ func (e *entry) decodeDtype(text []byte) Rule {
 	return ""
 }
 
-func (e *entry) decodeShape(text []byte) Rule {
+func (e *entry) decodeShape(text []byte) ruleText {
 	dims, err := decodeIntegers(text, strconv.IntSize)
 	switch {
 	case errors.Is(err, strconv.ErrRange):
@@ -167,7 +167,7 @@ func (e *entry) decodeShape(text []byte) Rule {
 	return ""
 }
 
-func (e *entry) decodeOffsets(text []byte) Rule {
+func (e *entry) decodeOffsets(text []byte) ruleText {
 	offsets, err := decodeIntegers(text, 64)
 	if err != nil || len(offsets) != 2 || offsets[0] > offsets[1] {
 		return ruleOffsets

@@ -10,27 +10,27 @@ import (
 	"unicode"
 )
 
-// IndexName is the file of a folder that says which of its files holds which tensor.
-const IndexName = "model.safetensors.index.json"
+// indexName is the file of a folder that says which of its files holds which tensor.
+const indexName = "model.safetensors.index.json"
 
-// ReadIndex reads the index of a folder: the file that holds each tensor, by the
+// readIndex reads the index of a folder: the file that holds each tensor, by the
 // tensor's name, as a slash-separated path inside the folder. The error matches
 // fs.ErrNotExist if the folder has no index; what is wrong with single tensors is
 // reported together, as [*FormatError]s.
 //
 // The index is one JSON object, {"metadata": {...}, "weight_map": {tensor: file}}. Keys
 // besides weight_map are ignored.
-func ReadIndex(fsys fs.FS) (map[string]string, error) {
-	f, err := fsys.Open(IndexName)
+func readIndex(fsys fs.FS) (map[string]string, error) {
+	f, err := fsys.Open(indexName)
 	if err != nil {
 		return nil, fmt.Errorf("safetensors: %w", err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxHeaderLength+1))
 	if err != nil {
-		return nil, &fileError{file: IndexName, err: err}
+		return nil, &fileError{file: indexName, err: err}
 	}
-	return parseIndex(IndexName, data)
+	return parseIndex(indexName, data)
 }
 
 // parseIndex parses the text of the index called file.
@@ -79,16 +79,4 @@ func parseIndex(file string, text []byte) (map[string]string, error) {
 func isShardPath(p string) bool {
 	return fs.ValidPath(p) && p != "." && !strings.ContainsAny(p, `\:`) &&
 		!strings.ContainsFunc(p, func(c rune) bool { return !unicode.IsPrint(c) })
-}
-
-// shards returns the tensors of every file that an index names, sorted.
-func shards(index map[string]string) map[string][]string {
-	shards := make(map[string][]string)
-	for tensor, shard := range index {
-		shards[shard] = append(shards[shard], tensor)
-	}
-	for _, tensors := range shards {
-		slices.Sort(tensors)
-	}
-	return shards
 }

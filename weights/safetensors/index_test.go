@@ -13,7 +13,7 @@ import (
 
 func TestIndexAccepts(t *testing.T) {
 	text := " {\"metadata\":{\"total_size\":12.5,\"more\":[null]}, \"weight_map\":{\"a\":\"x.safetensors\",\"b\":\"sub/y.safetensors\"},\"other\":true}\n"
-	index, err := ReadIndex(fstest.MapFS{IndexName: {Data: []byte(text)}})
+	index, err := readIndex(fstest.MapFS{indexName: {Data: []byte(text)}})
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{"a": "x.safetensors", "b": "sub/y.safetensors"}, index)
 }
@@ -21,7 +21,7 @@ func TestIndexAccepts(t *testing.T) {
 func TestIndexRefuses(t *testing.T) {
 	tests := []struct {
 		name, text string
-		want       Rule
+		want       error
 	}{
 		{"empty", "", ruleNotObject},
 		{"not JSON", "{not json", ruleNotJSON},
@@ -39,14 +39,14 @@ func TestIndexRefuses(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := ReadIndex(fstest.MapFS{IndexName: {Data: []byte(test.text)}})
+			_, err := readIndex(fstest.MapFS{indexName: {Data: []byte(test.text)}})
 			require.ErrorIs(t, err, test.want)
 			format, ok := errors.AsType[*FormatError](err)
 			require.True(t, ok)
-			require.Equal(t, IndexName, format.File)
+			require.Equal(t, indexName, format.File)
 		})
 	}
-	_, err := ReadIndex(fstest.MapFS{})
+	_, err := readIndex(fstest.MapFS{})
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }
 
@@ -84,7 +84,7 @@ func quoteJSON(s string) string {
 func TestIndexReportsAllProblems(t *testing.T) {
 	_, err := parseIndex("i", []byte(`{"weight_map":{"b":"../y","a":"/x","c":3,"d":"ok"}}`))
 	require.Equal(t, []string{
-		`safetensors: i: key "weight_map.c": value is not a string at line 1, column 40: got 3`,
+		`safetensors: i: key "weight_map.c": value is not a string: got 3 at line 1, column 40`,
 		`safetensors: i: tensor "a": shard path leaves the folder: got "/x"`,
 		`safetensors: i: tensor "b": shard path leaves the folder: got "../y"`,
 	}, strings.Split(err.Error(), "\n"))

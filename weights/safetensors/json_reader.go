@@ -2,6 +2,7 @@ package safetensors
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,7 +35,7 @@ func newJSONReader(data []byte) (*jsonReader, error) {
 				break
 			}
 		}
-		return nil, r.fail(r.pos, ruleNotUTF8, "", "")
+		return nil, r.fail(r.pos, ruleNotUTF8, fmt.Sprintf("byte %#x", data[r.pos]), "")
 	}
 	return r, nil
 }
@@ -71,9 +72,10 @@ func (r *jsonReader) next(c byte) bool {
 	return true
 }
 
-// fail returns the error for what stands at byte at.
-func (r *jsonReader) fail(at int, rule Rule, got, want string) *FormatError {
-	e := &FormatError{Rule: rule, Got: got, Want: want}
+// fail returns the error for got, which stands at byte at.
+func (r *jsonReader) fail(at int, rule ruleText, got, want string) *FormatError {
+	line, column := r.position(at)
+	e := &FormatError{Rule: rule, Got: fmt.Sprintf("%s at line %d, column %d", got, line, column), Want: want}
 	if len(r.path) > r.named {
 		keys := slices.Clone(r.path[r.named:])
 		for i, key := range keys {
@@ -81,7 +83,6 @@ func (r *jsonReader) fail(at int, rule Rule, got, want string) *FormatError {
 		}
 		e.Key = strings.Join(keys, ".")
 	}
-	e.Line, e.Column = r.position(at)
 	return e
 }
 
@@ -164,11 +165,11 @@ func (r *jsonReader) object(member func(key string) error) error {
 func (r *jsonReader) twice(at int) error {
 	switch {
 	case r.duplicates == nil:
-		return r.fail(at, ruleDuplicateKey, "", "")
+		return r.fail(at, ruleDuplicateKey, "the key again", "")
 	case r.duplicates.full():
 		r.duplicates.more++
 	default:
-		r.duplicates.add(r.fail(at, ruleDuplicateKey, "", ""))
+		r.duplicates.add(r.fail(at, ruleDuplicateKey, "the key again", ""))
 	}
 	return nil
 }

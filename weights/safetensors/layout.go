@@ -10,7 +10,7 @@ import (
 )
 
 // sizeOf returns the bytes that dtype and shape ask for, or the rule that they break.
-func sizeOf(dtype Dtype, shape []int) (int64, Rule) {
+func sizeOf(dtype Dtype, shape []int) (int64, ruleText) {
 	if slices.Contains(shape, 0) {
 		return 0, ""
 	}
@@ -42,7 +42,7 @@ func (h *header) checkLayout(dataSize int64, bad *problems) {
 	var beyond *entry // first tensor that the file does not hold whole
 	for i := range h.entries {
 		e := &h.entries[i]
-		report := func(rule Rule, got, want string) {
+		report := func(rule ruleText, got, want string) {
 			bad.add(&FormatError{Tensor: e.name, Rule: rule, Got: got, Want: want})
 		}
 		if e.begin != covered {
@@ -66,7 +66,7 @@ func (h *header) checkLayout(dataSize int64, bad *problems) {
 	}
 	switch got, want := byteCount(dataSize)+" of data", strconv.FormatInt(covered, 10); {
 	case beyond != nil:
-		bad.add(&FormatError{Tensor: beyond.name, Rule: ErrTruncated, Got: got, Want: want})
+		bad.add(&FormatError{Tensor: beyond.name, Rule: ruleTruncated, Got: got, Want: want})
 	case covered < dataSize:
 		bad.add(&FormatError{Rule: ruleTrailingBytes, Got: got, Want: want})
 	}

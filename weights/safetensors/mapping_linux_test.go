@@ -41,7 +41,7 @@ func TestFileIsUnmapped(t *testing.T) {
 	require.Zero(t, mappings(t, dir))
 
 	_, err = Open(os.DirFS(dir), "broken")
-	require.ErrorIs(t, err, ErrTruncated)
+	require.ErrorIs(t, err, ruleTruncated)
 	require.Zero(t, mappings(t, dir))
 	require.Zero(t, descriptors(t, dir))
 }

@@ -20,21 +20,32 @@ const (
 	advicePiece = 128 << 10
 )
 
-// Populate reads the bytes from begin to end of a mapped file into memory ahead of their
-// use, so that the first pass over them takes no page faults. Where nothing is mapped
-// there is nothing to do. The error matches fs.ErrClosed when the File is closed.
-func (f *File) Populate(begin, end int64) error {
+// ReadAhead reads the bytes from begin to end of a mapped file into memory before they
+// are used. With wait they are there when it returns, so that the first pass over them
+// takes no page faults; the error matches fs.ErrClosed when the File is closed. Without
+// wait it is advice to the system, which reads them meanwhile if it can, and no error.
+// Where nothing is mapped there is nothing to do.
+func (f *File) ReadAhead(begin, end int64, wait bool) error {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	if f.closed {
-		return &fileError{file: f.name, err: fs.ErrClosed}
-	}
 	page := int64(os.Getpagesize())
 	begin, end = max(begin, 0)/page*page, min(end, f.size)
-	if !f.backing.mapped || begin >= end {
+	switch {
+	case f.closed && wait:
+		return &fileError{file: f.name, err: fs.ErrClosed}
+	case !f.backing.mapped || begin >= end:
 		return nil
+	case wait:
+		return f.populate(f.backing.data[begin:end])
 	}
-	data := f.backing.data[begin:end]
+	for piece := range advicePieces(begin, end, page) {
+		willNeed(f.backing.data[piece[0]:piece[1]])
+	}
+	return nil
+}
+
+// populate reads data, whole pages but the last, with several threads.
+func (f *File) populate(data []byte) error {
 	part := populateShare(len(data), min(runtime.GOMAXPROCS(0), maxPopulateThreads), os.Getpagesize())
 	errs := make([]error, (len(data)+part-1)/part)
 	var threads sync.WaitGroup
@@ -46,19 +57,6 @@ func (f *File) Populate(begin, end int64) error {
 		return &fileError{file: f.name, err: err}
 	}
 	return nil
-}
-
-// ReadAhead has the bytes from begin to end of a mapped file read from disk, and does
-// not wait for them. It is advice: where it cannot be followed nothing happens.
-func (f *File) ReadAhead(begin, end int64) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	if !f.backing.mapped {
-		return
-	}
-	for piece := range advicePieces(max(begin, 0), min(end, f.size), int64(os.Getpagesize())) {
-		willNeed(f.backing.data[piece[0]:piece[1]])
-	}
 }
 
 // advicePieces cuts the bytes from begin, or the start of its page, to end.

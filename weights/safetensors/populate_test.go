@@ -40,13 +40,13 @@ func TestReadAheadOfAnyFile(t *testing.T) {
 	for _, fsys := range []fs.FS{os.DirFS(onDisk(t, map[string][]byte{"x": data})), inMap, onlyRead{inMap}} {
 		f, err := Open(fsys, "x")
 		require.NoError(t, err)
-		f.ReadAhead(0, f.Size())
-		f.ReadAhead(5, 5)
-		f.ReadAhead(advicePiece+1, f.Size()+1)
+		for _, c := range [][2]int64{{0, f.size}, {5, 5}, {advicePiece + 1, f.size + 1}} {
+			require.NoError(t, f.ReadAhead(c[0], c[1], false))
+		}
 		got := make([]byte, 8)
-		require.NoError(t, f.readAt(got, f.Size()-8))
+		require.NoError(t, f.readAt(got, f.size-8))
 		require.Equal(t, data[len(data)-8:], got)
 		require.NoError(t, f.Close())
-		f.ReadAhead(0, int64(len(data)))
+		require.NoError(t, f.ReadAhead(0, int64(len(data)), false))
 	}
 }

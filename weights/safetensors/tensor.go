@@ -33,7 +33,7 @@ func NewTensor(name string, dtype Dtype, shape []int, data io.ReaderAt) *Tensor 
 }
 
 // check returns the bytes of the tensor, or what is wrong with its dtype and shape.
-func (t *Tensor) check() (int64, Rule) {
+func (t *Tensor) check() (int64, ruleText) {
 	if t.Dtype.Bits() == 0 {
 		return 0, ruleUnknownDtype
 	}
@@ -104,6 +104,3 @@ func (t *Tensor) failed(err error) error {
 	}
 	return e
 }
-
-// String returns name, dtype and shape on one line.
-func (t *Tensor) String() string { return fmt.Sprintf("%s %v %v", t.Name, t.Dtype, t.Shape) }

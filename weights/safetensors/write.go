@@ -95,7 +95,7 @@ func checkWritable(metadata map[string]string, tensors []*Tensor) error {
 	names := make(map[string]bool, len(tensors))
 	total := int64(0)
 	for _, t := range tensors {
-		report := func(rule Rule, got, want string) {
+		report := func(rule ruleText, got, want string) {
 			bad.add(&FormatError{Tensor: t.Name, Rule: rule, Got: got, Want: want})
 		}
 		if t.Name == metadataKey || !utf8.ValidString(t.Name) {

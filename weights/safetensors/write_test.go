@@ -21,7 +21,7 @@ func tensorOf(name string, dtype Dtype, data string, shape ...int) *Tensor {
 func TestWriteIsRead(t *testing.T) {
 	tensors := []*Tensor{
 		tensorOf("bytes", U8, "abc", 3), tensorOf("é \"<\n", "F64", "12345678"), tensorOf("half", BF16, "hijk", 2, 1),
-		tensorOf("none", I64, "", 0, 7), tensorOf("packed", "F4", "x", 2), tensorOf("", F32, "long", 1),
+		tensorOf("none", "I64", "", 0, 7), tensorOf("packed", "F4", "x", 2), tensorOf("", F32, "long", 1),
 	}
 	for _, metadata := range []map[string]string{nil, {}, {"format": "pt", "é": "<&>"}} {
 		var b bytes.Buffer
@@ -34,7 +34,8 @@ func TestWriteIsRead(t *testing.T) {
 		for _, want := range tensors {
 			got, ok := f.Tensor(want.Name)
 			require.True(t, ok, want.Name)
-			require.Equal(t, want.String(), got.String())
+			require.Equal(t, want.Dtype, got.Dtype)
+			require.Equal(t, append([]int{}, want.Shape...), got.Shape)
 			require.Equal(t, contents(t, want), contents(t, got))
 			require.Zero(t, got.Offset()%int64((got.Dtype.Bits()+7)/8), got.Name)
 		}
@@ -69,7 +70,7 @@ func TestWriteRefuses(t *testing.T) {
 	changed.Shape = []int{3}
 	for name, c := range map[string]struct {
 		tensors []*Tensor
-		want    Rule
+		want    error
 	}{
 		"unknown dtype":   {[]*Tensor{tensorOf("t", "Q9", "ab", 2)}, ruleUnknownDtype},
 		"negative":        {[]*Tensor{tensorOf("t", U8, "ab", -2)}, ruleShape},

@@ -118,7 +118,7 @@ func (r *reader) bytes(name string, dtype safetensors.Dtype, shape ...int) []byt
 }
 
 func (r *reader) ints(name string, shape ...int) []int32 {
-	b := r.bytes(name, safetensors.I64, shape...)
+	b := r.bytes(name, "I64", shape...)
 	out := make([]int32, len(b)/8)
 	for i := range out {
 		v := int64(binary.LittleEndian.Uint64(b[8*i:]))

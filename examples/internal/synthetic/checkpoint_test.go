@@ -133,7 +133,7 @@ func TestM3HasTheTensorsOfTheTable(t *testing.T) {
 func TestFolderIsAFileSystem(t *testing.T) {
 	single, sharded := plan(t, small(), Options{}), plan(t, small(), Options{ShardSize: 20_000})
 	require.NoError(t, fstest.TestFS(single.FS(), "config.json", "model.safetensors"))
-	require.NoError(t, fstest.TestFS(sharded.FS(), "config.json", safetensors.IndexName, sharded.Files()[0].Name))
+	require.NoError(t, fstest.TestFS(sharded.FS(), "config.json", indexName, sharded.Files()[0].Name))
 	_, err := single.FS().Open("absent")
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	_, err = single.FS().Open("../config.json")

@@ -13,7 +13,6 @@ import (
 
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
-	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 func TestMemoryIsTheCheckpoint(t *testing.T) {
@@ -28,7 +27,7 @@ func TestMemoryIsTheCheckpoint(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, c.Size(), last)
 	require.Equal(t, c.Size(), m.Size())
-	require.NoError(t, fstest.TestFS(m, "config.json", safetensors.IndexName))
+	require.NoError(t, fstest.TestFS(m, "config.json", indexName))
 	for i := range c.Files() {
 		f := &c.Files()[i]
 		want := make([]byte, f.Size())
