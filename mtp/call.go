@@ -148,7 +148,7 @@ func (h *Head) checkRows(b *Batch, i int) (*Cache, error) {
 	}
 	for j, t := range r.Tokens {
 		if t < 0 || int(t) >= h.config.VocabSize {
-			return bad(fmt.Sprintf("Tokens[%d]", j), t, fmt.Sprintf("0 to %d", h.config.VocabSize-1), ErrToken)
+			return bad(fmt.Sprintf("Tokens[%d]", j), t, fmt.Sprintf("0 to %d", h.config.VocabSize-1), errToken)
 		}
 	}
 	switch limit := h.config.Attention.Rope.Positions(); {

@@ -46,7 +46,7 @@
 // Most of what a draft reads is lm_head: 2.46 of 2.95 GB for the released head, in
 // bfloat16. With [Options.DraftLMHead], Draft picks tokens by a copy that is requantized
 // at load. With [Options.DraftVocabulary] it reads the rows of some tokens only, for
-// example the 32 768 most frequent of your own text (see [MostFrequent]):
+// example the 32 768 most frequent of your own text :
 //
 //	opts.DraftLMHead = weights.INT8       // 53 % of the bytes; nearly all drafts are the same
 //	opts.DraftVocabulary = frequentTokens // 16 % of the bytes with 32 768 of 200 064 tokens
@@ -92,7 +92,7 @@
 // here: each is an error, before a byte is moved. All problems of one kind come together:
 // config and files first, then the options, and if these are sound the tensors.
 // [Inspect] gives the same answer without loading. The target's own tensors are not the
-// head's; [Report] counts them.
+// head's; [weights.Report] counts them.
 //
 // # Errors
 //

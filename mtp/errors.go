@@ -17,14 +17,15 @@ var (
 	ErrInput = hip.ErrInput
 	// ErrClosed is a use of a head, cache or sequence after its Close.
 	ErrClosed = errors.New("closed")
-	// ErrToken is a token id outside of the vocabulary.
-	ErrToken = errors.New("token id outside of the vocabulary")
 	// ErrNotAligned is an aligned draft on a sequence that was changed since its last one
 	// otherwise than by Draft: see [ChainAligned].
 	ErrNotAligned = errors.New("sequence has no state for aligned drafting")
 	// ErrNaN is a probability that is not a number: hidden states or weights hold NaN.
 	ErrNaN = errors.New("probability is not a number")
 )
+
+// errToken is a token id outside of the vocabulary.
+var errToken = errors.New("token id outside of the vocabulary")
 
 // refuse returns the error of an argument of a call.
 func refuse(field string, got any, want string, err error) error {

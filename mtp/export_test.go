@@ -20,7 +20,10 @@ const (
 	QuantMXFP8       = quantMXFP8
 )
 
-var ErrPattern = errPattern
+var (
+	ErrPattern = errPattern
+	ErrToken   = errToken
+)
 
 type Quantization = quantization
 

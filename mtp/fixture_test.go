@@ -216,14 +216,14 @@ type chainCase struct {
 
 // chainCases are all ways that differ, each for the chains of up to 4 tokens.
 var chainCases = []chainCase{
-	{name: "one module", modules: 1, chain: mtp.ChainDefault},
+	{name: "one module", modules: 1, chain: ""},
 	{name: "one module, post norm", modules: 1, chain: mtp.ChainFirst, postNorm: true},
 	{name: "one module, own rows", modules: 1, chain: mtp.ChainModOwn},
 	{name: "one module, aligned", modules: 1, chain: mtp.ChainAligned, maxDraft: 4},
 	{name: "three modules, first", modules: 3, chain: mtp.ChainFirst},
 	{name: "three modules, own rows", modules: 3, chain: mtp.ChainModOwn},
 	{name: "three modules, own rows, post norm", modules: 3, chain: mtp.ChainModOwn, postNorm: true},
-	{name: "three modules, aligned", modules: 3, chain: mtp.ChainDefault, maxDraft: 4},
+	{name: "three modules, aligned", modules: 3, chain: "", maxDraft: 4},
 	{name: "three modules, aligned, post norm", modules: 3, chain: mtp.ChainAligned, postNorm: true, maxDraft: 5},
 }
 
@@ -234,5 +234,5 @@ func (c chainCase) options() mtp.Options {
 
 // aligned tells whether the case drafts by ChainAligned.
 func (c chainCase) aligned() bool {
-	return c.chain == mtp.ChainAligned || c.chain == mtp.ChainDefault && c.modules > 1
+	return c.chain == mtp.ChainAligned || c.chain == "" && c.modules > 1
 }

@@ -21,7 +21,7 @@ type Head struct {
 	config  *Config
 	options Options
 	chain   Chain
-	report  *Report
+	report  *weights.Report
 
 	device     hip.Device
 	ownsDevice bool
@@ -45,7 +45,7 @@ type Head struct {
 func (h *Head) Config() *Config { return h.config }
 
 // Report returns what was loaded. It must not be changed.
-func (h *Head) Report() *Report { return h.report }
+func (h *Head) Report() *weights.Report { return h.report }
 
 // Device returns the device that runs the head.
 func (h *Head) Device() hip.Device { return h.device }

@@ -15,7 +15,7 @@ import (
 // Inspect reads the config and the headers in dir and reports what Load would
 // take, or the problems that Load would report, without a device and without reading
 // weights. Options that say which parameters are wanted are heeded.
-func Inspect(dir string, opts Options) (*Config, *Report, error) {
+func Inspect(dir string, opts Options) (*Config, *weights.Report, error) {
 	if err := checkFolder(dir); err != nil {
 		return nil, nil, err
 	}
@@ -25,7 +25,7 @@ func Inspect(dir string, opts Options) (*Config, *Report, error) {
 
 // InspectFS is [Inspect] from a file system. The config is returned also with an
 // error, if it could be read.
-func InspectFS(fsys fs.FS, opts Options) (*Config, *Report, error) {
+func InspectFS(fsys fs.FS, opts Options) (*Config, *weights.Report, error) {
 	checkpoint, config, plan, err := inspect(fsys, opts)
 	if err != nil {
 		return config, nil, err

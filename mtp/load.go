@@ -12,9 +12,6 @@ import (
 	"github.com/drafthead/drafthead/weights"
 )
 
-// Report says what a checkpoint holds for the head. It prints as a table.
-type Report = weights.Report
-
 // Load opens the checkpoint folder dir and loads its MTP head, bundled with the target
 // or standalone: config.json, and the weights in the shards that hold the head by
 // model.safetensors.index.json, or without an index in every *.safetensors file of the

@@ -219,7 +219,7 @@ func (h *Head) logitsOf(d hip.Device, w *workspace, m *weights.Matrix, in *input
 // Embed returns the rows of embed_tokens for the tokens, len(tokens) ×
 // hidden_size float32, the caller's. Position 0 is not masked here.
 //
-// A token outside of the vocabulary is an [InputError] that wraps [ErrToken], a closed head
+// A token outside of the vocabulary is an [InputError], a closed head
 // is [ErrClosed]. Other errors are those of ctx and of the device.
 func (h *Head) Embed(ctx context.Context, tokens []int32) ([]float32, error) {
 	if err := h.enter(); err != nil {
@@ -231,7 +231,7 @@ func (h *Head) Embed(ctx context.Context, tokens []int32) ([]float32, error) {
 	}
 	for i, t := range tokens {
 		if t < 0 || int(t) >= h.config.VocabSize {
-			return nil, refuse(fmt.Sprintf("tokens[%d]", i), t, fmt.Sprintf("0 to %d", h.config.VocabSize-1), ErrToken)
+			return nil, refuse(fmt.Sprintf("tokens[%d]", i), t, fmt.Sprintf("0 to %d", h.config.VocabSize-1), errToken)
 		}
 	}
 	rows, n := len(tokens), h.config.HiddenSize

@@ -57,7 +57,7 @@ type Options struct {
 	// DraftVocabulary holds the tokens that Draft picks from, in any order; it reads only
 	// their rows of lm_head, in place. Probabilities, also for Rows.MinProbability, are
 	// then a softmax over these tokens alone. nil: all tokens. [ReadVocabulary] and
-	// [MostFrequent] make such lists. Logits covers all tokens.
+	// examples/draft make such lists. Logits covers all tokens.
 	DraftVocabulary []int32
 
 	// Embed and LMHead are the target's own embed_tokens and lm_head, vocab_size ×
@@ -71,13 +71,12 @@ type Options struct {
 	Parallel Parallel
 }
 
-// Chain is a rule by which a chain of drafts uses the modules of a head. With one
-// module ChainFirst and ChainModOwn are the same.
+// Chain is a rule by which a chain of drafts uses the modules of a head. The zero Chain is
+// ChainFirst with one module and ChainAligned with several. With one module ChainFirst and
+// ChainModOwn are the same.
 type Chain string
 
 const (
-	// ChainDefault is ChainFirst with one module, ChainAligned with several.
-	ChainDefault Chain = ""
 	// ChainFirst runs module 0 at every step.
 	ChainFirst Chain = "chain"
 	// ChainModOwn runs module s mod n at step s. Each module sees only its own rows, which
@@ -94,7 +93,7 @@ const (
 // resolve returns the rule for a head of n modules.
 func (c Chain) resolve(modules int) (Chain, error) {
 	switch c {
-	case ChainDefault:
+	case "":
 		if modules > 1 {
 			return ChainAligned, nil
 		}

@@ -2,12 +2,10 @@ package mtp
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -56,7 +54,7 @@ func (v *vocabularyText) add(id string, end int) error {
 	n, err := strconv.ParseInt(id, 10, 64)
 	switch {
 	case errors.Is(err, strconv.ErrRange) || err == nil && (n < 0 || n >= int64(v.size)):
-		return v.refuse(end, id, fmt.Sprintf("0 to %d", v.size-1), ErrToken)
+		return v.refuse(end, id, fmt.Sprintf("0 to %d", v.size-1), errToken)
 	case err != nil:
 		return v.refuse(end, strconv.Quote(id), "a token id", nil)
 	case v.seen[int32(n)]:
@@ -117,23 +115,6 @@ func (v *vocabularyText) readJSON() error {
 	}
 }
 
-// MostFrequent returns the n tokens with the highest counts, ascending, for
-// [Options.DraftVocabulary]: counts[t] is how often token t was seen. Of equal
-// counts the lower tokens are taken. A token that was never seen is not, so that
-// there may be fewer than n.
-func MostFrequent(counts []int64, n int) []int32 {
-	tokens := make([]int32, 0, len(counts))
-	for t, seen := range counts {
-		if seen > 0 {
-			tokens = append(tokens, int32(t))
-		}
-	}
-	slices.SortStableFunc(tokens, func(a, b int32) int { return cmp.Compare(counts[b], counts[a]) })
-	tokens = tokens[:max(0, min(n, len(tokens)))]
-	slices.Sort(tokens)
-	return tokens
-}
-
 // checkDraftVocabulary refuses what Draft could not pick from. nil is no list.
 func checkDraftVocabulary(tokens []int32, vocabSize int) error {
 	bad := func(i int, want string, err error) error {
@@ -145,7 +126,7 @@ func checkDraftVocabulary(tokens []int32, vocabSize int) error {
 	first := make(map[int32]int, len(tokens))
 	for i, t := range tokens {
 		if t < 0 || int(t) >= vocabSize {
-			return bad(i, fmt.Sprintf("0 to %d", vocabSize-1), ErrToken)
+			return bad(i, fmt.Sprintf("0 to %d", vocabSize-1), errToken)
 		}
 		if before, again := first[t]; again {
 			return bad(i, fmt.Sprintf("each token once: it is DraftVocabulary[%d] too", before), nil)

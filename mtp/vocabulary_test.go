@@ -103,24 +103,3 @@ func FuzzReadVocabulary(f *testing.F) {
 		}
 	})
 }
-
-func TestMostFrequent(t *testing.T) {
-	counts := []int64{5, 0, 9, 5, -3, 5, 1}
-	for n, want := range map[int][]int32{
-		-1: {}, 0: {}, 1: {2}, 2: {0, 2}, 3: {0, 2, 3}, 4: {0, 2, 3, 5}, 5: {0, 2, 3, 5, 6}, 6: {0, 2, 3, 5, 6}, 1 << 40: {0, 2, 3, 5, 6},
-	} {
-		got := mtp.MostFrequent(counts, n)
-		require.NotNil(t, got)
-		require.Equal(t, want, got, "%d", n)
-	}
-	require.Empty(t, mtp.MostFrequent(nil, 3))
-}
-
-func ExampleMostFrequent() {
-	counts := make([]int64, 256)
-	for _, b := range []byte("to be or not to be") {
-		counts[b]++
-	}
-	fmt.Printf("%c\n", mtp.MostFrequent(counts, 4))
-	// Output: [  b o t]
-}

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 
@@ -78,7 +80,7 @@ func frequent(traces []*m3nano.Trace, size, n int) ([]int32, error) {
 			counts[token]++
 		}
 	}
-	return mtp.MostFrequent(counts, n), nil
+	return mostFrequent(counts, n), nil
 }
 
 // comparison is how drafts with a cheaper lm_head compare with those of the exact
@@ -134,4 +136,21 @@ func (c *cheaper) check() error {
 		return cli.WrongUsage("-draft-vocab is %d, want at least 1, or a file", n)
 	}
 	return nil
+}
+
+// mostFrequent returns the n tokens with the highest counts, ascending, for
+// [mtp.Options.DraftVocabulary]: counts[t] is how often token t was seen. Of equal
+// counts the lower tokens are taken. A token that was never seen is not, so that
+// there may be fewer than n.
+func mostFrequent(counts []int64, n int) []int32 {
+	tokens := make([]int32, 0, len(counts))
+	for t, seen := range counts {
+		if seen > 0 {
+			tokens = append(tokens, int32(t))
+		}
+	}
+	slices.SortStableFunc(tokens, func(a, b int32) int { return cmp.Compare(counts[b], counts[a]) })
+	tokens = tokens[:max(0, min(n, len(tokens)))]
+	slices.Sort(tokens)
+	return tokens
 }

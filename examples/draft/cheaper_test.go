@@ -198,3 +198,15 @@ func TestCheaperRefuses(t *testing.T) {
 		require.Contains(t, stderr, c.says)
 	}
 }
+
+func TestMostFrequent(t *testing.T) {
+	counts := []int64{5, 0, 9, 5, -3, 5, 1}
+	for n, want := range map[int][]int32{
+		-1: {}, 0: {}, 1: {2}, 2: {0, 2}, 3: {0, 2, 3}, 4: {0, 2, 3, 5}, 5: {0, 2, 3, 5, 6}, 6: {0, 2, 3, 5, 6}, 1 << 40: {0, 2, 3, 5, 6},
+	} {
+		got := mostFrequent(counts, n)
+		require.NotNil(t, got)
+		require.Equal(t, want, got, "%d", n)
+	}
+	require.Empty(t, mostFrequent(nil, 3))
+}

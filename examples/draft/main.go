@@ -97,7 +97,7 @@ func (s *settings) check() error {
 	var wrong cli.Refused
 	wrong.If(s.k < 1 || s.k > 64, "-k is %d, want 1 to 64", s.k)
 	switch mtp.Chain(s.chain) {
-	case mtp.ChainDefault, mtp.ChainFirst, mtp.ChainModOwn, mtp.ChainAligned:
+	case "", mtp.ChainFirst, mtp.ChainModOwn, mtp.ChainAligned:
 	default:
 		wrong.If(true, "-chain is %s, want %s, %s or %s", s.chain, mtp.ChainFirst, mtp.ChainModOwn, mtp.ChainAligned)
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/drafthead/drafthead/mtp"
+	"github.com/drafthead/drafthead/weights"
 )
 
 // inspection is what a checkpoint folder holds for the head, and the reasons
@@ -24,7 +25,7 @@ type inspection struct {
 	Ignored    []ignored        `json:"ignored"`    // tensors of other modules
 	Notes      []string         `json:"notes"`
 	Problems   []problem        `json:"problems"`
-	report     *mtp.Report      // nil unless it loads
+	report     *weights.Report  // nil unless it loads
 }
 
 // ignored counts the tensors under a prefix that are not the head's.
