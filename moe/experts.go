@@ -50,10 +50,9 @@ type expertBlock struct {
 
 func expertsOf(name, template string, resident int, block expertBlock) hip.Variant[expertBlock] {
 	v := hip.Variant[expertBlock]{Name: name, Template: template, Resident: resident}
-	block.tile, v.Threads = weights.TileOf(block.x)
+	block.tile, v.Threads, v.MaxError = weights.TileOf(block.x)
 	if block.x > 0 {
 		block.tile /= block.halves // a tile holds both
-		v.MaxError = weights.TiledError
 	}
 	v.Serves = block
 	return v

@@ -7,7 +7,7 @@ import (
 
 // arithmetic is how a Go side multiplies and activates.
 type arithmetic struct {
-	exact    bool // see [weights.Rows.Exact]
+	exact    bool // see [weights.OpenRows]
 	activate func(act swiGLU, gate, up float32) float32
 }
 
@@ -18,11 +18,7 @@ var (
 
 // open opens a matrix of weights for products.
 func (with arithmetic) open(b *hip.Blocks, table hip.Ptr, segments, in int32) *weights.Rows {
-	w := weights.OpenRows(b, table, int(segments), int(in))
-	if with.exact {
-		w.Exact()
-	}
-	return w
+	return weights.OpenRows(b, table, int(segments), int(in), with.exact)
 }
 
 // gateUp multiplies rows with gate and up weights and activates the products,

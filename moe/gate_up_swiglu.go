@@ -29,10 +29,9 @@ type gateUpBlock struct {
 
 func gateUpSwiGLUOf(name, template string, resident int, block gateUpBlock) hip.Variant[gateUpBlock] {
 	v := hip.Variant[gateUpBlock]{Name: name, Template: template, Resident: resident}
-	block.tile, v.Threads = weights.TileOf(block.x)
+	block.tile, v.Threads, v.MaxError = weights.TileOf(block.x)
 	if block.x > 0 {
 		block.tile /= 2 // a tile holds gate and up
-		v.MaxError = weights.TiledError
 	}
 	v.Serves = block
 	return v

@@ -38,7 +38,7 @@ func (h *Head) DraftVocabulary() []int32 {
 
 // buildDraftLMHead makes what the options ask for of lm_head. What it made is
 // freed with the head, also after an error.
-func (h *Head) buildDraftLMHead(ctx context.Context, progress weights.Progress) error {
+func (h *Head) buildDraftLMHead(ctx context.Context, progress func(done, total int64)) error {
 	d := &h.drafts
 	d.matrix = h.lmHead
 	if vocabulary := h.options.DraftVocabulary; vocabulary != nil {

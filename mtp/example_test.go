@@ -77,10 +77,10 @@ func ExampleInspect() {
 		return
 	}
 	fmt.Println(config.NumMTPModules, "module,", report.Tensors, "tensors,", report.Parameters, "parameters")
-	fmt.Println(weights.FormatBytes(report.Formats["MXFP8"]), "in MXFP8")
+	fmt.Println(report.Formats["MXFP8"]/1000, "kB in MXFP8")
 	// Output:
 	// 1 module, 81 tensors, 2223496 parameters
-	// 2.15 MB in MXFP8
+	// 2154 kB in MXFP8
 }
 
 // What is wrong with a checkpoint, tensor by tensor? Here the config promises a

@@ -60,7 +60,8 @@ func (h *Head) KVScales(module int) (k, v float32, ok bool) {
 		return 0, 0, false
 	}
 	const attn = "transformer_layer.self_attn.attn."
-	ks, vs := h.loaded.Values(layerName(module, attn+"k_scale")), h.loaded.Values(layerName(module, attn+"v_scale"))
+	_, ks := h.loaded.Vector(layerName(module, attn+"k_scale"))
+	_, vs := h.loaded.Vector(layerName(module, attn+"v_scale"))
 	if len(ks) == 0 {
 		return 0, 0, false
 	}

@@ -39,7 +39,10 @@ func (m *module) forward(q *queue) {
 func (h *Head) module(i int) module {
 	const layer, attn, sparse = "transformer_layer.", "transformer_layer.self_attn.", "transformer_layer.block_sparse_moe."
 	matrix := func(name string) *weights.Matrix { return h.loaded.Matrix(layerName(i, name)) }
-	vector := func(name string) hip.Ptr { return h.loaded.Vector(layerName(i, name)) }
+	vector := func(name string) hip.Ptr {
+		p, _ := h.loaded.Vector(layerName(i, name))
+		return p
+	}
 	return module{
 		enorm: vector("enorm.weight"), hnorm: vector("hnorm.weight"), finalNorm: vector("final_layernorm.weight"),
 		ehProj:    matrix("eh_proj.weight"),

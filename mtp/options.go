@@ -16,8 +16,9 @@ type Options struct {
 	// device that is given stays the caller's to close, after the head.
 	Device hip.Device
 
-	// Progress is called while weights are read, from the loading goroutine.
-	Progress weights.Progress
+	// Progress is called while weights are read, from the loading goroutine, with the
+	// bytes that are ready and their total: see [weights.LoadOptions].
+	Progress func(done, total int64)
 
 	// Populate reads a memory-mapped checkpoint ahead during Load. Without it
 	// Load returns at once and the first drafts wait for the disk.

@@ -8,15 +8,13 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// Progress is called with the bytes that are ready and their total, from the
-// goroutine that loads, at least every 64 MB that it moves. Bytes that a device
-// uses in place are ready at once, unless they are populated. done never falls,
-// and the last call of a load has done = total.
-type Progress func(done, total int64)
-
 // LoadOptions say how a plan's bytes are moved.
 type LoadOptions struct {
-	Progress Progress // nil: none
+	// Progress is called with the bytes that are ready and their total, from the
+	// goroutine that loads, at least every 64 MB that it moves; nil: it is not. Bytes that
+	// a device uses in place are ready at once, unless they are populated. done never
+	// falls, and the last call of a load has done = total.
+	Progress func(done, total int64)
 
 	// Populate reads the parameters in a memory-mapped checkpoint ahead, so that
 	// the first draft does not wait for the disk. Without it a page is read when
@@ -29,10 +27,15 @@ type LoadOptions struct {
 type Loaded struct {
 	device   hip.Device
 	matrices map[string]*Matrix
-	vectors  map[string]hip.Ptr
-	values   map[string][]float32
+	vectors  map[string]vector
 	owned    []hip.Ptr // allocations and adoptions
 	inPlace  bool      // the device reads mapped files of the checkpoint
+}
+
+// vector is a parameter that is no matrix, in device memory and on the host.
+type vector struct {
+	ptr    hip.Ptr
+	values []float32
 }
 
 // Load moves the plan's bytes to d. On an [hip.Adopter] the weights of a
@@ -58,13 +61,12 @@ func (p *Plan) Load(ctx context.Context, d hip.Device, opts LoadOptions) (*Loade
 // none, or if this rank holds none of its rows.
 func (l *Loaded) Matrix(name string) *Matrix { return l.matrices[name] }
 
-// Vector returns a float32 vector in device memory by its parameter's name, or
-// the zero Ptr if there is none.
-func (l *Loaded) Vector(name string) hip.Ptr { return l.vectors[name] }
-
-// Values returns a vector parameter as loaded; nil if there is none. The slice
-// belongs to l.
-func (l *Loaded) Values(name string) []float32 { return l.values[name] }
+// Vector returns a vector parameter by its name in the model, as float32 in device memory
+// and on the host; zero and nil if there is none. The slice belongs to l.
+func (l *Loaded) Vector(name string) (p hip.Ptr, values []float32) {
+	v := l.vectors[name]
+	return v.ptr, v.values
+}
 
 // InPlace reports whether parameters are read from the checkpoint's mapped files.
 func (l *Loaded) InPlace() bool { return l.inPlace }
@@ -79,6 +81,6 @@ func (l *Loaded) Close() error {
 	for _, p := range l.owned {
 		errs = append(errs, l.device.Free(p))
 	}
-	l.matrices, l.vectors, l.values, l.owned = nil, nil, nil, nil
+	l.matrices, l.vectors, l.owned = nil, nil, nil
 	return errors.Join(errs...)
 }

@@ -244,7 +244,7 @@ func TestAheadOfNothing(t *testing.T) {
 }
 
 // loadRecorded loads a rank's share of experts and records what is asked for.
-func loadRecorded(t *testing.T, ctx context.Context, plan *Plan, d hip.Device, progress Progress) (*recorder, error) {
+func loadRecorded(t *testing.T, ctx context.Context, plan *Plan, d hip.Device, progress func(done, total int64)) (*recorder, error) {
 	t.Helper()
 	rec := &recorder{t: t}
 	m := newMover(ctx, d, plan.report.Bytes, LoadOptions{Progress: progress})

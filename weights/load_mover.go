@@ -26,7 +26,7 @@ type mover struct {
 	buf     []byte // for uploads
 
 	populates   bool
-	progress    Progress
+	progress    func(done, total int64)
 	done, total int64
 }
 
@@ -36,7 +36,7 @@ func newMover(ctx context.Context, d hip.Device, total int64, opts LoadOptions) 
 		populates: opts.Populate, progress: opts.Progress, total: total,
 		loaded: &Loaded{
 			device: d, matrices: make(map[string]*Matrix),
-			vectors: make(map[string]hip.Ptr), values: make(map[string][]float32),
+			vectors: make(map[string]vector),
 		},
 	}
 	m.adopter, _ = hip.As[hip.Adopter](d)
@@ -232,9 +232,9 @@ func (m *mover) vector(p *Param, sources []origin) error {
 	}
 	ptr, err := hip.Upload(m.loaded.device, values)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", p.Parts[0].Tensor, err)
 	}
 	m.loaded.owned = append(m.loaded.owned, ptr)
-	m.loaded.vectors[p.Name], m.loaded.values[p.Name] = ptr, values
+	m.loaded.vectors[p.Name] = vector{ptr, values}
 	return m.report(stored)
 }

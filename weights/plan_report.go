@@ -94,12 +94,12 @@ func (r *Report) String() string {
 		if p.cols == 1 {
 			shape = fmt.Sprintf("[%d]", p.rows)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\n", p.name, shape, p.tensors, FormatBytes(p.bytes), strings.Join(p.formats, ", "))
+		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\n", p.name, shape, p.tensors, formatBytes(p.bytes), strings.Join(p.formats, ", "))
 	}
 	t.Flush()
-	fmt.Fprintf(&s, "\n%d parameters in %d tensors, %s:", r.Parameters, r.Tensors, FormatBytes(r.Bytes))
+	fmt.Fprintf(&s, "\n%d parameters in %d tensors, %s:", r.Parameters, r.Tensors, formatBytes(r.Bytes))
 	for _, name := range slices.Sorted(maps.Keys(r.Formats)) {
-		fmt.Fprintf(&s, "  %s %s", name, FormatBytes(r.Formats[name]))
+		fmt.Fprintf(&s, "  %s %s", name, formatBytes(r.Formats[name]))
 	}
 	s.WriteString("\n")
 	prefixes := slices.SortedFunc(maps.Keys(r.Ignored), func(a, b string) int {
@@ -114,8 +114,8 @@ func (r *Report) String() string {
 	return s.String()
 }
 
-// FormatBytes writes a size with the decimal unit that fits it: "7.73 GB".
-func FormatBytes(n int64) string {
+// formatBytes writes a size with the decimal unit that fits it: "7.73 GB".
+func formatBytes(n int64) string {
 	for _, u := range []struct {
 		name string
 		size float64

@@ -15,7 +15,7 @@ import (
 // depends on another row of x, and on how many there are only by rounding (see
 // [Rows.Multiply]), as long as float32 products of the stored values neither overflow nor
 // underflow. On a GPU, more than 4 rows are multiplied with two bfloat16 for each x, which
-// leave out |x| · 2^−18: see [TiledError]. A number of rows below 0 or above 2^31−1 is an
+// leave out |x| · 2^−18: see [TileOf]. A number of rows below 0 or above 2^31−1 is an
 // [hip.InputError].
 func (m *Matrix) Product(d hip.Device, y, x hip.Ptr, rows int) error {
 	if rows < 0 || rows > math.MaxInt32 {
@@ -41,7 +41,7 @@ type productArgs struct {
 }
 
 // product has the kernels of y = x · wᵀ, from how many rows of x on each serves, and on
-// what. Those on matrix units round x, see [TiledError]; the others sum in float32.
+// what. Those on matrix units round x, see [TileOf]; the others sum in float32.
 var product = hip.NewVariants(KernelSource()+productHIP, productTwin, productHost,
 	productOf("product_one", "productFew<1>", 4, productBlock{from: 1}),
 	productOf("product", "productFew<4>", 0, productBlock{from: 2}),
@@ -75,10 +75,7 @@ const (
 
 func productOf(name, template string, resident int, block productBlock) hip.Variant[productBlock] {
 	v := hip.Variant[productBlock]{Name: name, Template: template, Resident: resident}
-	block.tile, v.Threads = TileOf(block.x)
-	if block.on >= matrixUnits {
-		v.MaxError = TiledError
-	}
+	block.tile, v.Threads, v.MaxError = TileOf(block.x)
 	v.Serves = block
 	return v
 }

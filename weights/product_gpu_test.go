@@ -139,6 +139,6 @@ func TestTiledProductOnArchitectures(t *testing.T) {
 
 // onMatrixUnits bounds a case by what the kernels for many rows of x may be off.
 func onMatrixUnits(c hiptest.Case) hiptest.Case {
-	c.MaxError = TiledError
+	c.MaxError = tiledError
 	return c
 }

@@ -18,10 +18,7 @@ func (p *productBlock) multiply(b *hip.Blocks, a *productArgs, exact bool) {
 	if first >= end {
 		return
 	}
-	w := OpenRows(b, a.Weights, int(a.Segments), in)
-	if exact {
-		w.Exact()
-	}
+	w := OpenRows(b, a.Weights, int(a.Segments), in, exact)
 	w.x = hip.Keep(b, func() *operand {
 		w.Load(hip.In[float32](b, a.X, n*in), n)
 		return w.x
@@ -53,7 +50,7 @@ func (r *Rows) Load(x []float32, n int) {
 //
 //	y[i·yStride + j] = Σ_c w[first+j][c] · x[i][c]
 //
-// After [Rows.Exact] that is in float64, from the first column to the last, rounded once:
+// Where the rows are exact, that is in float64, from the first column to the last, rounded once:
 // the definition of a product. Else it is in float32, and how it sums depends on the vector
 // instructions, the format and whether there is one row of x or more, but never on the
 // other rows of x:

@@ -30,7 +30,7 @@ const requantizeChunk = 2 << 20
 // so that little more than the result is needed. progress, which may be nil, is
 // called from the calling goroutine with the bytes of the result. When ctx ends,
 // or on any error, what was taken is given back.
-func (m *Matrix) Requantize(ctx context.Context, d hip.Device, f Format, progress Progress) (*Matrix, error) {
+func (m *Matrix) Requantize(ctx context.Context, d hip.Device, f Format, progress func(done, total int64)) (*Matrix, error) {
 	if !f.valid() || formats[f].encode == nil {
 		return nil, &hip.InputError{Op: "weights: requantize", Field: "format", Got: f, Want: "MXFP8 or INT8"}
 	}
@@ -86,7 +86,7 @@ type chunkDone struct {
 	err  error
 }
 
-func (r *requantizer) run(ctx context.Context, progress Progress) (err error) {
+func (r *requantizer) run(ctx context.Context, progress func(done, total int64)) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

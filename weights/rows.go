@@ -29,15 +29,9 @@ type Rows struct {
 }
 
 // OpenRows opens the matrix whose n segments lie at table, as [Matrix.Table] gave both.
-func OpenRows(b *hip.Blocks, table hip.Ptr, n, cols int) *Rows {
-	return &Rows{b: b, segments: hip.In[Segment](b, table, n), cols: cols, level: vectorsOf(b.SIMD())}
-}
-
-// Exact makes Multiply the definition of a product, for the twins of kernels, and returns r.
-// It comes before Load.
-func (r *Rows) Exact() *Rows {
-	r.exact = true
-	return r
+// exact makes Multiply the definition of a product, for the twins of kernels.
+func OpenRows(b *hip.Blocks, table hip.Ptr, n, cols int, exact bool) *Rows {
+	return &Rows{b: b, segments: hip.In[Segment](b, table, n), cols: cols, level: vectorsOf(b.SIMD()), exact: exact}
 }
 
 // run is stored rows of one segment, one after the other.
@@ -65,7 +59,7 @@ func (r *Rows) stored(first, count int) run {
 	bytes := s.format.rowBytes(r.cols)
 	in := int64(first) - int64(s.first)
 	if in < 0 || in >= int64(s.rows) {
-		panic(fmt.Errorf("row of %d bytes at %#x: %w", bytes, uint64(s.data.Add(in*s.rowStride)), hip.ErrAccess))
+		panic(&outsideError{fmt.Sprintf("row of %d bytes at %#x", bytes, uint64(s.data.Add(in*s.rowStride)))})
 	}
 	n := min(int64(count), int64(s.rows)-in)
 	if block := formats[s.format].blockRows; block > 1 { // rows of one scale
@@ -85,6 +79,15 @@ func (r *Rows) stored(first, count int) run {
 	out.scale = hip.In[byte](r.b, s.scale.Add(at*s.scaleStride), int(last*s.scaleStride+int64(scales)*s.format.scaleBytes()))
 	return out
 }
+
+// outsideError is a row that a matrix does not have, found by a kernel.
+type outsideError struct{ row string }
+
+func (e *outsideError) Error() string { return "weights: " + e.Bare() }
+func (e *outsideError) Unwrap() error { return hip.ErrAccess }
+
+// Bare is the text without a package's name, as the error of a launch has it.
+func (e *outsideError) Bare() string { return e.row + " is not in the matrix" }
 
 // segmentOf finds the segment of a row, or one that does not hold it where none
 // does. A matrix may have thousands, and rows are read one after the other: it

@@ -51,17 +51,16 @@ const (
 
 // TileOf returns how many rows of weights one block of a kernel with [KernelSource]
 // multiplies with x rows of x, and its threads: with a few rows, or with 16, 32 or 64 on
-// matrix units.
-func TileOf(x int) (rows, threads int) {
+// matrix units. maxError bounds what results there are off by, of the largest, beside a
+// float32 product (0): an x, as it is multiplied, by 2^−18 of itself, and sums cancel.
+func TileOf(x int) (rows, threads int, maxError float64) {
 	switch {
 	case x < 16:
-		return multiplyTile, multiplyThreads
+		return multiplyTile, multiplyThreads, 0
 	case x < wideTiles:
-		return narrowTile, tileThreads
+		return narrowTile, tileThreads, tiledError
 	}
-	return wideTile, tileThreads
+	return wideTile, tileThreads, tiledError
 }
 
-// TiledError bounds what results on matrix units are off by, of the largest: an x, as it
-// is multiplied, by 2^−18 of itself, and sums cancel.
-const TiledError = 3e-5
+const tiledError = 3e-5

@@ -148,7 +148,7 @@ func checkRequantized(size int64, gpu bool, available func() (int64, error)) err
 		return fmt.Errorf("available memory: %w", err)
 	case free < size+otherMemory/4:
 		return fmt.Errorf("%w: needed %s for lm_head and %s beside it, available %s",
-			errMemory, weights.FormatBytes(size), weights.FormatBytes(otherMemory/4), weights.FormatBytes(free))
+			errMemory, cli.FormatBytes(size), cli.FormatBytes(otherMemory/4), cli.FormatBytes(free))
 	}
 	return nil
 }

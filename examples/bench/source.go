@@ -11,7 +11,6 @@ import (
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
 	"github.com/drafthead/drafthead/examples/internal/synthetic"
-	"github.com/drafthead/drafthead/weights"
 )
 
 // source is where the weights come from.
@@ -70,7 +69,7 @@ func checkMemory(size, cache int64, experts int, available func() (int64, error)
 		return fmt.Errorf("available memory: %w", err)
 	case free < size+beside:
 		return fmt.Errorf("%w for %d experts: needed %s of weights and %s beside them, available %s; fewer -experts or a shorter -context need less",
-			errMemory, experts, weights.FormatBytes(size), weights.FormatBytes(beside), weights.FormatBytes(free))
+			errMemory, experts, cli.FormatBytes(size), cli.FormatBytes(beside), cli.FormatBytes(free))
 	}
 	return nil
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/examples/internal/cli"
 )
 
 // summary is what -json prints.
@@ -63,9 +63,9 @@ func (s *summary) print(w io.Writer) error {
 	if s.Upload != nil {
 		s.Upload.print(w)
 	}
-	fmt.Fprintf(w, "weights        %s, cache %s\n", weights.FormatBytes(s.WeightBytes), weights.FormatBytes(s.CacheBytes))
+	fmt.Fprintf(w, "weights        %s, cache %s\n", cli.FormatBytes(s.WeightBytes), cli.FormatBytes(s.CacheBytes))
 	if s.PeakRSSBytes > 0 {
-		fmt.Fprintf(w, "peak memory    %s resident, %s beyond the weights\n", weights.FormatBytes(s.PeakRSSBytes), weights.FormatBytes(s.PeakHeapBytes))
+		fmt.Fprintf(w, "peak memory    %s resident, %s beyond the weights\n", cli.FormatBytes(s.PeakRSSBytes), cli.FormatBytes(s.PeakHeapBytes))
 	}
 	if err := s.printGraphs(w); err != nil {
 		return err

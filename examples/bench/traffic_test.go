@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/drafthead/drafthead/examples/internal/cli"
 	"github.com/drafthead/drafthead/examples/internal/synthetic"
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/mtp"
@@ -183,7 +184,7 @@ func TestMemoryIsCheckedFirst(t *testing.T) {
 	require.NoError(t, checkMemory(5e9, 2e9, 8, available(7e9+otherMemory)))
 	err := checkMemory(5e9, 2e9, 8, available(7e9+otherMemory-1))
 	require.ErrorIs(t, err, errMemory)
-	for _, text := range []string{"8 experts", weights.FormatBytes(5e9), "fewer -experts"} {
+	for _, text := range []string{"8 experts", cli.FormatBytes(5e9), "fewer -experts"} {
 		require.ErrorContains(t, err, text)
 	}
 	broken := errors.New("broken")

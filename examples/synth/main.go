@@ -124,7 +124,7 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	seconds := time.Since(start).Seconds()
-	_, err = fmt.Fprintf(stdout, "%s: %s, %s parameters in %d files, %.1f s\n", s.out, weights.FormatBytes(checkpoint.Size()),
+	_, err = fmt.Fprintf(stdout, "%s: %s, %s parameters in %d files, %.1f s\n", s.out, cli.FormatBytes(checkpoint.Size()),
 		countText(checkpoint.Parameters()), len(checkpoint.Files()), seconds)
 	return err
 }

@@ -10,8 +10,8 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/drafthead/drafthead/examples/internal/cli"
 	"github.com/drafthead/drafthead/examples/internal/synthetic"
-	"github.com/drafthead/drafthead/weights"
 )
 
 var (
@@ -27,7 +27,7 @@ type spaceError struct {
 }
 
 func (e *spaceError) Error() string {
-	return fmt.Sprintf("%s: %v: needed %s, available %s", e.dir, errNoSpace, weights.FormatBytes(e.needed), weights.FormatBytes(e.free))
+	return fmt.Sprintf("%s: %v: needed %s, available %s", e.dir, errNoSpace, cli.FormatBytes(e.needed), cli.FormatBytes(e.free))
 }
 
 func (e *spaceError) Unwrap() error { return errNoSpace }
@@ -39,7 +39,7 @@ type writer struct {
 	// this user, or an error that matches errors.ErrUnsupported.
 	freeSpace func(dir string) (int64, error)
 	// progress is called with bytes, by one goroutine at a time.
-	progress weights.Progress
+	progress func(done, total int64)
 
 	total   int64
 	mu      sync.Mutex

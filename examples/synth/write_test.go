@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/assert" // in callbacks, which run on other goroutines
 	"github.com/stretchr/testify/require"
 
+	"github.com/drafthead/drafthead/examples/internal/cli"
 	"github.com/drafthead/drafthead/examples/internal/synthetic"
-	"github.com/drafthead/drafthead/weights"
 )
 
 // sharded is a small checkpoint in several shards, over 10 MB so that it is
@@ -181,8 +181,8 @@ func TestSpaceIsCheckedFirst(t *testing.T) {
 	var space *spaceError
 	require.ErrorAs(t, err, &space)
 	require.Equal(t, spaceError{dir, c.Size(), free}, *space)
-	require.ErrorContains(t, err, "needed "+weights.FormatBytes(c.Size()))
-	require.ErrorContains(t, err, "available "+weights.FormatBytes(free))
+	require.ErrorContains(t, err, "needed "+cli.FormatBytes(c.Size()))
+	require.ErrorContains(t, err, "available "+cli.FormatBytes(free))
 	require.Equal(t, parent, asked, "a folder that is not there yet has no disk")
 	require.Empty(t, names(t, parent))
 

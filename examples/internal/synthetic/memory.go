@@ -7,7 +7,7 @@ import (
 	"io/fs"
 	"sync"
 
-	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/examples/internal/cli"
 )
 
 // Memory is a checkpoint's folder in memory: a file system whose files are
@@ -21,7 +21,7 @@ type Memory struct {
 // pages outside of Go's heap, where the kernel has them: with small ones the
 // first touch takes longer than making the weights. progress is called by one
 // goroutine at a time.
-func (c *Checkpoint) InMemory(ctx context.Context, progress weights.Progress) (m *Memory, err error) {
+func (c *Checkpoint) InMemory(ctx context.Context, progress func(done, total int64)) (m *Memory, err error) {
 	m = &Memory{}
 	defer func() {
 		if err != nil {
@@ -35,7 +35,7 @@ func (c *Checkpoint) InMemory(ctx context.Context, progress weights.Progress) (m
 		f := &c.files[i]
 		data, err := mapMemory(f.Size())
 		if err != nil {
-			return m, fmt.Errorf("%s: %s of memory: %w", f.Name, weights.FormatBytes(f.Size()), err)
+			return m, fmt.Errorf("%s: %s of memory: %w", f.Name, cli.FormatBytes(f.Size()), err)
 		}
 		m.mapped = append(m.mapped, data)
 		err = EachChunk(ctx, f.Size(), func() func(off, n int64) error {

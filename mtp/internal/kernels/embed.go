@@ -120,7 +120,7 @@ type embedding struct {
 
 func openEmbedding(b *hip.Blocks, table hip.Ptr, segments, n int, tokens, given hip.Ptr, rows int) embedding {
 	return embedding{
-		table: weights.OpenRows(b, table, segments, n), tokens: hip.In[int32](b, tokens, rows),
+		table: weights.OpenRows(b, table, segments, n, true), tokens: hip.In[int32](b, tokens, rows),
 		given: hip.In[float32](b, given, rows*n), n: n,
 	}
 }
