@@ -29,9 +29,9 @@ func Attend(b *Batch, layer int, qkv QKV, selected, out hip.Ptr) error {
 	}
 	g, n := &b.cache.geometry, b.size()
 	info, group := b.device.Info(), g.Heads/g.KVHeads
-	k, on := sparseAttention.For(func(s *sparseBlock) bool { return s.serves(b, g, info) })
+	k := hip.Choose(sparseAttention, func(s *sparseKernel) bool { return s.serves(b, g, info) })
 	bundle := min(group, partHeads)
-	if !on.inParts {
+	if !k.inParts {
 		bundle = bundleHeads(group, b.rows*g.KVHeads, info.Threads)
 	}
 	a := &sparseArgs{
@@ -41,7 +41,7 @@ func Attend(b *Batch, layer int, qkv QKV, selected, out hip.Ptr) error {
 		TopkBlocks: int32(g.TopkBlocks), BundleHeads: int32(bundle), Bundles: int32(ceilDiv(group, bundle)), Format: int32(b.cache.format),
 	}
 	bundles := b.rows * g.KVHeads * int(a.Bundles)
-	if on.split {
+	if k.split {
 		return p.launched(errors.Join(
 			k.Launch(b.device, hip.Grid{Blocks: bundles * b.parts}, a),
 			sparseMerge.Launch(b.device, hip.Grid{Blocks: b.rows * g.Heads}, a),
@@ -81,16 +81,30 @@ type sparseArgs struct {
 // head, and bundle of BundleHeads of the KV head's query heads. On a GPU that is part by part of
 // a row's keys, with the sums so far scaled when their top grows; few rows leave most of a
 // GPU idle that way, and each part of each row gets a block: see [sparsePartsTwin].
-var sparseAttention = hip.NewVariants(
-	sparseSource()+hip.Define("attendThreads", attendThreads)+sparseAttentionHIP+
-		hip.Define("partThreads", partThreads)+hip.Define("partHeads", partHeads)+hip.Define("partDim", partDim)+sparsePartsHIP,
-	(*sparseBlock).twin, (*sparseBlock).fast,
-	hip.Variant[sparseBlock]{Name: "sparse_attention", Template: "sparseAttention", Threads: attendThreads},
-	hip.Variant[sparseBlock]{Name: "sparse_attention_rows", Template: "sparseRows", Threads: partThreads, Serves: sparseBlock{inParts: true}},
-	hip.Variant[sparseBlock]{Name: "sparse_attention_parts", Template: "sparseParts", Threads: partThreads, Serves: sparseBlock{inParts: true, split: true}},
-)
+var sparseAttention = []sparseKernel{
+	sparseOf("sparse_attention", "sparseAttention", attendThreads, sparseTwin, sparseFast, sparseBlock{}),
+	sparseOf("sparse_attention_rows", "sparseRows", partThreads, sparseTwin, nil, sparseBlock{inParts: true}),
+	sparseOf("sparse_attention_parts", "sparseParts", partThreads, sparsePartsTwin, nil, sparseBlock{inParts: true, split: true}),
+}
 
 const attendThreads, partThreads = 256, 512
+
+// sparseKernel is a kernel of [sparseAttention].
+type sparseKernel struct {
+	*hip.KernelOf[sparseArgs]
+	sparseBlock
+}
+
+// sparseOf declares a kernel. fast is nil where it serves GPUs alone.
+func sparseOf(name, template string, threads int, twin, fast func(*hip.Blocks, *sparseArgs), block sparseBlock) sparseKernel {
+	source := sparseSource() + hip.Define("attendThreads", attendThreads) + sparseAttentionHIP +
+		hip.Define("partThreads", partThreads) + hip.Define("partHeads", partHeads) + hip.Define("partDim", partDim) + sparsePartsHIP
+	k := hip.NewKernel(name, source, twin).Instance(template, threads, 0, block.String())
+	if fast != nil {
+		k.Fast(0, fast)
+	}
+	return sparseKernel{k, block}
+}
 
 // sparseBlock says when a kernel of sparse attention serves.
 type sparseBlock struct {
@@ -110,21 +124,6 @@ func (s sparseBlock) String() string {
 
 func (s *sparseBlock) serves(b *Batch, g *Geometry, info hip.Info) bool {
 	return (!s.inParts || inParts(g, info)) && (!s.split || b.parts > 0)
-}
-
-func (s *sparseBlock) twin() hip.Func[sparseArgs] {
-	if s.split {
-		return sparsePartsTwin
-	}
-	return sparseTwin
-}
-
-// fast returns none for the kernels that serve GPUs alone.
-func (s *sparseBlock) fast() hip.Func[sparseArgs] {
-	if s.inParts {
-		return nil
-	}
-	return sparseFast
 }
 
 func sparseTwin(b *hip.Blocks, a *sparseArgs) {

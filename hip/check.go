@@ -170,9 +170,9 @@ func (c *checked) compare(k *Kernel, args unsafe.Pointer, w write, got, want []b
 				bound = v // never a NaN
 			}
 		}
-		bound *= k.MaxError
+		bound *= k.maxError
 		if w.kind == kindBF16 { // one step of the stored format
-			bound = max(bound, bound/k.MaxError/128)
+			bound = max(bound, bound/k.maxError/128)
 		}
 	}
 	for i := range w.n {

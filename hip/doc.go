@@ -20,8 +20,8 @@
 // wrappers too: [Adopter] (use the caller's memory without a copy), and on a GPU [Compiler]
 // (kernels ahead of their first launch), [Capturer] (replay a sequence of launches as
 // one), [Importer] (share memory and queue with an engine), [Filler] (read a file straight
-// into upload memory) and [Sharer] (memory that kernels and the host have in common). [Replayer] makes graphs
-// of what is launched again and again, where there are graphs.
+// into upload memory) and [Sharer] (memory that kernels and the host have in common).
+// [Replayer] makes graphs of what is launched again and again, where there are graphs.
 //
 // # What is a kernel?
 //
@@ -49,7 +49,7 @@
 //	err := scale.Launch(dev, hip.Grid{Blocks: n}, &scaleArgs{X: x, Y: y, N: n, K: 2})
 //
 // Several kernels that compute the same, each for other sizes, are the rows of a table:
-// [NewVariants].
+// [Choose].
 //
 // The twin states the mathematics and is the definition; [KernelOf.Fast] adds a Go side
 // for [NewHost]. A twin is given a range of blocks and may be called

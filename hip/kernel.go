@@ -12,20 +12,22 @@ import (
 type Kernel struct {
 	Name string
 
-	// Threads is the threads of a block on a GPU, where [Grid] does not say; 0: it must.
-	Threads int
+	threads  int
+	maxError float64
+	serves   string
+	args     reflect.Type
+	twin     func(*Blocks, unsafe.Pointer)
+	fast     func(*Blocks, unsafe.Pointer) // nil: the twin
+	known    *registry.Kernel
+}
 
-	// Serves says in words when one of several [Variants] is taken; "" for a kernel that
-	// has none beside it.
-	Serves string
-
-	// MaxError bounds, for every device, |device − reference| ÷ the largest |reference| of
-	// what one launch writes. Integers are always equal. [Check] holds devices to it.
-	MaxError float64
-
-	args       reflect.Type
-	twin, fast func(*Blocks, unsafe.Pointer)
-	known      *registry.Kernel
+// Declared returns what a kernel was declared with. threads are those of a block on a GPU,
+// where [Grid] does not say; 0: it must. maxError bounds, for every device,
+// |device − reference| ÷ the largest |reference| of what one launch writes; integers are
+// always equal. [Check] holds devices to it. serves says in words when the kernel is taken of
+// several that compute the same, and is "" where there are no others.
+func (k *Kernel) Declared() (threads int, maxError float64, serves string) {
+	return k.threads, k.maxError, k.serves
 }
 
 // KernelOf is a [Kernel] with arguments of type A: a struct of fixed-size
@@ -34,21 +36,19 @@ type KernelOf[A any] struct {
 	Kernel
 }
 
-// Func is the Go side of a kernel: it does the blocks b.First … b.End−1.
-type Func[A any] func(b *Blocks, a *A)
-
 // defaultMaxError is what float32 results of float32 sums may differ by.
 const defaultMaxError = 1e-5
 
-// NewKernel declares a kernel by its HIP source (empty: none) and its Go twin.
+// NewKernel declares a kernel by its HIP source (empty: none) and its Go twin, which does
+// the blocks b.First … b.End−1.
 // Declare kernels as package variables: names are unique in a program, and a
 // name taken or an argument struct that C++ would lay out otherwise panics.
-func NewKernel[A any](name, source string, twin Func[A]) *KernelOf[A] {
+func NewKernel[A any](name, source string, twin func(b *Blocks, a *A)) *KernelOf[A] {
 	args := reflect.TypeFor[A]()
 	if err := checkLayout(args); err != nil {
 		panic(fmt.Sprintf("hip: kernel %s: %v", name, err))
 	}
-	k := &KernelOf[A]{Kernel{Name: name, MaxError: defaultMaxError, args: args, twin: erase(twin)}}
+	k := &KernelOf[A]{Kernel{Name: name, maxError: defaultMaxError, args: args, twin: erase(twin)}}
 	k.known = &registry.Kernel{Name: name, Source: source, Args: args, Of: &k.Kernel}
 	if !registry.Add(k.known) {
 		panic("hip: two kernels are named " + name)
@@ -59,16 +59,33 @@ func NewKernel[A any](name, source string, twin Func[A]) *KernelOf[A] {
 // Block sets the threads of a block on a GPU and returns k: what KERNEL(threads) says in
 // the source.
 func (k *KernelOf[A]) Block(threads int) *KernelOf[A] {
-	k.Threads = threads
+	k.threads = threads
 	return k
 }
 
-// Fast sets the Go side that [NewHost] runs, and returns k. maxError is the
-// kernel's bound (see [Kernel]); 0 keeps the default of 1e-5.
-func (k *KernelOf[A]) Fast(maxError float64, f Func[A]) *KernelOf[A] {
+// Instance makes k one instance of a function template that its source has, and returns k:
+// template is "scaleRows<4>", a function of the argument struct, which is named as A is. A
+// block on a GPU has so many threads. resident is how many blocks shall fit on a
+// multiprocessor of an NVIDIA GPU; 0: as many as do. serves says in words when the kernel is
+// the one that [Choose] is to return.
+//
+// Each instance is compiled by itself, so that a device compiles them side by side.
+func (k *KernelOf[A]) Instance(template string, threads, resident int, serves string) *KernelOf[A] {
+	bounds := fmt.Sprint(threads)
+	if resident > 0 {
+		bounds = fmt.Sprintf("%d, %d", threads, resident)
+	}
+	k.known.Source += fmt.Sprintf("KERNEL(%s) void %s(%s a) { %s(a); }\n", bounds, k.Name, k.args.Name(), template)
+	k.threads, k.serves = threads, serves
+	return k
+}
+
+// Fast sets the Go side that [NewHost] runs, and returns k. maxError is the kernel's bound
+// (see [Kernel.Declared]); 0 keeps the default of 1e-5.
+func (k *KernelOf[A]) Fast(maxError float64, f func(b *Blocks, a *A)) *KernelOf[A] {
 	k.fast, k.known.Fast = erase(f), true
 	if maxError > 0 {
-		k.MaxError = maxError
+		k.maxError = maxError
 	}
 	return k
 }
@@ -80,12 +97,12 @@ func (k *KernelOf[A]) Launch(d Device, grid Grid, a *A) error {
 		return nil
 	}
 	if grid.Threads == 0 {
-		grid.Threads = k.Threads
+		grid.Threads = k.threads
 	}
 	return d.Launch(&k.Kernel, grid, unsafe.Pointer(a))
 }
 
-func erase[A any](f Func[A]) func(*Blocks, unsafe.Pointer) {
+func erase[A any](f func(*Blocks, *A)) func(*Blocks, unsafe.Pointer) {
 	return func(b *Blocks, args unsafe.Pointer) { f(b, (*A)(args)) }
 }
 

@@ -20,21 +20,27 @@ import (
 // has no expert with more than one pair. Fewer pairs than expertTiles has waste most of a
 // tile, and the weights of an expert with more pairs than a tile holds are read again.
 var (
-	expertsGateUp = hip.NewVariants(gateUpSource()+expertsHIP, gateUpExpertsTwin, gateUpExpertsHost,
+	expertsGateUp = []expertsKernel{
 		expertsOf("experts_gate_up_one", "expertsFew<true, 1>", 4, expertBlock{rows: 1, halves: 2}),
 		expertsOf("experts_gate_up", "expertsFew<true, multiplyRows>", 0, expertBlock{rows: 2, halves: 2}),
 		expertsOf("experts_gate_up_tiled_16", "expertsTiles<true, 16>", 3, expertBlock{rows: 2, pairs: tiledPairs, each: 1.5, x: 16, halves: 2}),
 		expertsOf("experts_gate_up_tiled_64", "expertsTiles<true, 64>", 2, expertBlock{rows: 2, pairs: tiledPairs, each: 6, x: 64, halves: 2}),
-	)
-	expertsDown = hip.NewVariants(gateUpSource()+expertsHIP, downExpertsTwin, downExpertsHost,
+	}
+	expertsDown = []expertsKernel{
 		expertsOf("experts_down_one", "expertsFew<false, 1>", 4, expertBlock{rows: 1, halves: 1}),
 		expertsOf("experts_down", "expertsFew<false, multiplyRows>", 0, expertBlock{rows: 2, halves: 1}),
 		expertsOf("experts_down_tiled_16", "expertsTiles<false, 16>", 3, expertBlock{rows: 2, pairs: tiledPairs, each: 1.5, x: 16, halves: 1}),
 		expertsOf("experts_down_tiled_64", "expertsTiles<false, 64>", 2, expertBlock{rows: 2, pairs: tiledPairs, each: 6, x: 64, halves: 1}),
-	)
+	}
 )
 
 const tiledPairs = 33
+
+// expertsKernel is a kernel of [expertsGateUp] or [expertsDown].
+type expertsKernel struct {
+	*hip.KernelOf[expertsArgs]
+	expertBlock
+}
 
 // expertBlock is what one block of a kernel does, and from how much work on the kernel
 // serves.
@@ -48,14 +54,20 @@ type expertBlock struct {
 	tile   int // output columns of a block
 }
 
-func expertsOf(name, template string, resident int, block expertBlock) hip.Variant[expertBlock] {
-	v := hip.Variant[expertBlock]{Name: name, Template: template, Resident: resident}
-	block.tile, v.Threads, v.MaxError = weights.TileOf(block.x)
+func expertsOf(name, template string, resident int, block expertBlock) expertsKernel {
+	tile, threads, maxError := weights.TileOf(block.x)
+	block.tile = tile
 	if block.x > 0 {
 		block.tile /= block.halves // a tile holds both
 	}
-	v.Serves = block
-	return v
+	side := block.down
+	if block.halves == 2 {
+		side = block.gateUp
+	}
+	k := hip.NewKernel(name, gateUpSource()+expertsHIP, side(definition)).
+		Instance(template, threads, resident, block.String()).
+		Fast(maxError, side(host))
+	return expertsKernel{k, block}
 }
 
 // String says when the kernel serves.
@@ -94,18 +106,18 @@ type expertsArgs struct {
 }
 
 // launchExperts launches the kernel for the pairs of rows rows.
-func launchExperts(d hip.Device, kernels *hip.Variants[expertsArgs, expertBlock], w *weights.Matrix, rows int, a *expertsArgs) error {
-	k, block := kernels.For(func(e *expertBlock) bool {
+func launchExperts(d hip.Device, kernels []expertsKernel, w *weights.Matrix, rows int, a *expertsArgs) error {
+	k := hip.Choose(kernels, func(e *expertsKernel) bool {
 		return rows >= e.rows && (e.x == 0 ||
 			int(a.Pairs) >= e.pairs && float64(a.Pairs) > e.each*float64(a.Experts) && w.Tiled(d, a.X))
 	})
-	return block.launch(d, k, w, a)
+	return k.launch(d, w, a)
 }
 
 // launch launches a block for each slot and tile of columns.
-func (e *expertBlock) launch(d hip.Device, k *hip.KernelOf[expertsArgs], w *weights.Matrix, a *expertsArgs) error {
+func (e *expertsKernel) launch(d hip.Device, w *weights.Matrix, a *expertsArgs) error {
 	a.Weights, a.Segments = w.Table()
-	return k.Launch(d, hip.Grid{
+	return e.Launch(d, hip.Grid{
 		Blocks:    min(int(a.Experts), int(a.Pairs)) * tiles(int(a.Out), e.tile),
 		BlockCost: e.tile * e.halves * rowBytes(w),
 	}, a)

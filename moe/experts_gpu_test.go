@@ -56,13 +56,13 @@ func testTiledExperts(t *testing.T, d hip.Device, format weights.Format, in, out
 		// The first, for one pair of an expert, takes the others in turn, and without tiles
 		// the same pairs are up to 8 at a time.
 		for _, kernels := range []struct {
-			of *hip.Variants[expertsArgs, expertBlock]
+			of []expertsKernel
 			w  *weights.Matrix
 		}{{expertsGateUp, of13}, {expertsDown, of2}} {
 			for _, want := range []expertBlock{{rows: 1}, {rows: 2}, {rows: 2, x: 16}, {rows: 2, x: 64}} {
-				k, block := kernels.of.For(func(e *expertBlock) bool { return e.rows == want.rows && e.x == want.x })
-				require.Equal(t, want.x, block.x)
-				require.NoError(t, block.launch(checked, k, kernels.w, &a))
+				k := hip.Choose(kernels.of, func(e *expertsKernel) bool { return e.rows == want.rows && e.x == want.x })
+				require.Equal(t, want.x, k.x)
+				require.NoError(t, k.launch(checked, kernels.w, &a))
 			}
 		}
 		y := read[float32](t, checked, a.Y, pairs*out)

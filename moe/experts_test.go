@@ -13,10 +13,10 @@ import (
 // fewDown is the kernel of expertsDown for a few pairs of an expert, and expertsDownTail
 // is it called for the blocks from tailFirst only.
 var (
-	fewDown, fewBlock = expertsDown.For(func(e *expertBlock) bool { return e.rows == 2 && e.x == 0 })
-	expertsDownTail   = hip.NewKernel("test_experts_down_tail", "", func(b *hip.Blocks, a *expertsArgs) {
+	fewDown         = hip.Choose(expertsDown, func(e *expertsKernel) bool { return e.rows == 2 && e.x == 0 })
+	expertsDownTail = hip.NewKernel("test_experts_down_tail", "", func(b *hip.Blocks, a *expertsArgs) {
 		b.First = tailFirst
-		downExpertsTwin(fewBlock)(b, a)
+		fewDown.down(definition)(b, a)
 	})
 )
 
@@ -40,9 +40,9 @@ func TestExpertsBlocks(t *testing.T) {
 		kernel     *hip.KernelOf[expertsArgs]
 		first, end int
 	}{
-		{"all", fewDown, 0, experts * perExpert},
-		{"the first", fewDown, 0, 1},
-		{"some of the second expert", fewDown, 0, 5},
+		{"all", fewDown.KernelOf, 0, experts * perExpert},
+		{"the first", fewDown.KernelOf, 0, 1},
+		{"some of the second expert", fewDown.KernelOf, 0, 5},
 		{"from the second expert's second tile to the third's first", expertsDownTail, tailFirst, 7},
 		{"from there on", expertsDownTail, tailFirst, experts * perExpert},
 	} {
@@ -63,7 +63,7 @@ func TestExpertsBlocks(t *testing.T) {
 			for pair, e := range ids {
 				want := dots(w2.values[int(e)*out:][:out], x[pair*in:][:in])
 				for j := range out {
-					block := slots[e]*perExpert + j/fewBlock.tile
+					block := slots[e]*perExpert + j/fewDown.tile
 					if block < c.first || block >= c.end {
 						want[j] = poison
 					}
@@ -92,7 +92,7 @@ func TestLaunchExpertsGrid(t *testing.T) {
 			w := exact([]float32{1, 2}).upload(t, d)
 			require.NoError(t, launchExperts(d, expertsDown, w, 2, &expertsArgs{Experts: c.experts, Pairs: c.pairs, Out: c.out}))
 			require.Equal(t, c.blocks, d.grid.Blocks)
-			require.Equal(t, fewBlock.tile*8, d.grid.BlockCost, "bytes of the weights of a block")
+			require.Equal(t, fewDown.tile*8, d.grid.BlockCost, "bytes of the weights of a block")
 		})
 	}
 }

@@ -15,12 +15,7 @@ const (
 	runColumns = 512
 )
 
-func gateUpExpertsTwin(e *expertBlock) hip.Func[expertsArgs] { return e.gateUp(definition) }
-func gateUpExpertsHost(e *expertBlock) hip.Func[expertsArgs] { return e.gateUp(host) }
-func downExpertsTwin(e *expertBlock) hip.Func[expertsArgs]   { return e.down(definition) }
-func downExpertsHost(e *expertBlock) hip.Func[expertsArgs]   { return e.down(host) }
-
-func (e *expertBlock) gateUp(with arithmetic) hip.Func[expertsArgs] {
+func (e *expertBlock) gateUp(with arithmetic) func(*hip.Blocks, *expertsArgs) {
 	return func(b *hip.Blocks, a *expertsArgs) {
 		w, out := with.open(b, a.Weights, a.Segments, a.In), int(a.Out)
 		g := newGateUp(b, w, with, swiGLU{a.Alpha, a.Limit, a.Beta}, gatherRows, runColumns)
@@ -31,7 +26,7 @@ func (e *expertBlock) gateUp(with arithmetic) hip.Func[expertsArgs] {
 	}
 }
 
-func (e *expertBlock) down(with arithmetic) hip.Func[expertsArgs] {
+func (e *expertBlock) down(with arithmetic) func(*hip.Blocks, *expertsArgs) {
 	return func(b *hip.Blocks, a *expertsArgs) {
 		y := hip.Scratch[float32](b, gatherRows*runColumns)
 		w, out := with.open(b, a.Weights, a.Segments, a.In), int(a.Out)

@@ -13,12 +13,18 @@ import (
 //
 // each product rounded to float32 before it is activated. The second half is
 // [weights.Matrix.Product].
-var gateUpSwiGLU = hip.NewVariants(gateUpSource()+gateUpSwiGLUHIP, gateUpSwiGLUTwin, gateUpSwiGLUHost,
+var gateUpSwiGLU = []gateUpKernel{
 	gateUpSwiGLUOf("gate_up_swiglu_one", "gateUpSwiGLUFew<1>", 4, gateUpBlock{from: 1}),
 	gateUpSwiGLUOf("gate_up_swiglu", "gateUpSwiGLUFew<4>", 0, gateUpBlock{from: 2}),
 	gateUpSwiGLUOf("gate_up_swiglu_tiled_16", "gateUpSwiGLUTiles<16>", 2, gateUpBlock{from: 5, x: 16}),
 	gateUpSwiGLUOf("gate_up_swiglu_tiled_32", "gateUpSwiGLUTiles<32>", 2, gateUpBlock{from: 17, x: 32}),
-)
+}
+
+// gateUpKernel is a kernel of [gateUpSwiGLU].
+type gateUpKernel struct {
+	*hip.KernelOf[gateUpSwiGLUArgs]
+	gateUpBlock
+}
 
 // gateUpBlock is what one block of a kernel does, and from how many rows on it serves.
 type gateUpBlock struct {
@@ -27,14 +33,16 @@ type gateUpBlock struct {
 	tile int // output columns of a block
 }
 
-func gateUpSwiGLUOf(name, template string, resident int, block gateUpBlock) hip.Variant[gateUpBlock] {
-	v := hip.Variant[gateUpBlock]{Name: name, Template: template, Resident: resident}
-	block.tile, v.Threads, v.MaxError = weights.TileOf(block.x)
+func gateUpSwiGLUOf(name, template string, resident int, block gateUpBlock) gateUpKernel {
+	tile, threads, maxError := weights.TileOf(block.x)
+	block.tile = tile
 	if block.x > 0 {
 		block.tile /= 2 // a tile holds gate and up
 	}
-	v.Serves = block
-	return v
+	k := hip.NewKernel(name, gateUpSource()+gateUpSwiGLUHIP, block.columns(definition)).
+		Instance(template, threads, resident, block.String()).
+		Fast(maxError, block.columns(host))
+	return gateUpKernel{k, block}
 }
 
 // String says when the kernel serves.
@@ -70,21 +78,18 @@ type gateUpSwiGLUArgs struct {
 
 func launchGateUpSwiGLU(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) error {
 	a.Weights, a.Segments = w.Table()
-	k, block := gateUpSwiGLU.For(func(g *gateUpBlock) bool {
+	k := hip.Choose(gateUpSwiGLU, func(g *gateUpKernel) bool {
 		return int(a.Rows) >= g.from && (g.x == 0 || w.Tiled(d, a.X))
 	})
 	return k.Launch(d, hip.Grid{
-		Blocks:    tiles(int(a.Out), block.tile) * block.parts(a.Rows),
-		BlockCost: block.tile * 2 * rowBytes(w),
+		Blocks:    tiles(int(a.Out), k.tile) * k.parts(a.Rows),
+		BlockCost: k.tile * 2 * rowBytes(w),
 	}, a)
 }
 
-func gateUpSwiGLUTwin(g *gateUpBlock) hip.Func[gateUpSwiGLUArgs] { return g.columns(definition) }
-func gateUpSwiGLUHost(g *gateUpBlock) hip.Func[gateUpSwiGLUArgs] { return g.columns(host) }
-
 // columns does blocks at once: those that share a tile follow each other, and the first
 // does the work of all of them.
-func (g *gateUpBlock) columns(with arithmetic) hip.Func[gateUpSwiGLUArgs] {
+func (g *gateUpBlock) columns(with arithmetic) func(*hip.Blocks, *gateUpSwiGLUArgs) {
 	return func(b *hip.Blocks, a *gateUpSwiGLUArgs) {
 		parts := g.parts(a.Rows)
 		gateUpColumns(b, a, tiles(b.First, parts)*g.tile, tiles(b.End, parts)*g.tile, with)

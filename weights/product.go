@@ -25,8 +25,8 @@ func (m *Matrix) Product(d hip.Device, y, x hip.Ptr, rows int) error {
 		return nil
 	}
 	work := productWork{m: m, d: d, x: x, rows: rows}
-	k, block := product.For(work.served)
-	return k.Launch(d, block.grid(m, rows), &productArgs{
+	k := hip.Choose(product, work.served)
+	return k.Launch(d, k.grid(m, rows), &productArgs{
 		X: x, Y: y, Weights: m.table, Segments: int32(len(m.segments)),
 		Rows: int32(rows), Out: int32(m.Rows), In: int32(m.Cols),
 	})
@@ -42,18 +42,24 @@ type productArgs struct {
 
 // product has the kernels of y = x · wᵀ, from how many rows of x on each serves, and on
 // what. Those on matrix units round x, see [TileOf]; the others sum in float32.
-var product = hip.NewVariants(KernelSource()+productHIP, productTwin, productHost,
+var product = []productKernel{
 	productOf("product_one", "productFew<1>", 4, productBlock{from: 1}),
 	productOf("product", "productFew<4>", 0, productBlock{from: 2}),
 	productOf("product_rows", "productRows<4>", 0, productBlock{from: manyRows, on: gpus, x: 4}),
 	productOf("product_tiled_16", "productTiles<16>", 2, productBlock{from: manyRows, on: matrixUnits, x: 16}),
 	productOf("product_tiled_32", "productTiles<32>", 2, productBlock{from: 17, on: matrixUnits, x: 32}),
 	productOf("product_tiled_64", "productTiles<64>", 2, productBlock{from: 33, on: allMatrixUnits, x: 64}),
-)
+}
 
 // manyRows is from how many rows of x on a GPU divides them among blocks: one block reads
 // weights once for up to as many less one.
 const manyRows = 5
+
+// productKernel is a kernel of [product].
+type productKernel struct {
+	*hip.KernelOf[productArgs]
+	productBlock
+}
 
 // productBlock is what one block of a kernel multiplies, and when the kernel serves.
 type productBlock struct {
@@ -73,11 +79,13 @@ const (
 	allMatrixUnits       // the same, with a block for every compute unit
 )
 
-func productOf(name, template string, resident int, block productBlock) hip.Variant[productBlock] {
-	v := hip.Variant[productBlock]{Name: name, Template: template, Resident: resident}
-	block.tile, v.Threads, v.MaxError = TileOf(block.x)
-	v.Serves = block
-	return v
+func productOf(name, template string, resident int, block productBlock) productKernel {
+	tile, threads, maxError := TileOf(block.x)
+	block.tile = tile
+	k := hip.NewKernel(name, KernelSource()+productHIP, block.twin).
+		Instance(template, threads, resident, block.String()).
+		Fast(maxError, block.host)
+	return productKernel{k, block}
 }
 
 // String says when the kernel serves.
@@ -110,7 +118,7 @@ type productWork struct {
 }
 
 // served reports whether a kernel serves the launch.
-func (w *productWork) served(p *productBlock) bool {
+func (w *productWork) served(p *productKernel) bool {
 	switch {
 	case w.rows < p.from:
 		return false

@@ -2,13 +2,8 @@ package weights
 
 import "github.com/drafthead/drafthead/hip"
 
-func productTwin(p *productBlock) hip.Func[productArgs] {
-	return func(b *hip.Blocks, a *productArgs) { p.multiply(b, a, true) }
-}
-
-func productHost(p *productBlock) hip.Func[productArgs] {
-	return func(b *hip.Blocks, a *productArgs) { p.multiply(b, a, false) }
-}
+func (p *productBlock) twin(b *hip.Blocks, a *productArgs) { p.multiply(b, a, true) }
+func (p *productBlock) host(b *hip.Blocks, a *productArgs) { p.multiply(b, a, false) }
 
 // multiply does blocks of the launch at once: those that share a tile of weights follow
 // each other, and the first does the work of all of them.

@@ -16,14 +16,14 @@ func printDeclared(w io.Writer) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "kernel on a GPU\tserves\tthreads\toff by")
 	for _, k := range hip.Kernels() {
-		if k.Threads == 0 { // no GPU runs it
+		threads, maxError, serves := k.Declared()
+		if threads == 0 { // no GPU runs it
 			continue
 		}
-		serves := k.Serves
 		if serves == "" {
 			serves = "all"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%d\t%.0e\n", k.Name, serves, k.Threads, k.MaxError)
+		fmt.Fprintf(table, "%s\t%s\t%d\t%.0e\n", k.Name, serves, threads, maxError)
 	}
 	return table.Flush()
 }

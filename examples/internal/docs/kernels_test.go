@@ -28,7 +28,7 @@ func TestKernelFiles(t *testing.T) {
 	root := filepath.Join("..", "..", "..")
 	names := map[string]bool{} // of kernels that GPUs run
 	for _, k := range hip.Kernels() {
-		if k.Threads > 0 {
+		if threads, _, _ := k.Declared(); threads > 0 {
 			names[k.Name] = true
 		}
 	}

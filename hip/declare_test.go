@@ -15,47 +15,55 @@ type addArgs struct {
 	N int64
 }
 
-// addFrom is a row's bound, and the number that its kernel adds.
-type addFrom struct{ from, adds int }
-
-func (a addFrom) String() string { return fmt.Sprintf("%d on", a.from) }
+// addKernel adds a number, from a bound on.
+type addKernel struct {
+	*hip.KernelOf[addArgs]
+	from, adds int
+}
 
 const addThreads = 32
 
-var add = hip.NewVariants(hip.Define("addThreads", addThreads)+`
+const addSource = `
 struct addArgs { int32 *Y; int64 N; };
 template <int32 n> DEVICE void add(const addArgs &a) {
   const int32 i = (int32)blockIdx.x * addThreads + (int32)threadIdx.x;
   if (i < a.N) a.Y[i] += n;
 }
-`, addTwin, func(*addFrom) hip.Func[addArgs] { return nil },
-	hip.Variant[addFrom]{Name: "test_add", Template: "add<1>", Threads: addThreads, Serves: addFrom{1, 1}},
-	hip.Variant[addFrom]{Name: "test_add_many", Template: "add<7>", Threads: addThreads, Resident: 2, Serves: addFrom{40, 7}},
-	hip.Variant[addFrom]{Name: "test_add_most", Template: "add<9>", Threads: addThreads, Serves: addFrom{70, 9}},
-)
+`
 
-func addTwin(of *addFrom) hip.Func[addArgs] {
-	return func(b *hip.Blocks, a *addArgs) {
-		y := hip.Out[int32](b, a.Y, int(a.N))
-		for i := b.First * addThreads; i < min(b.End*addThreads, len(y)); i++ {
-			y[i] += int32(of.adds)
-		}
-	}
+var adds = []addKernel{
+	addOf("test_add", 1, 1, 0),
+	addOf("test_add_many", 40, 7, 2),
+	addOf("test_add_most", 70, 9, 0),
 }
 
-// TestVariants: the last row whose terms hold is taken, the first where none do, and it
-// runs the instance that its row names.
-func TestVariants(t *testing.T) {
+func addOf(name string, from, adds, resident int) addKernel {
+	twin := func(b *hip.Blocks, a *addArgs) {
+		y := hip.Out[int32](b, a.Y, int(a.N))
+		for i := b.First * addThreads; i < min(b.End*addThreads, len(y)); i++ {
+			y[i] += int32(adds)
+		}
+	}
+	k := hip.NewKernel(name, hip.Define("addThreads", addThreads)+addSource, twin).
+		Instance(fmt.Sprintf("add<%d>", adds), addThreads, resident, fmt.Sprintf("%d on", from))
+	return addKernel{k, from, adds}
+}
+
+// TestChoose: the last entry that serves is taken, the first where none does, and it runs
+// the instance that it names.
+func TestChoose(t *testing.T) {
 	for _, c := range []struct {
 		n      int
 		kernel string
 		adds   int
 	}{{0, "test_add", 1}, {1, "test_add", 1}, {39, "test_add", 1}, {40, "test_add_many", 7}, {69, "test_add_many", 7}, {70, "test_add_most", 9}, {999, "test_add_most", 9}} {
-		k, serves := add.For(func(a *addFrom) bool { return c.n >= a.from })
+		k := hip.Choose(adds, func(a *addKernel) bool { return c.n >= a.from })
 		require.Equal(t, c.kernel, k.Name, "%d", c.n)
-		require.Equal(t, c.adds, serves.adds)
-		require.Equal(t, serves.String(), k.Serves)
-		require.Equal(t, addThreads, k.Threads)
+		require.Equal(t, c.adds, k.adds)
+		threads, maxError, serves := k.Declared()
+		require.Equal(t, addThreads, threads)
+		require.Equal(t, 1e-5, maxError)
+		require.Equal(t, fmt.Sprintf("%d on", k.from), serves)
 	}
 	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
 		checked := hip.Check(d)
@@ -63,7 +71,7 @@ func TestVariants(t *testing.T) {
 		y, err := hip.Upload(checked, make([]int32, n))
 		require.NoError(t, err)
 		for _, of := range []int{1, 40, 70} {
-			k, _ := add.For(func(a *addFrom) bool { return of >= a.from })
+			k := hip.Choose(adds, func(a *addKernel) bool { return of >= a.from })
 			require.NoError(t, k.Launch(checked, hip.Grid{Blocks: 3}, &addArgs{Y: y, N: n}))
 		}
 		got := make([]int32, n)
