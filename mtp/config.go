@@ -13,9 +13,11 @@ import (
 const (
 	// modelBundled is the multimodal checkpoint; its text model is nested under text_config.
 	modelBundled = "minimax_m3_vl"
-	// modelM3 and modelText are the text model alone, as Hugging Face transformers spells it.
-	modelM3   = "minimax_m3"
-	modelText = "minimax_m3_text"
+	// modelM3, modelText and modelVLText are the text model alone, as versions of Hugging
+	// Face transformers spell it.
+	modelM3     = "minimax_m3"
+	modelText   = "minimax_m3_text"
+	modelVLText = "minimax_m3_vl_text"
 	// modelMTP is a standalone MTP checkpoint.
 	modelMTP = "minimax_m3_mtp"
 )
@@ -41,7 +43,9 @@ type Config struct {
 	VocabSize int
 	// RMSNormEps is rms_norm_eps, added to the mean of squares.
 	RMSNormEps float64
-	// NumMTPModules is num_mtp_modules, the MTP layers of the checkpoint.
+	// NumMTPModules is num_mtp_modules, or where that is absent num_nextn_predict_layers:
+	// the MTP layers of the checkpoint. Of a config that [Inspect] or [Head.Config] returns
+	// it is the number of those that are loaded: see Options.Modules.
 	NumMTPModules int
 	// TieWordEmbeddings is tie_word_embeddings; true: lm_head is embed_tokens.
 	TieWordEmbeddings bool
@@ -69,6 +73,7 @@ type Config struct {
 	//	Alpha, Limit, Beta                 swiglu_alpha, swiglu_limit; swiglu_beta, absent: 1
 	MoE moe.Config
 
+	nextn        int           // num_nextn_predict_layers beside num_mtp_modules; 0: none
 	quantization *quantization // quantization_config; nil when the checkpoint has none
 }
 
@@ -89,11 +94,17 @@ func ReadConfig(fsys fs.FS) (*Config, error) {
 
 // ParseConfig parses a config.json, bundled or flat, and checks it.
 //
-// The reading is strict: UTF-8, one object, no key twice, integers written as
-// integers, every required key present. A null counts as an absent key. Keys
-// that do not concern the draft head are not looked at. All problems are
-// reported together: the error joins one *ConfigError per problem, each of
-// which matches ErrConfig and its kind.
+// Both shapes are read: the released one, with sparse_attention_config, and the one that
+// Hugging Face transformers writes from version 5 on, with index_n_heads and its like
+// beside the model's keys. There "silu" is what it writes for swigluoai. Keys of the
+// family that never differ may be absent.
+//
+// The reading is strict: UTF-8, one object, no key twice, whole numbers where these are
+// asked for (16.0 is 16), every required key present. A null counts as an absent key.
+// Keys that do not concern the draft head are not looked at: they may hold Python's NaN
+// and Infinity. What quantization_config says decides nothing. All problems are
+// reported together, the first 100 of a kind: the error joins one *ConfigError per
+// problem, each of which matches ErrConfig.
 //
 // Sizes are bounded so that the bytes of any parameter, at 4 an element and over
 // all experts of a layer, stay below 2^50.

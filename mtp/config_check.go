@@ -1,18 +1,22 @@
 package mtp
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 )
 
 // requireBranches refuses the branches of the model family that the draft head does not have.
 func (s section) requireBranches() {
-	s.oneOf("hidden_act", true, "swigluoai")
-	s.oneOf("qk_norm_type", true, "per_head")
+	if s.native() {
+		s.oneOf("hidden_act", false, "swigluoai", "silu") // transformers 5 writes silu for both
+	} else {
+		s.oneOf("hidden_act", true, "swigluoai")
+	}
+	s.oneOf("qk_norm_type", false, "per_head")
 	s.oneOf("scoring_func", false, "sigmoid")
-	s.requireBool("use_gemma_norm", true, true)
+	s.requireBool("use_gemma_norm", true, false)
 	s.requireBool("use_qk_norm", true, false)
 	s.requireBool("use_routing_bias", true, false)
 	s.requireBool("attention_output_gate", false, false)
@@ -20,7 +24,7 @@ func (s section) requireBranches() {
 
 // checkConsistent compares the values with each other. A size that was already
 // reported is zero, and what depends on it is not reported again.
-func (c *Config) checkConsistent(s section, indexHeads int) {
+func (c *Config) checkConsistent(s section, heads int) {
 	if c.Attention.KVHeads > 0 && c.Attention.Heads%c.Attention.KVHeads != 0 {
 		s.fail("num_attention_heads", fmt.Sprintf("a multiple of num_key_value_heads %d", c.Attention.KVHeads), ruleInconsistent)
 	}
@@ -30,13 +34,12 @@ func (c *Config) checkConsistent(s section, indexHeads int) {
 	if s.integerOr("n_shared_experts", 0, maxExperts, 1) != 1 {
 		s.fail("n_shared_experts", "1", ruleUnsupported)
 	}
-	sparse := section{path: joinKey(s.path, "sparse_attention_config"), problems: s.problems}
-	sparse.fields, _ = s.fields["sparse_attention_config"].(map[string]any)
-	if kv := c.Attention.KVHeads; indexHeads > 0 && kv > 0 && indexHeads != kv {
-		sparse.fail("sparse_num_index_heads", fmt.Sprintf("num_key_value_heads %d", kv), ruleUnsupported)
+	sparse := s.sparse(false)
+	if kv := c.Attention.KVHeads; heads > 0 && kv > 0 && heads != kv {
+		sparse.fail(indexHeads, fmt.Sprintf("num_key_value_heads %d", kv), ruleUnsupported)
 	}
 	if c.Attention.IndexDim > 0 && c.Attention.IndexDim < c.Attention.Rope.Dim {
-		sparse.fail("sparse_index_dim", fmt.Sprintf("at least rotary_dim %d: index heads rotate too", c.Attention.Rope.Dim), ruleInconsistent)
+		sparse.fail(indexDim, fmt.Sprintf("at least rotary_dim %d: index heads rotate too", c.Attention.Rope.Dim), ruleInconsistent)
 	}
 }
 
@@ -65,27 +68,23 @@ func (s section) requireBool(key string, want, required bool) {
 	}
 }
 
-// strings returns the list of strings at key; nil when it is absent or wrong.
-func (s section) strings(key string) []string {
-	const want = "a list of strings"
-	elements, ok := value[[]any](s, key, want, false)
-	if !ok {
-		return nil
+// jsonEqual reports whether two decoded values are equal, numbers by their value.
+func jsonEqual(a, b any) bool {
+	switch a := a.(type) {
+	case json.Number:
+		b, ok := b.(json.Number)
+		x, xErr := a.Float64()
+		y, yErr := b.Float64()
+		return ok && (a == b || xErr == nil && yErr == nil && x == y)
+	case map[string]any:
+		b, ok := b.(map[string]any)
+		return ok && maps.EqualFunc(a, b, jsonEqual)
+	case []any:
+		b, ok := b.([]any)
+		return ok && slices.EqualFunc(a, b, jsonEqual)
 	}
-	list := make([]string, 0, len(elements))
-	for _, element := range elements {
-		text, ok := element.(string)
-		if !ok {
-			s.fail(key, want, ruleWrongType)
-			return nil
-		}
-		list = append(list, text)
-	}
-	return list
+	return a == b
 }
-
-// jsonDiffer reports whether two decoded values differ.
-func jsonDiffer(a, b any) bool { return !reflect.DeepEqual(a, b) }
 
 // sortedKeys returns the keys of an object in order, so that problems are reported in the same order each time.
 func sortedKeys(fields map[string]any) []string { return slices.Sorted(maps.Keys(fields)) }

@@ -3,6 +3,9 @@ package mtp
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
 )
 
 // ErrConfig is matched by every error that ParseConfig and ReadConfig return for the
@@ -18,7 +21,6 @@ const (
 	ruleOutOfRange   = "out of range" // of what makes sense for it
 	ruleInconsistent = "inconsistent" // two values contradict each other
 	ruleUnsupported  = "unsupported"  // a branch of the model family that is not computed here
-	rulePattern      = "bad pattern"  // an entry of ignored_layers is not a usable regular expression
 )
 
 // ConfigError is one problem of a config.json.
@@ -38,7 +40,7 @@ type ConfigError struct {
 func (e *ConfigError) Error() string {
 	key := ""
 	if e.Key != "" {
-		key = e.Key + ": "
+		key = printable(e.Key) + ": "
 	}
 	return fmt.Sprintf("mtp: config.json: %s%v: got %s, want %s", key, e.Rule, e.Got, e.Want)
 }
@@ -52,12 +54,44 @@ func (e *ConfigError) Unwrap() []error {
 	return []error{ErrConfig}
 }
 
+// printable returns text from a file as it is, or quoted where it is not plain text of a
+// readable length.
+func printable(text string) string {
+	const limit = 200
+	if len(text) > limit {
+		return strconv.Quote(fmt.Sprintf("%s... (%d bytes)", text[:limit], len(text)))
+	}
+	if q := strconv.Quote(text); q != `"`+text+`"` {
+		return q
+	}
+	return text
+}
+
+// maxProblems is how many problems of a kind are reported one by one.
+const maxProblems = 100
+
 // problems collects what is wrong with a config, so that all of it is reported together.
-type problems []error
+type problems struct {
+	errs  []error
+	count map[string]int // by rule
+}
 
 func (p *problems) add(key, got, want string, rule string) {
-	*p = append(*p, &ConfigError{Key: key, Got: got, Want: want, Rule: rule})
+	if p.count == nil {
+		p.count = make(map[string]int)
+	}
+	if p.count[rule]++; p.count[rule] <= maxProblems {
+		p.errs = append(p.errs, &ConfigError{Key: key, Got: got, Want: want, Rule: rule})
+	}
 }
 
 // err joins the problems; nil when there are none.
-func (p problems) err() error { return errors.Join(p...) }
+func (p *problems) err() error {
+	errs := slices.Clip(p.errs)
+	for _, rule := range slices.Sorted(maps.Keys(p.count)) {
+		if more := p.count[rule] - maxProblems; more > 0 {
+			errs = append(errs, &ConfigError{Got: fmt.Sprintf("%d more of them", more), Want: "none", Rule: rule})
+		}
+	}
+	return errors.Join(errs...)
+}

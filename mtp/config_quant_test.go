@@ -1,23 +1,16 @@
 package mtp_test
 
 import (
-	"encoding/json"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/mtp"
 )
-
-func quantization(t testing.TB, ignored ...string) *mtp.Quantization {
-	t.Helper()
-	list, err := json.Marshal(ignored)
-	require.NoError(t, err)
-	c, err := mtp.ParseConfig(editedConfig(t, releasedConfig, set("quantization_config.ignored_layers", string(list))))
-	require.NoError(t, err)
-	return c.Quantization()
-}
 
 func TestQuantizationIgnored(t *testing.T) {
 	const layer = "model.mtp.layers.0.transformer_layer"
@@ -55,7 +48,7 @@ func TestQuantizationIgnored(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := quantization(t, test.entry).Ignored(test.module)
+			got, err := mtp.Ignored([]string{test.entry}, test.module)
 			require.NoError(t, err)
 			require.Equal(t, test.want, got)
 		})
@@ -63,18 +56,81 @@ func TestQuantizationIgnored(t *testing.T) {
 }
 
 func TestQuantizationIgnoredNothing(t *testing.T) {
-	got, err := quantization(t).Ignored("lm_head")
+	got, err := mtp.Ignored(nil, "lm_head")
 	require.NoError(t, err)
 	require.False(t, got)
 }
 
-// A pattern that backtracks for ever is an error that names it, not a hang.
-func TestQuantizationIgnoredTimeout(t *testing.T) {
-	const hostile = `re:(x+x+)+(?=y)y`
-	ignored, err := quantization(t, hostile).Ignored(strings.Repeat("x", 64))
-	require.ErrorIs(t, err, mtp.ErrPattern)
-	require.ErrorContains(t, err, hostile)
-	require.False(t, ignored)
+// TestPatternsAreBounded: patterns that backtrack for ever, or ask for much memory, are
+// an error within a second or two for all of them, which names one.
+func TestPatternsAreBounded(t *testing.T) {
+	repeat := func(s string, n int) []string { return slices.Repeat([]string{s}, n) }
+	for name, entries := range map[string][]string{
+		"backtracks for ever":   {`re:(x+x+)+(?=y)y`},
+		"many that backtrack":   repeat(`re:(x+x+)+(?=y)y`, 256),
+		"many without a match":  repeat(`re:`+strings.Repeat("(.*)", 16)+"y", 200),
+		"long":                  {"re:" + strings.Repeat("(x*)*", 4000)},
+		"too many":              repeat("re:a", 257),
+		"none":                  {"lm_head", "re:(unclosed"},
+		"a count":               {"re:x{100000000}"},
+		"counts of counts":      {"re:((x{1000}){1000}){1000}"},
+		"a count that is large": {"re:x{99999999999999999999}"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			start := time.Now()
+			var memory runtime.MemStats
+			runtime.ReadMemStats(&memory)
+			before := memory.TotalAlloc
+			ignored, err := mtp.Ignored(entries, strings.Repeat("x", 64))
+			runtime.ReadMemStats(&memory)
+			require.ErrorIs(t, err, mtp.ErrPattern)
+			require.Less(t, len(err.Error()), 600)
+			require.False(t, ignored)
+			require.Less(t, time.Since(start), 5*time.Second)
+			require.Less(t, memory.TotalAlloc-before, uint64(500<<20))
+		})
+	}
+}
+
+// TestQuantizationDecidesNothing: a quantization_config of any method, or of none, is a
+// note that names it. How a tensor is read depends on the tensor alone.
+func TestQuantizationDecidesNothing(t *testing.T) {
+	for says, value := range map[string]string{
+		"modelopt MIXED_PRECISION":  `{"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "ignore": ["lm_head"]}`,
+		"compressed-tensors":        `{"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized", "config_groups": {}}`,
+		"quark":                     `{"quant_method": "quark", "exclude": ["re:.*mtp.*"]}`,
+		"auto-round":                `{"quant_method": "auto-round", "bits": 4}`,
+		"gptq":                      `{"quant_method": "gptq", "bits": 4, "group_size": 128}`,
+		"awq":                       `{"quant_method": "awq"}`,
+		"bitsandbytes":              `{"quant_method": "bitsandbytes", "load_in_4bit": true}`,
+		"names no quant_method":     `{"group_size": 64, "bits": 4}`,
+		`"a\nb"`:                    `{"quant_method": "a\nb"}`,
+		"not a string":              `{"quant_method": 3}`,
+		"not an object":             `"fp8"`,
+		"":                          `{"quant_method": "fp8", "fmt": "e5m2", "activation_scheme": "dynamic"}`,
+		"without a block":           `{"quant_method": "mxfp8"}`,
+		"with a block of its own":   `{"quant_method": "mxfp8", "weight_block_size": [64, 64], "scale_fmt": "float"}`,
+		"with layers of numbers":    `{"quant_method": "mxfp8", "ignored_layers": [3, "", null]}`,
+		"with layers that are none": `{"quant_method": "mxfp8", "ignored_layers": {"a": 1}}`,
+	} {
+		t.Run(says, func(t *testing.T) {
+			for _, format := range []string{"BF16", "MXFP8"} {
+				files := synthetic{format: format, config: []edit{set("quantization_config", value)}}.files(t)
+				_, report, err := mtp.InspectFS(files, mtp.Options{})
+				require.NoError(t, err)
+				_, plain, err := mtp.InspectFS(synthetic{format: format, config: []edit{remove("quantization_config")}}.files(t), mtp.Options{})
+				require.NoError(t, err)
+				require.Equal(t, plain.Formats, report.Formats)
+				notes := strings.Join(report.Notes, "\n")
+				if strings.HasPrefix(says, "not ") {
+					require.Contains(t, notes, "names no quant_method")
+				} else if !strings.HasPrefix(says, "with") && says != "" {
+					require.Contains(t, notes, says)
+					require.Contains(t, notes, "what a tensor is stored as decides")
+				}
+			}
+		})
+	}
 }
 
 // TestSlowPatternIsANote: what ignored_layers says changes nothing that is

@@ -24,7 +24,7 @@ const (
 // of them against each other. Values found wrong are zero in the result.
 func readConfig(top section) *Config {
 	c := &Config{}
-	c.ModelType = top.oneOf("model_type", true, modelBundled, modelM3, modelText, modelMTP)
+	c.ModelType = top.oneOf("model_type", true, modelBundled, modelM3, modelText, modelVLText, modelMTP)
 	text := top
 	if nested, ok := top.object("text_config", c.ModelType == modelBundled); ok {
 		text, c.Bundled = nested, true
@@ -36,7 +36,7 @@ func readConfig(top section) *Config {
 	indexHeads := c.readSparse(text)
 	c.Attention.Rope = text.rope(c.Attention.HeadDim, text.integer("max_position_embeddings", 1, maxPositions))
 	c.TieWordEmbeddings = text.tieWordEmbeddings(top)
-	c.quantization = text.quantization(top)
+	c.quantization = readQuantization(text, top)
 	text.requireBranches()
 	c.checkConsistent(text, indexHeads)
 	return c
@@ -50,7 +50,7 @@ func (c *Config) readSizes(s section) {
 	c.Attention.KVHeads = s.integer("num_key_value_heads", 1, maxHeads)
 	c.Attention.HeadDim = s.integer("head_dim", 1, maxHeadDim)
 	c.VocabSize = s.integer("vocab_size", 1, maxVocab)
-	c.NumMTPModules = s.integer("num_mtp_modules", 1, maxModules)
+	c.readModules(s)
 	c.RMSNormEps, _ = s.positive("rms_norm_eps", true)
 	c.Attention.Eps, c.MoE.Hidden = c.RMSNormEps, c.HiddenSize
 }
@@ -68,23 +68,21 @@ func (c *Config) readExperts(s section) {
 	s.oneOf("router_dtype", false, "float32", "bfloat16") // either way it is computed in float32
 }
 
-// readSparse returns sparse_num_index_heads, which must be the number of KV heads.
-func (c *Config) readSparse(text section) (indexHeads int) {
-	s, ok := text.object("sparse_attention_config", true)
-	if !ok {
-		return 0
+// readModules reads the number of MTP modules, which has two keys. Released configs give
+// both, and not always alike; what is in the files then decides: see modulesOf.
+func (c *Config) readModules(s section) {
+	const key, other = "num_mtp_modules", "num_nextn_predict_layers"
+	_, given := s.get(key)
+	if _, nextn := s.get(other); nextn && !given {
+		c.NumMTPModules = s.integer(other, 1, maxModules)
+		return
 	}
-	a := &c.Attention
-	a.IndexDim = s.integer("sparse_index_dim", 1, maxHeadDim)
-	indexHeads = s.integer("sparse_num_index_heads", 1, maxHeads)
-	a.TopkBlocks = s.integer("sparse_topk_blocks", 1, maxBlocks)
-	a.BlockSize = s.integer("sparse_block_size", 1, maxBlockSize)
-	a.InitBlocks = s.integerOr("sparse_init_block", 0, maxBlocks, 0)
-	a.LocalBlocks = s.integerOr("sparse_local_block", 0, maxBlocks, 0)
-	s.requireBool("use_sparse_attention", true, true)
-	s.oneOf("sparse_score_type", false, "max")
-	s.requireScoreOnlyIndexer()
-	return indexHeads
+	c.NumMTPModules = s.integer(key, 1, maxModules)
+	if number, ok := s.fields[other].(json.Number); ok {
+		if n, err := wholeNumber(number.String()); err == nil && 1 <= n && n <= maxModules {
+			c.nextn = int(n)
+		}
+	}
 }
 
 // tieWordEmbeddings reads tie_word_embeddings beside the model's keys or at the top level; given both, they must agree.
@@ -99,39 +97,4 @@ func (s section) tieWordEmbeddings(top section) bool {
 		top.fail(key, "the same as "+joinKey(s.path, key), ruleInconsistent)
 	}
 	return tied
-}
-
-// requireScoreOnlyIndexer checks sparse_disable_index_value: the indexer only
-// scores blocks, index value and output projections do not exist. A list has an
-// entry per layer of the target, of which those count that sparse_attention_freq
-// marks as sparse (all, without it).
-func (s section) requireScoreOnlyIndexer() {
-	const key, want = "sparse_disable_index_value", "true for every sparse layer"
-	disabled, present := s.get(key)
-	if !present {
-		return
-	}
-	layers, isList := disabled.([]any)
-	if !isList {
-		layers = []any{disabled}
-	}
-	sparse, _ := value[[]any](s, "sparse_attention_freq", "a list", false)
-	if sparse != nil && isList && len(sparse) != len(layers) {
-		s.fail(key, "an entry per entry of sparse_attention_freq", ruleInconsistent)
-		return
-	}
-	for i, layer := range layers {
-		if isList && sparse != nil && (sparse[i] == json.Number("0") || sparse[i] == false) {
-			continue
-		}
-		switch layer {
-		case true, json.Number("1"):
-		case false, json.Number("0"):
-			s.fail(key, want, ruleUnsupported)
-			return
-		default:
-			s.fail(key, want, ruleWrongType)
-			return
-		}
-	}
 }

@@ -30,10 +30,10 @@ var ropeKeys = []string{
 func (s section) rope(headDim, maxPosition int) attention.Rope {
 	scaling, scaled := s.object("rope_scaling", false)
 	parameters, parametrized := s.object("rope_parameters", false)
-	if scaled && parametrized {
-		s.fail("rope_scaling", "one of rope_scaling and rope_parameters", ruleInconsistent)
-	}
-	if !parametrized {
+	switch {
+	case scaled && parametrized && !sameRope(scaling.fields, parameters.fields):
+		s.fail("rope_scaling", "the same as rope_parameters", ruleInconsistent)
+	case !parametrized:
 		parameters = scaling
 	}
 	parameters.onlyKnown(ropeKeys)
@@ -57,6 +57,26 @@ func (s section) rope(headDim, maxPosition int) attention.Rope {
 	return r
 }
 
+// sameRope reports whether rope_scaling and rope_parameters say the same: rope_theta and
+// partial_rotary_factor, which stand elsewhere beside rope_scaling, may be in one alone.
+func sameRope(scaling, parameters map[string]any) bool {
+	plain := func(fields, other map[string]any) map[string]any {
+		all := map[string]any{}
+		for key, value := range fields {
+			elsewhere := (key == "rope_theta" || key == "partial_rotary_factor") && other[key] == nil
+			if value != nil && !elsewhere {
+				all[key] = value
+			}
+		}
+		if kind, ok := all["type"]; ok && all["rope_type"] == nil {
+			all["rope_type"] = kind
+		}
+		delete(all, "type")
+		return all
+	}
+	return jsonEqual(plain(scaling, parameters), plain(parameters, scaling))
+}
+
 // ropeType reads rope_type, or type as older configs spell it.
 func (s section) ropeType(required bool) string {
 	key := "rope_type"
@@ -64,7 +84,7 @@ func (s section) ropeType(required bool) string {
 		if _, older := s.get("type"); older {
 			key = "type"
 		}
-	} else if older, both := s.get("type"); both && jsonDiffer(older, s.fields[key]) {
+	} else if older, both := s.get("type"); both && !jsonEqual(older, s.fields[key]) {
 		s.fail("type", "the same as rope_type", ruleInconsistent)
 	}
 	name := s.oneOf(key, required, ropeDefault, ropeLinear, ropeYaRN)

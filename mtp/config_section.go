@@ -3,8 +3,11 @@ package mtp
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,6 +27,9 @@ func decodeObject(data []byte, found *problems) (map[string]any, error) {
 		e, ok := problem.(*safetensors.FormatError)
 		if !ok {
 			return nil, problem
+		}
+		if e.Rule.Error() == "more problems" {
+			e.Got += " more keys"
 		}
 		if value == nil {
 			return nil, &ConfigError{Key: e.Key, Got: e.Got, Want: cmp.Or(e.Want, "one JSON object in UTF-8"), Rule: ruleSyntax}
@@ -102,9 +108,9 @@ func (s section) integerIn(key string, low, high int, required bool) (int, bool)
 	if !ok {
 		return 0, false
 	}
-	n, err := strconv.ParseInt(number.String(), 10, 64)
+	n, err := wholeNumber(number.String())
 	switch {
-	case err != nil && strings.ContainsAny(number.String(), ".eE"):
+	case errors.Is(err, strconv.ErrSyntax):
 		s.fail(key, want, ruleWrongType)
 	case err != nil || n < int64(low) || n > int64(high):
 		s.fail(key, want, ruleOutOfRange)
@@ -112,6 +118,42 @@ func (s section) integerIn(key string, low, high int, required bool) (int, bool)
 		return int(n), true
 	}
 	return 0, false
+}
+
+// wholeNumber reads a JSON number that is an integer, however it is written: 16, 16.0 or
+// 1.6e1. The error matches strconv.ErrSyntax for another number, and strconv.ErrRange for
+// one beyond int64.
+func wholeNumber(text string) (int64, error) {
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil || !strings.ContainsAny(text, ".eE") {
+		if err != nil {
+			err = strconv.ErrRange // NaN too
+		}
+		return n, err
+	}
+	digits, exponent, _ := strings.Cut(strings.ToLower(text), "e")
+	whole, fraction, _ := strings.Cut(digits, ".")
+	shift := 0
+	if exponent != "" {
+		var err error
+		if shift, err = strconv.Atoi(exponent); err != nil {
+			return 0, strconv.ErrRange
+		}
+	}
+	fraction = strings.TrimRight(fraction, "0")
+	switch {
+	case strings.Trim(whole+fraction, "-0") == "":
+		return 0, nil
+	case shift > 20:
+		return 0, strconv.ErrRange
+	case len(fraction) > max(shift, 0):
+		return 0, strconv.ErrSyntax
+	case shift < 0:
+		if !strings.HasSuffix(whole, strings.Repeat("0", min(-shift, len(whole)))) || -shift >= len(whole) {
+			return 0, strconv.ErrSyntax
+		}
+		return strconv.ParseInt(whole[:len(whole)+shift], 10, 64)
+	}
+	return strconv.ParseInt(whole+fraction+strings.Repeat("0", shift-len(fraction)), 10, 64)
 }
 
 // float returns the number at key, which must lie in [low, high].
@@ -144,17 +186,54 @@ func (s section) boolOr(key string, absent bool) bool {
 	return absent
 }
 
-// jsonText is value as JSON, shortened for an error message.
+// jsonText is value as JSON, shortened for an error message. It looks at no more of a
+// large value than it shows.
 func jsonText(value any) string {
 	const most = 80
-	text, err := json.Marshal(value)
-	if err != nil {
-		return fmt.Sprintf("%T", value)
-	}
+	text := appendJSON(nil, value, most)
 	if len(text) > most {
 		return strings.ToValidUTF8(string(text[:most]), "") + "…"
 	}
 	return string(text)
+}
+
+// appendJSON appends value as JSON until there are more than most bytes.
+func appendJSON(text []byte, value any, most int) []byte {
+	if len(text) > most {
+		return text
+	}
+	switch v := value.(type) {
+	case map[string]any:
+		text = append(text, '{')
+		for i, key := range slices.Sorted(maps.Keys(v)) {
+			if i > 0 {
+				text = append(text, ',')
+			}
+			text = append(appendJSON(text, key, most), ':')
+			if text = appendJSON(text, v[key], most); len(text) > most {
+				return text
+			}
+		}
+		return append(text, '}')
+	case []any:
+		text = append(text, '[')
+		for i, element := range v {
+			if i > 0 {
+				text = append(text, ',')
+			}
+			if text = appendJSON(text, element, most); len(text) > most {
+				return text
+			}
+		}
+		return append(text, ']')
+	case string:
+		return strconv.AppendQuote(text, v[:min(len(v), most)])
+	case nil:
+		return append(text, "null"...)
+	case json.Number:
+		return append(text, v[:min(len(v), most+1)]...)
+	}
+	return fmt.Append(text, value)
 }
 
 // joinKey appends a key to a dotted path.

@@ -3,12 +3,15 @@ package mtp_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -109,10 +112,8 @@ func configErrors(t testing.TB, err error) []*mtp.ConfigError {
 func TestParseConfigReleased(t *testing.T) {
 	c, err := mtp.ParseConfig([]byte(releasedConfig))
 	require.NoError(t, err)
-	require.NotNil(t, c.Quantization())
-	require.Equal(t, mtp.QuantMXFP8, c.Quantization().Method)
-	require.Equal(t, [2]int{1, 32}, [2]int{c.Quantization().BlockRows, c.Quantization().BlockCols})
-	require.Equal(t, []string{"lm_head", `re:.*\.gate$`}, c.Quantization().IgnoredLayers)
+	require.Empty(t, c.QuantizationNotes())
+	require.Equal(t, []string{"lm_head", `re:.*\.gate$`}, c.IgnoredLayers())
 	c.DropQuantization()
 	require.Equal(t, &mtp.Config{
 		ModelType: mtp.ModelTypeMTP, HiddenSize: 6144, VocabSize: 200064, RMSNormEps: 1e-6, NumMTPModules: 1,
@@ -140,7 +141,8 @@ func TestParseConfigDefaults(t *testing.T) {
 	require.Zero(t, c.Attention.LocalBlocks)
 	require.Zero(t, c.Attention.InitBlocks)
 	require.False(t, c.TieWordEmbeddings)
-	require.Nil(t, c.Quantization())
+	_, quantized := c.QuantizationSays()
+	require.False(t, quantized)
 }
 
 // Accepted spellings that differ from the released file.
@@ -169,17 +171,34 @@ func TestParseConfigAccepts(t *testing.T) {
 			require.True(t, c.Bundled)
 			require.Equal(t, mtp.ModelTypeBundled, c.ModelType)
 			require.Equal(t, 6144, c.HiddenSize)
-			require.NotNil(t, c.Quantization())
+			require.NotEmpty(t, c.IgnoredLayers())
 		}},
 		{"bundled, quantization at the top level", editedConfig(t, string(bundled(t, remove("quantization_config"))),
 			set("quantization_config", `{"quant_method": "fp8", "weight_block_size": [128, 128], "modules_to_not_convert": ["lm_head"]}`)),
 			func(t *testing.T, c *mtp.Config) {
-				require.Equal(t, mtp.QuantFP8, c.Quantization().Method)
-				require.Equal(t, 128, c.Quantization().BlockRows)
-				require.Equal(t, []string{"lm_head"}, c.Quantization().IgnoredLayers)
+				require.Equal(t, []string{"lm_head"}, c.IgnoredLayers())
 			}},
 		{"text_config under the MTP model type", editedConfig(t, string(bundled(t)), set("model_type", `"minimax_m3_mtp"`)),
 			func(t *testing.T, c *mtp.Config) { require.True(t, c.Bundled) }},
+		{"quantization that differs at the top level", editedConfig(t, string(bundled(t)), set("quantization_config", `{"quant_method": "fp8"}`)),
+			func(t *testing.T, c *mtp.Config) {
+				require.Equal(t, []string{"quantization_config differs from that in text_config: what a tensor is stored as decides"}, c.QuantizationNotes())
+			}},
+		{"whole numbers as Python writes floats", editedConfig(t, releasedConfig, set("hidden_size", "6144.0"), set("head_dim", "1.28e2"),
+			set("vocab_size", "20006400e-2"), set("sparse_attention_config.sparse_init_block", "0.0"),
+			set("sparse_attention_config.sparse_attention_freq", "[0.0, 0, 1.0, 1]"), set("sparse_attention_config.sparse_disable_index_value", "[0.0, 0, 1.0, 1]")),
+			func(t *testing.T, c *mtp.Config) {
+				require.Equal(t, [3]int{6144, 128, 200064}, [3]int{c.HiddenSize, c.Attention.HeadDim, c.VocabSize})
+			}},
+		{"byte order mark", []byte("\ufeff" + releasedConfig), nil},
+		{"NaN, Infinity and -Infinity elsewhere", []byte(strings.Replace(releasedConfig, "{", `{"initializer_range": NaN, "a": [Infinity, {"b": -Infinity}],`, 1)), nil},
+		{"family constants absent", editedConfig(t, releasedConfig, remove("use_gemma_norm"), remove("qk_norm_type")), nil},
+		{"num_nextn_predict_layers alone", editedConfig(t, releasedConfig, remove("num_mtp_modules"), set("num_nextn_predict_layers", "3")),
+			func(t *testing.T, c *mtp.Config) { require.Equal(t, 3, c.NumMTPModules) }},
+		{"num_nextn_predict_layers of another kind beside num_mtp_modules", editedConfig(t, releasedConfig, set("num_nextn_predict_layers", `"one"`)),
+			func(t *testing.T, c *mtp.Config) { require.Equal(t, 1, c.NumMTPModules) }},
+		{"model type of transformers 5", editedConfig(t, releasedConfig, set("model_type", `"minimax_m3_vl_text"`)),
+			func(t *testing.T, c *mtp.Config) { require.Equal(t, mtp.ModelTypeVLText, c.ModelType) }},
 		{"unrelated keys", editedConfig(t, releasedConfig, set("vision_config.hidden_size", `"anything"`), set("num_hidden_layers", "60")), nil},
 	}
 	for _, test := range tests {
@@ -191,6 +210,103 @@ func TestParseConfigAccepts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// transformers5 turns the released config into what transformers 5 writes of it.
+func transformers5(edits ...edit) []edit {
+	return append([]edit{
+		remove("sparse_attention_config"), set("index_n_heads", "4"), set("index_head_dim", "128"), set("index_block_size", "128"),
+		set("index_topk_blocks", "16"), set("index_local_blocks", "1"), set("hidden_act", `"silu"`), remove("use_gemma_norm"),
+		remove("qk_norm_type"), remove("scoring_func"), remove("use_qk_norm"), remove("attention_output_gate"), remove("rope_theta"),
+		remove("partial_rotary_factor"), set("rope_parameters", `{"rope_theta": 5000000, "partial_rotary_factor": 0.5, "rope_type": "default"}`),
+	}, edits...)
+}
+
+// TestParseConfigTransformers5: both shapes mean the same.
+func TestParseConfigTransformers5(t *testing.T) {
+	want, err := mtp.ParseConfig([]byte(releasedConfig))
+	require.NoError(t, err)
+	for name, edits := range map[string][]edit{
+		"as it is":                   transformers5(),
+		"its default":                transformers5(remove("index_local_blocks")),
+		"its activation by its name": transformers5(set("hidden_act", `"swigluoai"`)),
+		"both shapes":                transformers5(set("sparse_attention_config.use_sparse_attention", "true"), set("sparse_attention_config.sparse_topk_blocks", "16.0"), set("sparse_attention_config.sparse_local_block", "1")),
+		"rope_scaling too":           transformers5(set("rope_scaling", `{"type": "default"}`)),
+		"equal rope_scaling":         transformers5(set("rope_scaling", `{"rope_theta": 5000000.0, "partial_rotary_factor": 0.5, "rope_type": "default", "factor": null}`)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := mtp.ParseConfig(editedConfig(t, releasedConfig, edits...))
+			require.NoError(t, err)
+			require.Equal(t, want.Attention, c.Attention)
+			require.Equal(t, want.MoE, c.MoE)
+		})
+	}
+	for key, c := range map[string]struct {
+		edit edit
+		rule string
+	}{
+		"index_n_heads":     {set("index_n_heads", "2"), mtp.RuleUnsupported},
+		"index_head_dim":    {set("index_head_dim", "32"), mtp.RuleInconsistent},
+		"index_block_size":  {set("index_block_size", "0"), mtp.RuleOutOfRange},
+		"index_topk_blocks": {remove("index_topk_blocks"), mtp.RuleMissingKey},
+		"index_init_blocks": {set("index_init_blocks", "-1"), mtp.RuleOutOfRange},
+		"hidden_act":        {set("hidden_act", `"gelu"`), mtp.RuleUnsupported},
+		"index_local_blocks": {set("sparse_attention_config",
+			`{"use_sparse_attention": true, "sparse_local_block": 2}`), mtp.RuleInconsistent},
+	} {
+		t.Run(key, func(t *testing.T) {
+			_, err := mtp.ParseConfig(editedConfig(t, releasedConfig, transformers5(c.edit)...))
+			require.Error(t, err)
+			requireRule(t, err, c.rule)
+			require.Equal(t, key, configErrors(t, err)[0].Key)
+		})
+	}
+}
+
+// TestParseConfigBoundsItsMessages: a hostile config costs little more than its size, and
+// its error is short.
+func TestParseConfigBoundsItsMessages(t *testing.T) {
+	var keys []string
+	for i := range 120_000 {
+		keys = append(keys, fmt.Sprintf(`"k%d": 0`, i))
+	}
+	many := strings.Join(keys, ", ")
+	long := strings.Repeat("x", 1<<20)
+	for name, data := range map[string]string{
+		"unknown keys of rope":     `{"rope_scaling": {` + many + `}}`,
+		"duplicates in a long key": `{"` + long + `": {` + strings.Repeat(`"a": 0, `, 120_000) + `"b": 0}}`,
+		"a long value":             `{"model_type": "` + long + `", "hidden_size": [` + strings.Repeat("0, ", 1<<18) + `0], "head_dim": {` + many + `}}`,
+		"a long unknown key":       `{"rope_scaling": {"` + long + `": "` + long + `"}}`,
+		"a long number":            `{"hidden_size": ` + strings.Repeat("9", 1<<20) + `, "head_dim": 1e` + strings.Repeat("9", 1<<20) + `}`,
+		"a key with control codes": `{"rope_scaling": {"\u001b[2J\nloads": 0}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			start := time.Now()
+			_, err := mtp.ParseConfig([]byte(data))
+			require.Less(t, time.Since(start), 5*time.Second)
+			require.ErrorIs(t, err, mtp.ErrConfig)
+			require.Less(t, len(err.Error()), 64<<10)
+			require.NotContains(t, err.Error(), "\x1b")
+			require.NotContains(t, err.Error(), "\nloads")
+		})
+	}
+}
+
+// TestLongIgnoredLayers: a config of megabytes of bad patterns loads, at little more than
+// the memory of its text.
+func TestLongIgnoredLayers(t *testing.T) {
+	list := strings.Repeat(`"re:(", `, 1<<19) + `"re:("`
+	files := synthetic{format: "MXFP8", config: []edit{set("quantization_config", `{"quant_method": "mxfp8", "ignored_layers": []}`)}}.files(t)
+	config := files["config.json"]
+	config.Data = []byte(strings.Replace(string(config.Data), `"ignored_layers":[]`, `"ignored_layers":[`+list+`]`, 1))
+	var memory runtime.MemStats
+	runtime.ReadMemStats(&memory)
+	before := memory.TotalAlloc
+	_, report, err := mtp.InspectFS(files, mtp.Options{})
+	require.NoError(t, err)
+	runtime.ReadMemStats(&memory)
+	require.Less(t, memory.TotalAlloc-before, uint64(40*len(config.Data)))
+	require.Contains(t, strings.Join(report.Notes, "\n"), "ignored_layers is not compared")
 }
 
 func TestReadConfig(t *testing.T) {
@@ -221,7 +337,8 @@ func TestReadConfigGolden(t *testing.T) {
 			require.NoError(t, err)
 			requireInvariants(t, c)
 			require.Equal(t, strings.Contains(name, "bundled"), c.Bundled)
-			require.Equal(t, strings.Contains(name, "mxfp8") || strings.Contains(name, "slim-real"), c.Quantization() != nil)
+			_, quantized := c.QuantizationSays()
+			require.Equal(t, strings.Contains(name, "mxfp8") || strings.Contains(name, "slim-real"), quantized)
 		})
 	}
 }
@@ -236,7 +353,7 @@ func TestReadConfigBroken(t *testing.T) {
 		{"config-negative-experts", "num_local_experts", mtp.RuleOutOfRange},
 		{"config-topk-too-large", "num_experts_per_tok", mtp.RuleInconsistent},
 		{"config-zero-block", "sparse_attention_config.sparse_block_size", mtp.RuleOutOfRange},
-		{"config-not-json", "", mtp.RuleSyntax},
+		{"config-not-json", "use_gemma_norm", mtp.RuleSyntax},
 	}
 	for _, test := range tests {
 		t.Run(test.folder, func(t *testing.T) {

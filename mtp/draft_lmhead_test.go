@@ -239,7 +239,7 @@ func TestStoredInTheFormat(t *testing.T) {
 			opts.LMHead, opts.Embed = nil, first.DraftLMHead()
 		}
 		last := progressOf(t, &opts)
-		head := load(t, synthetic{config: config}.files(t), opts)
+		head := load(t, synthetic{config: config, tiedCopy: config != nil}.files(t), opts)
 		require.Same(t, first.DraftLMHead(), head.DraftLMHead())
 		require.Equal(t, head.Report().Bytes, *last)
 		require.NoError(t, head.Close())

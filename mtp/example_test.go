@@ -94,12 +94,14 @@ func ExampleInspectFS() {
 	for _, problem := range weights.Problems(err) {
 		if p, ok := errors.AsType[*weights.Problem](problem); ok {
 			fmt.Println(p.Tensor, "-", p.Rule)
-			fmt.Println(p.Note)
+			fmt.Println(strings.ReplaceAll(p.Note, "; ", "\n"))
 		}
 	}
 	// Output:
 	// model.mtp.layers.1. - no tensor of the MTP layer
-	// Failed to load MTP layer 1 weights from checkpoint.
+	// Failed to load MTP layer 1 weights from checkpoint. What is there: the files hold module 0
+	// Options.Modules 1 (-modules 1) loads the first 1
+	// num_nextn_predict_layers is 1
 }
 
 // How many of the drafts did the target confirm?

@@ -1,7 +1,7 @@
 package mtp
 
-// What tests of configs see besides: the rules, the model types, and what ignored_layers
-// says of a module.
+// What tests of configs see besides: the rules, the model types, and what the config says
+// of quantization.
 const (
 	RuleSyntax       = ruleSyntax
 	RuleDuplicateKey = ruleDuplicateKey
@@ -10,14 +10,12 @@ const (
 	RuleOutOfRange   = ruleOutOfRange
 	RuleInconsistent = ruleInconsistent
 	RuleUnsupported  = ruleUnsupported
-	RulePattern      = rulePattern
 
 	ModelTypeBundled = modelBundled
 	ModelTypeM3      = modelM3
 	ModelTypeText    = modelText
 	ModelTypeMTP     = modelMTP
-	QuantFP8         = quantFP8
-	QuantMXFP8       = quantMXFP8
+	ModelTypeVLText  = modelVLText
 )
 
 var (
@@ -25,10 +23,28 @@ var (
 	ErrToken   = errToken
 )
 
-type Quantization = quantization
+// QuantizationSays returns the method that the config names, and whether it has a
+// quantization_config.
+func (c *Config) QuantizationSays() (method string, ok bool) {
+	if c.quantization == nil {
+		return "", false
+	}
+	return c.quantization.method, true
+}
 
-func (c *Config) Quantization() *Quantization { return c.quantization }
+// QuantizationNotes are the notes on quantization_config.
+func (c *Config) QuantizationNotes() []string { return c.quantization.notes() }
 
 func (c *Config) DropQuantization() { c.quantization = nil }
 
-func (q *Quantization) Ignored(module string) (bool, error) { return q.ignored(module) }
+// Ignored reports whether entries of ignored_layers exempt a module.
+func Ignored(entries []string, module string) (bool, error) {
+	m, err := newIgnoredModules(entries)
+	if err != nil {
+		return false, err
+	}
+	return m.ignored(module)
+}
+
+// IgnoredLayers are the entries that are compared with what is stored.
+func (c *Config) IgnoredLayers() []string { return c.quantization.ignoredLayers }

@@ -1,6 +1,7 @@
 package mtp
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,7 +27,7 @@ func Inspect(dir string, opts Options) (*Config, *weights.Report, error) {
 // InspectFS is [Inspect] from a file system. The config is returned also with an
 // error, if it could be read.
 func InspectFS(fsys fs.FS, opts Options) (*Config, *weights.Report, error) {
-	checkpoint, config, plan, err := inspect(fsys, opts)
+	checkpoint, config, plan, err := inspect(context.Background(), fsys, opts)
 	if err != nil {
 		return config, nil, err
 	}
@@ -35,8 +36,9 @@ func InspectFS(fsys fs.FS, opts Options) (*Config, *weights.Report, error) {
 	return config, report, checkpoint.Close()
 }
 
-// inspect returns an open checkpoint and its plan, or with an error none.
-func inspect(fsys fs.FS, opts Options) (*safetensors.Folder, *Config, *weights.Plan, error) {
+// inspect returns an open checkpoint and its plan, or with an error none. The config is
+// that of the modules that are loaded.
+func inspect(ctx context.Context, fsys fs.FS, opts Options) (*safetensors.Folder, *Config, *weights.Plan, error) {
 	config, configErr := ReadConfig(fsys)
 	checkpoint, err := weights.OpenCheckpoint(fsys)
 	if err = errors.Join(configErr, err); err != nil {
@@ -45,20 +47,32 @@ func inspect(fsys fs.FS, opts Options) (*safetensors.Folder, *Config, *weights.P
 		}
 		return nil, config, nil, err
 	}
-	plan, err := config.plan(checkpoint, opts)
+	modules := modulesIn(checkpoint)
+	config, note := config.of(modules, opts.Modules)
+	plan, err := config.plan(ctx, checkpoint, modules, opts)
 	if err != nil {
+		config.explain(err, fsys, checkpoint, modules)
 		return nil, config, nil, errors.Join(err, checkpoint.Close())
 	}
+	report := plan.Report()
+	if note != "" {
+		report.Notes = append(report.Notes, note)
+	}
+	report.Notes = append(report.Notes, config.quantization.notes()...)
 	return checkpoint, config, plan, nil
 }
 
-func (c *Config) plan(checkpoint *safetensors.Folder, opts Options) (*weights.Plan, error) {
+func (c *Config) plan(ctx context.Context, checkpoint *safetensors.Folder, modules moduleTensors, opts Options) (*weights.Plan, error) {
 	if err := c.checkOptions(opts); err != nil {
 		return nil, err
 	}
-	params, err := c.Parameters(opts.Parallel)
+	errs := []error{c.checkModules(modules, opts.Modules), c.checkTied(ctx, checkpoint, opts)}
+	if err := c.checkExperts(modules, len(checkpoint.Tensors())); err != nil {
+		return nil, errors.Join(append(errs, err)...)
+	}
+	params, err := c.parameters(opts.Parallel, func(module int) bool { return modules[module] > 0 })
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(append(errs, err)...)
 	}
 	wanted := params[:0]
 	for _, p := range params {
@@ -67,14 +81,11 @@ func (c *Config) plan(checkpoint *safetensors.Folder, opts Options) (*weights.Pl
 		}
 		wanted = append(wanted, p)
 	}
-	var planOptions weights.PlanOptions
-	if q := c.quantization; q != nil {
-		planOptions.Block = [2]int{q.BlockRows, q.BlockCols}
-	}
-	plan, err := weights.NewPlan(checkpoint, wanted, planOptions)
-	if err != nil {
+	plan, err := weights.NewPlan(checkpoint, wanted)
+	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, err
 	}
+	c.noteTied(checkpoint, plan.Report(), opts)
 	return plan, nil
 }
 

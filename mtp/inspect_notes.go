@@ -2,6 +2,7 @@ package mtp
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/drafthead/drafthead/weights"
@@ -13,8 +14,16 @@ import (
 // Nothing else depends on it: only Inspect asks, and a pattern that takes too long is a
 // note too, not an error that comes and goes with the machine's load.
 func (c *Config) quantizationNotes(checkpoint *safetensors.Folder) []string {
-	if c.quantization == nil {
+	q := c.quantization
+	if q == nil || !slices.Contains(comparedMethods, q.method) {
 		return nil
+	}
+	uncompared := func(err error) []string {
+		return []string{"ignored_layers is not compared with what is stored: " + err.Error()}
+	}
+	modules, err := newIgnoredModules(q.ignoredLayers)
+	if err != nil {
+		return uncompared(err)
 	}
 	var plain, ignored int
 	var firstPlain, firstIgnored string
@@ -23,9 +32,9 @@ func (c *Config) quantizationNotes(checkpoint *safetensors.Folder) []string {
 		if !ok {
 			continue
 		}
-		says, err := c.quantization.ignored(module)
+		says, err := modules.ignored(module)
 		if err != nil {
-			return []string{"ignored_layers is not compared with what is stored: " + err.Error()}
+			return uncompared(err)
 		}
 		switch stored := t.Dtype == safetensors.F8E4M3; {
 		case !says && !stored:
@@ -40,10 +49,10 @@ func (c *Config) quantizationNotes(checkpoint *safetensors.Folder) []string {
 	}
 	var notes []string
 	if plain > 0 {
-		notes = append(notes, fmt.Sprintf("%d weights are stored unquantized though the config does not list them in ignored_layers, %s first: read as stored", plain, firstPlain))
+		notes = append(notes, fmt.Sprintf("%d weights are stored unquantized though the config does not list them in ignored_layers, %s first: read as stored", plain, printable(firstPlain)))
 	}
 	if ignored > 0 {
-		notes = append(notes, fmt.Sprintf("%d weights are stored quantized though the config lists them in ignored_layers, %s first: read as stored", ignored, firstIgnored))
+		notes = append(notes, fmt.Sprintf("%d weights are stored quantized though the config lists them in ignored_layers, %s first: read as stored", ignored, printable(firstIgnored)))
 	}
 	return notes
 }

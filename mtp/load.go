@@ -44,7 +44,7 @@ func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) 
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("mtp: %w", err)
 	}
-	checkpoint, config, plan, err := inspect(fsys, opts)
+	checkpoint, config, plan, err := inspect(ctx, fsys, opts)
 	if err != nil {
 		return nil, err
 	}

@@ -45,6 +45,12 @@ type Options struct {
 	// steps.
 	MaxDraft int
 
+	// Modules is how many MTP modules are loaded, from module 0 on, whatever config.json
+	// says. 0: as many as num_mtp_modules says, or num_nextn_predict_layers where that is
+	// absent. So too in a config that came with the target, or that is copied from the
+	// preview's, where the files hold just as many as that key says: a note tells.
+	Modules int
+
 	// DraftLMHead makes Draft read a copy of lm_head that is requantized at load:
 	//
 	//	weights.INT8    53 % of bfloat16's bytes, within 0.4 % of the largest of 32 weights
@@ -113,6 +119,7 @@ func (c *Config) checkOptions(opts Options) error {
 			errs = append(errs, refuse("Options."+field, got, want, nil))
 		}
 	}
+	refuseIf(opts.Modules < 0 || opts.Modules > maxModules, "Modules", opts.Modules, fmt.Sprintf("0 to %d", maxModules))
 	_, err := opts.Chain.resolve(c.NumMTPModules)
 	errs = append(errs, err)
 	refuseIf(opts.MaxDraft < 0 || opts.MaxDraft > maxDraft, "MaxDraft", opts.MaxDraft, fmt.Sprintf("0 to %d", maxDraft))

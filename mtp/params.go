@@ -26,6 +26,11 @@ func tensorName(module int, name string) string {
 // holds it, with the tensors that make it up; the table is in model order.
 // Shares that cannot be cut are all reported, as errors that wrap [ErrInput].
 func (c *Config) Parameters(p Parallel) ([]weights.Param, error) {
+	return c.parameters(p, func(int) bool { return true })
+}
+
+// parameters is Parameters, of a module that is not there but one: enough to miss it.
+func (c *Config) parameters(p Parallel, there func(module int) bool) ([]weights.Param, error) {
 	shares, err := c.shares(p)
 	if err != nil {
 		return nil, err
@@ -36,6 +41,10 @@ func (c *Config) Parameters(p Parallel) ([]weights.Param, error) {
 		b.shared(lmHead)
 	}
 	for module := range c.NumMTPModules {
+		if !there(module) {
+			b.vector(module, "enorm.weight", c.HiddenSize)
+			continue
+		}
 		b.module(module)
 	}
 	return b.params, nil

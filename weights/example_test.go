@@ -38,7 +38,7 @@ func Example() {
 	name := strings.Replace(prefix, ".mtp.", ".", 1) + "gate_up_proj.weight"
 	plan, err := weights.NewPlan(checkpoint, []weights.Param{{
 		Name: name, Cols: 2, Parts: []weights.Part{row("gate_proj.weight", "0"), row("up_proj.weight", "1")},
-	}}, weights.PlanOptions{})
+	}})
 	if err != nil {
 		log.Fatal(err) // the problems, by tensor
 	}
@@ -66,7 +66,7 @@ func Example() {
 func ExampleProblems() {
 	checkpoint, err := weights.OpenCheckpoint(fstest.MapFS{"model.safetensors": {Data: file(
 		tensor("lm_head.weight", safetensors.F32, []float32{1, 2}, 2, 1),
-		tensor("model.mtp.layers.0.unknown", safetensors.F32, []float32{1}, 1),
+		tensor("lm_head.zeros", safetensors.F32, []float32{1}, 1),
 	)}})
 	if err != nil {
 		log.Fatal(err)
@@ -75,7 +75,7 @@ func ExampleProblems() {
 	whole := weights.Range{End: 2}
 	_, err = weights.NewPlan(checkpoint, []weights.Param{{Name: "lm_head.weight", Layer: -1, Cols: 2, Parts: []weights.Part{
 		{Tensor: "lm_head.weight", Expert: -1, Rows: 2, Cols: 2, KeepRows: whole, KeepCols: whole},
-	}}}, weights.PlanOptions{})
+	}}})
 	for i, problem := range weights.Problems(err) {
 		fmt.Printf("%d. %v\n", i+1, problem)
 		if p, ok := errors.AsType[*weights.Problem](problem); ok {
@@ -85,8 +85,8 @@ func ExampleProblems() {
 	// Output:
 	// 1. weights: lm_head.weight: wrong shape: got [2 1], want [2 2]
 	//    lm_head.weight: wrong shape
-	// 2. weights: model.mtp.layers.0.unknown: no parameter takes the tensor
-	//    model.mtp.layers.0.unknown: no parameter takes the tensor
+	// 2. weights: lm_head.zeros: no parameter takes the tensor
+	//    lm_head.zeros: no parameter takes the tensor
 }
 
 // multiply computes y = m · x for one row x.

@@ -263,7 +263,7 @@ func expertPlan(t *testing.T) (*Plan, *safetensors.Folder, []Param) {
 	s := synthesize(headOf(t, h, Parallel{}), mixed)
 	c := openHead(t, os.DirFS(onDisk(t, s.files(2))))
 	params := headOf(t, h, Parallel{Expert: Shard{1, 2}})
-	plan, err := NewPlan(c, params, PlanOptions{})
+	plan, err := NewPlan(c, params)
 	require.NoError(t, err)
 	return plan, c, params
 }

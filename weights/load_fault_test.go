@@ -159,7 +159,7 @@ func TestLoadReadFaults(t *testing.T) {
 	s := synthesize(params, mixed)
 	broken := false
 	c := openHead(t, shrinking{inMap(s.files(1)), &broken})
-	plan, err := NewPlan(c, params, PlanOptions{})
+	plan, err := NewPlan(c, params)
 	require.NoError(t, err)
 	d := hip.NewHost()
 	defer d.Close()
@@ -189,7 +189,7 @@ func TestLoadPopulateFaults(t *testing.T) {
 	}
 	params := headOf(t, smallHead, Parallel{})
 	c := openHead(t, os.DirFS(onDisk(t, synthesize(params, mixed).files(1))))
-	plan, err := NewPlan(c, params, PlanOptions{})
+	plan, err := NewPlan(c, params)
 	require.NoError(t, err)
 	d, vectors, calls := hip.NewReference(), 5, 0
 	defer d.Close()
@@ -209,7 +209,7 @@ func TestLoadFromClosedCheckpoint(t *testing.T) {
 	s := synthesize(params, mixed)
 	for name, fsys := range map[string]fs.FS{"mapped": os.DirFS(onDisk(t, s.files(1))), "io.ReaderAt": inMap(s.files(1))} {
 		c := openHead(t, fsys)
-		plan, err := NewPlan(c, params, PlanOptions{})
+		plan, err := NewPlan(c, params)
 		require.NoError(t, err)
 		require.NoError(t, c.Close())
 		d := hip.NewHost()

@@ -114,7 +114,7 @@ func loadRanks(t *testing.T, c *safetensors.Folder, h headShape, s *synthetic, r
 	refused := 0
 	for _, p := range ranks {
 		params := headOf(t, h, p)
-		plan, err := NewPlan(c, params, PlanOptions{})
+		plan, err := NewPlan(c, params)
 		if err != nil {
 			require.ErrorIs(t, err, ruleCutBlock)
 			for _, problem := range auditOf(t, err) {
@@ -148,7 +148,7 @@ func TestLoadCutInsideBlocks(t *testing.T) {
 		qkv := &params[3]
 		qkv.Parts[0].KeepRows, qkv.Parts[1].KeepRows = Range{96, 288}, Range{127, 129}
 		qkv.Parts[2].KeepRows, qkv.Parts[3].KeepRows = Range{128, 192}, Range{191, 192}
-		plan, err := NewPlan(c, params, PlanOptions{})
+		plan, err := NewPlan(c, params)
 		require.NoError(t, err)
 		d := hip.Check(hip.NewHost())
 		l, err := plan.Load(t.Context(), d, LoadOptions{})

@@ -121,7 +121,7 @@ func TestLoadWays(t *testing.T) {
 			for _, populate := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/populate %v/rank %d", test.name, populate, parallel.Tensor.Rank), func(t *testing.T) {
 					params := headOf(t, smallHead, parallel)
-					plan, err := NewPlan(openHead(t, test.fsys(t)), params, PlanOptions{})
+					plan, err := NewPlan(openHead(t, test.fsys(t)), params)
 					require.NoError(t, err)
 					device := test.open()
 					defer device.Close()
@@ -185,7 +185,7 @@ func TestLoadWithoutKVScales(t *testing.T) {
 	params := headOf(t, smallHead, Parallel{})
 	s := synthesize(params, mixed)
 	remove(attnTensor + "k_proj.k_scale")(s)
-	plan, err := NewPlan(openHead(t, inMap(s.files(1))), params, PlanOptions{})
+	plan, err := NewPlan(openHead(t, inMap(s.files(1))), params)
 	require.NoError(t, err)
 	d := hip.NewReference()
 	defer d.Close()
@@ -214,7 +214,7 @@ func TestLoadLargeTensor(t *testing.T) {
 	for name, keep := range map[string]Part{"whole": whole, "strided": cut} {
 		t.Run(name, func(t *testing.T) {
 			params := []Param{{Name: whole.Tensor, Layer: -1, Cols: keep.KeepCols.Len(), Parts: []Part{keep}}}
-			plan, err := NewPlan(openHead(t, fsys), params, PlanOptions{})
+			plan, err := NewPlan(openHead(t, fsys), params)
 			require.NoError(t, err)
 			d, calls := hip.NewReference(), 0
 			defer d.Close()

@@ -18,6 +18,9 @@ const (
 	scaleSuffix  = "weight_scale"
 )
 
+// sharedTensors are the matrices that the head shares with its target.
+var sharedTensors = [...]string{"model.embed_tokens.weight", "lm_head.weight"}
+
 // OpenCheckpoint opens the shards of a checkpoint that hold the MTP head, bundled with
 // its target or standalone: see [safetensors.OpenFolder]. Shards that hold nothing of
 // the head are not opened and may be absent.
@@ -31,8 +34,16 @@ func needed(tensor string) bool {
 	return ok || ownTensor(tensor)
 }
 
+// ownTensor reports whether a name is under one of the head's own: its layers, or a
+// matrix that it shares with its target.
 func ownTensor(name string) bool {
-	return strings.HasPrefix(strings.TrimPrefix(name, bundledPrefix), headPrefix)
+	name = strings.TrimPrefix(name, bundledPrefix)
+	for _, shared := range sharedTensors {
+		if strings.HasPrefix(name, strings.TrimSuffix(shared, weightSuffix)) {
+			return true
+		}
+	}
+	return strings.HasPrefix(name, headPrefix)
 }
 
 // weightOfScale returns the name of the weight that a scale belongs to; any
@@ -60,32 +71,24 @@ type origin struct {
 	format        Format
 }
 
-// PlanOptions are what a plan needs to know beside the parameters.
-type PlanOptions struct {
-	// Block is weight_block_size of the config, rows and columns. Scales that do not
-	// fit it are a problem. Zero: the config says nothing.
-	Block [2]int
-}
-
-// allow reports whether the blocks of a quantized format are those of the config.
-func (o PlanOptions) allow(f Format) bool {
-	return o.Block == [2]int{} || o.Block == [2]int{formats[f].blockRows, formats[f].blockCols}
-}
-
 // NewPlan matches every parameter to its tensors. It reads no weights. params
 // belong to the plan from then on. The error holds a [*Problem] for everything that is
-// wrong with the checkpoint: see [Problems]. Parameters that no checkpoint could
-// satisfy are a [*hip.InputError] each.
-func NewPlan(c *safetensors.Folder, params []Param, opts PlanOptions) (*Plan, error) {
+// wrong with the checkpoint, the first 100 of a rule: see [Problems]. Parameters that no
+// checkpoint could satisfy are a [*hip.InputError] each.
+//
+// A tensor under a name of the head's own that no parameter takes is a problem; one of an
+// MTP layer that has no parameter at all, or of a shared matrix that is not asked for, is
+// left to others.
+func NewPlan(c *safetensors.Folder, params []Param) (*Plan, error) {
 	if err := checkParams(params); err != nil {
 		return nil, err
 	}
-	a := newAudit(params, opts)
+	a := newAudit(params)
 	for _, t := range c.Tensors() {
 		a.take(t)
 	}
 	a.settle()
-	if err := asError(a.problems); err != nil {
+	if err := a.err(); err != nil {
 		return nil, err
 	}
 	p := &Plan{params: params, sources: a.sources}
@@ -131,44 +134,54 @@ func (p *Plan) Format(param string) Format {
 // audit collects sources and problems.
 type audit struct {
 	inventory *inventory
-	opts      PlanOptions
 	sources   [][]origin
 	layers    map[int]bool // MTP layers with at least one tensor
+	wanted    map[int]bool // MTP layers with at least one parameter
 	bundled   int          // tensors with bundledPrefix, less those without
 	ignored   []string
 	problems  []*Problem
+	count     map[error]int // of problems, also of those left out
 }
 
-func newAudit(params []Param, opts PlanOptions) *audit {
-	a := &audit{inventory: newInventory(params), opts: opts, layers: make(map[int]bool)}
+func newAudit(params []Param) *audit {
+	a := &audit{
+		inventory: newInventory(params), layers: make(map[int]bool), wanted: make(map[int]bool),
+		count: make(map[error]int),
+	}
 	a.sources = make([][]origin, len(params))
 	for i := range params {
 		a.sources[i] = make([]origin, len(params[i].Parts))
+		a.wanted[params[i].Layer] = true
 	}
 	return a
 }
 
 func (a *audit) problem(tensor, param string, rule ruleText, got, want string) {
-	a.problems = append(a.problems, &Problem{Tensor: tensor, Parameter: param, Rule: rule, Got: got, Want: want})
+	a.add(&Problem{Tensor: tensor, Parameter: param, Rule: rule, Got: got, Want: want})
+}
+
+// maxProblems is how many problems of a rule are reported one by one.
+const maxProblems = 100
+
+func (a *audit) add(p *Problem) {
+	if a.count[p.Rule]++; a.count[p.Rule] <= maxProblems {
+		a.problems = append(a.problems, p)
+	}
 }
 
 // take gives a tensor to the part it belongs to.
 func (a *audit) take(t *safetensors.Tensor) {
 	mapped, ours := MapName(t.Name)
-	if !ours {
-		if ownTensor(t.Name) {
+	var o owner
+	var scale, found bool
+	if ours {
+		o, scale, found = a.inventory.find(mapped)
+	}
+	if !found {
+		if a.owns(t.Name, ours) {
 			a.problem(t.Name, "", ruleUnexpected, "", "")
 		} else {
 			a.ignored = append(a.ignored, t.Name)
-		}
-		return
-	}
-	o, scale, found := a.inventory.find(mapped)
-	if !found {
-		if ownTensor(t.Name) || strings.Contains(t.Name, "mtp.layers") {
-			a.problem(t.Name, "", ruleUnexpected, "", "")
-		} else {
-			a.ignored = append(a.ignored, t.Name) // shared, and supplied by somebody else
 		}
 		return
 	}
@@ -191,6 +204,21 @@ func (a *audit) take(t *safetensors.Tensor) {
 	*slot = t
 }
 
+// owns reports whether a tensor that no parameter takes has a name of the head's own:
+// mapped says that [MapName] takes it for one.
+func (a *audit) owns(name string, mapped bool) bool {
+	if layer, ok := MTPLayer(name); ok && !a.wanted[layer] {
+		return false
+	}
+	bare := strings.TrimPrefix(name, bundledPrefix)
+	for _, shared := range sharedTensors {
+		if strings.HasPrefix(bare, strings.TrimSuffix(shared, weightSuffix)) {
+			return a.inventory.names[shared]
+		}
+	}
+	return ownTensor(name) || mapped
+}
+
 // absent is what a tensor would be called in this checkpoint.
 func (a *audit) absent(tensor string) string {
 	if a.bundled > 0 {
@@ -207,7 +235,7 @@ func (a *audit) settle() {
 		if p.Layer >= 0 && !a.layers[p.Layer] {
 			if !absent[p.Layer] {
 				absent[p.Layer] = true
-				a.problems = append(a.problems, &Problem{
+				a.add(&Problem{
 					Tensor: a.absent(fmt.Sprintf("model.mtp.layers.%d.", p.Layer)), Rule: ruleMissingLayer,
 					Note: fmt.Sprintf("Failed to load MTP layer %d weights from checkpoint.", p.Layer),
 				})

@@ -227,7 +227,7 @@ func headPlan(t testing.TB, h headShape, formatOf func(string) Format) (*Plan, *
 	t.Helper()
 	params := headOf(t, h, Parallel{})
 	s := synthesize(params, formatOf)
-	plan, err := NewPlan(openHead(t, os.DirFS(onDisk(t, s.files(2)))), params, PlanOptions{})
+	plan, err := NewPlan(openHead(t, os.DirFS(onDisk(t, s.files(2)))), params)
 	require.NoError(t, err)
 	return plan, s
 }

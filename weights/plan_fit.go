@@ -60,8 +60,6 @@ func (a *audit) formatOf(p *Param, s *origin) (f Format, want string, rule ruleT
 			return f, "", ""
 		case s.scale == nil:
 			return 0, "", ruleMissingScale
-		case !a.opts.allow(f):
-			continue
 		}
 		for _, scale := range row.scales {
 			if scale == s.scale.Dtype {
@@ -69,11 +67,11 @@ func (a *audit) formatOf(p *Param, s *origin) (f Format, want string, rule ruleT
 			}
 		}
 	}
-	return 0, wantDtypes(p.Vector, s, a.opts), ruleWrongDtype
+	return 0, wantDtypes(p.Vector, s), ruleWrongDtype
 }
 
 // wantDtypes says what dtypes a part with this weight may have.
-func wantDtypes(vector bool, s *origin, opts PlanOptions) string {
+func wantDtypes(vector bool, s *origin) string {
 	switch {
 	case vector:
 		return "F32, F16 or BF16"
@@ -82,16 +80,13 @@ func wantDtypes(vector bool, s *origin, opts PlanOptions) string {
 	}
 	var dtypes []string
 	for f := Format(1); f < endFormat; f++ {
-		if f.quantized() && !formats[f].made && opts.allow(f) {
+		if f.quantized() && !formats[f].made {
 			for _, d := range formats[f].scales {
 				dtypes = append(dtypes, string(d))
 			}
 		}
 	}
 	last := len(dtypes) - 1
-	if last < 0 {
-		return fmt.Sprintf("blocks that are known, not %d x %d", opts.Block[0], opts.Block[1])
-	}
 	return strings.Join(dtypes[:last], ", ") + " or " + dtypes[last] + " scales"
 }
 

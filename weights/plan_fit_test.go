@@ -1,6 +1,7 @@
 package weights
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -31,43 +32,44 @@ func TestPlanAccepts(t *testing.T) {
 	tests := []struct {
 		name string
 		do   func(*synthetic)
-		opts PlanOptions
 	}{
-		{"as it is", func(*synthetic) {}, PlanOptions{}},
-		{"F32 vector", vector(safetensors.F32), PlanOptions{}},
-		{"F16 vector", vector(safetensors.F16), PlanOptions{}},
-		{"BF16 vector", vector(safetensors.BF16), PlanOptions{}},
-		{"F32 matrix", as(ehProj, 64, 128, F32, ""), PlanOptions{}},
-		{"F16 matrix", as(ehProj, 64, 128, F16, ""), PlanOptions{}},
-		{"BF16 matrix beside a config with blocks", as(ehProj, 64, 128, BF16, ""), PlanOptions{[2]int{1, 32}}},
-		{"U8 scales", as(ehProj, 64, 128, MXFP8, safetensors.U8), PlanOptions{[2]int{1, 32}}},
-		{"E8M0 scales", as(ehProj, 64, 128, MXFP8, "F8_E8M0"), PlanOptions{[2]int{1, 32}}},
-		{"F32 scales of blocks", as(ehProj, 64, 128, FP8F32, safetensors.F32), PlanOptions{}},
-		{"BF16 scales of blocks", as(ehProj, 64, 128, FP8BF16, safetensors.BF16), PlanOptions{}},
-		{"scales as the engine calls them", rename(ehProj+"_scale_inv", ehProj+"_scale"), PlanOptions{}},
+		{"as it is", func(*synthetic) {}},
+		{"F32 vector", vector(safetensors.F32)},
+		{"F16 vector", vector(safetensors.F16)},
+		{"BF16 vector", vector(safetensors.BF16)},
+		{"F32 matrix", as(ehProj, 64, 128, F32, "")},
+		{"F16 matrix", as(ehProj, 64, 128, F16, "")},
+		{"BF16 matrix beside a config with blocks", as(ehProj, 64, 128, BF16, "")},
+		{"U8 scales", as(ehProj, 64, 128, MXFP8, safetensors.U8)},
+		{"E8M0 scales", as(ehProj, 64, 128, MXFP8, "F8_E8M0")},
+		{"F32 scales of blocks", as(ehProj, 64, 128, FP8F32, safetensors.F32)},
+		{"BF16 scales of blocks", as(ehProj, 64, 128, FP8BF16, safetensors.BF16)},
+		{"scales as the engine calls them", rename(ehProj+"_scale_inv", ehProj+"_scale")},
 		{"bundled names", func(s *synthetic) {
 			for i := range s.parts {
 				s.parts[i].name = bundledPrefix + s.parts[i].name
 			}
-		}, PlanOptions{}},
-		{"no KV scales", remove(kScale, vScale), PlanOptions{}},
-		{"KV scale of one element", change(kScale, func(p *part) { *p = zeros(p.name, safetensors.F32, 1) }), PlanOptions{}},
+		}},
+		{"no KV scales", remove(kScale, vScale)},
+		{"KV scale of one element", change(kScale, func(p *part) { *p = zeros(p.name, safetensors.F32, 1) })},
 		{"one KV scale for both", func(s *synthetic) {
 			remove(vScale)(s)
 			rename(kScale, attnTensor[:len(attnTensor)-1]+".kv_scale")(s)
-		}, PlanOptions{}},
-		{"KV scale of the layer", rename(vScale, attnTensor+"v_scale"), PlanOptions{}},
+		}},
+		{"KV scale of the layer", rename(vScale, attnTensor+"v_scale")},
+		{"another MTP layer", add(zeros("model.mtp.layers.1.enorm.weight", safetensors.BF16, 64))},
 		{"tensors of the target", func(s *synthetic) {
 			add(bytePart("model.layers.0.mlp.weight", "x"))(s)
 			add(bytePart("lm_head.weight", "x"))(s)
+			add(bytePart("lm_head.bias", "x"))(s)
 			add(bytePart("vision_tower.mtp.weight", "x"))(s)
-		}, PlanOptions{}},
+		}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s := synthesize(headOf(t, smallHead, Parallel{}), mixed)
 			test.do(s)
-			plan, err := planOf(t, s, test.opts)
+			plan, err := planOf(t, s)
 			require.NoError(t, err)
 			require.NotEmpty(t, plan.Report().params)
 		})
@@ -77,38 +79,23 @@ func TestPlanAccepts(t *testing.T) {
 // TestPlanTakesNoINT8: a format that is made in memory is none of a checkpoint's,
 // though its dtypes be there.
 func TestPlanTakesNoINT8(t *testing.T) {
-	for _, opts := range []PlanOptions{{}, {[2]int{1, 32}}} {
-		_, err := planOf(t, synthesize(headOf(t, smallHead, Parallel{}), always(INT8)), opts)
-		require.ErrorIs(t, err, ruleWrongDtype)
-		require.ErrorContains(t, err, "got I8 with BF16 scales, want F32, F16, BF16 or F8_E4M3")
-	}
-	_, err := planOf(t, synthesize(headOf(t, smallHead, Parallel{}), always(FP8F32)), PlanOptions{[2]int{1, 32}})
-	require.ErrorContains(t, err, "want U8 or F8_E8M0 scales")
+	_, err := planOf(t, synthesize(headOf(t, smallHead, Parallel{}), always(INT8)))
+	require.ErrorIs(t, err, ruleWrongDtype)
+	require.ErrorContains(t, err, "got I8 with BF16 scales, want F32, F16, BF16 or F8_E4M3")
 }
 
-// TestPlanBlocksOfConfig: scales that contradict weight_block_size are refused.
-func TestPlanBlocksOfConfig(t *testing.T) {
-	tests := []struct {
-		name   string
-		format Format
-		opts   PlanOptions
-		want   string
-	}{
-		{"MXFP8 for 128 × 128", MXFP8, PlanOptions{[2]int{128, 128}}, "with U8 scales, want F32 or BF16 scales"},
-		{"F32 scales for 1 × 32", FP8F32, PlanOptions{[2]int{1, 32}}, "with F32 scales, want U8 or F8_E8M0 scales"},
-		{"F32 scales for 1 × 128", FP8F32, PlanOptions{[2]int{1, 128}}, "with F32 scales, want blocks that are known, not 1 x 128"},
-		{"BF16 scales for 1 × 32", FP8BF16, PlanOptions{[2]int{1, 32}}, "with BF16 scales, want U8 or F8_E8M0 scales"},
+// TestPlanReportsTheFirstOfAKind: a checkpoint with thousands of tensors too many has an
+// error of a readable length, and what else is wrong is in it.
+func TestPlanReportsTheFirstOfAKind(t *testing.T) {
+	s := synthesize(headOf(t, smallHead, Parallel{}), mixed)
+	remove(ehProj, ehProj+"_scale_inv")(s)
+	for i := range 3 * maxProblems {
+		add(bytePart(fmt.Sprintf("model.mtp.layers.0.more%03d", i), "x"))(s)
 	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			_, err := planOf(t, synthesize(headOf(t, smallHead, Parallel{}), always(test.format)), test.opts)
-			require.ErrorIs(t, err, ruleWrongDtype)
-			require.ErrorContains(t, err, test.want)
-			for _, p := range auditOf(t, err) {
-				require.Equal(t, ruleWrongDtype, p.Rule, "%v", p)
-			}
-		})
-	}
+	_, err := planOf(t, s)
+	require.Len(t, Problems(err), 1+maxProblems+1)
+	require.ErrorIs(t, err, ErrMissing)
+	require.EqualError(t, Problems(err)[1+maxProblems], "weights: 200 more: no parameter takes the tensor")
 }
 
 // TestPlanNamesTensorsAsTheCheckpointDoes: what is missing from a bundled
@@ -119,7 +106,7 @@ func TestPlanNamesTensorsAsTheCheckpointDoes(t *testing.T) {
 	for i := range s.parts {
 		s.parts[i].name = bundledPrefix + s.parts[i].name
 	}
-	_, err := planOf(t, s, PlanOptions{})
+	_, err := planOf(t, s)
 	require.Equal(t, bundledPrefix+ehProj, auditOf(t, err)[0].Tensor)
 }
 
@@ -143,7 +130,7 @@ func TestPlanRefusesColumnsInsideABlock(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s := synthesize(params(Parallel{}), always(test.format))
-			_, err := NewPlan(openHead(t, inMap(s.files(1))), params(test.parallel), PlanOptions{})
+			_, err := NewPlan(openHead(t, inMap(s.files(1))), params(test.parallel))
 			if test.tensors == nil {
 				require.NoError(t, err)
 				return
@@ -195,7 +182,7 @@ func TestPlanRefusesParameters(t *testing.T) {
 		require.ErrorContains(t, err, "weights: plan: params[0].")
 		all = append(all, p)
 	}
-	_, err := NewPlan(&safetensors.Folder{}, all, PlanOptions{})
+	_, err := NewPlan(&safetensors.Folder{}, all)
 	require.GreaterOrEqual(t, len(Problems(err)), 2*len(bad)-1, "those of each, and that all have one name")
 	require.NoError(t, checkParams([]Param{with(func(*Param, *Part) {})}))
 	require.NoError(t, checkParams([]Param{with(func(_ *Param, part *Part) { part.KeepRows = Range{} })}), "a rank without a share")

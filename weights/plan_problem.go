@@ -3,6 +3,7 @@ package weights
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -95,12 +96,20 @@ func (e auditError) Unwrap() []error {
 	return errs
 }
 
-// asError returns the problems, sorted, as an error, or nil if there are none.
-func asError(problems []*Problem) error {
-	if len(problems) == 0 {
+// err returns the problems, sorted, and at the end how many more of a rule there are; nil if
+// there are none.
+func (a *audit) err() error {
+	if len(a.problems) == 0 {
 		return nil
 	}
+	problems := a.problems
 	slices.SortStableFunc(problems, func(a, b *Problem) int { return cmp.Compare(a.Tensor, b.Tensor) })
+	rules := slices.SortedFunc(maps.Keys(a.count), func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
+	for _, rule := range rules {
+		if more := a.count[rule] - maxProblems; more > 0 {
+			problems = append(problems, &Problem{Tensor: fmt.Sprintf("%d more", more), Rule: rule})
+		}
+	}
 	return auditError(problems)
 }
 

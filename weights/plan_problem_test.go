@@ -29,14 +29,14 @@ func TestProblemError(t *testing.T) {
 }
 
 func TestProblemsAsAnError(t *testing.T) {
-	require.NoError(t, asError(nil))
-	one := asError([]*Problem{{Tensor: "t", Rule: ErrMissing}})
+	require.NoError(t, asErr(nil))
+	one := asErr([]*Problem{{Tensor: "t", Rule: ErrMissing}})
 	require.EqualError(t, one, "weights: checkpoint does not fit the head, 1 problem:\n  t: tensor is missing")
 	var problems []*Problem
 	for i := range shownProblems + 3 {
 		problems = append(problems, &Problem{Tensor: fmt.Sprintf("t%02d", 99-i), Rule: ErrMissing})
 	}
-	many := asError(problems)
+	many := asErr(problems)
 	lines := strings.Split(many.Error(), "\n")
 	require.Len(t, lines, 1+shownProblems+1)
 	require.Contains(t, lines[0], "35 problems")

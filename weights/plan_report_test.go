@@ -18,7 +18,7 @@ func reportOf(t *testing.T, p Parallel) *Report {
 		add(bytePart(name, "x"))(s)
 	}
 	fsys := fstest.MapFS{"model.safetensors": {Data: buildFile(s.parts...)}}
-	plan, err := NewPlan(openHead(t, fsys), headOf(t, reportHead, p), PlanOptions{})
+	plan, err := NewPlan(openHead(t, fsys), headOf(t, reportHead, p))
 	require.NoError(t, err)
 	return plan.Report()
 }

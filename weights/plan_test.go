@@ -70,7 +70,7 @@ var faults = []fault{
 		moeTensor + "e_score_correction_bias", ruleWrongDtype, []string{"want F32, F16 or BF16"}},
 	{"scalar of another shape", change(attnTensor+"k_proj.k_scale", func(p *part) { *p = zeros(p.name, safetensors.F32, 2) }), attnTensor + "k_proj.k_scale", ruleWrongShape, []string{"got [2], want []"}},
 	{"expert too many", add(zeros(moeTensor+"experts.2.w1.weight", safetensors.BF16, 32, 64)), moeTensor + "experts.2.w1.weight", ruleUnexpected, nil},
-	{"layer too many", add(zeros("model.mtp.layers.1.enorm.weight", safetensors.BF16, 64)), "model.mtp.layers.1.enorm.weight", ruleUnexpected, nil},
+	{"embedding of another kind", add(bytePart("model.embed_tokens.bias", "x")), "model.embed_tokens.bias", ruleUnexpected, nil},
 	{"head's own, of no layer", add(bytePart("language_model.model.mtp.norm.weight", "x")), "language_model.model.mtp.norm.weight", ruleUnexpected, nil},
 	{"under an unknown prefix", add(bytePart("draft.model.mtp.layers.0.enorm.weight", "x")), "draft.model.mtp.layers.0.enorm.weight", ruleUnexpected, nil},
 	{"fused already", add(bytePart(attnTensor+"qkv_proj.weight", "x")), attnTensor + "qkv_proj.weight", ruleUnexpected, nil},
@@ -79,8 +79,8 @@ var faults = []fault{
 	{"scale given twice", add(zeros(moeTensor+"experts.1.w1.weight_scale", safetensors.U8, 32, 2)), moeTensor + "experts.1.w1.weight_scale_inv", ruleLoadedTwice, []string{"experts.1.w1.weight_scale "}},
 }
 
-func planOf(t *testing.T, s *synthetic, opts PlanOptions) (*Plan, error) {
-	return NewPlan(openHead(t, inMap(s.files(2))), headOf(t, smallHead, Parallel{}), opts)
+func planOf(t *testing.T, s *synthetic) (*Plan, error) {
+	return NewPlan(openHead(t, inMap(s.files(2))), headOf(t, smallHead, Parallel{}))
 }
 
 func auditOf(t *testing.T, err error) []*Problem {
@@ -99,7 +99,7 @@ func TestPlanFaults(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			s := synthesize(headOf(t, smallHead, Parallel{}), mixed)
 			f.do(s)
-			_, err := planOf(t, s, PlanOptions{})
+			_, err := planOf(t, s)
 			problems := auditOf(t, err)
 			require.Len(t, problems, 1, "%v", err)
 			require.ErrorIs(t, err, f.rule)
@@ -119,7 +119,7 @@ func TestPlanReportsAllFaultsTogether(t *testing.T) {
 		f.do(s)
 		want = append(want, f.tensor+": "+string(f.rule))
 	}
-	_, err := planOf(t, s, PlanOptions{})
+	_, err := planOf(t, s)
 	var got []string
 	for _, p := range auditOf(t, err) {
 		got = append(got, p.Tensor+": "+p.Rule.Error())
@@ -132,7 +132,7 @@ func TestPlanReportsAllFaultsTogether(t *testing.T) {
 func TestPlanMissingLayer(t *testing.T) {
 	s := synthesize(headOf(t, smallHead, Parallel{}), mixed)
 	s.parts = slices.DeleteFunc(s.parts, func(p part) bool { _, own := MTPLayer("x." + p.name); return own || strings.Contains(p.name, ".mtp.") })
-	_, err := planOf(t, s, PlanOptions{})
+	_, err := planOf(t, s)
 	require.Len(t, auditOf(t, err), 1, "one problem, not one per parameter")
 	require.ErrorIs(t, err, ruleMissingLayer)
 	require.ErrorContains(t, err, "Failed to load MTP layer 0 weights from checkpoint.")
@@ -142,7 +142,7 @@ func TestPlanMissingLayer(t *testing.T) {
 func TestPlanBothFaultsOfOneTensor(t *testing.T) {
 	s := synthesize(headOf(t, smallHead, Parallel{}), mixed)
 	change(ehProj, func(p *part) { *p = zeros(p.name, "I64", 3, 3) })(s)
-	_, err := planOf(t, s, PlanOptions{})
+	_, err := planOf(t, s)
 	require.ErrorIs(t, err, ruleWrongShape)
 	require.ErrorIs(t, err, ruleWrongDtype)
 }

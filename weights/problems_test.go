@@ -19,7 +19,7 @@ func (k kinds) Unwrap() []error { return k }
 
 func TestProblems(t *testing.T) {
 	a, b := &Problem{Tensor: "a", Rule: ErrMissing}, &Problem{Tensor: "b", Rule: ruleUnexpected}
-	audit := asError([]*Problem{a, b})
+	audit := asErr([]*Problem{a, b})
 	file := &safetensors.FormatError{File: "f", Rule: errors.New("file is cut short")}
 	shard := &safetensors.FormatError{File: "s", Rule: fmt.Errorf("%w: %w", safetensors.ErrMissingShard, fs.ErrNotExist)}
 	read := fmt.Errorf("read: %w", fs.ErrPermission)
@@ -34,7 +34,7 @@ func TestProblems(t *testing.T) {
 		"one of two kinds":                    {one, []error{one}},
 		"one with its cause":                  {shard, []error{shard}},
 		"an audit":                            {audit, []error{a, b}},
-		"an audit of one":                     {asError([]*Problem{a}), []error{a}},
+		"an audit of one":                     {asErr([]*Problem{a}), []error{a}},
 		"an audit with context":               {fmt.Errorf("folder: %w", audit), []error{a, b}},
 		"joined":                              {errors.Join(file, shard), []error{file, shard}},
 		"one joined":                          {errors.Join(file), []error{file}},
@@ -53,5 +53,8 @@ func TestProblemsOfManyTensors(t *testing.T) {
 		p := &Problem{Tensor: fmt.Sprintf("t%03d", i), Rule: ErrMissing}
 		problems, want = append(problems, p), append(want, p)
 	}
-	require.Equal(t, want, Problems(fmt.Errorf("folder: %w", errors.Join(nil, asError(problems)))))
+	require.Equal(t, want, Problems(fmt.Errorf("folder: %w", errors.Join(nil, asErr(problems)))))
 }
+
+// asErr is what a plan with these problems returns.
+func asErr(problems []*Problem) error { return (&audit{problems: problems}).err() }

@@ -52,11 +52,12 @@ func Load(dir string) (*Head, error) { return LoadFS(os.DirFS(dir)) }
 // LoadFS reads config.json and the head's tensors from the top folder of fsys
 // and decodes them. Tensors of the target and of other modules are not looked
 // at. All tensors that are missing, of the wrong shape or undecodable are
-// reported together, each under its name.
+// reported together, each under its name. What [mtp.InspectFS] refuses besides is
+// refused too, and as many modules are loaded as it finds.
 func LoadFS(fsys fs.FS) (*Head, error) {
-	config, err := mtp.ReadConfig(fsys)
-	if err != nil {
-		return nil, err
+	config, _, refused := mtp.InspectFS(fsys, mtp.Options{})
+	if config == nil {
+		return nil, refused
 	}
 	checkpoint, err := safetensors.OpenFolder(fsys, ofHead)
 	if err != nil {
@@ -74,6 +75,9 @@ func LoadFS(fsys fs.FS) (*Head, error) {
 	}
 	if err := errors.Join(append(l.problems, checkpoint.Close())...); err != nil {
 		return nil, err
+	}
+	if refused != nil {
+		return nil, refused
 	}
 	return head, nil
 }
