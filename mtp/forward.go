@@ -36,7 +36,7 @@ func (h *Head) Forward(ctx context.Context, b *Batch, step int) (out Hidden, err
 			lengths[i] = s.kv.Len()
 		}
 	}
-	out, err = c.forward(step % len(h.modules))
+	out, err = c.hiddenStates(step % len(h.modules))
 	for i := range b.Sequences {
 		if r := &b.Sequences[i]; r.Sequence != nil && (err == nil || r.Position < lengths[i]) {
 			r.Sequence.changed()
@@ -48,8 +48,8 @@ func (h *Head) Forward(ctx context.Context, b *Batch, step int) (out Hidden, err
 	return out, c.commit()
 }
 
-// forward runs all rows of the batch through a module.
-func (c *call) forward(module int) (Hidden, error) {
+// hiddenStates runs all rows of the batch through a module.
+func (c *call) hiddenStates(module int) (Hidden, error) {
 	w, width := c.w, c.head.config.HiddenSize
 	if err := w.begin(); err != nil {
 		return Hidden{}, err
