@@ -38,15 +38,16 @@ const maxDraft = 64
 // in its last step.
 //
 // A Sequence's rows must start at its Len. Draft reserves the pages it will write and
-// copies those that a fork shares; an aligned chain starts as many rows before Position as
-// it has steps. The Sequence ends after the committed rows: what the chain itself wrote is
-// provisional, and its pages are returned when Draft ends, with those reserved before.
+// copies those that a fork shares; an aligned chain starts one row fewer before Position
+// than it has steps. The Sequence ends after the committed rows: what the chain itself
+// wrote is provisional, and its pages are returned when Draft ends, with those reserved
+// before.
 //
 // A chain of k drafts writes k−1 rows after the committed ones, unless it is aligned. If a
 // sequence has no room for them, in its positions, in the cache or in its BlockTable, its
-// chain is shorter, down to no draft at all; in the order of the batch, each gets what it
-// can. If it has no room for its confirmed rows, that is an error that names it, and
-// nothing is done for any sequence.
+// chain is shorter, down to the first draft, which needs no row; in the order of the
+// batch, each gets what it can. If it has no room for its confirmed rows, that is an error
+// that names it, and nothing is done for any sequence.
 //
 // All steps are queued before anything is read back. Ids go from step to step on the
 // device, and on one that records graphs ([hip.Capturer]) calls of the same shape become
@@ -102,7 +103,7 @@ func (h *Head) checkDraft(b *Batch) error {
 func (h *Head) claimDraft(r *Rows) attention.Claim {
 	claim := attention.Claim{From: r.Position, To: r.Position + len(r.Tokens), Spare: max(0, r.Drafts-1)}
 	if h.chain == ChainAligned {
-		claim.From, claim.Spare = max(0, r.Position-h.alignedSteps()), 0
+		claim.From, claim.Spare = max(0, r.Position-(h.alignedSteps()-1)), 0
 	}
 	return claim
 }

@@ -174,3 +174,23 @@ func TestDraftEndsWithTheBlockTable(t *testing.T) {
 		require.Equal(t, want[:fits], run(table...), "%v", table)
 	}
 }
+
+// TestAlignedClaimsWhatItWrites: the last step of an aligned chain begins Steps−1 rows
+// before Position, and a page before that stays the fork's.
+func TestAlignedClaimsWhatItWrites(t *testing.T) {
+	const steps = 2
+	n := blockSize + steps - 1 // the last step begins with the second page
+	head := load(t, synthetic{modules: steps}.files(t), mtp.Options{})
+	cache, x := newCache(t, head, 3), randomPassage(47, n+1)
+	s := cache.NewSequence()
+	draft(t, head, x.batch(s, 0, n), 1)
+	fork, err := s.Fork()
+	require.NoError(t, err)
+	require.Equal(t, 1, cache.FreePages())
+	want := draft(t, head, x.batch(fork, n, n+1), 1)
+	a, b := s.BlockTable(), fork.BlockTable()
+	require.Equal(t, a[0], b[0], "shared still")
+	require.NotEqual(t, a[1], b[1])
+	require.NoError(t, fork.Close())
+	require.Equal(t, want, draft(t, head, x.batch(s, n, n+1), 1))
+}
