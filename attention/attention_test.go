@@ -138,7 +138,7 @@ func TestRaggedBatchEqualsSingleSequences(t *testing.T) {
 		all := scenarios()
 		s := all[slices.IndexFunc(all, func(s scenario) bool { return s.name == name })]
 		for _, d := range []hip.Device{hip.NewReference(), hip.NewHost()} {
-			t.Run(name+" "+string(d.Info().Kind), func(t *testing.T) {
+			t.Run(name+" "+d.Info().Kind, func(t *testing.T) {
 				defer d.Close()
 				together, err := s.run(d)
 				require.NoError(t, err)

@@ -27,6 +27,7 @@ type Batch struct {
 
 	words   hip.Ptr    // what describes the rows
 	own     hip.Buffer // memory for it, if the batch is uploaded by itself
+	room    int        // words that own has room for
 	staging []int32
 
 	rows, sequences             int
@@ -95,10 +96,13 @@ func (b *Batch) clear() {
 // write copies the staged words to memory of the batch's own, which grows by doubling.
 func (b *Batch) write() error {
 	d, n := b.cache.device, len(b.staging)
-	if room := int(b.own.Bytes() / 4); n > room {
-		if err := b.own.Grow(d, max(n, 2*room), 4); err != nil {
+	if n > b.room {
+		room := max(n, 2*b.room)
+		b.room = 0
+		if err := b.own.Grow(d, room, 4); err != nil {
 			return fmt.Errorf("attention: batch of %d words: %w", n, err)
 		}
+		b.room = room
 	}
 	b.words = b.own.Ptr()
 	if err := hip.WriteOf(d, b.words, b.staging); err != nil {

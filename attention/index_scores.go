@@ -23,7 +23,7 @@ func Scores(b *Batch, layer int, qkv QKV, scores hip.Ptr) error {
 	}
 	g, n := &b.cache.geometry, b.size()
 	keys := keysPerChunk
-	if b.device.Info().Kind.IsGPU() {
+	if b.device.Info().IsGPU() {
 		keys = keysPerGPUChunk
 	}
 	chunk := max(1, keys/g.BlockSize)

@@ -21,7 +21,7 @@ const fewUnits = 64
 // inParts reports whether attention is done a part of a row's keys at a time: on GPUs,
 // for heads that parts hold.
 func inParts(g *Geometry, info hip.Info) bool {
-	return info.Kind.IsGPU() && g.HeadDim <= partDim && g.HeadDim%8 == 0
+	return info.IsGPU() && g.HeadDim <= partDim && g.HeadDim%8 == 0
 }
 
 // partsOf is how many parts the keys of a row are split into, 0 for not at all:

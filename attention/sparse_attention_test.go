@@ -158,7 +158,7 @@ func TestPartsOf(t *testing.T) {
 	for _, test := range []struct {
 		g       Geometry
 		rows    int
-		kind    hip.Kind
+		kind    string
 		threads int
 		want    int
 	}{

@@ -18,9 +18,6 @@ type Buffer struct {
 // grows or is freed.
 func (b *Buffer) Ptr() Ptr { return b.ptr }
 
-// Bytes returns how much there is room for.
-func (b *Buffer) Bytes() int64 { return b.bytes }
-
 // Grow makes room for n values of size bytes each. Where there is room already it does
 // nothing. Otherwise the memory is a new one of exactly that size, zeroed, and what the
 // buffer held is lost.

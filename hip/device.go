@@ -12,23 +12,19 @@ func (p Ptr) Add(n int64) Ptr { return p + Ptr(n) }
 // Info describes a device.
 type Info struct {
 	Name string // for people: "CPU, 16 threads", "AMD Instinct MI300X"
-	Kind Kind
-	Arch string // of a GPU: "gfx942:sramecc+:xnack-", "sm_90"
+
+	// Kind is what runs the kernels: "cpu", "reference", "hip" for a GPU of AMD's, "cuda" for
+	// one of NVIDIA's.
+	Kind string
 
 	// Threads is how many workers take blocks of a launch at the same time: goroutines of
 	// a CPU device, compute units of a GPU. A launch of fewer blocks leaves some idle. A
 	// compute unit works on several blocks at once where their registers allow it.
 	Threads int
-
-	Memory int64 // bytes that a GPU has, in use or not; 0: the system's
 }
 
-// Kind is what runs a device's kernels: "cpu", "reference", "hip" for a GPU of AMD's,
-// "cuda" for one of NVIDIA's.
-type Kind string
-
 // IsGPU reports whether kernels run from their HIP source, on a GPU.
-func (k Kind) IsGPU() bool { return k == "hip" || k == "cuda" }
+func (i Info) IsGPU() bool { return i.Kind == "hip" || i.Kind == "cuda" }
 
 // Device is memory and an in-order queue of launches.
 //

@@ -34,8 +34,9 @@ type OpenOptions struct {
 	Blocking bool
 }
 
-// Open opens GPU n of those that [Devices] lists, counted from 0. options are none, or
-// one. Without such a GPU, the error wraps [ErrNoDevice].
+// Open opens GPU n, counted from 0, of the first platform that has any, or of the Platform
+// and Library of options, which are none, or one. Without such a GPU, the error wraps
+// [ErrNoDevice] and says how many there are.
 //
 // GPUs are part of a program that imports
 //
@@ -62,39 +63,20 @@ type OpenOptions struct {
 // to build. Linux on amd64 is tested; on arm64, and on Windows, the same functions are
 // loaded, which has not been run; elsewhere there is no GPU.
 func Open(n int, options ...OpenOptions) (Device, error) {
-	o, opts, err := openerFor(options)
-	if err != nil {
-		return nil, err
+	o, ok := registry.Opener().(opener)
+	if !ok {
+		return nil, errNoOpener
+	}
+	var opts OpenOptions
+	if len(options) > 0 {
+		opts = options[0]
 	}
 	return o.Open(n, opts)
-}
-
-// Devices describes the GPUs that [Open] numbers: those of the first platform that has
-// any, or of the Platform and Library of options, none or one. No GPU is an empty list and
-// no error.
-func Devices(options ...OpenOptions) ([]Info, error) {
-	o, opts, err := openerFor(options)
-	if err != nil {
-		return nil, err
-	}
-	return o.Devices(opts)
 }
 
 // opener is what package hip/gpu registers.
 type opener interface {
 	Open(n int, opts OpenOptions) (Device, error)
-	Devices(opts OpenOptions) ([]Info, error)
 }
 
 var errNoOpener = fail.With(errors.New(`import _ "github.com/drafthead/drafthead/hip/gpu"`), "the program has no GPUs")
-
-func openerFor(options []OpenOptions) (opener, OpenOptions, error) {
-	o, ok := registry.Opener().(opener)
-	if !ok {
-		return nil, OpenOptions{}, errNoOpener
-	}
-	if len(options) == 0 {
-		return o, OpenOptions{}, nil
-	}
-	return o, options[0], nil
-}

@@ -123,7 +123,7 @@ func (w *productWork) served(p *productKernel) bool {
 	case w.rows < p.from:
 		return false
 	case p.on == gpus:
-		return w.d.Info().Kind.IsGPU()
+		return w.d.Info().IsGPU()
 	case p.on == allMatrixUnits && p.grid(w.m, w.rows).Blocks < w.d.Info().Threads:
 		return false
 	case p.on >= matrixUnits:
@@ -146,7 +146,7 @@ func (m *Matrix) Tiled(d hip.Device, x hip.Ptr) bool {
 
 // tiledMixed is Tiled for kernels that multiply weights of both formats.
 func (m *Matrix) tiledMixed(d hip.Device, x hip.Ptr) bool {
-	if x%16 != 0 || m.Cols%16 != 0 || !d.Info().Kind.IsGPU() {
+	if x%16 != 0 || m.Cols%16 != 0 || !d.Info().IsGPU() {
 		return false
 	}
 	for _, s := range m.segments {

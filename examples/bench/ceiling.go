@@ -39,7 +39,7 @@ var prefetchDistances = []int64{0, 512, 1024, 2048, 4096, 8192}
 func newCeiling(d hip.Device, m *weights.Matrix) (c *ceiling, err error) {
 	c = &ceiling{device: d, repeats: 1}
 	at, n := m.Stretch()
-	if !d.Info().Kind.IsGPU() {
+	if !d.Info().IsGPU() {
 		err = c.read(at, n)
 	} else {
 		err = c.copy(at, min(n, maxCopy))

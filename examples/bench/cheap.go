@@ -99,7 +99,7 @@ func (b *session) measureCheap(ctx context.Context, w *work) (row, error) {
 
 func (b *session) cheapRow(ctx context.Context, w *work) (r row, err error) {
 	config := b.head.Config()
-	if err := checkRequantized(w.drafting.requantizedBytes(config), b.device.Info().Kind.IsGPU(), availableMemory); err != nil {
+	if err := checkRequantized(w.drafting.requantizedBytes(config), b.device.Info().IsGPU(), availableMemory); err != nil {
 		return row{}, err
 	}
 	options := mtp.Options{Device: b.device, DraftLMHead: w.drafting.format}

@@ -44,7 +44,7 @@ const (
 )
 
 func relativeBound(d hip.Device) float64 {
-	if d.Info().Kind.IsGPU() {
+	if d.Info().IsGPU() {
 		return gpuBound
 	}
 	return hostBound

@@ -18,7 +18,7 @@ func TestOpen(t *testing.T) {
 	for name, kind := range map[string]string{"cpu": "cpu", "reference": "reference"} {
 		d, err := Open(name)
 		require.NoError(t, err)
-		require.EqualValues(t, kind, d.Info().Kind)
+		require.Equal(t, kind, d.Info().Kind)
 		require.NoError(t, d.Close())
 	}
 	_, err := Open("hip:999")
@@ -26,7 +26,7 @@ func TestOpen(t *testing.T) {
 	require.NotContains(t, err.Error(), "\n", "one line")
 	for _, name := range []string{"hip", "hip:0"} {
 		if d, err := Open(name); err == nil {
-			require.True(t, d.Info().Kind.IsGPU())
+			require.True(t, d.Info().IsGPU())
 			require.NoError(t, d.Close())
 		} else {
 			require.ErrorIs(t, err, hip.ErrNoDevice)

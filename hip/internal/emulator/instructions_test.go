@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/internal/gpu"
 )
 
 // instructions has operands that a GPU would make anything of.
@@ -43,7 +44,7 @@ func TestEmulatorReportsInstructions(t *testing.T) {
 	} {
 		t.Run(c.arch, func(t *testing.T) {
 			m := New(t, Settings{Arch: c.arch, Wave: 32})
-			gpus, err := hip.Devices(m.Options())
+			gpus, err := gpu.List(m.Options())
 			require.NoError(t, err)
 			require.Equal(t, c.arch, gpus[0].Arch)
 			for wrong := range int64(2) {

@@ -20,7 +20,7 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// Opener opens GPUs and lists them.
+// Opener opens GPUs.
 type Opener struct{}
 
 // GPU is what a driver says of a device.
@@ -36,7 +36,7 @@ type GPU struct {
 
 // Info is what a device says of itself.
 func (g *GPU) Info() hip.Info {
-	return hip.Info{Name: g.Name, Kind: hip.Kind(g.Kind), Arch: g.Arch, Threads: max(1, g.ComputeUnits), Memory: g.Memory}
+	return hip.Info{Name: g.Name, Kind: g.Kind, Threads: max(1, g.ComputeUnits)}
 }
 
 // Open is hip.Open.
@@ -75,16 +75,6 @@ func platformsOf(o *hip.OpenOptions) ([]string, error) {
 		return []string{o.Platform}, nil
 	}
 	return nil, &hip.InputError{Op: "hip: open", Field: "Platform", Got: o.Platform, Want: fmt.Sprintf("%q or %q", platformHIP, platformCUDA)}
-}
-
-// Devices is hip.Devices.
-func (Opener) Devices(opts hip.OpenOptions) ([]hip.Info, error) {
-	gpus, err := List(opts)
-	infos := make([]hip.Info, len(gpus))
-	for i := range gpus {
-		infos[i] = gpus[i].Info()
-	}
-	return infos, err
 }
 
 // List describes the devices of the first platform that has any.
