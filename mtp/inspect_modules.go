@@ -112,7 +112,13 @@ func (c *Config) checkExperts(modules moduleTensors, tensors int) error {
 	}
 	var errs []error
 	for module := range c.NumMTPModules {
-		if n := modules[module]; n > 0 {
+		n := modules[module]
+		if n == 0 {
+			errs = append(errs, &weights.Problem{
+				Tensor: tensorName(module, ""), Rule: weights.ErrMissing,
+				Note: fmt.Sprintf("Failed to load MTP layer %d weights from checkpoint.", module),
+			})
+		} else {
 			errs = append(errs, &weights.Problem{
 				Tensor: tensorName(module, "transformer_layer.block_sparse_moe.experts."), Rule: weights.ErrMissing,
 				Got:  fmt.Sprintf("%s of the module", count(n, "tensor")),
