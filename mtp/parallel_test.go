@@ -34,13 +34,24 @@ func sharesByTensor(t *testing.T, config *mtp.Config, tp, ep int) (held map[stri
 				if p.Optional {
 					continue
 				}
+				cols := 0 // of every part
 				for _, part := range p.Parts {
-					size[part.Tensor] = part.Rows * part.Cols
+					size[part.Tensor] = 1
+					for _, n := range part.Shape {
+						size[part.Tensor] *= n
+					}
 					if held[part.Tensor] == nil {
 						held[part.Tensor] = map[share]int{}
 					}
-					if s := (share{part.KeepRows, part.KeepCols}); part.KeepRows.Len() > 0 {
-						require.Equal(t, p.Cols, part.KeepCols.Len())
+					s := share{part.KeepRows, part.KeepCols}
+					if len(part.Shape) < 2 {
+						s.cols = weights.Range{End: 1}
+					}
+					if s.rows.Len() > 0 {
+						if cols == 0 {
+							cols = s.cols.Len()
+						}
+						require.Equal(t, cols, s.cols.Len())
 						held[part.Tensor][s]++
 					}
 				}

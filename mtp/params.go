@@ -102,8 +102,8 @@ type paramBuilder struct {
 // shared adds a matrix that the head shares with its target.
 func (b *paramBuilder) shared(name string) {
 	c := b.config
-	b.params = append(b.params, weights.Param{Name: name, Layer: -1, Cols: c.HiddenSize, Parts: []weights.Part{{
-		Tensor: name, Expert: -1, Rows: c.VocabSize, Cols: c.HiddenSize,
+	b.params = append(b.params, weights.Param{Name: name, Parts: []weights.Part{{
+		Tensor: name, Shape: []int{c.VocabSize, c.HiddenSize},
 		KeepRows: b.shares.vocab, KeepCols: all(c.HiddenSize),
 	}}})
 }
@@ -111,7 +111,6 @@ func (b *paramBuilder) shared(name string) {
 // piece is a part of a matrix of one module.
 type piece struct {
 	tensor   string // after "model.mtp.layers.N.", without ".weight"
-	id       string
 	rows     int
 	keepRows weights.Range
 	cols     int
@@ -119,26 +118,26 @@ type piece struct {
 }
 
 func (b *paramBuilder) matrix(module int, name string, pieces ...piece) {
-	p := weights.Param{Name: layerName(module, name+".weight"), Layer: module, Cols: pieces[0].keepCols.Len()}
+	p := weights.Param{Name: layerName(module, name+".weight")}
 	for _, s := range pieces {
 		p.Parts = append(p.Parts, weights.Part{
-			Tensor: tensorName(module, s.tensor+".weight"), ID: s.id, Expert: -1,
-			Rows: s.rows, Cols: s.cols, KeepRows: s.keepRows, KeepCols: s.keepCols,
+			Tensor: tensorName(module, s.tensor+".weight"), Shape: []int{s.rows, s.cols},
+			KeepRows: s.keepRows, KeepCols: s.keepCols,
 		})
 	}
 	b.params = append(b.params, p)
 }
 
 func (b *paramBuilder) vector(module int, name string, n int) {
-	b.params = append(b.params, weights.Param{Name: layerName(module, name), Layer: module, Vector: true, Cols: 1, Parts: []weights.Part{{
-		Tensor: tensorName(module, name), Expert: -1, Rows: n, Cols: 1, KeepRows: all(n), KeepCols: all(1),
+	b.params = append(b.params, weights.Param{Name: layerName(module, name), Parts: []weights.Part{{
+		Tensor: tensorName(module, name), Shape: []int{n}, KeepRows: all(n),
 	}}})
 }
 
 // kvScale adds the optional scale of an fp8 KV cache, a scalar.
 func (b *paramBuilder) kvScale(module int, name, tensor string) {
-	b.params = append(b.params, weights.Param{Name: layerName(module, name), Layer: module, Vector: true, Optional: true, Cols: 1, Parts: []weights.Part{{
-		Tensor: tensorName(module, tensor), Expert: -1, Cols: 1, KeepRows: all(1), KeepCols: all(1),
+	b.params = append(b.params, weights.Param{Name: layerName(module, name), Optional: true, Parts: []weights.Part{{
+		Tensor: tensorName(module, tensor), KeepRows: all(1),
 	}}})
 }
 
@@ -148,8 +147,8 @@ func whole(tensor string, rows, cols int) piece {
 }
 
 // rowsOf is a piece cut by rows in units of unit rows.
-func rowsOf(tensor, id string, n, unit int, keep weights.Range, cols int) piece {
-	return piece{tensor: tensor, id: id, rows: n * unit, keepRows: times(keep, unit), cols: cols, keepCols: all(cols)}
+func rowsOf(tensor string, n, unit int, keep weights.Range, cols int) piece {
+	return piece{tensor: tensor, rows: n * unit, keepRows: times(keep, unit), cols: cols, keepCols: all(cols)}
 }
 
 // colsOf is a piece cut by columns in units of unit columns.
@@ -172,11 +171,11 @@ func (b *paramBuilder) module(m int) {
 	b.vector(m, layer+"post_attention_layernorm.weight", h)
 
 	b.matrix(m, attn+"qkv_proj",
-		rowsOf(attn+"q_proj", "q", a.Heads, d, s.heads, h),
-		rowsOf(attn+"k_proj", "k", a.KVHeads, d, s.kvHeads, h),
-		rowsOf(attn+"v_proj", "v", a.KVHeads, d, s.kvHeads, h),
-		rowsOf(attn+"index_q_proj", "index_q", a.KVHeads, a.IndexDim, s.kvHeads, h),
-		rowsOf(attn+"index_k_proj", "index_k", 1, a.IndexDim, all(1), h))
+		rowsOf(attn+"q_proj", a.Heads, d, s.heads, h),
+		rowsOf(attn+"k_proj", a.KVHeads, d, s.kvHeads, h),
+		rowsOf(attn+"v_proj", a.KVHeads, d, s.kvHeads, h),
+		rowsOf(attn+"index_q_proj", a.KVHeads, a.IndexDim, s.kvHeads, h),
+		rowsOf(attn+"index_k_proj", 1, a.IndexDim, all(1), h))
 	b.matrix(m, attn+"o_proj", colsOf(attn+"o_proj", h, a.Heads, d, s.heads))
 	b.vector(m, attn+"q_norm.weight", d)
 	b.vector(m, attn+"k_norm.weight", d)
@@ -189,8 +188,8 @@ func (b *paramBuilder) module(m int) {
 	b.vector(m, moe+"e_score_correction_bias", c.MoE.Experts)
 	b.experts(m, moe)
 	b.matrix(m, moe+"shared_experts.gate_up_proj",
-		rowsOf(moe+"shared_experts.gate_proj", "0", c.MoE.SharedIntermediate, 1, s.shared, h),
-		rowsOf(moe+"shared_experts.up_proj", "1", c.MoE.SharedIntermediate, 1, s.shared, h))
+		rowsOf(moe+"shared_experts.gate_proj", c.MoE.SharedIntermediate, 1, s.shared, h),
+		rowsOf(moe+"shared_experts.up_proj", c.MoE.SharedIntermediate, 1, s.shared, h))
 	b.matrix(m, moe+"shared_experts.down_proj",
 		colsOf(moe+"shared_experts.down_proj", h, c.MoE.SharedIntermediate, 1, s.shared))
 }
@@ -200,8 +199,8 @@ func (b *paramBuilder) module(m int) {
 func (b *paramBuilder) experts(m int, moe string) {
 	c, s := b.config, &b.shares
 	h, width := c.HiddenSize, c.MoE.Intermediate
-	w13 := weights.Param{Name: layerName(m, moe+"experts.w13_weight"), Layer: m, Cols: h}
-	w2 := weights.Param{Name: layerName(m, moe+"experts.w2_weight"), Layer: m, Cols: s.intermediate.Len()}
+	w13 := weights.Param{Name: layerName(m, moe+"experts.w13_weight")}
+	w2 := weights.Param{Name: layerName(m, moe+"experts.w2_weight")}
 	for e := range c.MoE.Experts {
 		keep, keepDown := s.intermediate, all(h)
 		if e < s.experts.First || e >= s.experts.End {
@@ -212,12 +211,12 @@ func (b *paramBuilder) experts(m int, moe string) {
 		}
 		for _, id := range []string{"w1", "w3"} {
 			w13.Parts = append(w13.Parts, weights.Part{
-				Tensor: tensor(id), ID: id, Expert: e, Rows: width, Cols: h,
+				Tensor: tensor(id), Shape: []int{width, h},
 				KeepRows: keep, KeepCols: all(h),
 			})
 		}
 		w2.Parts = append(w2.Parts, weights.Part{
-			Tensor: tensor("w2"), ID: "w2", Expert: e, Rows: h, Cols: width,
+			Tensor: tensor("w2"), Shape: []int{h, width},
 			KeepRows: keepDown, KeepCols: s.intermediate,
 		})
 	}

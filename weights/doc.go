@@ -29,7 +29,7 @@
 //	index_q_proj.weight  BF16    ──▶  │ rows of index_q  │
 //	index_k_proj.weight  BF16    ──▶  └ rows of index_k  ┘
 //
-// [MapName], [Stacked], [Expert], [RemapKVScale] and [MTPLayer] are the rules by
+// [MapName], [StackedParams], [ExpertParams], [RemapKVScale] and [MTPLayer] are the rules by
 // which a tensor's name leads to its parameter and part.
 //
 // # What is refused?

@@ -2,6 +2,7 @@ package weights_test
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/drafthead/drafthead/weights"
 )
@@ -18,15 +19,20 @@ func Example_names() {
 			fmt.Println("not of the draft head")
 			continue
 		}
-		if param, shard, ok := weights.Stacked(mapped); ok {
-			fmt.Println(param, shard)
+		table := weights.StackedParams()
+		if strings.Contains(mapped, ".experts.") {
+			table = weights.ExpertParams(128)
 		}
-		if param, expert, shard, ok := weights.Expert(mapped); ok {
-			fmt.Println(param, expert, shard)
+		for _, param := range table {
+			for row, part := range param.Parts {
+				if strings.Contains(mapped, part.Tensor) {
+					fmt.Println(strings.ReplaceAll(mapped, part.Tensor, param.Name), row)
+				}
+			}
 		}
 	}
 	// Output:
-	// model.layers.0.transformer_layer.self_attn.qkv_proj.weight_scale q
-	// model.layers.0.transformer_layer.block_sparse_moe.experts.w13_weight 7 w3
+	// model.layers.0.transformer_layer.self_attn.qkv_proj.weight_scale 0
+	// model.layers.0.transformer_layer.block_sparse_moe.experts.w13_weight 15
 	// not of the draft head
 }

@@ -29,15 +29,14 @@ func Example() {
 	}
 	defer checkpoint.Close()
 
-	row := func(name, id string) weights.Part {
+	row := func(name string) weights.Part {
 		return weights.Part{
-			Tensor: prefix + name, ID: id, Expert: -1,
-			Rows: 1, Cols: 2, KeepRows: weights.Range{End: 1}, KeepCols: weights.Range{End: 2},
+			Tensor: prefix + name, Shape: []int{1, 2}, KeepRows: weights.Range{End: 1}, KeepCols: weights.Range{End: 2},
 		}
 	}
 	name := strings.Replace(prefix, ".mtp.", ".", 1) + "gate_up_proj.weight"
 	plan, err := weights.NewPlan(checkpoint, []weights.Param{{
-		Name: name, Cols: 2, Parts: []weights.Part{row("gate_proj.weight", "0"), row("up_proj.weight", "1")},
+		Name: name, Parts: []weights.Part{row("gate_proj.weight"), row("up_proj.weight")},
 	}})
 	if err != nil {
 		log.Fatal(err) // the problems, by tensor
@@ -73,8 +72,8 @@ func ExampleProblems() {
 	}
 	defer checkpoint.Close()
 	whole := weights.Range{End: 2}
-	_, err = weights.NewPlan(checkpoint, []weights.Param{{Name: "lm_head.weight", Layer: -1, Cols: 2, Parts: []weights.Part{
-		{Tensor: "lm_head.weight", Expert: -1, Rows: 2, Cols: 2, KeepRows: whole, KeepCols: whole},
+	_, err = weights.NewPlan(checkpoint, []weights.Param{{Name: "lm_head.weight", Parts: []weights.Part{
+		{Tensor: "lm_head.weight", Shape: []int{2, 2}, KeepRows: whole, KeepCols: whole},
 	}}})
 	for i, problem := range weights.Problems(err) {
 		fmt.Printf("%d. %v\n", i+1, problem)

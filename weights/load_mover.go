@@ -77,7 +77,7 @@ func (m *mover) all(p *Plan) error {
 // each loads the parameters that are vectors, or those that are not.
 func (m *mover) each(p *Plan, vectors bool, load func(p *Param, sources []origin) error) error {
 	for i := range p.params {
-		if p.params[i].Vector != vectors {
+		if p.params[i].vector() != vectors {
 			continue
 		}
 		if err := load(&p.params[i], p.sources[i]); err != nil {
@@ -104,7 +104,7 @@ func (m *mover) matrix(p *Param, sources []origin) error {
 	if len(segments) == 0 {
 		return nil
 	}
-	matrix, err := NewMatrix(m.loaded.device, p.Cols, segments)
+	matrix, err := NewMatrix(m.loaded.device, p.cols(), segments)
 	if err != nil {
 		return err
 	}

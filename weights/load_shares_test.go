@@ -24,12 +24,12 @@ func requireCovered(t *testing.T, h headShape, ranks []Parallel) {
 			for _, part := range param.Parts {
 				counts := held[part.Tensor]
 				if counts == nil {
-					counts = make([]int, max(part.Rows, 1)*part.Cols)
+					counts = make([]int, part.rows()*part.cols())
 					held[part.Tensor] = counts
 				}
 				for r := part.KeepRows.First; r < part.KeepRows.End; r++ {
-					for c := part.KeepCols.First; c < part.KeepCols.End; c++ {
-						counts[r*part.Cols+c]++
+					for c := part.keepCols().First; c < part.keepCols().End; c++ {
+						counts[r*part.cols()+c]++
 					}
 				}
 			}

@@ -54,11 +54,12 @@ func requireShare(t testing.TB, d hip.Device, l *Loaded, params []Param, s *synt
 		for _, part := range p.Parts {
 			values := s.values[part.Tensor]
 			for r := part.KeepRows.First; r < part.KeepRows.End; r++ {
-				want = append(want, values[r*part.Cols+part.KeepCols.First:r*part.Cols+part.KeepCols.End]...)
+				keep := part.keepCols()
+				want = append(want, values[r*part.cols()+keep.First:r*part.cols()+keep.End]...)
 			}
 			rows += part.KeepRows.Len()
 		}
-		if p.Vector {
+		if p.vector() {
 			require.Nil(t, l.Matrix(p.Name))
 			ptr, values := l.Vector(p.Name)
 			require.Equal(t, want, values, p.Name)
@@ -76,7 +77,7 @@ func requireShare(t testing.TB, d hip.Device, l *Loaded, params []Param, s *synt
 			continue
 		}
 		require.NotNil(t, m, p.Name)
-		require.Equal(t, [2]int{rows, p.Cols}, [2]int{m.Rows, m.Cols}, p.Name)
+		require.Equal(t, [2]int{rows, p.cols()}, [2]int{m.Rows, m.Cols}, p.Name)
 		if got := matrixValues(t, d, m); !slices.Equal(want, got) { // quick, where there are many
 			require.Equal(t, want, got, p.Name)
 		}
@@ -203,7 +204,7 @@ func TestLoadWithoutKVScales(t *testing.T) {
 // TestLoadLargeTensor crosses the chunks of an upload, strided and not.
 func TestLoadLargeTensor(t *testing.T) {
 	const rows, cols = 1100, 8192
-	whole := Part{Tensor: "model.embed_tokens.weight", Expert: -1, Rows: rows, Cols: cols, KeepRows: all(rows), KeepCols: all(cols)}
+	whole := Part{Tensor: "model.embed_tokens.weight", Shape: []int{rows, cols}, KeepRows: all(rows), KeepCols: all(cols)}
 	cut := whole
 	cut.KeepRows, cut.KeepCols = Range{3, rows - 3}, Range{1, cols - 3}
 	data := make([]byte, 4*rows*cols)
@@ -213,7 +214,7 @@ func TestLoadLargeTensor(t *testing.T) {
 	fsys := inMap(map[string][]byte{"model.safetensors": buildFile(part{whole.Tensor, safetensors.F32, []int{rows, cols}, string(data)})})
 	for name, keep := range map[string]Part{"whole": whole, "strided": cut} {
 		t.Run(name, func(t *testing.T) {
-			params := []Param{{Name: whole.Tensor, Layer: -1, Cols: keep.KeepCols.Len(), Parts: []Part{keep}}}
+			params := []Param{{Name: whole.Tensor, Parts: []Part{keep}}}
 			plan, err := NewPlan(openHead(t, fsys), params)
 			require.NoError(t, err)
 			d, calls := hip.NewReference(), 0

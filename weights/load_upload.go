@@ -28,7 +28,7 @@ func (m *mover) copied(p *Plan) (areas []area) {
 			}
 			data, scale := s.share(part)
 			for _, a := range []area{data, scale} {
-				if a.tensor != nil && (p.params[i].Vector || len(m.inPlaceOf(a.tensor.File())) == 0) {
+				if a.tensor != nil && (p.params[i].vector() || len(m.inPlaceOf(a.tensor.File())) == 0) {
 					areas = append(areas, a)
 				}
 			}

@@ -9,13 +9,13 @@ import (
 // steps of vLLM's MiniMaxM3MTP.load_weights, one function or table each:
 //
 //	language_model.model.mtp.layers.0.transformer_layer.self_attn.q_proj.weight_scale_inv
-//	  MTPLayer  0
-//	  MapName   model.layers.0.transformer_layer.self_attn.q_proj.weight_scale
-//	  Stacked   model.layers.0.transformer_layer.self_attn.qkv_proj.weight_scale, shard "q"
+//	  MTPLayer       0
+//	  MapName        model.layers.0.transformer_layer.self_attn.q_proj.weight_scale
+//	  StackedParams  model.layers.0.transformer_layer.self_attn.qkv_proj.weight_scale, shard "q"
 //
 // and for routed experts, instead of the last:
 //
-//	Expert    ….experts.7.w3.weight → ….experts.w13_weight, expert 7, shard "w3"
+//	ExpertParams   ….experts.7.w3.weight → ….experts.w13_weight, expert 7, shard "w3"
 
 // routedExperts marks the names of routed experts, which load_weights stacks
 // otherwise.
@@ -72,7 +72,12 @@ var stackedParams = [...]struct{ param, tensor, id string }{
 
 // StackedParams returns stacked_params_mapping of load_weights as parameters and the
 // parts that they are stacked from, in the order of their rows. Names are parts of names,
-// with their leading dots, and there are no sizes.
+// with their leading dots, and there are no shapes: a mapped name that contains a part's,
+// and is not one of a routed expert, is that of the parameter with the one in place of the
+// other.
+//
+// The parameter need not exist: "….k_proj.k_scale" becomes "….qkv_proj.k_scale" too, which
+// is no parameter, so that [RemapKVScale] has to see the name first.
 func StackedParams() []Param {
 	var table []Param
 	for _, s := range &stackedParams {
@@ -80,17 +85,14 @@ func StackedParams() []Param {
 			table = append(table, Param{Name: s.param})
 		}
 		last := &table[len(table)-1]
-		last.Parts = append(last.Parts, Part{Tensor: s.tensor, ID: s.id, Expert: -1})
+		last.Parts = append(last.Parts, Part{Tensor: s.tensor})
 	}
 	return table
 }
 
-// Stacked returns the stacked parameter that a mapped name is part of, and
-// which part. Routed experts are never stacked by it.
-//
-// The parameter need not exist: "….k_proj.k_scale" becomes "….qkv_proj.k_scale"
-// too, which is no parameter, so that [RemapKVScale] has to see the name first.
-func Stacked(name string) (param, shardID string, ok bool) {
+// stackedParam returns the stacked parameter that a mapped name is part of, and
+// which part, by [StackedParams]. Routed experts are never stacked by it.
+func stackedParam(name string) (param, shardID string, ok bool) {
 	if strings.Contains(name, routedExperts) {
 		return "", "", false
 	}
@@ -113,7 +115,8 @@ var expertShards = [...]struct{ id, param string }{
 // ExpertParams returns what fused_moe_make_expert_params_mapping returns for
 // numExperts experts with gate, down and up called w1, w2 and w3: the parameters
 // "experts.w13_" and "experts.w2_" and their parts, "experts.7.w1." for example, in the
-// order of their rows. Names are parts of names, and there are no sizes.
+// order of their rows. Names are parts of names, and there are no shapes: a mapped name that
+// contains a part's is that of the parameter with the one in place of the other.
 func ExpertParams(numExperts int) []Param {
 	if numExperts < 1 {
 		return nil
@@ -125,15 +128,15 @@ func ExpertParams(numExperts int) []Param {
 			if s.param != p.Name {
 				p = &table[1]
 			}
-			p.Parts = append(p.Parts, Part{Tensor: "experts." + strconv.Itoa(e) + "." + s.id + ".", ID: s.id, Expert: e})
+			p.Parts = append(p.Parts, Part{Tensor: "experts." + strconv.Itoa(e) + "." + s.id + "."})
 		}
 	}
 	return table
 }
 
-// Expert returns the expert parameter that a mapped name is part of: what a
+// expertParam returns the expert parameter that a mapped name is part of: what a
 // scan of [ExpertParams] would find, for any number of experts, without it.
-func Expert(name string) (param string, expert int, shardID string, ok bool) {
+func expertParam(name string) (param string, expert int, shardID string, ok bool) {
 	const prefix = "experts."
 	for rest := name; ; {
 		_, after, found := strings.Cut(rest, prefix)
@@ -142,14 +145,14 @@ func Expert(name string) (param string, expert int, shardID string, ok bool) {
 		}
 		rest = after
 		digits := leadingDigits(after)
-		expert, err := strconv.Atoi(digits)
-		if err != nil || strconv.Itoa(expert) != digits {
+		n, err := strconv.Atoi(digits)
+		if err != nil || strconv.Itoa(n) != digits {
 			continue // no number, or one that the table writes differently
 		}
 		for _, s := range expertShards {
 			if strings.HasPrefix(after[len(digits):], "."+s.id+".") {
 				weight := prefix + digits + "." + s.id + "."
-				return strings.ReplaceAll(name, weight, s.param), expert, s.id, true
+				return strings.ReplaceAll(name, weight, s.param), n, s.id, true
 			}
 		}
 	}

@@ -96,7 +96,7 @@ func TestStacked(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			param, shardID, ok := Stacked(test.name)
+			param, shardID, ok := stackedParam(test.name)
 			require.Equal(t, test.param, param)
 			require.Equal(t, test.shardID, shardID)
 			require.Equal(t, test.param != "", ok)
@@ -116,10 +116,10 @@ func TestStackedParamsIsACopy(t *testing.T) {
 func TestExpertParams(t *testing.T) {
 	require.Equal(t, []Param{
 		{Name: "experts.w13_", Parts: []Part{
-			{Tensor: "experts.0.w1.", ID: "w1"}, {Tensor: "experts.0.w3.", ID: "w3"},
-			{Tensor: "experts.1.w1.", ID: "w1", Expert: 1}, {Tensor: "experts.1.w3.", ID: "w3", Expert: 1},
+			{Tensor: "experts.0.w1."}, {Tensor: "experts.0.w3."},
+			{Tensor: "experts.1.w1."}, {Tensor: "experts.1.w3."},
 		}},
-		{Name: "experts.w2_", Parts: []Part{{Tensor: "experts.0.w2.", ID: "w2"}, {Tensor: "experts.1.w2.", ID: "w2", Expert: 1}}},
+		{Name: "experts.w2_", Parts: []Part{{Tensor: "experts.0.w2."}, {Tensor: "experts.1.w2."}}},
 	}, ExpertParams(2))
 	require.Empty(t, ExpertParams(0))
 	require.Empty(t, ExpertParams(-1))
@@ -147,7 +147,7 @@ func TestExpert(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			param, expert, shardID, ok := Expert(test.name)
+			param, expert, shardID, ok := expertParam(test.name)
 			require.Equal(t, test.param, param)
 			require.Equal(t, test.expert, expert)
 			require.Equal(t, test.shardID, shardID)
@@ -241,11 +241,11 @@ type loadTarget struct {
 
 // target maps a name by the functions that parse.
 func target(mapped string) loadTarget {
-	if param, shardID, ok := Stacked(mapped); ok {
+	if param, shardID, ok := stackedParam(mapped); ok {
 		return loadTarget{param, shardID, -1}
 	}
-	if param, expert, shardID, ok := Expert(mapped); ok {
-		return loadTarget{param, shardID, expert}
+	if param, e, shardID, ok := expertParam(mapped); ok {
+		return loadTarget{param, shardID, e}
 	}
 	return loadTarget{mapped, "", -1}
 }
@@ -256,7 +256,8 @@ func targetByTable(mapped string, stacked, experts []Param) loadTarget {
 		for _, p := range stacked {
 			for _, row := range p.Parts {
 				if strings.Contains(mapped, row.Tensor) {
-					return loadTarget{strings.ReplaceAll(mapped, row.Tensor, p.Name), row.ID, -1}
+					_, id, _ := stackedParam(row.Tensor)
+					return loadTarget{strings.ReplaceAll(mapped, row.Tensor, p.Name), id, -1}
 				}
 			}
 		}
@@ -264,7 +265,8 @@ func targetByTable(mapped string, stacked, experts []Param) loadTarget {
 	for _, p := range experts {
 		for _, row := range p.Parts {
 			if strings.Contains(mapped, row.Tensor) {
-				return loadTarget{strings.ReplaceAll(mapped, row.Tensor, p.Name), row.ID, row.Expert}
+				_, e, id, _ := expertParam(row.Tensor)
+				return loadTarget{strings.ReplaceAll(mapped, row.Tensor, p.Name), id, e}
 			}
 		}
 	}
@@ -359,7 +361,7 @@ func FuzzNames(f *testing.F) {
 		if strings.Count(name, "experts.") > 1 {
 			return
 		}
-		if _, expert, _, ok := Expert(name); !ok || expert < 20 {
+		if _, e, _, ok := expertParam(name); !ok || e < 20 {
 			require.Equal(t, targetByTable(name, stacked, experts), target(name))
 		}
 	})

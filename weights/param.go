@@ -8,24 +8,66 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// Param is a parameter of a model: what a plan has to find in a checkpoint.
+// Param is a parameter of a model: what a plan has to find in a checkpoint. The columns
+// that this rank holds are those of each part that it holds rows of.
 type Param struct {
-	Name     string // in the model, as MapName, Stacked and Expert give it
-	Layer    int    // MTP layer, or −1
-	Vector   bool   // one-dimensional (norms, biases) or a scalar; decoded to float32
+	Name     string // in the model, as the names of its tensors lead to it
 	Optional bool   // may be absent
-	Cols     int    // columns that this rank holds, of every part; 1 of a vector
 	Parts    []Part // in the order of their rows
 }
 
 // Part is a tensor of the checkpoint that a parameter is stacked from.
 type Part struct {
-	Tensor     string // its name, without the prefix "language_model."
-	ID         string // shard_id of [StackedParams] and [ExpertParams]: "q", "0", "w1"; "" if not stacked
-	Expert     int    // of a routed expert, otherwise −1
-	Rows, Cols int    // the shape it must have; Cols 1: a vector of Rows, 0 rows: a scalar
-	KeepRows   Range  // what this rank holds of it; empty: nothing, but it must exist
-	KeepCols   Range  // [0, 1) of a vector
+	Tensor   string // its name, without the prefix "language_model."
+	Shape    []int  // what it must have: [rows, columns]; [n] of a vector, [] of a scalar
+	KeepRows Range  // what this rank holds of it; empty: nothing, but it must exist
+	KeepCols Range  // of a matrix
+}
+
+// vector reports whether the parameter is one-dimensional (norms, biases) or a scalar,
+// which is decoded to float32.
+func (p *Param) vector() bool { return len(p.Parts[0].Shape) < 2 }
+
+// layer returns the MTP layer of the parameter, or −1.
+func (p *Param) layer() int {
+	if layer, ok := MTPLayer(p.Parts[0].Tensor); ok {
+		return layer
+	}
+	return -1
+}
+
+// cols returns the columns that this rank holds, of every part; 1 of a vector.
+func (p *Param) cols() int {
+	for i := range p.Parts {
+		if p.Parts[i].KeepRows.Len() > 0 {
+			return p.Parts[i].keepCols().Len()
+		}
+	}
+	return 0
+}
+
+// rows returns the rows of the tensor; 1 of a scalar.
+func (p *Part) rows() int {
+	if len(p.Shape) == 0 {
+		return 1
+	}
+	return p.Shape[0]
+}
+
+// cols returns the columns of the tensor; 1 of a vector.
+func (p *Part) cols() int {
+	if len(p.Shape) < 2 {
+		return 1
+	}
+	return p.Shape[1]
+}
+
+// keepCols is KeepCols, also of a vector.
+func (p *Part) keepCols() Range {
+	if len(p.Shape) < 2 {
+		return Range{0, 1}
+	}
+	return p.KeepCols
 }
 
 // Range is the half-open interval [First, End).
@@ -42,6 +84,10 @@ func (r Range) within(n int) bool { return 0 <= r.First && r.First <= r.End && r
 func checkParams(params []Param) error {
 	var errs []error
 	names := make(map[string]bool, len(params))
+	for i := range params {
+		names[params[i].Name] = true
+	}
+	again := make(map[string]bool, len(params))
 	parts := make(map[partKey]bool)
 	for i := range params {
 		p := &params[i]
@@ -51,36 +97,61 @@ func checkParams(params []Param) error {
 				errs = append(errs, &hip.InputError{Op: "weights: plan", Field: in + field, Got: got, Want: want + " (" + printable(p.Name) + ")"})
 			}
 		}
-		refuse(names[p.Name], ".Name", printable(p.Name), "one parameter of a name")
+		refuse(again[p.Name], ".Name", printable(p.Name), "one parameter of a name")
 		refuse(len(p.Parts) == 0, ".Parts", "empty", "at least one")
-		names[p.Name] = true
+		again[p.Name] = true
 		for j := range p.Parts {
 			part := &p.Parts[j]
 			in = fmt.Sprintf("params[%d].Parts[%d]", i, j)
-			key := partKey{p.Name, part.ID, part.Expert}
-			refuse(parts[key], ".ID", fmt.Sprintf("%q again", part.ID), "one part of an ID and expert")
+			key, ok := keyOf(part.Tensor, names)
+			refuse(!ok || key.param != p.Name, ".Tensor", printable(part.Tensor), "a name that leads to the parameter")
+			refuse(ok && parts[key], ".Tensor", printable(part.Tensor)+" again", "each tensor once")
 			parts[key] = true
-			rows := part.Rows
-			if p.Vector && rows == 0 { // a scalar
-				rows = 1
+			if len(part.Shape) > 2 || (len(part.Shape) < 2) != p.vector() {
+				refuse(true, ".Shape", part.Shape, "the dimensions of a matrix, or of a vector as the first part")
+				continue
 			}
-			refuse(p.Vector && part.Cols != 1, ".Cols", part.Cols, "1 of a vector")
-			refuse(rows < 1 || rows > math.MaxInt32, ".Rows", part.Rows, "1 to 2^31-1")
-			refuse(part.Cols < 1 || part.Cols > math.MaxInt32, ".Cols", part.Cols, "1 to 2^31-1")
+			rows, cols, keep := part.rows(), part.cols(), part.keepCols()
+			refuse(rows < 1 || rows > math.MaxInt32, ".Shape", part.Shape, "1 to 2^31-1 rows")
+			refuse(cols < 1 || cols > math.MaxInt32, ".Shape", part.Shape, "1 to 2^31-1 columns")
 			refuse(!part.KeepRows.within(rows), ".KeepRows", part.KeepRows, "a share of its rows")
-			refuse(!part.KeepCols.within(part.Cols), ".KeepCols", part.KeepCols, "a share of its columns")
-			refuse(part.KeepRows.Len() != 0 && part.KeepCols.Len() != p.Cols, ".KeepCols", part.KeepCols, "as many columns as the parameter")
-			refuse(part.KeepRows.Len() != 0 && part.KeepCols.Len() == 0, ".KeepCols", part.KeepCols, "a share of columns for its rows")
+			refuse(!keep.within(cols), ".KeepCols", part.KeepCols, "a share of its columns")
+			refuse(part.KeepRows.Len() != 0 && keep.Len() != p.cols(), ".KeepCols", part.KeepCols, "as many columns as the other parts")
+			refuse(part.KeepRows.Len() != 0 && keep.Len() == 0, ".KeepCols", part.KeepCols, "a share of columns for its rows")
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// partKey finds a part by what [Stacked] and [Expert] give for a tensor name.
+// partKey finds a part by what the rules of names give for its tensor.
 type partKey struct {
 	param  string
 	id     string
 	expert int
+}
+
+// keyOf returns the key of a part's tensor, a weight, by the rules of vLLM's load_weights,
+// among the parameters of these names.
+func keyOf(tensor string, names map[string]bool) (partKey, bool) {
+	mapped, ok := MapName(tensor)
+	if !ok {
+		return partKey{}, false
+	}
+	return keyOfMapped(mapped, names)
+}
+
+// keyOfMapped takes a name that is through [MapName] already: stacked parameters come
+// first, then experts, then names that are parameters themselves, perhaps after
+// [RemapKVScale].
+func keyOfMapped(mapped string, names map[string]bool) (partKey, bool) {
+	if param, id, ok := stackedParam(mapped); ok && names[param] {
+		return partKey{param, id, -1}, true
+	}
+	if param, expert, id, ok := expertParam(mapped); ok && names[param] {
+		return partKey{param, id, expert}, true
+	}
+	name, ok := RemapKVScale(mapped, func(param string) bool { return names[param] })
+	return partKey{name, "", -1}, ok && names[name]
 }
 
 // owner is the place of a part among the parameters.
@@ -93,33 +164,28 @@ type inventory struct {
 	parts  map[partKey]owner
 }
 
+// newInventory takes checked parameters.
 func newInventory(params []Param) *inventory {
 	v := &inventory{params: params, names: make(map[string]bool), parts: make(map[partKey]owner)}
 	for i := range params {
 		v.names[params[i].Name] = true
+	}
+	for i := range params {
 		for j, part := range params[i].Parts {
-			v.parts[partKey{params[i].Name, part.ID, part.Expert}] = owner{i, j}
+			if key, ok := keyOf(part.Tensor, v.names); ok {
+				v.parts[key] = owner{i, j}
+			}
 		}
 	}
 	return v
 }
 
-// find maps a tensor name, already through [MapName], to its part by the rules
-// of vLLM's load_weights: stacked parameters, then experts, then names that
-// are parameters themselves, perhaps after [RemapKVScale]. scale reports whether
+// find maps a tensor name, already through [MapName], to its part. scale reports whether
 // the tensor holds the part's block scales.
 func (v *inventory) find(mapped string) (o owner, scale, found bool) {
 	weight, scale := weightOfScale(mapped)
-	if param, id, ok := Stacked(weight); ok && v.names[param] {
-		o, found = v.parts[partKey{param, id, -1}]
-		return o, scale, found
-	}
-	if param, expert, id, ok := Expert(weight); ok && v.names[param] {
-		o, found = v.parts[partKey{param, id, expert}]
-		return o, scale, found
-	}
-	if name, ok := RemapKVScale(weight, func(param string) bool { return v.names[param] }); ok {
-		o, found = v.parts[partKey{name, "", -1}]
+	if key, ok := keyOfMapped(weight, v.names); ok {
+		o, found = v.parts[key]
 	}
 	return o, scale, found
 }

@@ -151,7 +151,7 @@ func newAudit(params []Param) *audit {
 	a.sources = make([][]origin, len(params))
 	for i := range params {
 		a.sources[i] = make([]origin, len(params[i].Parts))
-		a.wanted[params[i].Layer] = true
+		a.wanted[params[i].layer()] = true
 	}
 	return a
 }
@@ -232,12 +232,12 @@ func (a *audit) settle() {
 	absent := make(map[int]bool)
 	for i := range a.inventory.params {
 		p := &a.inventory.params[i]
-		if p.Layer >= 0 && !a.layers[p.Layer] {
-			if !absent[p.Layer] {
-				absent[p.Layer] = true
+		if layer := p.layer(); layer >= 0 && !a.layers[layer] {
+			if !absent[layer] {
+				absent[layer] = true
 				a.add(&Problem{
-					Tensor: a.absent(fmt.Sprintf("model.mtp.layers.%d.", p.Layer)), Rule: ruleMissingLayer,
-					Note: fmt.Sprintf("Failed to load MTP layer %d weights from checkpoint.", p.Layer),
+					Tensor: a.absent(fmt.Sprintf("model.mtp.layers.%d.", layer)), Rule: ruleMissingLayer,
+					Note: fmt.Sprintf("Failed to load MTP layer %d weights from checkpoint.", layer),
 				})
 			}
 			continue

@@ -70,41 +70,44 @@ func (h headShape) params(p Parallel) ([]Param, error) {
 	}
 	vocab := cut(ceilDiv(h.vocab, 64)*64, 1) // padded
 	vocab = Range{min(vocab.First, h.vocab), min(vocab.End, h.vocab)}
-	rows := func(tensor, id string, n, cols int, keep Range) Part {
-		return Part{Tensor: "model.mtp." + tensor + ".weight", ID: id, Expert: -1, Rows: n, Cols: cols, KeepRows: keep, KeepCols: all(cols)}
+	rows := func(tensor string, n, cols int, keep Range) Part {
+		return Part{Tensor: "model.mtp." + tensor + ".weight", Shape: []int{n, cols}, KeepRows: keep, KeepCols: all(cols)}
 	}
 	vector := func(name, tensor string, n int) Param {
-		return Param{Name: "model." + name, Vector: true, Cols: 1, Optional: n == 0, Parts: []Part{{
-			Tensor: "model.mtp." + tensor, Expert: -1, Rows: n, Cols: 1, KeepRows: all(max(n, 1)), KeepCols: all(1)}}}
+		part := Part{Tensor: "model.mtp." + tensor, KeepRows: all(max(n, 1))}
+		if n > 0 {
+			part.Shape = []int{n}
+		}
+		return Param{Name: "model." + name, Optional: n == 0, Parts: []Part{part}}
 	}
 	d, width := h.headDim, h.heads*h.headDim
-	down := rows(attn0+"o_proj", "", h.hidden, width, all(h.hidden))
+	down := rows(attn0+"o_proj", h.hidden, width, all(h.hidden))
 	down.KeepCols = times(heads, d)
-	embed := rows("", "", h.vocab, h.hidden, vocab)
+	embed := rows("", h.vocab, h.hidden, vocab)
 	embed.Tensor = "model.embed_tokens.weight"
 	params := []Param{
-		{Name: embed.Tensor, Layer: -1, Cols: h.hidden, Parts: []Part{embed}},
+		{Name: embed.Tensor, Parts: []Part{embed}},
 		vector(layer0+"enorm.weight", layer0+"enorm.weight", h.hidden),
-		{Name: "model." + layer0 + "eh_proj.weight", Cols: 2 * h.hidden, Parts: []Part{rows(layer0+"eh_proj", "", h.hidden, 2*h.hidden, all(h.hidden))}},
-		{Name: "model." + attn0 + "qkv_proj.weight", Cols: h.hidden, Parts: []Part{
-			rows(attn0+"q_proj", "q", width, h.hidden, times(heads, d)),
-			rows(attn0+"k_proj", "k", h.kvHeads*d, h.hidden, times(kv, d)),
-			rows(attn0+"v_proj", "v", h.kvHeads*d, h.hidden, times(kv, d)),
-			rows(attn0+"index_q_proj", "index_q", h.kvHeads*d, h.hidden, times(kv, d)),
-			rows(attn0+"index_k_proj", "index_k", d, h.hidden, all(d)),
+		{Name: "model." + layer0 + "eh_proj.weight", Parts: []Part{rows(layer0+"eh_proj", h.hidden, 2*h.hidden, all(h.hidden))}},
+		{Name: "model." + attn0 + "qkv_proj.weight", Parts: []Part{
+			rows(attn0+"q_proj", width, h.hidden, times(heads, d)),
+			rows(attn0+"k_proj", h.kvHeads*d, h.hidden, times(kv, d)),
+			rows(attn0+"v_proj", h.kvHeads*d, h.hidden, times(kv, d)),
+			rows(attn0+"index_q_proj", h.kvHeads*d, h.hidden, times(kv, d)),
+			rows(attn0+"index_k_proj", d, h.hidden, all(d)),
 		}},
-		{Name: "model." + attn0 + "o_proj.weight", Cols: down.KeepCols.Len(), Parts: []Part{down}},
+		{Name: "model." + attn0 + "o_proj.weight", Parts: []Part{down}},
 		vector(attn0+"q_norm.weight", attn0+"q_norm.weight", d),
 		vector(attn0+"attn.k_scale", attn0+"k_proj.k_scale", 0),
 		vector(attn0+"attn.v_scale", attn0+"v_proj.v_scale", 0),
 		vector(moe0+"e_score_correction_bias", moe0+"e_score_correction_bias", h.experts),
 	}
-	w13 := Param{Name: "model." + moe0 + "experts.w13_weight", Cols: h.hidden}
-	w2 := Param{Name: "model." + moe0 + "experts.w2_weight", Cols: inner.Len()}
+	w13 := Param{Name: "model." + moe0 + "experts.w13_weight"}
+	w2 := Param{Name: "model." + moe0 + "experts.w2_weight"}
 	for e := range h.experts {
 		expert := func(id string, n, cols int, keepRows, keepCols Range) Part {
-			part := rows(fmt.Sprintf("%sexperts.%d.%s", moe0, e, id), id, n, cols, keepRows)
-			part.Expert, part.KeepCols = e, keepCols
+			part := rows(fmt.Sprintf("%sexperts.%d.%s", moe0, e, id), n, cols, keepRows)
+			part.KeepCols = keepCols
 			if e < experts.First || e >= experts.End {
 				part.KeepRows = Range{}
 			}
@@ -128,17 +131,15 @@ func synthesize(params []Param, formatOf func(tensor string) Format) *synthetic 
 	s := &synthetic{values: make(map[string][]float32)}
 	for _, p := range params {
 		for _, of := range p.Parts {
-			f, shape := formatOf(of.Tensor), []int{of.Rows, of.Cols}
-			if p.Vector {
-				if shape = shape[:min(of.Rows, 1)]; f.quantized() {
-					f = BF16
-				}
+			f := formatOf(of.Tensor)
+			if p.vector() && f.quantized() {
+				f = BF16
 			}
-			w := newStored(r, f, max(of.Rows, 1), of.Cols)
+			w := newStored(r, f, of.rows(), of.cols())
 			s.values[of.Tensor] = w.values
-			s.parts = append(s.parts, part{of.Tensor, formats[f].weight, shape, string(w.data)})
+			s.parts = append(s.parts, part{of.Tensor, formats[f].weight, of.Shape, string(w.data)})
 			if f.quantized() {
-				rows, cols := f.ScaleShape(of.Rows, of.Cols)
+				rows, cols := f.ScaleShape(of.rows(), of.cols())
 				s.parts = append(s.parts, part{of.Tensor + "_scale_inv", formats[f].scales[0], []int{rows, cols}, string(w.scale)})
 			}
 		}

@@ -21,7 +21,7 @@ func (a *audit) check(p *Param, part *Part, s *origin) {
 		}
 		return
 	}
-	if got, want := s.weight.Shape, wantShapes(p, part); !fits(got, want) {
+	if got, want := s.weight.Shape, wantShapes(part); !fits(got, want) {
 		a.problem(s.weight.Name, p.Name, ruleWrongShape, fmt.Sprint(got), fmt.Sprint(want[0]))
 	}
 	format, want, rule := a.formatOf(p, s)
@@ -33,12 +33,12 @@ func (a *audit) check(p *Param, part *Part, s *origin) {
 	if !format.quantized() {
 		return
 	}
-	scaleRows, scaleCols := format.ScaleShape(part.Rows, part.Cols)
+	scaleRows, scaleCols := format.ScaleShape(part.rows(), part.cols())
 	if want := []int{scaleRows, scaleCols}; !slices.Equal(s.scale.Shape, want) {
 		a.problem(s.scale.Name, p.Name, ruleWrongShape, fmt.Sprint(s.scale.Shape), fmt.Sprint(want))
 	}
 	block := formats[format].blockCols
-	if k := part.KeepCols; k.First%block != 0 || k.End%block != 0 && k.End != part.Cols {
+	if k := part.keepCols(); k.First%block != 0 || k.End%block != 0 && k.End != part.cols() {
 		a.problem(s.weight.Name, p.Name, ruleCutBlock, fmt.Sprintf("columns %d to %d", k.First, k.End),
 			fmt.Sprintf("multiples of the scale block, %d", block))
 	}
@@ -51,7 +51,7 @@ func (a *audit) formatOf(p *Param, s *origin) (f Format, want string, rule ruleT
 	for f = 1; f < endFormat; f++ {
 		row := &formats[f]
 		switch {
-		case row.made || row.weight != dtype || p.Vector && f.quantized():
+		case row.made || row.weight != dtype || p.vector() && f.quantized():
 			continue
 		case !f.quantized():
 			if s.scale != nil {
@@ -67,7 +67,7 @@ func (a *audit) formatOf(p *Param, s *origin) (f Format, want string, rule ruleT
 			}
 		}
 	}
-	return 0, wantDtypes(p.Vector, s), ruleWrongDtype
+	return 0, wantDtypes(p.vector(), s), ruleWrongDtype
 }
 
 // wantDtypes says what dtypes a part with this weight may have.
@@ -99,14 +99,11 @@ func describe(s *origin) string {
 }
 
 // wantShapes returns the shapes that a part may have, the usual one first.
-func wantShapes(p *Param, part *Part) [][]int {
-	if !p.Vector {
-		return [][]int{{part.Rows, part.Cols}}
-	}
-	if part.Rows == 0 {
+func wantShapes(part *Part) [][]int {
+	if len(part.Shape) == 0 {
 		return [][]int{{}, {1}}
 	}
-	return [][]int{{part.Rows}}
+	return [][]int{part.Shape}
 }
 
 func fits(got []int, want [][]int) bool {

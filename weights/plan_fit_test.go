@@ -148,32 +148,40 @@ func TestPlanRefusesColumnsInsideABlock(t *testing.T) {
 
 // TestPlanRefusesParameters that contradict themselves, all of them together.
 func TestPlanRefusesParameters(t *testing.T) {
-	whole := Part{Tensor: "t", Expert: -1, Rows: 4, Cols: 8, KeepRows: all(4), KeepCols: all(8)}
+	const gateUp = "model.mtp.layers.0.transformer_layer.block_sparse_moe.shared_experts."
+	whole := func(name string) Part {
+		return Part{Tensor: gateUp + name + ".weight", Shape: []int{4, 8}, KeepRows: all(4), KeepCols: all(8)}
+	}
 	with := func(change func(p *Param, part *Part)) Param {
-		p := Param{Name: "p", Layer: -1, Cols: 8, Parts: []Part{whole}}
-		change(&p, &p.Parts[0])
+		p := Param{
+			Name: strings.Replace(gateUp, ".mtp.", ".", 1) + "gate_up_proj.weight", Parts: []Part{whole("gate_proj"), whole("up_proj")},
+		}
+		change(&p, &p.Parts[1])
 		return p
 	}
 	bad := map[string]Param{
 		"no parts":             with(func(p *Param, _ *Part) { p.Parts = nil }),
-		"no rows":              with(func(_ *Param, part *Part) { part.Rows, part.KeepRows = 0, all(0) }),
-		"negative rows":        with(func(_ *Param, part *Part) { part.Rows, part.KeepRows = -1, all(0) }),
-		"rows beyond an int32": with(func(_ *Param, part *Part) { part.Rows = math.MaxInt32 + 1 }),
-		"no columns":           with(func(p *Param, part *Part) { p.Cols, part.Cols, part.KeepCols = 0, 0, all(0) }),
-		"negative columns": with(func(p *Param, part *Part) {
-			p.Cols, part.Cols, part.KeepRows, part.KeepCols = -1, -1, Range{}, Range{-1, -1}
+		"no rows":              with(func(_ *Param, part *Part) { part.Shape, part.KeepRows = []int{0, 8}, all(0) }),
+		"negative rows":        with(func(_ *Param, part *Part) { part.Shape, part.KeepRows = []int{-1, 8}, all(0) }),
+		"rows beyond an int32": with(func(_ *Param, part *Part) { part.Shape[0] = math.MaxInt32 + 1 }),
+		"no columns":           with(func(_ *Param, part *Part) { part.Shape[1], part.KeepCols = 0, all(0) }),
+		"negative columns": with(func(_ *Param, part *Part) {
+			part.Shape[1], part.KeepRows, part.KeepCols = -1, Range{}, Range{-1, -1}
 		}),
-		"no columns nor a share": with(func(_ *Param, part *Part) { part.Cols, part.KeepRows, part.KeepCols = 0, Range{}, Range{} }),
-		"columns beyond int32":   with(func(_ *Param, part *Part) { part.Cols = math.MaxInt32 + 1 }),
+		"no columns nor a share": with(func(_ *Param, part *Part) { part.Shape[1], part.KeepRows, part.KeepCols = 0, Range{}, Range{} }),
+		"columns beyond int32":   with(func(_ *Param, part *Part) { part.Shape[1] = math.MaxInt32 + 1 }),
 		"share beyond the rows":  with(func(_ *Param, part *Part) { part.KeepRows.End++ }),
 		"share before the rows":  with(func(_ *Param, part *Part) { part.KeepRows.First-- }),
-		"share beyond columns":   with(func(p *Param, part *Part) { p.Cols++; part.KeepCols.End++ }),
+		"share beyond columns":   with(func(_ *Param, part *Part) { part.KeepCols.End++ }),
 		"share runs backwards":   with(func(_ *Param, part *Part) { part.KeepRows = Range{3, 1} }),
 		"other columns":          with(func(_ *Param, part *Part) { part.KeepCols.End-- }),
-		"rows of no columns":     with(func(p *Param, part *Part) { p.Cols, part.KeepCols = 0, Range{} }),
-		"vector of columns":      with(func(p *Param, _ *Part) { p.Vector = true }),
+		"rows of no columns":     with(func(p *Param, _ *Part) { p.Parts[0].KeepCols, p.Parts[1].KeepCols = Range{}, Range{} }),
+		"vector beside a matrix": with(func(_ *Param, part *Part) { part.Shape = []int{4} }),
+		"three dimensions":       with(func(_ *Param, part *Part) { part.Shape = []int{4, 8, 1} }),
 		"the same part twice":    with(func(p *Param, part *Part) { p.Parts = append(p.Parts, *part) }),
-		"vector of negative row": with(func(p *Param, part *Part) { p.Vector, part.Rows = true, -1 }),
+		"vector of negative row": with(func(p *Param, _ *Part) { p.Parts[0].Shape, p.Parts[1].Shape = []int{-1}, []int{-1} }),
+		"tensor of another name": with(func(_ *Param, part *Part) { part.Tensor = gateUp + "down_proj.weight" }),
+		"tensor of no head":      with(func(_ *Param, part *Part) { part.Tensor = "model.norm.weight" }),
 	}
 	var all []Param
 	for name, p := range bad {

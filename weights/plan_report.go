@@ -44,10 +44,10 @@ func newReport(p *Plan, ignored []string) Report {
 }
 
 func (r *Report) add(p *Param, sources []origin) {
-	row := paramReport{name: p.Name, cols: p.Cols}
+	row := paramReport{name: p.Name, cols: p.cols()}
 	for j, s := range sources {
 		part := &p.Parts[j]
-		rows, cols := part.KeepRows.Len(), part.KeepCols.Len()
+		rows, cols := part.KeepRows.Len(), part.keepCols().Len()
 		if s.weight == nil || rows == 0 {
 			continue
 		}

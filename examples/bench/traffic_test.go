@@ -32,16 +32,16 @@ func released(t *testing.T) *model {
 			if p := &params[i]; p.Name == name {
 				format := weights.MXFP8
 				switch {
-				case p.Layer < 0:
+				case !strings.Contains(name, ".layers."):
 					format = weights.BF16
 				case strings.HasSuffix(name, ".gate.weight"):
 					format = weights.F32
 				}
 				var segments []weights.Segment
 				for _, part := range p.Parts { // nothing reads at these addresses
-					segments = append(segments, weights.DenseSegment(format, part.Rows, p.Cols, 1, 1))
+					segments = append(segments, weights.DenseSegment(format, part.Shape[0], part.Shape[1], 1, 1))
 				}
-				w, err := weights.NewMatrix(d, p.Cols, segments)
+				w, err := weights.NewMatrix(d, p.Parts[0].Shape[1], segments)
 				require.NoError(t, err)
 				return w
 			}

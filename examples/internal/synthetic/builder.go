@@ -45,7 +45,7 @@ func (b *builder) parameter(p *weights.Param) error {
 		return nil
 	}
 	for i := range p.Parts {
-		if err := b.part(p, &p.Parts[i]); err != nil {
+		if err := b.part(&p.Parts[i]); err != nil {
 			return err
 		}
 	}
@@ -54,12 +54,13 @@ func (b *builder) parameter(p *weights.Param) error {
 
 // part adds one tensor, stored as in the released checkpoint: norms, embed_tokens
 // and lm_head as BF16, the router as F32, all else in the chosen format.
-func (b *builder) part(p *weights.Param, part *weights.Part) error {
-	shape := []int{part.Rows, part.Cols}
-	if p.Vector {
-		shape = shape[:1]
+func (b *builder) part(part *weights.Part) error {
+	shape := part.Shape
+	vector := len(shape) < 2
+	even := 1.0
+	if !vector {
+		even = 1 / math.Sqrt(float64(shape[1]))
 	}
-	even := 1 / math.Sqrt(float64(part.Cols))
 	name := part.Tensor
 	switch {
 	case name == "model.embed_tokens.weight":
@@ -70,7 +71,7 @@ func (b *builder) part(p *weights.Param, part *weights.Part) error {
 		b.plainMatrix(name, shape, safetensors.F32, routerGain*even)
 	case strings.HasSuffix(name, ".e_score_correction_bias"):
 		b.add(name, safetensors.F32, shape, b.normal(safetensors.F32, biasDeviation))
-	case p.Vector:
+	case vector:
 		b.add(name, safetensors.BF16, shape, b.normal(safetensors.BF16, normDeviation))
 	case b.Format == weights.BF16:
 		b.add(name, safetensors.BF16, shape, b.normal(safetensors.BF16, even))
