@@ -14,11 +14,11 @@ import (
 	"github.com/drafthead/drafthead/mtp"
 )
 
-var gpuPlatforms = []hiptest.Emulation{{Platform: "hip", Wave: 64}, {Platform: "cuda", Wave: 32}}
+var gpuPlatforms = []string{"hip", "cuda"}
 
-func openEmulated(t *testing.T, m *hiptest.Emulator, index int) hip.Device {
+func openEmulated(t *testing.T, opts hip.OpenOptions, index int) hip.Device {
 	t.Helper()
-	d, err := hip.Open(index, m.Options())
+	d, err := hip.Open(index, opts)
 	require.NoError(t, err)
 	return d
 }
@@ -51,13 +51,12 @@ func TestTwoGPUs(t *testing.T) {
 		require.NoError(t, err)
 	}
 	for _, e := range gpuPlatforms {
-		t.Run(e.String(), func(t *testing.T) {
-			e.Devices = 2
-			m := hiptest.NewEmulator(t, e)
+		t.Run(e, func(t *testing.T) {
+			m := hiptest.NewEmulator(t, e, 0)
 			var heads [2]*mtp.Head
 			var devices [2]hip.Device
 			for i := range heads {
-				devices[i] = openEmulated(t, m, i)
+				devices[i] = openEmulated(t, m.Options(), i)
 				heads[i] = load(t, files[i].files(t), mtp.Options{Device: devices[i], CacheFormat: attention.CacheF32})
 			}
 			errs := make([]error, goroutines)
@@ -82,9 +81,9 @@ func TestTwoGPUs(t *testing.T) {
 func TestGPULoadFailures(t *testing.T) {
 	files := synthetic{modules: 1}.files(t)
 	for _, e := range gpuPlatforms {
-		t.Run(e.String(), func(t *testing.T) {
-			e.Memory = 4 << 20
-			d := openEmulated(t, hiptest.NewEmulator(t, e), 0)
+		t.Run(e, func(t *testing.T) {
+			const memory = 4 << 20
+			d := openEmulated(t, hiptest.NewEmulator(t, e, memory).Options(), 0)
 			options := mtp.Options{Device: d}
 			head, err := mtp.LoadFS(t.Context(), files, options)
 			require.NoError(t, err)
@@ -95,7 +94,7 @@ func TestGPULoadFailures(t *testing.T) {
 			require.NoError(t, d.Sync())
 
 			for _, short := range []int64{1, needed / 2, needed - 64} {
-				taken, err := d.Alloc(e.Memory - needed + short)
+				taken, err := d.Alloc(memory - needed + short)
 				require.NoError(t, err)
 				_, err = mtp.LoadFS(t.Context(), files, options)
 				require.ErrorIs(t, err, hip.ErrOutOfMemory)
@@ -133,10 +132,10 @@ func TestEveryDriverCallOfAHeadMayFail(t *testing.T) {
 	files := synthetic{modules: 1}.files(t)
 	x := randomPassage(720, 12)
 	for _, e := range gpuPlatforms {
-		t.Run(e.String(), func(t *testing.T) {
-			m := hiptest.NewEmulator(t, e)
+		t.Run(e, func(t *testing.T) {
+			m := hiptest.NewEmulator(t, e, 0)
 			life := func(fail int) (calls int, err error) {
-				d := openEmulated(t, m, 0)
+				d := openEmulated(t, m.Options(), 0)
 				m.FailAt(fail)
 				defer func() {
 					calls = m.FailAt(0)

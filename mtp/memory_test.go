@@ -118,9 +118,9 @@ func TestEngineMemory(t *testing.T) {
 	plain := load(t, files, mtp.Options{CacheFormat: attention.CacheF32})
 	want := forward(t, plain, x.batch(newCache(t, plain, 2).NewSequence(), 0, n), 0)
 	for _, e := range gpuPlatforms {
-		t.Run(e.String(), func(t *testing.T) {
-			m := hiptest.NewEmulator(t, e)
-			engine := openEmulated(t, m, 0)
+		t.Run(e, func(t *testing.T) {
+			m := hiptest.NewEmulator(t, e, 0)
+			engine := openEmulated(t, m.Options(), 0)
 			opts := m.Options()
 			opts.Stream = ability[hip.Importer](engine).Stream()
 			d, err := hip.Open(0, opts)

@@ -33,7 +33,7 @@ func TestRaggedOnEmulations(t *testing.T) {
 				return r
 			}
 			want := run(t, openDevice(t, hip.NewReference()))
-			hiptest.OnEmulations(t, func(t *testing.T, _ int, d hip.Device) {
+			hiptest.OnEmulations(t, func(t *testing.T, _, _ int, d hip.Device) {
 				got := run(t, d)
 				for round := range want.hidden {
 					require.NoError(t, hiptest.Within(got.hidden[round], want.hidden[round], 2e-3), "Forward, round %d", round)

@@ -41,6 +41,9 @@ func stretchesOn(i, n int, traces []*m3nano.Trace, v m3nano.Variant) (all []stre
 	return all
 }
 
+// emulations is how many GPUs the traces are divided among.
+const emulations = 9
+
 func TestStretchesAreAllThatIsRecorded(t *testing.T) {
 	traces, err := m3nano.Traces()
 	require.NoError(t, err)
@@ -50,9 +53,8 @@ func TestStretchesAreAllThatIsRecorded(t *testing.T) {
 			n     int
 		}
 		seen := make(map[token]bool)
-		const n = hiptest.Emulations
-		for i := range n {
-			for _, s := range stretchesOn(i, n, traces, v) {
+		for i := range emulations {
+			for _, s := range stretchesOn(i, emulations, traces, v) {
 				for n := s.from; n < s.end; n++ {
 					require.False(t, seen[token{s.Name, n}], "%s%s, token %d", s.Name, v, n)
 					seen[token{s.Name, n}] = true
@@ -74,8 +76,8 @@ func TestTracesOnEmulations(t *testing.T) {
 	}
 	traces, err := m3nano.Traces()
 	require.NoError(t, err)
-	const n = hiptest.Emulations
-	hiptest.OnEmulations(t, func(t *testing.T, i int, d hip.Device) {
+	hiptest.OnEmulations(t, func(t *testing.T, i, n int, d hip.Device) {
+		require.Equal(t, emulations, n)
 		opts := mtp.Options{CacheFormat: attention.CacheF32, Device: d}
 		head, err := mtp.LoadFS(context.Background(), m3nano.Checkpoint(), opts)
 		require.NoError(t, err)

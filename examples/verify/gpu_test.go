@@ -22,7 +22,7 @@ func TestGoldenOnEmulations(t *testing.T) {
 	for _, name := range cases(t) {
 		t.Run(name, func(t *testing.T) {
 			dir := caseFolder(t, name)
-			hiptest.OnEmulations(t, func(t *testing.T, _ int, d hip.Device) {
+			hiptest.OnEmulations(t, func(t *testing.T, _, _ int, d hip.Device) {
 				if name == checkedCase {
 					d = hip.Check(d)
 				}

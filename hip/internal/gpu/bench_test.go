@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/hip"
-	"github.com/drafthead/drafthead/hip/hiptest"
+	"github.com/drafthead/drafthead/hip/internal/need"
 )
 
 // BenchmarkRoundTrip is what the host pays for one exchange with a GPU, the least that
@@ -17,7 +17,7 @@ import (
 // is what the GPU's clock says of the graph.
 func BenchmarkRoundTrip(b *testing.B) {
 	const n = 24 << 10 / 4
-	d := hiptest.GPU(b)
+	d := need.GPU(b)
 	x, err := hip.AllocOf[float32](d, n)
 	require.NoError(b, err)
 	up, values, err := allocShared(d.(hip.Sharer), n)

@@ -15,6 +15,7 @@ import (
 	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/hip/internal/emulator"
 	"github.com/drafthead/drafthead/hip/internal/fail"
+	"github.com/drafthead/drafthead/hip/internal/need"
 )
 
 func TestEmulatedDevices(t *testing.T) {
@@ -30,7 +31,7 @@ func TestEmulatedDevices(t *testing.T) {
 }
 
 func TestGPU(t *testing.T) {
-	hiptest.TestDevice(t, hiptest.GPU(t))
+	hiptest.TestDevice(t, need.GPU(t))
 }
 
 // scale computes y = k·y, a thread for each value.
