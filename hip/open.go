@@ -2,6 +2,7 @@ package hip
 
 import (
 	"errors"
+	"log/slog"
 
 	"github.com/drafthead/drafthead/hip/internal/fail"
 	"github.com/drafthead/drafthead/hip/internal/registry"
@@ -26,8 +27,14 @@ type OpenOptions struct {
 	// CacheDir is where compiled kernels are kept. Empty: drafthead/kernels in the
 	// user's cache folder. [os.DevNull]: nowhere. Where there is no folder, or it cannot
 	// be written, every process compiles the kernels anew, which takes seconds and is no
-	// error.
+	// error. The same goes for a folder that is not the user's or the administrator's, or
+	// that others may write to or replace, and for such entries of it: they are not read,
+	// since their code would run.
 	CacheDir string
+
+	// Logger is told, once for a device, that the folder of CacheDir cannot be written or
+	// is not read. Nil: nobody.
+	Logger *slog.Logger
 
 	// Blocking waits for the end of every launch, of a kernel or a graph, so that a
 	// fault is an error of the launch that caused it.

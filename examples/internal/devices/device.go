@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"runtime"
 	"strconv"
 	"strings"
@@ -68,7 +69,7 @@ func Open(name string) (hip.Device, error) {
 	case "reference":
 		d = hip.NewReference()
 	case "hip":
-		d, err = hip.Open(number)
+		d, err = hip.Open(number, hip.OpenOptions{Logger: slog.Default()})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("device %q: %w", name, err)

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"unsafe"
@@ -182,14 +183,26 @@ func (m *Emulator) FailAt(n int) (calls int) {
 	return int(made)
 }
 
-// cxx returns the system's C++ compiler.
+// machines are the names that compilers have for the machines that the emulator runs on.
+var machines = map[string]string{"amd64": "x86_64", "arm64": "aarch64"}
+
+// cxx returns a C++ compiler for this program's machine. The system's may be for another
+// one: the program may run under qemu.
 var cxx = sync.OnceValues(func() (path string, err error) {
-	for _, name := range []string{"c++", "g++", "clang++"} {
-		if path, err = exec.LookPath(name); err == nil {
+	machine := machines[runtime.GOARCH]
+	errs := []error{fmt.Errorf("no c++, g++ or clang++ for %s: %w", machine, exec.ErrNotFound)}
+	for _, name := range []string{"c++", "g++", "clang++", machine + "-linux-gnu-g++"} {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			continue
+		}
+		target, err := exec.Command(path, "-dumpmachine").Output()
+		if err == nil && strings.HasPrefix(string(target), machine+"-") {
 			return path, nil
 		}
+		errs = append(errs, fmt.Errorf("%s is for %q", path, strings.TrimSpace(string(target))), err)
 	}
-	return "", fmt.Errorf("no c++, g++ or clang++: %w", exec.ErrNotFound)
+	return "", errors.Join(errs...)
 })
 
 // buildEmulator returns the folder of the built library, which is shared by all test
@@ -246,7 +259,7 @@ func emulatorID(compiler string) (string, error) {
 		return "", err
 	}
 	h.Write(version)
-	fmt.Fprintf(h, "%q", emulatorFlags)
+	fmt.Fprintf(h, "%s%q", runtime.GOARCH, emulatorFlags)
 	err = fs.WalkDir(emulatorSource, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err

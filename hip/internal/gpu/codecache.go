@@ -3,9 +3,14 @@ package gpu
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/hip/internal/prelude"
@@ -16,7 +21,23 @@ import (
 //	offset 0    SHA-256 of what follows
 //	       32   the code object
 //
-// An entry that is not whole is as good as none.
+// An entry that is not whole is as good as none. The checksum finds damage and no malice:
+// who can write an entry can run code on the GPU, in this process. So folders and entries
+// that others may have written are not read.
+
+// codeCache is a folder of compiled kernels.
+type codeCache struct {
+	dir string // as it was given; "": none
+	log *slog.Logger
+
+	open     sync.Once
+	resolved string // the folder without links; "": not to be used
+	warned   sync.Map
+}
+
+func newCodeCache(o *hip.OpenOptions) *codeCache {
+	return &codeCache{dir: cacheDir(o), log: o.Logger}
+}
 
 // cacheDir returns the folder of the cache, or "" for none.
 func cacheDir(o *hip.OpenOptions) string {
@@ -34,41 +55,129 @@ func cacheDir(o *hip.OpenOptions) string {
 	return filepath.Join(dir, "drafthead", "kernels")
 }
 
-func (c *compiler) path(u *unit) string {
-	h := sha256.New()
-	for _, part := range []string{c.driver.platform, filepath.Base(c.driver.name), filepath.Base(c.name), c.version, c.arch, prelude.Text(), u.name, u.text} {
-		fmt.Fprintf(h, "%d:%s", len(part), part)
-	}
-	fmt.Fprintf(h, "%d%q", c.driver.version, c.options)
-	return filepath.Join(c.dir, hex.EncodeToString(h.Sum(nil)[:20])+".code")
+// folder returns the folder, made if it is missing, or "" where it is not to be used.
+func (c *codeCache) folder() string {
+	c.open.Do(func() {
+		if c.dir == "" {
+			return
+		}
+		if err := os.MkdirAll(c.dir, 0o700); err != nil {
+			c.warn("the kernel cache cannot be written: kernels are compiled anew in every process", err)
+			return
+		}
+		resolved, err := filepath.Abs(c.dir)
+		if err == nil {
+			resolved, err = filepath.EvalSymlinks(resolved)
+		}
+		if err == nil {
+			err = ownFolder(resolved)
+		}
+		if err != nil {
+			c.warn("the kernel cache is not used, as others may have written it: kernels are compiled anew", err)
+			return
+		}
+		c.resolved = resolved
+	})
+	return c.resolved
 }
 
-// cached returns the code of a unit, if the cache has it whole.
-func (c *compiler) cached(u *unit) ([]byte, bool) {
-	if c.dir == "" {
+// warn logs a message once.
+func (c *codeCache) warn(message string, err error) {
+	if _, said := c.warned.LoadOrStore(message, true); !said && c.log != nil {
+		c.log.Warn(message, "folder", c.dir, "error", err)
+	}
+}
+
+// mostCode bounds the code of a source, in bytes.
+const mostCode = 1 << 30
+
+// read returns an entry's code, if the cache has it whole.
+func (c *codeCache) read(name string) ([]byte, bool) {
+	dir := c.folder()
+	if dir == "" {
 		return nil, false
 	}
-	entry, err := os.ReadFile(c.path(u))
-	if err != nil || len(entry) <= sha256.Size {
+	entry, err := readOwn(filepath.Join(dir, name))
+	switch {
+	case errors.Is(err, errNotOwn):
+		c.warn("an entry of the kernel cache is not read, as others may have written it: it is compiled anew", err)
+		return nil, false
+	case err != nil || len(entry) <= sha256.Size:
 		return nil, false
 	}
 	code := entry[sha256.Size:]
 	return code, sha256.Sum256(code) == [sha256.Size]byte(entry)
 }
 
-// keep writes an entry, at once or not at all. A cache that cannot be written costs
-// time alone, so that is no error.
-func (c *compiler) keep(u *unit, code []byte) {
-	if c.dir == "" || os.MkdirAll(c.dir, 0o755) != nil {
-		return
-	}
-	f, err := os.CreateTemp(c.dir, "new-*")
+// errNotOwn says that somebody else may have written a file or a folder.
+var errNotOwn = errors.New("not the user's own alone")
+
+// notOwn says it of a path.
+func notOwn(path, why string) error { return fmt.Errorf("%s %s: %w", path, why, errNotOwn) }
+
+// readOwn reads a regular file, or what a link to one leads to, that nobody but the user and
+// the system's administrator can have written. Nothing else is opened: the other end of a
+// pipe may never answer.
+func readOwn(path string) ([]byte, error) {
+	info, err := os.Stat(path)
 	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, notOwn(path, "is no regular file")
+	}
+	f, err := openNonblock(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err = f.Stat(); err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, notOwn(path, "is no regular file")
+	}
+	if err := own(path, info); err != nil {
+		return nil, err
+	}
+	n := info.Size()
+	if n > mostCode+sha256.Size {
+		return nil, fs.ErrInvalid
+	}
+	entry := make([]byte, n)
+	_, err = io.ReadFull(f, entry)
+	return entry, err
+}
+
+// write writes an entry, at once or not at all. A cache that cannot be written costs
+// time alone, so that is no error.
+func (c *codeCache) write(name string, code []byte) {
+	dir := c.folder()
+	if dir == "" {
 		return
 	}
-	sum := sha256.Sum256(code)
-	_, err = f.Write(append(sum[:], code...))
-	if closed := f.Close(); err != nil || closed != nil || os.Rename(f.Name(), c.path(u)) != nil {
-		os.Remove(f.Name()) // nothing else can be done about it
+	f, err := os.CreateTemp(dir, "new-*")
+	if err == nil {
+		sum := sha256.Sum256(code)
+		_, err = f.Write(append(sum[:], code...))
+		if err = errors.Join(err, f.Close()); err == nil {
+			err = os.Rename(f.Name(), filepath.Join(dir, name))
+		}
+		if err != nil {
+			os.Remove(f.Name()) // nothing else can be done about it
+		}
 	}
+	if err != nil {
+		c.warn("the kernel cache cannot be written: kernels are compiled anew in every process", err)
+	}
+}
+
+// entry names the entry of a unit.
+func (c *compiler) entry(u *unit) string {
+	h := sha256.New()
+	for _, part := range []string{c.driver.platform, filepath.Base(c.driver.name), filepath.Base(c.name), c.version, c.arch, prelude.Text(), u.name, u.text} {
+		fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	fmt.Fprintf(h, "%d%q", c.driver.version, c.options)
+	return hex.EncodeToString(h.Sum(nil)[:20]) + ".code"
 }

@@ -24,7 +24,7 @@ type compiler struct {
 	arch    string
 	options []string
 	ptx     bool // the driver makes the code
-	dir     string
+	cache   *codeCache
 }
 
 // openCompiler loads the run-time compiler that goes with d: the first that compiles
@@ -34,7 +34,7 @@ func openCompiler(d *driver, about *GPU, opts *hip.OpenOptions) (c *compiler, er
 		if err := resolve(&d.function, d.platform, library, name, firstCompilerCall, numCalls); err != nil {
 			return err
 		}
-		c = &compiler{driver: d, name: name, arch: about.Arch, dir: cacheDir(opts)}
+		c = &compiler{driver: d, name: name, arch: about.Arch, cache: newCodeCache(opts)}
 		return c.prepare(about)
 	})
 	if err != nil {
@@ -165,7 +165,7 @@ func (c *compiler) run(u *unit) (code []byte, log string, err error) {
 	if err := d.call("compile", size, program, uintptr(unsafe.Pointer(&n))); err != nil {
 		return nil, "", err
 	}
-	if n == 0 || n > 1<<30 {
+	if n == 0 || n > mostCode {
 		return nil, c.log(program), errors.New("the compiler returned no code")
 	}
 	code = make([]byte, n)

@@ -83,8 +83,9 @@ func (t *kernelTable) module(source string) *module {
 // load brings the code of k's source to the device: from the cache, unless that has
 // none or one that the driver does not take.
 func (g *device) load(m *module, k *registry.Kernel) error {
-	unit := newUnit(k)
-	if code, ok := g.compiler.cached(unit); ok && m.load(g, code) == nil {
+	unit, cache := newUnit(k), g.compiler.cache
+	entry := g.compiler.entry(unit)
+	if code, ok := cache.read(entry); ok && m.load(g, code) == nil {
 		return nil
 	}
 	code, err := g.compiler.compile(unit)
@@ -94,7 +95,7 @@ func (g *device) load(m *module, k *registry.Kernel) error {
 	if err := m.load(g, code); err != nil {
 		return compileError(k.Name, g.about.Arch, "", err)
 	}
-	g.compiler.keep(unit, code)
+	cache.write(entry, code)
 	return nil
 }
 
