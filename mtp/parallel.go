@@ -2,8 +2,6 @@ package mtp
 
 import (
 	"fmt"
-
-	"github.com/drafthead/drafthead/weights"
 )
 
 // Shard is one rank's share of a parallel head. The zero Shard is all of it.
@@ -39,33 +37,33 @@ func (s Shard) check(field string) error {
 // A cut returns a rank's part, or what the number of ranks would have to be of n.
 
 // even cuts n into equal parts; n must be a multiple of the number of ranks.
-func (s Shard) even(n int) (part weights.Range, want string) {
+func (s Shard) even(n int) (part interval, want string) {
 	if s.whole() {
 		return all(n), ""
 	}
 	if n%s.Size != 0 {
-		return weights.Range{}, "a divisor of"
+		return interval{}, "a divisor of"
 	}
 	each := n / s.Size
-	return weights.Range{First: s.Rank * each, End: (s.Rank + 1) * each}, ""
+	return interval{s.Rank * each, (s.Rank + 1) * each}, ""
 }
 
 // replicated cuts n like even while ranks are few; with more ranks than
 // parts, each part is held by Size/n neighboring ranks.
-func (s Shard) replicated(n int) (part weights.Range, want string) {
+func (s Shard) replicated(n int) (part interval, want string) {
 	if s.whole() || s.Size <= n {
 		return s.even(n)
 	}
 	if n < 1 || s.Size%n != 0 {
-		return weights.Range{}, "a multiple of"
+		return interval{}, "a multiple of"
 	}
 	at := s.Rank / (s.Size / n)
-	return weights.Range{First: at, End: at + 1}, ""
+	return interval{at, at + 1}, ""
 }
 
 // uneven cuts n parts that need not be equal: the first n mod Size ranks hold
 // one more. Whole experts are dealt this way.
-func (s Shard) uneven(n int) weights.Range {
+func (s Shard) uneven(n int) interval {
 	if s.whole() {
 		return all(n)
 	}
@@ -75,7 +73,7 @@ func (s Shard) uneven(n int) weights.Range {
 	if s.Rank < more {
 		end++
 	}
-	return weights.Range{First: first, End: end}
+	return interval{first, end}
 }
 
 // vocabPadding is what vLLM pads a parallel vocabulary to a multiple of.
@@ -83,10 +81,16 @@ const vocabPadding = 64
 
 // vocabulary cuts n rows padded to a multiple of 64; the last ranks may hold
 // fewer rows, or none.
-func (s Shard) vocabulary(n int) (part weights.Range, want string) {
+func (s Shard) vocabulary(n int) (part interval, want string) {
 	padded, want := s.even((n + vocabPadding - 1) / vocabPadding * vocabPadding)
 	if want != "" || s.whole() {
 		return all(n), want
 	}
-	return weights.Range{First: min(padded.First, n), End: min(padded.End, n)}, ""
+	return interval{min(padded[0], n), min(padded[1], n)}, ""
 }
+
+// interval is the half-open interval from its first number to before its second.
+type interval [2]int
+
+// Len returns the number of elements.
+func (r interval) Len() int { return r[1] - r[0] }

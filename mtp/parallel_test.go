@@ -9,16 +9,15 @@ import (
 
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/mtp"
-	"github.com/drafthead/drafthead/weights"
 )
 
 // share is what a rank holds of a tensor.
-type share struct{ rows, cols weights.Range }
+type share struct{ rows, cols [2]int }
 
-func (s share) area() int { return s.rows.Len() * s.cols.Len() }
+func (s share) area() int { return (s.rows[1] - s.rows[0]) * (s.cols[1] - s.cols[0]) }
 
 func (s share) overlaps(o share) bool {
-	return s.rows.First < o.rows.End && o.rows.First < s.rows.End && s.cols.First < o.cols.End && o.cols.First < s.cols.End
+	return s.rows[0] < o.rows[1] && o.rows[0] < s.rows[1] && s.cols[0] < o.cols[1] && o.cols[0] < s.cols[1]
 }
 
 // sharesByTensor is how often each share of each tensor is held, over all ranks,
@@ -45,13 +44,13 @@ func sharesByTensor(t *testing.T, config *mtp.Config, tp, ep int) (held map[stri
 					}
 					s := share{part.KeepRows, part.KeepCols}
 					if len(part.Shape) < 2 {
-						s.cols = weights.Range{End: 1}
+						s.cols = [2]int{0, 1}
 					}
-					if s.rows.Len() > 0 {
+					if s.rows[0] < s.rows[1] {
 						if cols == 0 {
-							cols = s.cols.Len()
+							cols = s.cols[1] - s.cols[0]
 						}
-						require.Equal(t, cols, s.cols.Len())
+						require.Equal(t, cols, s.cols[1]-s.cols[0])
 						held[part.Tensor][s]++
 					}
 				}

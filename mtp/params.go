@@ -52,14 +52,14 @@ func (c *Config) parameters(p Parallel, there func(module int) bool) ([]weights.
 
 // shares are a rank's ranges in the units in which parameters are cut.
 type shares struct {
-	heads, kvHeads       weights.Range
-	intermediate, shared weights.Range // inner width of a routed, of the shared expert
-	experts, vocab       weights.Range
+	heads, kvHeads       interval
+	intermediate, shared interval // inner width of a routed, of the shared expert
+	experts, vocab       interval
 }
 
 func (c *Config) shares(p Parallel) (s shares, err error) {
 	var errs []error
-	cut := func(what string, f func(int) (r weights.Range, want string), n int) weights.Range {
+	cut := func(what string, f func(int) (r interval, want string), n int) interval {
 		r, want := f(n)
 		if want != "" {
 			errs = append(errs, &InputError{
@@ -86,11 +86,11 @@ func (c *Config) shares(p Parallel) (s shares, err error) {
 }
 
 // all is [0, n).
-func all(n int) weights.Range { return weights.Range{End: n} }
+func all(n int) interval { return interval{0, n} }
 
 // times is a range in a finer unit: rows of heads, for example.
-func times(r weights.Range, n int) weights.Range {
-	return weights.Range{First: r.First * n, End: r.End * n}
+func times(r interval, n int) interval {
+	return interval{r[0] * n, r[1] * n}
 }
 
 type paramBuilder struct {
@@ -112,9 +112,9 @@ func (b *paramBuilder) shared(name string) {
 type piece struct {
 	tensor   string // after "model.mtp.layers.N.", without ".weight"
 	rows     int
-	keepRows weights.Range
+	keepRows interval
 	cols     int
-	keepCols weights.Range
+	keepCols interval
 }
 
 func (b *paramBuilder) matrix(module int, name string, pieces ...piece) {
@@ -147,12 +147,12 @@ func whole(tensor string, rows, cols int) piece {
 }
 
 // rowsOf is a piece cut by rows in units of unit rows.
-func rowsOf(tensor string, n, unit int, keep weights.Range, cols int) piece {
+func rowsOf(tensor string, n, unit int, keep interval, cols int) piece {
 	return piece{tensor: tensor, rows: n * unit, keepRows: times(keep, unit), cols: cols, keepCols: all(cols)}
 }
 
 // colsOf is a piece cut by columns in units of unit columns.
-func colsOf(tensor string, rows, n, unit int, keep weights.Range) piece {
+func colsOf(tensor string, rows, n, unit int, keep interval) piece {
 	return piece{tensor: tensor, rows: rows, keepRows: all(rows), cols: n * unit, keepCols: times(keep, unit)}
 }
 
@@ -203,8 +203,8 @@ func (b *paramBuilder) experts(m int, moe string) {
 	w2 := weights.Param{Name: layerName(m, moe+"experts.w2_weight")}
 	for e := range c.MoE.Experts {
 		keep, keepDown := s.intermediate, all(h)
-		if e < s.experts.First || e >= s.experts.End {
-			keep, keepDown = weights.Range{}, weights.Range{}
+		if e < s.experts[0] || e >= s.experts[1] {
+			keep, keepDown = interval{}, interval{}
 		}
 		tensor := func(id string) string {
 			return tensorName(m, fmt.Sprintf("%sexperts.%d.%s.weight", moe, e, id))

@@ -5,8 +5,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/drafthead/drafthead/weights"
 )
 
 func TestShardCheck(t *testing.T) {
@@ -37,41 +35,41 @@ func TestShardCheck(t *testing.T) {
 }
 
 func TestShardCuts(t *testing.T) {
-	even := func(s Shard, n int) (weights.Range, string) { return s.even(n) }
-	replicated := func(s Shard, n int) (weights.Range, string) { return s.replicated(n) }
-	vocabulary := func(s Shard, n int) (weights.Range, string) { return s.vocabulary(n) }
-	uneven := func(s Shard, n int) (weights.Range, string) { return s.uneven(n), "" }
+	even := func(s Shard, n int) (interval, string) { return s.even(n) }
+	replicated := func(s Shard, n int) (interval, string) { return s.replicated(n) }
+	vocabulary := func(s Shard, n int) (interval, string) { return s.vocabulary(n) }
+	uneven := func(s Shard, n int) (interval, string) { return s.uneven(n), "" }
 	tests := []struct {
 		name  string
-		cut   func(Shard, int) (weights.Range, string)
+		cut   func(Shard, int) (interval, string)
 		shard Shard
 		n     int
-		want  weights.Range
+		want  interval
 		size  string // what it would have to be
 	}{
-		{"even, all", even, Shard{}, 7, weights.Range{First: 0, End: 7}, ""},
-		{"even, one rank", even, Shard{0, 1}, 7, weights.Range{First: 0, End: 7}, ""},
-		{"even, heads of the released model", even, Shard{5, 8}, 64, weights.Range{First: 40, End: 48}, ""},
-		{"even, remainder", even, Shard{0, 3}, 64, weights.Range{}, "a divisor of"},
-		{"even, more ranks than parts", even, Shard{0, 8}, 4, weights.Range{}, "a divisor of"},
-		{"replicated, all", replicated, Shard{}, 4, weights.Range{First: 0, End: 4}, ""},
-		{"replicated, few ranks", replicated, Shard{1, 2}, 4, weights.Range{First: 2, End: 4}, ""},
-		{"replicated, as many ranks", replicated, Shard{3, 4}, 4, weights.Range{First: 3, End: 4}, ""},
-		{"replicated, twice", replicated, Shard{5, 8}, 4, weights.Range{First: 2, End: 3}, ""},
-		{"replicated, four times", replicated, Shard{15, 16}, 4, weights.Range{First: 3, End: 4}, ""},
-		{"replicated, remainder of few ranks", replicated, Shard{0, 3}, 4, weights.Range{}, "a divisor of"},
-		{"replicated, remainder of many ranks", replicated, Shard{0, 6}, 4, weights.Range{}, "a multiple of"},
-		{"replicated, of nothing", replicated, Shard{0, 2}, 0, weights.Range{}, "a multiple of"},
-		{"uneven, all", uneven, Shard{}, 128, weights.Range{First: 0, End: 128}, ""},
-		{"uneven, first of three", uneven, Shard{0, 3}, 128, weights.Range{First: 0, End: 43}, ""},
-		{"uneven, second of three", uneven, Shard{1, 3}, 128, weights.Range{First: 43, End: 86}, ""},
-		{"uneven, last of three", uneven, Shard{2, 3}, 128, weights.Range{First: 86, End: 128}, ""},
-		{"uneven, more ranks than parts", uneven, Shard{3, 4}, 2, weights.Range{First: 2, End: 2}, ""},
-		{"vocabulary, all", vocabulary, Shard{}, 100, weights.Range{First: 0, End: 100}, ""},
-		{"vocabulary of the released model", vocabulary, Shard{7, 8}, 200064, weights.Range{First: 175056, End: 200064}, ""},
-		{"vocabulary, padded to 128", vocabulary, Shard{1, 2}, 100, weights.Range{First: 64, End: 100}, ""},
-		{"vocabulary, a rank of padding only", vocabulary, Shard{3, 4}, 65, weights.Range{First: 65, End: 65}, ""},
-		{"vocabulary, remainder", vocabulary, Shard{0, 3}, 64, weights.Range{}, "a divisor of"},
+		{"even, all", even, Shard{}, 7, interval{0, 7}, ""},
+		{"even, one rank", even, Shard{0, 1}, 7, interval{0, 7}, ""},
+		{"even, heads of the released model", even, Shard{5, 8}, 64, interval{40, 48}, ""},
+		{"even, remainder", even, Shard{0, 3}, 64, interval{}, "a divisor of"},
+		{"even, more ranks than parts", even, Shard{0, 8}, 4, interval{}, "a divisor of"},
+		{"replicated, all", replicated, Shard{}, 4, interval{0, 4}, ""},
+		{"replicated, few ranks", replicated, Shard{1, 2}, 4, interval{2, 4}, ""},
+		{"replicated, as many ranks", replicated, Shard{3, 4}, 4, interval{3, 4}, ""},
+		{"replicated, twice", replicated, Shard{5, 8}, 4, interval{2, 3}, ""},
+		{"replicated, four times", replicated, Shard{15, 16}, 4, interval{3, 4}, ""},
+		{"replicated, remainder of few ranks", replicated, Shard{0, 3}, 4, interval{}, "a divisor of"},
+		{"replicated, remainder of many ranks", replicated, Shard{0, 6}, 4, interval{}, "a multiple of"},
+		{"replicated, of nothing", replicated, Shard{0, 2}, 0, interval{}, "a multiple of"},
+		{"uneven, all", uneven, Shard{}, 128, interval{0, 128}, ""},
+		{"uneven, first of three", uneven, Shard{0, 3}, 128, interval{0, 43}, ""},
+		{"uneven, second of three", uneven, Shard{1, 3}, 128, interval{43, 86}, ""},
+		{"uneven, last of three", uneven, Shard{2, 3}, 128, interval{86, 128}, ""},
+		{"uneven, more ranks than parts", uneven, Shard{3, 4}, 2, interval{2, 2}, ""},
+		{"vocabulary, all", vocabulary, Shard{}, 100, interval{0, 100}, ""},
+		{"vocabulary of the released model", vocabulary, Shard{7, 8}, 200064, interval{175056, 200064}, ""},
+		{"vocabulary, padded to 128", vocabulary, Shard{1, 2}, 100, interval{64, 100}, ""},
+		{"vocabulary, a rank of padding only", vocabulary, Shard{3, 4}, 65, interval{65, 65}, ""},
+		{"vocabulary, remainder", vocabulary, Shard{0, 3}, 64, interval{}, "a divisor of"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -89,14 +87,14 @@ func TestShardCuts(t *testing.T) {
 func TestShardsCover(t *testing.T) {
 	cuts := []struct {
 		name string
-		cut  func(Shard, int) (weights.Range, string)
+		cut  func(Shard, int) (interval, string)
 		cuts func(size, n int) bool // whether n can be cut
 		held func(size, n int) int  // by how many ranks
 	}{
 		{"even", Shard.even, func(size, n int) bool { return n%size == 0 }, func(int, int) int { return 1 }},
 		{"replicated", Shard.replicated, func(size, n int) bool { return size == 1 || n%size == 0 && n > 0 || n > 0 && size%n == 0 },
 			func(size, n int) int { return max(1, size/max(n, 1)) }},
-		{"uneven", func(s Shard, n int) (weights.Range, string) { return s.uneven(n), "" }, func(int, int) bool { return true }, func(int, int) int { return 1 }},
+		{"uneven", func(s Shard, n int) (interval, string) { return s.uneven(n), "" }, func(int, int) bool { return true }, func(int, int) int { return 1 }},
 		{"vocabulary", Shard.vocabulary, func(size, n int) bool { return size == 1 || (n+63)/64*64%size == 0 }, func(int, int) int { return 1 }},
 	}
 	for _, c := range cuts {
@@ -110,10 +108,10 @@ func TestShardsCover(t *testing.T) {
 						if want != "" {
 							continue
 						}
-						require.True(t, 0 <= r.First && r.First <= r.End && r.End <= n, "rank %d of %d holds %v of %d", rank, size, r, n)
-						require.LessOrEqual(t, at, r.First)
-						at = r.First
-						for i := r.First; i < r.End; i++ {
+						require.True(t, 0 <= r[0] && r[0] <= r[1] && r[1] <= n, "rank %d of %d holds %v of %d", rank, size, r, n)
+						require.LessOrEqual(t, at, r[0])
+						at = r[0]
+						for i := r[0]; i < r[1]; i++ {
 							held[i]++
 						}
 					}

@@ -31,7 +31,7 @@ func Example() {
 
 	row := func(name string) weights.Part {
 		return weights.Part{
-			Tensor: prefix + name, Shape: []int{1, 2}, KeepRows: weights.Range{End: 1}, KeepCols: weights.Range{End: 2},
+			Tensor: prefix + name, Shape: []int{1, 2}, KeepRows: [2]int{0, 1}, KeepCols: [2]int{0, 2},
 		}
 	}
 	name := strings.Replace(prefix, ".mtp.", ".", 1) + "gate_up_proj.weight"
@@ -71,7 +71,7 @@ func ExampleProblems() {
 		log.Fatal(err)
 	}
 	defer checkpoint.Close()
-	whole := weights.Range{End: 2}
+	whole := [2]int{0, 2}
 	_, err = weights.NewPlan(checkpoint, []weights.Param{{Name: "lm_head.weight", Parts: []weights.Part{
 		{Tensor: "lm_head.weight", Shape: []int{2, 2}, KeepRows: whole, KeepCols: whole},
 	}}})

@@ -96,9 +96,9 @@ func (f Format) Bytes(rows, cols int) int64 {
 }
 
 // scaleRows returns the rows of scales that rows of weights need.
-func (f Format) scaleRows(rows Range) Range {
+func (f Format) scaleRows(rows interval) interval {
 	block := formats[f].blockRows
-	return Range{rows.First / block, ceilDiv(rows.End, block)}
+	return interval{rows[0] / block, ceilDiv(rows[1], block)}
 }
 
 // scaleBytes is the size of one stored scale.

@@ -154,9 +154,9 @@ func TestFormatTable(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, Range{0, 2}, FP8F32.scaleRows(Range{127, 129}))
-	require.Equal(t, Range{1, 2}, FP8F32.scaleRows(Range{128, 256}))
-	require.Equal(t, Range{127, 129}, MXFP8.scaleRows(Range{127, 129}))
+	require.Equal(t, interval{0, 2}, FP8F32.scaleRows(interval{127, 129}))
+	require.Equal(t, interval{1, 2}, FP8F32.scaleRows(interval{128, 256}))
+	require.Equal(t, interval{127, 129}, MXFP8.scaleRows(interval{127, 129}))
 	for _, f := range []Format{0, endFormat, -1} {
 		require.False(t, f.valid())
 		require.Equal(t, fmt.Sprintf("Format(%d)", int32(f)), f.String())

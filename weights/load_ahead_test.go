@@ -278,7 +278,7 @@ func TestLoadAsksForWhatItLoads(t *testing.T) {
 	vectors := make(map[string]bool)
 	for _, p := range params {
 		for _, part := range p.Parts {
-			held[part.Tensor] = part.KeepRows.Len() > 0
+			held[part.Tensor] = part.keepRows().Len() > 0
 			vectors[part.Tensor] = p.vector()
 		}
 	}
@@ -384,7 +384,7 @@ func TestLoadUploadsInTheOrderOfTheFiles(t *testing.T) {
 	matrices := make(map[string]bool)
 	for _, p := range params {
 		for _, part := range p.Parts {
-			matrices[part.Tensor] = !p.vector() && part.KeepRows.Len() > 0
+			matrices[part.Tensor] = !p.vector() && part.keepRows().Len() > 0
 		}
 	}
 	var want []int64

@@ -73,20 +73,20 @@ func (a *area) readAcross(p []byte, off int64) error {
 // share returns the areas of a part's weight and scales that a rank holds; scale
 // is the zero area where the format has none. The share has rows.
 func (s *origin) share(part *Part) (data, scale area) {
-	f, rows, cols := s.format, part.KeepRows, part.keepCols()
+	f, rows, cols := s.format, part.keepRows(), part.keepCols()
 	stride := f.rowBytes(part.cols())
 	data = area{
-		tensor: s.weight, start: int64(rows.First)*stride + f.rowBytes(cols.First),
+		tensor: s.weight, start: int64(rows[0])*stride + f.rowBytes(cols[0]),
 		width: f.rowBytes(cols.Len()), stride: stride, rows: int64(rows.Len()),
 	}
 	if !f.quantized() {
 		return data, area{}
 	}
 	block := formats[f].blockCols
-	rows, cols = f.scaleRows(rows), Range{cols.First / block, ceilDiv(cols.End, block)}
+	rows, cols = f.scaleRows(rows), interval{cols[0] / block, ceilDiv(cols[1], block)}
 	stride = int64(ceilDiv(part.cols(), block)) * f.scaleBytes()
 	return data, area{
-		tensor: s.scale, start: int64(rows.First)*stride + int64(cols.First)*f.scaleBytes(),
+		tensor: s.scale, start: int64(rows[0])*stride + int64(cols[0])*f.scaleBytes(),
 		width: int64(cols.Len()) * f.scaleBytes(), stride: stride, rows: int64(rows.Len()),
 	}
 }

@@ -48,7 +48,7 @@ func TestArea(t *testing.T) {
 // TestShare places a share by hand: rows 130 to 260 and columns 128 to 300 of a
 // matrix of blocks, in scales of 3 rows and 3 columns.
 func TestShare(t *testing.T) {
-	part := Part{Shape: []int{300, 300}, KeepRows: Range{130, 260}, KeepCols: Range{128, 300}}
+	part := Part{Shape: []int{300, 300}, KeepRows: interval{130, 260}, KeepCols: interval{128, 300}}
 	for _, test := range []struct {
 		format      Format
 		data, scale area

@@ -24,13 +24,13 @@ func TestLoadDeviceFaults(t *testing.T) {
 		name    string
 		kind    string
 		inPlace bool
-		calls   Range // that a load makes
+		calls   interval // that a load makes
 	}{
-		{"alloc of an upload", "alloc", false, Range{30, 60}},
-		{"write of an upload", "write", false, Range{30, 60}},
-		{"alloc in place", "alloc", true, Range{11, 12}}, // 6 tables and 5 vectors
-		{"write in place", "write", true, Range{11, 12}},
-		{"adopt", "adopt", true, Range{2, 3}}, // the files
+		{"alloc of an upload", "alloc", false, interval{30, 60}},
+		{"write of an upload", "write", false, interval{30, 60}},
+		{"alloc in place", "alloc", true, interval{11, 12}}, // 6 tables and 5 vectors
+		{"write in place", "write", true, interval{11, 12}},
+		{"adopt", "adopt", true, interval{2, 3}}, // the files
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			host := hip.NewReference()
@@ -44,7 +44,7 @@ func TestLoadDeviceFaults(t *testing.T) {
 				}
 				l, err := plan.Load(t.Context(), d, LoadOptions{})
 				if err == nil {
-					require.True(t, test.calls.First <= good && good < test.calls.End, "%d calls", good)
+					require.True(t, test.calls[0] <= good && good < test.calls[1], "%d calls", good)
 					require.Equal(t, good, f.FailAt(0), "every call was failed once")
 					require.NoError(t, l.Close())
 					require.Equal(t, [2]int64{}, inUse(host))

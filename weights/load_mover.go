@@ -92,7 +92,7 @@ func (m *mover) matrix(p *Param, sources []origin) error {
 	var segments []Segment
 	for i := range sources {
 		part := &p.Parts[i]
-		if sources[i].weight == nil || part.KeepRows.Len() == 0 {
+		if sources[i].weight == nil || part.keepRows().Len() == 0 {
 			continue
 		}
 		segment, err := m.segment(p.Name, part, &sources[i])
@@ -121,7 +121,7 @@ func (m *mover) segment(param string, part *Part, s *origin) (Segment, error) {
 	if seg.data, seg.rowStride, err = m.move(param, &data); err != nil || !s.format.quantized() {
 		return seg, err
 	}
-	seg.scaleRow = int32(part.KeepRows.First % formats[s.format].blockRows)
+	seg.scaleRow = int32(part.KeepRows[0] % formats[s.format].blockRows)
 	seg.scale, seg.scaleStride, err = m.move(param, &scale)
 	return seg, err
 }
@@ -214,7 +214,7 @@ func (m *mover) vector(p *Param, sources []origin) error {
 	var values []float32
 	stored := int64(0)
 	for i := range sources {
-		s, keep := &sources[i], p.Parts[i].KeepRows
+		s, keep := &sources[i], p.Parts[i].keepRows()
 		if s.weight == nil || keep.Len() == 0 {
 			continue
 		}

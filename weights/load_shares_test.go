@@ -27,8 +27,8 @@ func requireCovered(t *testing.T, h headShape, ranks []Parallel) {
 					counts = make([]int, part.rows()*part.cols())
 					held[part.Tensor] = counts
 				}
-				for r := part.KeepRows.First; r < part.KeepRows.End; r++ {
-					for c := part.keepCols().First; c < part.keepCols().End; c++ {
+				for r := part.KeepRows[0]; r < part.KeepRows[1]; r++ {
+					for c := part.keepCols()[0]; c < part.keepCols()[1]; c++ {
 						counts[r*part.cols()+c]++
 					}
 				}
@@ -146,8 +146,8 @@ func TestLoadCutInsideBlocks(t *testing.T) {
 		c := openHead(t, inMap(s.files(1)))
 		params := headOf(t, h, Parallel{})
 		qkv := &params[3]
-		qkv.Parts[0].KeepRows, qkv.Parts[1].KeepRows = Range{96, 288}, Range{127, 129}
-		qkv.Parts[2].KeepRows, qkv.Parts[3].KeepRows = Range{128, 192}, Range{191, 192}
+		qkv.Parts[0].KeepRows, qkv.Parts[1].KeepRows = interval{96, 288}, interval{127, 129}
+		qkv.Parts[2].KeepRows, qkv.Parts[3].KeepRows = interval{128, 192}, interval{191, 192}
 		plan, err := NewPlan(c, params)
 		require.NoError(t, err)
 		d := hip.Check(hip.NewHost())

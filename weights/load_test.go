@@ -53,11 +53,11 @@ func requireShare(t testing.TB, d hip.Device, l *Loaded, params []Param, s *synt
 		rows := 0
 		for _, part := range p.Parts {
 			values := s.values[part.Tensor]
-			for r := part.KeepRows.First; r < part.KeepRows.End; r++ {
+			for r := part.KeepRows[0]; r < part.KeepRows[1]; r++ {
 				keep := part.keepCols()
-				want = append(want, values[r*part.cols()+keep.First:r*part.cols()+keep.End]...)
+				want = append(want, values[r*part.cols()+keep[0]:r*part.cols()+keep[1]]...)
 			}
-			rows += part.KeepRows.Len()
+			rows += part.keepRows().Len()
 		}
 		if p.vector() {
 			require.Nil(t, l.Matrix(p.Name))
@@ -206,7 +206,7 @@ func TestLoadLargeTensor(t *testing.T) {
 	const rows, cols = 1100, 8192
 	whole := Part{Tensor: "model.embed_tokens.weight", Shape: []int{rows, cols}, KeepRows: all(rows), KeepCols: all(cols)}
 	cut := whole
-	cut.KeepRows, cut.KeepCols = Range{3, rows - 3}, Range{1, cols - 3}
+	cut.KeepRows, cut.KeepCols = interval{3, rows - 3}, interval{1, cols - 3}
 	data := make([]byte, 4*rows*cols)
 	for i := 0; i < len(data); i += 4 {
 		data[i], data[i+1], data[i+2], data[i+3] = byte(i>>2), byte(i>>10), byte(i>>18), 0x40
@@ -229,7 +229,7 @@ func TestLoadLargeTensor(t *testing.T) {
 			got := make([]uint32, m.Rows*m.Cols)
 			require.NoError(t, hip.ReadOf(d, got, m.segments[0].data))
 			for i, bits := range got {
-				at := (keep.KeepRows.First+i/m.Cols)*cols + keep.KeepCols.First + i%m.Cols
+				at := (keep.KeepRows[0]+i/m.Cols)*cols + keep.KeepCols[0] + i%m.Cols
 				if bits != uint32(at)&0xffffff|0x40<<24 {
 					require.Failf(t, "wrong value", "element %d is %#x, %v", i, bits, math.Float32frombits(bits))
 				}

@@ -23,7 +23,7 @@ func (m *mover) copied(p *Plan) (areas []area) {
 	for i, sources := range p.sources {
 		for j := range sources {
 			s, part := &sources[j], &p.params[i].Parts[j]
-			if s.weight == nil || part.KeepRows.Len() == 0 {
+			if s.weight == nil || part.keepRows().Len() == 0 {
 				continue
 			}
 			data, scale := s.share(part)

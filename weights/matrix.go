@@ -177,9 +177,9 @@ func (s *Segment) bytes(cols int) int64 {
 
 // scaleRows returns the rows of scales, counted from Scale, that n rows of the
 // segment from first on need.
-func (s *Segment) scaleRows(first, n int) Range {
+func (s *Segment) scaleRows(first, n int) interval {
 	first += int(s.scaleRow)
-	return s.format.scaleRows(Range{first, first + n})
+	return s.format.scaleRows(interval{first, first + n})
 }
 
 // slice returns n rows of the segment from first on as a segment, in place.
@@ -188,7 +188,7 @@ func (s *Segment) slice(first, n int) Segment {
 	part.rows = int32(n)
 	part.data = s.data.Add(int64(first) * s.rowStride)
 	if s.format.quantized() {
-		part.scale = s.scale.Add(int64(s.scaleRows(first, n).First) * s.scaleStride)
+		part.scale = s.scale.Add(int64(s.scaleRows(first, n)[0]) * s.scaleStride)
 		part.scaleRow = int32((int(s.scaleRow) + first) % formats[s.format].blockRows)
 	}
 	return part

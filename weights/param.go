@@ -20,8 +20,8 @@ type Param struct {
 type Part struct {
 	Tensor   string // its name, without the prefix "language_model."
 	Shape    []int  // what it must have: [rows, columns]; [n] of a vector, [] of a scalar
-	KeepRows Range  // what this rank holds of it; empty: nothing, but it must exist
-	KeepCols Range  // of a matrix
+	KeepRows [2]int // from which row to before which this rank holds it; none: it must exist
+	KeepCols [2]int // the same of the columns of a matrix
 }
 
 // vector reports whether the parameter is one-dimensional (norms, biases) or a scalar,
@@ -39,7 +39,7 @@ func (p *Param) layer() int {
 // cols returns the columns that this rank holds, of every part; 1 of a vector.
 func (p *Param) cols() int {
 	for i := range p.Parts {
-		if p.Parts[i].KeepRows.Len() > 0 {
+		if p.Parts[i].keepRows().Len() > 0 {
 			return p.Parts[i].keepCols().Len()
 		}
 	}
@@ -62,22 +62,25 @@ func (p *Part) cols() int {
 	return p.Shape[1]
 }
 
+// keepRows is KeepRows.
+func (p *Part) keepRows() interval { return p.KeepRows }
+
 // keepCols is KeepCols, also of a vector.
-func (p *Part) keepCols() Range {
+func (p *Part) keepCols() interval {
 	if len(p.Shape) < 2 {
-		return Range{0, 1}
+		return interval{0, 1}
 	}
 	return p.KeepCols
 }
 
-// Range is the half-open interval [First, End).
-type Range struct{ First, End int }
+// interval is the half-open interval from its first number to before its second.
+type interval [2]int
 
 // Len returns the number of elements.
-func (r Range) Len() int { return r.End - r.First }
+func (r interval) Len() int { return r[1] - r[0] }
 
 // within reports whether r is a part of [0, n), or empty in it.
-func (r Range) within(n int) bool { return 0 <= r.First && r.First <= r.End && r.End <= n }
+func (r interval) within(n int) bool { return 0 <= r[0] && r[0] <= r[1] && r[1] <= n }
 
 // checkParams reports the parameters that no checkpoint could satisfy, or whose
 // shares would reach beyond their tensors.
@@ -114,10 +117,10 @@ func checkParams(params []Param) error {
 			rows, cols, keep := part.rows(), part.cols(), part.keepCols()
 			refuse(rows < 1 || rows > math.MaxInt32, ".Shape", part.Shape, "1 to 2^31-1 rows")
 			refuse(cols < 1 || cols > math.MaxInt32, ".Shape", part.Shape, "1 to 2^31-1 columns")
-			refuse(!part.KeepRows.within(rows), ".KeepRows", part.KeepRows, "a share of its rows")
+			refuse(!part.keepRows().within(rows), ".KeepRows", part.KeepRows, "a share of its rows")
 			refuse(!keep.within(cols), ".KeepCols", part.KeepCols, "a share of its columns")
-			refuse(part.KeepRows.Len() != 0 && keep.Len() != p.cols(), ".KeepCols", part.KeepCols, "as many columns as the other parts")
-			refuse(part.KeepRows.Len() != 0 && keep.Len() == 0, ".KeepCols", part.KeepCols, "a share of columns for its rows")
+			refuse(part.keepRows().Len() != 0 && keep.Len() != p.cols(), ".KeepCols", part.KeepCols, "as many columns as the other parts")
+			refuse(part.keepRows().Len() != 0 && keep.Len() == 0, ".KeepCols", part.KeepCols, "a share of columns for its rows")
 		}
 	}
 	return errors.Join(errs...)

@@ -120,7 +120,7 @@ func (p *Plan) Format(param string) Format {
 		}
 		for j, s := range p.sources[i] {
 			switch {
-			case s.weight == nil || p.params[i].Parts[j].KeepRows.Len() == 0:
+			case s.weight == nil || p.params[i].Parts[j].keepRows().Len() == 0:
 			case f != 0 && f != s.format:
 				return 0
 			default:
@@ -157,7 +157,7 @@ func newAudit(params []Param) *audit {
 }
 
 func (a *audit) problem(tensor, param string, rule ruleText, got, want string) {
-	a.add(&Problem{Tensor: tensor, Parameter: param, Rule: rule, Got: got, Want: want})
+	a.add(&Problem{Tensor: tensor, param: param, Rule: rule, Got: got, Want: want})
 }
 
 // maxProblems is how many problems of a rule are reported one by one.

@@ -35,25 +35,25 @@ type (
 var errUncut = errors.New("cannot be cut")
 
 // cut deals n parts that are each held by `copies` ranks, as package mtp does.
-func (s Shard) cut(n, copies int) (Range, error) {
+func (s Shard) cut(n, copies int) (interval, error) {
 	ranks := max(s.Size, 1) / copies
 	if ranks*copies != max(s.Size, 1) || n%ranks != 0 {
-		return Range{}, errUncut
+		return interval{}, errUncut
 	}
 	each, at := n/ranks, s.Rank/copies
-	return Range{at * each, (at + 1) * each}, nil
+	return interval{at * each, (at + 1) * each}, nil
 }
 
 // all is [0, n).
-func all(n int) Range { return Range{End: n} }
+func all(n int) interval { return interval{0, n} }
 
 // times is a range in a finer unit: rows of heads, for example.
-func times(r Range, n int) Range { return Range{r.First * n, r.End * n} }
+func times(r interval, n int) interval { return interval{r[0] * n, r[1] * n} }
 
 // params returns a rank's parameters as package mtp makes them.
 func (h headShape) params(p Parallel) ([]Param, error) {
 	var err error
-	cut := func(n, copies int) Range {
+	cut := func(n, copies int) interval {
 		r, e := p.Tensor.cut(n, copies)
 		if err == nil {
 			err = e
@@ -63,14 +63,14 @@ func (h headShape) params(p Parallel) ([]Param, error) {
 	heads, kv := cut(h.heads, 1), cut(h.kvHeads, max(1, p.Tensor.Size/h.kvHeads))
 	inner, experts := all(h.inner), all(h.experts)
 	if size := p.Expert.Size; size > 1 { // the first ranks may hold one more
-		experts.First = p.Expert.Rank*(h.experts/size) + min(p.Expert.Rank, h.experts%size)
-		experts.End = (p.Expert.Rank+1)*(h.experts/size) + min(p.Expert.Rank+1, h.experts%size)
+		experts[0] = p.Expert.Rank*(h.experts/size) + min(p.Expert.Rank, h.experts%size)
+		experts[1] = (p.Expert.Rank+1)*(h.experts/size) + min(p.Expert.Rank+1, h.experts%size)
 	} else {
 		inner = cut(h.inner, 1)
 	}
 	vocab := cut(ceilDiv(h.vocab, 64)*64, 1) // padded
-	vocab = Range{min(vocab.First, h.vocab), min(vocab.End, h.vocab)}
-	rows := func(tensor string, n, cols int, keep Range) Part {
+	vocab = interval{min(vocab[0], h.vocab), min(vocab[1], h.vocab)}
+	rows := func(tensor string, n, cols int, keep interval) Part {
 		return Part{Tensor: "model.mtp." + tensor + ".weight", Shape: []int{n, cols}, KeepRows: keep, KeepCols: all(cols)}
 	}
 	vector := func(name, tensor string, n int) Param {
@@ -105,11 +105,11 @@ func (h headShape) params(p Parallel) ([]Param, error) {
 	w13 := Param{Name: "model." + moe0 + "experts.w13_weight"}
 	w2 := Param{Name: "model." + moe0 + "experts.w2_weight"}
 	for e := range h.experts {
-		expert := func(id string, n, cols int, keepRows, keepCols Range) Part {
+		expert := func(id string, n, cols int, keepRows, keepCols interval) Part {
 			part := rows(fmt.Sprintf("%sexperts.%d.%s", moe0, e, id), n, cols, keepRows)
 			part.KeepCols = keepCols
-			if e < experts.First || e >= experts.End {
-				part.KeepRows = Range{}
+			if e < experts[0] || e >= experts[1] {
+				part.KeepRows = interval{}
 			}
 			return part
 		}

@@ -38,8 +38,8 @@ func (a *audit) check(p *Param, part *Part, s *origin) {
 		a.problem(s.scale.Name, p.Name, ruleWrongShape, fmt.Sprint(s.scale.Shape), fmt.Sprint(want))
 	}
 	block := formats[format].blockCols
-	if k := part.keepCols(); k.First%block != 0 || k.End%block != 0 && k.End != part.cols() {
-		a.problem(s.weight.Name, p.Name, ruleCutBlock, fmt.Sprintf("columns %d to %d", k.First, k.End),
+	if k := part.keepCols(); k[0]%block != 0 || k[1]%block != 0 && k[1] != part.cols() {
+		a.problem(s.weight.Name, p.Name, ruleCutBlock, fmt.Sprintf("columns %d to %d", k[0], k[1]),
 			fmt.Sprintf("multiples of the scale block, %d", block))
 	}
 }

@@ -166,16 +166,16 @@ func TestPlanRefusesParameters(t *testing.T) {
 		"rows beyond an int32": with(func(_ *Param, part *Part) { part.Shape[0] = math.MaxInt32 + 1 }),
 		"no columns":           with(func(_ *Param, part *Part) { part.Shape[1], part.KeepCols = 0, all(0) }),
 		"negative columns": with(func(_ *Param, part *Part) {
-			part.Shape[1], part.KeepRows, part.KeepCols = -1, Range{}, Range{-1, -1}
+			part.Shape[1], part.KeepRows, part.KeepCols = -1, interval{}, interval{-1, -1}
 		}),
-		"no columns nor a share": with(func(_ *Param, part *Part) { part.Shape[1], part.KeepRows, part.KeepCols = 0, Range{}, Range{} }),
+		"no columns nor a share": with(func(_ *Param, part *Part) { part.Shape[1], part.KeepRows, part.KeepCols = 0, interval{}, interval{} }),
 		"columns beyond int32":   with(func(_ *Param, part *Part) { part.Shape[1] = math.MaxInt32 + 1 }),
-		"share beyond the rows":  with(func(_ *Param, part *Part) { part.KeepRows.End++ }),
-		"share before the rows":  with(func(_ *Param, part *Part) { part.KeepRows.First-- }),
-		"share beyond columns":   with(func(_ *Param, part *Part) { part.KeepCols.End++ }),
-		"share runs backwards":   with(func(_ *Param, part *Part) { part.KeepRows = Range{3, 1} }),
-		"other columns":          with(func(_ *Param, part *Part) { part.KeepCols.End-- }),
-		"rows of no columns":     with(func(p *Param, _ *Part) { p.Parts[0].KeepCols, p.Parts[1].KeepCols = Range{}, Range{} }),
+		"share beyond the rows":  with(func(_ *Param, part *Part) { part.KeepRows[1]++ }),
+		"share before the rows":  with(func(_ *Param, part *Part) { part.KeepRows[0]-- }),
+		"share beyond columns":   with(func(_ *Param, part *Part) { part.KeepCols[1]++ }),
+		"share runs backwards":   with(func(_ *Param, part *Part) { part.KeepRows = interval{3, 1} }),
+		"other columns":          with(func(_ *Param, part *Part) { part.KeepCols[1]-- }),
+		"rows of no columns":     with(func(p *Param, _ *Part) { p.Parts[0].KeepCols, p.Parts[1].KeepCols = interval{}, interval{} }),
 		"vector beside a matrix": with(func(_ *Param, part *Part) { part.Shape = []int{4} }),
 		"three dimensions":       with(func(_ *Param, part *Part) { part.Shape = []int{4, 8, 1} }),
 		"the same part twice":    with(func(p *Param, part *Part) { p.Parts = append(p.Parts, *part) }),
@@ -193,7 +193,7 @@ func TestPlanRefusesParameters(t *testing.T) {
 	_, err := NewPlan(&safetensors.Folder{}, all)
 	require.GreaterOrEqual(t, len(Problems(err)), 2*len(bad)-1, "those of each, and that all have one name")
 	require.NoError(t, checkParams([]Param{with(func(*Param, *Part) {})}))
-	require.NoError(t, checkParams([]Param{with(func(_ *Param, part *Part) { part.KeepRows = Range{} })}), "a rank without a share")
+	require.NoError(t, checkParams([]Param{with(func(_ *Param, part *Part) { part.KeepRows = interval{} })}), "a rank without a share")
 	for _, p := range []Parallel{{}, {Tensor: Shard{1, 2}}, {Tensor: Shard{3, 4}, Expert: Shard{1, 2}}} {
 		require.NoError(t, checkParams(headOf(t, smallHead, p)))
 	}
@@ -212,14 +212,14 @@ func TestOpenCheckpointTakes(t *testing.T) {
 }
 
 func TestRange(t *testing.T) {
-	r := Range{3, 5}
+	r := interval{3, 5}
 	require.Equal(t, 2, r.Len())
 	for _, test := range []struct {
-		r      Range
+		r      interval
 		within bool
 	}{
-		{Range{0, 0}, true}, {Range{0, 5}, true}, {Range{5, 5}, true}, {Range{2, 4}, true},
-		{Range{0, 6}, false}, {Range{-1, 2}, false}, {Range{4, 3}, false}, {Range{6, 6}, false},
+		{interval{0, 0}, true}, {interval{0, 5}, true}, {interval{5, 5}, true}, {interval{2, 4}, true},
+		{interval{0, 6}, false}, {interval{-1, 2}, false}, {interval{4, 3}, false}, {interval{6, 6}, false},
 	} {
 		require.Equal(t, test.within, test.r.within(5), "%v", test.r)
 	}

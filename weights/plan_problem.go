@@ -36,10 +36,11 @@ func (r ruleText) Error() string { return string(r) }
 // or a tensor under the head's own prefix that nothing takes.
 type Problem struct {
 	Tensor    string // in the checkpoint
-	Parameter string // in the model; "" if there is none
 	Rule      error  // in words
 	Got, Want string // "" where Rule says it all
-	Note      string // what vLLM says of it; may be ""
+	Note      string // what vLLM says of it, and what else was seen; may be ""
+
+	param string // in the model; "" if there is none
 }
 
 // Error returns one line: tensor, rule, what was got and wanted, and for which
@@ -58,8 +59,8 @@ func (p *Problem) text() string {
 	if p.Note != "" {
 		s.WriteString(": " + p.Note)
 	}
-	if p.Parameter != "" && p.Parameter != p.Tensor {
-		s.WriteString(" (for " + p.Parameter + ")")
+	if p.param != "" && p.param != p.Tensor {
+		s.WriteString(" (for " + p.param + ")")
 	}
 	return s.String()
 }

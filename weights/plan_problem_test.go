@@ -13,10 +13,10 @@ func TestProblemError(t *testing.T) {
 		problem Problem
 		want    string
 	}{
-		{Problem{Tensor: "t", Parameter: "p", Rule: ErrMissing}, "t: tensor is missing (for p)"},
-		{Problem{Tensor: "t", Parameter: "t", Rule: ErrMissing}, "t: tensor is missing"},
+		{Problem{Tensor: "t", param: "p", Rule: ErrMissing}, "t: tensor is missing (for p)"},
+		{Problem{Tensor: "t", param: "t", Rule: ErrMissing}, "t: tensor is missing"},
 		{Problem{Tensor: "t", Rule: ruleUnexpected}, "t: no parameter takes the tensor"},
-		{Problem{Tensor: "t", Parameter: "p", Got: "[2]", Want: "[3]", Rule: ruleWrongShape}, "t: wrong shape: got [2], want [3] (for p)"},
+		{Problem{Tensor: "t", param: "p", Got: "[2]", Want: "[3]", Rule: ruleWrongShape}, "t: wrong shape: got [2], want [3] (for p)"},
 		{Problem{Tensor: "x.3.", Note: "Failed to load MTP layer 3 weights from checkpoint.", Rule: ruleMissingLayer}, "x.3.: no tensor of the MTP layer: Failed to load MTP layer 3 weights from checkpoint."},
 		{Problem{Tensor: "a\x1b[2J\nb", Rule: ruleUnexpected}, `"a\x1b[2J\nb": no parameter takes the tensor`},
 	}

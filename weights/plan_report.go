@@ -47,7 +47,7 @@ func (r *Report) add(p *Param, sources []origin) {
 	row := paramReport{name: p.Name, cols: p.cols()}
 	for j, s := range sources {
 		part := &p.Parts[j]
-		rows, cols := part.KeepRows.Len(), part.keepCols().Len()
+		rows, cols := part.keepRows().Len(), part.keepCols().Len()
 		if s.weight == nil || rows == 0 {
 			continue
 		}

@@ -173,7 +173,7 @@ func (c *rowChunk) read(d hip.Device, s *Segment, cols, first, n int) (err error
 		return err
 	}
 	rows := s.scaleRows(first, n)
-	from = s.scale.Add(int64(rows.First) * s.scaleStride)
+	from = s.scale.Add(int64(rows[0]) * s.scaleStride)
 	c.scale, err = readRows(d, c.scale, from, s.format.scaleRowBytes(cols), s.scaleStride, rows.Len())
 	return err
 }

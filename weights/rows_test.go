@@ -44,19 +44,19 @@ func runRows(b *hip.Blocks, a *rowsArgs, rows *Rows) {
 
 // shareOf cuts stored weights as a plan does: rows from first and
 // columns from firstCol on, in place.
-func shareOf(a *arena, s stored, rows, cols Range) (Segment, stored) {
+func shareOf(a *arena, s stored, rows, cols interval) (Segment, stored) {
 	f := s.format
 	seg := a.segment(s, 3)
-	seg.data = seg.data.Add(int64(rows.First)*seg.rowStride + f.rowBytes(cols.First))
+	seg.data = seg.data.Add(int64(rows[0])*seg.rowStride + f.rowBytes(cols[0]))
 	seg.rows = int32(rows.Len())
 	if f.quantized() {
 		block := &formats[f]
-		seg.scaleRow = int32(rows.First % block.blockRows)
-		seg.scale = seg.scale.Add(int64(rows.First/block.blockRows)*seg.scaleStride + int64(cols.First/block.blockCols)*f.scaleBytes())
+		seg.scaleRow = int32(rows[0] % block.blockRows)
+		seg.scale = seg.scale.Add(int64(rows[0]/block.blockRows)*seg.scaleStride + int64(cols[0]/block.blockCols)*f.scaleBytes())
 	}
 	part := stored{format: f, rows: rows.Len(), cols: cols.Len()}
-	for r := rows.First; r < rows.End; r++ {
-		part.values = append(part.values, s.values[r*s.cols+cols.First:r*s.cols+cols.End]...)
+	for r := rows[0]; r < rows[1]; r++ {
+		part.values = append(part.values, s.values[r*s.cols+cols[0]:r*s.cols+cols[1]]...)
 	}
 	return seg, part
 }
@@ -70,7 +70,7 @@ func stacked(t *testing.T, d hip.Device) (*arena, *Matrix, []stored) {
 	var parts []stored
 	for i, f := range allFormats {
 		whole := newStored(r, f, 400, 300)
-		seg, part := shareOf(a, whole, Range{[]int{1, 0, 100, 130, 255, 256, 3}[i], 300 + i}, Range{128, 299})
+		seg, part := shareOf(a, whole, interval{[]int{1, 0, 100, 130, 255, 256, 3}[i], 300 + i}, interval{128, 299})
 		segments, parts = append(segments, seg), append(parts, part)
 	}
 	m := a.matrixOf(171, segments...)
@@ -117,7 +117,7 @@ func TestRowsMultiply(t *testing.T) {
 			all := naiveProduct(x, parts...)
 			px := a.floats(x)
 			for _, n := range []int{1, 2, 3} {
-				for _, rows := range []Range{{0, 1}, {0, m.Rows}, {298, 301}, {m.Rows - 1, m.Rows}, {250, 900}} {
+				for _, rows := range []interval{{0, 1}, {0, m.Rows}, {298, 301}, {m.Rows - 1, m.Rows}, {250, 900}} {
 					stride := rows.Len() + 2
 					blank := make([]float32, n*stride)
 					for i := range blank {
@@ -127,13 +127,13 @@ func TestRowsMultiply(t *testing.T) {
 					require.NoError(t, a.err)
 					args := rowsArgs{
 						Out: out, X: px, Table: m.table, Segments: int32(len(m.segments)), Cols: int32(m.Cols),
-						First: int32(rows.First), Count: int32(rows.Len()), N: int32(n), Stride: int32(stride),
+						First: int32(rows[0]), Count: int32(rows.Len()), N: int32(n), Stride: int32(stride),
 					}
 					require.NoError(t, testRows.Launch(d, hip.Grid{Blocks: 1}, &args))
 					got := make([]float32, len(blank))
 					require.NoError(t, hip.ReadOf(d, got, out))
 					for i := range n {
-						require.InDeltaSlice(t, all[i*m.Rows+rows.First:i*m.Rows+rows.End], got[i*stride:i*stride+rows.Len()], productBound*float64(maxAbs(all)))
+						require.InDeltaSlice(t, all[i*m.Rows+rows[0]:i*m.Rows+rows[1]], got[i*stride:i*stride+rows.Len()], productBound*float64(maxAbs(all)))
 						require.Equal(t, []float32{-7, -7}, got[i*stride+rows.Len():(i+1)*stride])
 					}
 				}
