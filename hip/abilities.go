@@ -108,19 +108,25 @@ type timer interface {
 	Time(work func() error) (time.Duration, error)
 }
 
-// Compiler is a device that compiles kernels, which it does at the first launch of
-// each unless it is told before.
-type Compiler interface {
-	// Compile makes kernels ready to be launched, several at a time. Kernels without
-	// a source are passed over. The error joins one for every kernel that does not
-	// compile, which names it and has what the compiler said; lines count from the first
-	// of the kernel's source.
+// Compile makes kernels ready to be launched on d, several at a time, which it otherwise does
+// at the first launch of each. Kernels without a source are passed over. The error joins one
+// for every kernel that does not compile, which names it and has what the compiler said;
+// lines count from the first of the kernel's source. A device that compiles nothing has no
+// method Compile, and its kernels are ready.
+func Compile(ctx context.Context, d Device, kernels ...*Kernel) error {
+	if c, ok := As[compiler](d); ok {
+		return c.Compile(ctx, kernels...)
+	}
+	return nil
+}
+
+type compiler interface {
 	Compile(ctx context.Context, kernels ...*Kernel) error
 }
 
-// Capturer is a device that records a sequence of launches once and replays it as
-// one.
-type Capturer interface {
+// capturer is a device that records a sequence of launches once and replays it as
+// one. Callers have [Replayer].
+type capturer interface {
 	// Capture calls record with a device that records instead of running: Launch and
 	// Copy only, everything else is refused. Other goroutines may use d meanwhile. The
 	// recording keeps the arguments and addresses of its launches; the memory has to live

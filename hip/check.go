@@ -22,8 +22,8 @@ import (
 // an import, of a share or of an adoption for writing, is read anew. Memory is needed
 // twice, on d and in Go. Closing the result closes d.
 //
-// [As] finds the abilities of d but for [Capturer]: a graph runs without a look at its
-// launches, which would not be compared.
+// [As] finds the abilities of d, but nothing records graphs: a graph runs without a look at
+// its launches, which would not be compared.
 //
 // Check may be wrapped around a device at any point of a bug hunt, but before
 // memory is allocated on it.
@@ -228,8 +228,8 @@ func (c *checked) abilities() (offered []any) {
 	if own, ok := As[Filler](c.Device); ok {
 		offered = append(offered, struct{ Filler }{checkedFiller{c, own}})
 	}
-	if own, ok := As[Compiler](c.Device); ok {
-		offered = append(offered, struct{ Compiler }{own})
+	if own, ok := As[compiler](c.Device); ok {
+		offered = append(offered, struct{ compiler }{own})
 	}
 	if own, ok := As[timer](c.Device); ok {
 		offered = append(offered, struct{ timer }{own})

@@ -17,10 +17,10 @@
 //     compared. It names the first kernel that differs.
 //
 // Anything more that a device can do is a small interface that [As] finds, through
-// wrappers too: [Adopter] (use the caller's memory without a copy), and on a GPU [Compiler]
-// (kernels ahead of their first launch), [Capturer] (replay a sequence of launches as
-// one), [Importer] (share memory and queue with an engine), [Filler] (read a file straight
-// into upload memory) and [Sharer] (memory that kernels and the host have in common).
+// wrappers too: [Adopter] (use the caller's memory without a copy), and on a GPU
+// [Importer] (share memory and queue with an engine), [Filler] (read a file straight into
+// upload memory) and [Sharer] (memory that kernels and the host have in common). [Compile]
+// makes kernels ready ahead of their first launch, and a
 // [Replayer] makes graphs of what is launched again and again, where there are graphs.
 //
 // # What is a kernel?

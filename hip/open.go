@@ -52,9 +52,9 @@ type OpenOptions struct {
 // In any other, Open is an error that says so, and does not wrap ErrNoDevice.
 //
 // A GPU runs kernels that have a source; it compiles them for itself at their first
-// launch, or when it is told to (it is a [Compiler]), and keeps them on disk. All
-// its work lies in one stream. It is a [Capturer], [Importer], [Filler] and [Sharer], and a
-// method Time(work func() error) (time.Duration, error) returns how long the GPU, by its own
+// launch, or before by [Compile], and keeps them on disk. All
+// its work lies in one stream. It is an [Importer], [Filler] and [Sharer], a [Replayer] makes
+// graphs of its launches, and a method Time(work func() error) (time.Duration, error) returns how long the GPU, by its own
 // clock, takes for what work queues.
 //
 // A kernel that faults on the GPU leaves it in an undefined state: from then on

@@ -9,8 +9,8 @@ import (
 )
 
 // Replayer launches sequences of kernels that come again and again. On a
-// [Capturer] a sequence that comes a second time is recorded as a graph, and from
-// then on costs one launch. Elsewhere sequences are launched as they are.
+// GPU a sequence that comes a second time is recorded as a graph, and from then on costs
+// one launch. Elsewhere sequences are launched as they are.
 //
 // A graph is used only for a sequence whose kernels, grids and arguments are the
 // recorded ones, byte for byte: sequences that differ in nothing but the contents
@@ -19,7 +19,7 @@ import (
 // One goroutine uses a Replayer at a time.
 type Replayer struct {
 	device   Device
-	capturer Capturer // nil: there are no graphs
+	capturer capturer // nil: there are no graphs
 	guard    addressGuard
 	limit    int
 	known    map[string]*sequence
@@ -49,10 +49,13 @@ type addressGuard interface {
 // that came last.
 func NewReplayer(d Device, limit int) *Replayer {
 	r := &Replayer{device: d, limit: limit, known: make(map[string]*sequence), list: launchList{refusing: refusing{d}}}
-	r.capturer, _ = As[Capturer](d)
+	r.capturer, _ = As[capturer](d)
 	r.guard, _ = As[addressGuard](d)
 	return r
 }
+
+// Records reports whether sequences become graphs.
+func (r *Replayer) Records() bool { return r.capturer != nil }
 
 // Run queues what launch launches. It is called with a device that stands for the
 // Replayer's, up to twice and each time for the same sequence: Launch, Copy and

@@ -16,6 +16,7 @@ func TestReplayer(t *testing.T) {
 		const n = 100
 		x, y := must(hip.Upload(d, values(n))), must(hip.AllocOf[float32](d, n))
 		r := hip.NewReplayer(d, 2)
+		require.True(t, r.Records())
 		calls := 0
 		run := func(k float32) func(hip.Device) error {
 			return func(d hip.Device) error {

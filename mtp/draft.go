@@ -50,7 +50,7 @@ const maxDraft = 64
 // that names it, and nothing is done for any sequence.
 //
 // All steps are queued before anything is read back. Ids go from step to step on the
-// device, and on one that records graphs ([hip.Capturer]) calls of the same shape become
+// device, and on one that records graphs ([hip.Replayer]) calls of the same shape become
 // two launches: the first step's, and while it runs that of all others. If any sequence
 // has a MinProbability, each step is waited for.
 //

@@ -1,6 +1,7 @@
 package mtp_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -14,16 +15,24 @@ import (
 	"github.com/drafthead/drafthead/mtp"
 )
 
+// capturer is what a device has that records graphs.
+type capturer interface {
+	Capture(record func(d hip.Device) error) (launch, release func() error, err error)
+}
+
 // watched is a device that records graphs and counts what it is asked for.
 type watched struct {
 	hip.Device
-	hip.Compiler
 	hip.Sharer
 	launches, writes, reads, captures atomic.Int64
 }
 
 func watch(d hip.Device) *watched {
-	return &watched{Device: d, Compiler: ability[hip.Compiler](d), Sharer: ability[hip.Sharer](d)}
+	return &watched{Device: d, Sharer: ability[hip.Sharer](d)}
+}
+
+func (w *watched) Compile(ctx context.Context, kernels ...*hip.Kernel) error {
+	return hip.Compile(ctx, w.Device, kernels...)
 }
 
 func (w *watched) Launch(k *hip.Kernel, grid hip.Grid, args unsafe.Pointer) error {
@@ -43,7 +52,7 @@ func (w *watched) Read(dst []byte, src hip.Ptr) error {
 
 func (w *watched) Capture(record func(d hip.Device) error) (launch, release func() error, err error) {
 	w.captures.Add(1)
-	return ability[hip.Capturer](w.Device).Capture(record)
+	return ability[capturer](w.Device).Capture(record)
 }
 
 // TestGraphs: a text is drafted round by round as on the reference, whatever the

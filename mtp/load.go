@@ -58,10 +58,8 @@ func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) 
 	if h.device == nil {
 		h.device, h.ownsDevice = hip.NewHost(), true
 	}
-	if c, ok := hip.As[hip.Compiler](h.device); ok {
-		if err = c.Compile(ctx, hip.Kernels()...); err != nil {
-			return h, fmt.Errorf("mtp: load: %w", err)
-		}
+	if err = hip.Compile(ctx, h.device, hip.Kernels()...); err != nil {
+		return h, fmt.Errorf("mtp: load: %w", err)
 	}
 	progress, stored := opts.Progress, h.report.Bytes
 	if requantized := config.requantizedBytes(plan, opts); progress != nil && requantized > 0 {

@@ -91,7 +91,7 @@ func (w *workspace) closeBatches() error {
 // granule is what sizes that grow with the sequences are rounded up to, where that lets
 // a graph serve for longer; see [attention.Batch.Encode].
 func (w *workspace) granule() int {
-	if _, ok := hip.As[hip.Capturer](w.device); ok {
+	if w.replay.Records() {
 		return 16
 	}
 	return 1

@@ -16,6 +16,19 @@ import (
 // errFault is what a file, and a [hiptest.Faulty] device, fails with.
 var errFault = hiptest.ErrInjected
 
+// adopting is a device that adopts memory, which may fail.
+type adopting struct {
+	*hiptest.Faulty
+	adopter hip.Adopter
+}
+
+func (a adopting) Adopt(mem []byte, writable bool) (hip.Ptr, error) {
+	if err := a.Next("adopt"); err != nil {
+		return 0, err
+	}
+	return a.adopter.Adopt(mem, writable)
+}
+
 // TestLoadDeviceFaults fails every single call of the device in turn: the error
 // names the parameter and everything is given back.
 func TestLoadDeviceFaults(t *testing.T) {
@@ -40,7 +53,7 @@ func TestLoadDeviceFaults(t *testing.T) {
 				f.FailAt(good+1, test.kind)
 				var d hip.Device = f
 				if test.inPlace {
-					d = f.Adopting()
+					d = adopting{f, host.(hip.Adopter)}
 				}
 				l, err := plan.Load(t.Context(), d, LoadOptions{})
 				if err == nil {

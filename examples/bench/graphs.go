@@ -13,10 +13,10 @@ import (
 // graphDevice is a device that records graphs.
 type graphDevice interface {
 	hip.Device
-	hip.Compiler
+	Compile(ctx context.Context, kernels ...*hip.Kernel) error
 	hip.Filler
 	clock
-	hip.Capturer
+	Capture(record func(d hip.Device) error) (launch, release func() error, err error)
 	hip.Sharer
 }
 

@@ -73,10 +73,7 @@ func newKernelTimer(d hip.Device) (*kernelTimer, hip.Device) {
 
 // Compile passes kernels on to a device that compiles them; others are ready.
 func (t *kernelTimer) Compile(ctx context.Context, kernels ...*hip.Kernel) error {
-	if c, ok := hip.As[hip.Compiler](t.Device); ok {
-		return c.Compile(ctx, kernels...)
-	}
-	return nil
+	return hip.Compile(ctx, t.Device, kernels...)
 }
 
 func (t *kernelTimer) Launch(k *hip.Kernel, grid hip.Grid, args unsafe.Pointer) error {

@@ -15,7 +15,7 @@ var ErrInjected = errors.New("injected fault")
 
 // Faulty is a device of which one operation fails, for tests that an error is reported,
 // leaves nothing over, and lets the next call work. It has no abilities of the device that
-// it wraps, but for what Adopting returns.
+// it wraps; who embeds it can add some, with Next.
 type Faulty struct {
 	hip.Device
 
@@ -62,24 +62,6 @@ func (f *Faulty) Next(op string) error {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", op, ErrInjected)
-}
-
-// Adopting returns the device as one that adopts memory, as the one below does.
-func (f *Faulty) Adopting() hip.Device {
-	adopter, _ := hip.As[hip.Adopter](f.Device.(faulty).Device)
-	return adopting{f, adopter}
-}
-
-type adopting struct {
-	*Faulty
-	adopter hip.Adopter
-}
-
-func (a adopting) Adopt(mem []byte, writable bool) (hip.Ptr, error) {
-	if err := a.Next("adopt"); err != nil {
-		return 0, err
-	}
-	return a.adopter.Adopt(mem, writable)
 }
 
 // faulty asks before each operation.

@@ -9,12 +9,26 @@ import (
 	"github.com/drafthead/drafthead/hip/hiptest"
 )
 
+// adopting adds an ability.
+type adopting struct {
+	*hiptest.Faulty
+	adopter hip.Adopter
+}
+
+func (a adopting) Adopt(mem []byte, writable bool) (hip.Ptr, error) {
+	if err := a.Next("adopt"); err != nil {
+		return 0, err
+	}
+	return a.adopter.Adopt(mem, writable)
+}
+
 func TestFaulty(t *testing.T) {
 	host := hip.NewReference()
 	defer host.Close()
 	d := hiptest.NewFaulty(host)
 	hiptest.TestDevice(t, d)
-	hiptest.TestDevice(t, d.Adopting())
+	adopts := adopting{d, host.(hip.Adopter)}
+	hiptest.TestDevice(t, adopts)
 
 	d.FailAt(2)
 	p, err := d.Alloc(8)
@@ -33,7 +47,7 @@ func TestFaulty(t *testing.T) {
 	require.ErrorIs(t, d.Free(p), hiptest.ErrInjected)
 	require.ErrorIs(t, host.Free(p), hip.ErrAccess, "it was freed")
 
-	adopter, ok := hip.As[hip.Adopter](d.Adopting())
+	adopter, ok := hip.As[hip.Adopter](adopts)
 	require.True(t, ok)
 	d.FailAt(1)
 	_, err = adopter.Adopt(make([]byte, 8), false)

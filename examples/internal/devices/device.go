@@ -80,8 +80,7 @@ func Open(name string) (hip.Device, error) {
 // Compile has a GPU compile all kernels of the program, with a bar on w: the first
 // time takes seconds. Other devices compile nothing.
 func Compile(ctx context.Context, w io.Writer, d hip.Device) error {
-	c, ok := hip.As[hip.Compiler](d)
-	if !ok {
+	if !d.Info().IsGPU() {
 		return nil
 	}
 	kernels := hip.Kernels()
@@ -98,7 +97,7 @@ func Compile(ctx context.Context, w io.Writer, d hip.Device) error {
 	for range runtime.GOMAXPROCS(0) {
 		group.Go(func() {
 			for k := range todo {
-				err := c.Compile(ctx, k)
+				err := hip.Compile(ctx, d, k)
 				mu.Lock()
 				ready++
 				errs = append(errs, err)

@@ -10,7 +10,10 @@ import (
 // What a GPU has beside the interfaces of package hip.
 type (
 	streamer interface{ Stream() uintptr } // what records has it too
-	timer    interface {
+	capturer interface {
+		Capture(record func(d hip.Device) error) (launch, release func() error, err error)
+	}
+	timer interface {
 		Time(work func() error) (time.Duration, error)
 	}
 )
@@ -19,7 +22,7 @@ type (
 type graph struct{ Launch, Close func() error }
 
 func capture(d hip.Device, record func(d hip.Device) error) (*graph, error) {
-	launch, release, err := d.(hip.Capturer).Capture(record)
+	launch, release, err := d.(capturer).Capture(record)
 	return &graph{launch, release}, err
 }
 

@@ -38,7 +38,7 @@ func session(opts hip.OpenOptions, beforeClose func()) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := d.(hip.Compiler).Compile(context.Background(), &scale.Kernel); err != nil {
+	if err := hip.Compile(context.Background(), d, &scale.Kernel); err != nil {
 		return err
 	}
 	if _, err := d.(timer).Time(func() error { return scaleOn(d, x, n, 2) }); err != nil {
@@ -228,7 +228,7 @@ func TestKernelsThatDoNotCompile(t *testing.T) {
 				}
 			}
 		}
-		err := d.(hip.Compiler).Compile(t.Context(), &scale.Kernel, &broken.Kernel, &sourceless.Kernel, &larger.Kernel)
+		err := hip.Compile(t.Context(), d, &scale.Kernel, &broken.Kernel, &sourceless.Kernel, &larger.Kernel)
 		require.ErrorContains(t, err, "test_broken")
 		require.ErrorContains(t, err, "test_larger")
 		y := must(hip.Upload(d, values(64)))
@@ -236,7 +236,7 @@ func TestKernelsThatDoNotCompile(t *testing.T) {
 		require.NoError(t, expect(d, y, 64, 2))
 		canceled, cancel := context.WithCancel(t.Context())
 		cancel()
-		require.ErrorIs(t, d.(hip.Compiler).Compile(canceled, &wild.Kernel), context.Canceled)
+		require.ErrorIs(t, hip.Compile(canceled, d, &wild.Kernel), context.Canceled)
 	}
 }
 

@@ -200,7 +200,7 @@ func TestCapture(t *testing.T) {
 			for i, err := range []error{alloc, r.Free(x), r.Write(x, []byte{1}), r.Read(make([]byte, 1), x), r.Sync(), r.Close()} {
 				require.ErrorIs(t, err, fail.Recording, i)
 			}
-			_, nested := r.(hip.Capturer)
+			_, nested := r.(capturer)
 			_, fills := r.(hip.Filler)
 			require.False(t, nested || fills)
 			require.Equal(t, d.Info(), r.Info())
@@ -315,7 +315,7 @@ func TestClosedGPU(t *testing.T) {
 	require.ErrorIs(t, d.Free(p), hip.ErrClosed)
 	require.ErrorIs(t, d.Sync(), hip.ErrClosed)
 	require.ErrorIs(t, scaleOn(d, p, 1, 1), hip.ErrClosed)
-	require.ErrorIs(t, d.(hip.Compiler).Compile(t.Context(), &scale.Kernel), hip.ErrClosed)
+	require.ErrorIs(t, hip.Compile(t.Context(), d, &scale.Kernel), hip.ErrClosed)
 }
 
 func TestCloseDuringACapture(t *testing.T) {
