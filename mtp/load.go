@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/drafthead/drafthead/hip"
-	"github.com/drafthead/drafthead/weights"
 )
 
 // Load opens the checkpoint folder dir and loads its MTP head, bundled with the target
@@ -65,7 +64,7 @@ func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) 
 	if requantized := config.requantizedBytes(plan, opts); progress != nil && requantized > 0 {
 		progress = func(done, _ int64) { opts.Progress(done, stored+requantized) }
 	}
-	h.loaded, err = plan.Load(ctx, h.device, weights.LoadOptions{Progress: progress, Populate: opts.Populate})
+	h.loaded, err = plan.Load(ctx, h.device, opts.Populate, progress)
 	if err != nil {
 		return h, fmt.Errorf("mtp: %w", err)
 	}

@@ -17,7 +17,7 @@ type Options struct {
 	Device hip.Device
 
 	// Progress is called while weights are read, from the loading goroutine, with the
-	// bytes that are ready and their total: see [weights.LoadOptions].
+	// bytes that are ready and their total: see [weights.Plan.Load].
 	Progress func(done, total int64)
 
 	// Populate reads a memory-mapped checkpoint ahead during Load. Without it

@@ -8,20 +8,6 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// LoadOptions say how a plan's bytes are moved.
-type LoadOptions struct {
-	// Progress is called with the bytes that are ready and their total, from the
-	// goroutine that loads, at least every 64 MB that it moves; nil: it is not. Bytes that
-	// a device uses in place are ready at once, unless they are populated. done never
-	// falls, and the last call of a load has done = total.
-	Progress func(done, total int64)
-
-	// Populate reads the parameters in a memory-mapped checkpoint ahead, so that
-	// the first draft does not wait for the disk. Without it a page is read when
-	// it is first used. Devices that cannot use the mapping read everything anyway.
-	Populate bool
-}
-
 // Loaded is the parameters of a plan in a device's memory. It is safe for
 // concurrent use until Close.
 type Loaded struct {
@@ -41,12 +27,22 @@ type vector struct {
 // Load moves the plan's bytes to d. On an [hip.Adopter] the weights of a
 // memory-mapped file stay where they are, else each part is uploaded once, in the
 // order of the files, while the disk is asked for those that follow.
-// Loading ends with ctx within one chunk of 64 MB, even if the last call of Progress
+//
+// With populate the parameters in a memory-mapped checkpoint are read ahead, so that the
+// first draft does not wait for the disk; else a page is read when it is first used.
+// Devices that cannot use the mapping read everything anyway.
+//
+// progress, which may be nil, is called with the bytes that are ready and their total, from
+// the goroutine that loads, at least every 64 MB that it moves. Bytes that a device uses in
+// place are ready at once, unless they are populated. done never falls, and the last call
+// of a load has done = total.
+//
+// Loading ends with ctx within one chunk of 64 MB, even if the last call of progress
 // is what ends ctx. On any error everything that was taken on d is given
 // back. The plan's checkpoint must be open, and stay so until [Loaded.Close] where
 // the result is [Loaded.InPlace].
-func (p *Plan) Load(ctx context.Context, d hip.Device, opts LoadOptions) (*Loaded, error) {
-	m := newMover(ctx, d, p.report.Bytes, opts)
+func (p *Plan) Load(ctx context.Context, d hip.Device, populate bool, progress func(done, total int64)) (*Loaded, error) {
+	m := newMover(ctx, d, p.report.Bytes, populate, progress)
 	if err := m.all(p); err != nil {
 		err = fmt.Errorf("weights: load: %w", err)
 		if freed := m.loaded.Close(); freed != nil {

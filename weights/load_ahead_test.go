@@ -247,7 +247,7 @@ func TestAheadOfNothing(t *testing.T) {
 func loadRecorded(t *testing.T, ctx context.Context, plan *Plan, d hip.Device, progress func(done, total int64)) (*recorder, error) {
 	t.Helper()
 	rec := &recorder{t: t}
-	m := newMover(ctx, d, plan.report.Bytes, LoadOptions{Progress: progress})
+	m := newMover(ctx, d, plan.report.Bytes, false, progress)
 	m.ask = rec.ask
 	err := m.all(plan)
 	require.NoError(t, m.loaded.Close())

@@ -55,7 +55,7 @@ func TestLoadDeviceFaults(t *testing.T) {
 				if test.inPlace {
 					d = adopting{f, host.(hip.Adopter)}
 				}
-				l, err := plan.Load(t.Context(), d, LoadOptions{})
+				l, err := plan.Load(t.Context(), d, false, nil)
 				if err == nil {
 					require.True(t, test.calls[0] <= good && good < test.calls[1], "%d calls", good)
 					require.Equal(t, good, f.FailAt(0), "every call was failed once")
@@ -79,7 +79,7 @@ func TestLoadReportsFailedFrees(t *testing.T) {
 	defer host.Close()
 	d := hiptest.NewFaulty(host)
 	d.FailAt(1, "free")
-	l, err := plan.Load(t.Context(), d, LoadOptions{})
+	l, err := plan.Load(t.Context(), d, false, nil)
 	require.NoError(t, err)
 	require.ErrorIs(t, l.Close(), errFault)
 	require.NoError(t, l.Close(), "a second time")
@@ -87,7 +87,7 @@ func TestLoadReportsFailedFrees(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	d.FailAt(1, "free")
-	_, err = plan.Load(ctx, d, LoadOptions{Progress: func(int64, int64) { cancel() }})
+	_, err = plan.Load(ctx, d, false, func(int64, int64) { cancel() })
 	require.ErrorIs(t, err, context.Canceled)
 	require.ErrorIs(t, err, errFault)
 }
@@ -99,29 +99,28 @@ func TestLoadCancelled(t *testing.T) {
 	host := hip.NewReference()
 	defer host.Close()
 	for _, test := range []struct {
-		name string
-		d    hip.Device
-		opts LoadOptions
+		name     string
+		d        hip.Device
+		populate bool
 	}{
-		{"in place", host, LoadOptions{}},
-		{"populated", host, LoadOptions{Populate: true}},
-		{"uploaded", bare{host}, LoadOptions{}},
-		{"filled", filling{hiptest.NewFaulty(host)}, LoadOptions{}},
+		{"in place", host, false},
+		{"populated", host, true},
+		{"uploaded", bare{host}, false},
+		{"filled", filling{hiptest.NewFaulty(host)}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cancelled, cancel := context.WithCancel(t.Context())
 			cancel()
-			_, err := plan.Load(cancelled, test.d, test.opts)
+			_, err := plan.Load(cancelled, test.d, test.populate, nil)
 			require.ErrorIs(t, err, context.Canceled, "before the load")
 			for n := 1; ; n++ {
 				ctx, cancel := context.WithCancel(t.Context())
-				calls, opts := 0, test.opts
-				opts.Progress = func(int64, int64) {
+				calls := 0
+				l, err := plan.Load(ctx, test.d, test.populate, func(int64, int64) {
 					if calls++; calls == n {
 						cancel()
 					}
-				}
-				l, err := plan.Load(ctx, test.d, opts)
+				})
 				cancel()
 				if calls < n {
 					require.NoError(t, err)
@@ -179,10 +178,10 @@ func TestLoadReadFaults(t *testing.T) {
 	for good := 0; ; good++ { // uploads before the file breaks
 		calls := 0
 		broken = good == 0
-		l, err := plan.Load(t.Context(), d, LoadOptions{Progress: func(int64, int64) {
+		l, err := plan.Load(t.Context(), d, false, func(int64, int64) {
 			calls++
 			broken = calls == good
-		}})
+		})
 		if err == nil { // it broke after the last of them
 			require.Equal(t, good, calls)
 			require.Greater(t, good, 20)
@@ -206,11 +205,11 @@ func TestLoadPopulateFaults(t *testing.T) {
 	require.NoError(t, err)
 	d, vectors, calls := hip.NewReference(), 5, 0
 	defer d.Close()
-	_, err = plan.Load(t.Context(), d, LoadOptions{Populate: true, Progress: func(int64, int64) {
+	_, err = plan.Load(t.Context(), d, true, func(int64, int64) {
 		if calls++; calls == vectors+1 {
 			require.NoError(t, c.Close())
 		}
-	}})
+	})
 	require.ErrorIs(t, err, fs.ErrClosed)
 	require.ErrorContains(t, err, "populate")
 	require.Equal(t, vectors+1, calls)
@@ -226,11 +225,11 @@ func TestLoadFromClosedCheckpoint(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, c.Close())
 		d := hip.NewHost()
-		_, err = plan.Load(t.Context(), d, LoadOptions{Populate: true})
+		_, err = plan.Load(t.Context(), d, true, nil)
 		require.ErrorIs(t, err, fs.ErrClosed, name)
 		require.Equal(t, [2]int64{}, inUse(d))
 		require.NoError(t, d.Close())
-		_, err = plan.Load(t.Context(), d, LoadOptions{})
+		_, err = plan.Load(t.Context(), d, false, nil)
 		require.Error(t, err, "on a closed device")
 	}
 }

@@ -30,10 +30,10 @@ type mover struct {
 	done, total int64
 }
 
-func newMover(ctx context.Context, d hip.Device, total int64, opts LoadOptions) *mover {
+func newMover(ctx context.Context, d hip.Device, total int64, populate bool, progress func(done, total int64)) *mover {
 	m := &mover{
 		ctx: ctx, adopted: make(map[*safetensors.File]hip.Ptr), ask: readAhead,
-		populates: opts.Populate, progress: opts.Progress, total: total,
+		populates: populate, progress: progress, total: total,
 		loaded: &Loaded{
 			device: d, matrices: make(map[string]*Matrix),
 			vectors: make(map[string]vector),

@@ -127,11 +127,11 @@ func TestLoadWays(t *testing.T) {
 					device := test.open()
 					defer device.Close()
 					d, seen := test.wrap(device), int64(0)
-					l, err := plan.Load(t.Context(), d, LoadOptions{Populate: populate, Progress: func(done, total int64) {
+					l, err := plan.Load(t.Context(), d, populate, func(done, total int64) {
 						require.Equal(t, plan.Report().Bytes, total)
 						require.GreaterOrEqual(t, done, seen)
 						seen = done
-					}})
+					})
 					require.NoError(t, err)
 					require.Equal(t, plan.Report().Bytes, seen, "all is reported in the end")
 					require.Equal(t, test.inPlace, l.InPlace())
@@ -159,7 +159,7 @@ func TestLoadInPlaceTakesNoMemory(t *testing.T) {
 	plan, _ := headPlan(t, h, always(MXFP8))
 	d := hip.NewReference()
 	defer d.Close()
-	l, err := plan.Load(t.Context(), d, LoadOptions{})
+	l, err := plan.Load(t.Context(), d, false, nil)
 	require.NoError(t, err)
 	defer l.Close()
 	require.Less(t, inUse(d)[0], plan.Report().Bytes/50)
@@ -171,9 +171,9 @@ func TestLoadTwice(t *testing.T) {
 	d := hip.NewHost()
 	defer d.Close()
 	params := headOf(t, smallHead, Parallel{})
-	first, err := plan.Load(t.Context(), d, LoadOptions{})
+	first, err := plan.Load(t.Context(), d, false, nil)
 	require.NoError(t, err)
-	second, err := plan.Load(t.Context(), d, LoadOptions{})
+	second, err := plan.Load(t.Context(), d, false, nil)
 	require.NoError(t, err)
 	require.NoError(t, first.Close())
 	requireShare(t, d, second, params, s)
@@ -190,7 +190,7 @@ func TestLoadWithoutKVScales(t *testing.T) {
 	require.NoError(t, err)
 	d := hip.NewReference()
 	defer d.Close()
-	l, err := plan.Load(t.Context(), d, LoadOptions{})
+	l, err := plan.Load(t.Context(), d, false, nil)
 	require.NoError(t, err)
 	ptr, values := l.Vector("model." + attn0 + "attn.k_scale")
 	require.Zero(t, ptr)
@@ -219,10 +219,10 @@ func TestLoadLargeTensor(t *testing.T) {
 			require.NoError(t, err)
 			d, calls := hip.NewReference(), 0
 			defer d.Close()
-			l, err := plan.Load(context.Background(), d, LoadOptions{Progress: func(done, _ int64) {
+			l, err := plan.Load(context.Background(), d, false, func(done, _ int64) {
 				calls++
 				require.LessOrEqual(t, done, int64(calls)*uploadChunk)
-			}})
+			})
 			require.NoError(t, err)
 			require.Equal(t, 3, calls)
 			m := l.Matrix(whole.Tensor)
