@@ -24,7 +24,7 @@ struct scoreState {
   float best[scoreThreads / waveSize][scoreHeads];
 };
 
-// loadIndexQueries brings columns from first on into shared memory, zero behind the last.
+// loadIndexQueries brings columns from first on into shared memory, zero after the last.
 DEVICE void loadIndexQueries(scoreState *s, const float *q, int32 heads, int32 dim, int32 first) {
   __syncthreads();
   for (int32 i = (int32)threadIdx.x; i < scoreHeads * queryColumns; i += scoreThreads) {
@@ -51,7 +51,7 @@ template <bool bf16> DEVICE void multiplyKeys(float *sums, const scoreState *s, 
           if (key + j * keyGroups < visible) raw[j] = *(const Uint32x4 *)((const uint8 *)a.IndexKeys + at * (bf16 ? 2 : 4));
         }
       } else if (!bf16) {
-        break; // nothing is behind the last column
+        break; // the last column was reached
       }
       Float32x4 keys[laneKeys];
 #pragma unroll

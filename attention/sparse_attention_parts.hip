@@ -100,7 +100,7 @@ DEVICE void weighHead(partState *s, const rowContext &c, const keyPart &part, in
 }
 
 // sumPart adds the part's weighted values to a column of sumHeads heads, four keys at a
-// time: what is behind the last is zero, as are its weights.
+// time: what follows the last is zero, and so are its weights.
 DEVICE void sumPart(const partState *s, const keyPart &part, int32 head, int32 column, float *sums) {
   for (int32 k = 0; k < part.n; k += 4) {
     float v[4];

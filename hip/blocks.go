@@ -7,8 +7,8 @@ import (
 	"github.com/drafthead/drafthead/hip/internal/memory"
 )
 
-// Blocks is a twin's share of a launch: the blocks First … End−1, and the way
-// to device memory. It is valid during the call only.
+// Blocks is a twin's share of a launch: the blocks First … End−1, and access to device
+// memory. It is valid only during the call.
 type Blocks struct {
 	First, End int
 
@@ -18,18 +18,18 @@ type Blocks struct {
 	simd    SIMD
 }
 
-// SIMD returns the vector instructions that the call may use; SIMDNone where the
-// twin runs as the definition.
+// SIMD returns the vector instructions that the call may use: SIMDNone if the twin runs as
+// the definition.
 func (b *Blocks) SIMD() SIMD { return max(b.simd, SIMDNone) }
 
-// In returns n values of T at p to read. The zero Ptr, or n = 0, gives nil.
-// T is plain data: numbers, or structs of numbers.
+// In returns n values of T at p, for reading. The zero Ptr, or n = 0, gives nil. T is plain
+// data: numbers, or structs of numbers.
 func In[T any](b *Blocks, p Ptr, n int) []T {
 	return view[T](b, p, n, "read", false)
 }
 
-// Out returns n values of T at p to read and write. Blocks of one launch must
-// write disjoint values. The zero Ptr, or n = 0, gives nil.
+// Out returns n values of T at p, for reading and writing. Blocks of one launch must write
+// disjoint values. The zero Ptr, or n = 0, gives nil.
 func Out[T any](b *Blocks, p Ptr, n int) []T {
 	v := view[T](b, p, n, "write", true)
 	if b.writes != nil && len(v) > 0 {
@@ -46,10 +46,10 @@ func Scratch[T any](b *Blocks, n int) []T {
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(raw))), n)
 }
 
-// Keep returns what prepare returned when it was first called in this launch by
-// this worker: inputs brought into another form, say, once for all the parts of
-// the grid that the worker is given. Scratch that prepare takes is kept with it.
-// A kernel calls Keep at most once, before it takes other scratch.
+// Keep calls prepare once for each worker of a launch, and returns its result in all later
+// calls of that worker. Use it to bring inputs into another form once, for all parts of the
+// grid that the worker does. Scratch that prepare takes is kept with it. A kernel calls
+// Keep at most once, before it takes other scratch.
 func Keep[T any](b *Blocks, prepare func() T) T {
 	if kept, ok := b.scratch.kept.(T); ok {
 		return kept

@@ -17,16 +17,15 @@ import (
 // that differs. The results of d stay in place, so the next kernel is again judged by
 // itself.
 //
-// It is slow by design: launches run one at a time and are waited for, each range that a
-// launch has written is copied back, and before each the memory that others may write, of
-// an import, of a share or of an adoption for writing, is read anew. Memory is needed
-// twice, on d and in Go. Closing the result closes d.
+// It is slow by design. Launches run one at a time. Before each, Check reads the memory
+// that others may write: imports, shared memory and memory adopted for writing. After each,
+// it copies back every range that was written. It needs the memory twice, on d and in Go.
+// Closing the result closes d.
 //
-// [As] finds the abilities of d, but nothing records graphs: a graph runs without a look at
-// its launches, which would not be compared.
+// [As] finds the abilities of d, but a [Replayer] records no graphs: launches within a
+// graph cannot be compared one by one.
 //
-// Check may be wrapped around a device at any point of a bug hunt, but before
-// memory is allocated on it.
+// Wrap the device before any memory is allocated on it.
 func Check(d Device) Device {
 	return &checked{Device: d, mirror: memory.New(), foreign: make(map[Ptr][]byte)}
 }
@@ -34,9 +33,9 @@ func Check(d Device) Device {
 // checked mirrors d's memory under d's own addresses, so that arguments and
 // tables of addresses in device memory mean the same on both sides.
 //
-// Before a launch the mirror holds what d's memory holds. Launches, writes and copies keep
-// it so. What they do not see is foreign: memory that a host, or an engine's kernels, write
-// by themselves. refresh reads it.
+// Invariant: before a launch the mirror equals d's memory. Launches, writes and copies keep
+// it so. Memory that the host or an engine's kernels write by themselves is foreign:
+// refresh reads it.
 type checked struct {
 	Device
 	mirror *memory.Table
@@ -57,7 +56,7 @@ func (c *checked) Alloc(n int64) (Ptr, error) {
 	return p, nil
 }
 
-// insert gives memory of d a mirror of zeros, or gives it back.
+// insert adds a mirror of zeros for memory of d. On an error it frees the memory.
 func (c *checked) insert(p Ptr, n int64, writable, adopted bool) error {
 	mem, err := zeroed(n) // a GPU may have more memory than the host
 	if err == nil {
@@ -80,8 +79,8 @@ func (c *checked) insertForeign(p Ptr, n int64, adopted bool, host []byte) error
 	return nil
 }
 
-// refresh brings foreign memory into the mirror, with mu held. Nothing is queued then that
-// was not waited for, but for an engine's work on d's stream, which Read waits for.
+// refresh copies foreign memory into the mirror, with mu held. All work of d was waited for
+// by then; Read waits for an engine's work on d's stream.
 func (c *checked) refresh() error {
 	for p, host := range c.foreign {
 		r, err := c.mirror.Lookup("read", uint64(p), 0, false)
@@ -200,8 +199,8 @@ func fieldAt(k *Kernel, args unsafe.Pointer, p Ptr) string {
 	return name
 }
 
-// As is what the function [As] asks. The abilities that make memory known, or write it, tell
-// the mirror too.
+// As is what the function [As] calls. Abilities that add memory, or write to it, do the
+// same to the mirror.
 func (c *checked) As(ability any) bool {
 	to := reflect.ValueOf(ability).Elem()
 	for _, offered := range c.abilities() {
@@ -213,8 +212,8 @@ func (c *checked) As(ability any) bool {
 	return false
 }
 
-// abilities returns what c offers beside its own methods. Each has the methods of one
-// ability, as its struct embeds no more.
+// abilities returns what c offers beside its own methods. Each struct embeds one ability
+// and so has the methods of that one only.
 func (c *checked) abilities() (offered []any) {
 	if own, ok := As[Adopter](c.Device); ok {
 		offered = append(offered, struct{ Adopter }{checkedAdopter{c, own}})
@@ -244,7 +243,7 @@ func (c *checked) InUse() (bytes int64, live int) {
 	return c.mirror.InUse()
 }
 
-// CheckRange asks the mirror, which knows what was made known to the device itself.
+// CheckRange asks the mirror, which knows all memory of the device.
 func (c *checked) CheckRange(p Ptr, n int64, write bool) error {
 	return c.mirror.Check(uint64(p), n, write)
 }

@@ -2,8 +2,8 @@ package hip
 
 import "fmt"
 
-// Define returns HIP source that gives a constant of Go's its name in a kernel. It goes
-// before the source that uses it, so that no number is written twice:
+// Define returns HIP source that defines name as value. Put it before the source that uses
+// the constant, so that no number is written twice:
 //
 //	const tile = 1024
 //
@@ -12,9 +12,9 @@ func Define(name string, value int) string {
 	return fmt.Sprintf("constexpr int32 %s = %d;\n", name, value)
 }
 
-// Choose returns the last entry of a table that serves a launch. The first serves whatever
-// none of the others does. The table declares kernels that compute the same of the same
-// arguments, each of which is the fastest for some launches, and what decides between them:
+// Choose returns the last entry of table for which serves returns true, or the first entry
+// if there is none. The table holds kernels that compute the same from the same arguments,
+// each the fastest for some launches, and what decides between them:
 //
 //	type scaleKernel struct {
 //		*hip.KernelOf[scaleArgs]
@@ -28,7 +28,7 @@ func Define(name string, value int) string {
 //
 //	k := hip.Choose(scales, func(k *scaleKernel) bool { return rows >= k.from })
 //
-// What it returns points into the table.
+// The result points into the table.
 func Choose[K any](table []K, serves func(k *K) bool) *K {
 	for i := len(table) - 1; i > 0; i-- {
 		if serves(&table[i]) {

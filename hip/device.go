@@ -2,8 +2,8 @@ package hip
 
 import "unsafe"
 
-// Ptr is an address in a device's memory. The zero Ptr is no memory; it stands
-// for an argument that is not given.
+// Ptr is an address in a device's memory. The zero Ptr stands for an argument that is not
+// given.
 type Ptr uint64
 
 // Add returns the address n bytes after p.
@@ -13,8 +13,8 @@ func (p Ptr) Add(n int64) Ptr { return p + Ptr(n) }
 type Info struct {
 	Name string // for people: "CPU, 16 threads", "AMD Instinct MI300X"
 
-	// Kind is what runs the kernels: "cpu", "reference", "hip" for a GPU of AMD's, "cuda" for
-	// one of NVIDIA's.
+	// Kind is what runs the kernels: "cpu", "reference", "hip" (a GPU of AMD) or "cuda" (a
+	// GPU of NVIDIA).
 	Kind string
 
 	// Threads is how many workers take blocks of a launch at the same time: goroutines of
@@ -23,25 +23,26 @@ type Info struct {
 	Threads int
 }
 
-// IsGPU reports whether kernels run from their HIP source, on a GPU.
+// IsGPU reports whether the device is a GPU, which runs kernels from their HIP source.
 func (i Info) IsGPU() bool { return i.Kind == "hip" || i.Kind == "cuda" }
 
 // Device is memory and an in-order queue of launches.
 //
-// All methods are safe for concurrent use. Write, Read, Copy and Launch take
-// effect in the order in which one goroutine calls them; between goroutines the
-// caller orders what depends on each other. A range that is not wholly inside
-// one live allocation is an [ErrAccess] and changes nothing.
+// All methods are safe for concurrent use. Write, Read, Copy and Launch take effect in the
+// order in which one goroutine calls them; between goroutines the caller must order calls
+// that depend on each other. A range that is not wholly inside one live allocation is an
+// [ErrAccess], and the call changes nothing. A range of no bytes is always accepted.
 type Device interface {
 	Info() Info
 
-	// Alloc returns n zeroed bytes, aligned to at least 64. n = 0 returns the
-	// zero Ptr. The error wraps [ErrOutOfMemory] where memory is short.
+	// Alloc returns n zeroed bytes, aligned to at least 64. n = 0 returns the zero Ptr. The
+	// error wraps [ErrOutOfMemory] if memory is short or n is negative.
 	Alloc(n int64) (Ptr, error)
 
-	// Free returns an allocation, or ends an adoption, by the address that
-	// Alloc or Adopt gave. Work queued before may still use the memory: Free
-	// takes effect after it, in the order of the queue. Free(0) does nothing.
+	// Free returns an allocation, or ends an adoption or import. p is the address that
+	// Alloc, Adopt or Import was about; any other, one inside the memory too, is an
+	// [ErrAccess]. Work queued before may still use the memory: Free takes effect after it,
+	// in the order of the queue. Free(0) does nothing.
 	Free(p Ptr) error
 
 	// Write copies src to dst. src may be reused when Write returns.
@@ -53,11 +54,12 @@ type Device interface {
 	// Copy copies n bytes on the device. The ranges must not overlap.
 	Copy(dst, src Ptr, n int64) error
 
-	// Launch queues k over grid. args points to the kernel's argument struct
-	// and is not kept. A device may report a kernel's fault at a later Sync.
+	// Launch queues k over grid. args points to the kernel's argument struct and is not
+	// kept. A grid of no blocks does nothing. The text of an error contains "kernel NAME:
+	// ". A device may report a kernel's fault at a later Sync.
 	Launch(k *Kernel, grid Grid, args unsafe.Pointer) error
 
-	// Sync waits for all queued work and reports its first error.
+	// Sync waits for all queued work and returns its first error.
 	Sync() error
 
 	// Close frees everything. Calls after it return [ErrClosed].
@@ -69,7 +71,7 @@ type Grid struct {
 	Blocks  int // independent pieces of work
 	Threads int // threads of a block on a GPU; 0: the kernel's own. CPU devices ignore it
 
-	// BlockCost is about the bytes that one block touches. CPU devices use it
+	// BlockCost is roughly the number of bytes that one block touches. CPU devices use it
 	// to decide how many threads a launch is worth; 0 means a small block.
 	BlockCost int
 }

@@ -2,26 +2,33 @@
 //
 // # What do I need to know to run the head on my device?
 //
-// A [Device] has nine methods and knows no tensors, shapes or formats. Four
-// come with the library:
+// A [Device] has nine methods and knows no tensors, shapes or formats. The library has
+// four:
 //
-//   - [NewHost]: the CPU, the default. All cores, fast variants where a kernel
-//     has one, memory of the caller (a memory-mapped file) used in place.
-//     [HostOptions] bound its threads and its vector instructions.
-//   - [NewReference]: the CPU as definition. Every kernel's plain Go twin,
-//     sums in float64, one goroutine. All else is tested against it.
-//   - [Open]: a GPU, AMD's through HIP and NVIDIA's through the same kernels, in
-//     programs that import hip/gpu. The driver is looked for at run time; a machine
-//     without one says so.
-//   - [Check]: any device, with every launch repeated on the reference and
-//     compared. It names the first kernel that differs.
+//   - [NewHost]: the CPU, the default. It uses all cores, the fast Go side of a kernel if
+//     there is one, and the caller's memory (a memory-mapped file) in place. [HostOptions]
+//     bound its threads and its vector instructions.
+//   - [NewReference]: the CPU as definition. It runs every kernel's plain Go twin, with
+//     sums in float64, in one goroutine. Every other device is tested against it.
+//   - [Open]: a GPU of AMD or NVIDIA, with the same kernels, in programs that import
+//     hip/gpu. It looks for the driver at run time; without one it is an [ErrNoDevice].
+//   - [Check]: any device, with every launch repeated on the reference and compared. It
+//     names the first kernel that differs.
 //
-// Anything more that a device can do is a small interface that [As] finds, through
-// wrappers too: [Adopter] (use the caller's memory without a copy), and on a GPU
-// [Importer] (share memory and queue with an engine), [Filler] (read a file straight into
-// upload memory) and [Sharer] (memory that kernels and the host have in common). [Compile]
-// makes kernels ready ahead of their first launch, and a
-// [Replayer] makes graphs of what is launched again and again, where there are graphs.
+//   - A Device of your own wraps one of these, as a kernel's arguments and twin are known
+//     only here; a new backend belongs in hip/internal. hip/hiptest has the conformance
+//     suite that every Device must pass.
+//
+// A Device of your own wraps one of these, since only this package sees a kernel's
+// arguments and twin; a new backend belongs in hip/internal. Package hiptest has the
+// conformance suite that every Device must pass.
+//
+// What else a device can do is a small interface that [As] finds, through wrappers too. CPU
+// devices are an [Adopter] (use the caller's memory without a copy). A GPU is an [Importer]
+// (share memory and queue with an engine), a [Filler] (read a file straight into upload
+// memory) and a [Sharer] (memory that kernels and the host have in common). [Compile] makes
+// kernels ready ahead of their first launch. A [Replayer] makes graphs of sequences that
+// are launched again and again, if the device has graphs.
 //
 // # What is a kernel?
 //
@@ -34,35 +41,38 @@
 //		K    float32
 //	}
 //
-//	const threads = 256
+//	const threads = 256 // and values: each thread of a block does one
 //
 //	var scale = hip.NewKernel("scale", hip.Define("threads", threads)+scaleHIP, scaleTwin).Block(threads)
 //
 //	func scaleTwin(b *hip.Blocks, a *scaleArgs) { // y = k·x
 //		x := hip.In[float32](b, a.X, int(a.N))
 //		y := hip.Out[float32](b, a.Y, int(a.N))
-//		for i := b.First; i < b.End; i++ {
+//		for i := b.First * threads; i < min(b.End*threads, len(x)); i++ {
 //			y[i] = a.K * x[i]
 //		}
 //	}
 //
-//	err := scale.Launch(dev, hip.Grid{Blocks: n}, &scaleArgs{X: x, Y: y, N: n, K: 2})
+//	grid := hip.Grid{Blocks: (n + threads - 1) / threads}
+//	err := scale.Launch(dev, grid, &scaleArgs{X: x, Y: y, N: int32(n), K: 2})
 //
-// Several kernels that compute the same, each for other sizes, are the rows of a table:
-// [Choose].
+// [Choose] takes one of several kernels that compute the same, each for other sizes.
 //
-// The twin states the mathematics and is the definition; [KernelOf.Fast] adds a Go side
-// for [NewHost]. A twin is given a range of blocks and may be called
-// many times, concurrently, for disjoint ranges that together cover the grid.
-// It reaches memory only through [In] and [Out], so an address that belongs to
-// no allocation is an error of the launch, never a bad read.
+// The twin is the definition of the operation; [KernelOf.Fast] adds a faster Go side for
+// [NewHost]. A device calls a twin with a range of blocks, perhaps many times and
+// concurrently, for disjoint ranges that together cover the grid. A twin reaches memory
+// only through [In] and [Out], so a bad address is an error of the launch, never a bad
+// read.
 //
-// The HIP side is one source for every GPU: a function of the kernel's name with
-// the argument struct as its only parameter, on a grid of Grid.Blocks blocks of the
-// kernel's threads in one dimension, with static shared memory. It is compiled
-// after a prelude, hip/internal/prelude, which has one name for what compilers and vendors
-// name differently, and what the threads of a wave and of a block do together:
+// The HIP side is one source for every GPU: a function of the kernel's name, with the
+// argument struct as its only parameter and static shared memory. It runs on Grid.Blocks
+// blocks of the kernel's threads, in one dimension. A prelude, hip/internal/prelude, comes
+// before it: it gives one name to what compilers and vendors name differently, and has what
+// the threads of a wave and of a block do together:
 //
 //	struct Scale { const float *x; float *y; int32 n; float k; };
-//	KERNEL(threads) void scale(Scale a) { … }
+//	KERNEL(threads) void scale(Scale a) {
+//		const int32 i = blockIdx.x * threads + threadIdx.x;
+//		if (i < a.n) a.y[i] = a.k * a.x[i];
+//	}
 package hip

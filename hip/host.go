@@ -13,18 +13,19 @@ import (
 
 // HostOptions bound what [NewHost] uses of the machine. The zero value bounds nothing.
 type HostOptions struct {
-	// Threads is the workers, the calling goroutine among them. 0: one per
-	// usable core (GOMAXPROCS at the time of the call).
+	// Threads is the number of workers, including the calling goroutine. 0: one per usable
+	// core (GOMAXPROCS at the time of the call).
 	Threads int
 
-	// SIMD is the highest level of vector instructions that kernels use, of those that
-	// the machine has.
+	// SIMD is the highest level of vector instructions that kernels may use. The zero SIMD,
+	// or one that the machine lacks: the machine's highest.
 	SIMD SIMD
 }
 
-// NewHost returns the CPU device: a pool of one worker per usable core, the
-// calling goroutine among them, and the best vector instructions of the machine. options
-// are none, or one. Launches of several goroutines share the workers. Close ends them.
+// NewHost returns the CPU device: a pool of one worker per usable core, including the
+// calling goroutine, that uses the best vector instructions of the machine. At most one
+// value of options may be given. Launches of several goroutines share the workers. Close
+// ends them.
 func NewHost(options ...HostOptions) Device {
 	o := HostOptions{Threads: runtime.GOMAXPROCS(0), SIMD: bestSIMD()}
 	if len(options) > 0 {
@@ -77,16 +78,16 @@ type job struct {
 }
 
 const (
-	// bytesPerThread is how much work makes another thread worth its microsecond
-	// or two.
+	// bytesPerThread is how much work is worth another thread, which costs a microsecond or
+	// two.
 	bytesPerThread = 64 << 10
-	// bytesPerPart is what a part has at least: few enough that threads end
-	// together, enough that taking it costs nothing.
+	// bytesPerPart is the least size of a part: small enough that threads end together,
+	// large enough that taking one costs nothing.
 	bytesPerPart = 128 << 10
-	// spinTime is how long a worker without a job, and a launch whose last parts
-	// others do, look for news before they sleep: longer than from one launch of
-	// a step to the next, far less than what sleeping and waking up again costs a
-	// step of dozens of launches, and short enough for cores that others need.
+	// spinTime is how long a worker without a job, and a launch that waits for its last
+	// parts, spin before they sleep. It is longer than the time between two launches of a
+	// step, far shorter than what dozens of sleeps and wakes would cost a step, and short
+	// enough to leave the cores to others.
 	spinTime = 50 * time.Microsecond
 )
 

@@ -9,8 +9,9 @@ import (
 // [InputError] wraps it.
 var ErrInput = errors.New("bad input")
 
-// InputError names an argument that a call refuses. Every package of the library
-// reports bad arguments this way, and a call that refuses one changes nothing.
+// InputError names an argument that a call refuses. A call that refuses one changes
+// nothing. Every package of the library reports bad arguments this way, except
+// weights/safetensors, which imports no other package of it.
 type InputError struct {
 	Op       string // package and call: "attention: insert"
 	Sequence int    // 1 + the index in the batch's sequences; 0: the call as a whole

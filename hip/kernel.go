@@ -8,7 +8,7 @@ import (
 	"github.com/drafthead/drafthead/hip/internal/registry"
 )
 
-// Kernel is what a device needs to know of a kernel. Use [NewKernel].
+// Kernel is what a device knows about a kernel. [NewKernel] makes one.
 type Kernel struct {
 	Name string
 
@@ -21,11 +21,11 @@ type Kernel struct {
 	known    *registry.Kernel
 }
 
-// Declared returns what a kernel was declared with. threads are those of a block on a GPU,
-// where [Grid] does not say; 0: it must. maxError bounds, for every device,
-// |device − reference| ÷ the largest |reference| of what one launch writes; integers are
-// always equal. [Check] holds devices to it. serves says in words when the kernel is taken of
-// several that compute the same, and is "" where there are no others.
+// Declared returns what a kernel was declared with. threads is the size of a block on a
+// GPU, unless [Grid] says otherwise; if it is 0, Grid must. maxError bounds, for every
+// device, |device − reference| ÷ the largest |reference| of what one launch writes;
+// integers are always equal. [Check] holds devices to it. serves says in words when the
+// kernel is taken among several that compute the same; it is "" if there are no others.
 func (k *Kernel) Declared() (threads int, maxError float64, serves string) {
 	return k.threads, k.maxError, k.serves
 }
@@ -36,13 +36,13 @@ type KernelOf[A any] struct {
 	Kernel
 }
 
-// defaultMaxError is what float32 results of float32 sums may differ by.
+// defaultMaxError bounds the error of float32 results of float32 sums.
 const defaultMaxError = 1e-5
 
 // NewKernel declares a kernel by its HIP source (empty: none) and its Go twin, which does
-// the blocks b.First … b.End−1.
-// Declare kernels as package variables: names are unique in a program, and a
-// name taken or an argument struct that C++ would lay out otherwise panics.
+// the blocks b.First … b.End−1. Declare kernels as package variables: names are unique in a
+// program. NewKernel panics if the name is taken or if C++ would lay out the argument
+// struct otherwise.
 func NewKernel[A any](name, source string, twin func(b *Blocks, a *A)) *KernelOf[A] {
 	args := reflect.TypeFor[A]()
 	if err := checkLayout(args); err != nil {
@@ -56,20 +56,20 @@ func NewKernel[A any](name, source string, twin func(b *Blocks, a *A)) *KernelOf
 	return k
 }
 
-// Block sets the threads of a block on a GPU and returns k: what KERNEL(threads) says in
-// the source.
+// Block sets the threads of a block on a GPU, the number in the source's KERNEL(threads),
+// and returns k.
 func (k *KernelOf[A]) Block(threads int) *KernelOf[A] {
 	k.threads = threads
 	return k
 }
 
-// Instance makes k one instance of a function template that its source has, and returns k:
-// template is "scaleRows<4>", a function of the argument struct, which is named as A is. A
-// block on a GPU has so many threads. resident is how many blocks shall fit on a
-// multiprocessor of an NVIDIA GPU; 0: as many as do. serves says in words when the kernel is
-// the one that [Choose] is to return.
+// Instance makes k an instance of a function template in its source, such as
+// "scaleRows<4>", and returns k. The template takes the argument struct, which has the name
+// of A. threads is the size of a block on a GPU. resident is how many blocks must fit on a
+// multiprocessor of an NVIDIA GPU; 0 leaves it to the compiler. serves says in words when
+// [Choose] returns the kernel.
 //
-// Each instance is compiled by itself, so that a device compiles them side by side.
+// Each instance is compiled by itself, so a device can compile several at the same time.
 func (k *KernelOf[A]) Instance(template string, threads, resident int, serves string) *KernelOf[A] {
 	bounds := fmt.Sprint(threads)
 	if resident > 0 {
@@ -90,8 +90,8 @@ func (k *KernelOf[A]) Fast(maxError float64, f func(b *Blocks, a *A)) *KernelOf[
 	return k
 }
 
-// Launch queues the kernel on d, in blocks of the kernel's threads unless grid has
-// others. A grid of no blocks does nothing.
+// Launch queues the kernel on d, in blocks of the kernel's threads unless grid sets them. A
+// grid of no blocks does nothing.
 func (k *KernelOf[A]) Launch(d Device, grid Grid, a *A) error {
 	if grid.Blocks == 0 {
 		return nil
@@ -131,7 +131,7 @@ func checkLayout(t reflect.Type) error {
 	return nil
 }
 
-// Kernels returns all kernels of the program, by name.
+// Kernels returns all kernels of the program, sorted by name.
 func Kernels() []*Kernel {
 	known := registry.Kernels()
 	all := make([]*Kernel, len(known))

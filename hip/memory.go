@@ -45,7 +45,7 @@ func goRegion(p Ptr, mem []byte, writable, adopted bool) memory.Region {
 // zeroed is make with an error: make ends the process where memory is short.
 func zeroed(n int64) ([]byte, error) { return zeroedOf(n, systemHas) }
 
-// zeroedOf is zeroed of a system that has, or has not, so many bytes.
+// zeroedOf is zeroed with the question of whether the system has that many bytes.
 func zeroedOf(n int64, has func(int64) bool) ([]byte, error) {
 	const sure = 64 << 20 // bytes that are not asked for first, and that Go may take beside n
 	if n > sure && !has(n+sure) {

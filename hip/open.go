@@ -8,67 +8,67 @@ import (
 	"github.com/drafthead/drafthead/hip/internal/registry"
 )
 
-// OpenOptions say how a GPU is opened. The zero value is what [Open] uses without.
+// OpenOptions say how [Open] opens a GPU. Open without options uses the zero value.
 type OpenOptions struct {
-	// Platform is "hip" (AMD) or "cuda" (NVIDIA). Empty: the first of them that has
-	// a GPU.
+	// Platform is "hip" (AMD) or "cuda" (NVIDIA). Empty: the first of the two that has a
+	// GPU.
 	Platform string
 
 	// Library and Compiler are the files, or the folders, of the driver library
-	// (libamdhip64, libcuda) and the run-time compiler (libhiprtc, libnvrtc). Empty:
-	// where the system's loader looks, then where ROCm and CUDA install them. A
-	// compiler within a Python installation has to be named here.
+	// (libamdhip64, libcuda) and the run-time compiler (libhiprtc, libnvrtc). Empty: where
+	// the system's loader looks, then where ROCm and CUDA install them. A compiler inside a
+	// Python installation must be named here.
 	Library, Compiler string
 
-	// Stream is an engine's own hipStream_t or CUstream on the GPU, which everything
-	// is then queued on; it must live as long as the device. 0: a stream of its own.
+	// Stream is an engine's own hipStream_t or CUstream on the GPU. The device then queues
+	// everything on it; it must live as long as the device. 0: the device makes a stream.
 	Stream uintptr
 
-	// CacheDir is where compiled kernels are kept. Empty: drafthead/kernels in the
-	// user's cache folder. [os.DevNull]: nowhere. Where there is no folder, or it cannot
-	// be written, every process compiles the kernels anew, which takes seconds and is no
-	// error. The same goes for a folder that is not the user's or the administrator's, or
-	// that others may write to or replace, and for such entries of it: they are not read,
-	// since their code would run.
+	// CacheDir is the folder of compiled kernels. Empty: drafthead/kernels in the user's
+	// cache folder. [os.DevNull]: nowhere. If there is none, or it cannot be written, every
+	// process compiles the kernels again, which takes seconds; this is not an error. A
+	// folder or entry that others could have written or replaced is not read, since its
+	// code would run: it must belong to the user or the administrator, and nobody else may
+	// write to it.
 	CacheDir string
 
-	// Logger is told, once for a device, that the folder of CacheDir cannot be written or
-	// is not read. Nil: nobody.
+	// Logger gets one record for a device whose CacheDir cannot be written or is not read.
+	// Nil: none.
 	Logger *slog.Logger
 
-	// Blocking waits for the end of every launch, of a kernel or a graph, so that a
+	// Blocking makes every launch, of a kernel or a graph, wait for its end, so that a
 	// fault is an error of the launch that caused it.
 	Blocking bool
 }
 
 // Open opens GPU n, counted from 0, of the first platform that has any, or of the Platform
-// and Library of options, which are none, or one. Without such a GPU, the error wraps
-// [ErrNoDevice] and says how many there are.
+// and Library in options. At most one value of options may be given. If there is no such
+// GPU, the error wraps [ErrNoDevice] and says how many there are.
 //
-// GPUs are part of a program that imports
+// The program must import
 //
 //	_ "github.com/drafthead/drafthead/hip/gpu"
 //
-// In any other, Open is an error that says so, and does not wrap ErrNoDevice.
+// Without it Open returns an error that says so and does not wrap ErrNoDevice.
 //
-// A GPU runs kernels that have a source; it compiles them for itself at their first
-// launch, or before by [Compile], and keeps them on disk. All
-// its work lies in one stream. It is an [Importer], [Filler] and [Sharer], a [Replayer] makes
-// graphs of its launches, and a method Time(work func() error) (time.Duration, error) returns how long the GPU, by its own
+// A GPU runs kernels that have a source. It compiles each at its first launch, or before by
+// [Compile], and keeps them on disk. All its work lies in one stream. It is an [Importer],
+// [Filler] and [Sharer], and a [Replayer] makes graphs of its launches. Its method
+// Time(work func() error) (time.Duration, error) returns how long the GPU, by its own
 // clock, takes for what work queues.
 //
-// A kernel that faults on the GPU leaves it in an undefined state: from then on
-// every call but Free and Close returns the fault, which wraps [ErrFault]. It names the
-// kernel where one alone may have caused it, else how many may have. AMD's driver may
-// instead end the process. What can be checked before a launch is: see [Check] for the
-// rest.
+// A kernel that faults on the GPU leaves it in an undefined state: from then on every call
+// but Free and Close returns the fault, which wraps [ErrFault]. It names the kernel if only
+// one can have caused it, and otherwise says how many can. AMD's driver may instead end the
+// process. Arguments are checked before a launch where that is possible; for the rest use
+// [Check].
 //
-// Calls leave the calling thread's current device as it was.
+// Calls leave the current device of the calling thread as it was.
 //
-// AMD GPUs need ROCm 5.2 or later, NVIDIA GPUs a driver of CUDA 11.4 or later and
-// its run-time compiler. Both are looked for at run time; nothing of them is needed
-// to build. Linux on amd64 is tested; on arm64, and on Windows, the same functions are
-// loaded, which has not been run; elsewhere there is no GPU.
+// AMD GPUs need ROCm 5.2 or later; NVIDIA GPUs need a driver of CUDA 11.4 or later and its
+// run-time compiler. Both are looked for at run time; the build needs neither. Linux on
+// amd64 is tested. Linux on arm64 and Windows load the same functions, which has not been
+// run. Other systems have no GPU.
 func Open(n int, options ...OpenOptions) (Device, error) {
 	o, ok := registry.Opener().(opener)
 	if !ok {

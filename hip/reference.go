@@ -60,7 +60,7 @@ func (c *cpu) Adopt(mem []byte, writable bool) (Ptr, error) { return adopt(c.mem
 func (c *cpu) InUse() (bytes int64, live int)               { return c.mem.InUse() }
 func (c *cpu) CheckRange(p Ptr, n int64, write bool) error  { return c.mem.Check(uint64(p), n, write) }
 
-// Sync has nothing to wait for: launches end before Launch returns.
+// Sync does not wait: launches end before Launch returns.
 func (c *cpu) Sync() error {
 	if c.mem.Closed() {
 		return ErrClosed

@@ -8,15 +8,14 @@ import (
 	"github.com/drafthead/drafthead/hip/internal/fail"
 )
 
-// Replayer launches sequences of kernels that come again and again. On a
-// GPU a sequence that comes a second time is recorded as a graph, and from then on costs
-// one launch. Elsewhere sequences are launched as they are.
+// Replayer launches sequences of kernels that come again and again. On a GPU it records a
+// sequence that comes a second time as a graph, which then costs one launch. On other
+// devices it launches sequences as they are.
 //
-// A graph is used only for a sequence whose kernels, grids and arguments are the
-// recorded ones, byte for byte: sequences that differ in nothing but the contents
-// of memory are the same.
+// It uses a graph only for a sequence whose kernels, grids and arguments are the recorded
+// ones, byte for byte. Only the contents of memory may differ.
 //
-// One goroutine uses a Replayer at a time.
+// Only one goroutine may use a Replayer at a time.
 type Replayer struct {
 	device   Device
 	capturer capturer // nil: there are no graphs
@@ -35,8 +34,8 @@ type sequence struct {
 	freed uint64 // of the guard, when all addresses were last known to be memory's
 }
 
-// addressGuard is a device that checks the addresses of a launch, as nothing does when
-// a graph is launched.
+// addressGuard is a device that checks the addresses of a launch. A graph's launch does not
+// check them, so Run does it when memory was freed since the last check.
 type addressGuard interface {
 	// Freed counts what was freed: as long as it stays the same, addresses that were
 	// memory's are.
@@ -45,8 +44,8 @@ type addressGuard interface {
 	CheckCopy(dst, src Ptr, n int64) error
 }
 
-// NewReplayer returns a Replayer for d that keeps up to limit sequences, those
-// that came last.
+// NewReplayer returns a Replayer for d that keeps up to limit sequences, the most recent
+// ones.
 func NewReplayer(d Device, limit int) *Replayer {
 	r := &Replayer{device: d, limit: limit, known: make(map[string]*sequence), list: launchList{refusing: refusing{d}}}
 	r.capturer, _ = As[capturer](d)
@@ -54,12 +53,12 @@ func NewReplayer(d Device, limit int) *Replayer {
 	return r
 }
 
-// Records reports whether sequences become graphs.
+// Records reports whether the Replayer makes graphs.
 func (r *Replayer) Records() bool { return r.capturer != nil }
 
-// Run queues what launch launches. It is called with a device that stands for the
-// Replayer's, up to twice and each time for the same sequence: Launch, Copy and
-// Info only; where there are graphs, everything else is refused.
+// Run queues what launch launches. It calls launch up to twice, with a device that stands
+// for the Replayer's; both calls must launch the same sequence. If there are graphs, that
+// device accepts only Launch, Copy and Info.
 func (r *Replayer) Run(launch func(d Device) error) error {
 	if r.capturer == nil {
 		return launch(r.device)
@@ -120,8 +119,7 @@ func (s *sequence) close() error {
 	return s.release()
 }
 
-// Close frees the graphs, after the work queued before. The Replayer can be used
-// on.
+// Close frees the graphs, after the work queued before. The Replayer can still be used.
 func (r *Replayer) Close() error {
 	var errs []error
 	for _, s := range r.known {
@@ -131,8 +129,8 @@ func (r *Replayer) Close() error {
 	return errors.Join(errs...)
 }
 
-// refusing passes on what a device says of itself. Who embeds it adds what may be
-// recorded; everything else is refused.
+// refusing is a Device that passes on Info and refuses everything else. Types that embed it
+// add the calls that can be recorded.
 type refusing struct {
 	device Device
 }
@@ -147,7 +145,7 @@ func (r refusing) Close() error             { return recording("close") }
 
 func recording(op string) error { return fail.With(fail.Recording, "%s", op) }
 
-// launchList writes launches down and runs none.
+// launchList notes launches and runs none.
 type launchList struct {
 	refusing
 	bytes []byte
@@ -159,13 +157,13 @@ func (l *launchList) Launch(k *Kernel, grid Grid, args unsafe.Pointer) error {
 	return nil
 }
 
-// Copy begins with a zero, which is no kernel.
+// Copy begins with a zero, so that it never equals a kernel's launch.
 func (l *launchList) Copy(dst, src Ptr, n int64) error {
 	l.words(0, uint64(dst), uint64(src), uint64(n))
 	return nil
 }
 
-// addressCheck runs nothing either.
+// addressCheck checks the addresses of launches and runs none.
 type addressCheck struct {
 	refusing
 	guard addressGuard

@@ -25,7 +25,8 @@ var bestSIMD = sync.OnceValue(func() SIMD {
 	return SIMDAMX
 })
 
-// hasF16C reports whether half precision can be widened. Package x86 does not say.
+// hasF16C reports whether the processor widens half precision. Package cpu of x/sys does
+// not say.
 func hasF16C() bool {
 	_, _, c, _ := cpuid(1, 0)
 	return c>>29&1 != 0

@@ -8,7 +8,7 @@ import (
 	"github.com/drafthead/drafthead/hip/internal/memory"
 )
 
-// AllocOf returns memory for n values of T, zeroed.
+// AllocOf allocates zeroed memory for n values of T.
 func AllocOf[T any](d Device, n int) (Ptr, error) {
 	var zero T
 	size := int64(unsafe.Sizeof(zero))
@@ -18,7 +18,8 @@ func AllocOf[T any](d Device, n int) (Ptr, error) {
 	return d.Alloc(int64(n) * size)
 }
 
-// bytesOrMore is the bytes of n values or, where int64 cannot hold them, its largest.
+// bytesOrMore is the size of n values in bytes, or the largest int64 if it cannot hold
+// that.
 func bytesOrMore(n int, size int64) int64 {
 	if n > 0 && int64(n) > math.MaxInt64/size {
 		return math.MaxInt64

@@ -32,8 +32,8 @@ func kindOf[T any]() kind {
 	return kindExact
 }
 
-// at returns value i of mem as a number. Exact memory is read as unsigned, or
-// signed where it is as wide as an int32, and only to be shown.
+// at returns value i of mem as a number. Exact memory is read as unsigned, or as signed if
+// it is as wide as an int32, and only for messages.
 func (k kind) at(mem []byte, size, i int) float64 {
 	v := mem[i*size : (i+1)*size]
 	switch {
@@ -85,9 +85,8 @@ func (l *writeLog) add(p Ptr, n int, k kind, size int) {
 	l.ranges = append(l.ranges, write{p, n, size, k})
 }
 
-// merged returns the ranges by address, with ranges of one kind that touch or
-// overlap made one, if they lie in the same allocation: on a GPU the next one may
-// begin where one ends.
+// merged returns the ranges sorted by address, and joins those of one kind that touch or
+// overlap in one allocation: on a GPU the next allocation may begin where one ends.
 func (l *writeLog) merged(m *memory.Table) []write {
 	slices.SortStableFunc(l.ranges, func(a, b write) int {
 		switch {

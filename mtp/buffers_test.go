@@ -9,7 +9,7 @@ import (
 )
 
 // TestCacheMovesBetweenCaches copies what one cache holds to another by their
-// buffers: rows behind it see the same.
+// buffers: rows after it see the same.
 func TestCacheMovesBetweenCaches(t *testing.T) {
 	const n, pages = 11, 8
 	head := load(t, synthetic{}.files(t), mtp.Options{})

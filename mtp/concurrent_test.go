@@ -127,7 +127,7 @@ func TestCloseWaits(t *testing.T) {
 }
 
 // TestCloseDuringForward: Close and Cache.Close begin while a Forward is inside
-// of a stage, and end behind it.
+// of a stage, and end after it.
 func TestCloseDuringForward(t *testing.T) {
 	const n = 6
 	for name, closing := range map[string]func(*mtp.Head, *mtp.Cache) error{

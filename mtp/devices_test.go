@@ -49,7 +49,7 @@ func (f *faulty) disarm() string {
 	return f.failed
 }
 
-// busy tells whether something was queued that nobody has waited for.
+// busy reports whether something was queued that nobody has waited for.
 func (f *faulty) busy() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

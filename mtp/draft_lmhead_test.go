@@ -154,7 +154,7 @@ func decoded(t testing.TB, d hip.Device, m *weights.Matrix) []float32 {
 }
 
 // TestRequantizedDrafts: drafts are those of a head whose lm_head holds the
-// requantised values, by every rule; logits are the exact head's.
+// requantized values, by every rule; logits are the exact head's.
 func TestRequantizedDrafts(t *testing.T) {
 	const n = 9
 	x, cases := randomPassage(300, n), chainCases
@@ -287,7 +287,7 @@ func TestCheaperLMHeadRefused(t *testing.T) {
 		"past the end":     {tokens(vocabSize), mtp.ErrToken, "Options.DraftVocabulary[0] is 48"},
 		"largest":          {tokens(math.MaxInt32), mtp.ErrToken, "DraftVocabulary[0]"},
 		"twice":            {tokens(5, 6, 7, 6), mtp.ErrInput, "Options.DraftVocabulary[3] is 6, want each token once: it is DraftVocabulary[1] too"},
-		"rank, requantise": {mtp.Options{DraftLMHead: weights.INT8, Parallel: sharded}, mtp.ErrInput, "Options.Parallel"},
+		"rank, requantize": {mtp.Options{DraftLMHead: weights.INT8, Parallel: sharded}, mtp.ErrInput, "Options.Parallel"},
 		"rank, vocabulary": {mtp.Options{DraftVocabulary: []int32{1}, Parallel: sharded}, mtp.ErrInput, "a whole head, with DraftLMHead or DraftVocabulary"},
 		"all at once":      {mtp.Options{DraftLMHead: -1, DraftVocabulary: []int32{-1}, MaxDraft: -1}, mtp.ErrToken, "Options.MaxDraft"},
 	} {

@@ -11,8 +11,8 @@ import (
 	"github.com/drafthead/drafthead/mtp"
 )
 
-// room is how many tokens Draft's documentation says that there are, of k, behind rows
-// that end at end where positions up to limit can be written.
+// room is how many of k tokens Draft's documentation promises after rows that end at end,
+// where positions up to limit can be written.
 func room(c chainCase, end, limit, k int) int {
 	if c.aligned() {
 		return k

@@ -128,7 +128,7 @@ func (r *recording) prompt() (tokens []int32, hidden []uint16) {
 }
 
 // run plays a forward from position p on, over the newest token and the drafts
-// behind it: the token chosen after each, and their hidden states.
+// after it: the token chosen after each, and their hidden states.
 func (r *recording) run(p int, drafts []int32) (chosen []int32, hidden []uint16) {
 	end := p + len(drafts) + 1
 	return r.tokens[p+1 : end+1], r.hidden[p*r.width : end*r.width]

@@ -220,7 +220,7 @@ func TestForwardFaultsBelowLen(t *testing.T) {
 		return s
 	}
 	s := begin()
-	want := forward(t, head, x.batch(s, half, n), 1) // behind a hole
+	want := forward(t, head, x.batch(s, half, n), 1) // after a hole
 	require.NoError(t, s.Close())
 	eachFault(t, 2000, func(at int) string {
 		s := begin()

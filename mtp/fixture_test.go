@@ -36,7 +36,7 @@ func load(t testing.TB, fsys fs.FS, opts mtp.Options) *mtp.Head {
 	return head
 }
 
-// openDevice closes d behind the heads that a test loads on it, and checks that
+// openDevice closes d after the heads that a test loads on it, and checks that
 // they left nothing there.
 func openDevice(t testing.TB, d hip.Device) hip.Device {
 	t.Helper()
@@ -232,7 +232,7 @@ func (c chainCase) options() mtp.Options {
 	return mtp.Options{Chain: c.chain, PostNorm: c.postNorm, MaxDraft: c.maxDraft, CacheFormat: attention.CacheF32}
 }
 
-// aligned tells whether the case drafts by ChainAligned.
+// aligned reports whether the case drafts by ChainAligned.
 func (c chainCase) aligned() bool {
 	return c.chain == mtp.ChainAligned || c.chain == "" && c.modules > 1
 }

@@ -90,7 +90,7 @@ func TestGPULoadFailures(t *testing.T) {
 			needed, _ := hiptest.InUse(d)
 			require.NoError(t, head.Close())
 			requireEmpty(t, d)
-			// What is freed in the order of the stream is there again behind it.
+			// What is freed in the order of the stream is there again after it.
 			require.NoError(t, d.Sync())
 
 			for _, short := range []int64{1, needed / 2, needed - 64} {

@@ -109,7 +109,7 @@ func mapped(t testing.TB, tensor string) string {
 }
 
 // hollow is a folder with a weights file that has a header and reads as zeros
-// behind it: a checkpoint of the real size, for free.
+// with no file: a checkpoint of the real size, for free.
 type hollow struct {
 	fstest.MapFS
 	header []byte

@@ -27,7 +27,7 @@ func TestTruncate(t *testing.T) {
 		forward(t, head, x.batch(s, 0, at+1), 0) // one row too many
 		require.NoError(t, s.Truncate(at))
 		require.Equal(t, at, s.Len())
-		require.Equal(t, free-(at+blockSize-1)/blockSize, cache.FreePages(), "pages behind %d go back", at)
+		require.Equal(t, free-(at+blockSize-1)/blockSize, cache.FreePages(), "pages after %d go back", at)
 		require.Equal(t, want[at*hiddenSize:], forward(t, head, x.batch(s, at, n), 0), "truncated at %d", at)
 		require.NoError(t, s.Close())
 	}
@@ -170,7 +170,7 @@ func TestNaNStaysInItsSequence(t *testing.T) {
 }
 
 // TestForwardWithin: rows before the end of a sequence are overwritten at their positions
-// alone. Those behind stay as they were, and so does Len.
+// alone. Those after them stay as they were, and so does Len.
 func TestForwardWithin(t *testing.T) {
 	const n, at, rows = 10, 5, 2
 	d := openDevice(t, hip.NewReference())

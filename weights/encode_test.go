@@ -34,7 +34,7 @@ func TestToE4M3(t *testing.T) {
 			require.Equal(t, byte(code), toE4M3(v), "code %#x comes back", code)
 		}
 	}
-	// Between neighbours: the nearer, in the middle the one with the even code.
+	// Between neighbors: the nearer, in the middle the one with the even code.
 	for code := byte(0); code < 0x7e; code++ {
 		low, high := e4m3[code], e4m3[code+1]
 		middle, even := (low+high)/2, (code+1)&^1
@@ -133,7 +133,7 @@ func TestEncodeBlocks(t *testing.T) {
 				requireSameFloat(t, float64(want), eight.values[32+i], "INT8 %d", i)
 			}
 			for _, e := range []encoded{mx, eight} {
-				require.Equal(t, e.values[:32], e.values[64:], "the neighbours")
+				require.Equal(t, e.values[:32], e.values[64:], "the neighbors")
 				require.Equal(t, float32(-1), e.values[1]/e.values[0])
 			}
 		})

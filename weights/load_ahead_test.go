@@ -339,7 +339,7 @@ func TestLoadAsksNoMoreOnceItEnds(t *testing.T) {
 	}
 }
 
-// TestReadWaitsForAsking: a read asks for the window behind it, and returns only when
+// TestReadWaitsForAsking: a read asks for the window after it, and returns only when
 // that is done, also if it fails.
 func TestReadWaitsForAsking(t *testing.T) {
 	broken := false

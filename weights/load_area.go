@@ -30,13 +30,13 @@ func (a *area) bytes() int64 { return a.rows * a.width }
 // extent is the size with all that lies between its rows.
 func (a *area) extent() int64 { return (a.rows-1)*a.stride + a.width }
 
-// place is the offset in the file of byte off of the area's rows laid one behind the
-// other.
+// place is the offset in the file of byte off of the area's rows laid end to
+// end.
 func (a *area) place(off int64) int64 {
 	return a.tensor.Offset() + a.start + off/a.width*a.stride + off%a.width
 }
 
-// readAt reads from offset off of the area's rows laid one behind the other.
+// readAt reads from offset off of the area's rows laid end to end.
 func (a *area) readAt(p []byte, off int64) error {
 	width, stride := a.width, a.stride
 	if width == stride { // they lie so in the file

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestArea: any piece of an area's rows, laid one behind the other, is what a
+// TestArea: any piece of an area's rows, laid end to end, is what a
 // loop over rows and columns would gather.
 func TestArea(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 1))

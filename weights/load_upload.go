@@ -37,7 +37,7 @@ func (m *mover) copied(p *Plan) (areas []area) {
 	return areas
 }
 
-// upload copies the rows of areas to the device, one behind the other, in the order
+// upload copies the rows of areas to the device, end to end, in the order
 // of the files: straight to where the device takes them from, if it says where that
 // is.
 func (m *mover) upload() error {

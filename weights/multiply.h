@@ -30,7 +30,7 @@ struct multiplied {
   float waves[multiplyWaves][multiplyRows][multiplyTile];
 };
 
-// aligned tells whether rows of weights and of x can be read in accesses of 16
+// aligned reports whether rows of weights and of x can be read in accesses of 16
 // bytes, without a rest.
 template <int32 N> DEVICE bool aligned(const Segment *s, const float *const *x, int32 cols) {
   const int64 rowBytes = s->format == F32 ? 4 * (int64)cols : s->format <= BF16 ? 2 * (int64)cols : cols;
@@ -41,7 +41,7 @@ template <int32 N> DEVICE bool aligned(const Segment *s, const float *const *x, 
 }
 
 // multiplyAligned multiplies count rows of one segment, from row on, with N rows of
-// x. Rows of weights behind the last are read as the last and dropped.
+// x. Rows of weights after the last are read as the last and dropped.
 template <class Codec, int32 N>
 DEVICE void multiplyAligned(multiplied *m, int32 at, const Segment *s, int32 row, int32 count, const float *const *x, int32 cols) {
   constexpr int32 columns = Codec::columns, group = N == 4 ? 4 : multiplyGroup;
@@ -276,7 +276,7 @@ DEVICE void multiplyMatrix(multiplied *m, const Segment *s, int32 row, int32 cou
 
 // multiplyFew is multiply for left rows of x, of which it does as many as it
 // returns: 1, 2, up to 4, or up to 8 on a matrix unit. rowOfX(i) is the address of row
-// i, cols floats behind that of row i − 1 or aligned like it. A kernel for one row at a
+// i, cols floats after that of row i − 1 or aligned like it. A kernel for one row at a
 // time, most = 1, needs fewer registers, so that more of its blocks wait for memory side
 // by side: they ask for that when they are declared.
 template <int32 most = multiplyRows, class RowOfX>

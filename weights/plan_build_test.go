@@ -125,7 +125,7 @@ type synthetic struct {
 	values map[string][]float32 // by tensor: rows × cols
 }
 
-// synthesize makes every tensor of the parameters, with its scales behind it.
+// synthesize makes every tensor of the parameters, with its scales after it.
 func synthesize(params []Param, formatOf func(tensor string) Format) *synthetic {
 	r := rand.New(rand.NewPCG(7, 1))
 	s := &synthetic{values: make(map[string][]float32)}
@@ -158,7 +158,7 @@ func always(f Format) func(string) Format {
 	}
 }
 
-// mixed gives neighbouring tensors different formats.
+// mixed gives neighboring tensors different formats.
 func mixed(tensor string) Format {
 	switch {
 	case strings.Contains(tensor, "k_proj"):

@@ -14,7 +14,7 @@ import (
 
 // TestPlanAccepts: what a checkpoint may look like.
 func TestPlanAccepts(t *testing.T) {
-	// as stores a tensor in another format, with its scales behind it.
+	// as stores a tensor in another format, with its scales after it.
 	as := func(tensor string, rows, cols int, f Format, scale safetensors.Dtype) func(*synthetic) {
 		return func(s *synthetic) {
 			remove(tensor, tensor+"_scale_inv")(s)

@@ -38,7 +38,7 @@ func randomFloats(r *rand.Rand, n int) []float32 {
 	return x
 }
 
-// productCase multiplies x with stacked weights that begin pad bytes behind an
+// productCase multiplies x with stacked weights that begin pad bytes after an
 // aligned address and end at the end of their allocation.
 func productCase(name string, pad int, x []float32, parts ...stored) hiptest.Case {
 	cols, rows := parts[0].cols, len(x)/parts[0].cols

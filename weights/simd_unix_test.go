@@ -17,7 +17,7 @@ import (
 )
 
 // guarded returns n bytes that end where memory which must not be touched begins, and
-// begin right behind such memory if they fill whole pages.
+// begin right after such memory if they fill whole pages.
 func guarded(t *testing.T, n int) []byte {
 	t.Helper()
 	page := os.Getpagesize()
@@ -30,7 +30,7 @@ func guarded(t *testing.T, n int) []byte {
 	return mem[page+size-n : page+size : page+size]
 }
 
-// TestProductAtGuardPages: nothing is read or written behind the last byte of
+// TestProductAtGuardPages: nothing is read or written after the last byte of
 // weights, scales, x and y, for every format and level and at every cutoff.
 func TestProductAtGuardPages(t *testing.T) {
 	r := rand.New(rand.NewPCG(8, 1))

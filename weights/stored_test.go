@@ -114,7 +114,7 @@ type arena struct {
 	err  error
 }
 
-// bytes uploads data so that it begins pad bytes behind an aligned address and
+// bytes uploads data so that it begins pad bytes after an aligned address and
 // ends where the allocation ends.
 func (a *arena) bytes(data []byte, pad int) hip.Ptr {
 	if a.err != nil || len(data) == 0 {

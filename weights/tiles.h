@@ -18,7 +18,7 @@
 
 constexpr int32 tileChunk = 64; // columns that a wave takes at once
 
-// tileSkips tells whether 16 rows of x that are not there are left out: where pieces are
+// tileSkips reports whether 16 rows of x that are not there are left out: where pieces are
 // wide there are no registers for a choice.
 constexpr bool tileSkips = Piece::lanes > 1;
 
@@ -136,7 +136,7 @@ DEVICE void multiplyTiles(tileShared<N> *m, float (*sums)[N / 16][Piece::values]
   }
   stored ahead[pieces][strips][Piece::rows];
   const auto loadWeights = [&](int32 at, int32 p) {
-    const int32 c = minimum(at + part + p * Piece::lanes * 16, cols - 16); // behind the last, x is 0
+    const int32 c = minimum(at + part + p * Piece::lanes * 16, cols - 16); // after the last, x is 0
 #pragma unroll
     for (int32 s = 0; s < strips; s++) {
 #pragma unroll

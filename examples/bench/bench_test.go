@@ -151,10 +151,10 @@ func TestRefuses(t *testing.T) {
 		{"too many experts", []string{"-experts", "9"}, cli.Usage, []string{"want 1 to 8"}},
 		{"no list", []string{"-batch", "1,,4"}, cli.Usage, []string{`-batch: ""`}},
 		{"zero rows", []string{"-prefill", "0"}, cli.Usage, []string{`"0": want numbers from 1`}},
-		{"beyond the positions", []string{"-context", "100,1024"}, cli.Usage, []string{"-context is 100,1024, and the head has 1024 positions: want at most 1020 for the first, behind which -k 4 has to fit, and 1023 for the others\n"}},
+		{"beyond the positions", []string{"-context", "100,1024"}, cli.Usage, []string{"-context is 100,1024, and the head has 1024 positions: want at most 1020 for the first, after which -k 4 has to fit, and 1023 for the others\n"}},
 		{"beyond them with a chain", []string{"-context", "1021"}, cli.Usage, []string{"-context is 1021, and the head has 1024 positions"}},
 		{"beyond them without a chain", []string{"-k", "1", "-context", "1024,65536"}, cli.Usage, []string{"-context is 1024,65536, and the head has 1024 positions: want at most 1023\n"}},
-		{"commit beyond them", []string{"-context", "500", "-commit", "4,525"}, cli.Usage, []string{"-commit is 4,525, and the head has 1024 positions: want at most 524 behind the first -context of 500\n"}},
+		{"commit beyond them", []string{"-context", "500", "-commit", "4,525"}, cli.Usage, []string{"-commit is 4,525, and the head has 1024 positions: want at most 524 after the first -context of 500\n"}},
 
 		{"prefill beyond the positions", []string{"-prefill", "1025"}, cli.Usage, []string{"-prefill is 1025, and the head has 1024 positions"}},
 		{"no checkpoint", []string{"-checkpoint", absent}, cli.Failed, []string{absent, "config.json"}},

@@ -133,7 +133,7 @@ func (b *session) cheapRow(ctx context.Context, w *work) (r row, err error) {
 	return newRow(w, runs, moved), nil
 }
 
-// checkRequantized refuses to requantise to this size where less memory is
+// checkRequantized refuses to requantize to this size where less memory is
 // available, on a CPU: the operating system would end the process, where other
 // devices return an error.
 func checkRequantized(size int64, gpu bool, available func() (int64, error)) error {

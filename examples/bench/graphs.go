@@ -22,7 +22,7 @@ type graphDevice interface {
 
 // graphTimer notes how long the device works on the graphs that are launched, as this
 // process sees it: from where the launch of the first returns to the end of the Sync
-// behind them.
+// after them.
 type graphTimer struct {
 	graphDevice
 	launched time.Time // zero: none since the last Sync
@@ -106,6 +106,6 @@ func (s *summary) printGraphs(w io.Writer) error {
 	if len(parts) == 0 {
 		return nil
 	}
-	_, err := fmt.Fprintf(w, "host           before and behind the graphs of a call: %s\n", strings.Join(parts, ", "))
+	_, err := fmt.Fprintf(w, "host           before and after the graphs of a call: %s\n", strings.Join(parts, ", "))
 	return err
 }

@@ -30,7 +30,7 @@ func TestGraphsAreTimed(t *testing.T) {
 		require.NotEmpty(t, out.Kernels)
 		var text bytes.Buffer
 		require.NoError(t, out.print(&text))
-		require.Regexp(t, `host +before and behind the graphs of a call: step \d+ µs, chain of 2 \d+ µs, batch`, text.String())
+		require.Regexp(t, `host +before and after the graphs of a call: step \d+ µs, chain of 2 \d+ µs, batch`, text.String())
 	})
 }
 

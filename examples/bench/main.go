@@ -32,11 +32,11 @@ that are made in memory (m3: 12.6 GB, with -experts 8 5.6 GB). Module 0 drafts.
                  with an lm_head that is cheaper to read, unless -cheap=false
   chain          the drafts of one call, each from the one before
   batch          one row of each of several sequences
-  commit         rows of one sequence that the target confirmed, and the draft behind
+  commit         rows of one sequence that the target confirmed, and the draft after
                  them: of all but the last only keys and values are computed
   prefill        rows of a prompt, without logits: hidden states of all of them, which
                  stay on the device
-  long context   a step behind more positions, of random keys
+  long context   a step after more positions, of random keys
 
 Bytes are what a call has to read, each once: the matrices, of the experts those
 that were picked, lm_head, and what is selected of the cache. "Of ceiling" says

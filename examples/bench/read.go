@@ -22,7 +22,7 @@ type readArgs struct {
 }
 
 // readBlock is the bytes that one block of the launch reads: some microseconds'
-// worth, with the blocks of one thread's part one behind the other.
+// worth, with the blocks of one thread's part end to end.
 const readBlock = 256 << 10
 
 func readBlocks(bytes int64) int { return int((bytes + readBlock - 1) / readBlock) }

@@ -6,7 +6,7 @@ import (
 )
 
 // quantile returns the value below which the share q of the values lies,
-// interpolated between neighbours; NaN of no values.
+// interpolated between neighbors; NaN of no values.
 func quantile(values []float64, q float64) float64 {
 	if len(values) == 0 {
 		return math.NaN()

@@ -114,7 +114,7 @@ type watcher struct {
 	passes []pass
 }
 
-// observe is for Batch.Observe. A pass ends with stage hidden; the one behind it
+// observe is for Batch.Observe. A pass ends with stage hidden; the one after it
 // has one row for each sequence, at its next position.
 func (w *watcher) observe(s mtp.Stage) {
 	switch s.Name {

@@ -77,9 +77,9 @@ func TestBytesOfAStep(t *testing.T) {
 	require.EqualValues(t, 5*expert+2*embedRow, m.bytes(more)-m.bytes(step))
 
 	// 2 048 bytes of K and V and 256 of index key per token.
-	behind := step
-	behind.keys, behind.indexKeys = 4*2048, 65_537
-	require.EqualValues(t, 2048*2048+65_537*256, m.bytes(behind)-m.bytes(step))
+	after := step
+	after.keys, after.indexKeys = 4*2048, 65_537
+	require.EqualValues(t, 2048*2048+65_537*256, m.bytes(after)-m.bytes(step))
 }
 
 func TestFlopsOfAStep(t *testing.T) {

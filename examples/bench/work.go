@@ -61,7 +61,7 @@ func (w *work) call(ctx context.Context, head *mtp.Head, b *mtp.Batch) (err erro
 		_, err = head.Draft(ctx, b)
 	}
 	if err != nil {
-		return fmt.Errorf("%s, %d rows behind %d positions: %w", w.name, w.rows, w.context, err)
+		return fmt.Errorf("%s, %d rows after %d positions: %w", w.name, w.rows, w.context, err)
 	}
 	return nil
 }
@@ -175,11 +175,11 @@ func (s *settings) checkPositions(contexts, commits, prefills []int, limit int) 
 		refuse(true, "k", []int{s.k}, "at most %d", limit-1)
 	} else if s.k > 1 {
 		refuse(first > limit-s.k || slices.ContainsFunc(others, func(n int) bool { return n >= limit }), "context", contexts,
-			"at most %d for the first, behind which -k %d has to fit, and %d for the others", limit-s.k, s.k, limit-1)
+			"at most %d for the first, after which -k %d has to fit, and %d for the others", limit-s.k, s.k, limit-1)
 	} else {
 		refuse(slices.Max(contexts) >= limit, "context", contexts, "at most %d", limit-1)
 	}
-	refuse(first < limit && slices.Max(commits) > limit-first, "commit", commits, "at most %d behind the first -context of %d", limit-first, first)
+	refuse(first < limit && slices.Max(commits) > limit-first, "commit", commits, "at most %d after the first -context of %d", limit-first, first)
 	refuse(slices.Max(prefills) > limit, "prefill", prefills, "at most that")
 	return wrong.Err()
 }
@@ -205,7 +205,7 @@ func (w *work) leaveOutput(p hip.Ptr) {
 }
 
 // prepare makes the inputs: random tokens and hidden states of size 1, as a final
-// norm leaves them, behind pages that lie all over the cache.
+// norm leaves them, after pages that lie all over the cache.
 func (w *work) prepare(c *mtp.Config, cache *mtp.Cache, random *rand.Rand) {
 	per := w.pagesPerSequence()
 	pages := random.Perm(cache.Pages())

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	lmHeadUsage = "`format` of the lm_head that drafts are picked with: int8 or mxfp8, requantised at load, halve\n" +
+	lmHeadUsage = "`format` of the lm_head that drafts are picked with: int8 or mxfp8, requantized at load, halve\n" +
 		"the bytes of bfloat16; stored: as it is. The exact one drafts beside it, to compare"
 	vocabUsage = "draft only tokens of a `list`: a file of ids, one a line or a JSON array; or a number N, the N\n" +
 		"most frequent tokens of the traces' prompts. They hold nothing of what is drafted, yet begin\n" +

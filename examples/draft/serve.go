@@ -45,7 +45,7 @@ type drafter struct {
 }
 
 // serve drafts along a trace as an engine would: commit what the target
-// confirmed, draft k tokens, let the target verify, go on behind its own next
+// confirmed, draft k tokens, let the target verify, go on after its own next
 // token. The target is played by the trace. exact, if given, drafts beside it at
 // every step, to compare. onToken is told how far it is.
 func serve(ctx context.Context, d, exact *drafter, t *m3nano.Trace, k, show int, onToken func(done int)) (*traceResult, error) {
@@ -96,11 +96,11 @@ func serve(ctx context.Context, d, exact *drafter, t *m3nano.Trace, k, show int,
 	return r, nil
 }
 
-// endOfTrace stands for the target's token behind the trace, which nobody knows.
+// endOfTrace stands for the target's token after the trace, which nobody knows.
 const endOfTrace = -1
 
 // draftAt commits the rows that the sequence lacks before token n, which is
-// known while its hidden state is not, and drafts behind it.
+// known while its hidden state is not, and drafts after it.
 func draftAt(ctx context.Context, d *drafter, seq *mtp.Sequence, t *m3nano.Trace, n, k int) ([]int32, error) {
 	from := seq.Len()
 	drafts, err := d.head.Draft(ctx, &mtp.Batch{

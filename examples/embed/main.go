@@ -117,7 +117,7 @@ func (s *settings) check(rest []string) error {
 }
 
 // resolvePages returns the pages of the cache, which have to be enough for the longest
-// request: the rows of all its text but the last token, and what a chain writes behind.
+// request: the rows of all its text but the last token, and what a chain writes after them.
 func (s *settings) resolvePages(traces []*m3nano.Trace, pageSize int) (int, error) {
 	longest := slices.MaxFunc(traces, func(a, b *m3nano.Trace) int { return len(a.Tokens) - len(b.Tokens) })
 	least := (len(longest.Tokens) - 1 + s.k - 1 + pageSize - 1) / pageSize

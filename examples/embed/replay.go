@@ -20,7 +20,7 @@ func (r replay) prompt() (tokens []int32, hidden []uint16) {
 	return r.trace.Tokens[1 : n+1], r.trace.Hidden[:n*r.trace.Width]
 }
 
-// verify plays the target up to the end of the trace. What it chose behind a wrong
+// verify plays the target up to the end of the trace. What it chose after a wrong
 // draft is not recorded and stands for nothing: nobody looks at it.
 func (r replay) verify(p int, drafts []int32) (chosen []int32, hidden []uint16) {
 	end := min(p+len(drafts)+1, len(r.trace.Tokens)-1)

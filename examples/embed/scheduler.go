@@ -16,11 +16,11 @@ type target interface {
 	// prompt returns the token after each position of the prompt, the last of which
 	// the target chose itself, and the hidden states at these positions.
 	prompt() (tokens []int32, hidden []uint16)
-	// verify runs the newest token, at position p, and the drafts behind it in one
+	// verify runs the newest token, at position p, and the drafts after it in one
 	// pass. It returns what the target chose after each, and their hidden states;
 	// fewer where the text ends before.
 	verify(p int, drafts []int32) (chosen []int32, hidden []uint16)
-	// wrote tells whether the text is what the target writes alone.
+	// wrote reports whether the text is what the target writes alone.
 	wrote(text []int32) bool
 }
 

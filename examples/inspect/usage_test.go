@@ -23,7 +23,7 @@ func TestWrongUsage(t *testing.T) {
 	}{
 		"no folder":            {nil, "want one folder"},
 		"two folders":          {[]string{"a", "b"}, "want one folder"},
-		"wrong flag behind":    {[]string{"a", "-jsn"}, "-jsn"},
+		"wrong flag last":      {[]string{"a", "-jsn"}, "-jsn"},
 		"unknown flag":         {[]string{"-verbose", "a"}, "-verbose"},
 		"share without a size": {[]string{"-tp", "1", "a"}, "RANK/SIZE"},
 		"share of none":        {[]string{"-ep", "0/0", "a"}, "RANK/SIZE"},
@@ -45,9 +45,9 @@ func TestWrongUsage(t *testing.T) {
 func TestFlagBehindTheFolder(t *testing.T) {
 	dir := t.TempDir()
 	_, before, _ := inspectText(t, "-json", dir)
-	_, behind, _ := inspectText(t, dir, "-json")
-	require.Equal(t, before, behind)
-	require.Contains(t, behind, `"ok": false`)
+	_, after, _ := inspectText(t, dir, "-json")
+	require.Equal(t, before, after)
+	require.Contains(t, after, `"ok": false`)
 }
 
 func TestHelp(t *testing.T) {

@@ -91,7 +91,7 @@ func (w *writer) write(ctx context.Context, c *synthetic.Checkpoint) (err error)
 	return nil
 }
 
-// checkFolder tells whether the folder is there, and refuses one with anything in it.
+// checkFolder reports whether the folder is there, and refuses one with anything in it.
 func (w *writer) checkFolder() (exists bool, err error) {
 	info, err := os.Stat(w.dir)
 	switch {

@@ -83,7 +83,7 @@ func (c *caseRun) follow(ctx context.Context, name string, hidden []float32, nex
 	modules := c.head.Config().NumMTPModules
 	for step := range want {
 		if step > 0 {
-			// The recorded draft, so that a tie does not spoil the steps behind it.
+			// The recorded draft, so that a tie does not spoil the steps after it.
 			if hidden, err = next(step, want[step-1], hidden); err != nil {
 				return err
 			}

@@ -1,13 +1,13 @@
-// Package gpu gives a program GPUs. Import it for that alone:
+// Package gpu lets a program open GPUs. Import it only for its effect:
 //
 //	import _ "github.com/drafthead/drafthead/hip/gpu"
 //
-// Then hip.Open opens AMD's GPUs through HIP and NVIDIA's through the CUDA driver. Their
-// libraries are looked for when a GPU is opened; nothing of them is needed to build.
+// Then hip.Open opens GPUs of AMD through HIP and GPUs of NVIDIA through the CUDA driver.
+// It looks for the vendors' libraries at run time; the build needs none of them.
 //
-// Importing it costs a program its static linking: what loads the vendors' libraries
-// needs the system's dynamic loader. A program that runs on the CPU leaves it out and,
-// built with CGO_ENABLED=0, starts in an empty file system.
+// A program that imports it cannot be linked statically: loading the vendors' libraries
+// takes the system's dynamic loader. A program without it, built with CGO_ENABLED=0, starts
+// in an empty file system.
 package gpu
 
 import (

@@ -7,11 +7,11 @@ import (
 	"github.com/drafthead/drafthead/hip/internal/emulator"
 )
 
-// OnArchitectures runs a test on emulated AMD GPUs whose waves multiply matrices in
-// other ways than those of [OnGPUs]: RDNA 3 and 4, with instructions of their own, and
-// RDNA 2 and GCN, which have none, in waves of 32 and 64. It is for the kernels that
-// multiply on matrix units; what differs beyond that is the compiler's. The GPUs have two
-// compute units whatever the machine has, so that the same kernels are chosen everywhere.
+// OnArchitectures runs a test on emulated AMD GPUs whose waves multiply matrices in other
+// ways than those of [OnGPUs]: RDNA 3 and 4 have instructions of their own, and RDNA 2 and
+// GCN have none, in waves of 32 and 64. Use it for kernels that multiply on matrix units;
+// all other differences are the compiler's business. The GPUs have two compute units on
+// every machine, so that the same kernels are chosen everywhere.
 func OnArchitectures(t *testing.T, test func(t *testing.T, d hip.Device)) {
 	t.Helper()
 	for _, e := range inRace([]emulator.Settings{

@@ -6,9 +6,9 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// Bench times a case on d, after it compared equal to the reference: a case
-// that did not is an error, not a number. Where the case states its bytes,
-// the rate is reported.
+// Bench times a case on d after it has compared the results with the reference's. A case
+// with wrong results fails and gives no number. If the case states its bytes, Bench reports
+// the rate.
 func Bench(b *testing.B, d hip.Device, c Case) {
 	b.Helper()
 	if err := c.check(d); err != nil {

@@ -1,8 +1,8 @@
-// Package hiptest tests devices and kernels: a conformance suite for a
-// [hip.Device], the comparison of one operation between two devices under a
-// bound that belongs to the case, benchmarks that refuse to time what did not
-// compare equal, and GPUs to run all that on: emulated ones, which need a C++ compiler
-// and report what a real one hides, and the real one if there is one.
+// Package hiptest tests devices and kernels. It has a conformance suite for a [hip.Device],
+// the comparison of one operation on two devices under the bound of the case, benchmarks
+// that time a case only if its results are right, and GPUs to run all this on: a real one
+// if there is one, and emulated ones, which need a C++ compiler and catch mistakes that a
+// real GPU hides.
 package hiptest
 
 import (
@@ -21,7 +21,7 @@ type Case struct {
 	// of the case. Integer results are always equal.
 	MaxError float64
 
-	// Bytes is what one run has to read and write, for GB/s; 0 shows none.
+	// Bytes is what one run has to read and write, for GB/s; 0 shows no rate.
 	Bytes int64
 
 	// Setup uploads the input to d. The case owns what it allocates there and
@@ -37,7 +37,7 @@ type Prepared struct {
 	Free   func() error              // nil: nothing to free
 }
 
-// Results runs the case once on d.
+// Results runs the case once on d and returns its results.
 func (c *Case) Results(d hip.Device) (floats []float32, ints []int32, err error) {
 	p, err := c.Setup(d)
 	if err != nil {
@@ -82,8 +82,8 @@ func Compare(t *testing.T, d hip.Device, cases ...Case) {
 	}
 }
 
-// check runs the case on d and on a fresh reference device and returns what
-// differs first.
+// check runs the case on d and on a fresh reference device and returns the first
+// difference.
 func (c *Case) check(d hip.Device) error {
 	ref := hip.NewReference()
 	defer ref.Close()

@@ -12,9 +12,9 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// TestDevice runs the conformance suite on d: what package hip promises of a
-// [hip.Device], of [hip.Adopter] and [hip.Sharer] where d is one, and of [InUse] where d
-// counts. d must be idle; it is left as it was found and is not closed.
+// TestDevice runs the conformance suite on d: what package hip promises of a [hip.Device],
+// of a [hip.Adopter] or [hip.Sharer] if d is one, and of [InUse] if d counts. d must be
+// idle. TestDevice frees what it allocates and does not close d.
 func TestDevice(t *testing.T, d hip.Device) {
 	t.Run("info", func(t *testing.T) {
 		info := d.Info()
@@ -242,8 +242,8 @@ type accountant interface {
 }
 
 // InUse returns the bytes that d has allocated and the number of its live allocations and
-// adoptions, for tests that nothing is left over. Adopted bytes are the caller's and are not
-// counted. It panics where d has no method InUse, which all devices of package hip have.
+// adoptions, so that a test can find leaks. Adopted bytes are the caller's and do not
+// count. It panics if d has no method InUse; all devices of package hip have one.
 func InUse(d hip.Device) (bytes int64, live int) {
 	a, ok := hip.As[accountant](d)
 	if !ok {

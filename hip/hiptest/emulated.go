@@ -10,8 +10,8 @@ import (
 	"github.com/drafthead/drafthead/hip/internal/need"
 )
 
-// OnGPUs runs a test on an emulated GPU of every kind, and on the first GPU there is, without
-// which that part is skipped, or fails if DRAFTHEAD_REQUIRE_GPU is 1.
+// OnGPUs runs a test on an emulated GPU of every kind, and on the first real GPU. Without
+// one that part is skipped, or fails if DRAFTHEAD_REQUIRE_GPU is 1.
 func OnGPUs(t *testing.T, test func(t *testing.T, d hip.Device)) {
 	t.Helper()
 	for _, e := range inRace(emulator.Kinds()) {
@@ -20,9 +20,9 @@ func OnGPUs(t *testing.T, test func(t *testing.T, d hip.Device)) {
 	t.Run("GPU", func(t *testing.T) { test(t, need.GPU(t)) })
 }
 
-// OnEmulations runs a test on everything that a GPU can be emulated as, each kind with its
-// threads in every order, several at a time: for what has to hold of whole programs, in
-// whatever order threads run. i counts them from 0, n is how many they are.
+// OnEmulations runs a test on every kind of GPU that can be emulated, each with its threads
+// in every order, several at a time. Use it for what must be true of a whole program in
+// every order of threads. i counts the GPUs from 0, and n is their number.
 func OnEmulations(t *testing.T, test func(t *testing.T, i, n int, d hip.Device)) {
 	t.Helper()
 	all := emulator.All()
@@ -34,8 +34,8 @@ func OnEmulations(t *testing.T, test func(t *testing.T, i, n int, d hip.Device))
 	}
 }
 
-// inRace leaves one emulation for the race detector: kernels are not Go's, and what is
-// around them is the same for all. The driver itself is tested with more.
+// inRace keeps one emulation for the race detector: it does not see into kernels, and the
+// Go code around them is the same for all. Tests of the driver use more.
 func inRace(emulations []emulator.Settings) []emulator.Settings {
 	if RaceDetector {
 		return emulations[len(emulations)-1:]
@@ -43,29 +43,28 @@ func inRace(emulations []emulator.Settings) []emulator.Settings {
 	return emulations
 }
 
-// NewEmulator returns an emulated driver that nothing was taken from: a runtime that runs
-// kernels on the CPU and reports barriers and wave operations that threads do not reach
-// together, accesses outside of allocations, and what is left over. At the end of the test
-// everything that devices have taken must be given back.
+// NewEmulator returns an emulated driver: a runtime that runs kernels on the CPU. It
+// reports barriers and wave operations that threads do not reach together, accesses outside
+// of allocations, and leaks. The test fails if its devices have leaked anything at the end.
 //
-// kind is "hip", with waves of 64 threads or, as "hip 32", of 32, or "cuda", with waves of 32.
-// The word "reverse" or "random" after it is the order of the threads of a block, and of its
-// blocks; a kernel that depends on it has a race. memory is the bytes of each of its two
-// GPUs; 0: 8 GB.
+// kind is "hip" (waves of 64 threads), "hip 32" or "cuda" (waves of 32). A further word,
+// "reverse" or "random", sets the order of the threads of a block and of the blocks; a
+// kernel that depends on it has a race. The driver has two GPUs, with memory bytes each; 0:
+// 8 GB.
 //
 // Its methods are
 //
 //	Options() hip.OpenOptions // that open its GPUs
 //	FailAt(n int) (calls int) // see below
-//	Left() string             // what it has given out and not got back, "" for nothing
+//	Left() string             // what was taken and not freed, "" for nothing
 //
-// FailAt makes the n-th call of the driver from now fail with error 304, the first being 1; 0
-// none. Calls that give something back do not count. It returns how many calls were made
-// since the last FailAt.
+// FailAt makes the n-th call of the driver from now fail with error 304, counted from 1; 0
+// lets all succeed. Calls that free something do not count. It returns how many calls were
+// made since the last FailAt.
 //
-// The emulator is built by the system's C++ compiler, once for all tests; without one the
-// test is skipped, or fails if DRAFTHEAD_REQUIRE_COMPILER is 1. It does not see data races
-// that its order of threads hides, and floating point is the CPU's.
+// The system's C++ compiler (c++, g++ or clang++) builds the emulator once for all tests;
+// without one the test is skipped, or fails if DRAFTHEAD_REQUIRE_COMPILER is 1. It does not
+// see data races that its order of threads hides, and it rounds as the CPU does.
 func NewEmulator(t testing.TB, kind string, memory int64) *driver {
 	t.Helper()
 	e := emulator.Settings{Devices: 2, Memory: memory}
@@ -88,7 +87,7 @@ func NewEmulator(t testing.TB, kind string, memory int64) *driver {
 	return &driver{emulator.New(t, e)}
 }
 
-// driver is what NewEmulator says.
+// driver has the methods that NewEmulator describes.
 type driver struct {
 	emulator *emulator.Emulator
 }

@@ -10,12 +10,12 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// ErrInjected is what an operation of a [Faulty] device fails with.
+// ErrInjected is the error with which an operation of a [Faulty] device fails.
 var ErrInjected = errors.New("injected fault")
 
-// Faulty is a device of which one operation fails, for tests that an error is reported,
-// leaves nothing over, and lets the next call work. It has no abilities of the device that
-// it wraps; who embeds it can add some, with Next.
+// Faulty is a device that fails one operation on request. Use it to test that an error is
+// reported, that nothing is leaked, and that the next call works. It passes on no abilities
+// of the device that it wraps; a type that embeds it can add some, with Next.
 type Faulty struct {
 	hip.Device
 
@@ -25,21 +25,21 @@ type Faulty struct {
 	calls int
 }
 
-// NewFaulty returns d, as a device that can be made to fail.
+// NewFaulty wraps d.
 func NewFaulty(d hip.Device) *Faulty {
 	f := new(Faulty)
 	f.Device = faulty{d, f}
 	return f
 }
 
-// FailAt makes the n-th operation from now fail, the first being 1; 0 none. ops are those
-// that count: "alloc", "free", "write", "read", "copy", "launch", "sync" or "adopt"; without,
-// all do but free. It returns how many of the ones that counted there were since the last
-// FailAt.
+// FailAt makes the n-th operation from now fail, counted from 1; 0 lets all succeed. ops
+// are the operations that count: "alloc", "free", "write", "read", "copy", "launch", "sync"
+// or "adopt"; without ops all count except free. It returns how many operations counted
+// since the last FailAt.
 //
-// An alloc that fails is an hip.ErrOutOfMemory too. A launch that fails has run half of its
-// blocks, as a GPU may. What frees, writes or waits does so nevertheless: what is in use
-// after a test was leaked.
+// An alloc that fails is a hip.ErrOutOfMemory too. A launch that fails has run half of its
+// blocks, as it may happen on a GPU. A failing free, write or sync is still carried out, so
+// whatever is in use after the test was leaked.
 func (f *Faulty) FailAt(n int, ops ...string) (calls int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -48,7 +48,7 @@ func (f *Faulty) FailAt(n int, ops ...string) (calls int) {
 	return calls
 }
 
-// Next counts an operation and returns the error that it is to fail with, or nil. It is for
+// Next counts an operation and returns the error with which it must fail, or nil. It is for
 // devices that add an ability to this one.
 func (f *Faulty) Next(op string) error {
 	f.mu.Lock()

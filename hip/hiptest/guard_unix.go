@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Guarded returns zeroed values that end where memory that nothing may touch
-// begins: an access past the last one, by assembly too, ends the test. They are
-// valid until the test ends. T is plain data.
+// Guarded returns n zeroed values right before a page that cannot be accessed: an access
+// past the last one, by assembly too, ends the test process. They are valid until the test
+// ends. T is plain data.
 func Guarded[T any](t testing.TB, n int) []T {
 	t.Helper()
 	var zero T

@@ -6,9 +6,9 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// Hosts returns a host of every level of vector instructions that the machine has,
-// by name, with that many threads. The race detector gets plain Go, the one that it sees
-// into, and the highest level.
+// Hosts returns a [hip.NewHost] with that many threads for every level of vector
+// instructions that the machine has, by name. Under the race detector it returns two: plain
+// Go, which the detector sees into, and the highest level.
 func Hosts(threads int) map[string]hip.Device {
 	hosts := make(map[string]hip.Device)
 	levels := hip.SIMDLevels()

@@ -17,20 +17,20 @@ import (
 	"github.com/drafthead/drafthead/hip/internal/registry"
 )
 
-// What a block may have on every GPU that is compiled for.
+// What every GPU that is compiled for offers a block.
 const (
 	mostShared  = 48 << 10
 	mostThreads = 1024
 )
 
 // CompileOffline compiles every kernel of the test's program for GPUs that are not there,
-// in groups of kernels that share a source: each has its one argument struct laid out as in
-// Go, no registers in memory, and no more shared memory than every GPU has. Of structs,
-// values of struct types, those that a source declares are laid out as in Go too. The table
-// of resources is logged. Kernels whose names begin with "test_" are passed over.
+// in groups of kernels that share a source. It checks that each argument struct is laid out
+// as in Go, that no registers spill to memory, and that every GPU has enough shared memory.
+// structs are values of struct types; those that a source declares must be laid out as in
+// Go, too. It logs the table of resources. It skips kernels whose names begin with "test_".
 //
-// It needs clang-19; without, the test is skipped, or fails if DRAFTHEAD_REQUIRE_COMPILER is
-// 1.
+// It needs clang-19; without it the test is skipped, or fails if DRAFTHEAD_REQUIRE_COMPILER
+// is 1.
 func CompileOffline(t *testing.T, structs ...any) {
 	if RaceDetector {
 		t.Skip("compilers run, and nothing of Go's: there are no races to find")

@@ -2,7 +2,6 @@
 
 package hiptest
 
-// RaceDetector reports whether the race detector is on: it makes tests some ten
-// times slower and finds its races in a part of the work, so that long tests do
-// less of it.
+// RaceDetector reports whether the race detector is on. Long tests then do less work: it
+// makes tests about ten times slower, and part of the work is enough to find races.
 const RaceDetector = false

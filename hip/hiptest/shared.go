@@ -9,10 +9,10 @@ import (
 	"github.com/drafthead/drafthead/hip/internal/need"
 )
 
-// Shared returns the path of a file or folder of the reference data. Most of it is
-// part of a clone of the repository, in mtp/testdata; what is too large for that
-// lies in the folder shared beside the repository. Where it is in neither,
-// the test is skipped, or fails if DRAFTHEAD_REQUIRE_SHARED is 1.
+// Shared returns the path of a file or folder of the reference data. Most of it is part of
+// the repository, in mtp/testdata; what is too large for that lies in the folder shared
+// beside the repository. If it is in neither, the test is skipped, or fails if
+// DRAFTHEAD_REQUIRE_SHARED is 1.
 func Shared(t testing.TB, elem ...string) string {
 	t.Helper()
 	root, err := moduleRoot()

@@ -10,8 +10,8 @@ import (
 //
 //	dst[i] = x[i] · 1/√(mean(x²) + eps) · (1 + w[i])
 //
-// Everything is float64, and the result is rounded to float32 once. dst may be
-// x. dst and w have the length of x.
+// It computes in float64 and rounds the result to float32 once. dst may be x. dst and w
+// have the length of x.
 func RMS64(dst, x, w []float32, eps float64) {
 	scale := 1 / math.Sqrt(sumSquares(x)/float64(len(x))+eps)
 	for i, v := range x {
@@ -29,9 +29,9 @@ func rms32(dst, x, w []float32, eps float64) {
 	weigh32(dst, x, w, scale)
 }
 
-// RMS is [RMS64] in float32, with vector instructions up to simd: squares are summed in
-// 64 strands (AVX-512) or 32 (AVX2), in plain Go in 8, as are the values after the last
-// 16 everywhere. A row whose float32 squares overflow or vanish is left to RMS64.
+// RMS is [RMS64] in float32, with vector instructions up to simd. It sums squares in 64
+// strands (AVX-512), 32 (AVX2) or 8 (plain Go, and the values after the last multiple of 16
+// at every level). It leaves a row whose float32 squares overflow or vanish to RMS64.
 func RMS(simd hip.SIMD, dst, x, w []float32, eps float64) {
 	whole := len(x) &^ 15
 	if simd < hip.SIMDAVX2 || whole == 0 {
@@ -62,7 +62,7 @@ func Add(simd hip.SIMD, sum, x []float32) {
 	}
 }
 
-// rmsScale is 1/√(sum/n + eps); not ok where the float32 sum cannot be trusted.
+// rmsScale is 1/√(sum/n + eps); ok is false if the float32 sum cannot be trusted.
 func rmsScale(sum float32, n int, eps float64) (scale float32, ok bool) {
 	return float32(1 / math.Sqrt(float64(sum)/float64(n)+eps)), sum > smallestSum && sum < largestSum
 }

@@ -6,17 +6,17 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// Columns is how many columns [Softmax] does at a time with vector instructions.
+// Columns is the number of columns of x for which [Softmax] uses vector instructions.
 const Columns = 16
 
 // Softmax turns each column of x, float32 [rows, columns], into its softmax:
 //
 //	x[r][c] = exp(x[r][c] − top[c]) / Σ exp(x[r'][c] − top[c]),  top[c] = max x[r'][c]
 //
-// The length of x is a multiple of columns. A NaN or +Inf makes its column NaN. With
-// vector instructions, which take [Columns] columns, exponentials are float32 within
-// 2^-22 of their value, and 0 below e^-86.5; their sum is float32, row r in strand
-// r mod 4 (AVX-512) or r mod 2 (AVX2). Otherwise both are float64.
+// The length of x must be a multiple of columns. A NaN or +Inf makes its column NaN. With
+// vector instructions, which need [Columns] columns, exponentials are float32 within 2^-22
+// of their value, and 0 below e^-86.5; their sum is float32, with row r in strand r mod 4
+// (AVX-512) or r mod 2 (AVX2). Otherwise both are float64.
 func Softmax(simd hip.SIMD, x []float32, columns int) {
 	if len(x) == 0 {
 		return
@@ -55,8 +55,8 @@ func softmaxColumn(x []float32, first, stride int) {
 	}
 }
 
-// Largest returns the first index of the largest number in x, and 0 where
-// there is none. x is not empty.
+// Largest returns the first index of the largest number in x, or 0 if all values are NaN. x
+// must not be empty.
 func Largest(simd hip.SIMD, x []float32) int {
 	whole := len(x) &^ (Columns - 1)
 	if simd < hip.SIMDAVX2 || whole == 0 {
@@ -87,11 +87,11 @@ func largest(x []float32) int {
 	return best
 }
 
-// ExpSum returns Σ exp(x[i] − top) for a finite top that is at least every x[i], and
-// NaN if an x[i] is. With vector instructions exponentials are as in [Softmax], summed
-// in float32 strands, 64 (AVX-512) or 32 (AVX2), and then in float64; otherwise they
-// are float64. Terms below e^-30 may be left out: with fewer than 2^18 of them they
-// cannot change a float32 sum that is at least 1.
+// ExpSum returns Σ exp(x[i] − top) for a finite top that is at least every x[i], or NaN if
+// an x[i] is NaN. With vector instructions it computes exponentials as [Softmax] does and
+// sums them in 64 (AVX-512) or 32 (AVX2) float32 strands and then in float64; otherwise it
+// uses float64. Terms below e^-30 may be left out: with fewer than 2^18 of them they cannot
+// change a float32 sum that is at least 1.
 func ExpSum(simd hip.SIMD, x []float32, top float32) float64 {
 	sum, whole := 0.0, len(x)&^(Columns-1)
 	if simd < hip.SIMDAVX2 {

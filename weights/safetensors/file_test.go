@@ -113,7 +113,7 @@ func TestTensorReadAtIsBounded(t *testing.T) {
 		{"nothing", 0, 3, "", nil},
 		{"beyond the end", 5, 1, "bc", io.EOF},
 		{"at the end", 1, 3, "", io.EOF},
-		{"far behind", 1, 1 << 62, "", io.EOF},
+		{"far past the end", 1, 1 << 62, "", io.EOF},
 		{"before the start", 1, -1, "", fs.ErrInvalid},
 	}
 	for _, test := range tests {

@@ -25,7 +25,7 @@ func mapFile(f *os.File, size int64) ([]byte, error) {
 	return data, os.NewSyscallError("mmap", err)
 }
 
-// willNeed asks for the pages behind data, which starts at a page.
+// willNeed asks for the pages of data, which starts at a page.
 func willNeed(data []byte) { _ = unix.Madvise(data, unix.MADV_WILLNEED) }
 
 func unmapFile(data []byte) error { return os.NewSyscallError("munmap", unix.Munmap(data)) }

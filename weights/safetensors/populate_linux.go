@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// populateRead reads the pages behind data, which starts at a page, into
+// populateRead reads the pages of data, which starts at a page, into
 // memory and maps them. It fails with errors.ErrUnsupported before Linux 5.14.
 func populateRead(data []byte) error {
 	for {

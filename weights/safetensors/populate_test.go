@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestAdvicePieces: the pieces of an advice lie one behind the other, from the start of
+// TestAdvicePieces: the pieces of an advice lie end to end, from the start of
 // a page to the very end.
 func TestAdvicePieces(t *testing.T) {
 	const page = 4096

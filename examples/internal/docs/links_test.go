@@ -27,7 +27,7 @@ const module = "github.com/drafthead/drafthead"
 var link = regexp.MustCompile(`(?:^|(\bu?int\d+|\bb?float\d+)?[\s(,;:])\[\*?((?:[a-z]\w*(?:/\w+)*\.)?[A-Z]\w*[a-z]\w*(?:\.[A-Z]\w*)?)\]`)
 
 // TestDocLinks: what is in brackets in a comment of this module is a symbol that there
-// is. Code within comments has no links, and comments behind code give shapes.
+// is. Code within comments has no links, and comments after code give shapes.
 func TestDocLinks(t *testing.T) {
 	root := filepath.Join("..", "..", "..")
 	require.FileExists(t, filepath.Join(root, "go.mod"))
@@ -111,7 +111,7 @@ type source struct {
 	ast  *ast.File
 }
 
-// prose is a comment without the code in it, and empty for one behind code.
+// prose is a comment without the code in it, and empty for one after code.
 func (s source) prose(group *ast.CommentGroup) string {
 	at := s.fset.Position(group.Pos())
 	if len(bytes.TrimSpace(s.text[at.Offset-at.Column+1:at.Offset])) > 0 {

@@ -40,7 +40,7 @@ const (
 type Drafts struct {
 	K       int
 	IDs     []int32   // [N, K]
-	Margins []float32 // [N, K] top-1 minus top-2 logit behind each
+	Margins []float32 // [N, K] top-1 minus top-2 logit after each
 }
 
 // ErrTrace is a file that is no trace.

@@ -95,7 +95,7 @@ func TestNormalSequence(t *testing.T) {
 	require.InDelta(t, 1, deviation, 0.15)
 }
 
-// inside tells whether an address lies in data.
+// inside reports whether an address lies in data.
 func inside(data []byte, at uint64) bool {
 	first := uint64(uintptr(unsafe.Pointer(unsafe.SliceData(data))))
 	return at >= first && at < first+uint64(len(data))

@@ -1,4 +1,4 @@
-// The device prelude: what every kernel source is compiled behind. It gives one
+// The device prelude: it comes before every kernel source. It gives one
 // name to what compilers and vendors name differently, so that one source serves
 //
 //	hipRTC                                  AMD, at run time

@@ -92,7 +92,7 @@ template <class T> DEVICE T waveSum(T value) { return waveFold<adding>(value); }
 // waveSumEach sums each of M values over the lanes that differ in bits below 2·mask, M a
 // power of two: lanes hand half of their values over and keep the other half, step by
 // step. Of 2·mask lanes, lane l is left with the sums from value l·M/(2·mask) on: with
-// several, or, where there are more lanes, with one that its neighbours have too.
+// several, or, where there are more lanes, with one that its neighbors have too.
 template <int32 M, uint32 mask = waveSize / 2> DEVICE void waveSumEach(float *v) {
 #if defined(DH_EMULATED)
   emulator_together(v, sumLanesEach<M, mask>, __LINE__);

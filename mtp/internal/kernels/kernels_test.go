@@ -174,7 +174,7 @@ func runEmbedNorm(t *testing.T, d hip.Device, useGiven bool, format weights.Form
 	return masked, out
 }
 
-// TestCopyWords: around an access and a block, and nothing behind the last word.
+// TestCopyWords: around an access and a block, and nothing after the last word.
 func TestCopyWords(t *testing.T) {
 	for _, n := range []int{1, 3, 4, 5, 1023, 1024, 1025, 3000} {
 		in := make([]int32, n)

@@ -93,7 +93,7 @@ static void kernels(const std::string &s, const std::string &marker, std::vector
   }
 }
 
-// vectors tells whether kernels are compiled for the host's vector instructions. Sums and
+// vectors reports whether kernels are compiled for the host's vector instructions. Sums and
 // products are IEEE's with and without; a fused one is an instruction in place of a call.
 static bool vectors() {
 #if defined(__x86_64__)

@@ -5,7 +5,7 @@
 //	stack base                                      base + EMULATOR_STACK
 //	| guard page | …         stack grows down … | emulator_thread | unused |
 //
-// so that a thread finds itself with one mask. Slots of neighbours lie apart by half a
+// so that a thread finds itself with one mask. Slots of neighbors lie apart by half a
 // page and a little: at the same offset all would share a set of the cache and one of the
 // TLB. What a thread touches most is in one page.
 

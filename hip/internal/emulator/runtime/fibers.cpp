@@ -137,9 +137,9 @@ void Worker::leave(unsigned me) {
   int next = pop();
   if (next == (int)me) return;
   running = next;
-  if (head != tail) {  // by the time that the one behind it runs, its stack has come to the cache
-    const char *behind = (const char *)fibers[queue[head & (ring - 1)]].sp;
-    for (int line = 0; line < 3; line++) __builtin_prefetch(behind + 64 * line);
+  if (head != tail) {  // by the time the one after it runs, its stack has come to the cache
+    const char *next = (const char *)fibers[queue[head & (ring - 1)]].sp;
+    for (int line = 0; line < 3; line++) __builtin_prefetch(next + 64 * line);
   }
   emulator_switch(&fibers[me].sp, next >= 0 ? fibers[next].sp : scheduler);
 }
