@@ -7,7 +7,7 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// Batch is the ragged rows of one pass in device memory, as kernels read them:
+// Batch describes the ragged rows of one pass in device memory, as kernels read them:
 // 32-bit words.
 //
 //	positions        [Rows]           int32
@@ -18,8 +18,8 @@ import (
 //	block tables     [TableEntries]   int32
 //	presence words   [PresenceWords]  uint32
 //
-// One goroutine uses a batch at a time. Launches that are queued see the
-// upload that came before them.
+// Only one goroutine may use a batch at a time. A launch sees the last upload before it was
+// queued.
 type Batch struct {
 	cache  *Cache
 	device hip.Device // that launches go to: the cache's, or one that stands for it
@@ -36,7 +36,7 @@ type Batch struct {
 	parts                       int // of a row's keys, see partsOf
 }
 
-// batchMemory is what batches that run one after the other have in common.
+// batchMemory is the scratch memory that batches of passes that do not overlap share.
 type batchMemory struct {
 	partial hip.Buffer // what the parts of rows' keys gave
 	writers []uint64   // by page: the upload that last had rows in it
@@ -48,31 +48,31 @@ func NewBatch(c *Cache) *Batch {
 	return &Batch{cache: c, device: c.device, shared: &batchMemory{writers: make([]uint64, c.Pages())}}
 }
 
-// Another returns a batch for a later pass, which shares b's memory between
-// launches: passes of both come one after the other. It must not be used after b's Close.
+// Another returns a batch for a later pass. It shares b's scratch memory, so passes of the
+// two must not overlap. It must not be used after b's Close.
 func (b *Batch) Another() *Batch {
 	return &Batch{cache: b.cache, device: b.cache.device, shared: b.shared}
 }
 
-// On returns b with its launches on d, which stands for the cache's device, as one that
-// records does. It is valid until b changes.
+// On returns b with its launches on d, a device that stands for the cache's, such as one
+// that records. It is valid until b changes.
 func (b *Batch) On(d hip.Device) *Batch {
 	on := *b
 	on.device = d
 	return &on
 }
 
-// Positions is where the rows' positions are: int32 [Rows].
+// Positions returns the address of the rows' positions: int32 [Rows].
 func (b *Batch) Positions() hip.Ptr { return b.words }
 
-// Blocks is the number of blocks of the longest sequence, or what [Batch.Encode]
-// made of it: the stride of the block scores.
+// Blocks returns the number of blocks of the longest sequence, rounded up by
+// [Batch.Encode]: the stride of the block scores.
 func (b *Batch) Blocks() int { return b.blocks }
 
-// Upload describes the rows of a pass, span by span, and copies that to the
-// device. The spans are not kept. All problems are reported together, an
-// [hip.InputError] each, whose Sequence is that of the span; the batch is then
-// empty. No spans make an empty batch, with which every kernel does nothing.
+// Upload describes the rows of a pass, span by span, and copies the description to the
+// device. It does not keep the spans. The error joins a [hip.InputError] for every problem,
+// whose Sequence is that of the span; the batch is then empty. Without spans the batch is
+// empty, and every kernel does nothing.
 func (b *Batch) Upload(spans ...Span) error {
 	words, err := b.Encode(b.staging[:0], 1, spans...)
 	b.staging = words
@@ -85,10 +85,11 @@ func (b *Batch) Upload(spans ...Span) error {
 	return err
 }
 
-// Place sets the address of the words that Encode appended last.
+// Place sets the device address to which the caller copies the words that Encode appended
+// last.
 func (b *Batch) Place(p hip.Ptr) { b.words = p }
 
-// clear leaves no rows.
+// clear makes the batch empty.
 func (b *Batch) clear() {
 	b.rows, b.sequences, b.blocks, b.tableEntries, b.presenceWords, b.parts = 0, 0, 0, 0, 0, 0
 }

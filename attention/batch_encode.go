@@ -9,11 +9,11 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// Encode appends the words that describe the rows to words, for a caller that
-// copies them to the device with others and then calls [Batch.Place]. Sizes that grow with
-// the sequences are rounded up to multiples of granule, so that the launches of later passes
-// are more often the same; 1 rounds nothing. Errors are those of [Batch.Upload]; words are
-// then returned as they were.
+// Encode appends the words that describe the rows to words, for a caller that copies them
+// to the device with other words and calls [Batch.Place]. It rounds sizes that grow with
+// the sequences up to multiples of granule, so that the launches of later passes are more
+// often the same; 1 rounds nothing. Errors are those of [Batch.Upload]; words are then
+// returned as they were.
 func (b *Batch) Encode(words []int32, granule int, spans ...Span) ([]int32, error) {
 	b.clear()
 	if err := b.check(spans); err != nil {

@@ -20,11 +20,11 @@ import (
 //	BlockSize … 2·BlockSize−1 ──▶  2   ├─ head 1 ─ slot 0 │ …
 //	…                                  └─ …
 //
-// so that one head's keys of a block are contiguous. A position's slot number
-// over all pages is page·BlockSize + position mod BlockSize.
+// One head's keys of a block are contiguous. A position's slot number over all pages is
+// page·BlockSize + position mod BlockSize.
 //
-// Many goroutines may use a cache at a time, each with sequences of its own. Pages hold
-// whatever their last owner wrote: a reader goes by the presence of its sequence.
+// Many goroutines may use a cache at a time, each with its own sequences. A page is not
+// cleared when it changes hands; its sequence records which positions hold a key.
 type Cache struct {
 	device   hip.Device
 	geometry Geometry
@@ -40,9 +40,9 @@ type cacheLayer struct {
 	keys, values, indexKeys hip.Ptr
 }
 
-// NewCache allocates a cache of the given number of pages for each layer. The
-// device must stay open until Close. Bad arguments are an [hip.InputError] each, memory that
-// is short is [hip.ErrOutOfMemory].
+// NewCache allocates a cache of the given number of pages for each layer. The device must
+// stay open until Close. Each bad argument is a [hip.InputError]; running out of memory is
+// [hip.ErrOutOfMemory].
 func NewCache(d hip.Device, g Geometry, layers, pages int, format CacheFormat) (*Cache, error) {
 	if err := g.check(); err != nil {
 		return nil, err
@@ -105,7 +105,7 @@ func (c *Cache) pageBytes() (keys, index int64, err error) {
 func (c *Cache) Pages() int { return len(c.pages.refs) }
 
 // FreePages returns how many pages no sequence holds. The cache does not know which pages
-// an engine hands out by block tables: all of them count as free.
+// an engine hands out by block tables and counts all of those as free.
 func (c *Cache) FreePages() int { return c.pages.freeCount() }
 
 // Bytes returns the device memory of the cache.
@@ -131,8 +131,8 @@ func (c *Cache) copyPage(dst, src int32) error {
 	return nil
 }
 
-// Close frees the device memory. Sequences that are still open can only be
-// closed afterwards. Calls after the first do nothing.
+// Close frees the device memory. Sequences that are still open can then only be closed.
+// Calls after the first do nothing.
 func (c *Cache) Close() error {
 	if !c.pages.close() {
 		return nil

@@ -7,17 +7,17 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// Claim is the rows that a call is going to write in one sequence.
+// Claim names the rows that a call will write in one sequence.
 type Claim struct {
-	// Sequence is the sequence, or BlockTable an engine's own pages of the cache: one
-	// of the two. A block table must not change until the transaction ends.
+	// Sequence or BlockTable: exactly one of the two is set. BlockTable lists pages of the
+	// cache that an engine hands out itself; it must not change until the transaction ends.
 	Sequence   *Sequence
 	BlockTable []int32
-	// From and To bound the positions that the call writes for good, From … To−1: new
-	// ones, and ones that it writes again.
+	// From and To bound the positions that the call writes for good, From … To−1: new ones,
+	// and ones that it writes again.
 	From, To int
-	// Spare is how many positions from To on the call would write as well, if there is
-	// room. Their rows are gone after the transaction.
+	// Spare is how many positions from To on the call would also write if there is room.
+	// Their rows are dropped when the transaction ends.
 	Spare int
 }
 
@@ -26,7 +26,7 @@ func refuseClaim(i int, field string, got any, want string, err error) error {
 	return &hip.InputError{Op: "attention: begin", Sequence: i + 1, Field: field, Got: got, Want: want, Err: err}
 }
 
-// owner is who hands out the claim's pages.
+// owner returns who hands out the claim's pages.
 func (c *Claim) owner() owner {
 	if c.Sequence != nil {
 		return ownerSequences
@@ -34,8 +34,7 @@ func (c *Claim) owner() owner {
 	return ownerTables
 }
 
-// check looks at claim i of the cache by itself, and at whether it is of the kind that the
-// first one is.
+// check looks at claim i alone, and at whether it is of the same kind as the first.
 func (c *Cache) checkClaim(claims []Claim, i int) error {
 	claim, limit := &claims[i], c.geometry.Rope.Positions()
 	switch s := claim.Sequence; {
@@ -80,8 +79,8 @@ type tables struct {
 type tableEntry struct{ claim, block int }
 
 // check refuses claim i unless its table has pages of the cache for all positions before
-// To, and those that are written are written there alone. What other sequences read is the
-// engine's affair.
+// To, and no other block writes the pages that it writes. What other sequences read is the
+// engine's business.
 func (t *tables) check(i int, c *Claim) error {
 	first, end, _ := c.blocks(t.cache.geometry.BlockSize)
 	if n := len(c.BlockTable); n < end {

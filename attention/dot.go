@@ -9,9 +9,9 @@ func dot64(x, y []float32) float64 {
 	return sum
 }
 
-// dots sets dst[h] to the dot product of key with query h, where queries holds
-// them one after the other. Sums are float32, in one strand per query: four
-// queries at a time keep the adder busy and read the key once.
+// dots sets dst[h] to the dot product of key with query h; queries holds them end to end.
+// Sums are float32, in one strand per query: four queries at a time keep the adder busy and
+// read the key once.
 func dots(dst, queries, key []float32) {
 	n := len(key)
 	for ; len(dst) >= 4; dst, queries = dst[4:], queries[4*n:] {
@@ -35,9 +35,9 @@ func dots(dst, queries, key []float32) {
 	}
 }
 
-// accumulate adds Σ weights[k][h]·values[k] to sum h, where sums holds them one
-// after the other, in float32: four values at a time, pairwise, and then one by
-// one, so that a sum is loaded and stored once for four.
+// accumulate adds Σ weights[k][h]·values[k] to sum h; sums holds them end to end. It adds
+// in float32, four values at a time, pairwise, and then one by one, so that a sum is loaded
+// and stored once for four.
 func accumulate(sums []float32, weights, values [][]float32) {
 	for ; len(values) >= 4; weights, values = weights[4:], values[4:] {
 		n := len(values[0])

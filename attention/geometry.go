@@ -36,7 +36,7 @@ type Geometry struct {
 // and single ones an int32.
 const maxWidth = 1 << 20
 
-// check returns all that is wrong with g: an [hip.InputError] for each field.
+// check returns all that is wrong with g: a [hip.InputError] for each field.
 func (g *Geometry) check() error {
 	p := problems{op: "geometry"}
 	refuse := p.refuse
@@ -59,7 +59,7 @@ func (g *Geometry) check() error {
 	return p.err()
 }
 
-// Columns is the width of the fused projection of a row.
+// Columns returns the width of the fused projection of a row.
 func (g *Geometry) Columns() int {
 	return (g.Heads+2*g.KVHeads)*g.HeadDim + (g.KVHeads+1)*g.IndexDim
 }

@@ -10,9 +10,9 @@ import (
 //
 //	score[row][g][block] = max over keys j of the block, j ≤ position, of index_q[g] · index_k[j]
 //
-// −Inf where the block holds no such key, NaN where a product is NaN. scores is
-// float32 [rows, KVHeads, b.Blocks()]. Index queries come from qkv after
-// [Insert]. Products are summed in float64 on the reference, float32 elsewhere.
+// The score is −Inf if the block holds no such key, and NaN if a product is NaN. scores is
+// float32 [rows, KVHeads, b.Blocks()]. Index queries come from qkv after [Insert]. The
+// reference sums products in float64, other devices in float32.
 func Scores(b *Batch, layer int, qkv QKV, scores hip.Ptr) error {
 	p := problems{op: "scores"}
 	l := p.layer(b, layer)
@@ -38,8 +38,8 @@ func Scores(b *Batch, layer int, qkv QKV, scores hip.Ptr) error {
 	return p.launched(indexScores.Launch(b.device, hip.Grid{Blocks: b.rows * chunks, BlockCost: cost}, a))
 }
 
-// About how many keys one block of the launch reads: few enough that one row over a
-// long context keeps a device busy, which on a GPU takes more.
+// Roughly how many keys one block of the launch reads: few enough that one row over a long
+// context keeps a device busy. A GPU needs more blocks than a CPU.
 const (
 	keysPerChunk    = 1024
 	keysPerGPUChunk = 256

@@ -10,10 +10,10 @@ import (
 // tileRows is the rows of four index heads each whose 16 queries make a tile.
 const tileRows = 4
 
-// tileScorer rates, with bfloat16 tiles, the blocks of which a row sees all keys:
-// neighboring rows of a sequence without holes together (see bestScoresTiles).
-// A query is split exactly into three bfloat16 numbers. What a row gets does not
-// depend on the rows beside it.
+// tileScorer rates, with bfloat16 tiles, the blocks whose keys a row sees all of. It takes
+// neighboring rows of a sequence without holes together (see bestScoresTiles). A query is
+// split exactly into three bfloat16 numbers. A row's scores do not depend on the rows
+// beside it.
 type tileScorer struct {
 	s       *indexScorer
 	tiles   []rowTile
@@ -77,8 +77,8 @@ func (t *tileScorer) split(tile rowTile, dst []hip.BF16) {
 	}
 }
 
-// splitQuery lays out a lane's query in three parts, of which the sum is exact:
-// what rounding to bfloat16 leaves has 16 significant bits, and then 8.
+// splitQuery lays out a lane's query in three parts whose sum is exact: what rounding to
+// bfloat16 leaves has 16 significant bits, and then 8.
 func splitQuery(dst []hip.BF16, lane int, q []float32) {
 	for d, v := range q {
 		high := hip.ToBF16(v)
@@ -90,8 +90,8 @@ func splitQuery(dst []hip.BF16, lane int, q []float32) {
 	}
 }
 
-// rate sets the scores of the rows from … to−1 for the blocks that are for tiles,
-// of the chunk that begins at first.
+// rate sets the scores of the rows from … to−1 for those blocks of the chunk at first that
+// tiles take.
 func (t *tileScorer) rate(from, to, first int) {
 	s := t.s
 	heads := int(s.a.IndexHeads)

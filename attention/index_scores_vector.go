@@ -28,8 +28,8 @@ type indexScorer struct {
 	tiles       *tileScorer // nil: none
 }
 
-// scoresVector takes the launch's blocks in another order than the twin, rows of
-// a chunk of keys one after the other: block = chunk·Rows + row.
+// scoresVector takes the launch's blocks in another order than the twin, all rows of a
+// chunk of keys before the next chunk: block = chunk·Rows + row.
 func scoresVector(b *hip.Blocks, a *scoresArgs) {
 	s := hip.Keep(b, func() *indexScorer { return newIndexScorer(b, a) })
 	s.b = b
@@ -113,8 +113,8 @@ func (s *indexScorer) openScores(out [][]float32, row, first int) {
 	}
 }
 
-// rate sets the scores of a row for the chunk of blocks that begins at first,
-// but for the blocks that tiles rate.
+// rate sets the scores of a row for the chunk of blocks that begins at first, except the
+// blocks that tiles rate.
 func (s *indexScorer) rate(row, first int) {
 	size := int(s.a.BlockSize)
 	out := s.out[:s.a.IndexHeads]
@@ -156,7 +156,7 @@ func (s *indexScorer) block(c *rowContext, block int) vectors {
 	return readVectors(s.b, s.a.IndexKeys, CacheFormat(s.a.Format), s.dim, int64(c.table[block])*int64(s.a.BlockSize), visible)
 }
 
-// join lets keys take part in the best scores. A NaN stays: nothing is larger.
+// join raises the best scores to those of keys. A NaN stays: nothing is larger.
 func (s *indexScorer) join(queries []float32, keys, next vectors) {
 	args := bestScoresArgs{Dim: s.padded, Keys: keys.len(), Next: next.address()}
 	if args.Next == 0 {

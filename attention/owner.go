@@ -2,7 +2,7 @@ package attention
 
 import "sync"
 
-// owner is who hands out the pages of a cache.
+// owner says who hands out the pages of a cache.
 type owner int
 
 const (
@@ -11,9 +11,9 @@ const (
 	ownerTables          // an engine, by block tables of its own
 )
 
-// ownership knows the owner of a cache's pages. The first call that succeeds settles it.
-// Calls under way hold it, so that of two at the same time one is refused, and one that
-// fails leaves it as it was.
+// ownership records the owner of a cache's pages. The first call that succeeds settles it.
+// Calls under way hold it: a call of the other kind at the same time is refused, and a call
+// that fails settles nothing.
 type ownership struct {
 	mu      sync.Mutex
 	owner   owner
@@ -21,7 +21,7 @@ type ownership struct {
 	holds   int
 }
 
-// hold reports whether the owner is this one, or can still be; release follows then.
+// hold reports whether the owner is by, or can still be. If so, release must follow.
 func (o *ownership) hold(by owner) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -33,7 +33,7 @@ func (o *ownership) hold(by owner) bool {
 	return true
 }
 
-// release ends a hold, of a call that settles the owner or else has failed.
+// release ends a hold. settles is set if the call succeeded.
 func (o *ownership) release(settles bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// presence is the set of positions at which a layer holds keys. The usual set,
-// 0 … end−1 without holes, needs no bits.
+// presence is the set of positions at which a layer holds keys. The usual set, 0 … end−1
+// without holes, takes no bits.
 type presence struct {
 	end   int      // one past the last position
 	words []uint32 // bit j%32 of word j/32 is position j; nil: no holes

@@ -13,21 +13,20 @@ type QKV struct {
 	Stride int // at least Geometry.Columns()
 }
 
-// Params is what a layer learned for its queries and keys, in device memory. The caller
-// keeps owning it.
+// Params are the norm weights of a layer, in device memory. The caller keeps owning it.
 type Params struct {
 	QNorm, KNorm           hip.Ptr // float32 [HeadDim]
 	IndexQNorm, IndexKNorm hip.Ptr // float32 [IndexDim]
 }
 
-// Insert makes queries and keys of what was projected and fills the cache. Per
-// row, each head of q and k, each head of index_q, and index_k become
+// Insert turns the projected rows into queries and keys and writes the cache. In each row,
+// each head of q, k and index_q, and index_k, become
 //
 //	rope(rms(x; its norm's weight, Eps), position)
 //
-// in place (see [norm.RMSNorm] and [Rope]), rounded to float32 after the norm
-// and after the rotation. k, v and index_k are then stored at the row's slot,
-// rounded once more by a bfloat16 cache. v stays as projected.
+// in place (see [norm.RMSNorm] and [Rope]), rounded to float32 after the norm and after the
+// rotation. Insert then stores k, v and index_k at the row's slot; a bfloat16 cache rounds
+// them once more. v stays as projected.
 func Insert(b *Batch, layer int, qkv QKV, params Params) error {
 	p := problems{op: "insert"}
 	l := p.layer(b, layer)

@@ -2,8 +2,8 @@ package attention
 
 import "fmt"
 
-// room is the pages that a sequence is given, before its table has them: one in place of
-// each page that it shares and is going to write, and more at the end of the table.
+// room is the pages that a sequence will get: one in place of each shared page that it will
+// write, and more at the end of its table.
 type room struct {
 	table []int32 // of the sequence, which has none of the following yet
 	swaps []swap
@@ -20,8 +20,8 @@ type swap struct {
 func (r *room) held() int { return len(r.table) + len(r.grown) }
 
 // taking takes pages for the sequences of one call, all of them or none, while it holds the
-// lock of pages. A shared page loses its references only when the room is in place: what it
-// holds is copied before that.
+// lock of pages. Invariant: a shared page keeps its references until the room is in place,
+// so that its content can be copied before.
 type taking struct {
 	*pages
 	taken   []int32
@@ -38,8 +38,8 @@ func (t *taking) lacks(r *room, block int) bool {
 	return block >= r.held()
 }
 
-// need counts the pages that the sequence lacks for the blocks first … end−1, and for those
-// before them that it has none for.
+// need counts the pages that the sequence lacks for the blocks first … end−1, and for
+// blocks before them past the end of its table.
 func (t *taking) need(r *room, first, end int) (n int) {
 	for block := min(first, r.held()); block < end; block++ {
 		if t.lacks(r, block) {
@@ -64,7 +64,8 @@ func (t *taking) reach(r *room, first, end int) int {
 	return end
 }
 
-// take adds to the room what need counts. There are as many free pages.
+// take adds to the room the pages that need counts. The caller has checked that they are
+// free.
 func (t *taking) take(r *room, first, end int) {
 	for block := min(first, r.held()); block < end; block++ {
 		if !t.lacks(r, block) {
@@ -96,7 +97,7 @@ func (t *taking) takeAll(r *room, first, end int) error {
 	return nil
 }
 
-// undo gives back what was taken.
+// undo gives back the pages that were taken.
 func (t *taking) undo() {
 	t.drop(t.taken)
 	t.taken = nil

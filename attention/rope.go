@@ -12,25 +12,25 @@ const (
 	ropeYaRN    = "yarn"
 )
 
-// Rope describes partial NeoX rotary embedding: of each head the first Dim
-// entries rotate in the pairs (j, j + Dim/2), the rest pass through.
+// Rope describes partial NeoX rotary embedding. The first Dim entries of each head rotate
+// in the pairs (j, j + Dim/2); the others stay as they are.
 //
 //	angle(p, j)     = p · InverseFrequencies()[j]             float64
 //	out[j]          = x[j]·cos − x[j + Dim/2]·sin
 //	out[j + Dim/2]  = x[j + Dim/2]·cos + x[j]·sin
 //	cos, sin        = AttentionFactor·cos(angle), AttentionFactor·sin(angle), rounded once to float32
 //
-// Angles are formed in float64 because a float32 product is off by about
-// 0.1 rad near a million positions. A Rope is plain data: copy it freely, use
-// it from any goroutine. Its methods expect the values a checked config gives.
+// Angles are float64 because a float32 product is off by about 0.1 rad near a million
+// positions. A Rope is plain data: copy it freely, use it from any goroutine. Its methods
+// expect the values of a checked config.
 type Rope struct {
 	// Theta is the base of the frequencies (rope_theta).
 	Theta float64
 	// Dim is the rotated width of a head (rotary_dim), even.
 	Dim int
-	// Type is the rule that makes frequencies of a base and a width, spelled as the
-	// rope_type of a Hugging Face config. Each but the first uses some of the fields below
-	// MaxPosition.
+	// Type is the rule that makes frequencies from a base and a width, spelled as the
+	// rope_type of a Hugging Face config. The rules other than "default" use some of the
+	// fields below MaxPosition.
 	//
 	//	"default" or ""  plain RoPE
 	//	"linear"         position interpolation: positions are divided by Factor
@@ -42,9 +42,9 @@ type Rope struct {
 	Factor float64
 	// OriginalMaxPosition is the range before stretching (yarn).
 	OriginalMaxPosition int
-	// BetaFast and BetaSlow are the rotations over OriginalMaxPosition above
-	// which a dimension keeps its frequency, and below which it is
-	// interpolated fully (yarn).
+	// BetaFast and BetaSlow are numbers of rotations over OriginalMaxPosition. A dimension
+	// with more than BetaFast keeps its frequency; one with fewer than BetaSlow is fully
+	// interpolated (yarn).
 	BetaFast, BetaSlow float64
 	// AttentionFactor multiplies cos and sin; 1 for plain and linear. YaRN's default,
 	// 0.1·ln(Factor) + 1, offsets the flatter attention of a stretched range.
@@ -63,9 +63,9 @@ type Rope struct {
 //	high     = min(⌈dimension(BetaSlow)⌉, Dim − 1), and 0.001 more should it equal low
 //	dimension(rotations) = Dim · ln(OriginalMaxPosition / (2π·rotations)) / (2·ln Theta)
 //
-// These are the formulas of _compute_yarn_parameters in Hugging Face
-// transformers and of YaRNScalingRotaryEmbedding in vLLM, which compute them in
-// float32; here they stay float64.
+// These are the formulas of _compute_yarn_parameters in Hugging Face transformers and of
+// YaRNScalingRotaryEmbedding in vLLM. Both compute in float32; InverseFrequencies computes
+// in float64.
 func (r Rope) InverseFrequencies() []float64 {
 	frequencies := make([]float64, r.Dim/2)
 	for j := range frequencies {
@@ -101,15 +101,14 @@ func (r Rope) correctionRange() (low, high float64) {
 	return low, high
 }
 
-// Positions returns how many positions are covered: a valid position p
-// satisfies 0 <= p < Positions(). The ranges are those of vLLM's cos/sin cache:
+// Positions returns the number of positions: a valid position p satisfies 0 <= p <
+// Positions(). The ranges are those of vLLM's cos/sin cache:
 //
 //	default  MaxPosition
 //	linear   ⌈MaxPosition · Factor⌉
 //	yarn     max(MaxPosition, ⌈OriginalMaxPosition · Factor⌉)
 //
-// A range beyond math.MaxInt32 is reported as math.MaxInt32, since positions
-// are int32 in the kernels.
+// The result is at most math.MaxInt32, since positions are int32 in the kernels.
 func (r Rope) Positions() int {
 	positions := float64(r.MaxPosition)
 	switch r.Type {
@@ -124,7 +123,7 @@ func (r Rope) Positions() int {
 	return int(positions)
 }
 
-// check refuses fields that have no rotation, of heads of the given width.
+// check refuses fields that describe no rotation of heads of the given width.
 func (r *Rope) check(refuse func(bad bool, field string, got any, want string), width int) {
 	positive := func(x float64) bool { return x > 0 && !math.IsInf(x, 1) }
 	refuse(!slices.Contains([]string{"", ropeDefault, ropeLinear, ropeYaRN}, r.Type), "Rope.Type", r.Type, `"default", "linear" or "yarn"`)

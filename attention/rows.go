@@ -36,8 +36,7 @@ func viewRows(b *hip.Blocks, p hip.Ptr, n batchSize) rowsView {
 // ceilDiv returns how many parts of the given size n things take.
 func ceilDiv(n, size int) int { return n/size + min(n%size, 1) }
 
-// rowContext is the keys that a row may attend to: those at 0 … position that are
-// present.
+// rowContext gives the keys that a row may attend to: those present at 0 … position.
 type rowContext struct {
 	position int
 	table    []int32  // from the sequence's first block on

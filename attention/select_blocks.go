@@ -6,17 +6,17 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// Select chooses the blocks that each row attends to, for each index head.
-// Candidates are the blocks that hold a key at or before the row's position.
-// Of these are taken, until TopkBlocks are,
+// Select chooses the blocks that each row attends to, for each index head. Candidates are
+// the blocks that hold a key at or before the row's position. They are taken in this order
+// until there are TopkBlocks of them:
 //
 //  1. the first InitBlocks,
 //  2. the last LocalBlocks, from the last one backwards,
 //  3. the best scores; of equal ones the lower block; NaN after every number.
 //
-// scores is what [Scores] gave; it may be the zero Ptr while b.Blocks() is no
-// more than TopkBlocks, since every candidate is taken then. selected is int32
-// [rows, KVHeads, TopkBlocks]: ascending, then −1.
+// scores is the result of [Scores]. It may be the zero Ptr if b.Blocks() is at most
+// TopkBlocks, since every candidate is taken then. selected is int32 [rows, KVHeads,
+// TopkBlocks]: ascending, then −1.
 func Select(b *Batch, scores, selected hip.Ptr) error {
 	g, n := &b.cache.geometry, b.size()
 	p := problems{op: "select"}
@@ -57,8 +57,8 @@ func selectTwin(b *hip.Blocks, a *selectArgs) { a.each(b, bestBySorting) }
 
 func selectFast(b *hip.Blocks, a *selectArgs) { a.each(b, bestByHeap) }
 
-// each selects for the rows and index heads of the launch's blocks. best moves
-// the n best of the candidates to the front, in any order.
+// each selects for the rows and index heads of the launch's blocks. best moves the n best
+// candidates to the front, in any order.
 func (a *selectArgs) each(b *hip.Blocks, best func(scores []float32, candidates []int32, n int)) {
 	rows := viewRows(b, a.Batch, batchSize{a.Rows, a.Sequences, a.TableEntries, a.PresenceWords})
 	topk := int(a.TopkBlocks)

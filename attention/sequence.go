@@ -9,12 +9,12 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// Sequence is the cache of one token sequence: its block table, and which
-// positions each layer was written at. A [Transaction] writes it.
+// Sequence is the cache of one token sequence: its block table, and the positions at which
+// each layer was written. A [Transaction] writes it.
 //
-// One goroutine uses a sequence at a time. A transaction uses its sequences until it
-// ends, and Reserve, Truncate, Fork and Close do while they run: a second use at that time
-// is refused with [ErrInUse]. Len and BlockTable may be called at any time.
+// Only one goroutine may use a sequence at a time. A transaction uses its sequences until
+// it ends; Reserve, Truncate, Fork and Close use theirs while they run. A second use at
+// that time fails with [ErrInUse]. Len and BlockTable may be called at any time.
 type Sequence struct {
 	cache   *Cache
 	use     atomic.Bool
@@ -26,12 +26,12 @@ type Sequence struct {
 	table  []int32
 }
 
-// NewSequence returns an empty sequence, which holds no pages.
+// NewSequence returns an empty sequence without pages.
 func (c *Cache) NewSequence() *Sequence {
 	return &Sequence{cache: c, written: make([]presence, len(c.layers))}
 }
 
-// enter begins a use of the sequence, if there is none; leave ends it.
+// enter begins a use of the sequence unless another goes on; leave ends it.
 func (s *Sequence) enter() bool { return s.use.CompareAndSwap(false, true) }
 
 func (s *Sequence) leave() { s.use.Store(false) }
@@ -59,25 +59,26 @@ func (s *Sequence) origin() string {
 	return "another cache's"
 }
 
-// Len is the number of positions of the sequence: one past the last that was committed.
+// Len returns the number of positions of the sequence: one past the last that was
+// committed.
 func (s *Sequence) Len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.length
 }
 
-// BlockTable returns a copy of the page of each block of positions.
+// BlockTable returns the page of each block of positions, as a copy.
 func (s *Sequence) BlockTable() []int32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.table)
 }
 
-// Reserve takes the pages of the n positions after Len ahead of a transaction, which then
-// cannot find the cache full. Pages that a fork shares are copied. On any error nothing has
-// changed: [ErrCacheFull]; an [hip.InputError] for a negative n, for positions beyond
-// Rope.Positions(), which wraps [ErrPosition], and for a cache that is used with block
-// tables; [ErrInUse], [ErrClosed], or the device's error.
+// Reserve takes the pages of the n positions after Len, so that a later transaction does
+// not find the cache full. It copies pages that a fork shares. An error is [ErrCacheFull];
+// a [hip.InputError] for a negative n, for positions beyond Rope.Positions() (it wraps
+// [ErrPosition]), or for a cache that is used with block tables; [ErrInUse]; [ErrClosed];
+// or the device's error. On any error nothing has changed.
 func (s *Sequence) Reserve(n int) (err error) {
 	if err := s.enterOpen("reserve"); err != nil {
 		return err
@@ -116,9 +117,9 @@ func (s *Sequence) reserve(from, to int) error {
 	return nil
 }
 
-// Truncate drops the positions from n on, 0 ≤ n ≤ Len, in all layers, and
-// returns the pages that are not needed any more, reserved ones included. Errors are an
-// [hip.InputError] for another n, [ErrInUse] and [ErrClosed].
+// Truncate drops the positions from n on, 0 ≤ n ≤ Len, in all layers, and gives back the
+// pages that are no longer needed, including reserved ones. An error is a [hip.InputError]
+// for another n, [ErrInUse] or [ErrClosed].
 func (s *Sequence) Truncate(n int) error {
 	if err := s.enterOpen("truncate"); err != nil {
 		return err
@@ -152,9 +153,9 @@ func (s *Sequence) marks() []presence {
 	return marks
 }
 
-// Fork returns a sequence of the same content. Pages are shared until one side claims them
-// for writing, and copied then; what launches queued before still write to them is
-// seen by both sides. Errors are [ErrInUse] and [ErrClosed].
+// Fork returns a sequence of the same content. The two share pages until one of them claims
+// a page for writing; then the page is copied. Writes by launches queued earlier are seen
+// by both sides. An error is [ErrInUse] or [ErrClosed].
 func (s *Sequence) Fork() (*Sequence, error) {
 	if err := s.enterOpen("fork"); err != nil {
 		return nil, err
@@ -166,8 +167,8 @@ func (s *Sequence) Fork() (*Sequence, error) {
 	return &Sequence{cache: s.cache, length: s.length, table: slices.Clone(s.table), written: s.marks()}, nil
 }
 
-// Close returns the pages. Calls after the first do nothing. The error is [ErrInUse], and
-// the sequence is open then.
+// Close gives back the pages. Calls after the first do nothing. The only error is
+// [ErrInUse]; the sequence then stays open.
 func (s *Sequence) Close() error {
 	if s.cache == nil {
 		return nil

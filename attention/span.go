@@ -9,13 +9,14 @@ import (
 
 // Span is the rows of one sequence in one layer, at consecutive positions, that a pass
 // writes and attends from: see [Transaction.Span]. It is valid until its transaction ends
-// or marks other rows of the sequence.
+// or marks other rows of the same sequence.
 type Span struct {
 	of *Transaction
 	// table is the page of each block of positions, at least up to the last row's.
 	table []int32
-	// presence has one bit for each position that holds a key, bit j%32 of word j/32, the
-	// rows' own included; nil: all positions up to the last row do.
+	// presence has one bit for each position, bit j%32 of word j/32. It is set if the
+	// position holds a key; those of the rows are set. nil: all positions up to the last
+	// row hold one.
 	presence       []uint32
 	position, rows int
 }
@@ -60,7 +61,7 @@ func (b *Batch) checkRows(s *Span, refuse refuseFunc) {
 	}
 }
 
-// checkTable looks at the pages. Rows that are written to one page are of one span.
+// checkTable checks the pages. A page is written by the rows of one span only.
 func (b *Batch) checkTable(s *Span, refuse refuseFunc) {
 	size, pages := b.cache.geometry.BlockSize, len(b.shared.writers)
 	blocks := s.blocks(size)
@@ -80,7 +81,7 @@ func (b *Batch) checkTable(s *Span, refuse refuseFunc) {
 	}
 }
 
-// checkPresence looks for the rows' own positions.
+// checkPresence checks that the rows' own positions are present.
 func checkPresence(s *Span, refuse refuseFunc) {
 	if s.presence == nil {
 		return

@@ -9,15 +9,15 @@ import (
 	"github.com/drafthead/drafthead/hip/vec"
 )
 
-// Attend is softmax attention over the visible keys of the selected blocks:
+// Attend computes softmax attention over the visible keys of the selected blocks:
 //
 //	out[h] = Σ softmax_j( q[h] · k[g][j] · HeadDim^−½ ) · v[g][j]
 //
-// for the query heads h of each KV head g, over the keys j ≤ position that the
-// blocks selected for index head g hold. q comes from qkv after [Insert]. out is
-// float32 [rows, Heads·HeadDim]; a head without a key gives zeros. A NaN in
-// q, or in a k that is attended to, spoils its heads, a NaN in v its column of
-// them. The reference computes in float64 and rounds once, others in float32.
+// for the query heads h of each KV head g, over the keys j ≤ position that the blocks
+// selected for index head g hold. q comes from qkv after [Insert]. out is float32 [rows,
+// Heads·HeadDim]; a head without a key gives zeros. A NaN in q, or in a k that is attended
+// to, makes the output of its heads NaN; a NaN in v affects only its own column of them.
+// The reference computes in float64 and rounds once, other devices compute in float32.
 func Attend(b *Batch, layer int, qkv QKV, selected, out hip.Ptr) error {
 	p := problems{op: "attend"}
 	l := p.layer(b, layer)
@@ -78,9 +78,10 @@ type sparseArgs struct {
 }
 
 // sparseAttention has the kernels of [Attend]. The first two run one block per row, KV
-// head, and bundle of BundleHeads of the KV head's query heads. On a GPU that is part by part of
-// a row's keys, with the sums so far scaled when their top grows; few rows leave most of a
-// GPU idle that way, and each part of each row gets a block: see [sparsePartsTwin].
+// head, and bundle of BundleHeads of the KV head's query heads. On a GPU a block walks a
+// row's keys part by part and rescales its sums when the largest score grows. Few rows
+// leave most of a GPU idle that way, so then each part of each row gets a block: see
+// [sparsePartsTwin].
 var sparseAttention = []sparseKernel{
 	sparseOf("sparse_attention", "sparseAttention", attendThreads, sparseTwin, sparseFast, sparseBlock{}),
 	sparseOf("sparse_attention_rows", "sparseRows", partThreads, sparseTwin, nil, sparseBlock{inParts: true}),
@@ -228,10 +229,10 @@ func (s *selectedKeys) each(p hip.Ptr, f func(stored vectors, i int)) {
 	}
 }
 
-// each calls attend for every row, KV head and bundle of the launch's blocks, with
-// the queries of the bundle's heads and where their results go. On the CPU the rows
-// of a bundle, which often attend to the same keys, are one after the other:
-// block = (KV head·Bundles + bundle)·Rows + row.
+// each calls attend for every row, KV head and bundle of the launch's blocks, with the
+// queries of the bundle's heads and where their results go. On the CPU all rows of a
+// bundle, which often attend to the same keys, come before the next bundle: block = (KV
+// head·Bundles + bundle)·Rows + row.
 func (a *sparseArgs) each(b *hip.Blocks, attend func(q, out []float32, selected selectedKeys)) {
 	rows := viewRows(b, a.Batch, batchSize{a.Rows, a.Sequences, a.TableEntries, a.PresenceWords})
 	kvHeads, dim, bundles := int(a.KVHeads), int(a.HeadDim), int(a.Bundles)

@@ -14,8 +14,8 @@ const (
 	partDim   = 128 // HeadDim at most
 )
 
-// fewUnits is how many compute units a GPU is taken to have at least: on a smaller one, too,
-// a few rows are split.
+// fewUnits is the least number of compute units that a GPU is assumed to have, so that a
+// few rows are split on a smaller one, too.
 const fewUnits = 64
 
 // inParts reports whether attention is done a part of a row's keys at a time: on GPUs,
@@ -24,8 +24,8 @@ func inParts(g *Geometry, info hip.Info) bool {
 	return info.IsGPU() && g.HeadDim <= partDim && g.HeadDim%8 == 0
 }
 
-// partsOf is how many parts the keys of a row are split into, 0 for not at all:
-// few rows leave most of a GPU idle when one block walks all keys of a row.
+// partsOf returns into how many parts the keys of a row are split; 0: they are not. Few
+// rows leave most of a GPU idle when one block walks all keys of a row.
 func partsOf(g *Geometry, rows int, info hip.Info) int {
 	if !inParts(g, info) || rows*g.KVHeads >= max(info.Threads, fewUnits) {
 		return 0

@@ -6,9 +6,9 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// Transaction is the writing of one call to the pages of its sequences, from [Cache.Begin]
-// to Commit or Rollback. One goroutine uses it at a time. Its sequences are in use
-// meanwhile: whatever else would change them is refused with [ErrInUse].
+// Transaction covers what one call writes to the pages of its sequences, from [Cache.Begin]
+// to Commit or Rollback. Only one goroutine may use it at a time. Its sequences are in use
+// until it ends: other calls that would change them fail with [ErrInUse].
 type Transaction struct {
 	cache  *Cache
 	owner  owner
@@ -28,19 +28,19 @@ type claimed struct {
 }
 
 // Begin claims the pages of all sequences of a call, or of none. It gives every claim room
-// for its positions From … To−1, with pages of its own in place of those that a fork shares,
-// which it copies. Then it gives spare positions, in the order of claims, as far as free
-// pages, a block table and the positions of [Rope] reach: few or none of them are not an error. Nor
-// are there any where the sequence goes on after To, since they would overwrite its rows.
+// for its positions From … To−1, and copies pages that a fork shares. Then it gives spare
+// positions, in the order of claims, as far as free pages, the block table and the
+// positions of [Rope] allow. Getting fewer than asked for, or none, is not an error. A
+// sequence that already has rows after To gets none, because they would be overwritten.
 //
-// All claims are of the same kind, sequences or block tables, and of this cache. A cache's
-// pages are handed out either by the cache, to sequences, or by an engine, by block tables:
-// the first call that succeeds settles which, and the other is refused from then on.
+// All claims must be of this cache and of the same kind, sequences or block tables. Either
+// the cache hands out its pages, to sequences, or an engine does, by block tables. The
+// first call that succeeds settles which; the other kind is refused from then on.
 //
-// On any error nothing has changed. Bad claims are an [hip.InputError], whose Sequence is
-// that of the claim, and which wraps [ErrPosition] for rows beyond Rope.Positions(),
-// [ErrInUse] for a sequence of another transaction or call under way, and [ErrClosed].
-// Too few free pages are [ErrCacheFull], with the sequence in the text.
+// On any error nothing has changed. A bad claim is a [hip.InputError] whose Sequence is
+// that of the claim. It wraps [ErrPosition] for rows beyond Rope.Positions(), [ErrInUse]
+// for a sequence that another transaction or call uses, and [ErrClosed]. Too few free pages
+// are [ErrCacheFull], with the sequence in the text.
 func (c *Cache) Begin(claims ...Claim) (*Transaction, error) {
 	if len(claims) == 0 {
 		return nil, &hip.InputError{Op: "attention: begin", Field: "claims", Got: "empty", Want: "at least one"}
@@ -172,7 +172,7 @@ func (t *Transaction) take() ([]int32, error) {
 	return taking.taken, nil
 }
 
-// wanted is the spare positions that the claim can have but for pages.
+// wanted returns how many spare positions the claim could have if there were pages for all.
 func (c *claimed) wanted(cache *Cache) int {
 	if c.Sequence != nil && c.To < c.Sequence.length {
 		return 0
@@ -180,7 +180,7 @@ func (c *claimed) wanted(cache *Cache) int {
 	return min(c.Spare, cache.geometry.Rope.Positions()-c.To)
 }
 
-// within is the spare positions, of those wanted, that lie before a block.
+// within returns how many of the wanted spare positions lie before a block.
 func (c *claimed) within(block, want int, cache *Cache) int {
 	return max(0, min(want, block*cache.geometry.BlockSize-c.To))
 }
@@ -194,7 +194,7 @@ func (t *Transaction) leave(n int) {
 	}
 }
 
-// Spare is the positions that claim i may write from its To on: at most its Spare.
+// Spare returns how many positions claim i may write from its To on: at most its Spare.
 func (t *Transaction) Spare(i int) int {
 	if i < 0 || i >= len(t.claims) {
 		return 0
@@ -202,11 +202,11 @@ func (t *Transaction) Spare(i int) int {
 	return t.claims[i].spare
 }
 
-// Span marks the rows at positions from … from+rows−1 of claim i written in the layer, and
-// returns them for a [Batch]. Mark what a pass is about to write before the batch is
-// encoded, since a row attends to itself. The rows lie within those that were claimed,
-// spare ones included, or the error is an [hip.InputError]. The span shares the sequence's
-// memory and is valid until the next Span of the claim, or the end.
+// Span marks the rows at positions from … from+rows−1 of claim i as written in the layer,
+// and returns them for a [Batch]. Mark the rows that a pass will write before you encode
+// its batch, since a row attends to itself. Rows outside of the claim and its spare
+// positions are a [hip.InputError]. The span shares the sequence's memory and is valid
+// until the next Span of the claim, or the transaction's end.
 func (t *Transaction) Span(i, layer, from, rows int) (Span, error) {
 	refuse := func(field string, got any, want string) (Span, error) {
 		return Span{}, &hip.InputError{Op: "attention: span", Field: field, Got: got, Want: want}
@@ -234,10 +234,10 @@ func (t *Transaction) Span(i, layer, from, rows int) (Span, error) {
 	return Span{of: t, table: claim.Sequence.table, presence: written.words, position: from, rows: rows}, nil
 }
 
-// Commit ends the transaction. Each sequence has the rows before To, and what it had before;
-// Len is To where it was less and the claim has rows. Spare rows are dropped, and the pages
-// that Begin took for them alone are given back. Pages that were reserved before stay. The
-// transaction must not have ended, or the error wraps [ErrClosed].
+// Commit ends the transaction and keeps the claimed rows: Len grows to To if it was less
+// and the claim has rows. Commit drops spare rows and gives back the pages that Begin took
+// only for them. Pages that were reserved before stay. If the transaction has already
+// ended, the error wraps [ErrClosed].
 func (t *Transaction) Commit() error {
 	if t.ended {
 		return fmt.Errorf("attention: commit: transaction is %w", ErrClosed)
@@ -258,10 +258,10 @@ func (t *Transaction) Commit() error {
 	return nil
 }
 
-// Rollback ends the transaction and leaves the sequences as they were before Begin: what
-// was marked since is gone, and so are the pages. Rows that were written again stay as they
-// are now, and a page that was copied stays the sequence's own. After the end it does
-// nothing, so that it can be deferred. The error is always nil.
+// Rollback ends the transaction and restores the sequences' lengths, marks and pages from
+// before Begin. The content of rows that were written again is not restored, and a page
+// that was copied stays the sequence's own. After the end it does nothing, so that it can
+// be deferred. The error is always nil.
 func (t *Transaction) Rollback() error {
 	if t.ended {
 		return nil
@@ -273,7 +273,7 @@ func (t *Transaction) Rollback() error {
 	return nil
 }
 
-// end ends the transaction, whose success settles who hands out pages.
+// end ends the transaction. Its success settles who hands out pages.
 func (t *Transaction) end(success bool, finish func(c *claimed)) {
 	t.ended = true
 	for i := range t.claims {

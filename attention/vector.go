@@ -2,8 +2,8 @@ package attention
 
 import "github.com/drafthead/drafthead/hip"
 
-// laneHeads is the query heads of a KV head that vector instructions do together,
-// one in each lane: fewer leave lanes unused.
+// laneHeads is how many query heads of a KV head vector instructions do together, one in
+// each lane. With fewer heads lanes stay unused.
 const laneHeads = 16
 
 // keyScoresArgs are those of keyScores. Keys are Stride values apart.

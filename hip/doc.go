@@ -8,10 +8,13 @@
 //   - [NewHost]: the CPU, the default. It uses all cores, the fast Go side of a kernel if
 //     there is one, and the caller's memory (a memory-mapped file) in place. [HostOptions]
 //     bound its threads and its vector instructions.
+//
 //   - [NewReference]: the CPU as definition. It runs every kernel's plain Go twin, with
 //     sums in float64, in one goroutine. Every other device is tested against it.
+//
 //   - [Open]: a GPU of AMD or NVIDIA, with the same kernels, in programs that import
 //     hip/gpu. It looks for the driver at run time; without one it is an [ErrNoDevice].
+//
 //   - [Check]: any device, with every launch repeated on the reference and compared. It
 //     names the first kernel that differs.
 //
