@@ -251,7 +251,6 @@ func TestEveryMethodBesideClose(t *testing.T) {
 					head.KVScales(0)
 					head.Matrix(lmHeadName)
 					head.DraftLMHead()
-					head.DraftVocabulary()
 					return nil
 				},
 				func() error { head.Config(); head.Report(); head.Device(); return nil },

@@ -103,7 +103,7 @@ func ReadConfig(fsys fs.FS) (*Config, error) {
 // asked for (16.0 is 16), every required key present. A null counts as an absent key.
 // Keys that do not concern the draft head are not looked at: they may hold Python's NaN
 // and Infinity. What quantization_config says decides nothing. All problems are
-// reported together, the first 100 of a kind: the error joins one *ConfigError per
+// reported together, the first 100 of a kind: the error joins one [InputError] per
 // problem, each of which matches ErrConfig.
 //
 // Sizes are bounded so that the bytes of any parameter, at 4 an element and over

@@ -9,7 +9,8 @@ import (
 )
 
 // ErrConfig is matched by every error that ParseConfig and ReadConfig return for the
-// contents of a file.
+// contents of a file. Each is an [InputError] too, whose Field is the dotted path of the
+// key.
 var ErrConfig = errors.New("invalid config")
 
 // The rules that a config can break.
@@ -23,35 +24,33 @@ const (
 	ruleUnsupported  = "unsupported"  // a branch of the model family that is not computed here
 )
 
-// ConfigError is one problem of a config.json.
-type ConfigError struct {
-	// Key is the dotted path of the value from the top of the file, for
-	// example "text_config.hidden_size"; empty for the file as a whole.
-	Key string
-	// Got is the value found, as JSON where it is one, or "nothing".
-	Got string
-	// Want says what is accepted.
-	Want string
-	// Rule is the rule that the value breaks, in words: "missing key", "out of range".
-	Rule string
+// configError is one problem of a config.json. It matches ErrConfig, and as an [InputError]
+// says which key it is.
+type configError struct {
+	key  string // the dotted path of the value: "text_config.hidden_size"; empty: the file
+	got  string // as JSON where it is one, or "nothing"
+	want string
+	rule string
 }
 
 // Error returns "mtp: config.json: <key>: <rule>: got <got>, want <want>".
-func (e *ConfigError) Error() string {
+func (e *configError) Error() string {
 	key := ""
-	if e.Key != "" {
-		key = printable(e.Key) + ": "
+	if e.key != "" {
+		key = printable(e.key) + ": "
 	}
-	return fmt.Sprintf("mtp: config.json: %s%v: got %s, want %s", key, e.Rule, e.Got, e.Want)
+	return fmt.Sprintf("mtp: config.json: %s%v: got %s, want %s", key, e.rule, e.got, e.want)
 }
 
-// Unwrap makes the error match ErrConfig, and [errors.ErrUnsupported] where the value asks
-// for a branch of the model family that is not computed here.
-func (e *ConfigError) Unwrap() []error {
-	if e.Rule == ruleUnsupported {
-		return []error{ErrConfig, errors.ErrUnsupported}
+// Unwrap makes the error match ErrConfig, the [InputError] that it is, and
+// [errors.ErrUnsupported] where the value asks for a branch of the model family that is
+// not computed here.
+func (e *configError) Unwrap() []error {
+	input := &InputError{Op: "mtp: config.json", Field: e.key, Got: e.got, Want: e.want}
+	if e.rule == ruleUnsupported {
+		input.Err = errors.ErrUnsupported
 	}
-	return []error{ErrConfig}
+	return []error{ErrConfig, input}
 }
 
 // printable returns text from a file as it is, or quoted where it is not plain text of a
@@ -81,7 +80,7 @@ func (p *problems) add(key, got, want string, rule string) {
 		p.count = make(map[string]int)
 	}
 	if p.count[rule]++; p.count[rule] <= maxProblems {
-		p.errs = append(p.errs, &ConfigError{Key: key, Got: got, Want: want, Rule: rule})
+		p.errs = append(p.errs, &configError{key, got, want, rule})
 	}
 }
 
@@ -90,7 +89,7 @@ func (p *problems) err() error {
 	errs := slices.Clip(p.errs)
 	for _, rule := range slices.Sorted(maps.Keys(p.count)) {
 		if more := p.count[rule] - maxProblems; more > 0 {
-			errs = append(errs, &ConfigError{Got: fmt.Sprintf("%d more of them", more), Want: "none", Rule: rule})
+			errs = append(errs, &configError{got: fmt.Sprintf("%d more of them", more), want: "none", rule: rule})
 		}
 	}
 	return errors.Join(errs...)

@@ -20,7 +20,7 @@ import (
 // to found; a text that is not JSON ends the reading.
 func decodeObject(data []byte, found *problems) (map[string]any, error) {
 	if len(data) > maxConfigSize {
-		return nil, &ConfigError{Got: "more than " + strconv.Itoa(maxConfigSize) + " bytes", Want: "at most that", Rule: ruleOutOfRange}
+		return nil, &configError{got: "more than " + strconv.Itoa(maxConfigSize) + " bytes", want: "at most that", rule: ruleOutOfRange}
 	}
 	value, err := safetensors.ParseJSON(data)
 	for _, problem := range weights.Problems(err) {
@@ -32,13 +32,13 @@ func decodeObject(data []byte, found *problems) (map[string]any, error) {
 			e.Got += " more keys"
 		}
 		if value == nil {
-			return nil, &ConfigError{Key: e.Key, Got: e.Got, Want: cmp.Or(e.Want, "one JSON object in UTF-8"), Rule: ruleSyntax}
+			return nil, &configError{key: e.Key, got: e.Got, want: cmp.Or(e.Want, "one JSON object in UTF-8"), rule: ruleSyntax}
 		}
 		found.add(e.Key, e.Got, "each key once", ruleDuplicateKey)
 	}
 	object, ok := value.(map[string]any)
 	if !ok {
-		return nil, &ConfigError{Got: jsonText(value), Want: "one JSON object", Rule: ruleSyntax}
+		return nil, &configError{got: jsonText(value), want: "one JSON object", rule: ruleSyntax}
 	}
 	return object, nil
 }

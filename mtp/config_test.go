@@ -92,21 +92,17 @@ func bundled(t testing.TB, edits ...edit) []byte {
 	return editedConfig(t, `{"model_type": "minimax_m3_vl"}`, set("text_config", string(text)))
 }
 
-// configErrors flattens joined errors into their ConfigErrors.
-func configErrors(t testing.TB, err error) []*mtp.ConfigError {
+// configErrors lists the problems of a config that an error joins.
+func configErrors(t testing.TB, err error) []mtp.ConfigProblem {
 	t.Helper()
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		if _, leaf := err.(*mtp.ConfigError); !leaf {
-			var all []*mtp.ConfigError
-			for _, e := range joined.Unwrap() {
-				all = append(all, configErrors(t, e)...)
-			}
-			return all
-		}
+	problems := mtp.ConfigProblems(err)
+	require.NotEmpty(t, problems, "%v", err)
+	for _, p := range problems {
+		input, ok := errors.AsType[*mtp.InputError](p.Err)
+		require.True(t, ok)
+		require.Equal(t, []any{p.Key, p.Got}, []any{input.Field, input.Got})
 	}
-	var one *mtp.ConfigError
-	require.ErrorAs(t, err, &one)
-	return []*mtp.ConfigError{one}
+	return problems
 }
 
 func TestParseConfigReleased(t *testing.T) {
@@ -370,9 +366,7 @@ func TestReadConfigBroken(t *testing.T) {
 // requireRule checks that a problem of err breaks the rule.
 func requireRule(t testing.TB, err error, rule string) {
 	t.Helper()
-	problem, ok := errors.AsType[*mtp.ConfigError](err)
-	require.True(t, ok, "%v", err)
-	require.Equal(t, rule, problem.Rule, "%v", err)
+	require.Equal(t, rule, configErrors(t, err)[0].Rule, "%v", err)
 	if rule == mtp.RuleUnsupported {
 		require.ErrorIs(t, err, errors.ErrUnsupported)
 	}

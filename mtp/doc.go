@@ -100,7 +100,7 @@
 //
 //   - [*InputError], wraps [ErrInput]: an option of Load or an argument of a call, found
 //     before anything ran
-//   - [*ConfigError], wraps [ErrConfig]: a key of config.json
+//   - [*InputError], wraps [ErrConfig]: a key of config.json
 //   - [*safetensors.FormatError]: a file, the index, or a shard that contradicts it;
 //     [*weights.Problem]: a tensor that does not fit; [weights.Problems] lists what Load
 //     and Inspect report, one by one

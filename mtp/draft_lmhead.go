@@ -28,14 +28,6 @@ func (h *Head) DraftLMHead() *weights.Matrix {
 	return h.drafts.matrix
 }
 
-// DraftVocabulary returns the tokens that Draft picks from, ascending, one for
-// each row of DraftLMHead; nil: all. It must not be changed.
-func (h *Head) DraftVocabulary() []int32 {
-	h.using.RLock()
-	defer h.using.RUnlock()
-	return h.drafts.vocabulary
-}
-
 // buildDraftLMHead makes what the options ask for of lm_head. What it made is
 // freed with the head, also after an error.
 func (h *Head) buildDraftLMHead(ctx context.Context, progress func(done, total int64)) error {

@@ -48,3 +48,28 @@ func Ignored(entries []string, module string) (bool, error) {
 
 // IgnoredLayers are the entries that are compared with what is stored.
 func (c *Config) IgnoredLayers() []string { return c.quantization.ignoredLayers }
+
+// ConfigProblem is one problem of a config.
+type ConfigProblem struct {
+	Key, Got, Rule string
+	Err            error
+}
+
+// ConfigProblems lists the problems of a config that err joins.
+func ConfigProblems(err error) (all []ConfigProblem) {
+	if e, ok := err.(*configError); ok {
+		return []ConfigProblem{{e.key, e.got, e.rule, e}}
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() []error }:
+		for _, err := range e.Unwrap() {
+			all = append(all, ConfigProblems(err)...)
+		}
+	case interface{ Unwrap() error }:
+		all = ConfigProblems(e.Unwrap())
+	}
+	return all
+}
+
+// DraftVocabulary returns the tokens that Draft picks from, ascending; nil: all.
+func (h *Head) DraftVocabulary() []int32 { return h.drafts.vocabulary }

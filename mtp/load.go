@@ -17,7 +17,7 @@ import (
 // folder: see [weights.OpenCheckpoint]. No two of the files may hold the same tensor.
 //
 // Headers are read first and every parameter is matched to its tensors; only if
-// everything fits are bytes moved. What does not fit is a [*ConfigError], a
+// everything fits are bytes moved. What does not fit is a [*InputError] for a key of config.json, a
 // [*safetensors.FormatError] or a [*weights.Problem], all of them together after the name of
 // the folder: [weights.Problems] lists them. An option that does not fit is an
 // [*InputError]. Nothing is skipped and nothing is left uninitialized.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
 	"github.com/drafthead/drafthead/weights/safetensors"
@@ -26,9 +28,10 @@ func problemsOf(err error) []problem {
 
 // tensorOf is the Tensor of a problem.
 func tensorOf(err error) string {
+	if e, ok := errors.AsType[*mtp.InputError](err); ok && errors.Is(err, mtp.ErrConfig) {
+		return e.Field
+	}
 	switch e := err.(type) {
-	case *mtp.ConfigError:
-		return e.Key
 	case *safetensors.FormatError:
 		return e.Tensor
 	case *weights.Problem:

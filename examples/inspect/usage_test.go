@@ -113,14 +113,15 @@ func TestProblemsOf(t *testing.T) {
 	audit := errors.Join(
 		&weights.Problem{Tensor: "a.weight", Rule: weights.ErrMissing}, &weights.Problem{Tensor: "b.weight", Rule: errors.New("wrong shape"), Got: "[1]", Want: "[2]"},
 	)
+	_, configErr := mtp.ParseConfig([]byte(`{"model_type": "minimax_m3_vl", "text_config": null}`))
 	err := errors.Join(
-		&mtp.ConfigError{Key: "hidden_size", Got: "nothing", Want: "an integer", Rule: "missing key"},
+		configErr,
 		errors.Join(&safetensors.FormatError{File: "x.safetensors", Tensor: "c", Rule: errors.New("hole in the data before the tensor")}, audit),
 		&safetensors.FormatError{File: "y.safetensors", Rule: safetensors.ErrMissingShard},
 		fs.ErrPermission,
 	)
 	require.Equal(t, []problem{
-		{"hidden_size", "mtp: config.json: hidden_size: missing key: got nothing, want an integer"},
+		{"text_config", "mtp: config.json: text_config: missing key: got nothing, want an object"},
 		{"c", `safetensors: x.safetensors: tensor "c": hole in the data before the tensor`},
 		{"a.weight", "weights: a.weight: tensor is missing"},
 		{"b.weight", "weights: b.weight: wrong shape: got [1], want [2]"},
