@@ -14,8 +14,8 @@ import (
 )
 
 // Inspect reads the config and the headers in dir and reports what Load would
-// take, or the problems that Load would report, without a device and without reading
-// weights. Options that say which parameters are wanted are heeded.
+// take, or the problems that Load would report, without a device. It reads no weights but
+// with Options.CheckWeights. Options that say which parameters are wanted are heeded.
 func Inspect(dir string, opts Options) (*Config, *weights.Report, error) {
 	if err := checkFolder(dir); err != nil {
 		return nil, nil, err
@@ -33,6 +33,13 @@ func InspectFS(fsys fs.FS, opts Options) (*Config, *weights.Report, error) {
 	}
 	report := plan.Report()
 	report.Notes = append(report.Notes, config.quantizationNotes(checkpoint)...)
+	if opts.CheckWeights {
+		notes, err := plan.CheckWeights(context.Background(), opts.Progress)
+		report.Notes = append(report.Notes, notes...)
+		if err != nil {
+			return config, nil, errors.Join(err, checkpoint.Close())
+		}
+	}
 	return config, report, checkpoint.Close()
 }
 

@@ -64,7 +64,11 @@ func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) 
 	if requantized := config.requantizedBytes(plan, opts); progress != nil && requantized > 0 {
 		progress = func(done, _ int64) { opts.Progress(done, stored+requantized) }
 	}
-	h.loaded, err = plan.Load(ctx, h.device, opts.Populate, progress)
+	loadPlan := plan.Load
+	if opts.CheckWeights {
+		loadPlan = plan.LoadChecked
+	}
+	h.loaded, err = loadPlan(ctx, h.device, opts.Populate, progress)
 	if err != nil {
 		return h, fmt.Errorf("mtp: %w", err)
 	}

@@ -24,6 +24,13 @@ type Options struct {
 	// Load returns at once and the first drafts wait for the disk.
 	Populate bool
 
+	// CheckWeights refuses a checkpoint in which a tensor of the head is all zero, or holds
+	// NaN or infinities, as downloads that were broken off may: see
+	// [weights.Plan.CheckWeights]. Load looks at what it uploads or populates as it passes,
+	// and reads what else there is. Inspect reads all of it, and notes norms whose weights
+	// are meant for x · w.
+	CheckWeights bool
+
 	// Logger gets a record per load, with what was found, and one for an lm_head
 	// made for drafting. nil: no logging.
 	Logger *slog.Logger

@@ -42,9 +42,25 @@ type vector struct {
 // back. The plan's checkpoint must be open, and stay so until [Loaded.Close] where
 // the result is [Loaded.InPlace].
 func (p *Plan) Load(ctx context.Context, d hip.Device, populate bool, progress func(done, total int64)) (*Loaded, error) {
+	return p.load(newMover(ctx, d, p.report.Bytes, populate, progress))
+}
+
+// LoadChecked is [Plan.Load] that refuses what [Plan.CheckWeights] does. It looks at what
+// is uploaded as it passes, and reads what is used in place.
+func (p *Plan) LoadChecked(ctx context.Context, d hip.Device, populate bool, progress func(done, total int64)) (*Loaded, error) {
 	m := newMover(ctx, d, p.report.Bytes, populate, progress)
-	if err := m.all(p); err != nil {
+	m.check = new(valueCheck)
+	return p.load(m)
+}
+
+func (p *Plan) load(m *mover) (*Loaded, error) {
+	err := m.all(p)
+	if err != nil {
 		err = fmt.Errorf("weights: load: %w", err)
+	} else {
+		err = m.check.err(m.ctx)
+	}
+	if err != nil {
 		if freed := m.loaded.Close(); freed != nil {
 			err = errors.Join(err, freed)
 		}

@@ -22,6 +22,7 @@ type area struct {
 	start         int64
 	width, stride int64
 	rows          int64
+	seen          *seen // what passes in readAcross; nil: nothing is looked at
 }
 
 // bytes is the size of the area alone.
@@ -63,8 +64,15 @@ func (a *area) readAcross(p []byte, off int64) error {
 	errs := make([]error, shares)
 	var group sync.WaitGroup
 	for i := range shares {
-		first, end := len(p)*i/shares, len(p)*(i+1)/shares
-		group.Go(func() { errs[i] = a.readAt(p[first:end], off+int64(first)) })
+		first, end := len(p)*i/shares&^63, len(p)*(i+1)/shares&^63
+		if i == shares-1 {
+			end = len(p)
+		}
+		group.Go(func() {
+			if errs[i] = a.readAt(p[first:end], off+int64(first)); errs[i] == nil && a.seen != nil {
+				a.seen.add(p[first:end], off+int64(first))
+			}
+		})
 	}
 	group.Wait()
 	return errors.Join(errs...)

@@ -25,6 +25,9 @@ type mover struct {
 	ask     func(f *safetensors.File, begin, end int64)
 	buf     []byte // for uploads
 
+	check   *valueCheck // nil: values are not looked at
+	watched []area      // in place, whose values are
+
 	populates   bool
 	progress    func(done, total int64)
 	done, total int64
@@ -71,7 +74,16 @@ func (m *mover) all(p *Plan) error {
 	if err := m.each(p, true, m.vector); err != nil {
 		return err
 	}
-	return m.populate()
+	if err := m.populate(); err != nil {
+		return err
+	}
+	for i := range m.watched {
+		var err error
+		if m.buf, err = m.watched[i].scan(m.ctx, m.buf, func(int64) {}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // each loads the parameters that are vectors, or those that are not.
@@ -95,7 +107,7 @@ func (m *mover) matrix(p *Param, sources []origin) error {
 		if sources[i].weight == nil || part.keepRows().Len() == 0 {
 			continue
 		}
-		segment, err := m.segment(p.Name, part, &sources[i])
+		segment, err := m.segment(p, part, &sources[i])
 		if err != nil {
 			return err
 		}
@@ -114,8 +126,10 @@ func (m *mover) matrix(p *Param, sources []origin) error {
 
 // segment gives a rank's share of one part its place on the device. In place its rows
 // keep the stride of the whole tensor; uploaded they are packed.
-func (m *mover) segment(param string, part *Part, s *origin) (Segment, error) {
+func (m *mover) segment(p *Param, part *Part, s *origin) (Segment, error) {
 	data, scale := s.share(part)
+	m.check.watch(p, part, s, &data, &scale)
+	param := p.Name
 	seg := Segment{rows: int32(data.rows), format: s.format}
 	var err error
 	if seg.data, seg.rowStride, err = m.move(param, &data); err != nil || !s.format.quantized() {
@@ -139,6 +153,9 @@ func (m *mover) move(param string, a *area) (p hip.Ptr, stride int64, err error)
 		err = m.report(a.bytes())
 	}
 	if ok {
+		if a.seen != nil {
+			m.watched = append(m.watched, *a)
+		}
 		return base.Add(a.tensor.Offset() + a.start), a.stride, err
 	}
 	if p, err = m.loaded.device.Alloc(a.bytes()); err != nil {
@@ -211,24 +228,18 @@ func (m *mover) populateArea(a *area) error {
 
 // vector decodes the parts of a vector to float32.
 func (m *mover) vector(p *Param, sources []origin) error {
-	var values []float32
-	stored := int64(0)
-	for i := range sources {
-		s, keep := &sources[i], p.Parts[i].keepRows()
-		if s.weight == nil || keep.Len() == 0 {
-			continue
-		}
-		data, _ := s.share(&p.Parts[i])
-		raw, part := make([]byte, data.bytes()), make([]float32, keep.Len())
-		if err := data.readAt(raw, 0); err != nil {
-			return err
-		}
-		s.format.Decode(part, raw, nil)
-		values = append(values, part...)
-		stored += data.bytes()
+	values, stored, err := vectorValues(p, sources)
+	if err != nil || len(values) == 0 {
+		return err
 	}
-	if len(values) == 0 {
-		return nil
+	for i := range sources {
+		if s, part := &sources[i], &p.Parts[i]; m.check != nil && s.weight != nil && part.keepRows().Len() > 0 {
+			data, scale := s.share(part)
+			m.check.watch(p, part, s, &data, &scale)
+			if m.buf, err = data.scan(m.ctx, m.buf, func(int64) {}); err != nil {
+				return err
+			}
+		}
 	}
 	ptr, err := hip.Upload(m.loaded.device, values)
 	if err != nil {
@@ -237,4 +248,23 @@ func (m *mover) vector(p *Param, sources []origin) error {
 	m.loaded.owned = append(m.loaded.owned, ptr)
 	m.loaded.vectors[p.Name] = vector{ptr, values}
 	return m.report(stored)
+}
+
+// vectorValues returns the values of a vector's parts, and their bytes as stored.
+func vectorValues(p *Param, sources []origin) (values []float32, stored int64, err error) {
+	for i := range sources {
+		s, keep := &sources[i], p.Parts[i].keepRows()
+		if s.weight == nil || keep.Len() == 0 {
+			continue
+		}
+		data, _ := s.share(&p.Parts[i])
+		raw, part := make([]byte, data.bytes()), make([]float32, keep.Len())
+		if err := data.readAt(raw, 0); err != nil {
+			return nil, 0, err
+		}
+		s.format.Decode(part, raw, nil)
+		values = append(values, part...)
+		stored += data.bytes()
+	}
+	return values, stored, nil
 }
