@@ -91,7 +91,7 @@ func (b *session) load(ctx context.Context) (err error) {
 	var clock loadClock
 	start := time.Now()
 	b.head, err = mtp.LoadFS(ctx, b.source.fsys, mtp.Options{
-		Device: b.device, Progress: clock.around(progress), Populate: s.populate, Chain: mtp.ChainFirst,
+		Device: b.device, Progress: clock.around(progress), Populate: s.populate, Chain: mtp.ChainFirst, Modules: s.modules,
 	})
 	b.out.LoadSeconds = time.Since(start).Seconds()
 	loaded()
@@ -107,7 +107,7 @@ func (b *session) load(ctx context.Context) (err error) {
 	}
 	b.out.Checkpoint, b.out.WeightBytes = b.source.name, b.head.Report().Bytes
 	b.out.DeviceName, b.out.Threads = b.device.Info().Name, b.device.Info().Threads
-	b.model, err = newModel(config, b.head.Matrix)
+	b.model, err = newModel(b.head.Config(), b.head.Matrix)
 	return err
 }
 

@@ -76,7 +76,7 @@ func (d *drafting) requantizedBytes(c *mtp.Config) int64 {
 func (b *session) loadAnew(ctx context.Context, options mtp.Options) (*mtp.Head, error) {
 	progress, done := cli.Progress(b.stderr, "load once more", "bytes")
 	defer done()
-	options.Progress, options.Chain = progress, mtp.ChainFirst
+	options.Progress, options.Chain, options.Modules = progress, mtp.ChainFirst, b.settings.modules
 	options.Embed = b.model.embed
 	if !b.head.Config().TieWordEmbeddings {
 		options.LMHead = b.model.lmHead

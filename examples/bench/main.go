@@ -57,6 +57,7 @@ type settings struct {
 	shape      string
 	config     synthetic.Config // of shape
 	device     string
+	modules    int
 	k          int
 	batches    []int
 	commits    []int // nil: the defaults that the head has positions for
@@ -89,6 +90,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.StringVar(&s.shape, "shape", "", "`shape` of random weights: m3 or nano; default nano, unless there is a checkpoint")
 	experts := flags.Int("experts", 0, "routed `experts` of the shape, fewer than it has; 0: all of them")
 	devices.Var(flags, &s.device)
+	cli.Modules(flags, &s.modules)
 	flags.IntVar(&s.k, "k", 4, "drafts of a chain, 1 to 64")
 	counts := func(name, what string, defaults []int, less string, to *[]int) {
 		flags.Func(name, fmt.Sprintf("%s, as a `list` (default: %s%s)", what, listText(defaults), less), func(text string) (err error) {
@@ -123,6 +125,7 @@ func (s *settings) resolve(experts int, rest []string) error {
 	var wrong cli.Refused
 	wrong.If(len(rest) > 0, "unexpected arguments %q", rest)
 	wrong.If(s.k < 1 || s.k > 64, "-k is %d, want 1 to 64", s.k)
+	wrong.CheckModules(s.modules)
 	wrong.If(s.time <= 0, "-time is %v, want more", s.time)
 	wrong.If(s.checkpoint != "" && s.shape != "", "want -checkpoint or -shape, not both")
 	wrong.If(s.checkpoint != "" && experts != 0, "-experts is for a -shape")

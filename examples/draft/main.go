@@ -33,7 +33,9 @@ checkpoint (a byte-level model of Go source text) and its twelve traces.
 
 A trace is a safetensors file: prompt_len I64 [1], tokens I64 [N], hidden BF16
 [N, hidden_size]; optionally drafts I64 [N, K] and margin F32 [N, K], which the
-drafts are compared with (mismatches: differing at a margin of 1e-3 or more).
+drafts are compared with (mismatches: differing at a margin of 1e-3 or more). Where
+its metadata has lm_head, "sha256:" and the hash of the target's lm_head in
+bfloat16, it is refused with another model's checkpoint, as the built-in ones are.
 
 exit status: 0 drafted, 1 not, 2 wrong usage
 
@@ -48,6 +50,7 @@ type settings struct {
 	traces     []string
 	k          int
 	device     string
+	modules    int
 	chain      string
 	postNorm   bool
 	minProb    float64
@@ -72,6 +75,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	})
 	flags.IntVar(&s.k, "k", 4, "drafts per step, 1 to 64")
 	devices.Var(flags, &s.device)
+	cli.Modules(flags, &s.modules)
 	flags.StringVar(&s.chain, "chain", "", "`rule` for several modules: chain, chain_mod_own or chain_aligned; default: chain_aligned")
 	flags.BoolVar(&s.postNorm, "postnorm", false, "feed later steps with the hidden state after the final norm")
 	flags.Float64Var(&s.minProb, "min-prob", 0, "end a chain before a draft of lower `probability`, 0 to 1")
@@ -101,6 +105,7 @@ func (s *settings) check() error {
 	default:
 		wrong.If(true, "-chain is %s, want %s, %s or %s", s.chain, mtp.ChainFirst, mtp.ChainModOwn, mtp.ChainAligned)
 	}
+	wrong.CheckModules(s.modules)
 	wrong.If(!(s.minProb >= 0 && s.minProb <= 1), "-min-prob is %g, want 0 to 1", s.minProb)
 	wrong.If(s.show < 0, "-show is %d, want 0 or more", s.show)
 	return errors.Join(wrong.Err(), s.cheaper.check())
@@ -126,6 +131,9 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 	if err != nil {
 		return err
 	}
+	if err := checkPairing(s.folder(), traces); err != nil {
+		return err
+	}
 	device, err := devices.Open(s.device)
 	if err != nil {
 		return err
@@ -136,7 +144,7 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 	}
 	const builtIn = "m3-nano (built in)"
 	opts := mtp.Options{
-		Device: device, Chain: mtp.Chain(s.chain), PostNorm: s.postNorm, MaxDraft: s.k,
+		Device: device, Chain: mtp.Chain(s.chain), PostNorm: s.postNorm, MaxDraft: s.k, Modules: s.modules,
 	}
 	if !s.bf16Cache {
 		opts.CacheFormat = attention.CacheF32

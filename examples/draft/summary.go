@@ -15,6 +15,7 @@ type summary struct {
 	K          int            `json:"k"`
 	Traces     []*traceResult `json:"traces"`
 	figures
+	Warning     string      `json:"warning,omitempty"` // acceptance is near 0
 	DraftLMHead *comparison `json:"draft_lm_head,omitempty"`
 }
 
@@ -40,6 +41,7 @@ func (s *summary) finish() {
 	for j := range s.K {
 		s.PerPositionAcceptance[j] = ratio(accepted[j], drafted[j])
 	}
+	s.Warning = pairingWarning(drafted, accepted)
 	s.MeanTokensPerStep = ratio(tokens, steps)
 	if seconds := duration.Seconds(); seconds > 0 {
 		s.TokensPerSecond = float64(tokens) / seconds
@@ -110,6 +112,9 @@ func (s *summary) print(w io.Writer, device string) error {
 	}
 	_, err := fmt.Fprintf(w, "\nacceptance by position   %s\nmean tokens per step     %.3f\ntokens per second        %.0f on %s\n",
 		rates(s.PerPositionAcceptance), s.MeanTokensPerStep, s.TokensPerSecond, device)
+	if s.Warning != "" && err == nil {
+		_, err = fmt.Fprintf(w, "\nwarning: %s\n", s.Warning)
+	}
 	if c := s.DraftLMHead; c != nil && err == nil {
 		err = c.print(w, s.figures)
 	}

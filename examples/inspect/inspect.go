@@ -34,10 +34,10 @@ type ignored struct {
 	Tensors int    `json:"tensors"`
 }
 
-// inspect reads the config and the headers in dir, and no weights.
-func inspect(dir string, parallel mtp.Parallel) *inspection {
+// inspect reads the config and the headers in dir, and weights if the options say so.
+func inspect(dir string, opts mtp.Options) *inspection {
 	in := &inspection{Path: dir, Formats: map[string]int64{}, Ignored: []ignored{}, Notes: []string{}}
-	config, report, err := mtp.Inspect(dir, mtp.Options{Parallel: parallel})
+	config, report, err := mtp.Inspect(dir, opts)
 	if config != nil {
 		in.ModelType, in.Bundled, in.Modules = config.ModelType, config.Bundled, config.NumMTPModules
 	}

@@ -1,11 +1,11 @@
 // Inspect says what a checkpoint holds for the MTP draft head and whether it
 // would load:
 //
-//	inspect [-json] [-tp RANK/SIZE] [-ep RANK/SIZE] DIR
+//	inspect [-json] [-weights] [-modules N] [-tp RANK/SIZE] [-ep RANK/SIZE] DIR
 //
 // It reads config.json and the headers of the weights, so it takes no time and
-// no memory on a checkpoint of any size. It exits with 0 if the head loads, with
-// 1 if it does not, and with 2 on wrong usage.
+// no memory on a checkpoint of any size; with -weights it reads the head's weights too. It
+// exits with 0 if the head loads, with 1 if it does not, and with 2 on wrong usage.
 package main
 
 import (
@@ -25,8 +25,11 @@ const usage = `usage: inspect [flags] DIR
 
 Says what the checkpoint in folder DIR holds for the MTP draft head and whether
 it would load. DIR holds config.json and *.safetensors, bundled with the target
-model or standalone. Only headers are read. All problems of the config and the
-files are listed, and where these are sound all of the tensors.
+model or standalone. Only headers are read, but with -weights. All problems of the
+config and the files are listed, and where these are sound all of the tensors.
+
+-weights reads the values too: tensors that are all zero or hold NaN or infinities
+are problems, and norms centered on 1 (weights for x·w, not x·(1+w)) are noted.
 
 exit status: 0 loads, 1 does not load, 2 wrong usage
 
@@ -42,10 +45,13 @@ func run(_ context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(flags.Output(), usage)
 		flags.PrintDefaults()
 	}
-	var parallel mtp.Parallel
+	var opts mtp.Options
+	parallel := &opts.Parallel
 	asJSON := flags.Bool("json", false, "print one JSON object in place of text")
 	flags.Var(&shardFlag{&parallel.Tensor}, "tp", "inspect the share of tensor-parallel `RANK/SIZE`, 0/4 for example")
 	flags.Var(&shardFlag{&parallel.Expert}, "ep", "inspect the share of expert-parallel `RANK/SIZE`")
+	flags.BoolVar(&opts.CheckWeights, "weights", false, "read the values of the weights too")
+	cli.Modules(flags, &opts.Modules)
 	dirs, err := cli.Parse(flags, args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -57,7 +63,15 @@ func run(_ context.Context, args []string, stdout, stderr io.Writer) int {
 		flags.Usage()
 		return cli.Usage
 	}
-	in := inspect(dirs[0], parallel)
+	var wrong cli.Refused
+	if wrong.CheckModules(opts.Modules); len(wrong) > 0 {
+		fmt.Fprintln(stderr, "inspect:", wrong.Err())
+		return cli.Usage
+	}
+	progress, done := cli.Progress(stderr, "read", "bytes")
+	opts.Progress = progress
+	in := inspect(dirs[0], opts)
+	done()
 	if err := in.write(stdout, *asJSON); err != nil {
 		fmt.Fprintln(stderr, "inspect:", err)
 		return cli.Failed

@@ -39,6 +39,14 @@ type usageError struct{ error }
 func (e usageError) Is(target error) bool { return target == ErrUsage }
 func (e usageError) Unwrap() error        { return e.error }
 
+// Modules adds the flag -modules, whose value is [mtp.Options] Modules.
+func Modules(flags *flag.FlagSet, n *int) {
+	flags.IntVar(n, "modules", 0, "load the first `N` MTP modules, whatever config.json says; default: as many as it says")
+}
+
+// CheckModules refuses a value of -modules.
+func (r *Refused) CheckModules(n int) { r.If(n < 0 || n > 64, "-modules is %d, want 0 to 64", n) }
+
 // Refused collects the values of flags that are wrong, so that all are reported.
 type Refused []error
 

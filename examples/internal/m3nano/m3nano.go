@@ -22,11 +22,16 @@ func Traces() ([]*Trace, error) {
 	if err != nil {
 		return nil, err
 	}
+	model, err := LMHeadHash(Checkpoint())
+	if err != nil {
+		return nil, err
+	}
 	traces := make([]*Trace, len(names))
 	for i, name := range names {
 		if traces[i], err = ReadTrace(folder, name); err != nil {
 			return nil, err
 		}
+		traces[i].LMHead = model
 	}
 	return traces, nil
 }

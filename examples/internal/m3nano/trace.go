@@ -21,6 +21,10 @@ type Trace struct {
 	Hidden    []uint16 // [N, Width] bfloat16: after the target's final norm
 	Width     int
 
+	// LMHead names the target, as LMHeadHash does: lm_head in the file's metadata. "": the
+	// trace does not say.
+	LMHead string
+
 	// Recorded drafts by the format of the head that made them; none in a trace
 	// of the user's own.
 	Drafts map[Variant]*Drafts
@@ -54,7 +58,7 @@ func ReadTrace(fsys fs.FS, name string) (t *Trace, err error) {
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	r := reader{file: file}
-	t = &Trace{Name: strings.TrimSuffix(path.Base(name), ".safetensors"), Drafts: make(map[Variant]*Drafts)}
+	t = &Trace{Name: strings.TrimSuffix(path.Base(name), ".safetensors"), LMHead: file.Metadata()["lm_head"], Drafts: make(map[Variant]*Drafts)}
 	t.Tokens = r.ints("tokens", -1)
 	n := len(t.Tokens)
 	promptLen := r.ints("prompt_len", 1)
