@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -130,6 +131,23 @@ func TestQuantizationDecidesNothing(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestModelOptConfig: hf_quant_config.json is a note too, whatever is in it.
+func TestModelOptConfig(t *testing.T) {
+	for text, says := range map[string]string{
+		`{"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "NVFP4", "exclude_modules": ["lm_head"]}}`: "hf_quant_config.json says NVFP4",
+		`{`:                                      "hf_quant_config.json says something that cannot be read",
+		`{"quantization": {"quant_algo": null}}`: "hf_quant_config.json says something that cannot be read",
+		strings.Repeat(" ", 2<<20):               "hf_quant_config.json says something that cannot be read",
+	} {
+		files := synthetic{}.files(t)
+		files["hf_quant_config.json"] = &fstest.MapFile{Data: []byte(text)}
+		_, report, err := mtp.InspectFS(files, mtp.Options{})
+		require.NoError(t, err)
+		require.Len(t, report.Notes, 1)
+		require.Contains(t, report.Notes[0], says)
 	}
 }
 

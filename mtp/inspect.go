@@ -33,6 +33,7 @@ func InspectFS(fsys fs.FS, opts Options) (*Config, *weights.Report, error) {
 	}
 	report := plan.Report()
 	report.Notes = append(report.Notes, config.quantizationNotes(checkpoint)...)
+	report.Notes = append(report.Notes, modelOptNotes(fsys)...)
 	if opts.CheckWeights {
 		notes, err := plan.CheckWeights(context.Background(), opts.Progress)
 		report.Notes = append(report.Notes, notes...)

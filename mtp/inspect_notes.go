@@ -2,6 +2,7 @@ package mtp
 
 import (
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -64,4 +65,26 @@ func quantizableModule(t *safetensors.Tensor) (module string, ok bool) {
 		return "", false
 	}
 	return strings.CutSuffix(t.Name, ".weight")
+}
+
+// modelOptNotes says that hf_quant_config.json, which ModelOpt leaves beside a config, is
+// not heeded either.
+func modelOptNotes(fsys fs.FS) []string {
+	const name, most = "hf_quant_config.json", 1 << 20
+	info, err := fs.Stat(fsys, name)
+	if err != nil || !info.Mode().IsRegular() {
+		return nil
+	}
+	method := "something that cannot be read"
+	if info.Size() <= most {
+		if data, err := fs.ReadFile(fsys, name); err == nil {
+			value, _ := safetensors.ParseJSON(data)
+			fields, _ := value.(map[string]any)
+			inner, _ := fields["quantization"].(map[string]any)
+			if algorithm, ok := inner["quant_algo"].(string); ok {
+				method = printable(algorithm)
+			}
+		}
+	}
+	return []string{fmt.Sprintf("%s says %s: what a tensor is stored as decides", name, method)}
 }

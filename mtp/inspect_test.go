@@ -3,6 +3,8 @@ package mtp_test
 import (
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -189,5 +191,46 @@ func TestConfigAsksForMuch(t *testing.T) {
 			require.LessOrEqual(t, len(weights.Problems(err)), 200)
 			require.ErrorContains(t, err, fmt.Sprintf("%d", 64-1))
 		})
+	}
+}
+
+// TestOptionsCheckWeights: a head of zeros or NaN behind a sound header loads, and is refused
+// where values are checked: on a device that uses the file in place, and on one that it
+// is uploaded to.
+func TestOptionsCheckWeights(t *testing.T) {
+	for says, fill := range map[string]byte{"all values are zero": 0, "values are NaN or infinite": 0xff, "": 0x3c} {
+		files := synthetic{format: "BF16"}.files(t)
+		file, err := safetensors.Open(files, "model.safetensors")
+		require.NoError(t, err)
+		start := file.Tensors()[0].Offset()
+		require.NoError(t, file.Close())
+		data := files["model.safetensors"].Data[start:]
+		for i := range data {
+			data[i] = fill
+		}
+		dir := t.TempDir()
+		for name, file := range files {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, name), file.Data, 0o600))
+		}
+		head, err := mtp.Load(t.Context(), dir, mtp.Options{})
+		require.NoError(t, err)
+		require.NoError(t, head.Close())
+		checked := mtp.Options{CheckWeights: true}
+		_, _, inspectErr := mtp.Inspect(dir, checked)
+		head, placeErr := mtp.Load(t.Context(), dir, checked)
+		other, uploadErr := mtp.LoadFS(t.Context(), files, checked)
+		if says == "" {
+			require.NoError(t, inspectErr)
+			require.NoError(t, placeErr)
+			require.NoError(t, uploadErr)
+			require.NoError(t, head.Close())
+			require.NoError(t, other.Close())
+			continue
+		}
+		for _, err := range []error{inspectErr, placeErr, uploadErr} {
+			require.ErrorContains(t, err, "lm_head.weight: "+says)
+			require.ErrorContains(t, err, "model.mtp.layers.0.eh_proj.weight: "+says)
+		}
+		require.EqualError(t, placeErr, inspectErr.Error())
 	}
 }

@@ -105,7 +105,12 @@ func (r *Report) String() string {
 	prefixes := slices.SortedFunc(maps.Keys(r.Ignored), func(a, b string) int {
 		return cmp.Or(cmp.Compare(r.Ignored[b], r.Ignored[a]), cmp.Compare(a, b))
 	})
-	for _, prefix := range prefixes {
+	const mostPrefixes = 100
+	for i, prefix := range prefixes {
+		if i == mostPrefixes {
+			fmt.Fprintf(&s, "not the head's: tensors under %d more prefixes\n", len(prefixes)-i)
+			break
+		}
 		fmt.Fprintf(&s, "not the head's: %s under %s\n", count(r.Ignored[prefix], "tensor"), printable(prefix))
 	}
 	for _, note := range r.Notes {

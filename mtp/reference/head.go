@@ -52,7 +52,7 @@ func Load(dir string) (*Head, error) { return LoadFS(os.DirFS(dir)) }
 // LoadFS reads config.json and the head's tensors from the top folder of fsys
 // and decodes them. Tensors of the target and of other modules are not looked
 // at. All tensors that are missing, of the wrong shape or undecodable are
-// reported together, each under its name. What [mtp.InspectFS] refuses besides is
+// reported together, each under its name, the first 100. What [mtp.InspectFS] refuses besides is
 // refused too, and as many modules are loaded as it finds.
 func LoadFS(fsys fs.FS) (*Head, error) {
 	config, _, refused := mtp.InspectFS(fsys, mtp.Options{})
@@ -71,6 +71,9 @@ func LoadFS(fsys fs.FS) (*Head, error) {
 		head.lmHead = l.matrix("lm_head.weight", config.VocabSize, config.HiddenSize)
 	}
 	for i := range config.NumMTPModules {
+		if l.full() {
+			break
+		}
 		head.modules = append(head.modules, l.module(fmt.Sprintf("model.mtp.layers.%d.", i), config))
 	}
 	if err := errors.Join(append(l.problems, checkpoint.Close())...); err != nil {
@@ -96,12 +99,24 @@ type loader struct {
 	problems   []error
 }
 
+// maxProblems is how many problems are reported.
+const maxProblems = 100
+
+// full reports whether no more problems are looked for.
+func (l *loader) full() bool { return len(l.problems) >= maxProblems }
+
+func (l *loader) fail(err error) {
+	if !l.full() {
+		l.problems = append(l.problems, err)
+	}
+}
+
 // find returns the tensor stored under name, with or without the bundled prefix.
 func (l *loader) find(name string) (*safetensors.Tensor, bool) {
 	bare, isBare := l.checkpoint.Tensor(name)
 	prefixed, isPrefixed := l.checkpoint.Tensor(bundledPrefix + name)
 	if isBare && isPrefixed {
-		l.problems = append(l.problems, &tensorError{tensor: name, got: "also " + prefixed.Name, want: "one of them"})
+		l.fail(&tensorError{tensor: name, got: "also " + prefixed.Name, want: "one of them"})
 	}
 	if isPrefixed {
 		return prefixed, true
@@ -113,7 +128,7 @@ func (l *loader) find(name string) (*safetensors.Tensor, bool) {
 func (l *loader) require(name string, shape ...int) (*safetensors.Tensor, bool) {
 	t, ok := l.find(name)
 	if !ok {
-		l.problems = append(l.problems, &tensorError{tensor: name, got: "nothing", want: fmt.Sprintf("a tensor of shape %v", shape)})
+		l.fail(&tensorError{tensor: name, got: "nothing", want: fmt.Sprintf("a tensor of shape %v", shape)})
 	}
 	return t, ok
 }
@@ -126,7 +141,7 @@ func (l *loader) vector(name string, n int) []float64 {
 	}
 	values, err := elements(t, []int{n}, safetensors.F32, safetensors.BF16, safetensors.F16)
 	if err != nil {
-		l.problems = append(l.problems, err)
+		l.fail(err)
 	}
 	return values
 }
@@ -150,7 +165,7 @@ func (l *loader) matrix(name string, rows, cols int) mat.Matrix {
 		err = &tensorError{tensor: scale.Name, got: "a weight of " + string(t.Dtype), want: "scales beside a matrix of F8_E4M3 only"}
 	}
 	if err != nil {
-		l.problems = append(l.problems, err)
+		l.fail(err)
 		return nil
 	}
 	return newMatrix(rows, cols, values)
@@ -187,6 +202,9 @@ func (l *loader) module(prefix string, c *mtp.Config) module {
 		},
 	}
 	for e := range c.MoE.Experts {
+		if l.full() {
+			break
+		}
 		name := fmt.Sprintf("%sexperts.%d.", moe, e)
 		m.experts = append(m.experts, expert{
 			w1: l.matrix(name+"w1.weight", c.MoE.Intermediate, h),

@@ -3,11 +3,15 @@ package reference
 import (
 	"io/fs"
 	"math"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"testing/fstest"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/mtp"
 )
 
@@ -113,4 +117,33 @@ func TestLoadFiles(t *testing.T) {
 	require.Error(t, err)
 	_, err = LoadFS(fstest.MapFS{"config.json": {Data: []byte("{}")}, "model.safetensors": whole["model.safetensors"]})
 	require.ErrorIs(t, err, mtp.ErrConfig)
+}
+
+// TestLoadTroubles: what the head refuses beside what the oracle finds by itself is refused
+// here too, and as many modules are loaded.
+func TestLoadTroubles(t *testing.T) {
+	_, err := Load(hiptest.Shared(t, "golden-next", "broken", "tied-own-lm-head"))
+	require.ErrorContains(t, err, "tie_word_embeddings")
+	head, err := Load(hiptest.Shared(t, "golden-next", "broken", "tied-same-lm-head"))
+	require.NoError(t, err)
+	require.Same(t, head.embed, head.lmHead)
+
+	dir := t.TempDir()
+	require.NoError(t, os.CopyFS(dir, os.DirFS(hiptest.Shared(t, "golden", "tiny-f32"))))
+	config, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	require.NoError(t, err)
+	set := func(modules string) {
+		t.Helper()
+		text := strings.Replace(string(config), `"num_mtp_modules": 1`, `"num_mtp_modules": `+modules, 1)
+		require.NoError(t, os.Remove(filepath.Join(dir, "config.json")))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "config.json"), []byte(text), 0o600))
+	}
+	set("7")
+	head, err = Load(dir)
+	require.NoError(t, err)
+	require.Len(t, head.modules, 1)
+	set("64")
+	_, err = Load(dir)
+	require.ErrorContains(t, err, "model.mtp.layers.1.enorm.weight")
+	require.LessOrEqual(t, strings.Count(err.Error(), "\n"), maxProblems)
 }
