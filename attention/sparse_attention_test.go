@@ -125,7 +125,7 @@ func TestThreadsDoNotChangeResults(t *testing.T) {
 	s := scenario{geometry: g, learned: randomLearned(&g), spans: []scenarioSpan{{seed: 1, position: 300, rows: 1}}}
 	var want *results
 	for _, threads := range []int{1, 3, 8, 64} {
-		d := hip.NewHost(hip.HostOptions{Threads: threads})
+		d := hip.NewHost(threads)
 		got, err := s.run(d)
 		require.NoError(t, err)
 		require.NoError(t, d.Close())

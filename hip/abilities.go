@@ -6,7 +6,8 @@ import (
 )
 
 // A device may have abilities beyond the nine methods of [Device]. Each is a small
-// interface; [As] finds it.
+// interface; [As] finds it. Those that engines use have names here. The others are declared
+// again where they are used.
 
 // As returns the ability T of d: d itself, if it has the methods of T, or what d wraps. A
 // wrapper chooses which abilities of the wrapped device it passes on, by having one of
@@ -76,10 +77,10 @@ type Importer interface {
 	Stream() uintptr
 }
 
-// Sharer is a device whose kernels reach memory of the host. They reach it over the bus, so
+// sharer is a device whose kernels reach memory of the host. They reach it over the bus, so
 // use it for what is written once and read once: a kernel that copies it costs less than a
 // call of the driver.
-type Sharer interface {
+type sharer interface {
 	// AllocShared returns n zero bytes, at least one. Kernels reach them at the address and
 	// the host in the slice, until Free. A kernel sees what the host wrote before the
 	// launch was queued; the host sees what a kernel wrote once it has waited for it.
@@ -90,9 +91,9 @@ type Sharer interface {
 	AllocShared(n int64) (Ptr, []byte, error)
 }
 
-// Filler is a device that lets the caller read a file straight into its upload memory,
+// filler is a device that lets the caller read a file straight into its upload memory,
 // without a copy on the way.
-type Filler interface {
+type filler interface {
 	// Fill writes n bytes at dst. It calls read for one part after another, in order, with
 	// the part's offset, while the device copies the parts before it. Other writes wait
 	// meanwhile, so read must not use the device. If Fill fails, part of the range may have

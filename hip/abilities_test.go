@@ -135,7 +135,7 @@ func TestCheckMirrorsForeignMemory(t *testing.T) {
 				require.NoError(t, scaleOn(d, z, n, 2))
 				require.Equal(t, scaled(n, float32(2*k)), host)
 			}
-			own := must(hip.AllocOf[float32](d, n))
+			own := must(d.Alloc(4 * int64(n)))
 			copy(host, values(n))
 			require.NoError(t, d.Copy(own, z, 4*n), "a copy sees it too")
 			require.NoError(t, scaleOn(d, own, n, 2))
@@ -189,7 +189,7 @@ func TestCheckComparesForeignMemory(t *testing.T) {
 	mem := make([]byte, 12)
 	p, err := ability[hip.Adopter](t, d).Adopt(mem, true)
 	require.NoError(t, err)
-	y, err := hip.AllocOf[float32](d, 3)
+	y, err := d.Alloc(12)
 	require.NoError(t, err)
 	require.NoError(t, perturb.Launch(d, hip.Grid{Blocks: 3}, &perturbArgs{X: y, Y: p, N: 3}))
 	require.ErrorIs(t, perturb.Launch(d, hip.Grid{Blocks: 3}, &perturbArgs{X: y, Y: p, N: 3, Off: 1}), hip.ErrMismatch)

@@ -66,7 +66,7 @@ func TestBufferAfterAnError(t *testing.T) {
 func TestBufferGrowsBesideQueuedWork(t *testing.T) {
 	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
 		const n = 1000
-		x, out := must(hip.Upload(d, values(n))), must(hip.AllocOf[float32](d, n))
+		x, out := must(hip.Upload(d, values(n))), must(d.Alloc(4*int64(n)))
 		var b hip.Buffer
 		for round := range 4 {
 			require.NoError(t, b.Grow(d, n+round, 4))

@@ -13,7 +13,7 @@ import (
 
 // Check returns d with every launch repeated on the reference from the same input. A
 // launch whose results differ by more than the kernel's bound, or in an integer, returns
-// an [ErrMismatch] that names the kernel, the launch, the argument and the first value
+// an error that names the kernel, the launch, the argument and the first value
 // that differs. The results of d stay in place, so the next kernel is again judged by
 // itself.
 //
@@ -221,11 +221,11 @@ func (c *checked) abilities() (offered []any) {
 	if own, ok := As[Importer](c.Device); ok {
 		offered = append(offered, struct{ Importer }{checkedImporter{own, c}})
 	}
-	if own, ok := As[Sharer](c.Device); ok {
-		offered = append(offered, struct{ Sharer }{checkedSharer{c, own}})
+	if own, ok := As[sharer](c.Device); ok {
+		offered = append(offered, struct{ sharer }{checkedSharer{c, own}})
 	}
-	if own, ok := As[Filler](c.Device); ok {
-		offered = append(offered, struct{ Filler }{checkedFiller{c, own}})
+	if own, ok := As[filler](c.Device); ok {
+		offered = append(offered, struct{ filler }{checkedFiller{c, own}})
 	}
 	if own, ok := As[compiler](c.Device); ok {
 		offered = append(offered, struct{ compiler }{own})
@@ -283,7 +283,7 @@ func (a checkedImporter) Import(p Ptr, n int64) error {
 
 type checkedSharer struct {
 	c   *checked
-	own Sharer
+	own sharer
 }
 
 func (a checkedSharer) AllocShared(n int64) (Ptr, []byte, error) {
@@ -299,7 +299,7 @@ func (a checkedSharer) AllocShared(n int64) (Ptr, []byte, error) {
 
 type checkedFiller struct {
 	c   *checked
-	own Filler
+	own filler
 }
 
 func (a checkedFiller) Fill(dst Ptr, n int64, read func(part []byte, off int64) error) error {

@@ -6,8 +6,8 @@
 // four:
 //
 //   - [NewHost]: the CPU, the default. It uses all cores, the fast Go side of a kernel if
-//     there is one, and the caller's memory (a memory-mapped file) in place. [HostOptions]
-//     bound its threads and its vector instructions.
+//     there is one, and the caller's memory (a memory-mapped file) in place. Its
+//     threads can be bounded.
 //
 //   - [NewReference]: the CPU as definition. It runs every kernel's plain Go twin, with
 //     sums in float64, in one goroutine. Every other device is tested against it.
@@ -28,8 +28,9 @@
 //
 // What else a device can do is a small interface that [As] finds, through wrappers too. CPU
 // devices are an [Adopter] (use the caller's memory without a copy). A GPU is an [Importer]
-// (share memory and queue with an engine), a [Filler] (read a file straight into upload
-// memory) and a [Sharer] (memory that kernels and the host have in common). [Compile] makes
+// (share memory and queue with an engine). Its methods Fill (read a file straight into
+// upload memory) and AllocShared (memory that kernels and the host have in common) are
+// found by an interface of the caller's own. [Compile] makes
 // kernels ready ahead of their first launch. A [Replayer] makes graphs of sequences that
 // are launched again and again, if the device has graphs.
 //

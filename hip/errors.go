@@ -22,7 +22,4 @@ var (
 	// left the GPU in an undefined state. Close the device; another process can use the
 	// GPU.
 	ErrFault error = fail.Fault
-
-	// ErrMismatch is a result that differs from the reference's; see [Check].
-	ErrMismatch error = fail.Mismatch
 )

@@ -44,7 +44,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer d.Free(x)
-	y, err := hip.AllocOf[float32](d, 3)
+	y, err := d.Alloc(12)
 	if err != nil {
 		log.Fatal(err)
 	}

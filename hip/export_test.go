@@ -1,5 +1,22 @@
 package hip
 
+import (
+	"github.com/drafthead/drafthead/hip/internal/fail"
+	"github.com/drafthead/drafthead/hip/internal/registry"
+)
+
+// What only tests name.
+type (
+	Sharer = sharer
+	Filler = filler
+)
+
+// ErrMismatch is what [Check] finds.
+var ErrMismatch error = fail.Mismatch
+
+// NewHostAt returns a host that is bounded to a level of vector instructions.
+func NewHostAt(threads int, level SIMD) Device { return registry.Host(threads, int(level)).(Device) }
+
 // Bytes returns how much there is room for.
 func (b *Buffer) Bytes() int64 { return b.bytes }
 
@@ -13,3 +30,6 @@ func (r *Replayer) Graphs() int {
 	}
 	return n
 }
+
+// Records reports whether the Replayer makes graphs.
+func (r *Replayer) Records() bool { return r.capturer != nil }

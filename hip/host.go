@@ -9,37 +9,30 @@ import (
 	"unsafe"
 
 	"github.com/drafthead/drafthead/hip/internal/memory"
+	"github.com/drafthead/drafthead/hip/internal/registry"
 )
 
-// HostOptions bound what [NewHost] uses of the machine. The zero value bounds nothing.
-type HostOptions struct {
-	// Threads is the number of workers, including the calling goroutine. 0: one per usable
-	// core (GOMAXPROCS at the time of the call).
-	Threads int
-
-	// SIMD is the highest level of vector instructions that kernels may use. The zero SIMD,
-	// or one that the machine lacks: the machine's highest.
-	SIMD SIMD
-}
-
-// NewHost returns the CPU device: a pool of one worker per usable core, including the
-// calling goroutine, that uses the best vector instructions of the machine. At most one
-// value of options may be given. Launches of several goroutines share the workers. Close
-// ends them.
-func NewHost(options ...HostOptions) Device {
-	o := HostOptions{Threads: runtime.GOMAXPROCS(0), SIMD: bestSIMD()}
-	if len(options) > 0 {
-		if n := options[0].Threads; n > 0 {
-			o.Threads = n
-		}
-		if level := options[0].SIMD; level > 0 {
-			o.SIMD = min(level, o.SIMD)
-		}
+// NewHost returns the CPU device: a pool of workers that use the best vector instructions
+// of the machine. threads is how many workers there are, including the calling goroutine;
+// at most one value may be given. 0, or none, stands for one per usable core (GOMAXPROCS at
+// the time of the call). Launches of several goroutines share the workers. Close ends them.
+func NewHost(threads ...int) Device {
+	n := 0
+	if len(threads) > 0 {
+		n = threads[0]
 	}
-	return newHost(o.Threads, o.SIMD)
+	return newHost(n, bestSIMD())
 }
 
-func newHost(threads int, simd SIMD) *host {
+// Tests of every level of vector instructions make hosts that are bounded to it.
+func init() {
+	registry.SetHost(func(threads, level int) any { return newHost(threads, min(SIMD(level), bestSIMD())) })
+}
+
+func newHost(threads int, simd SIMD) Device {
+	if threads <= 0 {
+		threads = runtime.GOMAXPROCS(0)
+	}
 	h := &host{cpu: cpu{mem: memory.New()}, threads: threads, simd: simd}
 	h.info = Info{Name: fmt.Sprintf("CPU, %d threads, %v", threads, simd), Kind: "cpu", Threads: threads}
 	h.jobs = make(chan *job, h.threads)

@@ -53,7 +53,7 @@ type OpenOptions struct {
 //
 // A GPU runs kernels that have a source. It compiles each at its first launch, or before by
 // [Compile], and keeps them on disk. All its work lies in one stream. It is an [Importer],
-// [Filler] and [Sharer], and a [Replayer] makes graphs of its launches. Its method
+// and a [Replayer] makes graphs of its launches. Its method
 // Time(work func() error) (time.Duration, error) returns how long the GPU, by its own
 // clock, takes for what work queues.
 //

@@ -36,7 +36,7 @@ func requireRanges(t *testing.T, d hip.Device, p hip.Ptr, writable bool) {
 // TestCheckRange: a range is known from Alloc, Adopt or Import to Free.
 func TestCheckRange(t *testing.T) {
 	for name, d := range map[string]hip.Device{
-		"reference": hip.NewReference(), "host": hip.NewHost(hip.HostOptions{Threads: 1}), "checked": hip.Check(hip.NewHost(hip.HostOptions{Threads: 1})),
+		"reference": hip.NewReference(), "host": hip.NewHost(1), "checked": hip.Check(hip.NewHost(1)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer d.Close()

@@ -53,9 +53,6 @@ func NewReplayer(d Device, limit int) *Replayer {
 	return r
 }
 
-// Records reports whether the Replayer makes graphs.
-func (r *Replayer) Records() bool { return r.capturer != nil }
-
 // Run queues what launch launches. It calls launch up to twice, with a device that stands
 // for the Replayer's; both calls must launch the same sequence. If there are graphs, that
 // device accepts only Launch, Copy and Info.

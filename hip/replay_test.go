@@ -14,7 +14,7 @@ import (
 func TestReplayer(t *testing.T) {
 	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
 		const n = 100
-		x, y := must(hip.Upload(d, values(n))), must(hip.AllocOf[float32](d, n))
+		x, y := must(hip.Upload(d, values(n))), must(d.Alloc(4*int64(n)))
 		r := hip.NewReplayer(d, 2)
 		require.True(t, r.Records())
 		calls := 0
@@ -57,7 +57,7 @@ func TestReplayer(t *testing.T) {
 // TestReplayerTells: whatever differs between two sequences, they are two.
 func TestReplayerTells(t *testing.T) {
 	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
-		x, y := must(hip.AllocOf[float32](d, 256)), must(hip.AllocOf[float32](d, 256))
+		x, y := must(d.Alloc(1024)), must(d.Alloc(1024))
 		launch := func(blocks, threads int, p hip.Ptr, n int32, k float32) func(hip.Device) error {
 			return func(d hip.Device) error {
 				return scale.Launch(d, hip.Grid{Blocks: blocks, Threads: threads}, &scaleArgs{Y: p, N: n, K: k})
@@ -90,7 +90,7 @@ func TestReplayerTells(t *testing.T) {
 func TestReplayerChecksAddresses(t *testing.T) {
 	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
 		const n = 100
-		x, y, z := must(hip.Upload(d, values(n))), must(hip.AllocOf[float32](d, n)), must(d.Alloc(8))
+		x, y, z := must(hip.Upload(d, values(n))), must(d.Alloc(4*int64(n))), must(d.Alloc(8))
 		r := hip.NewReplayer(d, 4)
 		calls := 0
 		copies := func(d hip.Device) error { calls++; return d.Copy(y, x, 4*n) }

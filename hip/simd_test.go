@@ -24,22 +24,22 @@ func TestSIMD(t *testing.T) {
 	require.Equal(t, hip.SIMDNone, levels[0])
 	for i, want := range levels {
 		require.Equal(t, hip.SIMDNone+hip.SIMD(i), want)
-		d := hip.NewHost(hip.HostOptions{Threads: 1, SIMD: want})
+		d := hip.NewHostAt(1, want)
 		require.Contains(t, d.Info().Name, want.String())
 		requireLevel(t, d, want)
 	}
 	best := levels[len(levels)-1]
 	requireLevel(t, hip.NewHost(), best)
 	requireLevel(t, hip.NewReference(), hip.SIMDNone)
-	// A bound above the machine's is the machine's, and no bound is too.
-	for _, bound := range []hip.SIMD{hip.SIMDAMX, hip.SIMDAMX + 1, 0, -1} {
-		requireLevel(t, hip.NewHost(hip.HostOptions{SIMD: bound}), best)
+	// A bound above the machine's is the machine's.
+	for _, bound := range []hip.SIMD{hip.SIMDAMX, hip.SIMDAMX + 1} {
+		requireLevel(t, hip.NewHostAt(0, bound), best)
 	}
 }
 
 func requireLevel(t *testing.T, d hip.Device, want hip.SIMD) {
 	t.Helper()
-	y, err := hip.AllocOf[int32](d, 1)
+	y, err := d.Alloc(4)
 	require.NoError(t, err)
 	require.NoError(t, level.Launch(d, hip.Grid{Blocks: 1}, &levelArgs{Y: y}))
 	got := make([]int32, 1)
@@ -75,8 +75,8 @@ var keepScaled = hip.NewKernel("test_keep", "", func(b *hip.Blocks, a *keepArgs)
 
 func TestKeep(t *testing.T) {
 	const n = 5000
-	for _, d := range []hip.Device{hip.NewReference(), hip.NewHost(hip.HostOptions{Threads: 1}), hip.NewHost(hip.HostOptions{Threads: 3})} {
-		y, err := hip.AllocOf[int32](d, n)
+	for _, d := range []hip.Device{hip.NewReference(), hip.NewHost(1), hip.NewHost(3)} {
+		y, err := d.Alloc(4 * int64(n))
 		require.NoError(t, err)
 		got := make([]int32, n)
 		for scale := range int32(4) { // a launch never sees what another one kept

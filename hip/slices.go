@@ -3,20 +3,7 @@ package hip
 import (
 	"math"
 	"unsafe"
-
-	"github.com/drafthead/drafthead/hip/internal/fail"
-	"github.com/drafthead/drafthead/hip/internal/memory"
 )
-
-// AllocOf allocates zeroed memory for n values of T.
-func AllocOf[T any](d Device, n int) (Ptr, error) {
-	var zero T
-	size := int64(unsafe.Sizeof(zero))
-	if n < 0 || int64(n) > memory.Most/size {
-		return 0, fail.OutOf(bytesOrMore(n, size))
-	}
-	return d.Alloc(int64(n) * size)
-}
 
 // bytesOrMore is the size of n values in bytes, or the largest int64 if it cannot hold
 // that.
@@ -39,7 +26,7 @@ func ReadOf[T any](d Device, values []T, p Ptr) error {
 
 // Upload allocates memory for values and copies them there.
 func Upload[T any](d Device, values []T) (Ptr, error) {
-	p, err := AllocOf[T](d, len(values))
+	p, err := d.Alloc(int64(len(bytesOf(values))))
 	if err != nil {
 		return 0, err
 	}

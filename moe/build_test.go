@@ -216,7 +216,7 @@ type hostInParts struct {
 func (d hostInParts) InUse() (bytes int64, live int) { return hiptest.InUse(d.Device) }
 
 func newHostInParts() hip.Device {
-	return hostInParts{hip.NewHost(hip.HostOptions{Threads: 8})}
+	return hostInParts{hip.NewHost(8)}
 }
 
 func (d hostInParts) Launch(k *hip.Kernel, grid hip.Grid, args unsafe.Pointer) error {

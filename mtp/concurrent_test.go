@@ -21,7 +21,7 @@ func TestConcurrentDrafts(t *testing.T) {
 	for _, c := range chainCases {
 		t.Run(c.name, func(t *testing.T) {
 			options := c.options()
-			options.Device = openDevice(t, hip.NewHost(hip.HostOptions{Threads: 3}))
+			options.Device = openDevice(t, hip.NewHost(3))
 			head := load(t, synthetic{modules: c.modules, format: "MXFP8"}.files(t), options)
 			cache := newCache(t, head, goroutines*9)
 			rounds := func(i int) (all []drafted, err error) {
@@ -57,7 +57,7 @@ func TestConcurrentDrafts(t *testing.T) {
 // TestConcurrentMethods: the other methods beside drafts, and caches that come and go.
 func TestConcurrentMethods(t *testing.T) {
 	const n = 9
-	head := load(t, synthetic{modules: 3}.files(t), mtp.Options{Device: openDevice(t, hip.NewHost(hip.HostOptions{Threads: 2}))})
+	head := load(t, synthetic{modules: 3}.files(t), mtp.Options{Device: openDevice(t, hip.NewHost(2))})
 	x := randomPassage(610, n)
 	want, err := head.Logits(t.Context(), mtp.Hidden{Float32: x.hidden}, nil, 1)
 	require.NoError(t, err)
@@ -91,7 +91,7 @@ func TestConcurrentMethods(t *testing.T) {
 // TestCloseWaits: a head that is closed while drafts run lets them end, refuses
 // the next ones, and leaves nothing.
 func TestCloseWaits(t *testing.T) {
-	d := openDevice(t, hip.NewHost(hip.HostOptions{Threads: 2}))
+	d := openDevice(t, hip.NewHost(2))
 	head := load(t, synthetic{modules: 3}.files(t), mtp.Options{Device: d})
 	cache := newCache(t, head, 32)
 	const goroutines, n = 4, 8

@@ -31,8 +31,8 @@ func someTokens(seed uint64, n int) []int32 {
 // draftDevices are the devices that tests of drafting run on, by name.
 var draftDevices = map[string]func() hip.Device{
 	"reference":    hip.NewReference,
-	"host":         func() hip.Device { return hip.NewHost(hip.HostOptions{Threads: 2}) },
-	"checked host": func() hip.Device { return hip.Check(hip.NewHost(hip.HostOptions{Threads: 2})) },
+	"host":         func() hip.Device { return hip.NewHost(2) },
+	"checked host": func() hip.Device { return hip.Check(hip.NewHost(2)) },
 }
 
 // TestVocabularyOfAllTokens: a list of all tokens, in any order, drafts the same

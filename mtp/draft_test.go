@@ -229,7 +229,7 @@ func TestDraftChecked(t *testing.T) {
 					rounds[1] = draft(t, head, x.batch(s, n-3, n), 4)
 					return rounds
 				}
-				want, got := run(hip.NewReference()), run(hip.Check(hip.NewHost(hip.HostOptions{Threads: 3})))
+				want, got := run(hip.NewReference()), run(hip.Check(hip.NewHost(3)))
 				for round := range want {
 					require.Equal(t, want[round].ids, got[round].ids)
 					require.NoError(t, hiptest.Within(got[round].probs[0], want[round].probs[0], 1e-4))

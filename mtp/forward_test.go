@@ -29,7 +29,7 @@ func TestForwardEqualsOracle(t *testing.T) {
 		t.Run(layout.String(), func(t *testing.T) {
 			files := layout.files(t)
 			want, x := oracle(t, files), randomPassage(7, n)
-			for _, d := range []hip.Device{hip.NewReference(), hip.NewHost(hip.HostOptions{Threads: 4})} {
+			for _, d := range []hip.Device{hip.NewReference(), hip.NewHost(4)} {
 				head := load(t, files, mtp.Options{Device: openDevice(t, d), CacheFormat: attention.CacheF32})
 				s := newCache(t, head, 8).NewSequence()
 				for step := range 2 * max(layout.modules, 1) {

@@ -20,15 +20,20 @@ type capturer interface {
 	Capture(record func(d hip.Device) error) (launch, release func() error, err error)
 }
 
+// sharer is a device whose kernels reach memory of the host, at an address of its own.
+type sharer interface {
+	AllocShared(n int64) (hip.Ptr, []byte, error)
+}
+
 // watched is a device that records graphs and counts what it is asked for.
 type watched struct {
 	hip.Device
-	hip.Sharer
+	sharer
 	launches, writes, reads, captures atomic.Int64
 }
 
 func watch(d hip.Device) *watched {
-	return &watched{Device: d, Sharer: ability[hip.Sharer](d)}
+	return &watched{Device: d, sharer: ability[sharer](d)}
 }
 
 func (w *watched) Compile(ctx context.Context, kernels ...*hip.Kernel) error {

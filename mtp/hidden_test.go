@@ -70,7 +70,7 @@ var hiddenForms = map[string]func(t testing.TB, d hip.Device, states []float32) 
 func TestHiddenForms(t *testing.T) {
 	const n = 70 // more than one tile of the widening kernel
 	x := randomPassage(200, n)
-	for i, d := range []hip.Device{hip.NewReference(), hip.NewHost(hip.HostOptions{Threads: 2}), hip.Check(hip.NewHost(hip.HostOptions{Threads: 2}))} {
+	for i, d := range []hip.Device{hip.NewReference(), hip.NewHost(2), hip.Check(hip.NewHost(2))} {
 		openDevice(t, d)
 		head := load(t, synthetic{modules: 3}.files(t), mtp.Options{Device: d, MaxDraft: 4})
 		cache := newCache(t, head, 40)
@@ -147,7 +147,7 @@ func TestEmbedsOfTheTable(t *testing.T) {
 	const n = 11
 	for _, layout := range layouts {
 		t.Run(layout.String(), func(t *testing.T) {
-			d := openDevice(t, hip.Check(hip.NewHost(hip.HostOptions{Threads: 2})))
+			d := openDevice(t, hip.Check(hip.NewHost(2)))
 			head := load(t, layout.files(t), mtp.Options{Device: d, Chain: mtp.ChainFirst})
 			cache, x := newCache(t, head, 24), randomPassage(202, n)
 			want := draft(t, head, x.batch(cache.NewSequence(), 0, n), 4)
@@ -179,7 +179,7 @@ func TestEmbedsOfTheTable(t *testing.T) {
 func TestEmbedsForms(t *testing.T) {
 	const n = 9
 	x, embeds := randomPassage(204, n), randomPassage(205, n).hidden
-	for name, d := range map[string]hip.Device{"reference": hip.NewReference(), "host": hip.NewHost(hip.HostOptions{Threads: 2})} {
+	for name, d := range map[string]hip.Device{"reference": hip.NewReference(), "host": hip.NewHost(2)} {
 		openDevice(t, d)
 		head := load(t, synthetic{format: "BF16"}.files(t), mtp.Options{Device: d})
 		cache := newCache(t, head, 4)

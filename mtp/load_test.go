@@ -40,7 +40,7 @@ func TestLayoutsAgree(t *testing.T) {
 		layout.bundled = true
 		require.Equal(t, want, draftsOf(t, layout.files(t), mtp.Options{}), "bundled")
 		host := func(threads int) mtp.Options {
-			return mtp.Options{Device: openDevice(t, hip.NewHost(hip.HostOptions{Threads: threads}))}
+			return mtp.Options{Device: openDevice(t, hip.NewHost(threads))}
 		}
 		require.Equal(t, draftsOf(t, layout.files(t), host(1)), draftsOf(t, os.DirFS(layout.folder(t)), host(4)), "host, threads")
 	}
@@ -232,7 +232,7 @@ func requireGoroutines(t testing.TB, most int) {
 // TestCloseLeavesTheDevice: a device that was given is the caller's, with what
 // the caller has there.
 func TestCloseLeavesTheDevice(t *testing.T) {
-	d := openDevice(t, hip.NewHost(hip.HostOptions{Threads: 2}))
+	d := openDevice(t, hip.NewHost(2))
 	p := upload(t, d, []float32{1, 2, 3})
 	head := load(t, os.DirFS(synthetic{}.folder(t)), mtp.Options{Device: d})
 	cache := newCache(t, head, 3)

@@ -91,7 +91,7 @@ func (w *workspace) closeBatches() error {
 // granule is what sizes that grow with the sequences are rounded up to, where that lets
 // a graph serve for longer; see [attention.Batch.Encode].
 func (w *workspace) granule() int {
-	if w.replay.Records() {
+	if w.device.Info().IsGPU() {
 		return 16
 	}
 	return 1

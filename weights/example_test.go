@@ -94,7 +94,7 @@ func multiply(d hip.Device, m *weights.Matrix, y, x []float32) error {
 	if err != nil {
 		return err
 	}
-	py, err := hip.AllocOf[float32](d, len(y))
+	py, err := d.Alloc(4 * int64(len(y)))
 	if err != nil {
 		return err
 	}

@@ -123,7 +123,7 @@ func loadRanks(t *testing.T, c *safetensors.Folder, h headShape, s *synthetic, r
 			refused++
 			continue
 		}
-		host := hip.NewHost(hip.HostOptions{Threads: 1})
+		host := hip.NewHost(1)
 		for _, d := range []hip.Device{host, bare{host}} {
 			l, err := plan.Load(t.Context(), d, false, nil)
 			require.NoError(t, err)

@@ -43,7 +43,7 @@ func (m *mover) copied(p *Plan) (areas []area) {
 func (m *mover) upload() error {
 	slices.SortFunc(m.uploads, func(a, b upload) int { return byPlace(a.area, b.area) })
 	write := m.write
-	if f, ok := hip.As[hip.Filler](m.loaded.device); ok {
+	if f, ok := hip.As[filler](m.loaded.device); ok {
 		write = func(u *upload) error { return m.fill(f, u) }
 	}
 	for i := range m.uploads {
@@ -72,7 +72,13 @@ func (m *mover) write(u *upload) error {
 	return nil
 }
 
-func (m *mover) fill(f hip.Filler, u *upload) error {
+// filler is a device that takes bytes where the caller reads them to. read gets the parts
+// in order, with their offsets.
+type filler interface {
+	Fill(dst hip.Ptr, n int64, read func(part []byte, off int64) error) error
+}
+
+func (m *mover) fill(f filler, u *upload) error {
 	var failed error // of reading, which names the tensor already
 	err := f.Fill(u.to, u.bytes(), func(part []byte, off int64) error {
 		if failed = m.read(&u.area, part, off); failed == nil {

@@ -18,7 +18,7 @@ const productBound = 1e-6
 // productDevices are the devices that are compared with the reference.
 func productDevices(t *testing.T) map[string]hip.Device {
 	devices := hiptest.Hosts(2)
-	devices["host 3 threads"], devices["checked host"] = hip.NewHost(hip.HostOptions{Threads: 3}), hip.Check(hip.NewHost())
+	devices["host 3 threads"], devices["checked host"] = hip.NewHost(3), hip.Check(hip.NewHost())
 	t.Cleanup(func() {
 		for name, d := range devices {
 			bytes, live := hiptest.InUse(d)

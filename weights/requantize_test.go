@@ -92,7 +92,7 @@ func TestRequantizeChunks(t *testing.T) {
 	for _, cols := range []int{33, requantizeChunk/4 + 1} {
 		chunk := max(1, requantizeChunk/(4*cols))
 		rows := 3*chunk + chunk/2
-		d := hip.NewHost(hip.HostOptions{Threads: 2})
+		d := hip.NewHost(2)
 		a := &arena{d: d}
 		row := newStored(r, BF16, 1, cols)
 		s := stored{format: BF16, rows: rows, cols: cols}
@@ -136,7 +136,7 @@ func TestRequantizeRefuses(t *testing.T) {
 // TestRequantizeFaults: whichever operation fails, the error is the device's and
 // what was taken is given back.
 func TestRequantizeFaults(t *testing.T) {
-	d := &broken{Device: hip.NewHost(hip.HostOptions{Threads: 2})}
+	d := &broken{Device: hip.NewHost(2)}
 	defer d.Close()
 	a, m, parts := stacked(t, d)
 	before := inUse(d.Device)
@@ -164,7 +164,7 @@ func TestRequantizeFaults(t *testing.T) {
 // TestRequantizeCancelled: a context that ends before, or in the last call of
 // progress, ends it.
 func TestRequantizeCancelled(t *testing.T) {
-	d := hip.NewHost(hip.HostOptions{Threads: 2})
+	d := hip.NewHost(2)
 	defer d.Close()
 	a, m, _ := stacked(t, d)
 	before := inUse(d)

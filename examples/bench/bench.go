@@ -153,7 +153,7 @@ func (b *session) prepare(ctx context.Context) (err error) {
 			rows = max(rows, w.rows)
 		}
 	}
-	if b.output, err = hip.AllocOf[float32](b.device, rows*config.HiddenSize); err != nil {
+	if b.output, err = b.device.Alloc(4 * int64(rows*config.HiddenSize)); err != nil {
 		return err
 	}
 	for _, w := range b.works {

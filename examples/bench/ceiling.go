@@ -51,7 +51,7 @@ func newCeiling(d hip.Device, m *weights.Matrix) (c *ceiling, err error) {
 }
 
 func (c *ceiling) read(data hip.Ptr, n int64) (err error) {
-	if c.scratch, err = hip.AllocOf[uint64](c.device, readBlocks(n)); err != nil {
+	if c.scratch, err = c.device.Alloc(8 * int64(readBlocks(n))); err != nil {
 		return err
 	}
 	c.bytes = n

@@ -14,10 +14,15 @@ import (
 type graphDevice interface {
 	hip.Device
 	Compile(ctx context.Context, kernels ...*hip.Kernel) error
-	hip.Filler
+	filler
 	clock
 	Capture(record func(d hip.Device) error) (launch, release func() error, err error)
-	hip.Sharer
+	sharer
+}
+
+// sharer is a device whose kernels reach memory of the host, at an address of its own.
+type sharer interface {
+	AllocShared(n int64) (hip.Ptr, []byte, error)
 }
 
 // graphTimer notes how long the device works on the graphs that are launched, as this

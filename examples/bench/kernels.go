@@ -49,14 +49,14 @@ func newKernelTimer(d hip.Device) (*kernelTimer, hip.Device) {
 	t := &kernelTimer{Device: d, total: make(map[string]kernelTime)}
 	t.clock, _ = hip.As[clock](d)
 	adopter, adopts := hip.As[hip.Adopter](d)
-	filler, fills := hip.As[hip.Filler](d)
+	parts, fills := hip.As[filler](d)
 	switch {
 	case adopts && fills:
 		return t, struct {
 			*kernelTimer
 			hip.Adopter
-			hip.Filler
-		}{t, adopter, filler}
+			filler
+		}{t, adopter, parts}
 	case adopts:
 		return t, struct {
 			*kernelTimer
@@ -65,8 +65,8 @@ func newKernelTimer(d hip.Device) (*kernelTimer, hip.Device) {
 	case fills:
 		return t, struct {
 			*kernelTimer
-			hip.Filler
-		}{t, filler}
+			filler
+		}{t, parts}
 	}
 	return t, t
 }

@@ -112,7 +112,7 @@ func TestKernelTimerPassesOn(t *testing.T) {
 	}{{&called{}, false, false}, {&adopting{}, true, false}, {&filling{}, false, true}, {&both{}, true, true}} {
 		_, d := newKernelTimer(c.device)
 		_, adopts := d.(hip.Adopter)
-		_, fills := d.(hip.Filler)
+		_, fills := d.(filler)
 		_, captures := d.(interface {
 			Capture(record func(d hip.Device) error) (launch, release func() error, err error)
 		})

@@ -102,7 +102,7 @@ func (b *session) measureProduct(ctx context.Context, name string, rows int, p *
 		return err
 	}
 	defer func() { err = errors.Join(err, b.device.Free(p.x)) }()
-	if p.y, err = hip.AllocOf[float32](b.device, out); err != nil {
+	if p.y, err = b.device.Alloc(4 * int64(out)); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.device.Free(p.y)) }()

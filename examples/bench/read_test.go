@@ -51,10 +51,10 @@ func TestXor(t *testing.T) {
 func TestRead(t *testing.T) {
 	for _, n := range []int{1, 100, readBlock - 1, readBlock, readBlock + 1, 3*readBlock + 777} {
 		data := randomBytes(n)
-		for _, d := range []hip.Device{hip.NewReference(), hip.NewHost(), hip.NewHost(hip.HostOptions{Threads: 3})} {
+		for _, d := range []hip.Device{hip.NewReference(), hip.NewHost(), hip.NewHost(3)} {
 			p, err := hip.Upload(d, data)
 			require.NoError(t, err)
-			out, err := hip.AllocOf[uint64](d, readBlocks(int64(n)))
+			out, err := d.Alloc(8 * int64(readBlocks(int64(n))))
 			require.NoError(t, err)
 			require.NoError(t, launchRead(d, &readArgs{Data: p, Out: out, Bytes: int64(n), Ahead: 1024}))
 			sums := make([]uint64, readBlocks(int64(n)))
@@ -112,15 +112,14 @@ func TestCeiling(t *testing.T) {
 // BenchmarkRead is the ceiling by itself, of each level and prefetch distance.
 func BenchmarkRead(b *testing.B) {
 	const n = 512 << 20
-	for _, simd := range hip.SIMDLevels() {
-		d := hip.NewHost(hip.HostOptions{SIMD: simd})
+	for name, d := range hiptest.Hosts(0) {
 		p, err := d.Alloc(n)
 		require.NoError(b, err)
 		require.NoError(b, d.Write(p, make([]byte, n)))
-		out, err := hip.AllocOf[uint64](d, readBlocks(n))
+		out, err := d.Alloc(8 * int64(readBlocks(n)))
 		require.NoError(b, err)
 		for _, ahead := range prefetchDistances {
-			b.Run(fmt.Sprintf("%v/ahead %d", simd, ahead), func(b *testing.B) {
+			b.Run(fmt.Sprintf("%s/ahead %d", name, ahead), func(b *testing.B) {
 				b.SetBytes(n)
 				for b.Loop() {
 					require.NoError(b, launchRead(d, &readArgs{Data: p, Out: out, Bytes: n, Ahead: ahead}))

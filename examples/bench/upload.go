@@ -62,16 +62,22 @@ func (c *loadClock) rate() float64 {
 	return 0
 }
 
+// filler is a device that takes bytes where the caller reads them to. read gets the parts
+// in order, with their offsets.
+type filler interface {
+	Fill(dst hip.Ptr, n int64, read func(part []byte, off int64) error) error
+}
+
 // measureUpload returns nil for a device that has nothing to upload to. As much as was
 // loaded is enough for the bus.
 func measureUpload(d hip.Device, checkpoint string, clock *loadClock) (*upload, error) {
-	filler, ok := hip.As[hip.Filler](d)
+	f, ok := hip.As[filler](d)
 	if !ok {
 		return nil, nil
 	}
 	u := &upload{GBps: clock.rate()}
 	var err error
-	if u.BusGBps, err = busRate(d, filler, min(busBytes, max(clock.lastDone, 1<<20))); err != nil {
+	if u.BusGBps, err = busRate(d, f, min(busBytes, max(clock.lastDone, 1<<20))); err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
 	}
 	if checkpoint != "" {
@@ -89,7 +95,7 @@ func measureUpload(d hip.Device, checkpoint string, clock *loadClock) (*upload, 
 
 // busRate copies what lies in pinned memory, whatever it is. The fastest run counts,
 // since it is a limit.
-func busRate(d hip.Device, f hip.Filler, n int64) (best float64, err error) {
+func busRate(d hip.Device, f filler, n int64) (best float64, err error) {
 	p, err := d.Alloc(n)
 	if err != nil {
 		return 0, err

@@ -27,7 +27,7 @@ func TestLoadClock(t *testing.T) {
 
 func TestBusRate(t *testing.T) {
 	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
-		rate, err := busRate(d, d.(hip.Filler), 1<<20)
+		rate, err := busRate(d, d.(filler), 1<<20)
 		require.NoError(t, err)
 		require.Positive(t, rate)
 	})
@@ -47,7 +47,7 @@ func TestDiskRate(t *testing.T) {
 }
 
 func TestUploadOfHost(t *testing.T) {
-	d := hip.NewHost(hip.HostOptions{Threads: 1})
+	d := hip.NewHost(1)
 	defer d.Close()
 	u, err := measureUpload(d, "", &loadClock{})
 	require.NoError(t, err)

@@ -90,7 +90,7 @@ func TestEmulatorReportsMistakes(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, %d", e, mode), func(t *testing.T) {
 				d, err := hip.Open(0, m.Options())
 				require.NoError(t, err)
-				y, err := hip.AllocOf[float32](d, mistakeValues)
+				y, err := d.Alloc(4 * int64(mistakeValues))
 				require.NoError(t, err)
 				require.NoError(t, mistakes.Launch(d, hip.Grid{Blocks: 3, Threads: 128}, &mistakesArgs{Y: y, Mode: int64(mode)}))
 				err = d.Sync()
@@ -122,7 +122,7 @@ func TestEmulatorRunsThreadsInTheOrderAskedFor(t *testing.T) {
 	const n = 64
 	for _, o := range []Order{Forward, Reverse, Random} {
 		d := Open(t, Settings{Order: o})
-		y, err := hip.AllocOf[int32](d, n+1)
+		y, err := d.Alloc(4 * int64(n+1))
 		require.NoError(t, err)
 		require.NoError(t, order.Launch(d, hip.Grid{Blocks: 1, Threads: n}, &orderArgs{Y: y}))
 		got := make([]int32, n+1)
@@ -159,7 +159,7 @@ KERNEL(1) void test_unwritten(Unwritten a) {
 
 func TestEmulatorSharedMemoryStartsAsNaN(t *testing.T) {
 	d := Open(t, Settings{Workers: 1})
-	y, err := hip.AllocOf[float32](d, 4)
+	y, err := d.Alloc(16)
 	require.NoError(t, err)
 	require.NoError(t, unwritten.Launch(d, hip.Grid{Blocks: 4, Threads: 1}, &unwrittenArgs{Y: y}))
 	got := make([]float32, 4)
@@ -173,7 +173,7 @@ func TestEmulatorSharedMemoryStartsAsNaN(t *testing.T) {
 func TestEmulatorLeavesGoFaultsAlone(t *testing.T) {
 	for range 3 {
 		d := Open(t, Settings{})
-		y, err := hip.AllocOf[int32](d, 65)
+		y, err := d.Alloc(260)
 		require.NoError(t, err)
 		require.NoError(t, order.Launch(d, hip.Grid{Blocks: 1, Threads: 64}, &orderArgs{Y: y}))
 		require.NoError(t, d.Sync())

@@ -83,7 +83,7 @@ func TestEmulatorFoldsAsLanesDo(t *testing.T) {
 		d := Open(t, e)
 		px, err := hip.Upload(d, x)
 		require.NoError(t, err)
-		py, err := hip.AllocOf[float32](d, 2*64*foldResults)
+		py, err := d.Alloc(4 * int64(2*64*foldResults))
 		require.NoError(t, err)
 		require.NoError(t, folds.Launch(d, hip.Grid{Blocks: 1, Threads: e.Wave}, &foldsArgs{X: px, Y: py}))
 		y := make([]float32, 2*64*foldResults)

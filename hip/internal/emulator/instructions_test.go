@@ -50,7 +50,7 @@ func TestEmulatorReportsInstructions(t *testing.T) {
 			for wrong := range int64(2) {
 				d, err := hip.Open(0, m.Options())
 				require.NoError(t, err)
-				y, err := hip.AllocOf[float32](d, 32)
+				y, err := d.Alloc(128)
 				require.NoError(t, err)
 				require.NoError(t, instructions.Launch(d, hip.Grid{Blocks: 1, Threads: 32}, &instructionsArgs{Y: y, Wrong: wrong}))
 				err = d.Sync()

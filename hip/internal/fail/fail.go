@@ -3,7 +3,11 @@
 // wrapped.
 package fail
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
 
 // What a caller may ask an error for. Package hip exports those that a caller acts on.
 var (
@@ -43,10 +47,15 @@ func (e *Error) Bare() string {
 
 func (e *Error) Unwrap() error { return e.err }
 
-// Bare returns the text of an error without the package's name, if it begins with it.
+// Bare returns the text of an error without the package's name, where err or what it wraps
+// begins with it.
 func Bare(err error) string {
-	if e, ok := err.(interface{ Bare() string }); ok {
-		return e.Bare()
+	var own interface {
+		error
+		Bare() string
+	}
+	if errors.As(err, &own) {
+		return strings.Replace(err.Error(), own.Error(), own.Bare(), 1)
 	}
 	return err.Error()
 }

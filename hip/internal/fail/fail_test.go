@@ -16,8 +16,9 @@ func TestThePackageIsNamedOnce(t *testing.T) {
 		"hip: kernel scale: read of 8 bytes at 0x40: access outside of device memory": Kernel("scale", Outside("read", 64, 8)),
 		"hip: kernel scale: launch 3: y[0] is 1: differs from the reference":          Kernel("scale", With(With(Mismatch, "y[%d] is 1", 0), "launch %d", 3)),
 		"hip: -1 bytes asked for: out of device memory":                               OutOf(-1),
-		"hip: kernel scale: EOF":                                    Kernel("scale", io.EOF),
-		"mtp: draft: hip: kernel scale: the kernel has no GPU side": fmt.Errorf("mtp: draft: %w", Kernel("scale", NoSource)),
+		"hip: kernel scale: EOF": Kernel("scale", io.EOF),
+		"hip: kernel scale: row 3 is not there: access outside of device memory": Kernel("scale", fmt.Errorf("row 3 is not there: %w", Access)),
+		"mtp: draft: hip: kernel scale: the kernel has no GPU side":              fmt.Errorf("mtp: draft: %w", Kernel("scale", NoSource)),
 	} {
 		require.EqualError(t, err, want)
 	}

@@ -26,8 +26,19 @@ func capture(d hip.Device, record func(d hip.Device) error) (*graph, error) {
 	return &graph{launch, release}, err
 }
 
+// sharer is a device whose kernels reach memory of the host, at an address of its own.
+type sharer interface {
+	AllocShared(n int64) (hip.Ptr, []byte, error)
+}
+
+// filler is a device that takes bytes where the caller reads them to. read gets the parts
+// in order, with their offsets.
+type filler interface {
+	Fill(dst hip.Ptr, n int64, read func(part []byte, off int64) error) error
+}
+
 // allocShared returns n values that s and the host share.
-func allocShared(s hip.Sharer, n int) (hip.Ptr, []float32, error) {
+func allocShared(s sharer, n int) (hip.Ptr, []float32, error) {
 	p, mem, err := s.AllocShared(4 * int64(n))
 	if err != nil {
 		return 0, nil, err

@@ -18,9 +18,9 @@ import (
 func BenchmarkRoundTrip(b *testing.B) {
 	const n = 24 << 10 / 4
 	d := need.GPU(b)
-	x, err := hip.AllocOf[float32](d, n)
+	x, err := d.Alloc(4 * int64(n))
 	require.NoError(b, err)
-	up, values, err := allocShared(d.(hip.Sharer), n)
+	up, values, err := allocShared(d.(sharer), n)
 	require.NoError(b, err)
 	got := make([]float32, n)
 	for _, launches := range []int{1, 25, 100} {

@@ -51,7 +51,7 @@ func TestAnyCallTellsOfAFault(t *testing.T) {
 				s := &session{d: must(hip.Open(0, m.Options()))}
 				s.y = must(hip.Upload(s.d, values(64)))
 				var err error
-				s.z, _, err = s.d.(hip.Sharer).AllocShared(64)
+				s.z, _, err = s.d.(sharer).AllocShared(64)
 				require.NoError(t, err)
 				s.copies = must(capture(s.d, func(r hip.Device) error { return r.Copy(s.y, s.y.Add(128), 64) }))
 				require.NoError(t, wander(s.d, s.y))
@@ -203,7 +203,7 @@ func TestAFaultIsToldOnce(t *testing.T) {
 		m := emulator.New(t, e)
 		d := must(hip.Open(0, m.Options()))
 		y := must(hip.Upload(d, values(64)))
-		z, _, err := d.(hip.Sharer).AllocShared(64)
+		z, _, err := d.(sharer).AllocShared(64)
 		require.NoError(t, err)
 		require.NoError(t, wander(d, y))
 		err = d.Free(z)

@@ -50,7 +50,7 @@ func session(opts hip.OpenOptions, beforeClose func()) (err error) {
 	if err != nil {
 		return err
 	}
-	z, host, err := allocShared(d.(hip.Sharer), n)
+	z, host, err := allocShared(d.(sharer), n)
 	if err != nil {
 		return err
 	}

@@ -103,7 +103,7 @@ func TestTransfersOfEverySize(t *testing.T) {
 func TestManySmallWrites(t *testing.T) {
 	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
 		const n, size = 3000, 1 << 10 // more than all stages
-		p, err := hip.AllocOf[float32](d, n*size)
+		p, err := d.Alloc(4 * int64(n*size))
 		require.NoError(t, err)
 		v := values(n * size)
 		part := make([]float32, size)
@@ -117,7 +117,7 @@ func TestManySmallWrites(t *testing.T) {
 
 func TestFill(t *testing.T) {
 	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
-		f := d.(hip.Filler)
+		f := d.(filler)
 		const n = 9<<20 + 5
 		p := must(d.Alloc(n))
 		next := int64(0)
@@ -178,7 +178,7 @@ func TestLaunchesThatAreRefused(t *testing.T) {
 func TestCapture(t *testing.T) {
 	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
 		const n = 1000
-		x, y := must(hip.Upload(d, values(n))), must(hip.AllocOf[float32](d, n))
+		x, y := must(hip.Upload(d, values(n))), must(d.Alloc(4*int64(n)))
 		require.NoError(t, scaleOn(d, y, n, 1), "compiled before")
 		g, err := capture(d, func(r hip.Device) error {
 			require.NoError(t, scaleOn(d, x, n, 2), "not recorded")
@@ -201,7 +201,7 @@ func TestCapture(t *testing.T) {
 				require.ErrorIs(t, err, fail.Recording, i)
 			}
 			_, nested := r.(capturer)
-			_, fills := r.(hip.Filler)
+			_, fills := r.(filler)
 			require.False(t, nested || fills)
 			require.Equal(t, d.Info(), r.Info())
 			return context.Canceled

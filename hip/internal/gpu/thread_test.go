@@ -25,7 +25,7 @@ func TestCurrentDeviceStays(t *testing.T) {
 		const n = 100
 		x := must(hip.Upload(d, values(n)))
 		stays("upload")
-		z, _, err := d.(hip.Sharer).AllocShared(64)
+		z, _, err := d.(sharer).AllocShared(64)
 		require.NoError(t, err)
 		stays("alloc shared")
 		_, err = d.(timer).Time(func() error {

@@ -1,6 +1,6 @@
 // Package registry holds what parts of a program register with package hip: its kernels,
-// and the opener of GPUs. Package hip writes the first and reads the second; what lies in
-// hip/internal and hip/hiptest reads the kernels' sources here, which nobody else needs.
+// the opener of GPUs, and how hosts are bounded. What lies in hip/internal and hip/hiptest
+// reads here what nobody else needs.
 package registry
 
 import (
@@ -66,3 +66,12 @@ func SetOpener(o any) { opener = o }
 
 // Opener returns what SetOpener was given, or nil.
 func Opener() any { return opener }
+
+var host func(threads, level int) any
+
+// SetHost is called while a program starts, by package hip.
+func SetHost(bounded func(threads, level int) any) { host = bounded }
+
+// Host returns a hip.Device of the CPU with that many threads, 0 for one per usable core,
+// that uses vector instructions up to a level, which is a hip.SIMD.
+func Host(threads, level int) any { return host(threads, level) }

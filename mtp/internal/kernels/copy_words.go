@@ -15,7 +15,7 @@ type copyWordsArgs struct {
 const copyWordsTile = 1024
 
 // CopyWords copies n words of 32 bits. Both addresses are multiples of 16. Where one of
-// them is memory of a [hip.Sharer], the launch costs less than the driver's copy.
+// them is memory that the host shares, the launch costs less than the driver's copy.
 func CopyWords(d hip.Device, out, in hip.Ptr, n int) error {
 	grid := hip.Grid{Blocks: ceilDiv(n, copyWordsTile), BlockCost: 4 * copyWordsTile}
 	return copyWords.Launch(d, grid, &copyWordsArgs{Out: out, In: in, N: int64(n)})

@@ -25,7 +25,7 @@ func BenchmarkGreedy(b *testing.B) {
 				}
 				in, err := hip.Upload(d, logits)
 				require.NoError(b, err)
-				out, err := hip.AllocOf[int32](d, 2*rows)
+				out, err := d.Alloc(4 * int64(2*rows))
 				require.NoError(b, err)
 				var top TopK
 				require.NoError(b, top.Grow(d, rows, vocab, 1))

@@ -112,7 +112,7 @@ func TestGatherAndWiden(t *testing.T) {
 		require.NoError(t, err)
 		ids, err := hip.Upload(d, tokens)
 		require.NoError(t, err)
-		out, err := hip.AllocOf[float32](d, len(tokens)*hidden)
+		out, err := d.Alloc(4 * int64(len(tokens)*hidden))
 		require.NoError(t, err)
 		require.NoError(t, EmbedGather(d, m, &EmbedGatherArgs{
 			Out: out, Tokens: ids, Rows: int32(len(tokens)), Hidden: hidden, Vocab: vocab,
@@ -123,7 +123,7 @@ func TestGatherAndWiden(t *testing.T) {
 
 		x, err := hip.Upload(d, narrow)
 		require.NoError(t, err)
-		y, err := hip.AllocOf[float32](d, len(narrow))
+		y, err := d.Alloc(4 * int64(len(narrow)))
 		require.NoError(t, err)
 		require.NoError(t, WidenBF16(d, y, x, len(narrow)))
 		wide := make([]float32, len(narrow))
@@ -184,7 +184,7 @@ func TestCopyWords(t *testing.T) {
 		onDevices(t, func(t *testing.T, d hip.Device) {
 			from, err := hip.Upload(d, in)
 			require.NoError(t, err)
-			to, err := hip.AllocOf[int32](d, n+1)
+			to, err := d.Alloc(4 * int64(n+1))
 			require.NoError(t, err)
 			require.NoError(t, CopyWords(d, to, from, n))
 			got := make([]int32, n+1)

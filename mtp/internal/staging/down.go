@@ -12,15 +12,15 @@ import (
 // time.
 type Down struct {
 	device hip.Device
-	sharer hip.Sharer // nil: no memory in common
-	n      int        // values that the call gives
+	sharer sharer // nil: no memory in common
+	n      int    // values that the call gives
 	buffer hip.Buffer
 	shared shared
 }
 
 // NewDown returns a Down without results.
 func NewDown(d hip.Device) *Down {
-	sharer, _ := hip.As[hip.Sharer](d)
+	sharer, _ := hip.As[sharer](d)
 	return &Down{device: d, sharer: sharer}
 }
 

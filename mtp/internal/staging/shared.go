@@ -6,6 +6,11 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
+// sharer is a device whose kernels reach memory of the host, at an address of its own.
+type sharer interface {
+	AllocShared(n int64) (hip.Ptr, []byte, error)
+}
+
 // shared is memory that host and kernels reach, which only grows.
 type shared struct {
 	ptr    hip.Ptr // 0: none
@@ -13,7 +18,7 @@ type shared struct {
 }
 
 // grow makes room for n words. What was there is lost.
-func (m *shared) grow(d hip.Device, s hip.Sharer, n int) error {
+func (m *shared) grow(d hip.Device, s sharer, n int) error {
 	if n <= len(m.values) {
 		return nil
 	}

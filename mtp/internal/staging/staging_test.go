@@ -37,7 +37,7 @@ func TestUp(t *testing.T) {
 				require.Zero(t, at%4, "rows are copied 16 bytes at a time")
 				require.NoError(t, u.Upload())
 				require.NoError(t, u.Fetch(d))
-				kept, err := hip.AllocOf[int32](d, n)
+				kept, err := d.Alloc(4 * int64(n))
 				require.NoError(t, err)
 				require.NoError(t, kernels.CopyWords(d, kept, u.At(at), n))
 				wants, copies = append(wants, want), append(copies, kept)

@@ -20,16 +20,16 @@ import (
 // Fetch launches the copy. One goroutine uses an Up at a time.
 type Up struct {
 	device hip.Device
-	sharer hip.Sharer // nil: no memory in common
-	values []int32    // in shared.values as long as they fit
-	sent   int        // words of uploads before the last
+	sharer sharer  // nil: no memory in common
+	values []int32 // in shared.values as long as they fit
+	sent   int     // words of uploads before the last
 	shared shared
 	buffer hip.Buffer
 }
 
 // NewUp returns an Up without words.
 func NewUp(d hip.Device) *Up {
-	sharer, _ := hip.As[hip.Sharer](d)
+	sharer, _ := hip.As[sharer](d)
 	return &Up{device: d, sharer: sharer}
 }
 
