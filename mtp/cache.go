@@ -56,9 +56,6 @@ func (c *Cache) FreePages() int { return c.kv.FreePages() }
 // Bytes returns the device memory of the cache.
 func (c *Cache) Bytes() int64 { return c.kv.Bytes() }
 
-// PageSize returns the tokens of a page: sparse_block_size.
-func (c *Cache) PageSize() int { return c.head.config.Attention.BlockSize }
-
 // Buffers returns the device memory of one layer of the cache, keys, values and index keys,
 // for an engine that moves pages itself: see [attention.Cache.Buffers]. A layer is a module, or a step of an
 // aligned chain; any other is an [InputError].

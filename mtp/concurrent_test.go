@@ -254,7 +254,7 @@ func TestEveryMethodBesideClose(t *testing.T) {
 					return nil
 				},
 				func() error { head.Config(); head.Report(); head.Device(); return nil },
-				func() error { cache.Pages(); cache.FreePages(); cache.Bytes(); cache.PageSize(); return nil },
+				func() error { cache.Pages(); cache.FreePages(); cache.Bytes(); return nil },
 				func() error { return second(cache.Buffers(0)) },
 				func() error { return cache.NewSequence().Reserve(n) },
 				func() error {

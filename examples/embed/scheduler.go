@@ -104,10 +104,10 @@ func (s *scheduler) round(ctx context.Context) error {
 
 // admit starts requests while there is room for their prompts and a chain.
 func (s *scheduler) admit() {
-	free := s.cache.FreePages()
+	free, pageSize := s.cache.FreePages(), s.head.Config().Attention.BlockSize
 	for len(s.waiting) > 0 && len(s.running) < s.most {
 		r := s.waiting[0]
-		free -= (len(r.tokens) + s.k + s.cache.PageSize() - 1) / s.cache.PageSize()
+		free -= (len(r.tokens) + s.k + pageSize - 1) / pageSize
 		if free < 0 && len(s.running) > 0 {
 			return
 		}
