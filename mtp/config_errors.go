@@ -18,7 +18,7 @@ const (
 	ruleSyntax       = "not a JSON object" // in UTF-8
 	ruleDuplicateKey = "duplicate key"
 	ruleMissingKey   = "missing key"  // absent or null
-	ruleWrongType    = "wrong type"   // or an integer with a fraction or exponent
+	ruleWrongType    = "wrong type"   // or a number with a fraction for an integer
 	ruleOutOfRange   = "out of range" // of what makes sense for it
 	ruleInconsistent = "inconsistent" // two values contradict each other
 	ruleUnsupported  = "unsupported"  // a branch of the model family that is not computed here

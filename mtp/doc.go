@@ -81,6 +81,8 @@
 //	internal/staging        numbers on their way to a device and back
 //	load.go, params.go      which tensors a head takes, and how they get there
 //	config*.go              config.json, read strictly
+//	inspect*.go             what a folder holds: modules, a tied lm_head, notes, and in
+//	                        errors what may be meant
 //
 // # What does Load refuse?
 //
@@ -92,7 +94,12 @@
 // here: each is an error, before a byte is moved. All problems of one kind come together:
 // config and files first, then the options, and if these are sound the tensors.
 // [Inspect] gives the same answer without loading. The target's own tensors are not the
-// head's; [weights.Report] counts them.
+// head's; [weights.Report] counts them. An lm_head of its own is never left out: where the
+// config ties it to embed_tokens, it has the same bytes or is refused.
+//
+// What quantization_config says, by whatever method, decides nothing and is a note: a
+// tensor is read as it is stored. Headers do not tell whether values were ever written;
+// [Options.CheckWeights] reads them.
 //
 // # Errors
 //

@@ -39,7 +39,7 @@ type usageError struct{ error }
 func (e usageError) Is(target error) bool { return target == ErrUsage }
 func (e usageError) Unwrap() error        { return e.error }
 
-// Modules adds the flag -modules, whose value is [mtp.Options] Modules.
+// Modules adds the flag -modules, whose value is Modules of mtp.Options.
 func Modules(flags *flag.FlagSet, n *int) {
 	flags.IntVar(n, "modules", 0, "load the first `N` MTP modules, whatever config.json says; default: as many as it says")
 }
