@@ -180,7 +180,7 @@ func (d drafted) one(i int) drafted {
 // oracle is the head of the same checkpoint in float64.
 func oracle(t testing.TB, fsys fs.FS) *reference.Head {
 	t.Helper()
-	head, err := reference.LoadFS(fsys)
+	head, err := reference.Load(fsys)
 	require.NoError(t, err)
 	return head
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
-	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // TestProblemsByCategory: problems of the config and of the files come together, those of
@@ -59,7 +58,7 @@ func TestLoadNamesTheFolder(t *testing.T) {
 		"absent": {filepath.Join(parent, "absent"), fs.ErrNotExist, []string{"stat " + filepath.Join(parent, "absent")}},
 		"none":   {"", mtp.ErrInput, []string{`dir is "", want a checkpoint folder`}},
 		"a file": {file, mtp.ErrInput, []string{"want the folder that holds this file and config.json"}},
-		"empty":  {empty, safetensors.ErrNoWeights, []string{"open config.json", "no weights"}},
+		"empty":  {empty, fs.ErrNotExist, []string{"open config.json", "no weights"}},
 		"bad":    {bad, weights.ErrMissing, []string{lmHeadName + ": tensor is missing"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -21,7 +21,7 @@ func TestProblems(t *testing.T) {
 	a, b := &Problem{Tensor: "a", Rule: ErrMissing}, &Problem{Tensor: "b", Rule: ruleUnexpected}
 	audit := asErr([]*Problem{a, b})
 	file := &safetensors.FormatError{File: "f", Rule: errors.New("file is cut short")}
-	shard := &safetensors.FormatError{File: "s", Rule: fmt.Errorf("%w: %w", safetensors.ErrMissingShard, fs.ErrNotExist)}
+	shard := &safetensors.FormatError{File: "s", Rule: fmt.Errorf("missing shard: %w", fs.ErrNotExist)}
 	read := fmt.Errorf("read: %w", fs.ErrPermission)
 	one := kinds{ErrMissing, ruleWrongShape}
 	for name, c := range map[string]struct {

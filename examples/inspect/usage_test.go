@@ -117,7 +117,7 @@ func TestProblemsOf(t *testing.T) {
 	err := errors.Join(
 		configErr,
 		errors.Join(&safetensors.FormatError{File: "x.safetensors", Tensor: "c", Rule: errors.New("hole in the data before the tensor")}, audit),
-		&safetensors.FormatError{File: "y.safetensors", Rule: safetensors.ErrMissingShard},
+		&safetensors.FormatError{File: "y.safetensors", Rule: errors.New("missing shard")},
 		fs.ErrPermission,
 	)
 	require.Equal(t, []problem{

@@ -6,31 +6,31 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// Columns is the number of columns of x for which [Softmax] uses vector instructions.
-const Columns = 16
+// columnsAtOnce is the number of columns of x for which [Softmax] uses vector instructions.
+const columnsAtOnce = 16
 
 // Softmax turns each column of x, float32 [rows, columns], into its softmax:
 //
 //	x[r][c] = exp(x[r][c] − top[c]) / Σ exp(x[r'][c] − top[c]),  top[c] = max x[r'][c]
 //
 // The length of x must be a multiple of columns. A NaN or +Inf makes its column NaN. With
-// vector instructions, which need [Columns] columns, exponentials are float32 within 2^-22
+// vector instructions, which need 16 columns, exponentials are float32 within 2^-22
 // of their value, and 0 below e^-86.5; their sum is float32, with row r in strand r mod 4
 // (AVX-512) or r mod 2 (AVX2). Otherwise both are float64.
 func Softmax(simd hip.SIMD, x []float32, columns int) {
 	if len(x) == 0 {
 		return
 	}
-	if simd < hip.SIMDAVX2 || columns != Columns {
+	if simd < hip.SIMDAVX2 || columns != columnsAtOnce {
 		for c := range columns {
 			softmaxColumn(x, c, columns)
 		}
 		return
 	}
-	rows := len(x) / Columns
-	var top, sum [Columns]float32
+	rows := len(x) / columnsAtOnce
+	var top, sum [columnsAtOnce]float32
 	columnMaxVector(simd, &x[0], rows, &top)
-	columnExpVector(simd, &x[0], Columns, &x[0], rows, &top, &sum)
+	columnExpVector(simd, &x[0], columnsAtOnce, &x[0], rows, &top, &sum)
 	for c := range sum {
 		sum[c] = 1 / sum[c]
 	}
@@ -58,12 +58,12 @@ func softmaxColumn(x []float32, first, stride int) {
 // Largest returns the first index of the largest number in x, or 0 if all values are NaN. x
 // must not be empty.
 func Largest(simd hip.SIMD, x []float32) int {
-	whole := len(x) &^ (Columns - 1)
+	whole := len(x) &^ (columnsAtOnce - 1)
 	if simd < hip.SIMDAVX2 || whole == 0 {
 		return largest(x)
 	}
-	var tops [Columns]float32
-	columnMaxVector(simd, &x[0], whole/Columns, &tops)
+	var tops [columnsAtOnce]float32
+	columnMaxVector(simd, &x[0], whole/columnsAtOnce, &tops)
 	top := tops[largest(tops[:])]
 	if rest := x[whole:]; len(rest) > 0 {
 		if at := largest(rest); rest[at] > top {
@@ -93,16 +93,16 @@ func largest(x []float32) int {
 // uses float64. Terms below e^-30 may be left out: with fewer than 2^18 of them they cannot
 // change a float32 sum that is at least 1.
 func ExpSum(simd hip.SIMD, x []float32, top float32) float64 {
-	sum, whole := 0.0, len(x)&^(Columns-1)
+	sum, whole := 0.0, len(x)&^(columnsAtOnce-1)
 	if simd < hip.SIMDAVX2 {
 		whole = 0
 	}
 	if whole > 0 {
-		var tops, sums, last [Columns]float32
+		var tops, sums, last [columnsAtOnce]float32
 		for c := range tops {
 			tops[c] = top
 		}
-		columnExpVector(simd, &last[0], 0, &x[0], whole/Columns, &tops, &sums)
+		columnExpVector(simd, &last[0], 0, &x[0], whole/columnsAtOnce, &tops, &sums)
 		for _, s := range sums {
 			sum += float64(s)
 		}

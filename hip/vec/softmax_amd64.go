@@ -4,7 +4,7 @@ package vec
 
 // The assembly was written for these values: another one does not compile.
 var _ = [...]struct{}{
-	[1]struct{}{}[Columns-16],
+	[1]struct{}{}[columnsAtOnce-16],
 }
 
 // columnMaxAVX512 sets top[c] to the largest number of column c of x, −Inf where there

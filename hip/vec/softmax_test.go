@@ -44,7 +44,7 @@ func TestSoftmax(t *testing.T) {
 				}
 			}
 		}
-		Softmax(simd, nil, Columns)
+		Softmax(simd, nil, columnsAtOnce)
 	})
 }
 
@@ -54,10 +54,10 @@ func TestSoftmaxOfSpecialValues(t *testing.T) {
 		for _, rows := range []int{1, 2, 3, 4, 5, 6, 7, 8, 9} {
 			for row := range rows {
 				for _, special := range []float32{nan, inf, -inf, math.MaxFloat32, -math.MaxFloat32, 1e-45, -87, -86, -104, 88} {
-					x := guarded(t, 5, rows*Columns)
-					x[row*Columns+3] = special
-					want := softmax64(x, Columns)
-					Softmax(simd, x, Columns)
+					x := guarded(t, 5, rows*columnsAtOnce)
+					x[row*columnsAtOnce+3] = special
+					want := softmax64(x, columnsAtOnce)
+					Softmax(simd, x, columnsAtOnce)
 					require.NoError(t, hiptest.Within(x, want, 1e-6), "%g in row %d of %d", special, row, rows)
 				}
 			}
@@ -77,8 +77,8 @@ func TestExpOfEveryLevel(t *testing.T) {
 			x[i] = -86.5 * float32(i) / float32(len(x)-1)
 		}
 		got := guarded(t, 2, len(x))
-		var top, sum [Columns]float32
-		columnExpVector(simd, &got[0], Columns, &x[0], len(x)/Columns, &top, &sum)
+		var top, sum [columnsAtOnce]float32
+		columnExpVector(simd, &got[0], columnsAtOnce, &x[0], len(x)/columnsAtOnce, &top, &sum)
 		worst := 0.0
 		for i, v := range got {
 			want := math.Exp(float64(x[i]))
@@ -88,9 +88,9 @@ func TestExpOfEveryLevel(t *testing.T) {
 		require.Equal(t, float32(1), got[0])
 
 		small := []float32{-86.50001, -87.4, -104, -1000, -math.MaxFloat32, -inf, 0, 0, nan, nan, 0, 0, 0, 0, 0, 0}
-		columnExpVector(simd, &got[0], Columns, &small[0], 1, &top, &sum)
+		columnExpVector(simd, &got[0], columnsAtOnce, &small[0], 1, &top, &sum)
 		want := []float32{0, 0, 0, 0, 0, 0, 1, 1, nan, nan, 1, 1, 1, 1, 1, 1}
-		require.NoError(t, hiptest.Within(got[:Columns], want, 0))
+		require.NoError(t, hiptest.Within(got[:columnsAtOnce], want, 0))
 		require.NoError(t, hiptest.Within(sum[:], want, 0))
 	})
 }
@@ -159,12 +159,12 @@ func TestExpSum(t *testing.T) {
 }
 
 func BenchmarkSoftmax(b *testing.B) {
-	x := make([]float32, 2048*Columns)
+	x := make([]float32, 2048*columnsAtOnce)
 	for _, simd := range hip.SIMDLevels() {
 		b.Run(fmt.Sprint(simd), func(b *testing.B) {
 			b.SetBytes(int64(len(x)) * 4)
 			for b.Loop() {
-				Softmax(simd, x, Columns)
+				Softmax(simd, x, columnsAtOnce)
 			}
 		})
 	}

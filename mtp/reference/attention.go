@@ -51,7 +51,7 @@ func (h *Head) rope(x mat.Matrix, headDim int, positions []int) mat.Matrix {
 // attention is o_proj · attention for the given rows, whose n1 is at hand. It keeps
 // the stages from q to its result. Query heads g·NH/NKV … (g+1)·NH/NKV − 1 share
 // KV head g, and the selection of index head g.
-func (h *Head) attention(m *module, s Stages, n1 mat.Matrix, all keys, rows []int) mat.Matrix {
+func (h *Head) attention(m *module, s stages, n1 mat.Matrix, all keys, rows []int) mat.Matrix {
 	c, eps := h.Config, h.Config.RMSNormEps
 	positions := make([]int, len(rows))
 	for i, r := range rows {

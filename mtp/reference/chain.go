@@ -110,7 +110,7 @@ func (h *Head) chainRows(prompt sequence, k int, rule mtp.Chain) (*Drafts, error
 			}
 		}
 		s := seen[module]
-		stages, err := h.ForwardRows(module, s.tokens, s.positions, s.hidden, []int{len(s.tokens) - 1})
+		stages, err := h.Forward(module, s.tokens, s.positions, s.hidden, len(s.tokens)-1)
 		if err != nil {
 			return nil, err
 		}
@@ -138,7 +138,7 @@ func (h *Head) chainAligned(rows sequence, k int) (*Drafts, error) {
 }
 
 // add appends the draft that the last row of stages gives.
-func (d *Drafts) add(module int, stages Stages) {
+func (d *Drafts) add(module int, stages stages) {
 	last := []int{stages["logits"].Shape()[0] - 1}
 	hidden, logits := gather(stages["hidden"], last), gather(stages["logits"], last)
 	if d.Hidden != nil {

@@ -61,7 +61,7 @@ func TestInputErrors(t *testing.T) {
 	tokens, positions, hidden := syntheticRows(3)
 	forward := func(module int, tokens, positions []int, hidden mat.Matrix, rows ...int) func() error {
 		return func() error {
-			_, err := head.ForwardRows(module, tokens, positions, hidden, rows)
+			_, err := head.Forward(module, tokens, positions, hidden, rows...)
 			return err
 		}
 	}
@@ -90,7 +90,6 @@ func TestInputErrors(t *testing.T) {
 		{"position negative", forward(0, tokens, []int{-1, 0, 1}, hidden, 0)},
 		{"position twice", forward(0, tokens, []int{0, 1, 1}, hidden, 0)},
 		{"position not covered", forward(0, tokens, []int{0, 1, 64}, hidden, 0)},
-		{"no rows", forward(0, tokens, positions, hidden)},
 		{"row beyond", forward(0, tokens, positions, hidden, 3)},
 		{"row twice", forward(0, tokens, positions, hidden, 1, 1)},
 		{"chain without the sampled token", chain(tokens, hidden, 1, mtp.ChainFirst)},

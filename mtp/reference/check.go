@@ -31,8 +31,6 @@ func (h *Head) check(module int, tokens, positions []int, hidden mat.Matrix, row
 		return refused("len(tokens)", len(tokens), fmt.Sprintf("%d, the rows of hidden", n))
 	case len(positions) != n:
 		return refused("len(positions)", len(positions), fmt.Sprintf("%d, the rows of hidden", n))
-	case len(rows) == 0:
-		return refused("len(rows)", 0, "at least 1")
 	}
 	if err := h.checkTokens(opForward, tokens); err != nil {
 		return err

@@ -7,17 +7,50 @@ import "github.com/nlpodyssey/spago/mat"
 // [H]. The token is the one AFTER the position, as always in MTP. Positions
 // increase, not necessarily by one; a position without a row has no key. An
 // argument that it refuses is a *hip.InputError.
-func (h *Head) Forward(module int, tokens, positions []int, hidden mat.Matrix) (Stages, error) {
-	rows := make([]int, len(tokens))
-	for i := range rows {
-		rows[i] = i
+//
+// It returns every intermediate value under its name, for the given rows, indices into
+// tokens in increasing order, or for all rows where none are given: a matrix with one row
+// for each, heads side by side. Every row gives its keys and values; the rest is computed
+// for the given rows alone.
+// H is hidden_size, D head_dim, NH, NKV and NI are query, key/value and index
+// heads, ID is sparse_index_dim, NB blocks, B sparse_topk_blocks, E and K experts
+// and picked experts, V vocab_size.
+//
+//	embeds_masked        [H]       e: the embedding, zero at position 0
+//	enorm_out            [H]       rms(e; enorm)
+//	hnorm_out            [H]       rms(h; hnorm)
+//	eh_proj_out          [H]       x
+//	attn_norm_out        [H]       rms(x; input_layernorm)
+//	q                    [NH·D]    normalized and rotated
+//	k                    [NKV·D]   normalized and rotated
+//	v                    [NKV·D]   as projected
+//	index_q              [NI·ID]   normalized and rotated
+//	index_k              [ID]      normalized and rotated
+//	block_scores         [NI·NB]   −Inf where no key of the block is visible
+//	selected_blocks      [NI·B]    the chosen blocks of each index head, ascending, then −1
+//	select_margin        [NI]      lowest score chosen freely minus highest one rejected; or +Inf
+//	attn_ctx             [NH·D]    attention before o_proj
+//	attn_out             [H]       o_proj · attn_ctx
+//	post_attn_residual   [H]       r
+//	moe_norm_out         [H]       rms(r; post_attention_layernorm)
+//	router_scores        [E]       sigmoids, before the correction bias
+//	expert_ids           [K]       by descending score plus bias
+//	expert_weights       [K]       of expert_ids
+//	router_margin        [1]       last picked minus best one not picked, score plus bias; or +Inf
+//	moe_routed_out       [H]       routed experts
+//	shared_out           [H]       shared expert
+//	moe_out              [H]       their sum
+//	hidden               [H]       what the next draft step consumes
+//	final_norm_out       [H]       rms(hidden; final_layernorm)
+//	logits               [V]       lm_head · final_norm_out
+//
+// Names are those of [mtp.Stage], which lacks the margins and what follows hidden.
+func (h *Head) Forward(module int, tokens, positions []int, hidden mat.Matrix, rows ...int) (map[string]mat.Matrix, error) {
+	if len(rows) == 0 {
+		for i := range tokens {
+			rows = append(rows, i)
+		}
 	}
-	return h.ForwardRows(module, tokens, positions, hidden, rows)
-}
-
-// ForwardRows is Forward with stages of some rows only, indices into tokens in
-// increasing order: every row gives its keys and values, the rest is computed for those alone.
-func (h *Head) ForwardRows(module int, tokens, positions []int, hidden mat.Matrix, rows []int) (Stages, error) {
 	if err := h.check(module, tokens, positions, hidden, rows); err != nil {
 		return nil, err
 	}
@@ -30,7 +63,7 @@ func (h *Head) ForwardRows(module int, tokens, positions []int, hidden mat.Matri
 	n1 := rms(x, m.inputLayernorm, eps)
 	keys := h.keys(m, n1, positions)
 
-	s := Stages{}
+	s := stages{}
 	s.keep("embeds_masked", gather(e, rows))
 	s.keep("enorm_out", gather(left, rows))
 	s.keep("hnorm_out", gather(right, rows))

@@ -146,7 +146,7 @@ func TestForwardCausal(t *testing.T) {
 		whole, err := head.Forward(module, tokens, positions, hidden)
 		require.NoError(t, err)
 		for _, n := range []int{1, 2, 7} {
-			prefix, err := head.ForwardRows(module, tokens[:n], positions[:n], hidden.Slice(0, 0, n, 8), []int{n - 1})
+			prefix, err := head.Forward(module, tokens[:n], positions[:n], hidden.Slice(0, 0, n, 8), n-1)
 			require.NoError(t, err)
 			requireEqual(t, gather(whole["logits"], []int{n - 1}), prefix["logits"])
 			require.Equal(t, row(whole["selected_blocks"], n-1), row(prefix["selected_blocks"], 0))

@@ -119,7 +119,7 @@ func TestForwardGolden(t *testing.T) {
 	for _, name := range casesHere() {
 		t.Run(name, func(t *testing.T) {
 			dir := hiptest.Shared(t, "golden", name)
-			head, err := reference.Load(dir)
+			head, err := reference.Load(os.DirFS(dir))
 			require.NoError(t, err)
 			g := openGolden(t, dir)
 			rows := g.ints("rows")
@@ -137,7 +137,7 @@ var ofAllRows = []string{"selected_blocks", "select_margin", "expert_ids", "rout
 
 // requireStages compares all stages, and wants every one that is stored. rows are
 // those that most are stored for.
-func requireStages(g golden, prefix string, s reference.Stages, rows []int) {
+func requireStages(g golden, prefix string, s map[string]mat.Matrix, rows []int) {
 	g.t.Helper()
 	var stored []string
 	for _, tensor := range g.file.Tensors() {
@@ -172,7 +172,7 @@ func TestChainGolden(t *testing.T) {
 	for _, name := range casesHere() {
 		t.Run(name, func(t *testing.T) {
 			dir := hiptest.Shared(t, "golden", name)
-			head, err := reference.Load(dir)
+			head, err := reference.Load(os.DirFS(dir))
 			require.NoError(t, err)
 			g := openGolden(t, dir)
 			rules := []mtp.Chain{mtp.ChainFirst, "chain_postnorm"}
@@ -200,7 +200,7 @@ func TestChainGolden(t *testing.T) {
 					positions[i] = i
 				}
 				require.Equal(t, g.ints("round2.in_positions"), positions[rows-3:])
-				s, err := head.ForwardRows(0, longer[1:], positions, stacked, []int{rows - 3, rows - 2, rows - 1})
+				s, err := head.Forward(0, longer[1:], positions, stacked, rows-3, rows-2, rows-1)
 				require.NoError(t, err)
 				g.requireClose("round2.rows_hidden", mat.Data[float64](s["hidden"]))
 			})
@@ -232,7 +232,7 @@ func TestLoadBroken(t *testing.T) {
 	require.NotEmpty(t, cases)
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			head, err := reference.Load(hiptest.Shared(t, "golden", "broken", name))
+			head, err := reference.Load(os.DirFS(hiptest.Shared(t, "golden", "broken", name)))
 			if !c.MustFail {
 				require.NoError(t, err)
 				return

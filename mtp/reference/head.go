@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 
 	"github.com/nlpodyssey/spago/mat"
@@ -46,15 +45,12 @@ type expert struct {
 	w2     mat.Matrix // down, [H, I]
 }
 
-// Load reads the draft head of a checkpoint folder; see LoadFS.
-func Load(dir string) (*Head, error) { return LoadFS(os.DirFS(dir)) }
-
-// LoadFS reads config.json and the head's tensors from the top folder of fsys
+// Load reads config.json and the head's tensors from the top folder of fsys
 // and decodes them. Tensors of the target and of other modules are not looked
 // at. All tensors that are missing, of the wrong shape or undecodable are
 // reported together, each under its name, the first 100. What [mtp.InspectFS] refuses besides is
 // refused too, and as many modules are loaded as it finds.
-func LoadFS(fsys fs.FS) (*Head, error) {
+func Load(fsys fs.FS) (*Head, error) {
 	config, _, refused := mtp.InspectFS(fsys, mtp.Options{})
 	if config == nil {
 		return nil, refused

@@ -26,7 +26,7 @@ func TestLoadFormats(t *testing.T) {
 	tensors := syntheticTensors()
 	tensors[name] = stored{"F8_E4M3", []int{8, 16}, codes}
 	tensors[name+"_scale_inv"] = stored{"U8", []int{8, 1}, []byte{127, 128, 126, 127, 127, 127, 127, 130}}
-	head, err := LoadFS(checkpoint(t, tensors, ""))
+	head, err := Load(checkpoint(t, tensors, ""))
 	require.NoError(t, err)
 	require.Equal(t, want.qProj, head.modules[1].qProj)
 	for i, factor := range []float64{1, 2, 0.5, 1, 1, 1, 1, 8} {
@@ -42,7 +42,7 @@ func TestLoadBundledPrefix(t *testing.T) {
 		prefixed["language_model."+name] = tensor
 	}
 	prefixed["model.layers.0.self_attn.q_proj.weight"] = f32([]float32{float32(math.NaN())}, 1, 1) // the target's
-	head, err := LoadFS(checkpoint(t, prefixed, ""))
+	head, err := Load(checkpoint(t, prefixed, ""))
 	require.NoError(t, err)
 	require.Equal(t, syntheticHead(t, ""), head)
 }
@@ -50,11 +50,11 @@ func TestLoadBundledPrefix(t *testing.T) {
 func TestLoadTiedEmbeddings(t *testing.T) {
 	tensors := syntheticTensors()
 	delete(tensors, "lm_head.weight")
-	head, err := LoadFS(checkpoint(t, tensors, `, "tie_word_embeddings": true`))
+	head, err := Load(checkpoint(t, tensors, `, "tie_word_embeddings": true`))
 	require.NoError(t, err)
 	require.Same(t, head.embed, head.lmHead)
 
-	_, err = LoadFS(checkpoint(t, tensors, ""))
+	_, err = Load(checkpoint(t, tensors, ""))
 	require.ErrorContains(t, err, "lm_head.weight")
 }
 
@@ -89,7 +89,7 @@ func TestLoadRejects(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			tensors := syntheticTensors()
 			test.change(tensors)
-			head, err := LoadFS(checkpoint(t, tensors, ""))
+			head, err := Load(checkpoint(t, tensors, ""))
 			require.Nil(t, head)
 			var unusable *tensorError
 			require.ErrorAs(t, err, &unusable)
@@ -103,19 +103,19 @@ func TestLoadReportsAllProblems(t *testing.T) {
 	for _, name := range []string{"lm_head.weight", "model.mtp.layers.0.hnorm.weight", "model.mtp.layers.1.eh_proj.weight"} {
 		delete(tensors, name)
 	}
-	_, err := LoadFS(checkpoint(t, tensors, ""))
+	_, err := Load(checkpoint(t, tensors, ""))
 	for _, name := range []string{"lm_head.weight", "layers.0.hnorm.weight", "layers.1.eh_proj.weight"} {
 		require.ErrorContains(t, err, name)
 	}
 }
 
 func TestLoadFiles(t *testing.T) {
-	_, err := LoadFS(fstest.MapFS{})
+	_, err := Load(fstest.MapFS{})
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	whole := checkpoint(t, syntheticTensors(), "")
-	_, err = LoadFS(fstest.MapFS{"config.json": whole["config.json"]})
+	_, err = Load(fstest.MapFS{"config.json": whole["config.json"]})
 	require.Error(t, err)
-	_, err = LoadFS(fstest.MapFS{"config.json": {Data: []byte("{}")}, "model.safetensors": whole["model.safetensors"]})
+	_, err = Load(fstest.MapFS{"config.json": {Data: []byte("{}")}, "model.safetensors": whole["model.safetensors"]})
 	require.ErrorIs(t, err, mtp.ErrConfig)
 }
 

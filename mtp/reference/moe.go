@@ -16,7 +16,7 @@ import (
 //	pick = top num_experts_per_tok of s + e_score_correction_bias, the lower expert on a tie
 //	w    = s[pick] / sum(s[pick]) · routed_scaling_factor
 //	out  = Σ w_k expert_k(x) + shared(x)
-func (h *Head) moe(m *module, s Stages, x mat.Matrix) mat.Matrix {
+func (h *Head) moe(m *module, s stages, x mat.Matrix) mat.Matrix {
 	c, n := h.Config, x.Shape()[0]
 	scores := s.keep("router_scores", linear(m.gate, x))
 	ids := s.keep("expert_ids", zeros(n, c.MoE.TopK))

@@ -15,7 +15,7 @@ import (
 //	score[b] = max over keys j of block b with j ≤ p of index_q[g]·index_k[j]
 //
 // It returns the chosen blocks per row and index head, ascending.
-func (h *Head) selectBlocks(s Stages, indexQ mat.Matrix, all keys, positions []int) [][][]int {
+func (h *Head) selectBlocks(s stages, indexQ mat.Matrix, all keys, positions []int) [][][]int {
 	c, n := h.Config.Attention, len(positions)
 	blocks := all.positions[len(all.positions)-1]/c.BlockSize + 1
 	scores := s.keep("block_scores", zeros(n, c.KVHeads*blocks))

@@ -114,7 +114,7 @@ func checkpoint(t testing.TB, tensors map[string]stored, moreConfig string) fste
 
 func syntheticHead(t testing.TB, moreConfig string) *Head {
 	t.Helper()
-	head, err := LoadFS(checkpoint(t, syntheticTensors(), moreConfig))
+	head, err := Load(checkpoint(t, syntheticTensors(), moreConfig))
 	require.NoError(t, err)
 	return head
 }

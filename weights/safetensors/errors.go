@@ -3,16 +3,10 @@ package safetensors
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
-)
-
-// The rules that a program can do something about. The others, which say that a file
-// was written wrongly, are in the package's documentation.
-var (
-	ErrNoWeights    error = ruleText("no weights")    // another folder is meant
-	ErrMissingShard error = ruleText("missing shard") // the download is not complete
 )
 
 // ruleText is a rule in words, and an error of its own, so that errors.Is finds it in
@@ -20,6 +14,12 @@ var (
 type ruleText string
 
 func (r ruleText) Error() string { return string(r) }
+
+// Is reports what is not there as [fs.ErrNotExist]: a program can ask for another folder,
+// or for the rest of the download.
+func (r ruleText) Is(target error) bool {
+	return target == fs.ErrNotExist && (r == ruleNoWeights || r == ruleMissingShard)
+}
 
 // Rules of a file, in the order in which they are checked.
 const (
@@ -50,6 +50,8 @@ const (
 
 // Rules of a folder and its index.
 const (
+	ruleNoWeights       ruleText = "no weights"
+	ruleMissingShard    ruleText = "missing shard"
 	ruleShardPath       ruleText = "shard path leaves the folder"
 	ruleIndexMismatch   ruleText = "tensor is not in the shard that the index names"
 	ruleNotInIndex      ruleText = "tensor is not in the index"

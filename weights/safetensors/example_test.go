@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log"
 	"os"
 	"path/filepath"
@@ -78,7 +79,7 @@ func ExampleOpenFolder() {
 			"layers.0.weight": "model-00001-of-00002.safetensors",
 			"layers.7.weight": "model-00002-of-00002.safetensors"}}`)},
 	}, func(tensor string) bool { return tensor == "layers.7.weight" })
-	if errors.Is(err, safetensors.ErrMissingShard) {
+	if errors.Is(err, fs.ErrNotExist) {
 		log.Fatal("the download is not complete: ", err)
 	}
 	if err != nil {

@@ -30,7 +30,8 @@ type Folder struct {
 //
 // The index must be true of the opened files, and no two of them may hold the same
 // tensor. Whatever is wrong is reported together, as [*FormatError]s that errors.Join
-// joins, and nothing stays open. [ErrNoWeights] and [ErrMissingShard] are among them.
+// joins, and nothing stays open. Without weights, or without a shard, it matches
+// [fs.ErrNotExist] too.
 func OpenFolder(fsys fs.FS, needed func(tensor string) bool) (*Folder, error) {
 	if needed == nil {
 		needed = func(string) bool { return true }
@@ -45,7 +46,7 @@ func OpenFolder(fsys fs.FS, needed func(tensor string) bool) (*Folder, error) {
 	if indexed {
 		names = selectShards(index, needed)
 		if len(index) == 0 {
-			return nil, &FormatError{File: indexName, Rule: ErrNoWeights}
+			return nil, &FormatError{File: indexName, Rule: ruleNoWeights}
 		}
 	} else if names, err = weightFiles(fsys); err != nil {
 		return nil, err
@@ -75,7 +76,7 @@ func weightFiles(fsys fs.FS) ([]string, error) {
 		}
 	}
 	if len(names) == 0 {
-		return nil, &FormatError{Rule: ErrNoWeights, Want: indexName + " or *.safetensors"}
+		return nil, &FormatError{Rule: ruleNoWeights, Want: indexName + " or *.safetensors"}
 	}
 	return names, nil
 }
@@ -99,7 +100,7 @@ func (c *Folder) open(fsys fs.FS, names []string) (errs []error) {
 		case err == nil:
 			c.files = append(c.files, f)
 		case errors.Is(err, fs.ErrNotExist):
-			errs = append(errs, &FormatError{File: name, Rule: ErrMissingShard, system: errors.Unwrap(err)})
+			errs = append(errs, &FormatError{File: name, Rule: ruleMissingShard, system: errors.Unwrap(err)})
 		default:
 			errs = append(errs, err)
 		}

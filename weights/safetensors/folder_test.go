@@ -156,13 +156,13 @@ func TestFolderFails(t *testing.T) {
 		want error
 		say  []string
 	}{
-		{"nothing", fstest.MapFS{}, ErrNoWeights, []string{"*.safetensors"}},
-		{"only a config", folder(nil, nil), ErrNoWeights, []string{indexName}},
-		{"index of nothing", folder(a, map[string]string{}), ErrNoWeights, []string{indexName}},
+		{"nothing", fstest.MapFS{}, ruleNoWeights, []string{"*.safetensors"}},
+		{"only a config", folder(nil, nil), ruleNoWeights, []string{indexName}},
+		{"index of nothing", folder(a, map[string]string{}), ruleNoWeights, []string{indexName}},
 		{"index that is not JSON", brokenIndex, ruleNotJSON, []string{indexName}},
 		{"index that leaves the folder", folder(a, map[string]string{"t": "../a.safetensors"}), ruleShardPath, []string{`"../a.safetensors"`, `"t"`}},
 		{"broken file", broken, ruleFileTooSmall, []string{"b.safetensors"}},
-		{"missing shard", folder(a, map[string]string{"t": "a.safetensors", "u": "b.safetensors"}), ErrMissingShard, []string{"b.safetensors"}},
+		{"missing shard", folder(a, map[string]string{"t": "a.safetensors", "u": "b.safetensors"}), ruleMissingShard, []string{"b.safetensors"}},
 		{"missing shard is fs.ErrNotExist", folder(a, map[string]string{"u": "b.safetensors"}), fs.ErrNotExist, []string{"b.safetensors"}},
 		{"tensor not in its shard", folder(a, map[string]string{"t": "a.safetensors", "u": "a.safetensors"}), ruleIndexMismatch, []string{`"u"`, "a.safetensors"}},
 		{"unneeded tensor not in its shard", folder(a, map[string]string{"t": "a.safetensors", "z": "a.safetensors"}), ruleIndexMismatch, []string{`"z"`, "a.safetensors"}},
@@ -205,7 +205,7 @@ func TestFolderReportsAllProblems(t *testing.T) {
 		`safetensors: b.safetensors: tensor "u": tensor is not in the shard that the index names`,
 		`safetensors: a.safetensors: tensor "extra": tensor is not in the index`,
 	}, strings.Split(err.Error(), "\n"))
-	for _, want := range []error{ErrMissingShard, ruleUnknownDtype, ruleTruncated, ruleDuplicateTensor, ruleIndexMismatch, ruleNotInIndex} {
+	for _, want := range []error{ruleMissingShard, ruleUnknownDtype, ruleTruncated, ruleDuplicateTensor, ruleIndexMismatch, ruleNotInIndex} {
 		require.ErrorIs(t, err, want)
 	}
 }

@@ -42,12 +42,12 @@ func TestGoldenBroken(t *testing.T) {
 		"unknown-dtype":             ruleUnknownDtype,
 		"hole-in-data":              ruleHole,
 		"trailing-bytes":            ruleTrailingBytes,
-		"index-missing-shard":       ErrMissingShard,
+		"index-missing-shard":       ruleMissingShard,
 		"index-parent-path":         ruleShardPath,
 		"index-absolute-path":       ruleShardPath,
 		"index-tensor-not-in-shard": ruleIndexMismatch,
 		"index-not-json":            ruleNotJSON,
-		"no-weights":                ErrNoWeights,
+		"no-weights":                ruleNoWeights,
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
 	require.NoError(t, err)
