@@ -122,9 +122,9 @@ func TestLoadFiles(t *testing.T) {
 // TestLoadTroubles: what the head refuses beside what the oracle finds by itself is refused
 // here too, and as many modules are loaded.
 func TestLoadTroubles(t *testing.T) {
-	_, err := Load(hiptest.Shared(t, "golden-next", "broken", "tied-own-lm-head"))
+	_, err := Load(os.DirFS(hiptest.Shared(t, "golden-next", "broken", "tied-own-lm-head")))
 	require.ErrorContains(t, err, "tie_word_embeddings")
-	head, err := Load(hiptest.Shared(t, "golden-next", "broken", "tied-same-lm-head"))
+	head, err := Load(os.DirFS(hiptest.Shared(t, "golden-next", "broken", "tied-same-lm-head")))
 	require.NoError(t, err)
 	require.Same(t, head.embed, head.lmHead)
 
@@ -139,11 +139,11 @@ func TestLoadTroubles(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "config.json"), []byte(text), 0o600))
 	}
 	set("7")
-	head, err = Load(dir)
+	head, err = Load(os.DirFS(dir))
 	require.NoError(t, err)
 	require.Len(t, head.modules, 1)
 	set("64")
-	_, err = Load(dir)
+	_, err = Load(os.DirFS(dir))
 	require.ErrorContains(t, err, "model.mtp.layers.1.enorm.weight")
 	require.LessOrEqual(t, strings.Count(err.Error(), "\n"), maxProblems)
 }
