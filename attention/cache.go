@@ -131,8 +131,8 @@ func (c *Cache) copyPage(dst, src int32) error {
 	return nil
 }
 
-// Close frees the device memory. Sequences that are still open can then only be closed.
-// Calls after the first do nothing.
+// Close frees the device memory. Sequences that are still open can then only be truncated
+// or closed. Calls after the first do nothing.
 func (c *Cache) Close() error {
 	if !c.pages.close() {
 		return nil

@@ -9,8 +9,7 @@ import (
 	"github.com/drafthead/drafthead/weights"
 )
 
-// Config is the shape of a mixture of experts, under the names that
-// config.json has for it.
+// Config is the shape of a mixture of experts. Each field names its key of config.json.
 type Config struct {
 	Hidden             int // hidden_size
 	Intermediate       int // intermediate_size, of one routed expert
@@ -24,7 +23,7 @@ type Config struct {
 	Beta  float64 // swiglu_beta
 }
 
-// check returns all fields that are out of range, for a call of that name.
+// check returns all fields that are out of range, for the call op.
 func (c *Config) check(op string) error {
 	var errs []error
 	refuse := func(field string, got any, want string) {
@@ -59,7 +58,7 @@ func (c *Config) check(op string) error {
 	return errors.Join(errs...)
 }
 
-// checkRows bounds rows so that pairs are counted by an int32.
+// checkRows bounds rows so that an int32 can count pairs.
 func (c *Config) checkRows(op string, rows int) error {
 	if most := math.MaxInt32 / c.TopK; rows < 0 || rows > most {
 		return &hip.InputError{Op: op, Field: "rows", Got: rows, Want: fmt.Sprintf("0 to %d", most)}
@@ -67,9 +66,9 @@ func (c *Config) checkRows(op string, rows int) error {
 	return nil
 }
 
-// Experts is the weights of a mixture of experts in device memory, as stored in
-// the checkpoint, and its shape. It owns none of the memory. It is read only
-// and safe for concurrent use.
+// Experts holds the weights of a mixture of experts in device memory, as stored in the
+// checkpoint, and its shape. It owns none of the memory. Forward only reads it, so several
+// goroutines may use it.
 type Experts struct {
 	Gate   *weights.Matrix // [Experts, Hidden]                      gate.weight
 	W13    *weights.Matrix // [Experts · 2·Intermediate, Hidden]     per expert: w1 (gate) rows, then w3 (up) rows
@@ -81,7 +80,7 @@ type Experts struct {
 	Config
 }
 
-// check returns everything that is wrong with the config, or else with the weights.
+// check returns all that is wrong with the config, or else with the weights.
 func (e *Experts) check(op string) error {
 	if err := e.Config.check(op); err != nil {
 		return err // no shapes to compare with

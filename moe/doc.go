@@ -1,5 +1,5 @@
-// Package moe is the mixture of experts of the MiniMax-M3 draft head: router,
-// routed experts, shared expert, and their sum with the residual.
+// Package moe computes the mixture of experts of the MiniMax-M3 draft head: router, routed
+// experts, shared expert, and their sum with the residual.
 //
 //	s      = sigmoid(gate · x)                                  router scores
 //	pick   = the TopK largest of s + bias                       the bias only selects
@@ -9,25 +9,24 @@
 //
 // # How does one launch serve all picked experts?
 //
-// A pair is one row and one of its picks; pair = row · TopK + k. The pairs are
-// sorted by expert on the device, so that a block reads a tile of one expert's
-// weights once and multiplies it with every row that picked the expert:
+// A pair is one row and one of its picks; pair = row · TopK + k. The device sorts the pairs
+// by expert, so that a block reads a tile of one expert's weights once and multiplies it
+// with every row that picked the expert:
 //
 //	ids            row 0: 5 2   row 1: 2 7        pairs 0 1 2 3
 //	order          1 2 │ 0 │ 3                    pairs by expert
 //	offsets        … expert 2: 0–2, 5: 2–3, 7: 3–4 …
 //	active         2, 5, 7                        the experts to read
 //
-// Eight launches make a [Experts.Forward], whatever the number of rows:
+// [Experts.Forward] takes eight launches for any number of rows:
 //
 //	product (gate) → route → group_by_expert → experts_gate_up → experts_down
 //	gate_up_swiglu → product (down) → moe_combine
 //
 // # Numerics
 //
-// Values between launches are float32. On the reference device each is summed
-// in float64 and rounded once, and no row depends on the rows beside it: a row
-// in a batch has the bits of the row alone.
+// Values between launches are float32. The reference device sums each in float64 and rounds
+// it once, and a row has the same bits in a batch as alone.
 //
 // [SwiGLU-OAI]: https://github.com/openai/gpt-oss
 package moe

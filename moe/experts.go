@@ -15,10 +15,10 @@ import (
 //
 //	y[pair][j] = w2_e[j] · x[pair]
 //
-// as [weights.Rows.Multiply] and [swiGLU] define the parts: a product is rounded to
-// float32 before it is activated. The kernels of both serve from the same bounds. One row
-// has no expert with more than one pair. Fewer pairs than expertTiles has waste most of a
-// tile, and the weights of an expert with more pairs than a tile holds are read again.
+// as [weights.Rows.Multiply] and [swiGLU] define the parts: a product is rounded to float32
+// before it is activated. The kernels of both serve from the same bounds. One row gives an
+// expert at most one pair. With fewer pairs than the bounds below most of a tile is wasted;
+// the weights of an expert with more pairs than a tile holds are read again.
 var (
 	expertsGateUp = []expertsKernel{
 		expertsOf("experts_gate_up_one", "expertsFew<true, 1>", 4, expertBlock{rows: 1, halves: 2}),
@@ -42,7 +42,7 @@ type expertsKernel struct {
 	expertBlock
 }
 
-// expertBlock is what one block of a kernel does, and from how much work on the kernel
+// expertBlock says what one block of a kernel does, and from how much work on the kernel
 // serves.
 type expertBlock struct {
 	rows  int     // of the batch: as many pairs an expert may have

@@ -53,7 +53,7 @@ func (g *gateUp) multiply(gate, up, count, n int) []float32 {
 	return y
 }
 
-// rowBytes is about the bytes of a row of weights, for [hip.Grid.BlockCost].
+// rowBytes is roughly the bytes of a row of weights, for [hip.Grid.BlockCost].
 func rowBytes(w *weights.Matrix) int { return int(w.Bytes() / int64(w.Rows)) }
 
 // tiles returns how many tiles of the given size cover n columns.

@@ -26,7 +26,7 @@ type gateUpKernel struct {
 	gateUpBlock
 }
 
-// gateUpBlock is what one block of a kernel does, and from how many rows on it serves.
+// gateUpBlock says what one block of a kernel does, and from how many rows on it serves.
 type gateUpBlock struct {
 	from int // rows of x
 	x    int // rows of x of a block, on matrix units; 0: all of them, not on those
@@ -87,8 +87,8 @@ func launchGateUpSwiGLU(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) er
 	}, a)
 }
 
-// columns does blocks at once: those that share a tile follow each other, and the first
-// does the work of all of them.
+// columns does all blocks that share a tile at once: they have neighboring numbers, and the
+// first does the work of all.
 func (g *gateUpBlock) columns(with arithmetic) func(*hip.Blocks, *gateUpSwiGLUArgs) {
 	return func(b *hip.Blocks, a *gateUpSwiGLUArgs) {
 		parts := g.parts(a.Rows)
@@ -96,7 +96,8 @@ func (g *gateUpBlock) columns(with arithmetic) func(*hip.Blocks, *gateUpSwiGLUAr
 	}
 }
 
-// gateUpColumns computes the columns from start to end, of which there may be fewer.
+// gateUpColumns computes the columns from start to end, or to the last one if that is
+// before.
 func gateUpColumns(b *hip.Blocks, a *gateUpSwiGLUArgs, start, end int, with arithmetic) {
 	rows, in, out := int(a.Rows), int(a.In), int(a.Out)
 	x, y := hip.In[float32](b, a.X, rows*in), hip.Out[float32](b, a.Y, rows*out)

@@ -13,15 +13,14 @@ const opForward = "moe: forward"
 //
 //	hidden = residual + moe(x)
 //
-// x is the normalized residual. hidden may be the memory of residual or of x;
-// the three must not overlap otherwise. ws is grown where it is too small and
-// holds the stages afterwards (see [Workspace.Stage]). rows = 0 does nothing.
+// x is the normalized residual. hidden may be the memory of residual or of x; the three
+// must not overlap otherwise. Forward grows ws if it is too small and leaves the stages
+// there (see [Workspace.Stage]). rows = 0 does nothing.
 //
-// Everything is checked before the first launch: what is wrong with the config, else with
-// the weights, else with the arguments is reported together, as [hip.InputError]s. Other
-// errors are the device's.
-// Launches are queued: results are there after the device's Sync or Read.
-// Concurrent calls need a workspace each.
+// Forward checks everything before the first launch. The error joins a [hip.InputError] for
+// all that is wrong with the config, or else with the weights, or else with the arguments.
+// Other errors are the device's. Launches are queued: results are there after the device's
+// Sync or Read. Concurrent calls need a workspace each.
 func (e *Experts) Forward(d hip.Device, ws *Workspace, hidden, residual, x hip.Ptr, rows int) error {
 	if err := e.check(opForward); err != nil {
 		return err

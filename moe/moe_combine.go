@@ -2,14 +2,14 @@ package moe
 
 import "github.com/drafthead/drafthead/hip"
 
-// combine adds up a row, one tile of columns of one row per block:
+// combine adds up the parts of a row. One block does one tile of columns of one row:
 //
 //	routed = Σ_k w[row][k] · y[row·TopK + k]       k ascending
 //	total  = routed + shared[row]
 //	hidden = residual[row] + total
 //
-// in float64; hidden, routed and total are each rounded once, from the unrounded
-// sums. Routed and Total are stored where they are given.
+// in float64; hidden, routed and total are each rounded once, from the unrounded sums.
+// Routed and Total are optional.
 var combine = hip.NewKernel("moe_combine",
 	hip.Define("combineThreads", combineThreads)+hip.Define("combineTile", combineTile)+combineHIP, combineTwin).Fast(0, combineHost).Block(combineThreads)
 

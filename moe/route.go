@@ -8,10 +8,10 @@ import "github.com/drafthead/drafthead/hip"
 //	ids = the TopK experts with the largest s + bias, descending
 //	w   = s[ids] / Σ s[ids] · scale              float64, rounded once
 //
-// s + bias is formed in float64 from the float32 values, so that rounding makes
-// no ties beside a large bias. Equal sums: the lower expert comes first. A NaN
-// is below every number, and below −Inf; a row of NaN picks the experts 0 …
-// TopK−1. Picked scores that sum to 0 or NaN give NaN weights, as the division does.
+// s + bias is computed in float64 from the float32 values, so that a large bias makes no
+// ties by rounding. The lower expert comes first if sums are equal. A NaN is below every
+// number, and below −Inf; a row of NaN picks the experts 0 … TopK−1. Picked scores that sum
+// to 0 or NaN give NaN weights, as the division does.
 //
 // The twin serves every CPU device: a choice must not depend on the device.
 var route = hip.NewKernel("route", hip.Define("routeThreads", routeThreads)+routeHIP, routeTwin).Block(routeThreads)

@@ -6,11 +6,11 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// Workspace is the device memory between the launches of a [Experts.Forward].
-// The zero Workspace is ready for use; it belongs to one device, grows when it
-// has to and serves one Forward at a time. Give it back with Free.
+// Workspace is the device memory between the launches of an [Experts.Forward]. The zero
+// Workspace is ready for use. It belongs to one device, grows as needed, and serves one
+// Forward at a time. Free returns its memory.
 type Workspace struct {
-	// Observe has Forward store moe_routed_out and moe_out too, see Stage.
+	// Observe makes Forward store moe_routed_out and moe_out too, see Stage.
 	Observe bool
 
 	logits       hip.Buffer // [rows, Experts] float32
@@ -29,8 +29,8 @@ type Workspace struct {
 	total        hip.Buffer // [rows, Hidden] float32, if observed
 }
 
-// Stage returns where the last Forward left what it computed on the way, or the zero Ptr
-// where it does not have that. The memory is the workspace's, until its next Forward or
+// Stage returns the address of an intermediate result of the last Forward, or the zero Ptr
+// if there is none of that name. The memory is the workspace's, until its next Forward or
 // Free.
 //
 //	router_scores    [rows, Experts] float32: s
@@ -62,9 +62,9 @@ func (w *Workspace) Stage(name string) hip.Ptr {
 	return 0
 }
 
-// Reserve makes room for a Forward of rows rows, so that none up to it
-// allocates. What is wrong with c or rows is reported as [hip.InputError]s; without memory
-// the error is [hip.ErrOutOfMemory]. After one the workspace can be used, reserved or freed.
+// Reserve makes room for Forwards of up to that many rows, which then do not allocate. What
+// is wrong with c or rows is a [hip.InputError] each; running out of memory is
+// [hip.ErrOutOfMemory]. After an error the workspace can still be used.
 func (w *Workspace) Reserve(d hip.Device, c *Config, rows int) error {
 	const op = "moe: reserve"
 	if err := c.check(op); err != nil {
@@ -108,8 +108,8 @@ func (w *Workspace) reserve(d hip.Device, c *Config, rows int) error {
 	return nil
 }
 
-// Free gives all memory back, after the work queued on it. The workspace is
-// then as new.
+// Free returns all memory to d, after the work queued on it. The workspace can then be used
+// again.
 func (w *Workspace) Free(d hip.Device) error {
 	errs := []error{d.Sync()}
 	for _, b := range []*hip.Buffer{

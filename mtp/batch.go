@@ -2,44 +2,43 @@ package mtp
 
 import "github.com/drafthead/drafthead/hip"
 
-// Batch is the rows of one call, of one or more sequences. The rows of all
-// sequences lie one after the other in Hidden:
+// Batch holds the rows of one call, of one or more sequences. The rows of all sequences lie
+// end to end in Hidden:
 //
 //	Sequences[0]   row 0   token t₁, position 0, hidden of position 0
 //	               row 1   token t₂, position 1, hidden of position 1
 //	Sequences[1]   row 2   token u₈, position 7, hidden of position 7
 //
-// A batch and what it points to are only read, and not kept after the call.
+// A call only reads the batch and what it points to, and keeps nothing of it.
 type Batch struct {
 	Sequences []Rows
 
-	// Hidden is the previous hidden state of each row: the target's, after its
-	// final norm, or at later steps what the step before returned.
+	// Hidden is the previous hidden state of each row: the target's, after its final norm,
+	// or at a later step the result of the step before.
 	Hidden Hidden
 
-	// Embeds are embeddings in place of embed_tokens' rows, for inputs that are not tokens.
-	// Not given: those of the tokens. Rows at position 0 are zeroed in either case. In a
-	// Draft they stand for the batch's rows only; an aligned chain of more than one step
-	// refuses them.
+	// Embeds are embeddings in place of the rows of embed_tokens, for inputs that are not
+	// tokens. If none are given, those of the tokens are used. Rows at position 0 are
+	// zeroed in either case. In a Draft they replace those of the batch's rows only; an
+	// aligned chain of more than one step refuses them.
 	Embeds Hidden
 
-	// Cache is where the rows with a BlockTable go. With Sequences alone it may
-	// be nil.
+	// Cache is where the rows with a BlockTable go. If no row has one, it may be nil.
 	Cache *Cache
 
 	// Output is device memory for rows × hidden_size float32, writable and known to the
-	// device as [Hidden] says. If it is given, Forward leaves the hidden states there,
-	// complete when it returns, and returns Hidden.Device. It may be the memory of Hidden.
-	// Draft does not use it.
+	// device as [Hidden] says. If it is given, Forward writes the hidden states there
+	// before it returns, and returns Hidden.Device. It may be the memory of Hidden. Draft
+	// does not use it.
 	Output hip.Ptr
 
-	// Observe is called with each stage of a Forward, or of each step of a Draft, in
-	// the order of [Stage], from the calling goroutine. It must not use the head. It
-	// costs copies and is meant for comparing implementations.
+	// Observe is called with each stage of a Forward, or of each step of a Draft, in the
+	// order of [Stage], from the calling goroutine. It must not use the head. It is for
+	// comparing implementations: it costs copies.
 	Observe func(Stage)
 }
 
-// Rows is the rows of one sequence: consecutive positions, one token each.
+// Rows holds the rows of one sequence: consecutive positions, one token each.
 type Rows struct {
 	// Sequence is the sequence that the rows belong to. Position is at most its Len, and
 	// for Draft equal to it. A Forward at a lower position overwrites its module's rows
@@ -47,24 +46,24 @@ type Rows struct {
 	// and Len does not fall. Truncate first to drop them.
 	Sequence *Sequence
 
-	// BlockTable is the alternative: an engine's own table of the pages of Batch.Cache, up
-	// to the last position that is written. It may end, or be padded, before the rows of
-	// the chain, which is then shorter. A page that is written stands there once, and no
-	// other sequence of the batch writes to it. The caller answers for all earlier
-	// positions having been written, and for pages that several sequences share. Such a
-	// cache has no Sequences.
+	// BlockTable is the alternative to Sequence: an engine's own table of the pages of
+	// Batch.Cache, up to the last position that is written. If it ends, or is padded,
+	// before the rows of the chain, the chain is shorter. A page that is written stands
+	// there once, and no other sequence of the batch writes to it. The caller is
+	// responsible for all earlier positions having been written, and for pages that several
+	// sequences share. Such a cache has no Sequences.
 	BlockTable []int32
 
-	// Tokens are the tokens AFTER the rows' positions: the row of position p
-	// carries token p+1, and the last row the token just sampled.
+	// Tokens are the tokens AFTER the rows' positions: the row of position p carries token
+	// p+1, and the last row carries the token just sampled.
 	Tokens []int32
 
 	// Position is that of the first row.
 	Position int
 
-	// Drafts is the most tokens that Draft drafts after these rows, 0 to 64, and in an
-	// aligned chain at most Options.MaxDraft, or num_mtp_modules where that is 0. With 0
-	// the rows are only committed. Forward does not use it.
+	// Drafts is the largest number of tokens that Draft drafts after these rows, 0 to 64,
+	// and in an aligned chain at most Options.MaxDraft, or num_mtp_modules if that is 0.
+	// With Drafts 0 the rows are only committed. Forward does not use it.
 	Drafts int
 
 	// MinProbability ends the chain before the first token whose softmax probability is
@@ -74,9 +73,10 @@ type Rows struct {
 
 // Hidden is rows × hidden_size hidden states, row-major, in exactly one form.
 //
-// Memory that the device has not allocated itself is made known to it once, for a whole
-// buffer and before the first call: by [hip.Adopter] on a CPU, by [hip.Importer] for what
-// an engine has allocated on a GPU. It stays the caller's; Free ends it.
+// Memory that the device has not allocated itself must be made known to it once, as a whole
+// buffer and before the first call: by [hip.Adopter] on a CPU, by [hip.Importer] for memory
+// that an engine has allocated on a GPU. The caller keeps owning it; Free ends the device's
+// use of it.
 //
 //	importer, _ := hip.As[hip.Importer](head.Device())
 //	err := importer.Import(buffer, bytes)
@@ -84,9 +84,9 @@ type Rows struct {
 //	b.Hidden = mtp.Hidden{Device: buffer.Add(offset), DeviceBFloat16: true}
 //
 // A GPU reads it in the order of its stream. If the device was opened on the engine's own
-// stream ([hip.OpenOptions].Stream), the call follows all that the engine has queued
-// there; otherwise the engine's work must be over before the call. Calls return when their
-// device work is over, also with an error, so the memory may then be written again.
+// stream ([hip.OpenOptions].Stream), the call follows all work that the engine has queued
+// there; otherwise that work must be over before the call. A call returns when its device
+// work is over, also with an error, so the memory may then be written again.
 type Hidden struct {
 	Float32  []float32
 	BFloat16 []uint16 // upper halves of float32

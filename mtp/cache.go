@@ -6,17 +6,17 @@ import "github.com/drafthead/drafthead/attention"
 // sequences share, with one layer of keys and values for each module, or for each step
 // of an aligned chain. It belongs to the head.
 //
-// Its pages are handed out either by its Sequences or by an engine, with block tables:
-// by whichever a Forward, Draft or Reserve first succeeds with. The other is refused from
-// then on, since neither would know of the pages that the other gave away.
+// Either its Sequences hand out its pages or an engine does, with block tables: the first
+// Forward, Draft or Reserve that succeeds decides which. The other is refused from then on,
+// since neither would know which pages the other handed out.
 type Cache struct {
 	head   *Head
 	kv     *attention.Cache
 	closed bool // guarded by head.using
 }
 
-// NewCache allocates a cache of the given number of pages, at least one. A number of
-// pages that cannot be numbered is an [InputError], memory that is short wraps
+// NewCache allocates a cache of the given number of pages, at least one. Too many pages for
+// an int32 to number them are an [InputError], memory that is short wraps
 // [hip.ErrOutOfMemory], a closed head is [ErrClosed].
 func (h *Head) NewCache(pages int) (*Cache, error) {
 	if err := h.enter(); err != nil {
@@ -38,7 +38,7 @@ func (h *Head) NewCache(pages int) (*Cache, error) {
 	return c, nil
 }
 
-// alignedSteps is the steps whose rows an aligned chain keeps.
+// alignedSteps returns the number of steps whose rows an aligned chain keeps.
 func (h *Head) alignedSteps() int {
 	if h.options.MaxDraft > 0 {
 		return h.options.MaxDraft
@@ -50,7 +50,7 @@ func (h *Head) alignedSteps() int {
 func (c *Cache) Pages() int { return c.kv.Pages() }
 
 // FreePages returns the number of pages that no Sequence holds. The cache does not know
-// which pages an engine hands out by block tables: all of them count as free.
+// which pages an engine hands out by block tables and counts all of those as free.
 func (c *Cache) FreePages() int { return c.kv.FreePages() }
 
 // Bytes returns the device memory of the cache.
@@ -81,7 +81,8 @@ func (c *Cache) enter() error {
 }
 
 // Close frees the cache, after the head's calls under way. Its sequences can then only be
-// closed. It returns ErrClosed when the cache was freed before, by Close or with its head.
+// truncated or closed; neither is needed. Close returns ErrClosed if the cache was freed
+// before, by Close or with its head.
 func (c *Cache) Close() error {
 	h := c.head
 	h.using.Lock()

@@ -62,8 +62,8 @@ func (b *Batch) rows() int {
 	return n
 }
 
-// check looks at everything about a batch that can be known before something is taken,
-// and returns its cache.
+// check checks all of a batch that can be checked before anything is taken, and returns its
+// cache.
 func (h *Head) check(b *Batch) (*Cache, error) {
 	if b == nil {
 		return nil, refuse("Batch", "nil", "a batch", nil)
@@ -94,7 +94,7 @@ func (h *Head) check(b *Batch) (*Cache, error) {
 	return cache, errors.Join(h.checkHidden("Hidden", &b.Hidden, b.rows()), h.checkHidden("Embeds", &b.Embeds, b.rows()))
 }
 
-// checkHidden checks memory of hidden states on the device, if that is where they are.
+// checkHidden checks the memory of hidden states that are on the device.
 func (h *Head) checkHidden(field string, hidden *Hidden, rows int) error {
 	if hidden.Device == 0 {
 		return nil
@@ -160,7 +160,7 @@ func (h *Head) checkRows(b *Batch, i int) (*Cache, error) {
 	return cache, nil
 }
 
-// begin begins a call: it checks the batch, by check too, and claims the pages that claim
+// begin begins a call: it checks the batch, also by check, and claims the pages that claim
 // asks for. end ends the call, after commit or rollback.
 func (h *Head) begin(ctx context.Context, b *Batch, check func(b *Batch) error, claim func(r *Rows) attention.Claim) (c *call, err error) {
 	if err := h.enter(); err != nil {

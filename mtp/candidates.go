@@ -10,16 +10,16 @@ import (
 	"github.com/drafthead/drafthead/mtp/internal/staging"
 )
 
-// TopK returns the k tokens that [Head.Draft] would draft first, second and so on after
-// each of the given rows, len(rows) × k in descending order of probability, and their
-// softmax probabilities: the candidates of a draft tree, or of a sampler. On a GPU nothing
-// else comes back. Of equal logits the lower id is first. Options.DraftVocabulary and
-// Options.DraftLMHead hold as for Draft. k is at most 64 and at most the number of tokens
-// that there are to draft; any other is an [InputError]. Other arguments and errors are
-// those of Logits.
+// TopK returns the k most probable tokens after each of the given rows, len(rows) × k in
+// descending order, and their softmax probabilities: the candidates of a draft tree, or of
+// a sampler. The first is the token that [Head.Draft] would draft. If logits are equal, the
+// lower id comes first. A GPU copies back nothing but these. Options.DraftVocabulary and
+// Options.DraftLMHead apply as in Draft. k is 1 to 64 and at most the number of tokens that
+// can be drafted; any other is an [InputError]. Other arguments and errors are those of
+// Logits.
 func (h *Head) TopK(ctx context.Context, hidden Hidden, rows []int, step, k int) (ids []int32, probs []float32, err error) {
 	check := func() error {
-		if most := min(kernels.MaxTopK, h.drafts.matrix.Rows); k < 1 || k > most {
+		if most := min(kernels.MaxTopK, h.draftHead.matrix.Rows); k < 1 || k > most {
 			return refuse("k", k, fmt.Sprintf("1 to %d", most), nil)
 		}
 		return nil
@@ -59,17 +59,17 @@ func (h *Head) TopK(ctx context.Context, hidden Hidden, rows []int, step, k int)
 
 // reserveTop makes room for the k most likely tokens of each of rows rows.
 func (w *workspace) reserveTop(h *Head, rows, k int) error {
-	vocab := h.drafts.matrix.Rows
+	vocab := h.draftHead.matrix.Rows
 	if err := w.growLogits(h.config.HiddenSize, rows, vocab); err != nil {
 		return err
 	}
 	return w.top.Grow(w.device, rows, vocab, k)
 }
 
-// pickTokens sets to to the k tokens, [rows, k], that the head drafts first after each of
-// rows rows of states.
+// pickTokens sets to to the k most probable tokens, [rows, k], after each of rows rows of
+// states.
 func (h *Head) pickTokens(d hip.Device, w *workspace, to kernels.Picked, states hip.Ptr, rows, module, k int) error {
-	unembed := &h.drafts
+	unembed := &h.draftHead
 	if err := h.logits(d, w, unembed.matrix, states, rows, module); err != nil {
 		return err
 	}

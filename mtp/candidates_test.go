@@ -54,8 +54,8 @@ func TestTopK(t *testing.T) {
 		require.Equal(t, ids[:k], ids[2*k:], "a row that was asked for twice")
 		require.Equal(t, probs[:k], probs[2*k:])
 		first := draft(t, head, x.batch(cache.NewSequence(), 0, n), 1)
-		require.Equal(t, first.ids[0][0], ids[0])
-		require.Equal(t, first.probs[0][0], probs[0])
+		require.Equal(t, first.ids()[0][0], ids[0])
+		require.Equal(t, first.probs()[0][0], probs[0])
 	}
 }
 

@@ -20,9 +20,9 @@ import (
 //	               to a multiple of 16 bytes
 //	kept rows      [keeps, hidden_size]   float32
 //
-// A part is steps that are queued together, with the words that they need: the first
-// step, and while the device works on it all others; or each step by itself, where
-// probabilities say which sequences go on.
+// A part is steps that are queued together, with the words that they need. The first step
+// is a part, and while the device works on it all others are queued as the second. If
+// probabilities decide which sequences go on, each step is a part.
 type chain struct {
 	*call
 	plan   plan.Call
@@ -56,7 +56,7 @@ func newChain(c *call) *chain {
 	return k
 }
 
-// rule is the head's rule as plans know it.
+// rule returns the head's rule as package plan names it.
 func (h *Head) rule() plan.Rule {
 	switch h.chain {
 	case ChainAligned:
@@ -69,7 +69,7 @@ func (h *Head) rule() plan.Rule {
 
 // run plans, queues and collects the chain.
 func (c *chain) run(ctx context.Context) error {
-	if err := c.begin(); err != nil {
+	if err := c.reserveResults(); err != nil {
 		return err
 	}
 	part := c.next(1)
@@ -94,10 +94,10 @@ func (c *chain) run(ctx context.Context) error {
 	return c.collect(append(part, rest...))
 }
 
-// begin makes room for what steps hand on and for the results.
-func (c *chain) begin() error {
+// reserveResults makes room for what steps hand on and for the results.
+func (c *chain) reserveResults() error {
 	w, width := c.w, c.head.config.HiddenSize
-	if err := w.begin(); err != nil {
+	if err := w.start(); err != nil {
 		return err
 	}
 	rows, sequences := c.plan.MostRows()*width, len(c.drafts)*width
@@ -111,7 +111,7 @@ func (c *chain) begin() error {
 // keepsAt is where the kept rows begin in the results.
 func (c *chain) keepsAt() int { return (2*c.room + 3) / 4 * 4 }
 
-// next plans up to n steps more.
+// next plans up to n more steps.
 func (c *chain) next(n int) (part []*step) {
 	for len(part) < n {
 		p := c.plan.Next()
@@ -123,8 +123,8 @@ func (c *chain) next(n int) (part []*step) {
 	return part
 }
 
-// queuePart queues a part, of no steps perhaps, and with it the copy of the results up to
-// there, if bring is set.
+// queuePart queues a part, which may have no steps. If bring is set, it also queues the
+// copy of the results so far.
 func (c *chain) queuePart(ctx context.Context, part []*step, bring bool) error {
 	if err := c.prepare(part); err != nil {
 		return err
@@ -155,7 +155,7 @@ func (c *chain) queuePart(ctx context.Context, part []*step, bring bool) error {
 	return err
 }
 
-// results is how many values the steps that were queued give.
+// results returns how many values the queued steps give.
 func (c *chain) results() int {
 	if last := c.before; last.FirstKeep+len(last.Keeps) > 0 {
 		return c.keepsAt() + (last.FirstKeep+len(last.Keeps))*c.head.config.HiddenSize
@@ -163,14 +163,14 @@ func (c *chain) results() int {
 	return 2 * c.room
 }
 
-// prepare brings to the device what the steps of a part need, and makes room for the rest.
+// prepare uploads what the steps of a part need, and makes room for what they compute.
 func (c *chain) prepare(part []*step) error {
 	w, first := c.w, c.queued == 0
 	if first {
 		c.stageInput(part[0])
 	}
 	for i, s := range part {
-		s.drafted, s.drafts = w.down.At(0), c.room
+		s.drafted, s.draftedRoom = w.down.At(0), c.room
 		s.sourcesAt, s.picksAt, s.keepsAt = w.up.Add(s.Sources), w.up.Add(s.Picks), w.up.Add(s.Keeps)
 		if err := c.stage(c.queued+i, s); err != nil {
 			return err
@@ -203,7 +203,7 @@ func (c *chain) prepare(part []*step) error {
 	return nil
 }
 
-// collect reads the results of steps, all that were queued since the last collect.
+// collect reads the results of steps: all steps that were queued since the last collect.
 func (c *chain) collect(steps []*step) error {
 	values, err := c.w.wait(c.results())
 	if err != nil {

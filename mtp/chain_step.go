@@ -29,7 +29,7 @@ func (c *chain) queueStep(d hip.Device, s, before *step) error {
 	return c.keep(d, s)
 }
 
-// feed gives a step its hidden states: rows that the step before hands on, or carried ones.
+// feed gives a step its hidden states: rows that the step before hands on, or carried rows.
 func (c *chain) feed(d hip.Device, s, before *step) error {
 	given, rows := c.handedOn(before)
 	if isAll(s.Sources, rows) {
@@ -43,8 +43,8 @@ func (c *chain) feed(d hip.Device, s, before *step) error {
 	})
 }
 
-// handedOn is what a step hands on: all its rows in an aligned chain, else those that
-// tokens were drafted from.
+// handedOn returns what a step hands on: all its rows in an aligned chain, otherwise those
+// that tokens were drafted from.
 func (c *chain) handedOn(s *step) (states hip.Ptr, rows int) {
 	switch {
 	case c.plan.Rule == plan.Aligned:
@@ -55,8 +55,8 @@ func (c *chain) handedOn(s *step) (states hip.Ptr, rows int) {
 	return c.picked(s), len(s.Picks)
 }
 
-// picked is where the states are that tokens are drafted from: where rows are wanted, they
-// are the picks.
+// picked returns the states that tokens are drafted from. If only some rows are wanted,
+// these are the picks.
 func (c *chain) picked(s *step) hip.Ptr {
 	if s.Wanted != nil || isAll(s.Picks, s.Rows()) {
 		return s.out
@@ -97,8 +97,8 @@ func (c *chain) pick(d hip.Device, s *step) error {
 	return h.pickTokens(d, w, to, states, n, s.Module, 1)
 }
 
-// keep makes of an aligned step's rows what the next step takes, and keeps the one of each
-// sequence that the next call starts from. The last step hands nothing on.
+// keep turns an aligned step's rows into the input of the next step, and keeps the row of
+// each sequence that the next call starts from. The last step hands nothing on.
 func (c *chain) keep(d hip.Device, s *step) error {
 	h, w := c.head, c.w
 	if c.plan.Rule != plan.Aligned || s.Layer == c.plan.Steps-1 {

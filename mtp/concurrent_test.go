@@ -27,11 +27,11 @@ func TestConcurrentDrafts(t *testing.T) {
 			rounds := func(i int) (all []drafted, err error) {
 				x, s := randomPassage(uint64(600+i), n), cache.NewSequence()
 				for end := step; end <= n; end += step {
-					ids, probs, err := draftOf(t.Context(), head, x.batch(s, s.Len(), end), 1+i%4)
+					drafts, err := draftOf(t.Context(), head, x.batch(s, s.Len(), end), 1+i%4)
 					if err != nil {
 						return nil, err
 					}
-					all = append(all, drafted{ids, probs})
+					all = append(all, drafts)
 				}
 				return all, s.Close()
 			}
@@ -72,7 +72,7 @@ func TestConcurrentMethods(t *testing.T) {
 					return
 				}
 				s := cache.NewSequence()
-				_, _, draftErr := draftOf(t.Context(), head, x.batch(s, 0, n), 3)
+				_, draftErr := draftOf(t.Context(), head, x.batch(s, 0, n), 3)
 				_, embedErr := head.Embed(t.Context(), x.tokens)
 				logits, err := head.Logits(t.Context(), mtp.Hidden{Float32: x.hidden}, nil, 1)
 				for j := range logits {
@@ -103,7 +103,7 @@ func TestCloseWaits(t *testing.T) {
 			x := randomPassage(uint64(620+i), n)
 			for round := 0; ; round++ {
 				s := cache.NewSequence()
-				if _, _, err := draftOf(context.Background(), head, x.batch(s, 0, n), 3); err != nil {
+				if _, err := draftOf(context.Background(), head, x.batch(s, 0, n), 3); err != nil {
 					errs[i] = err
 					if round == 0 {
 						started.Done()
@@ -157,7 +157,7 @@ func TestCloseDuringForward(t *testing.T) {
 			}
 			require.Equal(t, want, forward(t, head, b, 0))
 			require.NoError(t, <-closed)
-			_, _, err := draftOf(t.Context(), head, x.batch(cache.NewSequence(), 0, n), 1)
+			_, err := draftOf(t.Context(), head, x.batch(cache.NewSequence(), 0, n), 1)
 			require.ErrorIs(t, err, mtp.ErrClosed)
 		})
 	}
@@ -182,7 +182,7 @@ func TestClosedUse(t *testing.T) {
 	require.NoError(t, s.Close())
 	require.NoError(t, head.Close())
 	hidden := mtp.Hidden{Float32: x.states(0, 1)}
-	_, _, draftErr := draftOf(t.Context(), head, x.batch(s, 0, 1), 1)
+	_, draftErr := draftOf(t.Context(), head, x.batch(s, 0, 1), 1)
 	for name, err := range map[string]error{
 		"Draft": draftErr, "Forward": second(head.Forward(t.Context(), x.batch(s, 0, 1), 0)),
 		"Logits": second(head.Logits(t.Context(), hidden, nil, 0)), "FinalNorm": second(head.FinalNorm(t.Context(), hidden, nil, 0)),
@@ -217,7 +217,7 @@ func TestDraftCancelled(t *testing.T) {
 						}
 					}
 				}
-				_, _, err := draftOf(ctx, head, b, 4)
+				_, err := draftOf(ctx, head, b, 4)
 				cancel()
 				require.ErrorIs(t, err, context.Canceled)
 				require.Equal(t, []int{steps, 6, free}, []int{ran, s.Len(), cache.FreePages()})

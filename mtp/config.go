@@ -22,19 +22,20 @@ const (
 	modelMTP = "minimax_m3_mtp"
 )
 
-// configName is the file that ReadConfig reads, and maxConfigSize the most it accepts of it, in bytes.
+// configName is the file that ReadConfig reads, and maxConfigSize the largest size that it
+// accepts, in bytes.
 const (
 	configName    = "config.json"
 	maxConfigSize = 16 << 20
 )
 
-// Config is the part of a Hugging Face config.json that defines the draft head.
-// Values are checked: what ParseConfig returns satisfies every rule stated
-// here. It is read only after parsing and safe for concurrent use.
+// Config is the part of a Hugging Face config.json that defines the draft head. Values are
+// checked: what ParseConfig returns satisfies every rule stated here. Nothing changes it
+// after parsing, so several goroutines may use it.
 type Config struct {
 	// ModelType is model_type, one of the ModelType constants.
 	ModelType string
-	// Bundled reports that the text model's keys sit under text_config.
+	// Bundled reports whether the text model's keys sit under text_config.
 	Bundled bool
 
 	// HiddenSize is hidden_size, the width H of a hidden state.
@@ -43,14 +44,14 @@ type Config struct {
 	VocabSize int
 	// RMSNormEps is rms_norm_eps, added to the mean of squares.
 	RMSNormEps float64
-	// NumMTPModules is num_mtp_modules, or where that is absent num_nextn_predict_layers:
-	// the MTP layers of the checkpoint. Of a config that [Inspect] or [Head.Config] returns
-	// it is the number of those that are loaded: see Options.Modules.
+	// NumMTPModules is num_mtp_modules, or num_nextn_predict_layers if that is absent: the
+	// MTP layers of the checkpoint. In a config that [Inspect] or [Head.Config] returns, it
+	// is the number of layers that are loaded: see Options.Modules.
 	NumMTPModules int
 	// TieWordEmbeddings is tie_word_embeddings; true: lm_head is embed_tokens.
 	TieWordEmbeddings bool
 
-	// Attention is what a module's attention computes with:
+	// Attention is the shape of a module's attention:
 	//
 	//	Heads, KVHeads, HeadDim    num_attention_heads, num_key_value_heads, head_dim
 	//	IndexDim                   sparse_index_dim; sparse_num_index_heads equals KVHeads
@@ -63,7 +64,7 @@ type Config struct {
 	// InitBlocks + LocalBlocks may exceed TopkBlocks: init then comes first.
 	Attention attention.Geometry
 
-	// MoE is what a module's experts compute with:
+	// MoE is the shape of a module's experts:
 	//
 	//	Hidden                             hidden_size
 	//	Intermediate, SharedIntermediate   intermediate_size; shared_intermediate_size,
@@ -94,17 +95,16 @@ func ReadConfig(fsys fs.FS) (*Config, error) {
 
 // ParseConfig parses a config.json, bundled or flat, and checks it.
 //
-// Both shapes are read: the released one, with sparse_attention_config, and the one that
-// Hugging Face transformers writes from version 5 on, with index_n_heads and its like
-// beside the model's keys. There "silu" is what it writes for swigluoai. Keys of the
-// family that never differ may be absent.
+// It reads both shapes: the released one, with sparse_attention_config, and the one that
+// Hugging Face transformers writes from version 5 on, with index_n_heads and similar keys
+// beside the model's. In the latter "silu" stands for swigluoai. Keys that are the same in
+// all models of the family may be absent.
 //
-// The reading is strict: UTF-8, one object, no key twice, whole numbers where these are
-// asked for (16.0 is 16), every required key present. A null counts as an absent key.
-// Keys that do not concern the draft head are not looked at: they may hold Python's NaN
-// and Infinity. What quantization_config says decides nothing. All problems are
-// reported together, the first 100 of a kind: the error joins one [InputError] per
-// problem, each of which matches ErrConfig.
+// It is strict: UTF-8, one object, no key twice, whole numbers for sizes (16.0 is 16),
+// every required key present. A null counts as an absent key. It skips keys that do not
+// concern the draft head, which may hold Python's NaN and Infinity. Nothing depends on
+// quantization_config. All problems are reported together, the first 100 of a kind: the
+// error joins one [InputError] per problem, each of which matches ErrConfig.
 //
 // Sizes are bounded so that the bytes of any parameter, at 4 an element and over
 // all experts of a layer, stay below 2^50.

@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// quantization is what quantization_config says of a checkpoint. It is good for notes
-// alone: what a tensor is stored as decides how it is read.
+// quantization is what quantization_config says about a checkpoint. It is used only for
+// notes: what a tensor is stored as decides how it is read.
 type quantization struct {
-	// method is quant_method, and quant_algo where there is one; "" where it says neither.
+	// method is quant_method, with quant_algo if there is one; "" if there is neither.
 	method string
 	// ignoredLayers are the modules that mxfp8 and fp8 leave as they are: the entries of
 	// ignored_layers as written (or, when it is absent or empty, of
@@ -61,8 +61,7 @@ func stringsOf(value any) []string {
 	return list
 }
 
-// notes says that the config's word on quantization is not heeded, where somebody might
-// expect it.
+// notes says where quantization_config is not followed although somebody might expect it.
 func (q *quantization) notes() (notes []string) {
 	if q == nil {
 		return nil

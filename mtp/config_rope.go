@@ -24,9 +24,9 @@ var ropeKeys = []string{
 	"attention_factor", "mscale", "mscale_all_dim", "truncate",
 }
 
-// rope resolves the rotary embedding. Hugging Face transformers keeps
-// rope_theta and partial_rotary_factor beside a rope_scaling object up to
-// version 4, and inside rope_parameters from version 5; either layout is read.
+// rope reads the rotary embedding. Hugging Face transformers keeps rope_theta and
+// partial_rotary_factor beside a rope_scaling object up to version 4, and inside
+// rope_parameters from version 5; rope reads both layouts.
 func (s section) rope(headDim, maxPosition int) attention.Rope {
 	scaling, scaled := s.object("rope_scaling", false)
 	parameters, parametrized := s.object("rope_parameters", false)

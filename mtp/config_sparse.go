@@ -55,8 +55,8 @@ type sparseSection struct {
 	given bool
 }
 
-// sparse returns sparse_attention_config; required reports it where it is wrong, or where
-// it is absent and nothing stands in its place.
+// sparse returns sparse_attention_config. If required is set, it reports a section that is
+// wrong, or that is absent with nothing in its place.
 func (s section) sparse(required bool) sparseSection {
 	const key = "sparse_attention_config"
 	if required {
@@ -67,8 +67,8 @@ func (s section) sparse(required bool) sparseSection {
 	return sparseSection{section{joinKey(s.path, key), fields, s.problems}, s, given}
 }
 
-// size reads a size by either name, or by both with equal values. One that is at least 1
-// is required; another is absent where neither is given.
+// size reads a size by either name, or by both with equal values. A size with low ≥ 1 is
+// required; another has the value absent if neither is given.
 func (s sparseSection) size(key sparseKey, low, high, absent int) int {
 	_, nested := s.get(key.nested)
 	_, native := s.text.get(key.native)

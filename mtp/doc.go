@@ -1,6 +1,6 @@
-// Package mtp loads and runs the multi-token-prediction (MTP) draft head of
-// MiniMax-M3: from the target model's hidden states it drafts the next few
-// tokens, which the target then confirms or corrects in one forward.
+// Package mtp loads and runs the multi-token-prediction (MTP) draft head of MiniMax-M3. The
+// head drafts the next few tokens from the target model's hidden states; the target then
+// confirms or corrects them in one forward.
 //
 // # How do I draft?
 //
@@ -30,16 +30,25 @@
 //	the target    runs positions 4–8 at once; it accepts t₅ t₆ and chooses t₇
 //	next Draft    rows 4–6 with t₅ t₆ t₇, Len becomes 7; drafts for t₈ …
 //
-// Draft commits the rows it is given. The chain itself writes after them, and those
-// rows are gone when Draft returns: a rejected draft needs no rollback, the next call
-// gives the confirmed rows. A prompt may be given in pieces, with Drafts 0, which costs
-// least; the last piece then drafts. Rows of [Head.Forward] count as committed too,
-// except in an aligned chain (see [ChainAligned]).
+// Draft commits the rows it is given. The chain itself writes rows after them. Those are
+// gone when Draft returns, and their pages went back to the cache when that Draft ended: a
+// rejected draft needs no rollback, and the next call gives the confirmed rows. A prompt
+// may be given in pieces, with Drafts 0, which costs least; the last piece then drafts.
+// Rows of [Head.Forward] count as committed too, except in an aligned chain (see
+// [ChainAligned]).
 //
-// An engine with a paged cache of its own passes [Rows.BlockTable] in place of a
-// Sequence. One with hidden states on the device passes Hidden.Device (see [Hidden]). One
+// An engine with a paged cache of its own passes [Rows.BlockTable] in place of a Sequence.
+// An engine with hidden states on the device passes Hidden.Device (see [Hidden]). An engine
 // that samples by itself calls [Head.Forward] and [Head.Logits] in place of Draft, or
 // [Head.TopK] for the branches of a tree.
+//
+// The head runs on the CPU unless the options name a device. On a GPU:
+//
+//	import _ "github.com/drafthead/drafthead/hip/gpu"
+//
+//	gpu, err := hip.Open(0) // or hip.OpenOptions{Platform: "cuda"}
+//	head, err := mtp.Load(ctx, dir, mtp.Options{Device: gpu})
+//	err = errors.Join(head.Close(), gpu.Close()) // at the end, in this order
 //
 // # How do I make drafts cheaper?
 //
@@ -64,18 +73,22 @@
 //
 //	rms(x; w) = x / √(mean(x²) + rms_norm_eps) · (1 + w)
 //
-// The code that computes it is (module).forward, in module.go, line by line these formulas.
-// Attention is block-sparse: package attention says which blocks a row sees. The experts
-// are in package moe. [Chain] says which module runs at which step, and
-// [Options.PostNorm] what the next step is fed with. Package mtp/reference has the same in
-// float64.
+// (module).forward, in module.go, has the first four formulas line by line; the last is in
+// logits.go. Attention is block-sparse: package attention says which blocks a row sees. The
+// experts are in package moe. [Chain] says which module runs at which step, and
+// [Options.PostNorm] what the next step is fed with. Package mtp/reference computes the
+// same in float64.
 //
 // # Where is what?
 //
+//	call.go                 a call: its checks, its pages, commit and rollback
 //	module.go               the forward of one module
 //	queue.go, workspace.go  the operations that it queues, and the memory between them
 //	step.go                 one step made ready: rows, pages, inputs
-//	draft.go, chain.go      a call of Draft: plan, queue, collect
+//	forward.go, draft.go    the calls Forward and Draft
+//	chain.go, chain_step.go a Draft under way: plan, queue, collect
+//	logits.go               final norm, logits, embeddings
+//	candidates.go           the most probable tokens: TopK, and what Draft picks
 //	internal/plan           the rules of chains, as data
 //	internal/kernels        the kernels that only a head has
 //	internal/staging        numbers on their way to a device and back
@@ -86,27 +99,27 @@
 //
 // # What does Load refuse?
 //
-// Everything that would make a head draft nonsense and say nothing. A parameter that is
-// not wholly covered, a part given twice, a shape, dtype or scale that does not fit, a
-// tensor under the head's own prefix that nothing takes, a file that breaks the
-// safetensors format, an index that is not true of its shards, a config that is
-// incomplete, contradictory or asks for a branch of the model family that is not computed
-// here: each is an error, before a byte is moved. All problems of one kind come together:
-// config and files first, then the options, and if these are sound the tensors.
-// [Inspect] gives the same answer without loading. The target's own tensors are not the
-// head's; [weights.Report] counts them. An lm_head of its own is never left out: where the
-// config ties it to embed_tokens, it has the same bytes or is refused.
+// Anything that would make a head silently draft nonsense. A parameter that is not wholly
+// covered, a part given twice, a shape, dtype or scale that does not fit, a tensor under
+// the head's own prefix that nothing takes, a file that breaks the safetensors format, an
+// index that is not true of its shards, a config that is incomplete, contradictory or asks
+// for a branch of the model family that is not computed here: each is an error, before a
+// byte is moved. All problems of one kind are reported together: config and files first,
+// then the options, and if these are sound the tensors. [Inspect] gives the same answer
+// without loading. The target's own tensors are not the head's; [weights.Report] counts
+// them. If the config ties lm_head to embed_tokens, an lm_head in the files must have the
+// same bytes, or it is refused.
 //
-// What quantization_config says, by whatever method, decides nothing and is a note: a
-// tensor is read as it is stored. Headers do not tell whether values were ever written;
-// [Options.CheckWeights] reads them.
+// A tensor is read as it is stored: quantization_config, of whatever method, only leads to
+// notes. Headers do not show whether values were ever written; [Options.CheckWeights] reads
+// them.
 //
 // # Errors
 //
 // Every error begins with "mtp: ", or with the package that it comes from.
 //
-//   - [*InputError], wraps [ErrInput]: an option of Load or an argument of a call, found
-//     before anything ran
+//   - [*InputError], which wraps [ErrInput]: an option of Load or an argument of a call
+//     that is refused before anything runs
 //   - [*InputError], wraps [ErrConfig]: a key of config.json
 //   - [*safetensors.FormatError]: a file, the index, or a shard that contradicts it;
 //     [*weights.Problem]: a tensor that does not fit; [weights.Problems] lists what Load
@@ -119,24 +132,30 @@
 //
 // # Numerics
 //
-// Activations are float32. The host sums a product in float32 over 32 columns and in
-// float64 above that; the reference device sums in float64 and rounds once. A GPU sums in
-// float32, and with more than 4 rows each activation is two bfloat16, which leave out
-// 2^−18 of it. Rotary angles are computed in float64 and rounded once, as cosine and sine.
-// Weights are used as they are stored: float32, float16, bfloat16, MXFP8, or FP8 with
-// 128 × 128 blocks, and lm_head for drafts in INT8 on request. The cache is bfloat16, or
-// float32 by [Options.CacheFormat]. Ties go to the lower token, expert and block. On the
-// reference device a row has the same bits alone and in a batch.
+// Activations are float32. The reference device sums products in float64 and rounds once.
+// The host and a GPU sum in float32; [weights.Rows.Multiply] gives the host's order. A GPU
+// with matrix units multiplies more than 4 rows with bfloat16 or MXFP8 weights there: it
+// splits each activation into two bfloat16, which leave out 2^−18 of it. Experts have other
+// bounds, and other formats and weights that are not aligned go on in float32. Rotary
+// angles are computed in float64 and rounded once, as cosine and sine. Weights stay as they
+// are stored: float32, float16, bfloat16, MXFP8, or FP8 with 128 × 128 blocks, and lm_head
+// for drafts in INT8 on request. The cache is bfloat16, or float32 by
+// [Options.CacheFormat]. Ties go to the lower token, expert and block. On the reference
+// device a row has the same bits alone and in a batch.
 //
 // # Ownership and concurrency
 //
 // A [Head] owns its parameters, its caches, the mapping of its files, and the device if
-// none was given. Close waits for calls under way and gives all of it back. Several
-// goroutines may call a Head at the same time with different sequences; one goroutine at a
-// time uses a [Sequence], and a second one gets an error. A [Batch] is only read and not
-// kept. Results are the caller's. Contexts end loads within one chunk, and drafts between
-// two steps, on a GPU while they are queued. When a call returns, with an error or without,
-// nothing uses its memory any more.
+// none was given. Close waits for calls under way and gives all of it back. Close in this
+// order: sequences and caches, which is optional, since the head closes its caches and a
+// Sequence may be dropped, or closed later; then the head; then Free the memory that you
+// imported or adopted; then close the device if it is yours.
+//
+// Several goroutines may call a Head at the same time with different sequences. Only one
+// goroutine at a time may use a [Sequence]; a second one gets an error. A [Batch] is only
+// read and not kept. The caller owns results. A context ends a load within one chunk, and a
+// Draft between two steps (on a GPU, while they are queued). When a call returns, with an
+// error or without, nothing uses its memory any more.
 //
 // Positions and lengths are in tokens, caches in pages of sparse_block_size
 // tokens, sizes in bytes; hidden states are [rows, hidden_size] and logits

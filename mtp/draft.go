@@ -8,57 +8,58 @@ import (
 	"github.com/drafthead/drafthead/attention"
 )
 
-// Draft is what [Head.Draft] drafted for one sequence. Its slices are the caller's.
+// Draft holds the tokens that [Head.Draft] drafted for one sequence. The caller owns its
+// slices.
 type Draft struct {
-	// Tokens are the drafted tokens in their order, Rows.Drafts or fewer: a chain ends
-	// early at Rows.MinProbability, at the last position that the rotary embedding
-	// covers, and where the cache or the block table has no room for its rows.
+	// Tokens are the drafted tokens in order, Rows.Drafts or fewer. A chain ends early at
+	// Rows.MinProbability, at the last position that the rotary embedding covers, or when
+	// the cache or the block table has no room for its rows.
 	Tokens []int32
 
 	// Probs are the softmax probabilities of Tokens.
 	Probs []float32
 
-	// Err says why the chain ended before it should: [ErrNaN]. The rows are committed all
-	// the same, and other sequences are not concerned.
+	// Err is [ErrNaN] if a probability was not a number, which ended the chain. The rows
+	// are committed nevertheless, and other sequences are not affected.
 	Err error
 }
 
 // maxDraft bounds the length of a chain.
 const maxDraft = 64
 
-// Draft commits the batch's rows, built from what the target confirmed, and then drafts
-// up to Rows.Drafts tokens for each sequence, greedily, by the head's rule (see [Chain]).
-// It returns one Draft for each of b.Sequences, in their order. Of equal logits the lowest
-// id is drafted. Options.DraftVocabulary says which tokens there are to draft,
+// Draft commits the batch's rows, which the target has confirmed, and then drafts up to
+// Rows.Drafts tokens for each sequence, greedily, by the head's rule (see [Chain]). It
+// returns one Draft for each of b.Sequences, in their order. If logits are equal, it drafts
+// the lowest id. Options.DraftVocabulary says which tokens can be drafted, and
 // Options.DraftLMHead in what precision their logits are computed.
 //
-// With Drafts 0 a sequence's rows are committed and nothing is drafted: a piece of a
-// prompt. Only the last row of each sequence that drafts gets a hidden state; the others
-// only get keys and values. An aligned chain computes hidden states for all rows, except
-// in its last step.
+// With Drafts 0 a sequence's rows are committed and nothing is drafted, for example for a
+// piece of a prompt. Only the last row of each sequence that drafts gets a hidden state;
+// the others only get keys and values. An aligned chain computes hidden states for all
+// rows, except in its last step.
 //
 // A Sequence's rows must start at its Len. Draft reserves the pages it will write and
 // copies those that a fork shares; an aligned chain starts one row fewer before Position
-// than it has steps. The Sequence ends after the committed rows: what the chain itself
-// wrote is provisional, and its pages are returned when Draft ends, with those reserved
-// before.
+// than it has steps. The Sequence ends after the committed rows: rows that the chain itself
+// wrote are provisional, and their pages go back to the cache when Draft ends, with those
+// reserved before.
 //
 // A chain of k drafts writes k−1 rows after the committed ones, unless it is aligned. If a
 // sequence has no room for them, in its positions, in the cache or in its BlockTable, its
-// chain is shorter, down to the first draft, which needs no row; in the order of the
-// batch, each gets what it can. If it has no room for its confirmed rows, that is an error
-// that names it, and nothing is done for any sequence.
+// chain is shorter. The first draft needs no row, so it is always there. Sequences get room
+// in the order of the batch. If a sequence has no room for its confirmed rows, the error
+// names it, and nothing is done for any sequence.
 //
-// All steps are queued before anything is read back. Ids go from step to step on the
-// device, and on one that records graphs ([hip.Replayer]) calls of the same shape become
-// two launches: the first step's, and while it runs that of all others. If any sequence
-// has a MinProbability, each step is waited for.
+// Draft queues all steps before it reads anything back: ids go from step to step on the
+// device. On a device that records graphs ([hip.Replayer]), a call of a shape that came
+// before is two launches: one for the first step and, queued while that runs, one for all
+// others. If any sequence has a MinProbability, Draft waits for each step.
 //
 // Errors are those of [Head.Forward]. Drafts or MinProbability out of range are an
-// [InputError] too, and with an aligned chain so are Batch.Embeds, unless it has one step,
-// and a sequence that was changed otherwise than by Draft, which wraps [ErrNotAligned].
-// When ctx ends before the last step is queued, or a launch fails, the sequences are as
-// they were before the call.
+// [InputError] too. An aligned chain also refuses Batch.Embeds, unless it has one step, and
+// a sequence that anything but Draft has changed; that error wraps [ErrNotAligned]. If ctx
+// ends before the last step is queued, or a launch fails, the sequences are as they were
+// before the call.
 func (h *Head) Draft(ctx context.Context, b *Batch) ([]Draft, error) {
 	c, err := h.begin(ctx, b, h.checkDraft, h.claimDraft)
 	if err != nil {
@@ -98,8 +99,8 @@ func (h *Head) checkDraft(b *Batch) error {
 	return nil
 }
 
-// claimDraft is the rows that a Draft writes in a sequence: the confirmed ones, then those
-// of the chain. An aligned chain writes confirmed positions only, some of them again.
+// claimDraft returns the rows that a Draft writes in a sequence: the confirmed ones, then
+// those of the chain. An aligned chain writes only confirmed positions, some of them again.
 func (h *Head) claimDraft(r *Rows) attention.Claim {
 	claim := attention.Claim{From: r.Position, To: r.Position + len(r.Tokens), Spare: max(0, r.Drafts-1)}
 	if h.chain == ChainAligned {
@@ -108,7 +109,7 @@ func (h *Head) claimDraft(r *Rows) attention.Claim {
 	return claim
 }
 
-// checkSequences checks where sequences stand: Draft goes on from there.
+// checkSequences checks that the rows start where their sequences end.
 func (c *call) checkSequences() error {
 	for i := range c.batch.Sequences {
 		r := &c.batch.Sequences[i]
@@ -123,7 +124,7 @@ func (c *call) checkSequences() error {
 	return nil
 }
 
-// commit leaves each sequence at its committed rows, with what an aligned chain carries.
+// commit ends each sequence at its committed rows and stores what an aligned chain carries.
 func (c *chain) commit() error {
 	for i := range c.batch.Sequences {
 		if r := &c.batch.Sequences[i]; r.Sequence != nil && c.carry != nil {

@@ -97,7 +97,7 @@ func TestAlignedEqualsOracle(t *testing.T) {
 					got := draft(t, head, b, k)
 					tokens, hidden := x.prompt(end)
 					ids, wantStates := alignedOracle(t, want, tokens, hidden, k, c.postNorm)
-					require.Equal(t, fmt.Sprint([][]int{ids}), fmt.Sprint(got.ids), "%d rows, k %d", end, k)
+					require.Equal(t, fmt.Sprint([][]int{ids}), fmt.Sprint(got.ids()), "%d rows, k %d", end, k)
 					for step, state := range wantStates {
 						require.NoError(t, hiptest.Within(states[step], state, 1e-5), "%d rows, k %d, step %d", end, k, step)
 					}
@@ -126,7 +126,7 @@ func TestAlignedNotReady(t *testing.T) {
 			require.NoError(t, s.Truncate(n-1))
 			fork, err := s.Fork()
 			require.NoError(t, err)
-			_, _, err = draftOf(t.Context(), head, x.batch(fork, n-1, n), 2)
+			_, err = draftOf(t.Context(), head, x.batch(fork, n-1, n), 2)
 			require.ErrorIs(t, err, mtp.ErrNotAligned)
 			require.NoError(t, fork.Close())
 		},
@@ -137,7 +137,7 @@ func TestAlignedNotReady(t *testing.T) {
 			draft(t, head, x.batch(s, 0, n), 3)
 			change(s)
 			length, free := s.Len(), cache.FreePages()
-			_, _, err := draftOf(t.Context(), head, x.batch(s, length, length+1), 2)
+			_, err := draftOf(t.Context(), head, x.batch(s, length, length+1), 2)
 			require.ErrorIs(t, err, mtp.ErrNotAligned)
 			require.ErrorIs(t, err, mtp.ErrInput)
 			require.Equal(t, []int{length, free}, []int{s.Len(), cache.FreePages()})

@@ -9,8 +9,8 @@ import (
 	"github.com/drafthead/drafthead/weights"
 )
 
-// draftLMHead is what Draft picks tokens with: lm_head as Logits has it, or
-// something cheaper to read.
+// draftLMHead is the matrix with which Draft picks tokens: lm_head itself, or something
+// cheaper to read.
 type draftLMHead struct {
 	matrix     *weights.Matrix
 	vocabulary []int32           // the token of each row, ascending; nil: row r is token r
@@ -18,20 +18,20 @@ type draftLMHead struct {
 	made       []*weights.Matrix // for drafting alone
 }
 
-// DraftLMHead returns the matrix that Draft reads for every token it drafts:
-// lm_head itself, its rows of Options.DraftVocabulary, or a copy of either in the
-// format Options.DraftLMHead. It is valid until Close, and nil after it and
-// where the head is not whole.
+// DraftLMHead returns the matrix that Draft reads for every token it drafts: lm_head
+// itself, its rows of Options.DraftVocabulary, or a copy of either in the format
+// Options.DraftLMHead. It is valid until Close. After Close, and for a head that is one
+// rank's share, it is nil.
 func (h *Head) DraftLMHead() *weights.Matrix {
 	h.using.RLock()
 	defer h.using.RUnlock()
-	return h.drafts.matrix
+	return h.draftHead.matrix
 }
 
-// buildDraftLMHead makes what the options ask for of lm_head. What it made is
-// freed with the head, also after an error.
+// buildDraftLMHead makes from lm_head what the options ask for. The head's release frees
+// it, also after an error.
 func (h *Head) buildDraftLMHead(ctx context.Context, progress func(done, total int64)) error {
-	d := &h.drafts
+	d := &h.draftHead
 	d.matrix = h.lmHead
 	if vocabulary := h.options.DraftVocabulary; vocabulary != nil {
 		d.vocabulary = slices.Sorted(slices.Values(vocabulary))
@@ -50,7 +50,7 @@ func (h *Head) buildDraftLMHead(ctx context.Context, progress func(done, total i
 	return d.replace(d.matrix.Requantize(ctx, h.device, format, progress))
 }
 
-// replace puts what was made of the matrix in its place.
+// replace puts m in the place of the matrix.
 func (d *draftLMHead) replace(m *weights.Matrix, err error) error {
 	if err == nil {
 		d.matrix, d.made = m, append(d.made, m)
@@ -58,8 +58,8 @@ func (d *draftLMHead) replace(m *weights.Matrix, err error) error {
 	return err
 }
 
-// requantizedBytes returns the size of what buildDraftLMHead is going to
-// requantize, by what is planned; 0 if nothing is.
+// requantizedBytes returns the planned size of what buildDraftLMHead will requantize; 0 for
+// nothing.
 func (c *Config) requantizedBytes(plan *weights.Plan, opts Options) int64 {
 	name, format := lmHead, opts.DraftLMHead
 	if c.TieWordEmbeddings {

@@ -104,8 +104,8 @@ func TestRestrictedDrafts(t *testing.T) {
 					}, step+1)
 				}
 				got := draft(t, head, x.batch(cache.NewSequence(), 0, n), k)
-				require.Equal(t, [][]int32{ids}, got.ids)
-				require.NoError(t, hiptest.Within(got.probs[0], probs, 1e-5))
+				require.Equal(t, [][]int32{ids}, got.ids())
+				require.NoError(t, hiptest.Within(got.probs()[0], probs, 1e-5))
 			})
 		}
 	}
@@ -126,8 +126,8 @@ func TestRestrictedTies(t *testing.T) {
 			b := atLeast(randomPassage(601, 5).batch(newCache(t, head, 4).NewSequence(), 0, 5), 1/float64(len(vocabulary))*0.999)
 			got := draft(t, head, b, 3)
 			lowest := slices.Min(vocabulary)
-			require.Equal(t, [][]int32{{lowest, lowest, lowest}}, got.ids)
-			for _, p := range got.probs[0] {
+			require.Equal(t, [][]int32{{lowest, lowest, lowest}}, got.ids())
+			for _, p := range got.probs()[0] {
 				require.InDelta(t, 1/float64(len(vocabulary)), p, 1e-6)
 			}
 			require.NoError(t, head.Close())
@@ -210,7 +210,7 @@ func TestCheaperLMHeadFromEverywhere(t *testing.T) {
 				opts := mtp.Options{DraftLMHead: format, DraftVocabulary: vocabulary}
 				want := draftsOf(t, whole.files(t), opts)
 				for _, drafts := range want {
-					for _, id := range slices.Concat(drafts.ids...) {
+					for _, id := range slices.Concat(drafts.ids()...) {
 						require.True(t, vocabulary == nil || slices.Contains(vocabulary, id))
 					}
 				}

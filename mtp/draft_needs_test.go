@@ -33,7 +33,7 @@ func TestDraftShortensChains(t *testing.T) {
 				most = 12
 			}
 			want := draft(t, head, x.batch(newCache(t, head, 8).NewSequence(), 0, rows), most)
-			require.Len(t, want.ids[0], most)
+			require.Len(t, want.ids()[0], most)
 			for pages := range 6 {
 				if pages == 0 {
 					continue
@@ -41,7 +41,7 @@ func TestDraftShortensChains(t *testing.T) {
 				cache := newCache(t, head, pages)
 				for k := range most + 1 {
 					s := cache.NewSequence()
-					ids, probs, err := draftOf(t.Context(), head, x.batch(s, 0, rows), k)
+					drafts, err := draftOf(t.Context(), head, x.batch(s, 0, rows), k)
 					if pages*blockSize < rows {
 						require.ErrorIs(t, err, attention.ErrCacheFull, "k %d", k)
 						require.ErrorContains(t, err, fmt.Sprintf("Sequences[0]: cache is full: %d pages needed", (rows+blockSize-1)/blockSize))
@@ -50,9 +50,9 @@ func TestDraftShortensChains(t *testing.T) {
 					}
 					require.NoError(t, err)
 					n := room(c, rows, pages*blockSize, k)
-					require.Len(t, ids[0], n, "%d pages, k %d", pages, k)
-					require.Equal(t, want.ids[0][:n], append([]int32{}, ids[0]...))
-					require.Equal(t, want.probs[0][:n], append([]float32{}, probs[0]...))
+					require.Len(t, drafts[0].Tokens, n, "%d pages, k %d", pages, k)
+					require.Equal(t, want.ids()[0][:n], append([]int32{}, drafts[0].Tokens...))
+					require.Equal(t, want.probs()[0][:n], append([]float32{}, drafts[0].Probs...))
 					require.Equal(t, rows, s.Len())
 					require.NoError(t, s.Close())
 					require.Equal(t, pages, cache.FreePages())
@@ -73,8 +73,8 @@ func TestDraftSharesPages(t *testing.T) {
 	cache := newCache(t, head, 3)
 	a, b := cache.NewSequence(), cache.NewSequence()
 	got := draft(t, head, join(x.batch(a, 0, blockSize), y.batch(b, 0, blockSize)), k)
-	require.Equal(t, want.ids[0][:min(k, blockSize+1)], got.ids[0])
-	require.Equal(t, want.ids[1][:1], got.ids[1], "the first draft needs no row")
+	require.Equal(t, want.ids()[0][:min(k, blockSize+1)], got.ids()[0])
+	require.Equal(t, want.ids()[1][:1], got.ids()[1], "the first draft needs no row")
 	require.Equal(t, []int{blockSize, blockSize, 1}, []int{a.Len(), b.Len(), cache.FreePages()})
 }
 
@@ -100,7 +100,7 @@ func TestDraftsPerSequence(t *testing.T) {
 						draft(t, head, x.batch(alone, 0, n), k)
 					}
 					one := withDrafts(x.batch(sequences[i], round*n, (round+1)*n), k)
-					want = append(want, draft(t, head, x.batch(alone, round*n, (round+1)*n), k).ids[0])
+					want = append(want, draft(t, head, x.batch(alone, round*n, (round+1)*n), k).ids()[0])
 					batch = join(batch, one)
 					require.NoError(t, alone.Close())
 				}
@@ -128,15 +128,15 @@ func TestDraftToTheLastPosition(t *testing.T) {
 			for rows := 1; rows <= 4; rows++ {
 				long, short := cache.NewSequence(), cache.NewSequence()
 				draft(t, head, x.batch(long, 0, at), 0)
-				ids, _, err := draftOf(t.Context(), head, join(x.batch(short, 0, 2), x.batch(long, at, at+rows)), 4)
+				drafts, err := draftOf(t.Context(), head, join(x.batch(short, 0, 2), x.batch(long, at, at+rows)), 4)
 				if at+rows > maxTokens {
 					require.ErrorIs(t, err, attention.ErrPosition)
 					require.EqualError(t, err, "mtp: Sequences[1].Position is 93, of 4 rows, want rows at positions up to 95: position out of range")
 					require.Equal(t, []int{0, at}, []int{short.Len(), long.Len()})
 				} else {
 					require.NoError(t, err)
-					require.Len(t, ids[0], 4)
-					require.Len(t, ids[1], room(c, at+rows, maxTokens, 4))
+					require.Len(t, drafts[0].Tokens, 4)
+					require.Len(t, drafts[1].Tokens, room(c, at+rows, maxTokens, 4))
 				}
 				require.NoError(t, long.Close())
 				require.NoError(t, short.Close())
@@ -150,7 +150,7 @@ func TestDraftToTheLastPosition(t *testing.T) {
 	for page := range int32(maxTokens / blockSize) {
 		b.Sequences[0].BlockTable = append(b.Sequences[0].BlockTable, page)
 	}
-	require.Len(t, draft(t, head, b, 5).ids[0], 3)
+	require.Len(t, draft(t, head, b, 5).ids()[0], 3)
 	b.Sequences[0].Position = math.MaxInt
 	_, err := head.Forward(t.Context(), b, 0)
 	require.ErrorIs(t, err, attention.ErrPosition)
@@ -165,7 +165,7 @@ func TestDraftEndsWithTheBlockTable(t *testing.T) {
 	run := func(table ...int32) []int32 {
 		b := x.batch(nil, 0, rows)
 		b.Sequences[0].BlockTable, b.Cache = table, newCache(t, head, 4)
-		return draft(t, head, b, k).ids[0]
+		return draft(t, head, b, k).ids()[0]
 	}
 	want := run(2, 1, 3)
 	require.Len(t, want, k)

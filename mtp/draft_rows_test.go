@@ -44,7 +44,7 @@ func TestDraftLeavesOut(t *testing.T) {
 		device.rows = nil
 		got := draft(t, head, batch(), k)
 		require.Equal(t, []int{2, 2, 2}, device.rows)
-		require.Equal(t, want, []int32{got.ids[0][0], got.ids[1][0]})
+		require.Equal(t, want, []int32{got.ids()[0][0], got.ids()[1][0]})
 	}
 }
 
@@ -66,10 +66,9 @@ func TestDraftOfNothingCommits(t *testing.T) {
 			device.rows = nil
 			for _, ends := range [][2]int{{5, 1}, {6, 7}} {
 				b := join(x.batch(pieces[0], pieces[0].Len(), ends[0]), y.batch(pieces[1], pieces[1].Len(), ends[1]))
-				ids, probs, err := draftOf(t.Context(), head, b, 0)
+				drafts, err := draftOf(t.Context(), head, b, 0)
 				require.NoError(t, err)
-				require.Equal(t, [][]int32{nil, nil}, ids)
-				require.Equal(t, [][]float32{nil, nil}, probs)
+				require.Equal(t, drafted{{}, {}}, drafts)
 				require.Equal(t, ends, [2]int{pieces[0].Len(), pieces[1].Len()})
 			}
 			// An aligned chain hands hidden states from step to step.

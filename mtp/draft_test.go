@@ -38,8 +38,8 @@ func requireChain(t testing.TB, want *reference.Drafts, got drafted) {
 		ids = append(ids, int32(id))
 		probs = append(probs, softmaxAt(logits[i*vocabSize:(i+1)*vocabSize], id))
 	}
-	require.Equal(t, [][]int32{ids}, got.ids)
-	require.NoError(t, hiptest.Within(got.probs[0], probs, 1e-5))
+	require.Equal(t, [][]int32{ids}, got.ids())
+	require.NoError(t, hiptest.Within(got.probs()[0], probs, 1e-5))
 }
 
 func TestDraftEqualsOracle(t *testing.T) {
@@ -85,7 +85,7 @@ func TestDraftModOwnPostNorm(t *testing.T) {
 			Sequences: []mtp.Rows{{Sequence: s, Tokens: ids[step:], Position: n + step}}, Hidden: mtp.Hidden{Float32: states},
 		}, step+1)
 	}
-	require.Equal(t, [][]int32{ids}, draft(t, head, x.batch(cache.NewSequence(), 0, n), k).ids)
+	require.Equal(t, [][]int32{ids}, draft(t, head, x.batch(cache.NewSequence(), 0, n), k).ids())
 }
 
 // TestDraftRagged: in a batch of sequences that are at different points, each
@@ -176,18 +176,18 @@ func TestDraftMinProbability(t *testing.T) {
 				return rounds
 			}
 			free := run(0)
-			all := slices.Sorted(slices.Values(slices.Concat(free[0].probs...)))
+			all := slices.Sorted(slices.Values(slices.Concat(free[0].probs()...)))
 			lengths := map[int]bool{}
 			for _, least := range []float64{float64(all[len(all)/4]), float64(all[len(all)/2]), 1} {
 				for round, got := range run(least) {
-					for i, probs := range free[round].probs {
+					for i, probs := range free[round].probs() {
 						end := slices.IndexFunc(probs, func(p float32) bool { return float64(p) < least })
 						if end < 0 {
 							end = k
 						}
 						lengths[end] = true
-						require.Equal(t, fmt.Sprint(free[round].ids[i][:end]), fmt.Sprint(got.ids[i]), "at least %v, sequence %d", least, i)
-						require.Equal(t, fmt.Sprint(probs[:end]), fmt.Sprint(got.probs[i]))
+						require.Equal(t, fmt.Sprint(free[round].ids()[i][:end]), fmt.Sprint(got.ids()[i]), "at least %v, sequence %d", least, i)
+						require.Equal(t, fmt.Sprint(probs[:end]), fmt.Sprint(got.probs()[i]))
 					}
 				}
 			}
@@ -231,8 +231,8 @@ func TestDraftChecked(t *testing.T) {
 				}
 				want, got := run(hip.NewReference()), run(hip.Check(hip.NewHost(3)))
 				for round := range want {
-					require.Equal(t, want[round].ids, got[round].ids)
-					require.NoError(t, hiptest.Within(got[round].probs[0], want[round].probs[0], 1e-4))
+					require.Equal(t, want[round].ids(), got[round].ids())
+					require.NoError(t, hiptest.Within(got[round].probs()[0], want[round].probs()[0], 1e-4))
 				}
 			})
 		}

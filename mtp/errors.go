@@ -4,24 +4,25 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/hip"
 )
 
-// InputError is the one error of an argument or option that is refused before anything
-// runs: see [hip.InputError]. Its Sequence is 1 + the index in Batch.Sequences; 0 means
-// the call as a whole.
+// InputError names an argument or option that is refused before anything runs: see
+// [hip.InputError]. Its Sequence is 1 + the index in Batch.Sequences; 0 means the call as a
+// whole.
 type InputError = hip.InputError
 
 var (
 	// ErrInput is a refused argument. Every [InputError] wraps it.
 	ErrInput = hip.ErrInput
 	// ErrClosed is a use of a head, cache or sequence after its Close.
-	ErrClosed = errors.New("closed")
-	// ErrNotAligned is an aligned draft on a sequence that was changed since its last one
-	// otherwise than by Draft: see [ChainAligned].
+	ErrClosed = attention.ErrClosed
+	// ErrNotAligned is an aligned draft on a sequence that something other than Draft has
+	// changed: see [ChainAligned].
 	ErrNotAligned = errors.New("sequence has no state for aligned drafting")
 	// ErrNaN is a probability that is not a number: hidden states or weights hold NaN.
-	ErrNaN = errors.New("probability is not a number")
+	ErrNaN = errors.New("mtp: probability is not a number")
 )
 
 // errToken is a token id outside of the vocabulary.

@@ -72,4 +72,4 @@ func ConfigProblems(err error) (all []ConfigProblem) {
 }
 
 // DraftVocabulary returns the tokens that Draft picks from, ascending; nil: all.
-func (h *Head) DraftVocabulary() []int32 { return h.drafts.vocabulary }
+func (h *Head) DraftVocabulary() []int32 { return h.draftHead.vocabulary }

@@ -146,7 +146,7 @@ func TestDraftFaults(t *testing.T) {
 					}
 					before := []int{sx.Len(), sy.Len(), cache.FreePages()}
 					f.arm(at)
-					ids, probs, err := draftOf(t.Context(), head, b, 2+round)
+					drafts, err := draftOf(t.Context(), head, b, 2+round)
 					failed := f.disarm()
 					if failed == "" {
 						require.NoError(t, err)
@@ -154,8 +154,7 @@ func TestDraftFaults(t *testing.T) {
 					}
 					require.ErrorIs(t, err, errDevice, failed)
 					require.False(t, f.busy(), failed)
-					require.Nil(t, ids)
-					require.Nil(t, probs)
+					require.Nil(t, drafts)
 					require.Equal(t, before, []int{sx.Len(), sy.Len(), cache.FreePages()}, failed)
 					require.Equal(t, want[round], draft(t, head, b, 2+round), failed)
 					return failed

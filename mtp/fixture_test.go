@@ -121,9 +121,22 @@ func forward(t testing.TB, head *mtp.Head, b *mtp.Batch, step int) []float32 {
 }
 
 // drafted is what Draft returns.
-type drafted struct {
-	ids   [][]int32
-	probs [][]float32
+type drafted []mtp.Draft
+
+// ids returns the tokens of each sequence.
+func (d drafted) ids() (ids [][]int32) {
+	for i := range d {
+		ids = append(ids, d[i].Tokens)
+	}
+	return ids
+}
+
+// probs returns the probabilities of each sequence's tokens.
+func (d drafted) probs() (probs [][]float32) {
+	for i := range d {
+		probs = append(probs, d[i].Probs)
+	}
+	return probs
 }
 
 // atLeast ends the chains of b before the first token that is less likely than p.
@@ -135,12 +148,12 @@ func atLeast(b *mtp.Batch, p float64) *mtp.Batch {
 }
 
 // draftOf drafts up to k tokens for every sequence of b.
-func draftOf(ctx context.Context, head *mtp.Head, b *mtp.Batch, k int) (ids [][]int32, probs [][]float32, err error) {
+func draftOf(ctx context.Context, head *mtp.Head, b *mtp.Batch, k int) (drafted, error) {
 	drafts, err := head.Draft(ctx, withDrafts(b, k))
 	for _, d := range drafts {
-		ids, probs, err = append(ids, d.Tokens), append(probs, d.Probs), errors.Join(err, d.Err)
+		err = errors.Join(err, d.Err)
 	}
-	return ids, probs, err
+	return drafts, err
 }
 
 // withDrafts returns b with k drafts after the rows of every sequence.
@@ -158,23 +171,22 @@ func withDrafts(b *mtp.Batch, k int) *mtp.Batch {
 
 func draft(t testing.TB, head *mtp.Head, b *mtp.Batch, k int) drafted {
 	t.Helper()
-	ids, probs, err := draftOf(t.Context(), head, b, k)
+	drafts, err := draftOf(t.Context(), head, b, k)
 	require.NoError(t, err)
-	require.Len(t, ids, len(b.Sequences))
-	require.Len(t, probs, len(b.Sequences))
-	for i := range ids {
-		require.Len(t, probs[i], len(ids[i]))
-		require.LessOrEqual(t, len(ids[i]), k)
+	require.Len(t, drafts, len(b.Sequences))
+	for i := range drafts {
+		require.Len(t, drafts[i].Probs, len(drafts[i].Tokens))
+		require.LessOrEqual(t, len(drafts[i].Tokens), k)
 		if s := b.Sequences[i].Sequence; s != nil {
 			require.Equal(t, b.Sequences[i].Position+len(b.Sequences[i].Tokens), s.Len(), "a sequence ends at its committed rows")
 		}
 	}
-	return drafted{ids, probs}
+	return drafts
 }
 
 // one returns the drafts of sequence i alone.
 func (d drafted) one(i int) drafted {
-	return drafted{d.ids[i : i+1], d.probs[i : i+1]}
+	return d[i : i+1]
 }
 
 // oracle is the head of the same checkpoint in float64.

@@ -9,14 +9,15 @@ import (
 )
 
 // Forward runs the rows of b through module step mod num_mtp_modules and returns their
-// hidden states, rows × hidden_size, before the final norm: what Logits takes, and the
-// Batch.Hidden of the next step, or with Options.PostNorm what [Head.FinalNorm] makes of
-// them. The rows' keys and values are written to the module's layer of the cache. A
-// sequence then ends at its last row, or where it ended before if that is later.
+// hidden states, rows × hidden_size, before the final norm. Logits takes them. They are the
+// Batch.Hidden of the next step, after [Head.FinalNorm] if the head has Options.PostNorm.
+// Forward writes the rows' keys and values to the module's layer of the cache. A sequence
+// then ends at its last row, or where it ended before if that is later.
 //
-// The result is Float32 memory of the caller's, or Batch.Output. Bad input and rows beyond
-// Config().Attention.Rope.Positions() are an [InputError], a cache without room is
-// [attention.ErrCacheFull]; nothing has run then and nothing has changed.
+// The result is in Float32, which the caller owns, or in Batch.Output. Bad input and rows
+// beyond Config().Attention.Rope.Positions() are an [InputError], and a cache without room
+// is [attention.ErrCacheFull]; nothing has run then and nothing has changed. A closed head
+// or cache is [ErrClosed].
 //
 // (module).forward has the computation.
 func (h *Head) Forward(ctx context.Context, b *Batch, step int) (out Hidden, err error) {
@@ -51,7 +52,7 @@ func (h *Head) Forward(ctx context.Context, b *Batch, step int) (out Hidden, err
 // hiddenStates runs all rows of the batch through a module.
 func (c *call) hiddenStates(module int) (Hidden, error) {
 	w, width := c.w, c.head.config.HiddenSize
-	if err := w.begin(); err != nil {
+	if err := w.start(); err != nil {
 		return Hidden{}, err
 	}
 	s := &step{Step: plan.All(module, c.planned())}
@@ -86,7 +87,7 @@ func (c *call) hiddenStates(module int) (Hidden, error) {
 	return Hidden{Float32: out}, w.read(out, s.out)
 }
 
-// planned is the batch's sequences as plans know them, without drafts.
+// planned returns the batch's sequences as package plan takes them, without drafts.
 func (c *call) planned() []plan.Sequence {
 	sequences := make([]plan.Sequence, len(c.batch.Sequences))
 	for i := range sequences {

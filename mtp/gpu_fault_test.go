@@ -35,11 +35,11 @@ func TestTwoGPUs(t *testing.T) {
 		}
 		x, s := randomPassage(uint64(700+i), n), cache.NewSequence()
 		for end := 3; end <= n; end += 3 { // the last ones are graphs
-			ids, _, err := draftOf(context.Background(), head, x.batch(s, s.Len(), end), 3)
+			drafts, err := draftOf(context.Background(), head, x.batch(s, s.Len(), end), 3)
 			if err != nil {
 				return nil, err
 			}
-			all = append(all, ids...)
+			all = append(all, drafts.ids()...)
 		}
 		return all, cache.Close()
 	}
@@ -153,7 +153,7 @@ func TestEveryDriverCallOfAHeadMayFail(t *testing.T) {
 				}
 				s := cache.NewSequence()
 				for end := 3; end <= 12 && err == nil; end += 3 {
-					_, _, err = draftOf(t.Context(), head, x.batch(s, s.Len(), end), 2)
+					_, err = draftOf(t.Context(), head, x.batch(s, s.Len(), end), 2)
 				}
 				return 0, err
 			}

@@ -93,8 +93,8 @@ func TestGraphs(t *testing.T) {
 					device.reads.Store(0)
 					reference := draft(t, want, x.batch(sx[0], at, at+n), k)
 					graph := draft(t, got, x.batch(sx[1], at, at+n), k)
-					require.Equal(t, reference.ids, graph.ids, "round %d", i)
-					require.NoError(t, hiptest.Within(graph.probs[0], reference.probs[0], 1e-4))
+					require.Equal(t, reference.ids(), graph.ids(), "round %d", i)
+					require.NoError(t, hiptest.Within(graph.probs()[0], reference.probs()[0], 1e-4))
 					at += n
 					if came[n]++; came[n] > 2 && at > 2*k {
 						require.Zero(t, device.launches.Load(), "round %d", i)
@@ -108,7 +108,7 @@ func TestGraphs(t *testing.T) {
 				for range 3 {
 					reference := draft(t, want, join(x.batch(sx[0], at, at+1), y.batch(more[0], more[0].Len(), more[0].Len()+2)), k)
 					graph := draft(t, got, join(x.batch(sx[1], at, at+1), y.batch(more[1], more[1].Len(), more[1].Len()+2)), k)
-					require.Equal(t, reference.ids, graph.ids)
+					require.Equal(t, reference.ids(), graph.ids())
 					at++
 				}
 			})
@@ -132,7 +132,7 @@ func TestGraphsOfSteps(t *testing.T) {
 				}
 				free := load(t, files, options)
 				s := sequences(free)
-				probs := slices.Sorted(slices.Values(slices.Concat(draft(t, free, join(x.batch(s[0], 0, n), y.batch(s[1], 0, n)), k).probs...)))
+				probs := slices.Sorted(slices.Values(slices.Concat(draft(t, free, join(x.batch(s[0], 0, n), y.batch(s[1], 0, n)), k).probs()...)))
 				least := 0.99 * float64(probs[len(probs)/2])
 				want := load(t, files, options)
 				options.Device = device
@@ -143,8 +143,8 @@ func TestGraphsOfSteps(t *testing.T) {
 				for at := 0; at < 5*n; at += n {
 					reference := draft(t, want, atLeast(join(x.batch(of[0], at, at+n), y.batch(of[1], at, at+n)), least), k)
 					graph := draft(t, got, atLeast(join(x.batch(on[0], at, at+n), y.batch(on[1], at, at+n)), least), k)
-					require.Equal(t, reference.ids, graph.ids, "from position %d", at)
-					ended = ended || len(graph.ids[0]) != len(graph.ids[1])
+					require.Equal(t, reference.ids(), graph.ids(), "from position %d", at)
+					ended = ended || len(graph.ids()[0]) != len(graph.ids()[1])
 				}
 				require.True(t, ended, "sequences ended at different steps")
 				require.Positive(t, device.captures.Load())

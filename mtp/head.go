@@ -13,10 +13,9 @@ import (
 
 // Head is a loaded draft head.
 //
-// All methods may be called from several goroutines at the same time, those that take
-// sequences on different ones: a Head has no state of a call. Close waits for calls under
-// way; what is called after it returns [ErrClosed], or nothing where there is no error to
-// return.
+// Several goroutines may call all methods at the same time, with different sequences: a
+// Head keeps no state of a call. Close waits for calls under way. A method that is called
+// after it returns [ErrClosed], or a zero result if it has no error.
 type Head struct {
 	config  *Config
 	options Options
@@ -28,11 +27,11 @@ type Head struct {
 	checkpoint *safetensors.Folder // open while the device reads it in place
 	loaded     *weights.Loaded
 
-	geometry attention.Geometry
-	embed    *weights.Matrix
-	lmHead   *weights.Matrix
-	drafts   draftLMHead
-	modules  []module
+	geometry  attention.Geometry
+	embed     *weights.Matrix
+	lmHead    *weights.Matrix
+	draftHead draftLMHead
+	modules   []module
 
 	using      sync.RWMutex // held for reading during calls
 	closed     bool
@@ -50,9 +49,9 @@ func (h *Head) Report() *weights.Report { return h.report }
 // Device returns the device that runs the head.
 func (h *Head) Device() hip.Device { return h.device }
 
-// KVScales returns the scales of an fp8 KV cache that the checkpoint gives for a
-// module's keys and values, and whether it gives them. The head's own caches
-// are not fp8 and do not use them.
+// KVScales returns the scales of an fp8 KV cache that the checkpoint has for a module's
+// keys and values, and whether it has them. The head's own caches are not fp8 and do not
+// use them.
 func (h *Head) KVScales(module int) (k, v float32, ok bool) {
 	h.using.RLock()
 	defer h.using.RUnlock()
@@ -71,9 +70,8 @@ func (h *Head) KVScales(module int) (k, v float32, ok bool) {
 	return ks[0], vs[0], true
 }
 
-// Matrix returns a loaded matrix by its parameter's name, for example
-// "lm_head.weight", to share it with an engine. It is valid until Close, and nil
-// if there is none.
+// Matrix returns a loaded matrix by its parameter's name, for example "lm_head.weight", to
+// share it with an engine. It is valid until Close. If there is no such matrix, it is nil.
 func (h *Head) Matrix(name string) *weights.Matrix {
 	h.using.RLock()
 	defer h.using.RUnlock()
@@ -132,9 +130,9 @@ func (h *Head) enter() error {
 
 func (h *Head) leave() { h.using.RUnlock() }
 
-// Close frees all that the head took: weights, caches, the mapping of its files,
-// and the device if Load made it. The first call waits for calls under way;
-// later ones return ErrClosed.
+// Close frees all that the head took: weights, caches, the mapping of its files, and the
+// device if Load made it. It waits for calls under way. Sequences of its caches may be
+// dropped, or closed later. A second Close returns ErrClosed.
 func (h *Head) Close() error {
 	h.using.Lock()
 	defer h.using.Unlock()
@@ -154,11 +152,11 @@ func (h *Head) release() error {
 		errs = append(errs, w.free())
 	}
 	h.caches, h.workspaces, h.modules = nil, nil, nil
-	for _, m := range h.drafts.made {
+	for _, m := range h.draftHead.made {
 		errs = append(errs, m.Free(h.device))
 	}
-	errs = append(errs, h.device.Free(h.drafts.tokens))
-	h.drafts = draftLMHead{}
+	errs = append(errs, h.device.Free(h.draftHead.tokens))
+	h.draftHead = draftLMHead{}
 	if h.loaded != nil {
 		errs = append(errs, h.loaded.Close())
 	}

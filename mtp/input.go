@@ -14,14 +14,14 @@ type input struct {
 	at     int
 }
 
-// inputBuffers is where an input lies that does not travel with the words. Each input has
-// its own: all are on the device before the first is made float32.
+// inputBuffers hold an input that does not travel with the words. Each input has its own,
+// since all are on the device before the first is made float32.
 type inputBuffers struct {
 	narrow, wide hip.Buffer // bfloat16 from the host; float32
 }
 
-// stagedInput is how many values of an input travel with the words at most. More take a
-// write of their own, which copies one part while the next is filled.
+// stagedInput is the largest number of values of an input that travels with the words. A
+// larger one takes a write of its own, which copies one part while the next is filled.
 const stagedInput = 1 << 18
 
 // stageInput puts a small host input among the words, so that its address, and with it

@@ -24,8 +24,8 @@ func Inspect(dir string, opts Options) (*Config, *weights.Report, error) {
 	return config, report, inFolder(dir, err)
 }
 
-// InspectFS is [Inspect] from a file system. The config is returned also with an
-// error, if it could be read.
+// InspectFS is [Inspect] from a file system. It returns the config also with an error, if
+// it could read it.
 func InspectFS(fsys fs.FS, opts Options) (*Config, *weights.Report, error) {
 	checkpoint, config, plan, err := inspect(context.Background(), fsys, opts)
 	if err != nil {
@@ -97,7 +97,7 @@ func (c *Config) plan(ctx context.Context, checkpoint *safetensors.Folder, modul
 	return plan, nil
 }
 
-// checkFolder refuses what is not a folder, since the errors of files in it would not say
+// checkFolder refuses a path that is not a folder: the errors of files in it would not say
 // so.
 func checkFolder(dir string) error {
 	if dir == "" {

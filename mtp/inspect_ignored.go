@@ -19,7 +19,7 @@ const (
 	patternTime     = time.Second
 )
 
-// errPattern is a pattern that is none, or takes too long.
+// errPattern is a pattern that does not compile or takes too long.
 var errPattern = errors.New("bad pattern")
 
 // ignoredModules answers whether ignored_layers exempts a module from quantization.

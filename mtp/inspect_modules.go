@@ -38,11 +38,11 @@ func (m moduleTensors) first() int {
 // copy it hold as many modules as num_nextn_predict_layers beside it says, or none.
 const previewModules = 7
 
-// of returns the config of the modules that are loaded, and what is to be said of their
-// number. It is asked, or else that of num_mtp_modules. A config that is its target's, or
-// copied from the preview, may promise more there than comes with it: where the files hold
-// just as many as num_nextn_predict_layers says, these are meant. The config of a
-// standalone head is about its files, and believed.
+// of returns the config of the modules that are loaded, and a note on their number. The
+// number is asked, or else num_mtp_modules. The config of a target, or one copied from the
+// preview, may promise more modules than the files hold: if they hold as many as
+// num_nextn_predict_layers says, these are loaded. The config of a standalone head
+// describes its own files, and its num_mtp_modules counts.
 func (c *Config) of(modules moduleTensors, asked int) (config *Config, note string) {
 	n, promised := c.NumMTPModules, c.NumMTPModules
 	switch there := modules.first(); {
@@ -91,7 +91,7 @@ func (c *Config) checkModules(modules moduleTensors, asked int) error {
 
 var errMoreModules = errors.New("more MTP modules than the config gives")
 
-// chooseModules says how the first n modules are loaded whatever the config says.
+// chooseModules says how to load the first n modules whatever the config says.
 func chooseModules(n int) string {
 	return fmt.Sprintf("Options.Modules %d (-modules %d) loads the first %d", n, n, n)
 }

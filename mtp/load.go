@@ -11,22 +11,20 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// Load opens the checkpoint folder dir and loads its MTP head, bundled with the target
-// or standalone: config.json, and the weights in the shards that hold the head by
-// model.safetensors.index.json, or without an index in every *.safetensors file of the
-// folder: see [weights.OpenCheckpoint]. No two of the files may hold the same tensor.
+// Load opens the checkpoint folder dir and loads its MTP head, bundled with the target or
+// standalone. It reads config.json and the weights: in the shards that hold the head by
+// model.safetensors.index.json, or, without an index, in every *.safetensors file of the
+// folder (see [weights.OpenCheckpoint]). No two of the files may hold the same tensor.
 //
-// Headers are read first and every parameter is matched to its tensors; only if
-// everything fits are bytes moved. What does not fit is a [*InputError] for a key of config.json, a
-// [*safetensors.FormatError] or a [*weights.Problem], all of them together after the name of
-// the folder: [weights.Problems] lists them. An option that does not fit is an
-// [*InputError]. Nothing is skipped and nothing is left uninitialized.
-// A device that compiles kernels is told to before the bytes move, so that one that
-// does not compile is an error here and not in the first draft.
-// On any error, the end of ctx among them, all that was taken is given back.
+// Load first reads the headers and matches every parameter to its tensors. It moves bytes
+// only if everything fits. What does not fit is a [*InputError] for a key of config.json, a
+// [*safetensors.FormatError] or a [*weights.Problem], all of them together after the name
+// of the folder: [weights.Problems] lists them. An option that does not fit is an
+// [*InputError]. Load skips nothing and leaves nothing uninitialized. Kernels are compiled
+// before any bytes move, so that one that does not compile fails here and not in the first
+// draft. On any error, including the end of ctx, everything taken is given back.
 //
-// The checkpoint's files must not change while the head is open: on a CPU they
-// are used in place.
+// The checkpoint's files must not change while the head is open: a CPU uses them in place.
 func Load(ctx context.Context, dir string, opts Options) (*Head, error) {
 	if err := checkFolder(dir); err != nil {
 		return nil, err
@@ -35,9 +33,8 @@ func Load(ctx context.Context, dir string, opts Options) (*Head, error) {
 	return head, inFolder(dir, err)
 }
 
-// LoadFS is [Load] from a file system. Files that are operating-system files are
-// memory-mapped, those in memory are used where they are, and
-// others are read into the device's memory.
+// LoadFS is [Load] from a file system. It memory-maps files of the operating system, uses
+// files in memory where they are, and reads others into the device's memory.
 func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) {
 	start := time.Now()
 	if err := ctx.Err(); err != nil {
@@ -90,7 +87,7 @@ func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) 
 	if opts.Logger != nil {
 		opts.Logger.InfoContext(ctx, "MTP head loaded", "modules", config.NumMTPModules, "parameters", h.report.Parameters,
 			"bytes", h.report.Bytes, "device", h.device.Info().Name, "duration", time.Since(start))
-		if m := h.drafts.matrix; len(h.drafts.made) > 0 {
+		if m := h.draftHead.matrix; len(h.draftHead.made) > 0 {
 			opts.Logger.InfoContext(ctx, "lm_head for drafting", "tokens", m.Rows, "format", m.Formats()[0].String(), "bytes", m.Bytes())
 		}
 		for _, note := range h.report.Notes {

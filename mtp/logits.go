@@ -12,14 +12,13 @@ import (
 	"github.com/drafthead/drafthead/weights"
 )
 
-// Logits returns lm_head · rms(hidden; final_layernorm) of module step mod
-// num_mtp_modules for the given rows of hidden, len(rows) × vocab_size float32,
-// the caller's. Rows may repeat and come in any order; nil stands for all rows
-// of hidden states on the host.
+// Logits returns lm_head · rms(hidden; final_layernorm) of module step mod num_mtp_modules
+// for the given rows of hidden, len(rows) × vocab_size float32, which the caller owns. Rows
+// may repeat and come in any order; nil stands for all rows of hidden states on the host.
 //
-// Hidden states that are not given in exactly one form, a row that they do not have, or a
-// negative step is an [InputError]; nothing has run then. A closed head is [ErrClosed].
-// Other errors are those of ctx and of the device.
+// Hidden states in no form or in several, a row that they do not have, or a negative step
+// is an [InputError]; nothing has run then. A closed head is [ErrClosed]. Other errors are
+// those of ctx and of the device.
 func (h *Head) Logits(ctx context.Context, hidden Hidden, rows []int, step int) ([]float32, error) {
 	var logits []float32
 	err := h.onRows(ctx, hidden, rows, step, nil, func(w *workspace, in *input, n, module int) error {
@@ -36,9 +35,9 @@ func (h *Head) Logits(ctx context.Context, hidden Hidden, rows []int, step int) 
 	return logits, err
 }
 
-// FinalNorm returns rms(hidden; final_layernorm) of module step mod
-// num_mtp_modules for the given rows, len(rows) × hidden_size float32: what
-// lm_head is applied to. Arguments and errors are those of Logits.
+// FinalNorm returns rms(hidden; final_layernorm) of module step mod num_mtp_modules for the
+// given rows, len(rows) × hidden_size float32: the input of lm_head. Arguments and errors
+// are those of Logits.
 func (h *Head) FinalNorm(ctx context.Context, hidden Hidden, rows []int, step int) ([]float32, error) {
 	var normed []float32
 	err := h.onRows(ctx, hidden, rows, step, nil, func(w *workspace, in *input, n, module int) error {
@@ -60,8 +59,8 @@ func (h *Head) FinalNorm(ctx context.Context, hidden Hidden, rows []int, step in
 	return normed, err
 }
 
-// onRows checks the arguments of Logits, and others by check if there is one, brings the
-// picked rows to the device and calls do, unless there are none.
+// onRows checks the arguments of Logits, and others by check if it is not nil. It brings
+// the picked rows to the device and calls do, if there are any.
 func (h *Head) onRows(ctx context.Context, hidden Hidden, rows []int, step int, check func() error, do func(w *workspace, in *input, n, module int) error) error {
 	if err := h.enter(); err != nil {
 		return err
@@ -87,7 +86,7 @@ func (h *Head) onRows(ctx context.Context, hidden Hidden, rows []int, step int, 
 	}
 	w := h.takeWorkspace()
 	defer h.giveWorkspace(w)
-	if err := w.begin(); err != nil {
+	if err := w.start(); err != nil {
 		return err
 	}
 	in, err := h.gatherRows(w, &hidden, picked)
@@ -125,8 +124,8 @@ func (h *Head) pickRows(hidden Hidden, rows []int) ([]int, error) {
 	return rows, nil
 }
 
-// checkDeviceRows checks rows of hidden states on the device, which alone knows how many
-// there are.
+// checkDeviceRows checks rows of hidden states on the device. Only the device knows how
+// many there are.
 func (h *Head) checkDeviceRows(hidden *Hidden, rows []int) error {
 	if rows == nil {
 		return refuse("rows", "nil", "the rows of hidden states on the device", nil)
@@ -152,7 +151,7 @@ func (h *Head) checkDeviceRows(hidden *Hidden, rows []int) error {
 	return nil
 }
 
-// gatherRows brings the picked rows to the device, one after the other.
+// gatherRows brings the picked rows to the device, end to end.
 func (h *Head) gatherRows(w *workspace, hidden *Hidden, rows []int) (in input, err error) {
 	width := h.config.HiddenSize
 	if hidden.Device == 0 {
@@ -199,8 +198,8 @@ func (h *Head) finalNorm(d hip.Device, w *workspace, states hip.Ptr, rows, modul
 	return norm.RMSNorm(d, w.finalNormed.Ptr(), states, h.modules[module].finalNorm, rows, h.config.HiddenSize, h.config.RMSNormEps)
 }
 
-// logits computes w.logits of rows rows of states, rows × m.Rows, for lm_head or
-// what Draft has in its place.
+// logits computes w.logits of rows rows of states, rows × m.Rows; m is lm_head or what
+// Draft has in its place.
 func (h *Head) logits(d hip.Device, w *workspace, m *weights.Matrix, states hip.Ptr, rows, module int) error {
 	if err := h.finalNorm(d, w, states, rows, module); err != nil {
 		return err
@@ -216,8 +215,8 @@ func (h *Head) logitsOf(d hip.Device, w *workspace, m *weights.Matrix, in *input
 	return h.logits(d, w, m, in.states, rows, module)
 }
 
-// Embed returns the rows of embed_tokens for the tokens, len(tokens) ×
-// hidden_size float32, the caller's. Position 0 is not masked here.
+// Embed returns the rows of embed_tokens for the tokens, len(tokens) × hidden_size float32,
+// which the caller owns. It does not zero the row at position 0.
 //
 // A token outside of the vocabulary is an [InputError], a closed head
 // is [ErrClosed]. Other errors are those of ctx and of the device.

@@ -76,7 +76,7 @@ func TestMemoryIsCheckedFirst(t *testing.T) {
 			requireInput(t, err, c.field, rule, c.want)
 			require.Zero(t, hidden)
 			if b.Output == 0 {
-				_, _, err = draftOf(t.Context(), head, b, 2)
+				_, err = draftOf(t.Context(), head, b, 2)
 				requireInput(t, err, c.field, rule, c.want)
 			}
 			require.Equal(t, []int{3, free, launches}, []int{s.Len(), cache.FreePages(), device.launches})

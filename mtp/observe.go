@@ -2,9 +2,9 @@ package mtp
 
 import "github.com/drafthead/drafthead/hip"
 
-// Stage is one intermediate result of a step, a run of one module over rows. The stages
-// of a step come in this order, in Int32 where it says so and else in Float32; sizes are
-// keys of config.json:
+// Stage is one intermediate result of a step, a run of one module over rows. The stages of
+// a step come in this order. They are in Float32 unless the list says Int32; sizes are keys
+// of config.json:
 //
 //	embeds_masked        [rows, hidden_size]                 e: 0 where the position is 0
 //	enorm_out            [rows, hidden_size]                 rms(e; enorm)
@@ -31,16 +31,17 @@ import "github.com/drafthead/drafthead/hip"
 //	hidden               [wanted, hidden_size]               what Forward returns
 //
 // Blocks are those of the longest sequence up to its last row. A Forward is one step and
-// wants all of its rows. A Draft is a step for each token of the longest chain, each of
-// which begins with embeds_masked: the first has the batch's rows, in the order of its
-// sequences, later ones a row for each sequence that still drafts, or in an aligned chain
-// all rows that the step runs. A step of a Draft computes only the wanted rows past their
-// keys and values, most often the last of each sequence that drafts, and where none is
-// wanted the stages from block_scores on are left out. Rows says which they are.
+// wants all of its rows. A Draft has one step even if Drafts is 0, otherwise one for each
+// token of the longest chain; an aligned head always runs all its steps. Each step begins
+// with embeds_masked. The first has the batch's rows, in the order of its sequences; a
+// later one has a row for each sequence that still drafts, or in an aligned chain all rows
+// that the step runs. A step of a Draft computes only the wanted rows past their keys and
+// values, most often the last row of each sequence that drafts. Rows names them. If none is
+// wanted, the stages from block_scores on are left out.
 //
-// These are the kernels and rows that serve, but for two things that change no result:
-// launches are not recorded in a graph, and blocks are scored also where every block is
-// selected. The slices are the receiver's to keep.
+// The same kernels run over the same rows as without Observe, with two differences that
+// change no result: launches are not recorded in a graph, and blocks are scored even if all
+// of them are selected. The receiver may keep the slices.
 type Stage struct {
 	Name    string
 	Shape   []int     // Shape[0] is the number of rows
@@ -84,7 +85,7 @@ var stageNames = [...]string{
 	"router_scores", "expert_ids", "expert_weights", "moe_routed_out", "shared_out", "moe_out", "hidden",
 }
 
-// saw hands out a whole result, whose width is a row of the given shape; none: one
+// saw hands out a whole result. Its width is a row of the given shape; without a shape, one
 // dimension.
 func (q *queue) saw(id stageID, v values, shape ...int) {
 	if len(shape) == 0 {
@@ -104,8 +105,8 @@ func (q *queue) sawColumns(v values, first int, id stageID, shape ...int) {
 	}
 }
 
-// sawScores hands out the scores of the blocks that there are: kernels leave room for
-// stride blocks.
+// sawScores hands out the scores of the existing blocks: kernels leave room for stride
+// blocks.
 func (q *queue) sawScores(v values, stride int) {
 	heads := v.width / stride
 	all := observed[float32](q, v)
@@ -126,7 +127,7 @@ func (q *queue) sawInts(id stageID, v values, shape ...int) {
 	}
 }
 
-// observed reads a result, if there is one and somebody observes.
+// observed reads a result, if there is one and the batch has an Observe.
 func observed[T float32 | int32](q *queue, v values) []T {
 	if q.observe == nil || q.err != nil || v.rows == 0 {
 		return nil

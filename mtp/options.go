@@ -12,16 +12,17 @@ import (
 
 // Options of [Load] and [Inspect]. The zero value is right for most callers.
 type Options struct {
-	// Device runs the head. nil: a new [hip.NewHost] that the head closes. A
-	// device that is given stays the caller's to close, after the head.
+	// Device runs the head. nil: a new [hip.NewHost] that the head closes. Close a device
+	// of your own after the head. A program runs the head on a GPU with an import of
+	// hip/gpu and hip.Open, as the package's doc shows.
 	Device hip.Device
 
 	// Progress is called while weights are read, from the loading goroutine, with the
 	// bytes that are ready and their total: see [weights.Plan.Load].
 	Progress func(done, total int64)
 
-	// Populate reads a memory-mapped checkpoint ahead during Load. Without it
-	// Load returns at once and the first drafts wait for the disk.
+	// Populate makes Load read a memory-mapped checkpoint ahead. Without it Load returns at
+	// once and the first drafts wait for the disk.
 	Populate bool
 
 	// CheckWeights refuses a checkpoint in which a tensor of the head is all zero, or holds
@@ -31,20 +32,20 @@ type Options struct {
 	// are meant for x · w.
 	CheckWeights bool
 
-	// Logger gets a record per load, with what was found, and one for an lm_head
-	// made for drafting. nil: no logging.
+	// Logger gets a record of each load, with what was found, and one of an lm_head made
+	// for drafting. nil: no logging.
 	Logger *slog.Logger
 
-	// CacheFormat is how keys and values are stored: [attention.CacheBF16], which is
-	// the zero value, or [attention.CacheF32].
+	// CacheFormat is how caches store keys and values: [attention.CacheBF16], the zero
+	// value, or [attention.CacheF32].
 	CacheFormat attention.CacheFormat
 
 	// Chain is the rule by which Draft goes from step to step.
 	Chain Chain
 
-	// PostNorm makes Draft feed steps after the first with rms(hidden; final_layernorm)
-	// in place of the hidden state before that norm. An engine that goes from step to step
-	// by [Head.Forward] applies [Head.FinalNorm] between them.
+	// PostNorm makes Draft feed steps after the first with rms(hidden; final_layernorm) in
+	// place of the hidden state before that norm. An engine that goes from step to step by
+	// [Head.Forward] must apply [Head.FinalNorm] between them.
 	PostNorm bool
 
 	// MaxDraft, 0 to 64, is the longest chain of an aligned head, whose caches hold one
@@ -53,9 +54,10 @@ type Options struct {
 	MaxDraft int
 
 	// Modules is how many MTP modules are loaded, from module 0 on, whatever config.json
-	// says. 0: as many as num_mtp_modules says, or num_nextn_predict_layers where that is
-	// absent. So too in a config that came with the target, or that is copied from the
-	// preview's, where the files hold just as many as that key says: a note tells.
+	// says. 0: as many as num_mtp_modules says, or num_nextn_predict_layers if that is
+	// absent. The latter also counts in the config of a target, or in one copied from the
+	// preview, if the files hold exactly that many modules; a note in the report then says
+	// so.
 	Modules int
 
 	// DraftLMHead makes Draft read a copy of lm_head that is requantized at load:
@@ -64,30 +66,30 @@ type Options struct {
 	//	weights.MXFP8   52 %, rounded to 4 significant bits: more drafts change
 	//
 	// 0, or the format it already has, uses lm_head as stored. Logits always uses lm_head
-	// itself, so verification stays exact. The copy comes on top of what a head needs. See
+	// itself, so verification stays exact. The copy takes memory beside lm_head. See
 	// [weights.Matrix.Requantize].
 	DraftLMHead weights.Format
 
 	// DraftVocabulary holds the tokens that Draft picks from, in any order; it reads only
 	// their rows of lm_head, in place. Probabilities, also for Rows.MinProbability, are
-	// then a softmax over these tokens alone. nil: all tokens. [ReadVocabulary] and
-	// examples/draft make such lists. Logits covers all tokens.
+	// then a softmax over these tokens alone. nil: all tokens. [ReadVocabulary] reads such
+	// lists, and examples/draft makes them. Logits covers all tokens.
 	DraftVocabulary []int32
 
 	// Embed and LMHead are the target's own embed_tokens and lm_head, vocab_size ×
-	// hidden_size, in the memory of Device. A matrix that is given stays the caller's, and
-	// the checkpoint need not hold it.
+	// hidden_size, in the memory of Device. The caller keeps owning them, and the
+	// checkpoint need not hold them.
 	Embed, LMHead *weights.Matrix
 
-	// Parallel loads one rank's share of the parameters, to look at or to share by
-	// [Head.Matrix]. Such a head cannot run yet: NewCache and every call that runs it
-	// return an [InputError] that wraps [errors.ErrUnsupported].
+	// Parallel loads one rank's share of the parameters, to inspect or to share by
+	// [Head.Matrix]. Such a head cannot run: NewCache and every call that runs it return an
+	// [InputError] that wraps [errors.ErrUnsupported].
 	Parallel Parallel
 }
 
 // Chain is a rule by which a chain of drafts uses the modules of a head. The zero Chain is
 // ChainFirst with one module and ChainAligned with several. With one module ChainFirst and
-// ChainModOwn are the same.
+// ChainModOwn draft the same, but ChainModOwn refuses a BlockTable.
 type Chain string
 
 const (
@@ -98,9 +100,10 @@ const (
 	ChainModOwn Chain = "chain_mod_own"
 	// ChainAligned runs module s mod n over all rows, with positions kept and tokens
 	// shifted by s, as the modules were trained. Rows that a step ran with drafted tokens
-	// run again once the target has confirmed others, from one hidden state per step that
-	// the sequence keeps. It needs Sequences that only Draft changes; Truncate(0) starts
-	// one anew. It shifts tokens, so with more than one step Draft refuses Batch.Embeds.
+	// run again once the target has confirmed others; for that the sequence keeps one
+	// hidden state per step. It needs Sequences that only Draft changes; Truncate(0)
+	// restarts one. It shifts tokens, so with more than one step Draft refuses
+	// Batch.Embeds.
 	ChainAligned Chain = "chain_aligned"
 )
 
@@ -118,7 +121,7 @@ func (c Chain) resolve(modules int) (Chain, error) {
 	return "", refuse("Options.Chain", string(c), "chain, chain_mod_own or chain_aligned", nil)
 }
 
-// checkOptions reports all options that do not fit.
+// checkOptions returns all options that do not fit.
 func (c *Config) checkOptions(opts Options) error {
 	var errs []error
 	refuseIf := func(bad bool, field string, got any, want string) {

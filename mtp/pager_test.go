@@ -53,7 +53,7 @@ func TestRefusedCallsClaimNothing(t *testing.T) {
 		return b
 	}
 	draft := func(ctx context.Context, b *mtp.Batch, k int) error {
-		_, _, err := draftOf(ctx, head, b, k)
+		_, err := draftOf(ctx, head, b, k)
 		return err
 	}
 	for name, refused := range map[string]func(c *mtp.Cache) error{
@@ -122,7 +122,7 @@ func TestRefusedCallsLeaveReservedPages(t *testing.T) {
 	both := join(x.batch(s, 0, n), x.batch(cache.NewSequence(), 0, 15))
 	_, err := head.Forward(t.Context(), both, 0)
 	require.ErrorIs(t, err, attention.ErrCacheFull)
-	_, _, err = draftOf(t.Context(), head, both, 2)
+	_, err = draftOf(t.Context(), head, both, 2)
 	require.ErrorIs(t, err, attention.ErrCacheFull)
 	require.Equal(t, table, s.BlockTable())
 	require.Equal(t, 3, cache.FreePages())

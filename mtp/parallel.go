@@ -4,18 +4,18 @@ import (
 	"fmt"
 )
 
-// Shard is one rank's share of a parallel head. The zero Shard is all of it.
+// Shard is one rank of a parallel head. The zero Shard holds all of it.
 type Shard struct {
 	Rank, Size int
 }
 
 // Parallel says which share of every parameter a rank holds, as vLLM cuts them.
 //
-// Tensor parallel: attention heads, and KV heads with their index heads, which
-// are held by several ranks where there are more ranks than KV heads; rows of
-// gate and up and columns of down projections; rows of the vocabulary.
-// Expert parallel: whole experts; the routed experts are then not cut by Tensor.
-// Norms, eh_proj, the router and the one index key are held by every rank.
+// Tensor cuts attention heads, KV heads with their index heads (several ranks hold the same
+// one if there are more ranks than KV heads), rows of gate and up projections, columns of
+// down projections, and rows of the vocabulary. Expert deals out whole experts; Tensor then
+// does not cut the routed experts. Every rank holds the norms, eh_proj, the router and the
+// one index key.
 type Parallel struct {
 	Tensor, Expert Shard
 }
@@ -34,7 +34,7 @@ func (s Shard) check(field string) error {
 	return &InputError{Op: "mtp: parameters", Field: field, Got: fmt.Sprintf("rank %d of %d", s.Rank, s.Size), Want: "a rank below the number of ranks"}
 }
 
-// A cut returns a rank's part, or what the number of ranks would have to be of n.
+// A cut returns a rank's part, or in words what the number of ranks has to be.
 
 // even cuts n into equal parts; n must be a multiple of the number of ranks.
 func (s Shard) even(n int) (part interval, want string) {
@@ -76,7 +76,7 @@ func (s Shard) uneven(n int) interval {
 	return interval{first, end}
 }
 
-// vocabPadding is what vLLM pads a parallel vocabulary to a multiple of.
+// vocabPadding: vLLM pads a parallel vocabulary to a multiple of it.
 const vocabPadding = 64
 
 // vocabulary cuts n rows padded to a multiple of 64; the last ranks may hold

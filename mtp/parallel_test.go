@@ -148,7 +148,7 @@ func TestLoadRank(t *testing.T) {
 		require.True(t, errors.Is(err, errors.ErrUnsupported) && errors.Is(err, mtp.ErrInput), "%v", err)
 		hidden := mtp.Hidden{Float32: make([]float32, hiddenSize)}
 		_, _, topErr := head.TopK(t.Context(), hidden, nil, 0, 1)
-		_, _, draftErr := draftOf(t.Context(), head, &mtp.Batch{}, 1)
+		_, draftErr := draftOf(t.Context(), head, &mtp.Batch{}, 1)
 		for name, err := range map[string]error{
 			"Embed":     second(head.Embed(t.Context(), []int32{1})),
 			"Forward":   second(head.Forward(t.Context(), &mtp.Batch{}, 0)),

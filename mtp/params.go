@@ -22,14 +22,15 @@ func tensorName(module int, name string) string {
 	return fmt.Sprintf("model.mtp.layers.%d.%s", module, name)
 }
 
-// Parameters returns every parameter of the head as a rank of a parallel head
-// holds it, with the tensors that make it up; the table is in model order.
-// Shares that cannot be cut are all reported, as errors that wrap [ErrInput].
+// Parameters returns every parameter of the head as a rank of a parallel head holds it,
+// with the tensors that make it up, in model order. The error joins an [InputError] for
+// every share that cannot be cut.
 func (c *Config) Parameters(p Parallel) ([]weights.Param, error) {
 	return c.parameters(p, func(int) bool { return true })
 }
 
-// parameters is Parameters, of a module that is not there but one: enough to miss it.
+// parameters is Parameters, but with one parameter only of a module that is not there:
+// enough to report it.
 func (c *Config) parameters(p Parallel, there func(module int) bool) ([]weights.Param, error) {
 	shares, err := c.shares(p)
 	if err != nil {
@@ -141,7 +142,7 @@ func (b *paramBuilder) kvScale(module int, name, tensor string) {
 	}}})
 }
 
-// whole is a piece of which every rank holds all.
+// whole is a piece that every rank holds whole.
 func whole(tensor string, rows, cols int) piece {
 	return piece{tensor: tensor, rows: rows, keepRows: all(rows), cols: cols, keepCols: all(cols)}
 }

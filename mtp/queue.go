@@ -9,9 +9,9 @@ import (
 	"github.com/drafthead/drafthead/weights"
 )
 
-// queue queues the operations of a forward on a device, each with its result in a buffer
-// of the workspace. After the first error they do nothing, as a bufio.Writer does not;
-// err is that error. An operation over no rows does nothing either.
+// queue queues the operations of a forward on a device, each with its result in a buffer of
+// the workspace. After the first error, which is err, its methods do nothing, like those of
+// a bufio.Writer. An operation over no rows does nothing either.
 type queue struct {
 	*workspace
 	head    *Head
@@ -45,7 +45,7 @@ func (q *queue) embed(enorm, hnorm hip.Ptr) values {
 		return kernels.EmbedNorm(q.device, q.head.embed, &kernels.EmbedNormArgs{
 			Out: both.ptr, Masked: masked.ptr, States: s.states, Embeds: s.embeds.states,
 			Tokens: q.up.At(s.tokensAt), Drafted: s.drafted, Positions: s.all.Positions(),
-			EmbedNorm: enorm, HiddenNorm: hnorm, Eps: c.RMSNormEps, Drafts: int64(s.drafts), Rows: int32(both.rows),
+			EmbedNorm: enorm, HiddenNorm: hnorm, Eps: c.RMSNormEps, Drafts: int64(s.draftedRoom), Rows: int32(both.rows),
 			Hidden: int32(c.HiddenSize), Vocab: int32(c.VocabSize),
 		})
 	})
@@ -97,7 +97,7 @@ func (q *queue) insert(qkv values, m *module) {
 	q.sawColumns(qkv, column, stageIndexK, g.IndexDim)
 }
 
-// wanted takes the wanted rows together, where they are not all.
+// wanted gathers the wanted rows, unless all are wanted.
 func (q *queue) wanted(x, qkv values) (values, values) {
 	if q.step.Wanted == nil {
 		return x, qkv
@@ -131,7 +131,7 @@ func (q *queue) selectBlocks(qkv values) values {
 	return selected
 }
 
-// attend is softmax attention over the chosen blocks.
+// attend computes softmax attention over the chosen blocks.
 func (q *queue) attend(qkv, blocks values) values {
 	g := &q.head.geometry
 	context := values{q.attnCtx.Ptr(), qkv.rows, g.Heads * g.HeadDim}

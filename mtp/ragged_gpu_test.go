@@ -37,9 +37,9 @@ func TestRaggedOnEmulations(t *testing.T) {
 				got := run(t, d)
 				for round := range want.hidden {
 					require.NoError(t, hiptest.Within(got.hidden[round], want.hidden[round], 2e-3), "Forward, round %d", round)
-					require.Equal(t, want.drafts[round].ids, got.drafts[round].ids, "Draft, round %d", round)
-					for s, probs := range want.drafts[round].probs {
-						require.NoError(t, hiptest.Within(got.drafts[round].probs[s], probs, 2e-3), "Draft, round %d", round)
+					require.Equal(t, want.drafts[round].ids(), got.drafts[round].ids(), "Draft, round %d", round)
+					for s, probs := range want.drafts[round].probs() {
+						require.NoError(t, hiptest.Within(got.drafts[round].probs()[s], probs, 2e-3), "Draft, round %d", round)
 					}
 				}
 			})

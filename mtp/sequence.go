@@ -7,15 +7,15 @@ import (
 	"github.com/drafthead/drafthead/attention"
 )
 
-// Sequence is the cached rows of one token sequence. One goroutine uses a sequence at a
-// time; a second one gets [attention.ErrInUse].
+// Sequence holds the cached rows of one token sequence. Only one goroutine may use a
+// sequence at a time; a second one gets [attention.ErrInUse].
 type Sequence struct {
 	cache *Cache
 	kv    *attention.Sequence
 
-	// carry and aligned are of an aligned chain. carry[s] is the hidden state that step s
-	// returned for row aligned−1−s, its last whose tokens were all confirmed; step s+1
-	// starts from there. Valid while Len is aligned.
+	// carry and aligned belong to an aligned chain. carry[s] is the hidden state that step
+	// s returned for row aligned−1−s, its last row whose tokens were all confirmed; step
+	// s+1 starts from there. Valid while Len is aligned.
 	carry   [][]float32
 	aligned int // Len after the last Draft; −1: rows were changed otherwise since
 }
@@ -29,11 +29,11 @@ func (s *Sequence) Len() int { return s.kv.Len() }
 // BlockTable returns a copy of the sequence's pages in the order of positions.
 func (s *Sequence) BlockTable() []int32 { return s.kv.BlockTable() }
 
-// Reserve takes the pages for n more rows ahead of a Forward, which then cannot find the
-// cache full. Draft and Truncate return the pages that they do not use, reserved ones
-// among them. If the cache has too few, the error wraps [attention.ErrCacheFull]; rows
-// that the rotary embedding does not cover, a negative n, or a cache that is used with
-// block tables are an [InputError]. Nothing has changed then.
+// Reserve takes the pages for n more rows, so that a later Forward does not find the cache
+// full. Draft and Truncate give back the pages that they do not use, including reserved
+// ones. If the cache has too few pages, the error wraps [attention.ErrCacheFull]. Rows that
+// the rotary embedding does not cover, a negative n, or a cache that is used with block
+// tables are an [InputError]. Nothing has changed then.
 func (s *Sequence) Reserve(n int) error {
 	if s.cache == nil {
 		return refuse("Sequence", "the zero Sequence", "one of NewSequence", nil)
@@ -60,8 +60,8 @@ func (s *Sequence) Truncate(n int) error {
 	return nil
 }
 
-// Fork returns a sequence of the same content that shares its pages until one side
-// writes.
+// Fork returns a sequence of the same content. The two share pages until one of them writes
+// to a page, which is then copied.
 func (s *Sequence) Fork() (*Sequence, error) {
 	if s.cache == nil {
 		return nil, refuse("Sequence", "the zero Sequence", "one of NewSequence", nil)
@@ -74,7 +74,8 @@ func (s *Sequence) Fork() (*Sequence, error) {
 	return &Sequence{cache: s.cache, kv: kv, aligned: s.aligned, carry: append([][]float32(nil), s.carry...)}, nil
 }
 
-// Close returns the pages. Calls after the first do nothing.
+// Close gives back the pages. Calls after the first do nothing. A sequence that a call
+// still uses is [attention.ErrInUse] and stays open.
 func (s *Sequence) Close() error {
 	if s.cache == nil {
 		return nil
@@ -82,7 +83,7 @@ func (s *Sequence) Close() error {
 	return ofAttention("mtp: close", s.kv.Close())
 }
 
-// changed drops the state of an aligned chain: it is not that of the rows any more. An
+// changed drops the state of an aligned chain, which no longer belongs to the rows. An
 // empty sequence needs none.
 func (s *Sequence) changed() {
 	s.carry, s.aligned = nil, -1
@@ -91,8 +92,7 @@ func (s *Sequence) changed() {
 	}
 }
 
-// ofAttention names an error of package attention after op, a call of this package, and
-// makes those of closed caches and sequences match ErrClosed.
+// ofAttention names an error of package attention after op, a call of this package.
 func ofAttention(op string, err error) error {
 	if err == nil {
 		return nil
@@ -100,12 +100,7 @@ func ofAttention(op string, err error) error {
 	if e, ok := errors.AsType[*InputError](err); ok {
 		own := *e
 		own.Op = op
-		err = &own
-	} else {
-		err = fmt.Errorf("%s: %w", op, err)
+		return &own
 	}
-	if errors.Is(err, attention.ErrClosed) {
-		return fmt.Errorf("%w: %w", err, ErrClosed)
-	}
-	return err
+	return fmt.Errorf("%s: %w", op, err)
 }

@@ -158,7 +158,7 @@ func TestNaNStaysInItsSequence(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, mtp.Draft{Err: mtp.ErrNaN}, got[1], "a row without numbers")
 				for i, d := range []mtp.Draft{got[0], got[2]} {
-					require.Equal(t, want[i], drafted{[][]int32{d.Tokens}, [][]float32{d.Probs}})
+					require.Equal(t, want[i], drafted{d})
 				}
 				for _, rows := range b.Sequences {
 					require.Equal(t, n, rows.Sequence.Len(), "rows are committed all the same")

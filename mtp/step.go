@@ -8,8 +8,8 @@ import (
 	"github.com/drafthead/drafthead/mtp/internal/plan"
 )
 
-// step is a planned step with what kernels need of it. Its numbers are staged, room is
-// made for it, and then it is queued, on the head's device or on one that records.
+// step is a planned step in the form that kernels need. It is staged, room is made for it,
+// and then it is queued, on the head's device or on one that records.
 type step struct {
 	*plan.Step
 	all    *attention.Batch // its rows
@@ -21,12 +21,12 @@ type step struct {
 	hidden, embeds input   // of the batch, at the first step
 	states         hip.Ptr // that the rows start from
 	drafted        hip.Ptr // the drafts that tokens may stand for
-	drafts         int     // of them
+	draftedRoom    int     // how many there can be
 	out            hip.Ptr // hidden states of the wanted rows; never the memory of states
 }
 
-// stageInput stages what of the batch's hidden states and embeddings travels with the
-// words. It comes first, so that the words lie where they lay in the call before.
+// stageInput stages small hidden states and embeddings of the batch with the words. It
+// comes first, so that the addresses of the words are those of the call before.
 func (c *call) stageInput(s *step) {
 	n := c.rows * c.head.config.HiddenSize
 	s.hidden = c.w.stageInput(&c.batch.Hidden, n)
@@ -44,8 +44,8 @@ func (c *call) loadInput(s *step) error {
 	return c.w.loadInput(&s.embeds, &c.batch.Embeds, &c.w.embedsIn)
 }
 
-// stage adds the rows of the i-th step of the call to the words: tokens, positions,
-// slots and block tables. From here on the rows count as written.
+// stage adds the rows of the i-th step of the call to the words: tokens, positions, slots
+// and block tables. It marks the rows as written, since a row attends to itself.
 func (c *call) stage(i int, s *step) (err error) {
 	spans := make([]attention.Span, len(s.Spans))
 	for j, span := range s.Spans {
@@ -81,7 +81,7 @@ func (c *call) encode(i int, spans []attention.Span) (b *attention.Batch, at int
 	return b, at, err
 }
 
-// place gives a step the addresses of its words, which were uploaded.
+// place gives a step the addresses of its words, after their upload.
 func (c *call) place(s *step) {
 	s.all.Place(c.w.up.At(s.allAt))
 	if s.wanted != s.all {
@@ -94,7 +94,7 @@ func (c *call) place(s *step) {
 	}
 }
 
-// reserve grows the workspace to a step that was staged.
+// reserve grows the workspace for a step that was staged.
 func (c *call) reserve(s *step) error {
 	h, w, g := c.head, c.w, &c.head.geometry
 	n, rows, out, wanted := h.config.HiddenSize, s.Rows(), s.OutRows(), len(s.Wanted)

@@ -1,9 +1,9 @@
 package mtp
 
-// Verify is greedy verification of a drafted chain. target[j] is the token that the
-// target itself chose after the confirmed text and the first j drafts; it has one entry
-// more than d.Tokens. Verify returns how many drafts the target confirmed, the longest
-// prefix in which they agree, and the target's own token after them:
+// Verify verifies a drafted chain greedily. target[j] is the token that the target chose
+// after the confirmed text and the first j drafts; target has one entry more than d.Tokens.
+// Verify returns how many drafts the target confirmed, which is the length of the longest
+// prefix on which the two agree, and the target's own token after them:
 //
 //	drafts  7 4 9 2
 //	target  7 4 1 5 8     accepted 2, next 1

@@ -11,14 +11,14 @@ import (
 )
 
 // ReadVocabulary reads a list of token ids, for [Options.DraftVocabulary]: one a line, with
-// blank lines wherever you like, or a JSON array of numbers. Each must be an id of a
-// vocabulary of vocabSize tokens, and be there once. The error is an [InputError] whose
-// Field is the line, or what r failed with.
+// blank lines anywhere, or a JSON array of numbers. Each must be below vocabSize and be
+// there only once. The error is an [InputError] whose Field is the line, or wraps the error
+// of r.
 func ReadVocabulary(r io.Reader, vocabSize int) ([]int32, error) {
 	limit := 4096 + 64*int64(max(vocabSize, 0)) // a generous text of all ids
 	text, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("mtp: read vocabulary: %w", err)
 	}
 	if int64(len(text)) > limit {
 		return nil, badVocabulary("text", fmt.Sprintf("over %d bytes", limit), fmt.Sprintf("at most %d token ids", vocabSize), nil)
@@ -115,7 +115,8 @@ func (v *vocabularyText) readJSON() error {
 	}
 }
 
-// checkDraftVocabulary refuses what Draft could not pick from. nil is no list.
+// checkDraftVocabulary refuses a list that Draft could not pick from. nil stands for no
+// list.
 func checkDraftVocabulary(tokens []int32, vocabSize int) error {
 	bad := func(i int, want string, err error) error {
 		return refuse(fmt.Sprintf("Options.DraftVocabulary[%d]", i), tokens[i], want, err)

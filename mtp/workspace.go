@@ -35,8 +35,8 @@ type workspace struct {
 	picked, finalNormed, logits  hip.Buffer // of the rows that tokens are drafted from
 }
 
-// keptGraphs is how many sequences of launches a workspace keeps as graphs: one for each
-// number of rows that batches have, and length of chain.
+// keptGraphs is how many sequences of launches a workspace keeps as graphs. There is one
+// for each combination of a batch's rows and the length of its chain.
 const keptGraphs = 64
 
 func newWorkspace(d hip.Device) *workspace {
@@ -67,7 +67,7 @@ func (w *workspace) grow(needs ...need) error {
 	return nil
 }
 
-// batchOf returns the rows of the i-th step of a call, in a cache.
+// batchOf returns the attention batch of the i-th step of a call, for a cache.
 func (w *workspace) batchOf(c *attention.Cache, i int) (*attention.Batch, error) {
 	if w.owner != c {
 		if err := w.closeBatches(); err != nil {
@@ -88,8 +88,8 @@ func (w *workspace) closeBatches() error {
 	return w.batches[0].Close() // the others share its memory
 }
 
-// granule is what sizes that grow with the sequences are rounded up to, where that lets
-// a graph serve for longer; see [attention.Batch.Encode].
+// granule returns the multiple to which sizes that grow with the sequences are rounded up,
+// so that a graph serves for longer; see [attention.Batch.Encode].
 func (w *workspace) granule() int {
 	if w.device.Info().IsGPU() {
 		return 16
@@ -97,8 +97,8 @@ func (w *workspace) granule() int {
 	return 1
 }
 
-// begin begins a call, which ends with wait or read, or with an error.
-func (w *workspace) begin() error {
+// start makes the workspace ready for a call, which ends with wait or read, or with an error.
+func (w *workspace) start() error {
 	if err := w.settle(); err != nil {
 		return err
 	}
@@ -132,8 +132,8 @@ func (w *workspace) read(values []float32, p hip.Ptr) error {
 	return err
 }
 
-// run launches what launch does, after the copy of the words, as a graph where the device
-// records graphs. What is observed is read between the launches, so it runs without one.
+// run launches what launch does, after the copy of the words, as a graph if the device
+// records graphs. An observed call reads between the launches, so it runs without a graph.
 func (w *workspace) run(observed bool, launch func(d hip.Device) error) error {
 	all := func(d hip.Device) error {
 		if err := w.up.Fetch(d); err != nil {

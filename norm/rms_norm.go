@@ -10,22 +10,21 @@ import (
 	"github.com/drafthead/drafthead/hip/vec"
 )
 
-// RMSNorm is Gemma RMSNorm of each row:
+// RMSNorm computes Gemma RMSNorm of each row:
 //
 //	y[r] = x[r] · 1/√(mean(x[r]²) + eps) · (1 + w)
 //
-// x and y are float32 [rows, n], w is float32 [n]. y may be x; otherwise they
-// must not overlap. Sums are float64 on the reference and float32 elsewhere,
-// y is rounded to float32 after the multiplications. A NaN or an infinity
-// spoils its own row only. rows = 0 does nothing. All arguments that are refused are
-// reported together, as [hip.InputError]s.
+// x and y are float32 [rows, n], w is float32 [n]. y may be x; otherwise they must not
+// overlap. The reference sums in float64, other devices in float32; y is rounded to float32
+// after the multiplications. A NaN or an infinity affects only its own row. rows = 0 does
+// nothing. The error joins a [hip.InputError] for every bad argument.
 func RMSNorm(d hip.Device, y, x, w hip.Ptr, rows, n int, eps float64) error {
 	return launch(d, "norm: rms norm", &rmsNormArgs{Y: y, X: x, W: w}, strides{y: n, x: n}, rows, n, eps)
 }
 
-// RMSNormStrided is [RMSNorm] over rows that start yStride and xStride values
-// apart, each at least n: one half of a concatenation, or a column range. What
-// lies between the rows of y is left as it is. In place needs equal strides.
+// RMSNormStrided is [RMSNorm] over rows that start yStride and xStride values apart, each
+// at least n: one half of a concatenation, or a column range. What lies between the rows of
+// y stays as it is. y may be x only if the strides are equal.
 func RMSNormStrided(d hip.Device, y hip.Ptr, yStride int, x hip.Ptr, xStride int, w hip.Ptr, rows, n int, eps float64) error {
 	return launch(d, "norm: strided rms norm", &rmsNormArgs{Y: y, X: x, W: w}, strides{y: yStride, x: xStride}, rows, n, eps)
 }
@@ -35,8 +34,8 @@ func RMSNormStrided(d hip.Device, y hip.Ptr, yStride int, x hip.Ptr, xStride int
 //	residual[r] = residual[r] + x[r]            float32
 //	y[r]        = RMSNorm(residual[r]; w, eps)
 //
-// The norm sees the sum as rounded to float32. Shapes are those of [RMSNorm];
-// y may be x, and neither may overlap residual.
+// The norm takes the sum after rounding to float32. Shapes are those of [RMSNorm]; y may be
+// x, and neither may overlap residual.
 func AddRMSNorm(d hip.Device, y, residual, x, w hip.Ptr, rows, n int, eps float64) error {
 	const op = "norm: add rms norm"
 	if residual == 0 {
@@ -66,13 +65,13 @@ var (
 	rmsNormHIP string
 )
 
-// RMSSource returns HIP source for whoever writes a kernel that normalizes as part of
-// something larger: the HIP side of [vec.RMS64]. It goes before the source of the kernel,
-// and has rms64, for rows that are short, as heads are, and rmsOfRow, for rows that are
-// long, as hidden states are, by blocks of RMSThreads. The file rms.h describes them.
+// RMSSource returns HIP source for kernels that normalize as part of something larger: the
+// HIP side of [vec.RMS64]. Put it before the source of the kernel. It has rms64 for short
+// rows, such as heads, and rmsOfRow for long rows, such as hidden states, in blocks of
+// RMSThreads. The file rms.h describes them.
 func RMSSource() string { return hip.Define("rmsThreads", RMSThreads) + rmsH }
 
-// RMSThreads is the threads of a block that normalizes a row with rmsOfRow.
+// RMSThreads is the number of threads of a block that normalizes a row with rmsOfRow.
 const RMSThreads = 512
 
 type strides struct{ y, x int }

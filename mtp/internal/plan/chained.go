@@ -1,8 +1,8 @@
 package plan
 
-// begin is step 0 of [First] and [ModOwn]: all confirmed rows. Only the last row of a
+// firstStep is step 0 of [First] and [ModOwn]: all confirmed rows. Only the last row of a
 // sequence that drafts needs more than its keys and values.
-func (c *Call) begin() *Step {
+func (c *Call) firstStep() *Step {
 	s := &Step{}
 	for i := range c.Sequences {
 		q := &c.Sequences[i]

@@ -97,21 +97,21 @@ type Call struct {
 	step         int
 	last         *Step
 	ended        []bool
-	drafts       [][]int32 // of each sequence: which drafts of the call are its own
+	numbers      [][]int32 // by sequence: the numbers of its drafts
 	count, keeps int
 }
 
 // Next returns the next step, or nil after the last.
 func (c *Call) Next() *Step {
 	if c.ended == nil {
-		c.ended, c.drafts = make([]bool, len(c.Sequences)), make([][]int32, len(c.Sequences))
+		c.ended, c.numbers = make([]bool, len(c.Sequences)), make([][]int32, len(c.Sequences))
 	}
 	var s *Step
 	switch {
 	case c.Rule == Aligned:
 		s = c.aligned()
 	case c.step == 0:
-		s = c.begin()
+		s = c.firstStep()
 	default:
 		s = c.chained()
 	}
@@ -122,7 +122,7 @@ func (c *Call) Next() *Step {
 	s.FirstDraft, s.FirstKeep = c.count, c.keeps
 	for i, row := range s.Picks {
 		sequence := s.SpanOf(row).Sequence
-		c.drafts[sequence] = append(c.drafts[sequence], int32(c.count+i))
+		c.numbers[sequence] = append(c.numbers[sequence], int32(c.count+i))
 	}
 	c.count, c.keeps, c.last = c.count+len(s.Picks), c.keeps+len(s.Keeps), s
 	return s
@@ -171,7 +171,7 @@ func (c *Call) drafting(sequence int) bool {
 }
 
 // draft is the token of draft n of a sequence.
-func (c *Call) draft(sequence, n int) int32 { return -1 - c.drafts[sequence][n] }
+func (c *Call) draft(sequence, n int) int32 { return -1 - c.numbers[sequence][n] }
 
 // All returns the step of one module over all confirmed rows.
 func All(module int, sequences []Sequence) *Step {
