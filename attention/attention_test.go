@@ -106,13 +106,10 @@ func scenarioCases() []hiptest.Case {
 			{"scores", func(r *results) []float32 { return r.scores }},
 			{"out", func(r *results) []float32 { return r.out }},
 		} {
-			cases = append(cases, hiptest.Case{Name: s.name + " " + stage.name, MaxError: bound, Setup: func(d hip.Device) (*hiptest.Prepared, error) {
+			cases = append(cases, hiptest.Case{Name: s.name + " " + stage.name, MaxError: bound, Setup: func(t testing.TB, d hip.Device) (func() error, func() ([]float32, []int32, error)) {
 				var r *results
-				return &hiptest.Prepared{
-					Run:    func() (err error) { r, err = s.run(d); return err },
-					Floats: func() ([]float32, error) { return stage.floats(r), nil },
-					Ints:   func() ([]int32, error) { return r.selected, nil },
-				}, nil
+				run := func() (err error) { r, err = s.run(d); return err }
+				return run, func() ([]float32, []int32, error) { return stage.floats(r), r.selected, nil }
 			}})
 		}
 	}

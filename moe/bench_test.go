@@ -67,12 +67,13 @@ func (m *mixture) benchCase(b *testing.B, x, residual []float32, read int) hipte
 	rows := len(x) / m.config.Hidden
 	expert := 3 * int64(m.config.Hidden) * int64(m.config.Intermediate) * 33 / 32
 	shared := 3 * int64(m.config.Hidden) * int64(m.config.SharedIntermediate) * 33 / 32
+	b.SetBytes(int64(read)*expert + shared)
 	return hiptest.Case{
-		Name: "forward", MaxError: 1e-5, Bytes: int64(read)*expert + shared,
-		Setup: func(d hip.Device) (*hiptest.Prepared, error) {
+		Name: "forward", MaxError: 1e-5,
+		Setup: func(t testing.TB, d hip.Device) (func() error, func() ([]float32, []int32, error)) {
 			take := func(values []float32) hip.Ptr {
 				p, err := hip.Upload(d, values)
-				require.NoError(b, err)
+				require.NoError(t, err)
 				return p
 			}
 			e := &Experts{
@@ -80,19 +81,16 @@ func (m *mixture) benchCase(b *testing.B, x, residual []float32, read int) hipte
 				GateUp: m.gateUp.adopt(b, d), Down: m.down.adopt(b, d), Bias: take(m.bias), Config: m.config,
 			}
 			ws := new(Workspace)
+			t.Cleanup(func() { require.NoError(t, ws.Free(d)) })
 			px, pr, hidden := take(x), take(residual), take(make([]float32, len(x)))
-			return &hiptest.Prepared{
-				Run: func() error { return e.Forward(d, ws, hidden, pr, px, rows) },
-				Floats: func() ([]float32, error) {
-					values := make([]float32, len(x))
-					return values, hip.ReadOf(d, values, hidden)
-				},
-				Ints: func() ([]int32, error) {
-					ids := make([]int32, rows*m.config.TopK)
-					return ids, hip.ReadOf(d, ids, ws.Stage("expert_ids"))
-				},
-				Free: func() error { return ws.Free(d) },
-			}, nil
+			run := func() error { return e.Forward(d, ws, hidden, pr, px, rows) }
+			return run, func() ([]float32, []int32, error) {
+				values, ids := make([]float32, len(x)), make([]int32, rows*m.config.TopK)
+				if err := hip.ReadOf(d, values, hidden); err != nil {
+					return nil, nil, err
+				}
+				return values, ids, hip.ReadOf(d, ids, ws.Stage("expert_ids"))
+			}
 		},
 	}
 }

@@ -90,39 +90,28 @@ func TestHostAgainstReference(t *testing.T) {
 // normCase returns y and the residual stream of one launch.
 func normCase(n, rows int, add bool) hiptest.Case {
 	name := fmt.Sprintf("n %d rows %d add %t", n, rows, add)
-	return hiptest.Case{Name: name, MaxError: 1e-6, Setup: func(d hip.Device) (*hiptest.Prepared, error) {
+	return hiptest.Case{Name: name, MaxError: 1e-6, Setup: func(t testing.TB, d hip.Device) (func() error, func() ([]float32, []int32, error)) {
 		var buffers [4]hip.Ptr
 		for i, size := range []int{rows * n, rows * n, rows * n, n} {
 			p, err := hip.Upload(d, random(uint64(i), size))
-			if err != nil {
-				return nil, err
-			}
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, d.Free(p)) })
 			buffers[i] = p
 		}
 		y, residual, x, w := buffers[0], buffers[1], buffers[2], buffers[3]
-		return &hiptest.Prepared{
-			Run: func() error {
-				if add {
-					return norm.AddRMSNorm(d, y, residual, x, w, rows, n, 1e-6)
-				}
-				return norm.RMSNorm(d, y, x, w, rows, n, 1e-6)
-			},
-			Floats: func() ([]float32, error) {
-				values := make([]float32, 2*rows*n)
-				if err := hip.ReadOf(d, values[:rows*n], y); err != nil {
-					return nil, err
-				}
-				return values, hip.ReadOf(d, values[rows*n:], residual)
-			},
-			Free: func() error {
-				for _, p := range buffers {
-					if err := d.Free(p); err != nil {
-						return err
-					}
-				}
-				return nil
-			},
-		}, nil
+		run := func() error {
+			if add {
+				return norm.AddRMSNorm(d, y, residual, x, w, rows, n, 1e-6)
+			}
+			return norm.RMSNorm(d, y, x, w, rows, n, 1e-6)
+		}
+		return run, func() ([]float32, []int32, error) {
+			values := make([]float32, 2*rows*n)
+			if err := hip.ReadOf(d, values[:rows*n], y); err != nil {
+				return nil, nil, err
+			}
+			return values, nil, hip.ReadOf(d, values[rows*n:], residual)
+		}
 	}}
 }
 

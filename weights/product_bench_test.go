@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/hip/hiptest"
 )
@@ -32,13 +34,13 @@ func BenchmarkProduct(b *testing.B) {
 		b.Run(bench.name, func(b *testing.B) {
 			d := hip.NewHost()
 			defer d.Close()
-			hiptest.Bench(b, d, coldCase(bench.format, bench.rows))
+			hiptest.Bench(b, d, coldCase(b, bench.format, bench.rows))
 		})
 	}
 }
 
 // coldCase multiplies rows rows with a different copy of the weights each run.
-func coldCase(f Format, rows int) hiptest.Case {
+func coldCase(b *testing.B, f Format, rows int) hiptest.Case {
 	r := rand.New(rand.NewPCG(6, 1))
 	row := newStored(r, f, formats[f].blockRows+1, benchIn) // repeated, as random values take long
 	s := stored{format: f, rows: benchOut, cols: benchIn}
@@ -55,24 +57,24 @@ func coldCase(f Format, rows int) hiptest.Case {
 		s.scale = fill(row.scale, scaleRows*scaleCols*int(f.scaleBytes()))
 	}
 	x := randomFloats(r, rows*benchIn)
+	b.SetBytes(int64(len(s.data) + len(s.scale)))
 	return hiptest.Case{
-		Name: f.String(), MaxError: productBound, Bytes: int64(len(s.data) + len(s.scale)),
-		Setup: func(d hip.Device) (*hiptest.Prepared, error) {
+		Name: f.String(), MaxError: productBound,
+		Setup: func(t testing.TB, d hip.Device) (func() error, func() ([]float32, []int32, error)) {
 			a := &arena{d: d}
+			t.Cleanup(func() { require.NoError(t, a.free()) })
 			var copies []*Matrix
 			for range coldBytes/len(s.data) + 1 {
 				copies = append(copies, a.matrix(benchIn, 0, s))
 			}
 			y := make([]float32, rows*benchOut)
 			px, py, next := a.floats(x), a.floats(y), 0
-			return &hiptest.Prepared{
-				Run: func() error {
-					next++
-					return copies[next%len(copies)].Product(d, py, px, rows)
-				},
-				Floats: func() ([]float32, error) { return y, hip.ReadOf(d, y, py) },
-				Free:   a.free,
-			}, a.err
+			require.NoError(t, a.err)
+			run := func() error {
+				next++
+				return copies[next%len(copies)].Product(d, py, px, rows)
+			}
+			return run, func() ([]float32, []int32, error) { return y, nil, hip.ReadOf(d, y, py) }
 		},
 	}
 }

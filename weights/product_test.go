@@ -41,24 +41,38 @@ func randomFloats(r *rand.Rand, n int) []float32 {
 // productCase multiplies x with stacked weights that begin pad bytes after an
 // aligned address and end at the end of their allocation.
 func productCase(name string, pad int, x []float32, parts ...stored) hiptest.Case {
-	cols, rows := parts[0].cols, len(x)/parts[0].cols
 	return hiptest.Case{
 		Name: name, MaxError: productBound,
-		Setup: func(d hip.Device) (*hiptest.Prepared, error) {
+		Setup: func(t testing.TB, d hip.Device) (func() error, func() ([]float32, []int32, error)) {
 			a := &arena{d: d}
-			m, px := a.matrix(cols, pad, parts...), a.floats(x)
-			if a.err != nil {
-				return nil, a.err
-			}
-			y := make([]float32, rows*m.Rows)
-			py := a.floats(y)
-			return &hiptest.Prepared{
-				Run:    func() error { return m.Product(d, py, px, rows) },
-				Floats: func() ([]float32, error) { return y, hip.ReadOf(d, y, py) },
-				Free:   a.free,
-			}, a.err
+			t.Cleanup(func() { require.NoError(t, a.free()) })
+			return setUpProduct(t, a, pad, x, parts)
 		},
 	}
+}
+
+func setUpProduct(t testing.TB, a *arena, pad int, x []float32, parts []stored) (run func() error, results func() ([]float32, []int32, error)) {
+	t.Helper()
+	cols, rows := parts[0].cols, len(x)/parts[0].cols
+	m, px := a.matrix(cols, pad, parts...), a.floats(x)
+	require.NoError(t, a.err)
+	y := make([]float32, rows*m.Rows)
+	py := a.floats(y)
+	require.NoError(t, a.err)
+	run = func() error { return m.Product(a.d, py, px, rows) }
+	return run, func() ([]float32, []int32, error) { return y, nil, hip.ReadOf(a.d, y, py) }
+}
+
+// multiplied is the result of a [productCase] on d.
+func multiplied(t *testing.T, d hip.Device, pad int, x []float32, parts ...stored) []float32 {
+	t.Helper()
+	a := &arena{d: d}
+	run, results := setUpProduct(t, a, pad, x, parts)
+	require.NoError(t, run())
+	y, _, err := results()
+	require.NoError(t, err)
+	require.NoError(t, a.free())
+	return y
 }
 
 // naiveProduct is the product of the closed-form values.
@@ -89,9 +103,7 @@ func TestProduct(t *testing.T) {
 				x := randomFloats(r, rows*cols)
 				c := productCase(fmt.Sprintf("%v/%d cols/%d rows", f, cols, rows), 0, x, s)
 				cases = append(cases, c)
-				y, _, err := c.Results(hip.NewReference())
-				require.NoError(t, err)
-				require.Equal(t, naiveProduct(x, s), y, c.Name)
+				require.Equal(t, naiveProduct(x, s), multiplied(t, hip.NewReference(), 0, x, s), c.Name)
 			}
 		}
 	}
@@ -118,9 +130,7 @@ func TestProductOfSegments(t *testing.T) {
 		for _, pad := range pads {
 			x := randomFloats(r, rows*cols)
 			cases = append(cases, productCase(fmt.Sprintf("%d rows/%d bytes off", rows, pad), pad, x, parts...))
-			y, _, err := cases[len(cases)-1].Results(hip.NewReference())
-			require.NoError(t, err)
-			require.Equal(t, naiveProduct(x, parts...), y)
+			require.Equal(t, naiveProduct(x, parts...), multiplied(t, hip.NewReference(), pad, x, parts...))
 		}
 	}
 	for name, d := range productDevices(t) {
@@ -139,10 +149,7 @@ func TestProductWithIdentity(t *testing.T) {
 	devices := productDevices(t)
 	devices["reference"] = hip.NewReference()
 	for name, d := range devices {
-		c := productCase(name, 1, x, identity)
-		y, _, err := c.Results(d)
-		require.NoError(t, err)
-		require.Equal(t, x, y, name)
+		require.Equal(t, x, multiplied(t, d, 1, x, identity), name)
 	}
 }
 
@@ -158,12 +165,7 @@ func TestProductRowsAreIndependent(t *testing.T) {
 	for _, f := range allFormats {
 		s, x := newStored(r, f, 21, cols), randomFloats(r, rows*cols)
 		for name, d := range devices {
-			multiply := func(x []float32) []float32 {
-				c := productCase(name, 0, x, s)
-				y, _, err := c.Results(d)
-				require.NoError(t, err)
-				return y
-			}
+			multiply := func(x []float32) []float32 { return multiplied(t, d, 0, x, s) }
 			together := multiply(x)
 			exact := name == "reference" || name == "host with plain Go"
 			for _, n := range []int{1, 2, 3, 4, 16, 17, 40} {
@@ -231,13 +233,9 @@ func TestProductNaN(t *testing.T) {
 				for i := range x {
 					x[i] = float32(i%5 - 2)
 				}
-				clean := productCase("clean", 0, append([]float32(nil), x...), s)
-				want, _, err := clean.Results(d)
-				require.NoError(t, err)
+				want := multiplied(t, d, 0, x, s)
 				test.spoil(&s, x)
-				spoilt := productCase("spoilt", 0, x, s)
-				got, _, err := spoilt.Results(d)
-				require.NoError(t, err)
+				got := multiplied(t, d, 0, x, s)
 				for i := range got {
 					if test.isNaN(i/out, i%out) {
 						want[i] = nan

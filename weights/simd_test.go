@@ -61,12 +61,9 @@ func TestProductOfAllCodes(t *testing.T) {
 		}
 		for _, n := range []int{1, 2, 4, 5, 16, 17} {
 			x := randomFloats(r, n*cols)
-			c := productCase("codes", 0, x, s)
-			want, _, err := c.Results(hip.NewReference())
-			require.NoError(t, err)
+			want := multiplied(t, hip.NewReference(), 0, x, s)
 			for name, d := range hiptest.Hosts(1) {
-				got, _, err := c.Results(d)
-				require.NoError(t, err)
+				got := multiplied(t, d, 0, x, s)
 				for scale := range rows {
 					if scale > 240 && scale < 255 { // sums overflow
 						continue
@@ -103,12 +100,9 @@ func TestProductOfInfinities(t *testing.T) {
 			if f == BF16 {
 				copy(s.data[2*(35*cols+100):], []byte{0x80, 0x7f}) // +Inf
 			}
-			c := productCase("infinities", 0, x, s)
-			want, _, err := c.Results(hip.NewReference())
-			require.NoError(t, err)
+			want := multiplied(t, hip.NewReference(), 0, x, s)
 			for name, d := range hiptest.Hosts(1) {
-				got, _, err := c.Results(d)
-				require.NoError(t, err)
+				got := multiplied(t, d, 0, x, s)
 				require.NoError(t, hiptest.Within(got, want, productBound), "%v, %d rows on %s", f, n, name)
 				require.NoError(t, d.Close())
 			}

@@ -7,26 +7,22 @@ import (
 )
 
 // Bench times a case on d after it has compared the results with the reference's. A case
-// with wrong results fails and gives no number. If the case states its bytes, Bench reports
-// the rate.
+// with wrong results fails and gives no number. For a rate, call b.SetBytes before.
 func Bench(b *testing.B, d hip.Device, c Case) {
 	b.Helper()
-	if err := c.check(d); err != nil {
-		b.Fatalf("not timed: %v", err)
+	s := &scope{TB: b}
+	defer s.end()
+	run, results := c.Setup(s, d)
+	floats, ints, err := c.read(run, results)
+	if err == nil {
+		err = c.check(b, floats, ints)
 	}
-	p, err := c.Setup(d)
 	if err != nil {
-		b.Fatal(err)
-	}
-	if p.Free != nil {
-		defer p.Free()
-	}
-	if c.Bytes > 0 {
-		b.SetBytes(c.Bytes)
+		b.Fatalf("not timed: %v", err)
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := p.Run(); err != nil {
+		if err := run(); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -8,6 +8,7 @@ package hiptest
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/drafthead/drafthead/hip"
@@ -21,53 +22,42 @@ type Case struct {
 	// of the case. Integer results are always equal.
 	MaxError float64
 
-	// Bytes is what one run has to read and write, for GB/s; 0 shows no rate.
-	Bytes int64
-
-	// Setup uploads the input to d. The case owns what it allocates there and
-	// frees it in Prepared.Free.
-	Setup func(d hip.Device) (*Prepared, error)
+	// Setup uploads the input to d and returns what runs the operation once, and what reads
+	// the results: floats are compared under MaxError, ints must be equal, and either may be
+	// nil. Whatever Setup takes on d it frees with t.Cleanup.
+	Setup func(t testing.TB, d hip.Device) (run func() error, results func() (floats []float32, ints []int32, err error))
 }
 
-// Prepared is a case set up on one device.
-type Prepared struct {
-	Run    func() error
-	Floats func() ([]float32, error) // results as numbers; nil: none
-	Ints   func() ([]int32, error)   // results that must be equal; nil: none
-	Free   func() error              // nil: nothing to free
+// once runs the case once on d and returns its results.
+func (c *Case) once(t testing.TB, d hip.Device) (floats []float32, ints []int32, err error) {
+	s := &scope{TB: t}
+	defer s.end()
+	run, results := c.Setup(s, d)
+	return c.read(run, results)
 }
 
-// Results runs the case once on d and returns its results.
-func (c *Case) Results(d hip.Device) (floats []float32, ints []int32, err error) {
-	p, err := c.Setup(d)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: setup: %w", c.Name, err)
+func (c *Case) read(run func() error, results func() ([]float32, []int32, error)) (floats []float32, ints []int32, err error) {
+	if err = run(); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", c.Name, err)
 	}
-	if p.Free != nil {
-		defer func() {
-			if e := p.Free(); err == nil {
-				err = e
-			}
-		}()
-	}
-	return p.results(c.Name)
-}
-
-func (p *Prepared) results(name string) (floats []float32, ints []int32, err error) {
-	if err = p.Run(); err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", name, err)
-	}
-	if p.Floats != nil {
-		if floats, err = p.Floats(); err != nil {
-			return nil, nil, fmt.Errorf("%s: read: %w", name, err)
-		}
-	}
-	if p.Ints != nil {
-		if ints, err = p.Ints(); err != nil {
-			return nil, nil, fmt.Errorf("%s: read: %w", name, err)
-		}
+	if floats, ints, err = results(); err != nil {
+		return nil, nil, fmt.Errorf("%s: read: %w", c.Name, err)
 	}
 	return floats, ints, nil
+}
+
+// scope is a part of a test: its cleanups run at the end of the part.
+type scope struct {
+	testing.TB
+	cleanups []func()
+}
+
+func (s *scope) Cleanup(f func()) { s.cleanups = append(s.cleanups, f) }
+
+func (s *scope) end() {
+	for _, f := range slices.Backward(s.cleanups) {
+		f()
+	}
 }
 
 // Compare runs the cases as subtests on d and on the reference device.
@@ -75,25 +65,25 @@ func Compare(t *testing.T, d hip.Device, cases ...Case) {
 	t.Helper()
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
-			if err := c.check(d); err != nil {
+			gotF, gotI, err := c.once(t, d)
+			if err == nil {
+				err = c.check(t, gotF, gotI)
+			}
+			if err != nil {
 				t.Error(err)
 			}
 		})
 	}
 }
 
-// check runs the case on d and on a fresh reference device and returns the first
+// check compares results with those of a fresh reference device and returns the first
 // difference.
-func (c *Case) check(d hip.Device) error {
+func (c *Case) check(t testing.TB, gotF []float32, gotI []int32) error {
 	ref := hip.NewReference()
 	defer ref.Close()
-	wantF, wantI, err := c.Results(ref)
+	wantF, wantI, err := c.once(t, ref)
 	if err != nil {
 		return fmt.Errorf("reference: %w", err)
-	}
-	gotF, gotI, err := c.Results(d)
-	if err != nil {
-		return err
 	}
 	return c.differ(gotF, wantF, gotI, wantI)
 }

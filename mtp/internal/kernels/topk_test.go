@@ -150,12 +150,9 @@ func testGreedySizes(t *testing.T, d hip.Device) {
 			var probabilities []float32
 			hiptest.Compare(t, d, hiptest.Case{
 				Name: fmt.Sprintf("rows=%d/vocab=%d", rows, vocab), MaxError: 1e-6,
-				Setup: func(d hip.Device) (*hiptest.Prepared, error) {
-					return &hiptest.Prepared{
-						Run:    func() (err error) { ids, probabilities, err = greedyOf(d, logits, vocab); return err },
-						Ints:   func() ([]int32, error) { return ids, nil },
-						Floats: func() ([]float32, error) { return probabilities, nil },
-					}, nil
+				Setup: func(t testing.TB, d hip.Device) (func() error, func() ([]float32, []int32, error)) {
+					run := func() (err error) { ids, probabilities, err = greedyOf(d, logits, vocab); return err }
+					return run, func() ([]float32, []int32, error) { return probabilities, ids, nil }
 				},
 			})
 			for row, id := range ids {
