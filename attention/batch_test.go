@@ -149,7 +149,7 @@ func TestRefusedSpans(t *testing.T) {
 }
 
 func TestBatchWithoutMemory(t *testing.T) {
-	d := hiptest.NewFaulty(hip.NewReference())
+	d := hiptest.NewFaulty(hip.NewReference(), errFault)
 	t.Cleanup(func() { _ = d.Close() })
 	c := newCache(t, d, tiny(), 1, 4, CacheBF16)
 	b := NewBatch(c)

@@ -59,7 +59,7 @@ func TestRefusedCaches(t *testing.T) {
 
 func TestNewCacheWithoutMemory(t *testing.T) {
 	reference := hip.NewReference()
-	d := hiptest.NewFaulty(reference)
+	d := hiptest.NewFaulty(reference, errFault)
 	t.Cleanup(func() { _ = d.Close() })
 	for n := 1; n <= 7; n++ {
 		d.FailAt(n, "alloc")

@@ -1,6 +1,7 @@
 package attention
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -182,7 +183,7 @@ func expect(c *Cache, claims []Claim) expected {
 func TestTransactionsAgainstModel(t *testing.T) {
 	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(seed, 9))
-		d := hiptest.NewFaulty(hip.NewReference())
+		d := hiptest.NewFaulty(hip.NewReference(), errFault)
 		g := tiny()
 		g.Rope.MaxPosition = 34
 		c := newCache(t, d, g, modelLayers, 12, CacheF32)
@@ -241,9 +242,18 @@ func requireFull(t *testing.T, err error, need, free int) {
 	require.ErrorContains(t, err, fmt.Sprintf("cache is full: %d pages needed, %d free", need, free))
 }
 
+// errFault is what a device fails with.
+var errFault = errors.New("fault")
+
+// faulty is what [hiptest.NewFaulty] returns.
+type faulty interface {
+	hip.Device
+	FailAt(n int, ops ...string) (calls int)
+}
+
 // transact claims, writes and commits or rolls back random rows of some sequences. Now and
 // then a page copy of Begin fails.
-func transact(t *testing.T, r *rand.Rand, d *hiptest.Faulty, c *Cache, used, live []*modelled, stamp float32) {
+func transact(t *testing.T, r *rand.Rand, d faulty, c *Cache, used, live []*modelled, stamp float32) {
 	size, limit := c.geometry.BlockSize, c.geometry.Rope.Positions()
 	claims, before := make([]Claim, len(used)), make([]*modelled, len(used))
 	for i, m := range used {
@@ -269,7 +279,7 @@ func transact(t *testing.T, r *rand.Rand, d *hiptest.Faulty, c *Cache, used, liv
 		require.ErrorContains(t, err, "Sequences["+string(rune('0'+want.full))+"]")
 		return
 	case failed:
-		require.ErrorIs(t, err, hiptest.ErrInjected)
+		require.ErrorIs(t, err, errFault)
 		require.ErrorContains(t, err, "attention: begin: Sequences[")
 		return
 	}

@@ -15,7 +15,7 @@ import (
 // A reservation that was never written is given back by Truncate, and a shared
 // one is replaced without a copy.
 func TestReservedPages(t *testing.T) {
-	d := hiptest.NewFaulty(hip.NewReference())
+	d := hiptest.NewFaulty(hip.NewReference(), errFault)
 	t.Cleanup(func() { _ = d.Close() })
 	c := newCache(t, d, tiny(), 1, 8, CacheF32)
 	s := c.NewSequence()

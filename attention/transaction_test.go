@@ -16,7 +16,7 @@ import (
 // A Begin that one sequence has no pages for, or one of whose copies fails, changes nothing
 // in any sequence.
 func TestBeginIsAtomic(t *testing.T) {
-	d := hiptest.NewFaulty(hip.NewReference())
+	d := hiptest.NewFaulty(hip.NewReference(), errFault)
 	t.Cleanup(func() { _ = d.Close() })
 	c := newCache(t, d, tiny(), modelLayers, 8, CacheF32)
 	m, other := newModelled(c), newModelled(c)
@@ -38,7 +38,7 @@ func TestBeginIsAtomic(t *testing.T) {
 	for n := 1; n <= 3*modelLayers*3; n++ { // every copy of three pages, in turn
 		d.FailAt(n, "alloc", "copy")
 		_, err := c.Begin(first, second)
-		require.ErrorIs(t, err, hiptest.ErrInjected)
+		require.ErrorIs(t, err, errFault)
 		require.ErrorContains(t, err, "attention: begin: Sequences[1]: copy page")
 		requireModel(t, c, live)
 	}

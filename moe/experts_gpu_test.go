@@ -21,7 +21,7 @@ func TestTiledExpertsOnGPUs(t *testing.T) {
 		testTiledExperts(t, d, weights.MXFP8, 96, 40)
 		testTiledExperts(t, d, weights.BF16, 48, 70)
 	})
-	hiptest.OnArchitectures(t, func(t *testing.T, d hip.Device) { testTiledExperts(t, d, weights.MXFP8, 96, 40) })
+	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) { testTiledExperts(t, d, weights.MXFP8, 96, 40) }, matrixUnits...)
 }
 
 func testTiledExperts(t *testing.T, d hip.Device, format weights.Format, in, out int) {

@@ -1,6 +1,7 @@
 package moe
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -95,13 +96,14 @@ func TestFaults(t *testing.T) {
 	_, live := hiptest.InUse(reference)
 
 	try := func(n int, op string) bool {
-		d := hiptest.NewFaulty(reference)
+		broken := errors.New("broken")
+		d := hiptest.NewFaulty(reference, broken)
 		var ws Workspace
 		require.NoError(t, e.Forward(d, &ws, hidden, pr, px, 1)) // so that the next one grows
 		d.FailAt(n, op)
 		err := e.Forward(d, &ws, hidden, pr, px, 3)
 		if err != nil {
-			require.ErrorIs(t, err, hiptest.ErrInjected)
+			require.ErrorIs(t, err, broken)
 			require.NoError(t, e.Forward(d, &ws, hidden, pr, px, 3))
 		}
 		require.Equal(t, want, read[float32](t, d, hidden, len(x)))

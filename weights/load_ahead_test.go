@@ -295,7 +295,7 @@ func TestLoadAsksForWhatItLoads(t *testing.T) {
 		}
 	}
 	require.Less(t, pageCount(pages(wanted)), pageCount(pages(all))*2/3, "there is enough that is not loaded")
-	for _, d := range []hip.Device{bare{host}, filling{hiptest.NewFaulty(host)}} {
+	for _, d := range []hip.Device{bare{host}, filling{hiptest.NewFaulty(host, errFault)}} {
 		rec, err := loadRecorded(t, t.Context(), plan, d, nil)
 		require.NoError(t, err)
 		requirePages(t, wanted, rec)
@@ -315,13 +315,13 @@ func TestLoadAsksNoMoreOnceItEnds(t *testing.T) {
 	defer host.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	rec, err := loadRecorded(t, ctx, plan, filling{hiptest.NewFaulty(host)}, nil)
+	rec, err := loadRecorded(t, ctx, plan, filling{hiptest.NewFaulty(host, errFault)}, nil)
 	require.ErrorIs(t, err, context.Canceled)
 	require.Empty(t, rec.spans)
 	for n := 1; n < 60; n += 7 {
 		ctx, cancel := context.WithCancel(t.Context())
 		calls := 0
-		rec, err := loadRecorded(t, ctx, plan, filling{hiptest.NewFaulty(host)}, func(int64, int64) {
+		rec, err := loadRecorded(t, ctx, plan, filling{hiptest.NewFaulty(host, errFault)}, func(int64, int64) {
 			if calls++; calls == n {
 				cancel()
 			}
@@ -330,7 +330,7 @@ func TestLoadAsksNoMoreOnceItEnds(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 		require.NotEmpty(t, rec.spans)
 
-		failing := hiptest.NewFaulty(host)
+		failing := hiptest.NewFaulty(host, errFault)
 		failing.FailAt(1+n%20, "fill")
 		rec, err = loadRecorded(t, t.Context(), plan, filling{failing}, nil)
 		require.ErrorIs(t, err, errFault)
@@ -401,7 +401,7 @@ func TestLoadUploadsInTheOrderOfTheFiles(t *testing.T) {
 	require.Equal(t, want, d.lengths)
 
 	progressed := false
-	f := filling{hiptest.NewFaulty(host)}
+	f := filling{hiptest.NewFaulty(host, errFault)}
 	f.FailAt(len(want), "alloc")
 	_, err = loadRecorded(t, t.Context(), plan, f, func(int64, int64) { progressed = true })
 	require.ErrorIs(t, err, errFault)

@@ -2,6 +2,7 @@ package weights
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"os"
 	"runtime"
@@ -13,12 +14,19 @@ import (
 	"github.com/drafthead/drafthead/hip/hiptest"
 )
 
-// errFault is what a file, and a [hiptest.Faulty] device, fails with.
-var errFault = hiptest.ErrInjected
+// errFault is what a file, and a faulty device, fails with.
+var errFault = errors.New("fault")
+
+// faulty is what [hiptest.NewFaulty] returns.
+type faulty interface {
+	hip.Device
+	FailAt(n int, ops ...string) (calls int)
+	Next(op string) error
+}
 
 // adopting is a device that adopts memory, which may fail.
 type adopting struct {
-	*hiptest.Faulty
+	faulty
 	adopter hip.Adopter
 }
 
@@ -49,7 +57,7 @@ func TestLoadDeviceFaults(t *testing.T) {
 			host := hip.NewReference()
 			defer host.Close()
 			for good := 0; ; good++ {
-				f := hiptest.NewFaulty(host)
+				f := hiptest.NewFaulty(host, errFault)
 				f.FailAt(good+1, test.kind)
 				var d hip.Device = f
 				if test.inPlace {
@@ -77,7 +85,7 @@ func TestLoadReportsFailedFrees(t *testing.T) {
 	plan, _ := headPlan(t, smallHead, mixed)
 	host := hip.NewReference()
 	defer host.Close()
-	d := hiptest.NewFaulty(host)
+	d := hiptest.NewFaulty(host, errFault)
 	d.FailAt(1, "free")
 	l, err := plan.Load(t.Context(), d, false, nil)
 	require.NoError(t, err)
@@ -106,7 +114,7 @@ func TestLoadCancelled(t *testing.T) {
 		{"in place", host, false},
 		{"populated", host, true},
 		{"uploaded", bare{host}, false},
-		{"filled", filling{hiptest.NewFaulty(host)}, false},
+		{"filled", filling{hiptest.NewFaulty(host, errFault)}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cancelled, cancel := context.WithCancel(t.Context())

@@ -11,7 +11,7 @@ import (
 )
 
 // filling is a device that asks for the bytes of an upload, a few at a time.
-type filling struct{ *hiptest.Faulty }
+type filling struct{ faulty }
 
 func (f filling) Fill(dst hip.Ptr, n int64, read func(part []byte, off int64) error) error {
 	if err := f.Next("fill"); err != nil {
@@ -23,7 +23,7 @@ func (f filling) Fill(dst hip.Ptr, n int64, read func(part []byte, off int64) er
 		if err := read(part, off); err != nil {
 			return err
 		}
-		if err := f.Device.Write(dst.Add(off), part); err != nil {
+		if err := f.faulty.Write(dst.Add(off), part); err != nil {
 			return err
 		}
 	}
@@ -36,7 +36,7 @@ func TestLoadFillsADevice(t *testing.T) {
 	host := hip.NewReference()
 	defer host.Close()
 	for good := 0; ; good++ {
-		d := filling{hiptest.NewFaulty(host)}
+		d := filling{hiptest.NewFaulty(host, errFault)}
 		d.FailAt(good+1, "fill")
 		done := int64(0)
 		l, err := plan.Load(t.Context(), d, false, func(n, _ int64) { done = n })

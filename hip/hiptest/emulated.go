@@ -12,12 +12,36 @@ import (
 
 // OnGPUs runs a test on an emulated GPU of every kind, and on the first real GPU. Without
 // one that part is skipped, or fails if DRAFTHEAD_REQUIRE_GPU is 1.
-func OnGPUs(t *testing.T, test func(t *testing.T, d hip.Device)) {
+//
+// If architectures of AMD are given, it runs the test on emulations of those instead. Use
+// them for kernels that multiply on matrix units, which differ: "gfx1100" and "gfx1200"
+// (RDNA 3 and 4) have instructions of their own; "gfx1030" (RDNA 2) and "gfx906" (GCN, in
+// waves of 64) have none. All other differences are the compiler's business. These GPUs
+// have two compute units on every machine, so that the same kernels are chosen everywhere.
+func OnGPUs(t *testing.T, test func(t *testing.T, d hip.Device), architectures ...string) {
 	t.Helper()
+	if len(architectures) > 0 {
+		onArchitectures(t, test, architectures)
+		return
+	}
 	for _, e := range inRace(emulator.Kinds()) {
 		t.Run(e.String(), func(t *testing.T) { test(t, emulator.Open(t, e)) })
 	}
 	t.Run("GPU", func(t *testing.T) { test(t, need.GPU(t)) })
+}
+
+func onArchitectures(t *testing.T, test func(t *testing.T, d hip.Device), names []string) {
+	var emulations []emulator.Settings
+	for _, name := range names {
+		e := emulator.Settings{Arch: name, Wave: 32, Workers: 2}
+		if strings.HasPrefix(name, "gfx9") {
+			e.Wave = 64
+		}
+		emulations = append(emulations, e)
+	}
+	for _, e := range inRace(emulations) {
+		t.Run(e.String(), func(t *testing.T) { test(t, emulator.Open(t, e)) })
+	}
 }
 
 // OnEmulations runs a test on every kind of GPU that can be emulated, each with its threads

@@ -23,10 +23,11 @@ func uploadTwo(d hip.Device) error {
 }
 
 // Every operation fails once. Each time the error is reported and nothing is leaked.
-func ExampleFaulty() {
+func ExampleNewFaulty() {
 	host := hip.NewReference()
 	defer host.Close()
-	d := hiptest.NewFaulty(host)
+	broken := errors.New("broken")
+	d := hiptest.NewFaulty(host, broken)
 
 	for n := 1; ; n++ {
 		d.FailAt(n)
@@ -35,7 +36,7 @@ func ExampleFaulty() {
 			break
 		}
 		_, live := hiptest.InUse(host)
-		fmt.Println(n, errors.Is(err, hiptest.ErrInjected), errors.Is(err, hip.ErrOutOfMemory), live)
+		fmt.Println(n, errors.Is(err, broken), errors.Is(err, hip.ErrOutOfMemory), live)
 	}
 	// Output:
 	// 1 true true 0

@@ -10,14 +10,33 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// ErrInjected is the error with which an operation of a [Faulty] device fails.
-var ErrInjected = errors.New("injected fault")
+// NewFaulty returns a device that runs on d and fails one operation on request, with err.
+// Use it to test that an error is reported, that nothing is leaked, and that the next call
+// works. It passes on no abilities of d; a type that embeds it can add some, with Next.
+//
+// Its methods beyond those of a [hip.Device] are
+//
+//	FailAt(n int, ops ...string) (calls int)
+//	Next(op string) error // counts an operation; the error with which it must fail, or nil
+//
+// FailAt makes the n-th operation from now fail, counted from 1; 0 lets all succeed. ops
+// are the operations that count: "alloc", "free", "write", "read", "copy", "launch", "sync",
+// or what Next is called with; without ops all count except free. FailAt returns how many
+// operations counted since the last FailAt.
+//
+// An alloc that fails is a hip.ErrOutOfMemory too. A launch that fails has run half of its
+// blocks, as it may happen on a GPU. A failing free, write or sync is still carried out, so
+// whatever is in use after the test was leaked.
+func NewFaulty(d hip.Device, err error) *faulty {
+	f := &faulty{err: err}
+	f.Device = failing{d, f}
+	return f
+}
 
-// Faulty is a device that fails one operation on request. Use it to test that an error is
-// reported, that nothing is leaked, and that the next call works. It passes on no abilities
-// of the device that it wraps; a type that embeds it can add some, with Next.
-type Faulty struct {
+// faulty has the methods that NewFaulty describes.
+type faulty struct {
 	hip.Device
+	err error
 
 	mu    sync.Mutex
 	ops   []string
@@ -25,22 +44,7 @@ type Faulty struct {
 	calls int
 }
 
-// NewFaulty wraps d.
-func NewFaulty(d hip.Device) *Faulty {
-	f := new(Faulty)
-	f.Device = faulty{d, f}
-	return f
-}
-
-// FailAt makes the n-th operation from now fail, counted from 1; 0 lets all succeed. ops
-// are the operations that count: "alloc", "free", "write", "read", "copy", "launch", "sync"
-// or "adopt"; without ops all count except free. It returns how many operations counted
-// since the last FailAt.
-//
-// An alloc that fails is a hip.ErrOutOfMemory too. A launch that fails has run half of its
-// blocks, as it may happen on a GPU. A failing free, write or sync is still carried out, so
-// whatever is in use after the test was leaked.
-func (f *Faulty) FailAt(n int, ops ...string) (calls int) {
+func (f *faulty) FailAt(n int, ops ...string) (calls int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	calls, f.calls = f.calls, 0
@@ -48,9 +52,7 @@ func (f *Faulty) FailAt(n int, ops ...string) (calls int) {
 	return calls
 }
 
-// Next counts an operation and returns the error with which it must fail, or nil. It is for
-// devices that add an ability to this one.
-func (f *Faulty) Next(op string) error {
+func (f *faulty) Next(op string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.ops) == 0 && op == "free" || len(f.ops) > 0 && !slices.Contains(f.ops, op) {
@@ -61,43 +63,43 @@ func (f *Faulty) Next(op string) error {
 		f.left = max(f.left, -1)
 		return nil
 	}
-	return fmt.Errorf("%s: %w", op, ErrInjected)
+	return fmt.Errorf("%s: %w", op, f.err)
 }
 
-// faulty asks before each operation.
-type faulty struct {
+// failing asks before each operation.
+type failing struct {
 	hip.Device
-	faults *Faulty
+	faults *faulty
 }
 
-func (d faulty) Alloc(n int64) (hip.Ptr, error) {
+func (d failing) Alloc(n int64) (hip.Ptr, error) {
 	if err := d.faults.Next("alloc"); err != nil {
 		return 0, errors.Join(err, hip.ErrOutOfMemory)
 	}
 	return d.Device.Alloc(n)
 }
 
-func (d faulty) Free(p hip.Ptr) error { return errors.Join(d.faults.Next("free"), d.Device.Free(p)) }
+func (d failing) Free(p hip.Ptr) error { return errors.Join(d.faults.Next("free"), d.Device.Free(p)) }
 
-func (d faulty) Write(dst hip.Ptr, src []byte) error {
+func (d failing) Write(dst hip.Ptr, src []byte) error {
 	return errors.Join(d.faults.Next("write"), d.Device.Write(dst, src))
 }
 
-func (d faulty) Read(dst []byte, src hip.Ptr) error {
+func (d failing) Read(dst []byte, src hip.Ptr) error {
 	if err := d.faults.Next("read"); err != nil {
 		return err
 	}
 	return d.Device.Read(dst, src)
 }
 
-func (d faulty) Copy(dst, src hip.Ptr, n int64) error {
+func (d failing) Copy(dst, src hip.Ptr, n int64) error {
 	if err := d.faults.Next("copy"); err != nil {
 		return err
 	}
 	return d.Device.Copy(dst, src, n)
 }
 
-func (d faulty) Launch(k *hip.Kernel, grid hip.Grid, args unsafe.Pointer) error {
+func (d failing) Launch(k *hip.Kernel, grid hip.Grid, args unsafe.Pointer) error {
 	if err := d.faults.Next("launch"); err != nil {
 		grid.Blocks /= 2
 		return errors.Join(fmt.Errorf("kernel %s: %w", k.Name, err), d.Device.Launch(k, grid, args))
@@ -105,4 +107,4 @@ func (d faulty) Launch(k *hip.Kernel, grid hip.Grid, args unsafe.Pointer) error 
 	return d.Device.Launch(k, grid, args)
 }
 
-func (d faulty) Sync() error { return errors.Join(d.faults.Next("sync"), d.Device.Sync()) }
+func (d failing) Sync() error { return errors.Join(d.faults.Next("sync"), d.Device.Sync()) }

@@ -1,6 +1,7 @@
 package hiptest_test
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -9,9 +10,18 @@ import (
 	"github.com/drafthead/drafthead/hip/hiptest"
 )
 
+var errFault = errors.New("fault")
+
+// faulty is what [hiptest.NewFaulty] returns.
+type faulty interface {
+	hip.Device
+	FailAt(n int, ops ...string) (calls int)
+	Next(op string) error
+}
+
 // adopting adds an ability.
 type adopting struct {
-	*hiptest.Faulty
+	faulty
 	adopter hip.Adopter
 }
 
@@ -25,7 +35,7 @@ func (a adopting) Adopt(mem []byte, writable bool) (hip.Ptr, error) {
 func TestFaulty(t *testing.T) {
 	host := hip.NewReference()
 	defer host.Close()
-	d := hiptest.NewFaulty(host)
+	d := hiptest.NewFaulty(host, errFault)
 	hiptest.TestDevice(t, d)
 	adopts := adopting{d, host.(hip.Adopter)}
 	hiptest.TestDevice(t, adopts)
@@ -33,25 +43,25 @@ func TestFaulty(t *testing.T) {
 	d.FailAt(2)
 	p, err := d.Alloc(8)
 	require.NoError(t, err)
-	require.ErrorIs(t, d.Write(p, []byte{1}), hiptest.ErrInjected)
+	require.ErrorIs(t, d.Write(p, []byte{1}), errFault)
 	require.NoError(t, d.Write(p, []byte{2}), "once")
 	require.NoError(t, d.Free(p))
 	require.Equal(t, 3, d.FailAt(1, "alloc", "adopt"), "a Free does not count")
 	require.NoError(t, d.Sync(), "which is not asked for")
 	_, err = d.Alloc(8)
-	require.ErrorIs(t, err, hiptest.ErrInjected)
+	require.ErrorIs(t, err, errFault)
 	require.ErrorIs(t, err, hip.ErrOutOfMemory)
 	p, err = d.Alloc(8)
 	require.NoError(t, err)
 	require.Equal(t, 2, d.FailAt(1, "free"))
-	require.ErrorIs(t, d.Free(p), hiptest.ErrInjected)
+	require.ErrorIs(t, d.Free(p), errFault)
 	require.ErrorIs(t, host.Free(p), hip.ErrAccess, "it was freed")
 
 	adopter, ok := hip.As[hip.Adopter](adopts)
 	require.True(t, ok)
 	d.FailAt(1)
 	_, err = adopter.Adopt(make([]byte, 8), false)
-	require.ErrorIs(t, err, hiptest.ErrInjected)
+	require.ErrorIs(t, err, errFault)
 	_, ok = hip.As[hip.Adopter](d)
 	require.False(t, ok)
 }
