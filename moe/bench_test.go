@@ -77,8 +77,8 @@ func (m *mixture) benchCase(b *testing.B, x, residual []float32, read int) hipte
 				return p
 			}
 			e := &Experts{
-				Gate: m.gate.adopt(b, d), W13: m.w13.adopt(b, d), W2: m.w2.adopt(b, d),
-				GateUp: m.gateUp.adopt(b, d), Down: m.down.adopt(b, d), Bias: take(m.bias), Config: m.config,
+				gate: m.gate.adopt(b, d), w13: m.w13.adopt(b, d), w2: m.w2.adopt(b, d),
+				gateUp: m.gateUp.adopt(b, d), down: m.down.adopt(b, d), bias: take(m.bias), Config: m.config,
 			}
 			ws := new(Workspace)
 			t.Cleanup(func() { require.NoError(t, ws.Free(d)) })

@@ -141,9 +141,9 @@ type mixture struct {
 
 func (m *mixture) upload(t testing.TB, d hip.Device) *Experts {
 	return &Experts{
-		Gate: m.gate.upload(t, d), W13: m.w13.upload(t, d), W2: m.w2.upload(t, d),
-		GateUp: m.gateUp.upload(t, d), Down: m.down.upload(t, d),
-		Bias: upload(t, d, m.bias), Config: m.config,
+		gate: m.gate.upload(t, d), w13: m.w13.upload(t, d), w2: m.w2.upload(t, d),
+		gateUp: m.gateUp.upload(t, d), down: m.down.upload(t, d),
+		bias: upload(t, d, m.bias), Config: m.config,
 	}
 }
 

@@ -70,14 +70,42 @@ func (c *Config) checkRows(op string, rows int) error {
 // checkpoint, and its shape. It owns none of the memory. Forward only reads it, so several
 // goroutines may use it.
 type Experts struct {
-	Gate   *weights.Matrix // [Experts, Hidden]                      gate.weight
-	W13    *weights.Matrix // [Experts · 2·Intermediate, Hidden]     per expert: w1 (gate) rows, then w3 (up) rows
-	W2     *weights.Matrix // [Experts · Hidden, Intermediate]       per expert: w2 (down) rows
-	GateUp *weights.Matrix // [2·SharedIntermediate, Hidden]         the shared expert's gate rows, then its up rows
-	Down   *weights.Matrix // [Hidden, SharedIntermediate]           the shared expert's down rows
-	Bias   hip.Ptr         // [Experts] float32                      e_score_correction_bias
+	gate   *weights.Matrix // [Experts, Hidden]
+	w13    *weights.Matrix // [Experts · 2·Intermediate, Hidden]     per expert: w1 (gate) rows, then w3 (up) rows
+	w2     *weights.Matrix // [Experts · Hidden, Intermediate]       per expert: w2 (down) rows
+	gateUp *weights.Matrix // [2·SharedIntermediate, Hidden]         the shared expert's gate rows, then its up rows
+	down   *weights.Matrix // [Hidden, SharedIntermediate]           the shared expert's down rows
+	bias   hip.Ptr         // [Experts] float32
 
 	Config
+}
+
+// The matrices, as a layer names them.
+const (
+	nameGate   = "gate.weight"
+	nameW13    = "experts.w13_weight"
+	nameW2     = "experts.w2_weight"
+	nameGateUp = "shared_experts.gate_up_proj.weight"
+	nameDown   = "shared_experts.down_proj.weight"
+	nameBias   = "e_score_correction_bias"
+)
+
+// NewExperts returns the experts of a layer. matrix returns each of the layer's matrices by
+// its name there, as [weights.Loaded.Matrix] does; bias is e_score_correction_bias,
+// [Experts] float32.
+//
+//	gate.weight                          [Experts, Hidden]
+//	experts.w13_weight                   [Experts · 2·Intermediate, Hidden]   per expert: w1 (gate) rows, then w3 (up) rows
+//	experts.w2_weight                    [Experts · Hidden, Intermediate]     per expert: w2 (down) rows
+//	shared_experts.gate_up_proj.weight   [2·SharedIntermediate, Hidden]       gate rows, then up rows
+//	shared_experts.down_proj.weight      [Hidden, SharedIntermediate]
+//
+// What does not fit is an error of [Experts.Forward], which looks at all of it.
+func NewExperts(c Config, matrix func(name string) *weights.Matrix, bias hip.Ptr) *Experts {
+	return &Experts{
+		gate: matrix(nameGate), w13: matrix(nameW13), w2: matrix(nameW2),
+		gateUp: matrix(nameGateUp), down: matrix(nameDown), bias: bias, Config: c,
+	}
 }
 
 // check returns all that is wrong with the config, or else with the weights.
@@ -91,18 +119,18 @@ func (e *Experts) check(op string) error {
 		matrix     *weights.Matrix
 		rows, cols int64
 	}{
-		{"Gate", e.Gate, int64(e.Experts), int64(e.Hidden)},
-		{"W13", e.W13, int64(e.Experts) * 2 * int64(e.Intermediate), int64(e.Hidden)},
-		{"W2", e.W2, int64(e.Experts) * int64(e.Hidden), int64(e.Intermediate)},
-		{"GateUp", e.GateUp, 2 * int64(e.SharedIntermediate), int64(e.Hidden)},
-		{"Down", e.Down, int64(e.Hidden), int64(e.SharedIntermediate)},
+		{nameGate, e.gate, int64(e.Experts), int64(e.Hidden)},
+		{nameW13, e.w13, int64(e.Experts) * 2 * int64(e.Intermediate), int64(e.Hidden)},
+		{nameW2, e.w2, int64(e.Experts) * int64(e.Hidden), int64(e.Intermediate)},
+		{nameGateUp, e.gateUp, 2 * int64(e.SharedIntermediate), int64(e.Hidden)},
+		{nameDown, e.down, int64(e.Hidden), int64(e.SharedIntermediate)},
 	} {
 		if got := shapeOf(weight.matrix); got != (shape{weight.rows, weight.cols}) {
 			errs = append(errs, &hip.InputError{Op: op, Field: weight.name, Got: got, Want: shape{weight.rows, weight.cols}.String()})
 		}
 	}
-	if e.Bias == 0 {
-		errs = append(errs, &hip.InputError{Op: op, Field: "Bias", Got: shape{}, Want: shape{1, int64(e.Experts)}.String()})
+	if e.bias == 0 {
+		errs = append(errs, &hip.InputError{Op: op, Field: nameBias, Got: shape{}, Want: shape{1, int64(e.Experts)}.String()})
 	}
 	return errors.Join(errs...)
 }

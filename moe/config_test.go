@@ -73,14 +73,14 @@ func TestForwardRefusesBadWeights(t *testing.T) {
 		change  func(e *Experts)
 		weights []string
 	}{
-		{"nothing", func(e *Experts) { *e = Experts{Config: e.Config} }, []string{"Gate", "W13", "W2", "GateUp", "Down", "Bias"}},
-		{"no matrix", func(e *Experts) { e.W2 = nil }, []string{"W2"}},
-		{"no bias", func(e *Experts) { e.Bias = 0 }, []string{"Bias"}},
-		{"a matrix without memory", func(e *Experts) { e.Gate = &weights.Matrix{Rows: 3, Cols: 8} }, []string{"Gate"}},
-		{"gate and up mixed up with down", func(e *Experts) { e.GateUp, e.Down = e.Down, e.GateUp }, []string{"GateUp", "Down"}},
-		{"another hidden size", func(e *Experts) { e.Hidden = 9 }, []string{"Gate", "W13", "W2", "GateUp", "Down"}},
-		{"another intermediate size", func(e *Experts) { e.Intermediate = 5 }, []string{"W13", "W2"}},
-		{"another number of experts", func(e *Experts) { e.Experts = 4 }, []string{"Gate", "W13", "W2"}},
+		{"nothing", func(e *Experts) { *e = Experts{Config: e.Config} }, []string{nameGate, nameW13, nameW2, nameGateUp, nameDown, nameBias}},
+		{"no matrix", func(e *Experts) { e.w2 = nil }, []string{nameW2}},
+		{"no bias", func(e *Experts) { e.bias = 0 }, []string{nameBias}},
+		{"a matrix without memory", func(e *Experts) { e.gate = &weights.Matrix{Rows: 3, Cols: 8} }, []string{nameGate}},
+		{"gate and up mixed up with down", func(e *Experts) { e.gateUp, e.down = e.down, e.gateUp }, []string{nameGateUp, nameDown}},
+		{"another hidden size", func(e *Experts) { e.Hidden = 9 }, []string{nameGate, nameW13, nameW2, nameGateUp, nameDown}},
+		{"another intermediate size", func(e *Experts) { e.Intermediate = 5 }, []string{nameW13, nameW2}},
+		{"another number of experts", func(e *Experts) { e.Experts = 4 }, []string{nameGate, nameW13, nameW2}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := m.upload(t, d)
@@ -95,10 +95,10 @@ func TestForwardRefusesBadWeights(t *testing.T) {
 		})
 	}
 	e := m.upload(t, d)
-	e.Intermediate, e.Gate = 5, nil
-	require.EqualError(t, e.Forward(d, new(Workspace), 0, 0, 0, 1), `moe: forward: Gate is missing, want 3 × 8
-moe: forward: W13 is 24 × 8, want 30 × 8
-moe: forward: W2 is 24 × 4, want 24 × 5`)
+	e.Intermediate, e.gate = 5, nil
+	require.EqualError(t, e.Forward(d, new(Workspace), 0, 0, 0, 1), `moe: forward: gate.weight is missing, want 3 × 8
+moe: forward: experts.w13_weight is 24 × 8, want 30 × 8
+moe: forward: experts.w2_weight is 24 × 4, want 24 × 5`)
 }
 
 func TestForwardRefusesBadInput(t *testing.T) {

@@ -49,11 +49,11 @@ func (e *Experts) Forward(d hip.Device, ws *Workspace, hidden, residual, x hip.P
 
 // route fills scores, ids and weights.
 func (e *Experts) route(d hip.Device, ws *Workspace, x hip.Ptr, rows int) error {
-	if err := e.Gate.Product(d, ws.logits.Ptr(), x, rows); err != nil {
+	if err := e.gate.Product(d, ws.logits.Ptr(), x, rows); err != nil {
 		return err
 	}
 	return launchRoute(d, rows, &routeArgs{
-		Logits: ws.logits.Ptr(), Bias: e.Bias,
+		Logits: ws.logits.Ptr(), Bias: e.bias,
 		Scores: ws.scores.Ptr(), IDs: ws.ids.Ptr(), Weights: ws.weights.Ptr(),
 		Scale: e.Scale, Experts: int32(e.Experts), TopK: int32(e.TopK),
 	})
@@ -78,24 +78,24 @@ func (e *Experts) routedExperts(d hip.Device, ws *Workspace, x hip.Ptr, rows int
 	up.X, up.Y, up.PairsPerX = x, ws.intermediate.Ptr(), int32(e.TopK)
 	up.Alpha, up.Limit, up.Beta = e.Alpha, e.Limit, e.Beta
 	up.In, up.Out = int32(e.Hidden), int32(e.Intermediate)
-	if err := launchExperts(d, expertsGateUp, e.W13, rows, &up); err != nil {
+	if err := launchExperts(d, expertsGateUp, e.w13, rows, &up); err != nil {
 		return err
 	}
 	down.X, down.Y, down.PairsPerX = ws.intermediate.Ptr(), ws.expertOut.Ptr(), 1
 	down.In, down.Out = int32(e.Intermediate), int32(e.Hidden)
-	return launchExperts(d, expertsDown, e.W2, rows, &down)
+	return launchExperts(d, expertsDown, e.w2, rows, &down)
 }
 
 // sharedExpert fills shared.
 func (e *Experts) sharedExpert(d hip.Device, ws *Workspace, x hip.Ptr, rows int) error {
-	err := launchGateUpSwiGLU(d, e.GateUp, &gateUpSwiGLUArgs{
+	err := launchGateUpSwiGLU(d, e.gateUp, &gateUpSwiGLUArgs{
 		X: x, Y: ws.sharedInner.Ptr(), Alpha: e.Alpha, Limit: e.Limit, Beta: e.Beta,
 		Rows: int32(rows), In: int32(e.Hidden), Out: int32(e.SharedIntermediate),
 	})
 	if err != nil {
 		return err
 	}
-	return e.Down.Product(d, ws.shared.Ptr(), ws.sharedInner.Ptr(), rows)
+	return e.down.Product(d, ws.shared.Ptr(), ws.sharedInner.Ptr(), rows)
 }
 
 func (e *Experts) combine(d hip.Device, ws *Workspace, hidden, residual hip.Ptr, rows int) error {

@@ -50,11 +50,6 @@ func (h *Head) module(i int) module {
 		qkv: matrix(attn + "qkv_proj.weight"), o: matrix(attn + "o_proj.weight"),
 		qNorm: vector(attn + "q_norm.weight"), kNorm: vector(attn + "k_norm.weight"),
 		indexQNorm: vector(attn + "index_q_norm.weight"), indexKNorm: vector(attn + "index_k_norm.weight"),
-		experts: &moe.Experts{
-			Gate: matrix(sparse + "gate.weight"), Bias: vector(sparse + "e_score_correction_bias"),
-			W13: matrix(sparse + "experts.w13_weight"), W2: matrix(sparse + "experts.w2_weight"),
-			GateUp: matrix(sparse + "shared_experts.gate_up_proj.weight"), Down: matrix(sparse + "shared_experts.down_proj.weight"),
-			Config: h.config.MoE,
-		},
+		experts: moe.NewExperts(h.config.MoE, func(name string) *weights.Matrix { return matrix(sparse + name) }, vector(sparse+"e_score_correction_bias")),
 	}
 }
