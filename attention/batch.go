@@ -43,15 +43,17 @@ type batchMemory struct {
 	upload  uint64     // counted; too wide to come round
 }
 
-// NewBatch returns an empty batch for the cache's layers and pages.
-func NewBatch(c *Cache) *Batch {
-	return &Batch{cache: c, device: c.device, shared: &batchMemory{writers: make([]uint64, c.Pages())}}
-}
-
-// Another returns a batch for a later pass. It shares b's scratch memory, so passes of the
-// two must not overlap. It must not be used after b's Close.
-func (b *Batch) Another() *Batch {
-	return &Batch{cache: b.cache, device: b.cache.device, shared: b.shared}
+// NewBatch returns an empty batch for the cache's layers and pages. It shares the scratch
+// memory of a batch that is given: then passes of the two come one after the other, and
+// neither is used after Close of the first.
+func NewBatch(c *Cache, first ...*Batch) *Batch {
+	b := &Batch{cache: c, device: c.device}
+	if len(first) > 0 {
+		b.shared = first[0].shared
+	} else {
+		b.shared = &batchMemory{writers: make([]uint64, c.Pages())}
+	}
+	return b
 }
 
 // On returns b with its launches on d, a device that stands for the cache's, such as one
@@ -61,9 +63,6 @@ func (b *Batch) On(d hip.Device) *Batch {
 	on.device = d
 	return &on
 }
-
-// Positions returns the address of the rows' positions: int32 [Rows].
-func (b *Batch) Positions() hip.Ptr { return b.words }
 
 // Blocks returns the number of blocks of the longest sequence, rounded up by
 // [Batch.Encode]: the stride of the block scores.
@@ -86,7 +85,7 @@ func (b *Batch) Upload(spans ...Span) error {
 }
 
 // Place sets the device address to which the caller copies the words that Encode appended
-// last.
+// last. The rows' positions begin there.
 func (b *Batch) Place(p hip.Ptr) { b.words = p }
 
 // clear makes the batch empty.

@@ -22,24 +22,25 @@ func TestBuffersAreTheCache(t *testing.T) {
 	total := int64(0)
 	seen := map[hip.Ptr]bool{}
 	for layer := range layers {
-		b, err := c.Buffers(layer)
+		data, pageBytes, err := c.Buffers(layer)
 		require.NoError(t, err)
-		require.Len(t, b, 3)
+		require.Len(t, data, 3)
+		require.Len(t, pageBytes, 3)
 		for i, bytes := range []int64{2 * 8 * 4 * 2, 2 * 8 * 4 * 2, 6 * 4 * 2} {
-			require.Equal(t, bytes, b[i].PageBytes)
-			require.NoError(t, d.Write(b[i].Data, make([]byte, pages*bytes)), "all pages are there")
-			require.False(t, seen[b[i].Data])
-			seen[b[i].Data], total = true, total+pages*bytes
+			require.Equal(t, bytes, pageBytes[i])
+			require.NoError(t, d.Write(data[i], make([]byte, pages*bytes)), "all pages are there")
+			require.False(t, seen[data[i]])
+			seen[data[i]], total = true, total+pages*bytes
 		}
 	}
 	require.Equal(t, c.Bytes(), total)
 	for _, layer := range []int{-1, layers} {
-		_, err := c.Buffers(layer)
+		_, _, err := c.Buffers(layer)
 		require.ErrorIs(t, err, hip.ErrInput)
 		require.ErrorContains(t, err, "attention: buffers: layer is ")
 	}
 	require.NoError(t, c.Close())
-	_, err = c.Buffers(0)
+	_, _, err = c.Buffers(0)
 	require.EqualError(t, err, "attention: buffers: cache is closed")
 	require.ErrorIs(t, err, ErrClosed)
 }

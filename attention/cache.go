@@ -122,8 +122,9 @@ func (c *Cache) copyPage(dst, src int32) error {
 		return err
 	}
 	for l := range c.layers {
-		for _, b := range c.layers[l].buffers(keys, index) {
-			if err := c.device.Copy(b.Data.Add(int64(dst)*b.PageBytes), b.Data.Add(int64(src)*b.PageBytes), b.PageBytes); err != nil {
+		for i, p := range c.layers[l].buffers() {
+			n := [...]int64{keys, keys, index}[i]
+			if err := c.device.Copy(p.Add(int64(dst)*n), p.Add(int64(src)*n), n); err != nil {
 				return fmt.Errorf("copy page %d to %d: %w", src, dst, err)
 			}
 		}
@@ -141,7 +142,7 @@ func (c *Cache) Close() error {
 	c.frequencies = 0
 	for l := range c.layers {
 		layer := &c.layers[l]
-		for _, p := range []hip.Ptr{layer.keys, layer.values, layer.indexKeys} {
+		for _, p := range layer.buffers() {
 			errs = append(errs, c.device.Free(p))
 		}
 		*layer = cacheLayer{}

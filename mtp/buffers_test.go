@@ -24,22 +24,22 @@ func TestCacheMovesBetweenCaches(t *testing.T) {
 		caches = append(caches, newCache(t, head, pages))
 	}
 	forward(t, head, batch(caches[0], 0, n), 0)
-	from, err := caches[0].Buffers(0)
+	from, pageBytes, err := caches[0].Buffers(0)
 	require.NoError(t, err)
-	to, err := caches[1].Buffers(0)
+	to, _, err := caches[1].Buffers(0)
 	require.NoError(t, err)
 	d := head.Device()
 	for i := range from {
-		require.NoError(t, d.Copy(to[i].Data, from[i].Data, pages*from[i].PageBytes))
+		require.NoError(t, d.Copy(to[i], from[i], pages*pageBytes[i]))
 	}
 	require.NoError(t, d.Sync())
 	require.Equal(t, forward(t, head, batch(caches[0], n, n+1), 0), forward(t, head, batch(caches[1], n, n+1), 0))
 
-	_, err = caches[0].Buffers(99)
+	_, _, err = caches[0].Buffers(99)
 	require.Error(t, err)
 	closed, err := head.NewCache(1)
 	require.NoError(t, err)
 	require.NoError(t, closed.Close())
-	_, err = closed.Buffers(0)
+	_, _, err = closed.Buffers(0)
 	require.ErrorIs(t, err, mtp.ErrClosed)
 }

@@ -1,6 +1,9 @@
 package mtp
 
-import "github.com/drafthead/drafthead/attention"
+import (
+	"github.com/drafthead/drafthead/attention"
+	"github.com/drafthead/drafthead/hip"
+)
 
 // Cache is the paged KV cache of a head: pages of sparse_block_size tokens that many
 // sequences share, with one layer of keys and values for each module, or for each step
@@ -57,15 +60,16 @@ func (c *Cache) FreePages() int { return c.kv.FreePages() }
 func (c *Cache) Bytes() int64 { return c.kv.Bytes() }
 
 // Buffers returns the device memory of one layer of the cache, keys, values and index keys,
+// with the bytes of a page in each,
 // for an engine that moves pages itself: see [attention.Cache.Buffers]. A layer is a module, or a step of an
 // aligned chain; any other is an [InputError].
-func (c *Cache) Buffers(layer int) ([]attention.Buffer, error) {
+func (c *Cache) Buffers(layer int) (data []hip.Ptr, pageBytes []int64, err error) {
 	if err := c.enter(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer c.head.leave()
-	b, err := c.kv.Buffers(layer)
-	return b, ofAttention("mtp: buffers", err)
+	data, pageBytes, err = c.kv.Buffers(layer)
+	return data, pageBytes, ofAttention("mtp: buffers", err)
 }
 
 // enter begins a call that uses the cache; head.leave ends it.

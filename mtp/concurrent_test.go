@@ -255,7 +255,7 @@ func TestEveryMethodBesideClose(t *testing.T) {
 				},
 				func() error { head.Config(); head.Report(); head.Device(); return nil },
 				func() error { cache.Pages(); cache.FreePages(); cache.Bytes(); return nil },
-				func() error { return second(cache.Buffers(0)) },
+				func() error { _, _, err := cache.Buffers(0); return err },
 				func() error { return cache.NewSequence().Reserve(n) },
 				func() error {
 					s := cache.NewSequence()

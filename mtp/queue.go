@@ -44,7 +44,7 @@ func (q *queue) embed(enorm, hnorm hip.Ptr) values {
 	q.do(both.rows, func() error {
 		return kernels.EmbedNorm(q.device, q.head.embed, &kernels.EmbedNormArgs{
 			Out: both.ptr, Masked: masked.ptr, States: s.states, Embeds: s.embeds.states,
-			Tokens: q.up.At(s.tokensAt), Drafted: s.drafted, Positions: s.all.Positions(),
+			Tokens: q.up.At(s.tokensAt), Drafted: s.drafted, Positions: q.up.At(s.allAt),
 			EmbedNorm: enorm, HiddenNorm: hnorm, Eps: c.RMSNormEps, Drafts: int64(s.draftedRoom), Rows: int32(both.rows),
 			Hidden: int32(c.HiddenSize), Vocab: int32(c.VocabSize),
 		})

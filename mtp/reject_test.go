@@ -225,7 +225,7 @@ func TestBadCalls(t *testing.T) {
 		"Reserve past the positions": {one, func(r *refusal) error { return r.sequence.Reserve(maxTokens - refusalRows + 1) }, attention.ErrPosition},
 		"Reserve largest":            {one, func(r *refusal) error { return r.sequence.Reserve(math.MaxInt) }, attention.ErrPosition},
 		"cache of no pages":          {one, func(r *refusal) error { return second(r.head.NewCache(0)) }, mtp.ErrInput},
-		"Buffers of no layer":        {one, func(r *refusal) error { return second(r.cache.Buffers(1)) }, mtp.ErrInput},
+		"Buffers of no layer":        {one, func(r *refusal) error { _, _, err := r.cache.Buffers(1); return err }, mtp.ErrInput},
 		"cache of too many":          {one, func(r *refusal) error { return second(r.head.NewCache(math.MaxInt32)) }, mtp.ErrInput},
 	} {
 		t.Run(name, func(t *testing.T) {

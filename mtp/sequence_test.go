@@ -178,10 +178,10 @@ func TestForwardWithin(t *testing.T) {
 	cache, x, other := newCache(t, head, 3), randomPassage(14, n), randomPassage(15, n)
 	s := cache.NewSequence()
 	indexKeys := func(module int) (byPosition [n][]float32) {
-		b, err := cache.Buffers(module)
+		data, pageBytes, err := cache.Buffers(module)
 		require.NoError(t, err)
-		values := make([]float32, int(b[2].PageBytes)/4*cache.Pages())
-		require.NoError(t, hip.ReadOf(d, values, b[2].Data))
+		values := make([]float32, int(pageBytes[2])/4*cache.Pages())
+		require.NoError(t, hip.ReadOf(d, values, data[2]))
 		width := len(values) / cache.Pages() / blockSize
 		for p := range byPosition {
 			slot := int(s.BlockTable()[p/blockSize])*blockSize + p%blockSize

@@ -76,7 +76,7 @@ func (w *workspace) batchOf(c *attention.Cache, i int) (*attention.Batch, error)
 		w.batches, w.owner = []*attention.Batch{attention.NewBatch(c)}, c
 	}
 	for len(w.batches) <= i {
-		w.batches = append(w.batches, w.batches[0].Another())
+		w.batches = append(w.batches, attention.NewBatch(c, w.batches[0]))
 	}
 	return w.batches[i], nil
 }

@@ -14,22 +14,22 @@ import (
 // scores would be equal, the lowest blocks would always be selected, and the
 // selection would be quicker than it is.
 func fillCache(d hip.Device, cache *mtp.Cache, progress func(done, total int64)) error {
-	buffers, err := cache.Buffers(0)
+	buffers, pageBytes, err := cache.Buffers(0)
 	if err != nil {
 		return err
 	}
 	pages := int64(cache.Pages())
 	part := make([]byte, synthetic.ChunkSize)
 	done, total := int64(0), int64(0)
-	for _, b := range buffers {
-		total += pages * b.PageBytes
+	for _, n := range pageBytes {
+		total += pages * n
 	}
-	for i, b := range buffers {
+	for i, p := range buffers {
 		random := synthetic.NewNormal([]string{"keys", "values", "index keys"}[i])
-		for off, n := int64(0), pages*b.PageBytes; off < n; off += int64(len(part)) {
+		for off, n := int64(0), pages*pageBytes[i]; off < n; off += int64(len(part)) {
 			part := part[:min(int64(len(part)), n-off)]
 			random.ReadAt(part, off)
-			if err := d.Write(b.Data.Add(off), part); err != nil {
+			if err := d.Write(p.Add(off), part); err != nil {
 				return fmt.Errorf("cache: %w", err)
 			}
 			done += int64(len(part))
