@@ -1,11 +1,10 @@
-// Package weights reads the checkpoint of a MiniMax-M3 MTP draft head: the names in
-// it, the formats its tensors are stored in, and matrix products over the weights as
-// they are stored. The file format alone is package
-// [github.com/drafthead/drafthead/weights/safetensors].
+// Package weights reads the checkpoint of a MiniMax-M3 MTP draft head: the names in it, the
+// formats of its tensors, and matrix products over the weights as they are stored. Package
+// [github.com/drafthead/drafthead/weights/safetensors] reads the file format alone.
 //
 // # How do I read a checkpoint?
 //
-// In three moves: take inventory, plan, and only then move bytes.
+// In three steps: take inventory, plan, and only then move bytes.
 //
 //	c, err := weights.OpenCheckpoint(fsys)                         // headers, all checked
 //	plan, err := weights.NewPlan(c, params) // every parameter matched
@@ -35,11 +34,12 @@
 // # What is refused?
 //
 // A [*safetensors.FormatError] says which rule of the format a file breaks, or where the
-// index and the shards contradict each other. Shards that hold nothing of the head are
-// not opened and may be absent. A [*Problem] is a tensor that does not fit: missing, given
+// index and the shards contradict each other. Shards that hold nothing of the head are not
+// opened and may be absent. A [*Problem] is a tensor that does not fit: missing, given
 // twice, of a wrong shape or dtype, a weight without its scales or scales without their
-// weight, a tensor under the head's own prefix that nothing takes. Each category reports
-// all of its problems together, by tensor; [Problems] lists them one by one.
+// weight, or a tensor of the head that nothing takes: one under its own prefix, or any name
+// with "mtp.layers" in it. Each category reports all of its problems together, by tensor;
+// [Problems] lists them one by one.
 //
 // # Formats and numerics
 //
@@ -48,23 +48,23 @@
 //	FP8 128x128       e4m3 · s, one float32 or bfloat16 scale per 128 × 128 block
 //	INT8              int8 · s, one bfloat16 scale per row and 32 columns; in no checkpoint
 //
-// What a tensor is stored as decides, not what the config says. [Matrix.Requantize]
-// makes an MXFP8 or INT8 copy of a matrix, [Matrix.Select] a matrix of some of its
-// rows, in place. [Format.Decode] rounds once to float32. [Matrix.Product] is y = x · wᵀ;
+// The stored tensor decides its format, not the config. [Matrix.Requantize] makes an MXFP8
+// or INT8 copy of a matrix, and [Matrix.Select] a matrix of some of its rows, in place.
+// [Format.Decode] rounds once to float32. [Matrix.Product] computes y = x · wᵀ;
 // [Rows.Multiply] defines it and says how the host sums. No row of a product depends on
 // another.
 //
 // # Memory, ownership and concurrency
 //
 // On unix, files that os.DirFS opens are memory-mapped, and a device that is a
-// [hip.Adopter] uses the mapping in place: nothing is copied, and processes share
-// it. Elsewhere each part is uploaded once, at most 16 MiB on its way at a time.
-// The files must not change while they are open. A checkpoint outlives what was
-// loaded in place from it; see [Loaded.InPlace]. It, [Plan] and [Loaded] may be used
-// from several goroutines until they are closed.
+// [hip.Adopter] uses the mapping in place: nothing is copied, and processes share it.
+// Otherwise each part is uploaded once, at most 16 MiB at a time. The files must not change
+// while they are open. A checkpoint must stay open until what was loaded in place from it
+// is closed; see [Loaded.InPlace]. Several goroutines may use a checkpoint, a [Plan] and a
+// [Loaded] until they are closed.
 //
-// A rank of a tensor- or expert-parallel head loads its share alone: the rows and
-// columns that a [Part] keeps.
+// A rank of a tensor- or expert-parallel head loads only its share: the rows and columns
+// that a [Part] keeps.
 //
 // Sizes are in bytes, shapes are [rows, columns] and row-major.
 package weights

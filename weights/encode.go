@@ -7,11 +7,10 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// encodeMXFP8 writes a row as MXFP8: data holds len(values) bytes, scale one for
-// each 32 of them. Values are rounded to the nearest code, ties to even, with the
-// scale of the least squared error; one that is out of a scale's range becomes
-// ±448 of it. A block that holds NaN or an infinity is NaN as a whole: its scale
-// is 255.
+// encodeMXFP8 writes a row as MXFP8: data holds len(values) bytes, scale one for each 32 of
+// them. Values are rounded to the nearest code, ties to even, with the scale of the least
+// squared error; a value outside of the scale's range becomes ±448 of it. A block with a
+// NaN or an infinity becomes NaN as a whole: its scale is 255.
 func encodeMXFP8(data, scale []byte, values []float32) {
 	for block := 0; len(values) > 0; block++ {
 		n := min(32, len(values))
@@ -87,11 +86,10 @@ func toE4M3(v float32) byte {
 	return sign | byte(magnitude>>20-(127-7)<<3)
 }
 
-// encodeINT8 writes a row as INT8: data holds len(values) bytes, scale a bfloat16
-// for each 32 of them, which is the largest magnitude ÷ 127, rounded. Values are
-// rounded to the nearest multiple of it, ties to even, so that none is off by
-// more than half of it. A block that holds NaN or an infinity is NaN as a whole:
-// its scale is.
+// encodeINT8 writes a row as INT8: data holds len(values) bytes, scale a bfloat16 for each
+// 32 of them, which is the largest magnitude ÷ 127, rounded. Values are rounded to the
+// nearest multiple of it, ties to even, so that none is off by more than half of it. A
+// block with a NaN or an infinity becomes NaN as a whole: its scale is NaN.
 func encodeINT8(data, scale []byte, values []float32) {
 	for block := 0; len(values) > 0; block++ {
 		n := min(32, len(values))

@@ -9,11 +9,11 @@ import (
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
-// Format says how the values of a matrix are stored. The zero Format is none.
+// Format says how the values of a matrix are stored. The zero Format stands for none.
 type Format int32
 
-// The formats that products read, each without conversion. No checkpoint stores
-// INT8: it is what [Matrix.Requantize] makes.
+// The formats that products read, each without conversion. No checkpoint stores INT8:
+// [Matrix.Requantize] makes it.
 const (
 	F32       Format = iota + 1
 	F16              // IEEE binary16
@@ -25,8 +25,8 @@ const (
 	endFormat        // number of formats + 1
 )
 
-// formats has a row per format. A weight tensor of dtype weight, with a scale
-// tensor of one of the dtypes scales beside it, is stored in the format.
+// formats has a row for each format. A tensor is stored in the format if its dtype is
+// weight and a scale tensor of one of the dtypes scales lies beside it.
 //
 // MXFP8, and likewise FP8 with blocks of 128 rows and float scales:
 //
@@ -40,9 +40,23 @@ const (
 //	scale   [rows, ceil(cols/32)]   bfloat16, little-endian
 //	value   weight[r][c] · scale[r][c/32]
 //
-// A value is a float32, rounded once. With power-of-two scales that changes no
-// value within the range of float32, and with INT8 none at all: 15 bits are enough
-// for the product.
+// A value is a float32, rounded once. With power-of-two scales rounding changes no value
+// within the range of float32, and with INT8 none at all: 15 bits are enough for the
+// product.
+//
+// To add a format, change:
+//
+//   - weights: the constant and the row of this table, with decode here; encode.go if drafts
+//     may be requantized to it, with the text of requantize.go; the Define in source.go; the
+//     text of plan_fit.go, if a tensor of it is not told by its dtypes
+//   - kernels: perRow and valueAt in rows.h, a codec in codecs.h, the row's bytes and the
+//     switch in multiply.h; tiles.h and tiledMixed in product.go if its values are exact in
+//     bfloat16
+//   - assembly, which may be left out, since product_host.go then decodes rows:
+//     hip/internal/asmgen/weights (format.go, dot.go, tiledecoder.go), go generate, and the
+//     tables of simd_amd64.go
+//   - mtp: config_quant.go, options.go; mtp/reference: decode.go, head.go, and golden cases
+//   - docs: weights/doc.go, mtp/doc.go, README.md
 var formats = [endFormat]struct {
 	name      string
 	weight    safetensors.Dtype
@@ -104,7 +118,7 @@ func (f Format) scaleRows(rows interval) interval {
 // scaleBytes is the size of one stored scale.
 func (f Format) scaleBytes() int64 { return int64(formats[f].scales[0].Bits() / 8) }
 
-// scaleRowBytes is the size of the scales of cols columns, one after the other.
+// scaleRowBytes is the size of the scales of cols columns, end to end.
 func (f Format) scaleRowBytes(cols int) int64 {
 	return int64(ceilDiv(cols, formats[f].blockCols)) * f.scaleBytes()
 }
@@ -179,8 +193,7 @@ func decodeINT8(dst []float32, data, scale []byte) {
 	}
 }
 
-// decodeBlock decodes at most block e4m3 values of one scale, and returns what
-// lies after them.
+// decodeBlock decodes at most block e4m3 values of one scale, and returns the rest.
 func decodeBlock(dst []float32, data []byte, block int, scale float32) ([]float32, []byte) {
 	n := min(block, len(dst))
 	values, codes := dst[:n], data[:n]

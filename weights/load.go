@@ -8,8 +8,8 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// Loaded is the parameters of a plan in a device's memory. It is safe for
-// concurrent use until Close.
+// Loaded holds the parameters of a plan in a device's memory. Several goroutines may use it
+// until Close.
 type Loaded struct {
 	device   hip.Device
 	matrices map[string]*Matrix
@@ -18,29 +18,28 @@ type Loaded struct {
 	inPlace  bool      // the device reads mapped files of the checkpoint
 }
 
-// vector is a parameter that is no matrix, in device memory and on the host.
+// vector is a norm, bias or scalar, in device memory and on the host.
 type vector struct {
 	ptr    hip.Ptr
 	values []float32
 }
 
-// Load moves the plan's bytes to d. On an [hip.Adopter] the weights of a
-// memory-mapped file stay where they are, else each part is uploaded once, in the
-// order of the files, while the disk is asked for those that follow.
+// Load moves the plan's bytes to d. On a [hip.Adopter] the weights of a memory-mapped file
+// stay where they are. Otherwise Load uploads each part once, in the order of the files,
+// and asks the disk ahead for the parts that follow.
 //
-// With populate the parameters in a memory-mapped checkpoint are read ahead, so that the
-// first draft does not wait for the disk; else a page is read when it is first used.
-// Devices that cannot use the mapping read everything anyway.
+// With populate Load reads the parameters of a memory-mapped checkpoint ahead, so that the
+// first draft does not wait for the disk; without it a page is read when it is first used.
+// For devices that cannot use the mapping Load reads everything anyway.
 //
 // progress, which may be nil, is called with the bytes that are ready and their total, from
 // the goroutine that loads, at least every 64 MB that it moves. Bytes that a device uses in
 // place are ready at once, unless they are populated. done never falls, and the last call
 // of a load has done = total.
 //
-// Loading ends with ctx within one chunk of 64 MB, even if the last call of progress
-// is what ends ctx. On any error everything that was taken on d is given
-// back. The plan's checkpoint must be open, and stay so until [Loaded.Close] where
-// the result is [Loaded.InPlace].
+// When ctx ends, Load stops within one chunk of 64 MB, even if the last call of progress
+// ends ctx. On any error everything taken on d is given back. The plan's checkpoint must be
+// open, and stay open until [Loaded.Close] if the result is [Loaded.InPlace].
 func (p *Plan) Load(ctx context.Context, d hip.Device, populate bool, progress func(done, total int64)) (*Loaded, error) {
 	return p.load(newMover(ctx, d, p.report.Bytes, populate, progress))
 }
@@ -69,8 +68,8 @@ func (p *Plan) load(m *mover) (*Loaded, error) {
 	return m.loaded, nil
 }
 
-// Matrix returns a parameter by its name in the model. It is nil if there is
-// none, or if this rank holds none of its rows.
+// Matrix returns a parameter by its name in the model. It is nil if the name is unknown, or
+// if this rank holds none of its rows.
 func (l *Loaded) Matrix(name string) *Matrix { return l.matrices[name] }
 
 // Vector returns a vector parameter by its name in the model, as float32 in device memory
@@ -83,8 +82,8 @@ func (l *Loaded) Vector(name string) (p hip.Ptr, values []float32) {
 // InPlace reports whether parameters are read from the checkpoint's mapped files.
 func (l *Loaded) InPlace() bool { return l.inPlace }
 
-// Close frees the device memory. Nothing may use the parameters any more. It is
-// a no-op the second time.
+// Close frees the device memory. Nothing may use the parameters after it. A second Close
+// does nothing.
 func (l *Loaded) Close() error {
 	var errs []error
 	for _, m := range l.matrices {

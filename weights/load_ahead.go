@@ -13,7 +13,7 @@ const (
 	// aheadWindow is what the disk has been asked for beyond what is copied: enough
 	// for several disks' queues while a stage is copied.
 	aheadWindow = 64 << 20
-	// aheadStep is what makes it worth asking again.
+	// aheadStep is how many bytes make it worth asking again.
 	aheadStep = 4 << 20
 )
 
@@ -25,10 +25,9 @@ type stretch struct {
 	before     int64 // bytes of the stretches before it
 }
 
-// ahead has the disk read what will be loaded a window before it is, over the ends
-// of tensors and files, so that the disk does not wait while bytes are copied. What
-// is not loaded (dots) is not asked for, but for what lies between the rows of one
-// tensor, which share pages:
+// ahead asks the disk for what will be loaded, one window before it is copied and across
+// the ends of tensors and files, so that the disk does not wait meanwhile. It does not ask
+// for what is not loaded (dots), except between the rows of one tensor, which share pages:
 //
 //	file 1   ····██████████··███▓▓▓▓▓▓▓▓▓▓···▓▓▓▓▓▓▓▓▓
 //	file 2   ··▓▓▓▓▓▓▓▓▓░░░░░░░░░░░···░░░░░░░░░░░░░░░░
@@ -100,8 +99,8 @@ func (h *ahead) position(f *safetensors.File, off int64) int64 {
 // beyond asks for what comes after offset off of f, which is about to be copied.
 func (h *ahead) beyond(f *safetensors.File, off int64) { h.until(h.position(f, off) + aheadWindow) }
 
-// until asks for the first n bytes of the stretches and what fills the last step, but
-// for what it has asked for already.
+// until asks for the first n bytes of the stretches, rounded up to a step, unless it has
+// asked for them already.
 func (h *ahead) until(n int64) {
 	n = min((n+aheadStep-1)/aheadStep*aheadStep, h.total())
 	for h.asked < n {

@@ -8,8 +8,8 @@ import (
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
-// area is a rectangle of a tensor's bytes: what a rank holds of it. Both strides
-// and width are in bytes; start counts from the beginning of the tensor.
+// area is the rectangle of a tensor's bytes that a rank holds. stride and width are in
+// bytes; start counts from the beginning of the tensor.
 //
 //	┌────────────────────────────────────┐
 //	│← start →┌─────────────┐            │ ┐
@@ -78,8 +78,8 @@ func (a *area) readAcross(p []byte, off int64) error {
 	return errors.Join(errs...)
 }
 
-// share returns the areas of a part's weight and scales that a rank holds; scale
-// is the zero area where the format has none. The share has rows.
+// share returns the areas of a part's weight and scales that a rank holds; scale is the
+// zero area if the format has no scales. The share must have rows.
 func (s *origin) share(part *Part) (data, scale area) {
 	f, rows, cols := s.format, part.keepRows(), part.keepCols()
 	stride := f.rowBytes(part.cols())

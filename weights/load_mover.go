@@ -56,8 +56,8 @@ func (m *mover) report(n int64) error {
 	return m.ctx.Err()
 }
 
-// all finds a place on the device for every matrix before it copies any bytes, which
-// it does in the order of the files; then come the vectors, which are few bytes.
+// all finds a place on the device for every matrix before it copies any bytes. It copies in
+// the order of the files; the vectors, which are few bytes, come last.
 func (m *mover) all(p *Plan) error {
 	if err := m.ctx.Err(); err != nil {
 		return err
@@ -166,8 +166,8 @@ func (m *mover) move(param string, a *area) (p hip.Ptr, stride int64, err error)
 	return p, a.width, nil
 }
 
-// inPlaceOf returns the bytes of a file that the device can use where they are; none
-// if they have to be copied.
+// inPlaceOf returns the bytes of a file if the device can use them where they are; nil if
+// they must be copied.
 func (m *mover) inPlaceOf(f *safetensors.File) []byte {
 	if m.adopter == nil {
 		return nil
@@ -175,7 +175,8 @@ func (m *mover) inPlaceOf(f *safetensors.File) []byte {
 	return f.Mapping()
 }
 
-// adopt gives a mapped file to the device, once; false if it has to be uploaded.
+// adopt gives a mapped file to the device, once. It returns false if the file must be
+// uploaded.
 func (m *mover) adopt(f *safetensors.File) (hip.Ptr, bool, error) {
 	if p, ok := m.adopted[f]; ok {
 		return p, true, nil
@@ -194,8 +195,8 @@ func (m *mover) adopt(f *safetensors.File) (hip.Ptr, bool, error) {
 	return p, true, nil
 }
 
-// populate reads the areas that are used in place ahead, in the order of the
-// files, and nothing else of files that the head shares with its target.
+// populate reads ahead the areas that are used in place, in the order of the files, and
+// nothing else of files that the head shares with its target.
 func (m *mover) populate() error {
 	slices.SortFunc(m.inPlace, byPlace)
 	for i := range m.inPlace {

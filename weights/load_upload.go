@@ -8,7 +8,8 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// uploadChunk is read and written at a time; the context is looked at between.
+// uploadChunk is the number of bytes that are read and written at a time; the context is
+// checked in between.
 const uploadChunk = 16 << 20
 
 // upload is an area that is copied to the device.
@@ -37,9 +38,8 @@ func (m *mover) copied(p *Plan) (areas []area) {
 	return areas
 }
 
-// upload copies the rows of areas to the device, end to end, in the order
-// of the files: straight to where the device takes them from, if it says where that
-// is.
+// upload copies the rows of areas to the device, end to end, in the order of the files. A
+// [hip.Filler] takes them straight from where they are read.
 func (m *mover) upload() error {
 	slices.SortFunc(m.uploads, func(a, b upload) int { return byPlace(a.area, b.area) })
 	write := m.write
@@ -72,7 +72,7 @@ func (m *mover) write(u *upload) error {
 	return nil
 }
 
-// filler is a device that takes bytes where the caller reads them to. read gets the parts
+// filler is a device that lets the caller read into its upload memory. read gets the parts
 // in order, with their offsets.
 type filler interface {
 	Fill(dst hip.Ptr, n int64, read func(part []byte, off int64) error) error
@@ -92,9 +92,9 @@ func (m *mover) fill(f filler, u *upload) error {
 	return err
 }
 
-// read reads from offset off of an area while the disk is asked for what comes after.
-// This goroutine asks, since one that reads may hold its processor until the disk is
-// done.
+// read reads from offset off of an area and asks the disk for what comes after. This
+// goroutine asks first, since a goroutine that reads may hold its processor until the disk
+// is done.
 func (m *mover) read(a *area, part []byte, off int64) (err error) {
 	var reading sync.WaitGroup
 	reading.Go(func() { err = a.readAcross(part, off) })

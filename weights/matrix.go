@@ -9,7 +9,7 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// Segment is a run of rows of a [Matrix] as it lies in device memory: see [DenseSegment].
+// Segment is a run of rows of a [Matrix] in device memory: see [DenseSegment].
 type Segment struct {
 	// Kernels read it in device memory, so the layout is the same in Go and C++.
 	//
@@ -25,22 +25,22 @@ type Segment struct {
 	scaleRow               int32 // rows of its first scale block that lie before the segment
 }
 
-// Matrix is what a product takes: rows × cols weights in device memory. A
-// parameter that was stacked from several tensors (qkv_proj, gate_up_proj,
-// experts) has a segment for each, perhaps of different formats:
+// Matrix is rows × cols weights in device memory, the operand of a product. A parameter
+// that was stacked from several tensors (qkv_proj, gate_up_proj, experts) has a segment for
+// each, perhaps of different formats:
 //
 //	   cols
 //	┌────────┐ 0
 //	│   q    │         MXFP8, in place in the mapped file
-//	├────────┤ First
+//	├────────┤ first row of k
 //	│   k    │         MXFP8, elsewhere in the file
-//	├────────┤ First
+//	├────────┤ first row of index
 //	│ index  │         BF16, in another file
 //	└────────┘ Rows
 //
-// A Matrix does not own the memory of its weights, only its table of segments,
-// unless it is one that [Matrix.Requantize] made. It is immutable and safe for
-// concurrent use until Free.
+// A Matrix owns its table of segments, but the memory of its weights only if
+// [Matrix.Requantize] made it. It never changes, so several goroutines may use it until
+// Free.
 type Matrix struct {
 	Rows, Cols int
 
@@ -50,9 +50,8 @@ type Matrix struct {
 	bytes    int64     // of weights and scales: there may be thousands of segments
 }
 
-// NewMatrix makes a matrix of weights that lie in d's memory. The segments are
-// in the order of their rows. Everything that is wrong with them is reported together, as
-// [hip.InputError]s.
+// NewMatrix makes a matrix of weights that lie in d's memory. The segments are in the order
+// of their rows. The error joins a [hip.InputError] for everything that is wrong with them.
 func NewMatrix(d hip.Device, cols int, segments []Segment) (*Matrix, error) {
 	m := &Matrix{Cols: cols, segments: slices.Clone(segments)}
 	if err := m.check(); err != nil {
@@ -71,8 +70,8 @@ func NewMatrix(d hip.Device, cols int, segments []Segment) (*Matrix, error) {
 	return m, nil
 }
 
-// check reports all that is wrong with the segments. Rows and columns are counted
-// in an int32 by the kernels.
+// check returns all that is wrong with the segments. Kernels count rows and columns in an
+// int32.
 func (m *Matrix) check() error {
 	var problems []error
 	refuse := func(bad bool, field string, got any, want string) {
@@ -121,8 +120,8 @@ func DenseSegment(f Format, rows, cols int, data, scale hip.Ptr) Segment {
 	return s
 }
 
-// Free gives the table of segments back, and the weights if they are m's own.
-// Products with m then fail.
+// Free frees the table of segments, and the weights if m owns them. Products with m then
+// fail.
 func (m *Matrix) Free(d hip.Device) error {
 	errs := []error{d.Free(m.table)}
 	for _, p := range m.owned {
@@ -132,17 +131,17 @@ func (m *Matrix) Free(d hip.Device) error {
 	return errors.Join(errs...)
 }
 
-// Table returns the segments in device memory and how many they are, for the arguments
-// of a kernel whose Go side opens them with [OpenRows].
+// Table returns the address of the segments in device memory and their number, for the
+// arguments of a kernel whose Go side opens them with [OpenRows].
 func (m *Matrix) Table() (segments hip.Ptr, n int32) { return m.table, int32(len(m.segments)) }
 
-// rowBytes returns about the bytes of one row with its scales.
+// rowBytes returns roughly the bytes of one row with its scales.
 func (m *Matrix) rowBytes() int { return int(m.bytes / int64(m.Rows)) }
 
-// Bytes returns the bytes that a product has to read: weights and scales.
+// Bytes returns how many bytes a product has to read: weights and scales.
 func (m *Matrix) Bytes() int64 { return m.bytes }
 
-// Formats returns what the weights are stored as, each format once, in the order of rows.
+// Formats returns the formats of the weights, each once, in the order of rows.
 func (m *Matrix) Formats() []Format {
 	var formats []Format
 	for i := range m.segments {
@@ -153,8 +152,8 @@ func (m *Matrix) Formats() []Format {
 	return formats
 }
 
-// Stretch returns the longest stretch of device memory, n bytes from p on, that rows of
-// weights lie in one after the other, for who measures how fast it can be read.
+// Stretch returns the longest stretch of device memory, n bytes from p on, in which rows of
+// weights are contiguous, for measuring how fast it can be read.
 func (m *Matrix) Stretch() (p hip.Ptr, n int64) {
 	for i := range m.segments {
 		// The last row may end before its stride does.
@@ -175,8 +174,8 @@ func (s *Segment) bytes(cols int) int64 {
 	return total
 }
 
-// scaleRows returns the rows of scales, counted from Scale, that n rows of the
-// segment from first on need.
+// scaleRows returns the rows of scales, counted from scale, that n rows of the segment from
+// first on need.
 func (s *Segment) scaleRows(first, n int) interval {
 	first += int(s.scaleRow)
 	return s.format.scaleRows(interval{first, first + n})

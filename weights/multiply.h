@@ -33,7 +33,7 @@ struct multiplied {
 // aligned reports whether rows of weights and of x can be read in accesses of 16
 // bytes, without a rest.
 template <int32 N> DEVICE bool aligned(const Segment *s, const float *const *x, int32 cols) {
-  const int64 rowBytes = s->format == F32 ? 4 * (int64)cols : s->format <= BF16 ? 2 * (int64)cols : cols;
+  const int64 rowBytes = s->format == F32 ? 4 * (int64)cols : s->format == F16 || s->format == BF16 ? 2 * (int64)cols : cols;
   uint64 all = (uint64)s->data | (uint64)s->rowStride | (uint64)rowBytes;
 #pragma unroll
   for (int32 i = 0; i < N; i++) all |= (uint64)x[i];

@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// Names of a checkpoint become names of the draft head's parameters in the
-// steps of vLLM's MiniMaxM3MTP.load_weights, one function or table each:
+// Names of a checkpoint become names of the draft head's parameters in the steps of vLLM's
+// MiniMaxM3MTP.load_weights, one function or table each. inventory.find in param.go applies
+// them:
 //
 //	language_model.model.mtp.layers.0.transformer_layer.self_attn.q_proj.weight_scale_inv
 //	  MTPLayer       0
@@ -16,13 +17,15 @@ import (
 // and for routed experts, instead of the last:
 //
 //	ExpertParams   ….experts.7.w3.weight → ….experts.w13_weight, expert 7, shard "w3"
+//
+// RemapKVScale renames the scales of an fp8 KV cache, which are not stacked.
 
 // routedExperts marks the names of routed experts, which load_weights stacks
 // otherwise.
 const routedExperts = "block_sparse_moe.experts."
 
 // MTPLayer returns N of the first ".mtp.layers.N." in a checkpoint name, as
-// _get_mtp_layer_idx_from_weight_name does. A number that no int holds is none.
+// _get_mtp_layer_idx_from_weight_name does. A number too large for an int does not count.
 func MTPLayer(name string) (int, bool) {
 	const prefix = ".mtp.layers."
 	for {
@@ -44,9 +47,9 @@ func MTPLayer(name string) (int, bool) {
 	}
 }
 
-// MapName maps a checkpoint name to the name of a parameter of the MTP module,
-// as _map_checkpoint_name does. It returns false for a name that belongs to
-// another module. Of a block scale "weight_scale_inv" becomes "weight_scale".
+// MapName maps a checkpoint name to the name of a parameter of the MTP module, as
+// _map_checkpoint_name does. It returns false for a name that belongs to another module. In
+// the name of a block scale "weight_scale_inv" becomes "weight_scale".
 func MapName(name string) (string, bool) {
 	name = strings.TrimPrefix(name, "language_model.")
 	switch {
@@ -77,7 +80,7 @@ var stackedParams = [...]struct{ param, tensor, id string }{
 // other.
 //
 // The parameter need not exist: "….k_proj.k_scale" becomes "….qkv_proj.k_scale" too, which
-// is no parameter, so that [RemapKVScale] has to see the name first.
+// is not a parameter. So [RemapKVScale] must see the name first.
 func StackedParams() []Param {
 	var table []Param
 	for _, s := range &stackedParams {
@@ -166,9 +169,9 @@ func expertParam(name string) (param string, expert int, shardID string, ok bool
 //	….self_attn.v_proj.v_scale      ….self_attn.attn.v_scale
 //	any other ….k_scale, ….v_scale  ….attn.k_scale, ….attn.v_scale
 //
-// The first form, one scale for keys and values, is deprecated. It returns
-// false if has, which reports whether a parameter exists, does not know the new
-// name. A name that is none of these is returned as it is, with true.
+// The first form, one scale for keys and values, is deprecated. RemapKVScale returns false
+// if has, which reports whether a parameter exists, does not know the new name. It returns
+// any other name as it is, with true.
 func RemapKVScale(name string, has func(param string) bool) (string, bool) {
 	const (
 		keyScale   = ".self_attn.k_proj.k_scale"

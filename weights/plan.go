@@ -56,9 +56,9 @@ func weightOfScale(mapped string) (weight string, scale bool) {
 	return base + weightSuffix, true
 }
 
-// Plan says for every parameter which bytes of which tensors it is made of. It
-// is checked completely: moving the bytes finds nothing wrong with them.
-// Its methods may be called from several goroutines at once.
+// Plan says for every parameter which bytes of which tensors make it up. NewPlan has
+// checked all of it: moving the bytes finds no further problem of a header. Several
+// goroutines may call its methods at once.
 type Plan struct {
 	params  []Param
 	sources [][]origin // by parameter, by part
@@ -71,14 +71,14 @@ type origin struct {
 	format        Format
 }
 
-// NewPlan matches every parameter to its tensors. It reads no weights. params
-// belong to the plan from then on. The error holds a [*Problem] for everything that is
-// wrong with the checkpoint, the first 100 of a rule: see [Problems]. Parameters that no
-// checkpoint could satisfy are a [*hip.InputError] each.
+// NewPlan matches every parameter to its tensors. It reads no weights. The plan owns params
+// from then on. The error joins a [*Problem] for everything that is wrong with the
+// checkpoint, the first 100 of a rule: see [Problems]. A parameter that no checkpoint could
+// satisfy is a [*hip.InputError].
 //
-// A tensor under a name of the head's own that no parameter takes is a problem; one of an
-// MTP layer that has no parameter at all, or of a shared matrix that is not asked for, is
-// left to others.
+// A tensor of the head that no parameter takes is a problem: one under the head's own
+// prefix, or any mapped name with "mtp.layers" in it. A tensor of an MTP layer without any
+// parameter, or of a shared matrix that is not asked for, is ignored.
 func NewPlan(c *safetensors.Folder, params []Param) (*Plan, error) {
 	if err := checkParams(params); err != nil {
 		return nil, err
@@ -106,8 +106,8 @@ func unopened(c *safetensors.Folder) (tensors []string) {
 	return tensors
 }
 
-// Report returns what the plan will load. It belongs to the plan; a caller that
-// adds notes does so before it shares the plan.
+// Report returns what the plan will load. It belongs to the plan; add notes only before you
+// share the plan.
 func (p *Plan) Report() *Report { return &p.report }
 
 // Format returns the format that a parameter is stored in: 0 where there is none of that
@@ -204,8 +204,8 @@ func (a *audit) take(t *safetensors.Tensor) {
 	*slot = t
 }
 
-// owns reports whether a tensor that no parameter takes has a name of the head's own:
-// mapped says that [MapName] takes it for one.
+// owns reports whether a tensor that no parameter takes belongs to the head. mapped is set
+// if [MapName] takes it for one.
 func (a *audit) owns(name string, mapped bool) bool {
 	if layer, ok := MTPLayer(name); ok && !a.wanted[layer] {
 		return false
@@ -219,7 +219,7 @@ func (a *audit) owns(name string, mapped bool) bool {
 	return ownTensor(name) || mapped
 }
 
-// absent is what a tensor would be called in this checkpoint.
+// absent returns the name that a missing tensor would have in this checkpoint.
 func (a *audit) absent(tensor string) string {
 	if a.bundled > 0 {
 		return bundledPrefix + tensor

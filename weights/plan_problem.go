@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// ErrMissing is the rule of a [Problem] that says that a tensor is absent: the
-// checkpoint is another model's, or not all of it is there.
+// ErrMissing is the rule of a [Problem] for an absent tensor: the checkpoint belongs to
+// another model, or is incomplete.
 var ErrMissing error = ruleMissing
 
 // What can be wrong with a tensor, seen from the parameter that wants it.

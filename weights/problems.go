@@ -2,10 +2,9 @@ package weights
 
 import "strings"
 
-// Problems lists what err reports together, one by one and in its order: the
-// errors that errors.Join joined and what [NewPlan] finds, however deep they lie and
-// whatever context was added. An error that reports one thing is its own list, with its
-// context. The list is nil for a nil err.
+// Problems lists one by one, in their order, the errors that err joins: by errors.Join or
+// by [NewPlan], however deep they lie and whatever context was added. An error that reports
+// one thing is its own list, with its context. The list is nil for a nil err.
 //
 // errors.As says what a problem is: a [*safetensors.FormatError], a [*Problem], or a
 // type of the package that was called.

@@ -11,12 +11,13 @@ import (
 //
 //	y[i][j] = Σ_c m[j][c] · x[i][c]
 //
-// rows × m.Rows float32. x and y must not overlap. rows = 0 does nothing. No row of y
-// depends on another row of x, and on how many there are only by rounding (see
+// y is rows × m.Rows float32. x and y must not overlap. rows = 0 does nothing. No row of y
+// depends on another row of x, and the number of rows changes only rounding (see
 // [Rows.Multiply]), as long as float32 products of the stored values neither overflow nor
-// underflow. On a GPU, more than 4 rows are multiplied with two bfloat16 for each x, which
-// leave out |x| · 2^−18: see [TileOf]. A number of rows below 0 or above 2^31−1 is an
-// [hip.InputError].
+// underflow. A GPU multiplies more than 4 rows with bfloat16 and MXFP8 weights, if they are
+// aligned, on matrix units: it splits each x into two bfloat16, which leave out |x| · 2^−18
+// (see [TileOf]). Other weights it multiplies in float32. A number of rows below 0 or above
+// 2^31−1 is a [hip.InputError].
 func (m *Matrix) Product(d hip.Device, y, x hip.Ptr, rows int) error {
 	if rows < 0 || rows > math.MaxInt32 {
 		return &hip.InputError{Op: "weights: product", Field: "rows", Got: rows, Want: "0 to 2^31-1"}
@@ -41,18 +42,19 @@ type productArgs struct {
 }
 
 // product has the kernels of y = x · wᵀ, from how many rows of x on each serves, and on
-// what. Those on matrix units round x, see [TileOf]; the others sum in float32.
+// what; "go run ./examples/bench -kernels" prints the table. Kernels on matrix units round
+// x, see [TileOf]; the others sum in float32.
 var product = []productKernel{
 	productOf("product_one", "productFew<1>", 4, productBlock{from: 1}),
 	productOf("product", "productFew<4>", 0, productBlock{from: 2}),
 	productOf("product_rows", "productRows<4>", 0, productBlock{from: manyRows, on: gpus, x: 4}),
-	productOf("product_tiled_16", "productTiles<16>", 2, productBlock{from: manyRows, on: matrixUnits, x: 16}),
-	productOf("product_tiled_32", "productTiles<32>", 2, productBlock{from: 17, on: matrixUnits, x: 32}),
-	productOf("product_tiled_64", "productTiles<64>", 2, productBlock{from: 33, on: allMatrixUnits, x: 64}),
+	productOf("product_tiled_16", "productTiles<16>", 2, productBlock{from: manyRows, on: tileable, x: 16}),
+	productOf("product_tiled_32", "productTiles<32>", 2, productBlock{from: 17, on: tileable, x: 32}),
+	productOf("product_tiled_64", "productTiles<64>", 2, productBlock{from: 33, on: tileableFull, x: 64}),
 }
 
-// manyRows is from how many rows of x on a GPU divides them among blocks: one block reads
-// weights once for up to as many less one.
+// manyRows is the number of rows of x from which a GPU divides them among blocks: one block
+// reads weights once for fewer rows.
 const manyRows = 5
 
 // productKernel is a kernel of [product].
@@ -69,14 +71,15 @@ type productBlock struct {
 	tile int   // rows of weights of a block
 }
 
-// units are what a kernel runs on.
+// units say what a kernel needs. Nothing here looks at the architecture: where a GPU has no
+// matrix units, the prelude multiplies tiles in another way.
 type units int
 
 const (
 	anything       units = iota
 	gpus                 // a GPU
-	matrixUnits          // one whose matrix units can multiply the weights with x as they lie
-	allMatrixUnits       // the same, with a block for every compute unit
+	tileable             // a GPU, and weights and x that tiles read as they lie: see tiledMixed
+	tileableFull         // the same, with a block for every compute unit
 )
 
 func productOf(name, template string, resident int, block productBlock) productKernel {
@@ -93,7 +96,7 @@ func (p productBlock) String() string {
 	if p.from == 1 {
 		return "1 row"
 	}
-	on := [...]string{gpus: ", GPU", matrixUnits: ", matrix units", allMatrixUnits: ", all matrix units"}[p.on]
+	on := [...]string{gpus: ", GPU", tileable: ", matrix units", tileableFull: ", all matrix units"}[p.on]
 	return fmt.Sprintf("%d rows on%s", p.from, on)
 }
 
@@ -124,9 +127,9 @@ func (w *productWork) served(p *productKernel) bool {
 		return false
 	case p.on == gpus:
 		return w.d.Info().IsGPU()
-	case p.on == allMatrixUnits && p.grid(w.m, w.rows).Blocks < w.d.Info().Threads:
+	case p.on == tileableFull && p.grid(w.m, w.rows).Blocks < w.d.Info().Threads:
 		return false
-	case p.on >= matrixUnits:
+	case p.on >= tileable:
 		return w.m.tiledMixed(w.d, w.x)
 	}
 	return true

@@ -5,8 +5,8 @@ import "github.com/drafthead/drafthead/hip"
 func (p *productBlock) twin(b *hip.Blocks, a *productArgs) { p.multiply(b, a, true) }
 func (p *productBlock) host(b *hip.Blocks, a *productArgs) { p.multiply(b, a, false) }
 
-// multiply does blocks of the launch at once: those that share a tile of weights follow
-// each other, and the first does the work of all of them.
+// multiply does all blocks that share a tile of weights at once: they have neighboring
+// numbers, and the first does the work of all.
 func (p *productBlock) multiply(b *hip.Blocks, a *productArgs, exact bool) {
 	n, in, out, parts := int(a.Rows), int(a.In), int(a.Out), p.parts(int(a.Rows))
 	first, end := ceilDiv(b.First, parts)*p.tile, min(ceilDiv(b.End, parts)*p.tile, out)
@@ -30,8 +30,8 @@ type operand struct {
 }
 
 // Load takes n rows of x, n × cols, which Multiply multiplies from then on. They must not
-// change meanwhile. Where they are needed in another form, that is in scratch of the
-// kernel, which the next Load uses again.
+// change meanwhile. If Multiply needs them in another form, Load makes it in scratch memory
+// that the next Load reuses.
 func (r *Rows) Load(x []float32, n int) {
 	o := &operand{x: x[:n*r.cols], n: n}
 	if !r.exact && r.useTiles(n) {
@@ -45,10 +45,10 @@ func (r *Rows) Load(x []float32, n int) {
 //
 //	y[i·yStride + j] = Σ_c w[first+j][c] · x[i][c]
 //
-// Where the rows are exact, that is in float64, from the first column to the last, rounded once:
-// the definition of a product. Else it is in float32, and how it sums depends on the vector
-// instructions, the format and whether there is one row of x or more, but never on the
-// other rows of x:
+// Rows that were opened as exact are summed in float64, from the first column to the last,
+// and rounded once: the definition of a product. Others are summed in float32, in an order
+// that depends on the vector instructions, the format and whether there is more than one
+// row of x, but never on the other rows of x:
 //
 //	plain Go         over 32 columns in float32, over these sums in float64
 //	AVX2, AVX-512    in 8 or 16 lanes and several sums a lane, then over these;

@@ -11,13 +11,13 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// requantizeChunk is about the bytes of decoded weights that one goroutine has in
-// hand at a time.
+// requantizeChunk is roughly the bytes of decoded weights that one goroutine holds at a
+// time.
 const requantizeChunk = 2 << 20
 
-// Requantize returns a copy of m in format f, MXFP8 or INT8, in memory of its own
-// on d, where m lies: the caller frees it, and needs m no more. Each value is
-// decoded to a float32 and rounded to the nearest value of f:
+// Requantize returns a copy of m in format f, MXFP8 or INT8, in its own memory on d, the
+// device of m. The caller frees it and may free m before. Each value is decoded to a
+// float32 and rounded to the nearest value of f:
 //
 //	MXFP8   e4m3, of 4 significant bits, saturating; of all power-of-two scales
 //	        the one with the least squared error of its 32 columns
@@ -26,10 +26,10 @@ const requantizeChunk = 2 << 20
 // Ties go to even. A block of columns that holds NaN or an infinity becomes NaN.
 // The result does not depend on the device, nor on the number of goroutines.
 //
-// The rows are read, encoded and written in chunks, by a goroutine for each CPU,
-// so that little more than the result is needed. progress, which may be nil, is
-// called from the calling goroutine with the bytes of the result. When ctx ends,
-// or on any error, what was taken is given back.
+// A goroutine for each CPU reads, encodes and writes rows in chunks, so that Requantize
+// takes little more memory than the result. progress, which may be nil, is called from the
+// calling goroutine with the bytes of the result. When ctx ends, or on any error,
+// everything taken is given back.
 func (m *Matrix) Requantize(ctx context.Context, d hip.Device, f Format, progress func(done, total int64)) (*Matrix, error) {
 	if !f.valid() || formats[f].encode == nil {
 		return nil, &hip.InputError{Op: "weights: requantize", Field: "format", Got: f, Want: "MXFP8 or INT8"}
@@ -178,8 +178,8 @@ func (c *rowChunk) read(d hip.Device, s *Segment, cols, first, n int) (err error
 	return err
 }
 
-// readRows reads n rows of width bytes, stride bytes apart, into buf or a larger
-// buffer, one after the other.
+// readRows reads n rows of width bytes, stride bytes apart, into buf or a larger buffer,
+// end to end.
 func readRows(d hip.Device, buf []byte, from hip.Ptr, width, stride int64, n int) ([]byte, error) {
 	buf = sized(buf, n*int(width))
 	if stride == width {

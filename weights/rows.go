@@ -7,9 +7,9 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// Rows gives a kernel's Go side the rows of a [Matrix], through bounds-checked
-// views of device memory: a row that the matrix does not have is an error of the
-// launch. It belongs to the call that opened it.
+// Rows gives a kernel's Go side the rows of a [Matrix], through bounds-checked views of
+// device memory: a row that the matrix does not have is an error of the launch. It is valid
+// during the call that opened it.
 type Rows struct {
 	b        *hip.Blocks
 	segments []Segment
@@ -28,13 +28,13 @@ type Rows struct {
 	tilePanel     []uint16
 }
 
-// OpenRows opens the matrix whose n segments lie at table, as [Matrix.Table] gave both.
+// OpenRows opens the matrix whose n segments lie at table; [Matrix.Table] returns both.
 // exact makes Multiply the definition of a product, for the twins of kernels.
 func OpenRows(b *hip.Blocks, table hip.Ptr, n, cols int, exact bool) *Rows {
 	return &Rows{b: b, segments: hip.In[Segment](b, table, n), cols: cols, level: vectorsOf(b.SIMD()), exact: exact}
 }
 
-// run is stored rows of one segment, one after the other.
+// run is stored rows of one segment, in their order.
 type run struct {
 	format                 Format
 	rows                   int

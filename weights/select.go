@@ -7,11 +7,10 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// Select returns the matrix of some rows of m, in the order given, where they
-// lie: no weights are copied. Rows that follow each other share a segment, so a
-// sorted list is the quickest to read. m, or rather the memory of its weights,
-// must outlive the result, which the caller frees. A row that m does not have is an
-// [hip.InputError].
+// Select returns the matrix of some rows of m, in the order given. It copies no weights.
+// Rows that follow each other share a segment, so a sorted list is the fastest to read. The
+// memory of m's weights must outlive the result, which the caller frees. A row that m does
+// not have is a [hip.InputError].
 func (m *Matrix) Select(d hip.Device, rows []int32) (*Matrix, error) {
 	var segments []Segment
 	for at := 0; at < len(rows); {

@@ -19,8 +19,8 @@ var (
 	productHIP string
 )
 
-// KernelSource returns HIP source for whoever writes a kernel that reads the rows of a
-// [Matrix]: the HIP side of [Rows]. It goes before the source of the kernel, and has
+// KernelSource returns HIP source for kernels that read the rows of a [Matrix]: the HIP
+// side of [Rows]. Put it before the source of the kernel. It has
 //
 //	decodeRow                    Rows.Decode, by the threads of a block
 //	multiplyFew                  products with a few rows of x: TileOf(1)
@@ -51,8 +51,9 @@ const (
 
 // TileOf returns how many rows of weights one block of a kernel with [KernelSource]
 // multiplies with x rows of x, and its threads: with a few rows, or with 16, 32 or 64 on
-// matrix units. maxError bounds what results there are off by, of the largest, beside a
-// float32 product (0): an x, as it is multiplied, by 2^−18 of itself, and sums cancel.
+// matrix units. maxError bounds the error of results on matrix units, relative to the
+// largest result; it is 0, the default bound, for the others. Each x is rounded by up to
+// 2^−18 of itself, and sums may cancel.
 func TileOf(x int) (rows, threads int, maxError float64) {
 	switch {
 	case x < 16:

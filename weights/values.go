@@ -209,11 +209,11 @@ func (a *area) scan(ctx context.Context, buf []byte, done func(n int64)) ([]byte
 }
 
 // CheckWeights reads all that this rank holds and reports the tensors whose values are all
-// zero, or are NaN or infinite, as a [*Problem] each: preallocated downloads and junk
-// behind a sound header. A router's bias alone may be zero. The notes say what is
-// suspicious and may be meant: norms that are centered on 1, as weights for x · w are,
-// where the head computes x · (1 + w). progress, which may be nil, is called with the
-// bytes that are read and their total.
+// zero, or are NaN or infinite, as a [*Problem] each: preallocated downloads, and junk
+// after a sound header. Only a router's bias may be zero. The notes say what is suspicious
+// and may be meant: norms that are centered on 1, as weights for x · w are, where the head
+// computes x · (1 + w). progress, which may be nil, is called with the bytes that are read
+// and their total.
 func (p *Plan) CheckWeights(ctx context.Context, progress func(done, total int64)) (notes []string, err error) {
 	done := int64(0)
 	count := func(n int64) {

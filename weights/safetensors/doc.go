@@ -18,33 +18,32 @@
 //
 // # Writing
 //
-// [Write] writes a file from tensors that [NewTensor] describes or that another file
-// holds, one after another, in little memory. [Header] gives the first bytes alone, to a
-// program that writes the data itself.
+// [Write] writes a file from tensors that [NewTensor] describes or that another file holds,
+// one after another, in little memory. [Header] returns only the first bytes, for a program
+// that writes the data itself.
 //
 // # What is refused
 //
-// Every number of a file is checked before it is used as a size, and no two readings of
-// a file are possible. A [*FormatError] says what is wrong and where, and all that is
-// wrong with the tensors of a file is reported together. Its Rule is one of these.
+// Every number of a file is checked before it is used as a size, and a file can be read in
+// only one way. A [*FormatError] says what is wrong and where, and all that is wrong with
+// the tensors of a file is reported together. Its Rule is one of these.
 //
-// Of a file: file is too small for a header length; header is too large (over 100 MB);
-// header does not fit the file; file is cut short; bytes after the last tensor.
+// Files: file is too small for a header length; header is too large (over 100 MB); header
+// does not fit the file; file is cut short; bytes after the last tensor.
 //
-// Of JSON, where the error has a line and a column: text is not UTF-8; text is not JSON
-// (or nests deeper than 64); value is not a JSON object; duplicate key; missing key;
-// unknown key; value is not a string.
+// JSON (the error has line and column): text is not UTF-8; text is not JSON (or nests
+// deeper than 64); value is not a JSON object; duplicate key; missing key; unknown key;
+// value is not a string.
 //
-// Of a tensor: unknown dtype; invalid shape; invalid data_offsets; size of tensor
-// overflows; tensor ends inside a byte; data_offsets do not fit dtype and shape; hole in
-// the data before the tensor; tensor overlaps the one before it.
+// Tensors: unknown dtype; invalid shape; invalid data_offsets; size of tensor overflows;
+// tensor ends inside a byte; data_offsets do not fit dtype and shape; hole in the data
+// before the tensor; tensor overlaps the one before it.
 //
-// Of a folder: no weights; index is too large; shard path leaves the folder; missing
-// shard; tensor is not in the shard that the index names; tensor is not in the index;
-// tensor is in two files; file repeats the tensors of another.
+// Folders: no weights; index is too large; shard path leaves the folder; missing shard;
+// tensor is not in the shard that the index names; tensor is not in the index; tensor is in
+// two files; file repeats the tensors of another.
 //
-// Of what is to be written: invalid name of a tensor; invalid metadata; data does not
-// fit dtype and shape.
+// Writing: invalid name of a tensor; invalid metadata; data does not fit dtype and shape.
 //
 // After 100 problems of a file the last one is "more problems", with their number.
 package safetensors

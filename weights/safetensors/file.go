@@ -42,16 +42,16 @@ type inMemory interface {
 	Bytes() []byte
 }
 
-// Open opens the file called name in fsys and checks all of its header against the
-// format. What is wrong with it is reported together, as [*FormatError]s.
+// Open opens the file called name in fsys and checks all of its header against the format.
+// The error joins a [*FormatError] for everything that is wrong.
 //
-// An *os.File, which is what os.DirFS opens, is mapped into memory on unix, so
-// that tensors are used in place and the kernel keeps one copy for all
-// processes; it must not be truncated while it is open. A file with a method
-// Bytes() []byte, which returns all of its contents, has them in memory already: weights
-// that a program keeps, makes or receives. It stays open and is used in place too, so
-// that these bytes must neither change nor move until it is closed. Another file that is
-// an io.ReaderAt stays open and is read as needed; any other is read into memory.
+// An *os.File, which is what os.DirFS opens, is mapped into memory on unix, so that tensors
+// are used in place and the kernel keeps one copy for all processes; it must not be
+// truncated while it is open. A file with a method Bytes() []byte, which returns all of its
+// contents, has them in memory already: weights that a program keeps, makes or receives. It
+// stays open and is used in place too; its bytes must neither change nor move until it is
+// closed. Another file that is an io.ReaderAt stays open and is read as needed; any other
+// is read into memory.
 func Open(fsys fs.FS, name string) (*File, error) {
 	var f *File
 	b, size, err := openBacking(fsys, name)
@@ -190,18 +190,18 @@ func (f *File) Tensor(name string) (*Tensor, bool) {
 // map belongs to the File.
 func (f *File) Metadata() map[string]string { return f.metadata }
 
-// Mapping returns the bytes of the whole file if it is mapped or in memory, and
-// nil otherwise or once the File is closed. They must not be written, and not
-// be read after Close: either ends the program where they are a mapping.
+// Mapping returns the bytes of the whole file if it is mapped or in memory, and nil
+// otherwise or once the File is closed. They must not be written, nor read after Close: in
+// a mapping either ends the program.
 func (f *File) Mapping() []byte {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	return f.backing.data
 }
 
-// Close releases the file and unmaps its bytes. It waits for reads that are
-// under way, and is a no-op the second time. Reads after it fail with
-// fs.ErrClosed; slices from Bytes and Mapping must no longer be used.
+// Close releases the file and unmaps its bytes. It waits for reads under way; a second
+// Close does nothing. Reads after it fail with fs.ErrClosed; slices from Bytes and Mapping
+// must no longer be used.
 func (f *File) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

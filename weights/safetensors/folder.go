@@ -22,16 +22,15 @@ type Folder struct {
 
 // OpenFolder opens the files in the top folder of fsys.
 //
-// Where there is an index, model.safetensors.index.json, only the files that it says hold
-// a needed tensor are opened; the others may be absent, as they are where a program takes
-// a few tensors out of hundreds of gigabytes. Without an index every *.safetensors file of the
-// folder is opened, whatever its name, but for hidden ones: a copy beside the original
-// repeats its tensors and is refused. A nil needed stands for all tensors.
+// If there is an index, model.safetensors.index.json, OpenFolder opens only the files that
+// hold a needed tensor by the index. The others may be absent: a program may take a few
+// tensors out of hundreds of gigabytes. Without an index it opens every *.safetensors file
+// of the folder, except hidden ones. A copy beside the original repeats its tensors and is
+// refused. A nil needed stands for all tensors.
 //
-// The index must be true of the opened files, and no two of them may hold the same
-// tensor. Whatever is wrong is reported together, as [*FormatError]s that errors.Join
-// joins, and nothing stays open. Without weights, or without a shard, it matches
-// [fs.ErrNotExist] too.
+// The index must agree with the opened files, and no two of them may hold the same tensor.
+// The error joins a [*FormatError] for everything that is wrong, and nothing stays open.
+// Without weights, or without a shard, it matches [fs.ErrNotExist] too.
 func OpenFolder(fsys fs.FS, needed func(tensor string) bool) (*Folder, error) {
 	if needed == nil {
 		needed = func(string) bool { return true }
@@ -177,9 +176,8 @@ func (c *Folder) Tensor(name string) (*Tensor, bool) {
 	return t, ok
 }
 
-// Index returns the file of each tensor as the folder's index names it, those of files
-// that were left closed among them; nil if there is no index. The map belongs to the
-// Folder.
+// Index returns the file of each tensor as the folder's index names it, including those of
+// files that were not opened; nil if there is no index. The map belongs to the Folder.
 func (c *Folder) Index() map[string]string { return c.index }
 
 // Close closes all files; see [File.Close]. It is a no-op the second time.

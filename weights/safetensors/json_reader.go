@@ -174,7 +174,7 @@ func (r *jsonReader) twice(at int) error {
 	return nil
 }
 
-// stringMap reads an object of strings into m. A value that is no string goes to bad.
+// stringMap reads an object of strings into m. A value of another type goes to bad.
 func (r *jsonReader) stringMap(m map[string]string, bad *problems) error {
 	return r.object(func(key string) error {
 		if r.peek() != '"' {

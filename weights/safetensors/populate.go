@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// populatePart is the bytes that make another thread worth it.
+	// populatePart is how many bytes make another thread worth it.
 	populatePart = 4 << 20
 	// maxPopulateThreads is enough to keep a disk's queue and the kernel's page
 	// tables busy; more of them wait for each other.
@@ -20,11 +20,11 @@ const (
 	advicePiece = 128 << 10
 )
 
-// ReadAhead reads the bytes from begin to end of a mapped file into memory before they
-// are used. With wait they are there when it returns, so that the first pass over them
-// takes no page faults; the error matches fs.ErrClosed when the File is closed. Without
-// wait it is advice to the system, which reads them meanwhile if it can, and no error.
-// Where nothing is mapped there is nothing to do.
+// ReadAhead reads the bytes from begin to end of a mapped file into memory before they are
+// used. With wait they are there when it returns, so that the first pass over them takes no
+// page faults; the error matches fs.ErrClosed when the File is closed. Without wait it only
+// advises the system, which reads them meanwhile if it can, and the error is nil. If the
+// file is not mapped, ReadAhead does nothing.
 func (f *File) ReadAhead(begin, end int64, wait bool) error {
 	f.mu.RLock()
 	defer f.mu.RUnlock()

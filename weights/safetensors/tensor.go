@@ -22,8 +22,8 @@ type Tensor struct {
 	size   int64
 }
 
-// NewTensor describes a tensor for [Write]. Its bytes are the first ones of data, as
-// many as dtype and shape ask for; a []byte is data by bytes.NewReader.
+// NewTensor describes a tensor for [Write]. Its bytes are the first ones of data, as many
+// as dtype and shape ask for; wrap a []byte in bytes.NewReader.
 func NewTensor(name string, dtype Dtype, shape []int, data io.ReaderAt) *Tensor {
 	t := &Tensor{Name: name, Dtype: dtype, Shape: slices.Clone(shape), data: data}
 	if size, rule := t.check(); rule == "" {

@@ -16,8 +16,8 @@ import (
 // first and keep the order of tensors otherwise, so that each tensor is aligned to its
 // dtype in the file.
 //
-// Everything that is wrong with the tensors is reported together, as [*FormatError]s,
-// before anything is written.
+// The error joins a [*FormatError] for everything that is wrong with the tensors; nothing
+// is written then.
 func Write(w io.Writer, metadata map[string]string, tensors []*Tensor) error {
 	tensors = slices.Clone(tensors)
 	slices.SortStableFunc(tensors, func(a, b *Tensor) int { return cmp.Compare(b.Dtype.Bits(), a.Dtype.Bits()) })
@@ -40,9 +40,9 @@ func Write(w io.Writer, metadata map[string]string, tensors []*Tensor) error {
 	return nil
 }
 
-// Header returns the bytes of a file before the data of its tensors, which follow in
-// the order given without gaps. Their number is a multiple of 8. It reads no data: the
-// tensors may be made without.
+// Header returns the bytes of a file before the data of its tensors, which follow in the
+// order given without gaps. Their number is a multiple of 8. Header reads no data: tensors
+// without data will do.
 func Header(metadata map[string]string, tensors []*Tensor) ([]byte, error) {
 	if err := checkWritable(metadata, tensors); err != nil {
 		return nil, err

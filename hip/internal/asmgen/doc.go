@@ -1,7 +1,7 @@
 // Asmgen writes all assembly of the library, and the Go declarations that go with it.
-// Each package that has assembly, a room, is a package beside this one: it makes
-// [asm.File]s of functions, and go generate in the room's folder writes them there.
-// Neither kind of file is edited; a test compares both with what is written here.
+// For each package with assembly there is a package beside this one: it makes
+// [asm.File]s of functions, and go generate in the folder of the former writes them.
+// Do not edit either kind of file; a test compares both with what is made here.
 //
 //	go generate ./attention ./weights ./hip ./hip/vec ./examples/bench
 //
@@ -36,12 +36,12 @@
 //
 // # To add a weight format
 //
-//  1. Write its decoder for each level, as those in weights/format.go: how many bytes
-//     a value and a scale have, and how a chunk of 64 columns becomes vectors of
+//  1. Write its decoder for each level, as those in hip/internal/asmgen/weights/format.go:
+//     how many bytes a value and a scale have, and how a chunk of 64 columns becomes vectors of
 //     float32. The functions dots1 … dots4, in a file of their own, and decode are
 //     made of it.
-//  2. Write its dot product, in weights/dot.go: of one row of x, where a format may
-//     save work by multiplying before it scales.
+//  2. Write its dot product, in hip/internal/asmgen/weights/dot.go: of one row of x,
+//     where a format may save work by multiplying before it scales.
 //  3. For tile registers, if its values are exact in bfloat16, write its tileDecoder.
 //  4. Generate, and name the functions in the levels of the library's
 //     weights/simd_amd64.go. Tests there compare every level with plain Go.
