@@ -19,8 +19,8 @@ const (
 	F16              // IEEE binary16
 	BF16             // upper half of a float32
 	MXFP8            // e4m3 with one power-of-two scale per row and 32 columns
-	FP8F32           // e4m3 with one float32 scale per 128 × 128 block
-	FP8BF16          // e4m3 with one bfloat16 scale per 128 × 128 block
+	FP8F32           // e4m3 with one float32 scale per 128 × 128 block; the same with bfloat16 scales has no name
+	fp8BF16          // e4m3 with one bfloat16 scale per 128 × 128 block
 	INT8             // 8-bit integers with one bfloat16 scale per row and 32 columns
 	endFormat        // number of formats + 1
 )
@@ -72,7 +72,7 @@ var formats = [endFormat]struct {
 	BF16:    {name: "BF16", weight: safetensors.BF16, decode: decodeBF16},
 	MXFP8:   {"MXFP8", safetensors.F8E4M3, []safetensors.Dtype{safetensors.U8, "F8_E8M0"}, 1, 32, decodeMXFP8, encodeMXFP8, false},
 	FP8F32:  {"FP8 128x128 (F32 scales)", safetensors.F8E4M3, []safetensors.Dtype{safetensors.F32}, 128, 128, decodeFP8F32, nil, false},
-	FP8BF16: {"FP8 128x128 (BF16 scales)", safetensors.F8E4M3, []safetensors.Dtype{safetensors.BF16}, 128, 128, decodeFP8BF16, nil, false},
+	fp8BF16: {"FP8 128x128 (BF16 scales)", safetensors.F8E4M3, []safetensors.Dtype{safetensors.BF16}, 128, 128, decodeFP8BF16, nil, false},
 	INT8:    {"INT8", "I8", []safetensors.Dtype{safetensors.BF16}, 1, 32, decodeINT8, encodeINT8, true},
 }
 
@@ -94,9 +94,9 @@ func (f Format) rowBytes(cols int) int64 { return int64(cols) * int64(formats[f]
 // quantized reports whether the format has scales.
 func (f Format) quantized() bool { return formats[f].blockCols > 0 }
 
-// ScaleShape returns the shape of the scale tensor beside a weight of that
+// scaleShape returns the shape of the scale tensor beside a weight of that
 // shape; 0, 0 where the format has none.
-func (f Format) ScaleShape(rows, cols int) (scaleRows, scaleCols int) {
+func (f Format) scaleShape(rows, cols int) (scaleRows, scaleCols int) {
 	if !f.quantized() {
 		return 0, 0
 	}

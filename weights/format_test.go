@@ -110,7 +110,7 @@ func TestDecodeEdgesOfRange(t *testing.T) {
 		{"INT8 bounds", INT8, []byte{0x80}, []byte{0x80, 0x40}, -512},
 		{"INT8 subnormal", INT8, []byte{0x7f}, []byte{1, 0}, 127 * 0x1p-133},
 		{"INT8 NaN scale", INT8, []byte{0}, []byte{0xc0, 0x7f}, math.NaN()},
-		{"infinite BF16 scale", FP8BF16, []byte{0xb8}, []byte{0x80, 0x7f}, math.Inf(-1)},
+		{"infinite BF16 scale", fp8BF16, []byte{0xb8}, []byte{0x80, 0x7f}, math.Inf(-1)},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -134,7 +134,7 @@ func TestFormatTable(t *testing.T) {
 		{BF16, "BF16", 66, 0, 0, 0},
 		{MXFP8, "MXFP8", 33, 129, 2, 1},
 		{FP8F32, "FP8 128x128 (F32 scales)", 33, 2, 1, 4},
-		{FP8BF16, "FP8 128x128 (BF16 scales)", 33, 2, 1, 2},
+		{fp8BF16, "FP8 128x128 (BF16 scales)", 33, 2, 1, 2},
 		{INT8, "INT8", 33, 129, 2, 2},
 	}
 	require.Len(t, tests, int(endFormat-1))
@@ -144,7 +144,7 @@ func TestFormatTable(t *testing.T) {
 		require.True(t, f.valid())
 		require.Equal(t, test.name, f.String())
 		require.Equal(t, test.rowBytes, f.rowBytes(33))
-		rows, cols := f.ScaleShape(129, 33)
+		rows, cols := f.scaleShape(129, 33)
 		require.Equal(t, [2]int{test.scaleRows, test.scaleCols}, [2]int{rows, cols}, test.name)
 		require.Equal(t, rows > 0, f.quantized())
 		if f.quantized() {

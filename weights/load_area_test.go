@@ -57,7 +57,7 @@ func TestShare(t *testing.T) {
 		{BF16, area{start: 2 * (130*300 + 128), width: 2 * 172, stride: 600, rows: 130}, area{}},
 		{MXFP8, area{start: 130*300 + 128, width: 172, stride: 300, rows: 130}, area{start: 130*10 + 4, width: 6, stride: 10, rows: 130}},
 		{FP8F32, area{start: 130*300 + 128, width: 172, stride: 300, rows: 130}, area{start: 4 * (3 + 1), width: 8, stride: 12, rows: 2}},
-		{FP8BF16, area{start: 130*300 + 128, width: 172, stride: 300, rows: 130}, area{start: 2 * (3 + 1), width: 4, stride: 6, rows: 2}},
+		{fp8BF16, area{start: 130*300 + 128, width: 172, stride: 300, rows: 130}, area{start: 2 * (3 + 1), width: 4, stride: 6, rows: 2}},
 	} {
 		data, scale := (&origin{format: test.format}).share(&part)
 		require.Equal(t, test.data, data, test.format)

@@ -72,7 +72,7 @@ func TestLoadShares(t *testing.T) {
 			hidden: pick(32, 33, 95, 130, 160), heads: pick(4, 8), kvHeads: pick(1, 2, 4),
 			headDim: 32, inner: 32 * pick(1, 2, 3, 4, 8), experts: pick(1, 3, 4), vocab: pick(64, 65, 127, 300),
 		}
-		if f == FP8F32 || f == FP8BF16 { // columns can be cut between blocks of 128, rows anywhere
+		if f == FP8F32 || f == fp8BF16 { // columns can be cut between blocks of 128, rows anywhere
 			h.headDim, h.inner = 128, 128*pick(1, 2)
 		}
 		whole := headOf(t, h, Parallel{})
@@ -141,7 +141,7 @@ func loadRanks(t *testing.T, c *safetensors.Folder, h headShape, s *synthetic, r
 // another, and multiplies with them.
 func TestLoadCutInsideBlocks(t *testing.T) {
 	h := headShape{hidden: 200, heads: 4, kvHeads: 2, headDim: 96, inner: 128, experts: 3, vocab: 64}
-	for _, f := range []Format{FP8F32, FP8BF16} {
+	for _, f := range []Format{FP8F32, fp8BF16} {
 		s := synthesize(headOf(t, h, Parallel{}), always(f))
 		c := openHead(t, inMap(s.files(1)))
 		params := headOf(t, h, Parallel{})

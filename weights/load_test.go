@@ -29,7 +29,7 @@ func matrixValues(t testing.TB, d hip.Device, m *Matrix) []float32 {
 		data, row := make([]byte, f.rowBytes(m.Cols)), make([]float32, m.Cols)
 		var scale []byte
 		if f.quantized() {
-			_, n := f.ScaleShape(1, m.Cols)
+			_, n := f.scaleShape(1, m.Cols)
 			scale = make([]byte, int64(n)*f.scaleBytes())
 		}
 		for r := range int64(s.rows) {

@@ -139,7 +139,7 @@ func synthesize(params []Param, formatOf func(tensor string) Format) *synthetic 
 			s.values[of.Tensor] = w.values
 			s.parts = append(s.parts, part{of.Tensor, formats[f].weight, of.Shape, string(w.data)})
 			if f.quantized() {
-				rows, cols := f.ScaleShape(of.rows(), of.cols())
+				rows, cols := f.scaleShape(of.rows(), of.cols())
 				s.parts = append(s.parts, part{of.Tensor + "_scale_inv", formats[f].scales[0], []int{rows, cols}, string(w.scale)})
 			}
 		}

@@ -33,7 +33,7 @@ func (a *audit) check(p *Param, part *Part, s *origin) {
 	if !format.quantized() {
 		return
 	}
-	scaleRows, scaleCols := format.ScaleShape(part.rows(), part.cols())
+	scaleRows, scaleCols := format.scaleShape(part.rows(), part.cols())
 	if want := []int{scaleRows, scaleCols}; !slices.Equal(s.scale.Shape, want) {
 		a.problem(s.scale.Name, p.Name, ruleWrongShape, fmt.Sprint(s.scale.Shape), fmt.Sprint(want))
 	}

@@ -19,7 +19,7 @@ func TestPlanAccepts(t *testing.T) {
 		return func(s *synthetic) {
 			remove(tensor, tensor+"_scale_inv")(s)
 			add(zeros(tensor, formats[f].weight, rows, cols))(s)
-			if r, c := f.ScaleShape(rows, cols); f.quantized() {
+			if r, c := f.scaleShape(rows, cols); f.quantized() {
 				add(zeros(tensor+"_scale_inv", scale, r, c))(s)
 			}
 		}
@@ -43,7 +43,7 @@ func TestPlanAccepts(t *testing.T) {
 		{"U8 scales", as(ehProj, 64, 128, MXFP8, safetensors.U8)},
 		{"E8M0 scales", as(ehProj, 64, 128, MXFP8, "F8_E8M0")},
 		{"F32 scales of blocks", as(ehProj, 64, 128, FP8F32, safetensors.F32)},
-		{"BF16 scales of blocks", as(ehProj, 64, 128, FP8BF16, safetensors.BF16)},
+		{"BF16 scales of blocks", as(ehProj, 64, 128, fp8BF16, safetensors.BF16)},
 		{"scales as the engine calls them", rename(ehProj+"_scale_inv", ehProj+"_scale")},
 		{"bundled names", func(s *synthetic) {
 			for i := range s.parts {

@@ -124,7 +124,7 @@ func TestRequantizeRefuses(t *testing.T) {
 	defer d.Close()
 	a, m, _ := stacked(t, d)
 	before := inUse(d)
-	for _, f := range []Format{0, F32, F16, BF16, FP8F32, FP8BF16, endFormat, -1} {
+	for _, f := range []Format{0, F32, F16, BF16, FP8F32, fp8BF16, endFormat, -1} {
 		_, err := m.Requantize(t.Context(), d, f, nil)
 		require.ErrorIs(t, err, hip.ErrInput, "%v", f)
 		require.ErrorContains(t, err, f.String())

@@ -70,7 +70,7 @@ func (r *Rows) stored(first, count int) run {
 	if !s.format.quantized() {
 		return out
 	}
-	_, scales := s.format.ScaleShape(1, r.cols)
+	_, scales := s.format.scaleShape(1, r.cols)
 	last := int64(0) // row of scales, from the first one's
 	if formats[s.format].blockRows == 1 {
 		last, out.scaleStride = n-1, int(s.scaleStride)

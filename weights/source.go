@@ -29,7 +29,7 @@ var (
 // which the files of this package that end in .h describe.
 func KernelSource() string {
 	return hip.Define("F32", int(F32)) + hip.Define("F16", int(F16)) + hip.Define("BF16", int(BF16)) +
-		hip.Define("MXFP8", int(MXFP8)) + hip.Define("FP8F32", int(FP8F32)) + hip.Define("FP8BF16", int(FP8BF16)) +
+		hip.Define("MXFP8", int(MXFP8)) + hip.Define("FP8F32", int(FP8F32)) + hip.Define("FP8BF16", int(fp8BF16)) +
 		hip.Define("INT8", int(INT8)) + rowsH + codecsH +
 		hip.Define("multiplyTile", multiplyTile) + hip.Define("multiplyRows", multiplyRows) +
 		hip.Define("multiplyThreads", multiplyThreads) + multiplyH +

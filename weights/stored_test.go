@@ -19,14 +19,14 @@ type stored struct {
 // checkpointFormats are those that tensors are stored in, allFormats all rows of
 // the format table.
 var (
-	checkpointFormats = []Format{F32, F16, BF16, MXFP8, FP8F32, FP8BF16}
-	allFormats        = []Format{F32, F16, BF16, MXFP8, FP8F32, FP8BF16, INT8}
+	checkpointFormats = []Format{F32, F16, BF16, MXFP8, FP8F32, fp8BF16}
+	allFormats        = []Format{F32, F16, BF16, MXFP8, FP8F32, fp8BF16, INT8}
 )
 
 // newStored returns random weights without NaN, of magnitudes about 1.
 func newStored(r *rand.Rand, f Format, rows, cols int) stored {
 	s := stored{format: f, rows: rows, cols: cols}
-	scaleRows, scaleCols := f.ScaleShape(rows, cols)
+	scaleRows, scaleCols := f.scaleShape(rows, cols)
 	var scales []float64
 	for range scaleRows * scaleCols {
 		var v float64
@@ -71,7 +71,7 @@ func appendScale(b []byte, r *rand.Rand, f Format) ([]byte, float64) {
 	switch f {
 	case FP8F32:
 		return binary.LittleEndian.AppendUint32(b, math.Float32bits(v)), float64(v)
-	case FP8BF16, INT8:
+	case fp8BF16, INT8:
 		h := hip.ToBF16(v)
 		return binary.LittleEndian.AppendUint16(b, uint16(h)), float64(h.Float32())
 	}
