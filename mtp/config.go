@@ -1,12 +1,13 @@
 package mtp
 
 import (
+	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 
 	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/moe"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // Model types of a config.json that holds a MiniMax-M3 MTP head.
@@ -81,14 +82,16 @@ type Config struct {
 // ReadConfig reads and parses config.json of a checkpoint folder. An absent
 // file matches fs.ErrNotExist; a file over 16 MiB is refused unread.
 func ReadConfig(fsys fs.FS) (*Config, error) {
-	file, err := fsys.Open(configName)
+	data, err := safetensors.ReadText(fsys, configName, maxConfigSize)
+	if e, ok := errors.AsType[*safetensors.FormatError](err); ok {
+		err = &configError{got: e.Got, want: e.Want, rule: e.Rule.Error()}
+		if errors.Is(e, fs.ErrNotExist) {
+			err = fmt.Errorf("%w: %w", err, fs.ErrNotExist)
+		}
+		return nil, err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("mtp: read config: %w", err)
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxConfigSize+1))
-	if err != nil {
-		return nil, fmt.Errorf("mtp: read config: %s: %w", configName, err)
 	}
 	return ParseConfig(data)
 }

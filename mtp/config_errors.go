@@ -5,7 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
+
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // ErrConfig is matched by every error that ParseConfig and ReadConfig return for the
@@ -37,7 +38,7 @@ type configError struct {
 func (e *configError) Error() string {
 	key := ""
 	if e.key != "" {
-		key = printable(e.key) + ": "
+		key = safetensors.Printable(e.key) + ": "
 	}
 	return fmt.Sprintf("mtp: config.json: %s%v: got %s, want %s", key, e.rule, e.got, e.want)
 }
@@ -51,19 +52,6 @@ func (e *configError) Unwrap() []error {
 		input.Err = errors.ErrUnsupported
 	}
 	return []error{ErrConfig, input}
-}
-
-// printable returns text from a file as it is, or quoted where it is not plain text of a
-// readable length.
-func printable(text string) string {
-	const limit = 200
-	if len(text) > limit {
-		return strconv.Quote(fmt.Sprintf("%s... (%d bytes)", text[:limit], len(text)))
-	}
-	if q := strconv.Quote(text); q != `"`+text+`"` {
-		return q
-	}
-	return text
 }
 
 // maxProblems is how many problems of a kind are reported one by one.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // quantization is what quantization_config says about a checkpoint. It is used only for
@@ -71,7 +73,7 @@ func (q *quantization) notes() (notes []string) {
 	case q.method == "":
 		notes = append(notes, quantizationKey+" names no quant_method: "+stored)
 	case !slices.Contains(comparedMethods, q.method):
-		notes = append(notes, fmt.Sprintf("%s is by %s: %s", quantizationKey, printable(q.method), stored))
+		notes = append(notes, fmt.Sprintf("%s is by %s: %s", quantizationKey, safetensors.Printable(q.method), stored))
 	}
 	if q.differ {
 		notes = append(notes, quantizationKey+" differs from that in text_config: "+stored)

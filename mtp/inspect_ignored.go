@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/dlclark/regexp2"
+
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // Bounds of all patterns of a config together: they backtrack, and some never end.
@@ -51,7 +53,7 @@ func newIgnoredModules(entries []string) (*ignoredModules, error) {
 		}
 		matcher, err := compilePattern(expression)
 		if err != nil {
-			return nil, fmt.Errorf("%w: entry %d, %s: %w", errPattern, i, printable(entry), err)
+			return nil, fmt.Errorf("%w: entry %d, %s: %w", errPattern, i, safetensors.Printable(entry), err)
 		}
 		m.patterns = append(m.patterns, ignorePattern{entry, matcher})
 	}
@@ -129,7 +131,7 @@ func (m *ignoredModules) match(p ignorePattern, name string) (bool, error) {
 			return match != nil && match.Index == 0, nil
 		}
 	}
-	return false, fmt.Errorf("%w: %s has no answer within %v for all of them", errPattern, printable(p.entry), patternTime)
+	return false, fmt.Errorf("%w: %s has no answer within %v for all of them", errPattern, safetensors.Printable(p.entry), patternTime)
 }
 
 // fromPython rewrites what Python's re spells differently from regexp2's .NET

@@ -50,10 +50,10 @@ func (c *Config) quantizationNotes(checkpoint *safetensors.Folder) []string {
 	}
 	var notes []string
 	if plain > 0 {
-		notes = append(notes, fmt.Sprintf("%d weights are stored unquantized though the config does not list them in ignored_layers, %s first: read as stored", plain, printable(firstPlain)))
+		notes = append(notes, fmt.Sprintf("%d weights are stored unquantized though the config does not list them in ignored_layers, %s first: read as stored", plain, safetensors.Printable(firstPlain)))
 	}
 	if ignored > 0 {
-		notes = append(notes, fmt.Sprintf("%d weights are stored quantized though the config lists them in ignored_layers, %s first: read as stored", ignored, printable(firstIgnored)))
+		notes = append(notes, fmt.Sprintf("%d weights are stored quantized though the config lists them in ignored_layers, %s first: read as stored", ignored, safetensors.Printable(firstIgnored)))
 	}
 	return notes
 }
@@ -82,7 +82,7 @@ func modelOptNotes(fsys fs.FS) []string {
 			fields, _ := value.(map[string]any)
 			inner, _ := fields["quantization"].(map[string]any)
 			if algorithm, ok := inner["quant_algo"].(string); ok {
-				method = printable(algorithm)
+				method = safetensors.Printable(algorithm)
 			}
 		}
 	}

@@ -134,7 +134,7 @@ func lookAlikes(checkpoint *safetensors.Folder) map[string]string {
 		} else {
 			more = " looks"
 		}
-		first[kind] = fmt.Sprintf("%s%s alike but for the prefix, as in %s", printable(name), more, want[kind])
+		first[kind] = fmt.Sprintf("%s%s alike but for the prefix, as in %s", safetensors.Printable(name), more, want[kind])
 	}
 	return first
 }
@@ -165,7 +165,7 @@ func unnamedFiles(fsys fs.FS, checkpoint *safetensors.Folder) string {
 			break
 		}
 		if n := headTensors(fsys, name); n > 0 {
-			found = append(found, fmt.Sprintf("%s (%s of the head)", printable(name), count(n, "tensor")))
+			found = append(found, fmt.Sprintf("%s (%s of the head)", safetensors.Printable(name), count(n, "tensor")))
 		}
 	}
 	if len(found) == 0 {

@@ -70,7 +70,7 @@ func troubleFolder(t *testing.T, elem ...string) string {
 }
 
 // ofFiles are the cases that the reading of files and indexes has yet to get right.
-var ofFiles = []string{"error-page", "html-file", "lfs-pointer", "stale-copy-of-head", "index-lists-absent-target"}
+var ofFiles = []string{"stale-copy-of-head", "index-lists-absent-target"}
 
 // TestTroubleCheckpoints: what other engines choke on loads, or is refused with what leads
 // to the cause; Inspect and Load say the same.

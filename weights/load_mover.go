@@ -187,7 +187,7 @@ func (m *mover) adopt(f *safetensors.File) (hip.Ptr, bool, error) {
 	}
 	p, err := m.adopter.Adopt(data, false)
 	if err != nil {
-		return 0, false, fmt.Errorf("%s: %w", f.Name(), err)
+		return 0, false, fmt.Errorf("%s: %w", safetensors.Printable(f.Name()), err)
 	}
 	m.adopted[f] = p
 	m.loaded.owned = append(m.loaded.owned, p)

@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // Param is a parameter of a model: what a plan has to find in a checkpoint. The columns
@@ -97,18 +98,18 @@ func checkParams(params []Param) error {
 		in := fmt.Sprintf("params[%d]", i)
 		refuse := func(bad bool, field string, got any, want string) {
 			if bad {
-				errs = append(errs, &hip.InputError{Op: "weights: plan", Field: in + field, Got: got, Want: want + " (" + printable(p.Name) + ")"})
+				errs = append(errs, &hip.InputError{Op: "weights: plan", Field: in + field, Got: got, Want: want + " (" + safetensors.Printable(p.Name) + ")"})
 			}
 		}
-		refuse(again[p.Name], ".Name", printable(p.Name), "one parameter of a name")
+		refuse(again[p.Name], ".Name", safetensors.Printable(p.Name), "one parameter of a name")
 		refuse(len(p.Parts) == 0, ".Parts", "empty", "at least one")
 		again[p.Name] = true
 		for j := range p.Parts {
 			part := &p.Parts[j]
 			in = fmt.Sprintf("params[%d].Parts[%d]", i, j)
 			key, ok := keyOf(part.Tensor, names)
-			refuse(!ok || key.param != p.Name, ".Tensor", printable(part.Tensor), "a name that leads to the parameter")
-			refuse(ok && parts[key], ".Tensor", printable(part.Tensor)+" again", "each tensor once")
+			refuse(!ok || key.param != p.Name, ".Tensor", safetensors.Printable(part.Tensor), "a name that leads to the parameter")
+			refuse(ok && parts[key], ".Tensor", safetensors.Printable(part.Tensor)+" again", "each tensor once")
 			parts[key] = true
 			if len(part.Shape) > 2 || (len(part.Shape) < 2) != p.vector() {
 				refuse(true, ".Shape", part.Shape, "the dimensions of a matrix, or of a vector as the first part")

@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
+
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // ErrMissing is the rule of a [Problem] for an absent tensor: the checkpoint belongs to
@@ -49,7 +50,7 @@ func (p *Problem) Error() string { return "weights: " + p.text() }
 
 func (p *Problem) text() string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "%s: %v", printable(p.Tensor), p.Rule)
+	fmt.Fprintf(&s, "%s: %v", safetensors.Printable(p.Tensor), p.Rule)
 	if p.Got != "" {
 		s.WriteString(": got " + p.Got)
 	}
@@ -112,19 +113,6 @@ func (a *audit) err() error {
 		}
 	}
 	return auditError(problems)
-}
-
-// printable returns a name from a file as it is, or quoted where it is not plain
-// text of a readable length.
-func printable(name string) string {
-	const limit = 200
-	if len(name) > limit {
-		return strconv.Quote(name[:limit] + fmt.Sprintf("... (%d bytes)", len(name)))
-	}
-	if q := strconv.Quote(name); q != `"`+name+`"` {
-		return q
-	}
-	return name
 }
 
 func count(n int, what string) string {

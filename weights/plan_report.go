@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // Report says what a load takes from a checkpoint. It prints as a table of the
@@ -111,7 +113,7 @@ func (r *Report) String() string {
 			fmt.Fprintf(&s, "not the head's: tensors under %d more prefixes\n", len(prefixes)-i)
 			break
 		}
-		fmt.Fprintf(&s, "not the head's: %s under %s\n", count(r.Ignored[prefix], "tensor"), printable(prefix))
+		fmt.Fprintf(&s, "not the head's: %s under %s\n", count(r.Ignored[prefix], "tensor"), safetensors.Printable(prefix))
 	}
 	for _, note := range r.Notes {
 		s.WriteString("note: " + note + "\n")

@@ -28,7 +28,10 @@
 // only one way. A [*FormatError] says what is wrong and where, and all that is wrong with
 // the tensors of a file is reported together. Its Rule is one of these.
 //
-// Files: file is too small for a header length; header is too large (over 100 MB); header
+// All files: not a regular file; link to a file that is not there; another kind of file (a
+// pointer of Git LFS, a web page, GGUF, zip).
+//
+// Weights: file is too small for a header length; header is too large (over 100 MB); header
 // does not fit the file; file is cut short; bytes after the last tensor.
 //
 // JSON (the error has line and column): text is not UTF-8; text is not JSON (or nests

@@ -23,6 +23,9 @@ func (r ruleText) Is(target error) bool {
 
 // Rules of a file, in the order in which they are checked.
 const (
+	ruleNotRegular      ruleText = "not a regular file"
+	ruleDeadLink        ruleText = "link to a file that is not there"
+	ruleOtherKind       ruleText = "another kind of file"
 	ruleFileTooSmall    ruleText = "file is too small for a header length"
 	ruleHeaderTooLarge  ruleText = "header is too large"
 	ruleHeaderTruncated ruleText = "header does not fit the file"
@@ -84,7 +87,7 @@ func (e *FormatError) Error() string {
 	var b strings.Builder
 	b.WriteString("safetensors: ")
 	if e.File != "" {
-		b.WriteString(e.File + ": ")
+		b.WriteString(Printable(e.File) + ": ")
 	}
 	if e.Tensor != "" {
 		b.WriteString("tensor " + quote(e.Tensor) + ": ")
@@ -102,7 +105,7 @@ func (e *FormatError) Error() string {
 	if e.system != nil {
 		b.WriteString(": " + e.system.Error())
 	}
-	return b.String()
+	return escape(b.String())
 }
 
 // Unwrap makes the error match its Rule and what the operating system says.
@@ -157,12 +160,12 @@ type fileError struct {
 func (e *fileError) Error() string {
 	text := "safetensors: "
 	if e.file != "" {
-		text += e.file + ": "
+		text += Printable(e.file) + ": "
 	}
 	if e.tensor != "" {
 		text += "tensor " + quote(e.tensor) + ": "
 	}
-	return text + e.err.Error()
+	return escape(text + e.err.Error())
 }
 
 func (e *fileError) Unwrap() error { return e.err }
@@ -174,17 +177,3 @@ func wholly(err error) error {
 	}
 	return err
 }
-
-// quote quotes s for a message and cuts it to a readable length.
-func quote(s string) string { return strconv.Quote(abbreviate(s)) }
-
-// abbreviate cuts s to a readable length.
-func abbreviate(s string) string {
-	const limit = 200
-	if len(s) <= limit {
-		return s
-	}
-	return s[:limit] + "... (" + byteCount(int64(len(s))) + ")"
-}
-
-func byteCount(n int64) string { return strconv.FormatInt(n, 10) + " bytes" }

@@ -3,7 +3,6 @@ package safetensors
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -33,8 +32,6 @@ type backing struct {
 	mapped bool         // data is a mapping
 	close  func() error // may be nil
 }
-
-var errNotRegular = errors.New("not a regular file")
 
 // inMemory is an fs.File whose contents lie in memory already.
 type inMemory interface {
@@ -69,9 +66,9 @@ func Open(fsys fs.FS, name string) (*File, error) {
 
 // openBacking opens a file and finds the best way to its bytes.
 func openBacking(fsys fs.FS, name string) (b backing, size int64, err error) {
-	f, err := fsys.Open(name)
+	f, size, err := openRegular(fsys, name)
 	if err != nil {
-		return backing{}, 0, fmt.Errorf("safetensors: %w", err)
+		return backing{}, 0, err
 	}
 	keep := false
 	defer func() {
@@ -81,14 +78,6 @@ func openBacking(fsys fs.FS, name string) (b backing, size int64, err error) {
 			}
 		}
 	}()
-	info, err := f.Stat()
-	if err != nil {
-		return backing{}, 0, fmt.Errorf("safetensors: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return backing{}, 0, &fileError{file: name, err: errNotRegular}
-	}
-	size = info.Size()
 	if file, ok := f.(*os.File); ok {
 		data, err := mapFile(file, size)
 		if err == nil {
@@ -122,12 +111,12 @@ func newFile(name string, b backing, size int64) (*File, error) {
 	f := &File{name: name, size: size, backing: b}
 	text, err := f.readHeader()
 	if err != nil {
-		return nil, err
+		return nil, f.orKind(err)
 	}
 	f.dataStart = headerLengthSize + int64(len(text))
 	h, err := parseHeader(name, text, size-f.dataStart)
 	if err != nil {
-		return nil, err
+		return nil, f.orKind(err)
 	}
 	f.metadata = h.metadata
 	f.tensors = make([]*Tensor, len(h.entries))

@@ -138,7 +138,7 @@ func TestOpenFileFails(t *testing.T) {
 		_, err = Open(fsys, "../x.safetensors")
 		require.Error(t, err)
 		_, err = Open(fsys, "folder.safetensors")
-		require.ErrorIs(t, err, errNotRegular)
+		require.ErrorIs(t, err, ruleNotRegular)
 		require.Contains(t, err.Error(), "folder.safetensors")
 		_, err = Open(fsys, "empty.safetensors")
 		require.ErrorIs(t, err, ruleFileTooSmall)

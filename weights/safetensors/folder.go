@@ -3,7 +3,6 @@ package safetensors
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
 	"path"
@@ -37,7 +36,7 @@ func OpenFolder(fsys fs.FS, needed func(tensor string) bool) (*Folder, error) {
 	}
 	index, err := readIndex(fsys)
 	indexed := err == nil
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && (errors.Is(err, ruleDeadLink) || !errors.Is(err, fs.ErrNotExist)) {
 		return nil, err
 	}
 	c := &Folder{byName: make(map[string]*Tensor), index: index}
@@ -65,7 +64,7 @@ func OpenFolder(fsys fs.FS, needed func(tensor string) bool) (*Folder, error) {
 func weightFiles(fsys fs.FS) ([]string, error) {
 	entries, err := fs.ReadDir(fsys, ".")
 	if err != nil {
-		return nil, fmt.Errorf("safetensors: %w", err)
+		return nil, &fileError{err: err}
 	}
 	var names []string
 	for _, e := range entries {
@@ -98,6 +97,10 @@ func (c *Folder) open(fsys fs.FS, names []string) (errs []error) {
 		switch {
 		case err == nil:
 			c.files = append(c.files, f)
+		case errors.Is(err, ruleDeadLink):
+			e, _ := errors.AsType[*FormatError](err)
+			e.Rule = ruleMissingShard
+			errs = append(errs, e)
 		case errors.Is(err, fs.ErrNotExist):
 			errs = append(errs, &FormatError{File: name, Rule: ruleMissingShard, system: errors.Unwrap(err)})
 		default:
@@ -164,7 +167,7 @@ func (c *Folder) compare(index map[string]string, needed func(string) bool) (err
 }
 
 // foundIn names the file that a tensor was found in.
-func foundIn(file string) string { return "it in " + file }
+func foundIn(file string) string { return "it in " + Printable(file) }
 
 // Tensors returns the tensors of all opened files, needed or not, sorted by
 // name. The slice belongs to the Folder.

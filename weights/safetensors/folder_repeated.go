@@ -24,7 +24,7 @@ func repeated(f *File, duplicates []duplicate, others map[string]*File) (errs []
 		case d == list[0]:
 			errs = append(errs, &FormatError{
 				Tensor: d.tensor, File: f.Name(), Rule: ruleRepeatedFile,
-				Got: strconv.Itoa(len(list)) + " of them in " + d.other, Want: "one of the files",
+				Got: strconv.Itoa(len(list)) + " of them in " + Printable(d.other), Want: "one of the files",
 			})
 		}
 	}

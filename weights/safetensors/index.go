@@ -1,8 +1,6 @@
 package safetensors
 
 import (
-	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"slices"
@@ -21,14 +19,9 @@ const indexName = "model.safetensors.index.json"
 // The index is one JSON object, {"metadata": {...}, "weight_map": {tensor: file}}. Keys
 // besides weight_map are ignored.
 func readIndex(fsys fs.FS) (map[string]string, error) {
-	f, err := fsys.Open(indexName)
+	data, err := ReadText(fsys, indexName, maxHeaderLength)
 	if err != nil {
-		return nil, fmt.Errorf("safetensors: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxHeaderLength+1))
-	if err != nil {
-		return nil, &fileError{file: indexName, err: err}
+		return nil, err
 	}
 	return parseIndex(indexName, data)
 }
