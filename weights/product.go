@@ -76,10 +76,10 @@ type productBlock struct {
 type units int
 
 const (
-	anything       units = iota
-	gpus                 // a GPU
-	tileable             // a GPU, and weights and x that tiles read as they lie: see tiledMixed
-	tileableFull         // the same, with a block for every compute unit
+	anything     units = iota
+	gpus               // a GPU
+	tileable           // a GPU, and weights and x that tiles read as they lie: see tiledMixed
+	tileableFull       // the same, with a block for every compute unit
 )
 
 func productOf(name, template string, resident int, block productBlock) productKernel {
