@@ -43,9 +43,9 @@ type batchMemory struct {
 	upload  uint64     // counted; too wide to come round
 }
 
-// NewBatch returns an empty batch for the cache's layers and pages. It shares the scratch
-// memory of a batch that is given: then passes of the two come one after the other, and
-// neither is used after Close of the first.
+// NewBatch returns an empty batch for the cache's layers and pages. If first is given, it
+// shares the scratch memory of that batch: passes of the two must not overlap, and neither
+// may be used after Close of the first.
 func NewBatch(c *Cache, first ...*Batch) *Batch {
 	b := &Batch{cache: c, device: c.device}
 	if len(first) > 0 {

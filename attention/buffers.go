@@ -2,12 +2,12 @@ package attention
 
 import "github.com/drafthead/drafthead/hip"
 
-// Buffers returns the memory of a layer, valid until Close, laid out as described at
-// [Cache]: keys, values and index keys, in this order, where each begins and its bytes of a
-// page. They hold page by page. It is for engines that move pages
-// themselves: to and from the host, or from where a prompt was processed. Who writes it
-// orders that with the passes that read it, and answers for what rows then see. Another
-// layer is an [hip.InputError], a closed cache is [ErrClosed].
+// Buffers returns the memory of a layer, valid until Close: the addresses of the keys,
+// values and index keys, in this order, and the bytes of a page in each. [Cache] describes
+// the layout. It is for engines that move pages themselves, to and from the host or from
+// where a prompt was processed. The caller must order its writes with the passes that read
+// this memory, and is responsible for what rows then see. A layer that does not exist is a
+// [hip.InputError], a closed cache is [ErrClosed].
 func (c *Cache) Buffers(layer int) (data []hip.Ptr, pageBytes []int64, err error) {
 	p := problems{op: "buffers"}
 	l := p.cacheLayer(c, layer)

@@ -11,8 +11,8 @@ import (
 )
 
 // TestScoresOnGPUs: index heads and columns that are more or less than what is done at
-// once, keys of any alignment, blocks longer than a turn of the threads, holes, and
-// values that are no numbers, in keys that count and in some that do not.
+// once, keys of any alignment, blocks longer than a turn of the threads, holes, and values
+// that are NaN or infinite, in keys that count and in some that do not.
 func TestScoresOnGPUs(t *testing.T) {
 	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
 		checked := hip.Check(d)

@@ -37,7 +37,7 @@ func scoresVector(b *hip.Blocks, a *scoresArgs) {
 	for first := 0; first < rows; first += rowsTogether {
 		last := min(first+rowsTogether, rows)
 		for chunk := b.First / rows; chunk <= (b.End-1)/rows; chunk++ {
-			// Of these rows and the chunk, the launch's blocks.
+			// The launch's blocks among these rows and the chunk.
 			from, to := max(first, b.First-chunk*rows), min(last, b.End-chunk*rows)
 			for row := from; row < to; row++ {
 				s.rate(row, chunk*int(a.ChunkBlocks))

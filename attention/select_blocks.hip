@@ -86,7 +86,7 @@ KERNEL(selectThreads) void select_blocks(selectArgs a) {
     __syncthreads();
   }
 
-  // Of those equal to worst the lower blocks are taken.
+  // Among blocks equal to worst the lower ones are taken.
   int32 taken = 0, equals = 0;
   rankedBlocks walk = {c, size, blocks, 0};
   for (int32 from = 0; from < blocks; from += selectThreads) {

@@ -21,7 +21,7 @@ type Sequence struct {
 	written []presence // by layer
 	closed  bool
 
-	mu     sync.Mutex // Who uses the sequence holds it to change what follows.
+	mu     sync.Mutex // held, by the user of the sequence, to change what follows
 	length int
 	table  []int32
 }

@@ -111,7 +111,7 @@ DEVICE void sparseAttention(const sparseArgs &a) {
       for (int32 i = 0; i < attendHeads / attendParts; i++) {
         const int32 h = i * attendParts + part;
         if (h >= heads) continue;
-        // Keys, but no score above −∞: the softmax of that is no number.
+        // There are keys, but no score above −∞: the softmax is NaN.
         if (s.total[h] == 0 && any) sums[i] = notANumber();
         out[(int64)h * dim] = any ? sums[i] / s.total[h] : 0;
       }

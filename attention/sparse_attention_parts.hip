@@ -197,7 +197,7 @@ DEVICE void sparseRows(const sparseArgs &a) {
 #pragma unroll
   for (int32 h = 0; h < sumHeads; h++) {
     if (head + h >= t.heads) continue;
-    // Keys, but no score above −∞: the softmax of that is no number.
+    // There are keys, but no score above −∞: the softmax is NaN.
     const float total = tops[head + h] == -infinity() && totals[head + h] != 0 ? notANumber() : totals[head + h];
     a.Out[((int64)t.row * a.Heads + t.head + head + h) * dim + column] = total == 0 ? 0 : sums[h] / total;
   }

@@ -303,7 +303,7 @@ func TestOneOwnerOfPages(t *testing.T) {
 	refused(err)
 }
 
-// Of two first calls at the same time, one for each kind, one is refused.
+// Two first calls at the same time, one for each kind: one is refused.
 func TestOneOwnerOfTwoAtOnce(t *testing.T) {
 	d := hip.NewReference()
 	t.Cleanup(func() { _ = d.Close() })

@@ -138,8 +138,8 @@ func TestPagesAreClean(t *testing.T) {
 	}
 }
 
-// TestNaNStaysInItsSequence: a sequence with hidden states that are no numbers
-// changes no bit of the others in its batch, nor of later rows elsewhere.
+// TestNaNStaysInItsSequence: a sequence with hidden states that are not numbers changes no
+// bit of the others in its batch, nor of later rows elsewhere.
 func TestNaNStaysInItsSequence(t *testing.T) {
 	const n = 14
 	for _, c := range chainCases {

@@ -76,8 +76,8 @@ func TestPlanAccepts(t *testing.T) {
 	}
 }
 
-// TestPlanTakesNoINT8: a format that is made in memory is none of a checkpoint's,
-// though its dtypes be there.
+// TestPlanTakesNoINT8: no checkpoint stores a format that is made in memory, though its
+// dtypes be there.
 func TestPlanTakesNoINT8(t *testing.T) {
 	_, err := planOf(t, synthesize(headOf(t, smallHead, Parallel{}), always(INT8)))
 	require.ErrorIs(t, err, ruleWrongDtype)

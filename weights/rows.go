@@ -52,8 +52,7 @@ func (s *run) row(i, first, cols int) (data, scale []byte) {
 	return data, scale
 }
 
-// stored returns the rows from first on that lie one after the other, at most
-// count and at least one of them.
+// stored returns contiguous rows from first on, at least one and at most count.
 func (r *Rows) stored(first, count int) run {
 	s := r.segmentOf(first)
 	bytes := s.format.rowBytes(r.cols)
@@ -89,9 +88,9 @@ func (e *outsideError) Unwrap() error { return hip.ErrAccess }
 // Bare is the text without a package's name, as the error of a launch has it.
 func (e *outsideError) Bare() string { return e.row + " is not in the matrix" }
 
-// segmentOf finds the segment of a row, or one that does not hold it where none
-// does. A matrix may have thousands, and rows are read one after the other: it
-// is nearly always the segment of the last row, or the next one.
+// segmentOf finds the segment of a row, or one that does not hold it where none does. A
+// matrix may have thousands, and rows are read in order, so it is nearly always the segment
+// of the last row, or the next one.
 func (r *Rows) segmentOf(row int) *Segment {
 	for i := r.at; i < min(r.at+2, len(r.segments)); i++ {
 		if s := &r.segments[i]; row >= int(s.first) && row-int(s.first) < int(s.rows) {

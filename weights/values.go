@@ -22,9 +22,9 @@ const (
 // biasSuffix is the one parameter that may be zero: a router may do without its bias.
 const biasSuffix = "e_score_correction_bias"
 
-// lanes says how numbers of one format are looked at eight bytes at a time. Of a number
-// whose exponent, or whose code, is all ones, adding one to the lowest of these bits
-// carries into the sign's place, which is cleared before.
+// lanes says how to look at numbers of one format eight bytes at a time. If the exponent or
+// the code of a number is all ones, adding one to its lowest bit carries into the sign's
+// place, which is cleared before.
 type lanes struct{ ones, one, carry, magnitude uint64 }
 
 var lanesOf = map[safetensors.Dtype]lanes{
@@ -130,7 +130,7 @@ func (c *valueCheck) watch(p *Param, part *Part, s *origin, data, scale *area) {
 	c.parts = append(c.parts, v)
 }
 
-// err reports the parts whose values are all zero or are no numbers, by tensor.
+// err returns the parts whose values are all zero, or NaN or infinite, by tensor.
 func (c *valueCheck) err(ctx context.Context) error {
 	if c == nil {
 		return nil

@@ -8,9 +8,10 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// printDeclared writes the table of the kernels that GPUs run: which of several that
-// compute the same serves when, the threads of a block, and what results may be off by, of
-// the largest. Of those whose terms hold, the one with the most rows or pairs is taken.
+// printDeclared writes the table of the kernels that GPUs run: when each of several that
+// compute the same serves, the threads of a block, and the error bound relative to the
+// largest result. If the terms of several kernels hold, the one with the most rows or pairs
+// is taken.
 func printDeclared(w io.Writer) error {
 	fmt.Fprintln(w)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

@@ -93,7 +93,7 @@ func (b *session) measureGraph(ctx context.Context, w *work, r *row) error {
 			graph = append(graph, waited.Seconds())
 			host = append(host, (whole - waited).Seconds())
 		} else if i > 2*minRuns {
-			return nil // its launches are no graph
+			return nil // its launches do not become a graph
 		}
 	}
 	r.GraphSeconds, r.HostSeconds = median(graph), median(host)

@@ -17,9 +17,8 @@ import (
 	"github.com/drafthead/drafthead/mtp"
 )
 
-// kernelTime is what one kernel takes of a step, all its launches together, as the
-// median over the runs. Calls of the device that are no kernels have their names in
-// parentheses.
+// kernelTime is what one kernel takes of a step, all its launches together, as the median
+// over the runs. Calls of the device other than kernels have their names in parentheses.
 type kernelTime struct {
 	Kernel   string  `json:"kernel"`
 	Launches int     `json:"launches"`

@@ -139,9 +139,9 @@ func (c *cheaper) check() error {
 }
 
 // mostFrequent returns the n tokens with the highest counts, ascending, for
-// [mtp.Options.DraftVocabulary]: counts[t] is how often token t was seen. Of equal
-// counts the lower tokens are taken. A token that was never seen is not, so that
-// there may be fewer than n.
+// [mtp.Options.DraftVocabulary]: counts[t] is how often token t was seen. Lower tokens win
+// if counts are equal. A token that was never seen is not taken, so there may be fewer than
+// n.
 func mostFrequent(counts []int64, n int) []int32 {
 	tokens := make([]int32, 0, len(counts))
 	for t, seen := range counts {

@@ -23,11 +23,12 @@ const (
 
 // Drafts is a greedy chain of k drafts.
 type Drafts struct {
-	// IDs are the draft tokens; the lower id on a tie of logits.
+	// IDs are the draft tokens; the lower id if logits are equal.
 	IDs []int
-	// Modules are the modules they were read from.
+	// Modules are the modules that gave them.
 	Modules []int
-	// Hidden [k, H] is the hidden state, before the final norm, that each was read from; Logits [k, V] its logits.
+	// Hidden [k, H] holds the hidden state, before the final norm, from which each was
+	// drafted; Logits [k, V] holds its logits.
 	Hidden, Logits mat.Matrix
 	// Margin is the highest logit minus the second highest, per draft; +Inf for a vocabulary of one.
 	Margin []float64
@@ -48,7 +49,7 @@ type Drafts struct {
 //	                     positions stay, tokens shift by one more each step, and row i takes
 //	                     the hidden state of row i of the step before
 //
-// An argument that it refuses is a *hip.InputError.
+// A bad argument is a *hip.InputError.
 func (h *Head) Chain(tokens []int, hidden mat.Matrix, k int, rule mtp.Chain) (*Drafts, error) {
 	if err := h.checkChain(tokens, hidden, k); err != nil {
 		return nil, err

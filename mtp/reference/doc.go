@@ -1,16 +1,15 @@
-// Package reference is the MiniMax-M3 draft head written as its formulas, in
-// float64, to be read beside the model's definition and to be compared with.
+// Package reference computes the MiniMax-M3 draft head as its formulas say, in float64.
+// Read it beside the model's definition, and compare other implementations with it.
 //
-// It runs one sequence, keeps no cache and has no kernels: whatever a layer has
-// seen is computed again from the rows it was given. It shares no decoder, no
-// product and no selection with the rest of the library, so that agreement
-// means something; only the config and the rotary frequencies are common. The
-// weights of all modules are held decoded, 8 bytes an element: it is meant for
-// checkpoints of tests, not for one of the released size.
+// It runs one sequence, keeps no cache and has no kernels: it computes again from the given
+// rows whatever a layer has seen. It shares no decoder, no product and no selection with
+// the rest of the library, so that agreement means something; it shares only the config,
+// the rotary frequencies, the safetensors reader and hip.InputError. It holds the weights
+// of all modules decoded, 8 bytes an element: use it for the checkpoints of tests, not for
+// one of the released size.
 //
-// In the formulas a row vector x goes through a stored weight W of shape
-// [out, in] as W·x. The forward of module i, with functions of the same names
-// in this package:
+// In the formulas W·x multiplies a row x by a stored weight W of shape [out, in]. The
+// forward of module i, with functions of the same names in this package:
 //
 //	e      = embed[token], zero where position = 0
 //	x      = eh_proj · concat( rms(e; enorm), rms(h; hnorm) )

@@ -2,19 +2,19 @@ package reference
 
 import "github.com/nlpodyssey/spago/mat"
 
-// Forward runs one module over the rows of one sequence, with nothing cached:
-// row i holds a token id, its position and the previous hidden state hidden[i]
-// [H]. The token is the one AFTER the position, as always in MTP. Positions
-// increase, not necessarily by one; a position without a row has no key. An
-// argument that it refuses is a *hip.InputError.
+// Forward runs one module over the rows of one sequence, without a cache. Row i holds a
+// token id, its position and the previous hidden state hidden[i] [H]. The token is the one
+// AFTER the position, as always in MTP. Positions increase, not necessarily by one; a
+// position without a row has no key. A bad argument is a *hip.InputError.
 //
-// It returns every intermediate value under its name, for the given rows, indices into
-// tokens in increasing order, or for all rows where none are given: a matrix with one row
-// for each, heads side by side. Every row gives its keys and values; the rest is computed
-// for the given rows alone.
-// H is hidden_size, D head_dim, NH, NKV and NI are query, key/value and index
-// heads, ID is sparse_index_dim, NB blocks, B sparse_topk_blocks, E and K experts
-// and picked experts, V vocab_size.
+// It returns every intermediate value by its name: a matrix with one row for each of rows,
+// heads side by side. rows are indices into tokens, in increasing order; without any it
+// returns all rows. Forward computes keys and values of every row, and the rest only for
+// these.
+//
+// H is hidden_size, D head_dim, NH, NKV and NI are query, key/value and index heads, ID is
+// sparse_index_dim, NB blocks, B sparse_topk_blocks, E and K experts and picked experts, V
+// vocab_size.
 //
 //	embeds_masked        [H]       e: the embedding, zero at position 0
 //	enorm_out            [H]       rms(e; enorm)

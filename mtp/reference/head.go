@@ -12,8 +12,8 @@ import (
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
-// Head is a draft head in float64. It is read only after loading: its methods
-// may be called from several goroutines at once.
+// Head is a draft head in float64. Its methods only read it, so several goroutines may call
+// them at once.
 type Head struct {
 	// Config is the checkpoint's config; it belongs to the Head.
 	Config *mtp.Config
@@ -45,11 +45,10 @@ type expert struct {
 	w2     mat.Matrix // down, [H, I]
 }
 
-// Load reads config.json and the head's tensors from the top folder of fsys
-// and decodes them. Tensors of the target and of other modules are not looked
-// at. All tensors that are missing, of the wrong shape or undecodable are
-// reported together, each under its name, the first 100. What [mtp.InspectFS] refuses besides is
-// refused too, and as many modules are loaded as it finds.
+// Load reads config.json and the head's tensors from the top folder of fsys and decodes
+// them. It skips tensors of the target and of other modules. It reports together the first
+// 100 tensors that are missing, of the wrong shape or undecodable, each by its name. It
+// also refuses what [mtp.InspectFS] refuses, and loads as many modules as that finds.
 func Load(fsys fs.FS) (*Head, error) {
 	config, _, refused := mtp.InspectFS(fsys, mtp.Options{})
 	if config == nil {

@@ -12,9 +12,9 @@ import (
 // barDelay keeps bars from flashing up for work that is over at once.
 const barDelay = 300 * time.Millisecond
 
-// Progress returns a callback that draws a bar titled title on w, and a function
-// that takes the bar away. Where w is no terminal nothing is drawn. unit is what
-// is counted; "bytes" is shown in powers of ten.
+// Progress returns a callback that draws a bar titled title on w, and a function that takes
+// the bar away. If w is not a terminal, nothing is drawn. unit is what is counted; "bytes"
+// is shown in powers of ten.
 func Progress(w io.Writer, title, unit string) (func(done, total int64), func()) {
 	file, ok := w.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) {

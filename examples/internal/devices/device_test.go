@@ -38,7 +38,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// TestVar: a name that is none is found out when flags are parsed.
+// TestVar: parsing flags refuses a name that no device has.
 func TestVar(t *testing.T) {
 	for _, c := range []struct {
 		args []string

@@ -47,7 +47,7 @@ type Drafts struct {
 	Margins []float32 // [N, K] top-1 minus top-2 logit after each
 }
 
-// ErrTrace is a file that is no trace.
+// ErrTrace is a file that does not hold a trace.
 var ErrTrace = errors.New("invalid trace")
 
 // ReadTrace reads and checks a trace file of a folder.

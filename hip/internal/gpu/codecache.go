@@ -149,8 +149,8 @@ func readOwn(path string) ([]byte, error) {
 	return entry, err
 }
 
-// write writes an entry, at once or not at all. A cache that cannot be written costs
-// time alone, so that is no error.
+// write writes an entry, at once or not at all. A cache that cannot be written costs time
+// alone, so that is not an error.
 func (c *codeCache) write(name string, code []byte) {
 	dir := c.folder()
 	if dir == "" {

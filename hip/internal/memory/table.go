@@ -148,7 +148,7 @@ func (t *Table) Lookup(op string, p uint64, n int64, write bool) (*Region, error
 	return nil, fail.Outside(op, p, n)
 }
 
-// Check is Lookup for who needs no region.
+// Check is Lookup for callers that do not need the region.
 func (t *Table) Check(p uint64, n int64, write bool) error {
 	op := "read"
 	if write {

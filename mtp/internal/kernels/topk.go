@@ -8,9 +8,10 @@ import (
 	"github.com/drafthead/drafthead/hip/vec"
 )
 
-// topk picks the K largest of each row of logits, in descending order, in two
-// kernels so that one row keeps every core busy: parts of a row, then the parts of
-// each row. Of equal logits the lower index comes first; NaN is below every number.
+// topk picks the K largest of each row of logits, in descending order. It takes two
+// kernels, for parts of a row and then for the parts of each row, so that one row keeps
+// every core busy. The lower index comes first if logits are equal; NaN is below every
+// number.
 //
 //	id          = the index; where there is a list of tokens, the one at that index
 //	probability = exp(logit − largest) / Σ exp(logit − largest), over the whole row;
@@ -146,7 +147,7 @@ func topkOfParts(b *hip.Blocks, a *topkArgs, simd hip.SIMD, expSum func(logits [
 		for i := best.count; i < k; i++ {
 			best.values[i], best.index[i] = float32(math.NaN()), -1
 		}
-		if top := best.values[0]; math.IsInf(float64(top), 0) { // exp(∞ − ∞) is no number, but a limit is
+		if top := best.values[0]; math.IsInf(float64(top), 0) { // exp(∞ − ∞) is NaN; the limit is not
 			sums[block] = countEqual(logits, top)
 		} else {
 			sums[block] = expSum(logits, top)

@@ -81,7 +81,7 @@ KERNEL(partThreads) void topk_parts(topkArgs a) {
   for (int32 j = 0; j < topkPart / partThreads; j++) {
     const float v = values[j];
     if ((int32)threadIdx.x + j * partThreads >= n) continue;
-    // exp(∞ − ∞) is no number, but a limit is: those that are equal count as 1.
+    // exp(∞ − ∞) is NaN, so take the limit: values equal to the largest count as 1.
     if (!infinite || v != v) {
       sum += expFast(v - top);
     } else if (v == top) {

@@ -120,9 +120,9 @@ func dots(file *asm.File, level asm.Level, d decoder, n int) {
 	f.Return()
 }
 
-// keep copies pointer arguments to the words of saved, which are no pointers; giveBack
-// puts them back. Between the two they may move past what they point into, which the
-// garbage collector must never see.
+// keep copies pointer arguments to the words of saved, which the garbage collector does not
+// read; giveBack puts them back. Between the two they may move past what they point into,
+// which the garbage collector must never see.
 func keep(f *asm.Func, args, by asm.GP, pointers ...string) {
 	for i, p := range pointers {
 		f.Op("MOVQ", f.Field(args, p), by)
