@@ -47,6 +47,9 @@ type batchMemory struct {
 // shares the scratch memory of that batch: passes of the two must not overlap, and neither
 // may be used after Close of the first.
 func NewBatch(c *Cache, first ...*Batch) *Batch {
+	if c == nil || c.device == nil || len(first) > 0 && first[0].zero() {
+		return new(Batch) // every use of it says so
+	}
 	b := &Batch{cache: c, device: c.device}
 	if len(first) > 0 {
 		b.shared = first[0].shared
@@ -59,6 +62,9 @@ func NewBatch(c *Cache, first ...*Batch) *Batch {
 // On returns b with its launches on d, a device that stands for the cache's, such as one
 // that records. It is valid until b changes.
 func (b *Batch) On(d hip.Device) *Batch {
+	if b == nil {
+		return new(Batch)
+	}
 	on := *b
 	on.device = d
 	return &on
@@ -66,13 +72,21 @@ func (b *Batch) On(d hip.Device) *Batch {
 
 // Blocks returns the number of blocks of the longest sequence, rounded up by
 // [Batch.Encode]: the stride of the block scores.
-func (b *Batch) Blocks() int { return b.blocks }
+func (b *Batch) Blocks() int {
+	if b == nil {
+		return 0
+	}
+	return b.blocks
+}
 
 // Upload describes the rows of a pass, span by span, and copies the description to the
 // device. It does not keep the spans. The error joins a [hip.InputError] for every problem,
 // whose Sequence is that of the span; the batch is then empty. Without spans the batch is
 // empty, and every kernel does nothing.
 func (b *Batch) Upload(spans ...Span) error {
+	if b.zero() {
+		return zeroBatch("batch")
+	}
 	words, err := b.Encode(b.staging[:0], 1, spans...)
 	b.staging = words
 	if err == nil {
@@ -86,7 +100,11 @@ func (b *Batch) Upload(spans ...Span) error {
 
 // Place sets the device address to which the caller copies the words that Encode appended
 // last. The rows' positions begin there.
-func (b *Batch) Place(p hip.Ptr) { b.words = p }
+func (b *Batch) Place(p hip.Ptr) {
+	if b != nil {
+		b.words = p
+	}
+}
 
 // clear makes the batch empty.
 func (b *Batch) clear() {
@@ -111,11 +129,15 @@ func (b *Batch) write() error {
 	return nil
 }
 
-// Close frees the device memory. Calls after the first do nothing.
+// Close frees the device memory, and what of it an earlier call could not free. Otherwise
+// calls after the first do nothing.
 func (b *Batch) Close() error {
-	d, own := b.cache.device, b.own
-	*b = Batch{cache: b.cache, device: d, shared: b.shared}
-	if err := errors.Join(own.Free(d), b.shared.partial.Free(d)); err != nil {
+	if b.zero() {
+		return nil
+	}
+	d := b.cache.device
+	*b = Batch{cache: b.cache, device: d, shared: b.shared, own: b.own}
+	if err := errors.Join(b.own.Free(d), b.shared.partial.Free(d)); err != nil {
 		return fmt.Errorf("attention: close batch: %w", err)
 	}
 	return nil

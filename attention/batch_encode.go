@@ -15,6 +15,9 @@ import (
 // often the same; 1 rounds nothing. Errors are those of [Batch.Upload]; words are then
 // returned as they were.
 func (b *Batch) Encode(words []int32, granule int, spans ...Span) ([]int32, error) {
+	if b.zero() {
+		return words, zeroBatch("batch")
+	}
 	b.clear()
 	if err := b.check(spans); err != nil {
 		return words, err

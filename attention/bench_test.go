@@ -36,7 +36,7 @@ func openBench(b *testing.B, g Geometry, context, rows int) *bench {
 	c, err := NewCache(d, g, 1, context/g.BlockSize, CacheBF16)
 	require.NoError(b, err)
 	x := &bench{device: d, geometry: g, cache: c, batch: NewBatch(c), arena: arena{d: d}}
-	keys, index, err := c.pageBytes()
+	keys, index, err := c.pageBytes(c.Pages())
 	require.NoError(b, err)
 	l := c.layers[0]
 	for p, n := range map[hip.Ptr]int64{l.keys: keys, l.values: keys, l.indexKeys: index} {

@@ -10,11 +10,13 @@ import "github.com/drafthead/drafthead/hip"
 // [hip.InputError], a closed cache is [ErrClosed].
 func (c *Cache) Buffers(layer int) (data []hip.Ptr, pageBytes []int64, err error) {
 	p := problems{op: "buffers"}
+	c.using.RLock()
+	defer c.using.RUnlock()
 	l := p.cacheLayer(c, layer)
 	if err := p.err(); err != nil {
 		return nil, nil, err
 	}
-	keys, index, err := c.pageBytes()
+	keys, index, err := c.pageBytes(c.Pages())
 	if err != nil {
 		return nil, nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 
 	"github.com/drafthead/drafthead/hip"
 )
@@ -32,6 +33,7 @@ type Cache struct {
 	layers   []cacheLayer
 	pages    pages
 	owner    ownership
+	using    sync.RWMutex // held for reading while pages are copied, for writing by Close
 
 	frequencies hip.Ptr // float64 [Rope.Dim/2]; 0: nothing rotates
 }
@@ -57,7 +59,7 @@ func NewCache(d hip.Device, g Geometry, layers, pages int, format CacheFormat) (
 		return nil, err
 	}
 	c := &Cache{device: d, geometry: g, format: format, layers: make([]cacheLayer, layers)}
-	c.pages.init(pages)
+	// The lists of pages come last: they may be gigabytes themselves.
 	if g.Rope.Dim > 0 {
 		var err error
 		if c.frequencies, err = hip.Upload(d, g.Rope.InverseFrequencies()); err != nil {
@@ -65,19 +67,25 @@ func NewCache(d hip.Device, g Geometry, layers, pages int, format CacheFormat) (
 		}
 	}
 	for l := range c.layers {
-		if err := c.layers[l].alloc(c); err != nil {
-			return nil, errors.Join(fmt.Errorf("attention: cache of %d pages, layer %d: %w", pages, l, err), c.Close())
+		if err := c.layers[l].alloc(c, pages); err != nil {
+			err = fmt.Errorf("attention: cache of %d pages, layer %d: %w", pages, l, err)
+			if failed := c.free(); failed != nil { // nobody else knows the memory: once more
+				err = errors.Join(err, failed)
+				_ = c.free()
+			}
+			return nil, err
 		}
 	}
+	c.pages.init(pages)
 	return c, nil
 }
 
-func (l *cacheLayer) alloc(c *Cache) (err error) {
-	keyBytes, indexBytes, err := c.pageBytes()
+func (l *cacheLayer) alloc(c *Cache, pages int) (err error) {
+	keyBytes, indexBytes, err := c.pageBytes(pages)
 	if err != nil {
 		return err
 	}
-	n := int64(c.Pages())
+	n := int64(pages)
 	if l.keys, err = c.device.Alloc(n * keyBytes); err != nil {
 		return err
 	}
@@ -89,13 +97,13 @@ func (l *cacheLayer) alloc(c *Cache) (err error) {
 }
 
 // pageBytes returns the bytes of one page in a layer's K (or V) and index
-// buffers, and an error if a buffer of all pages could not be addressed.
-func (c *Cache) pageBytes() (keys, index int64, err error) {
+// buffers, and an error if a buffer of so many pages could not be addressed.
+func (c *Cache) pageBytes(pages int) (keys, index int64, err error) {
 	g := &c.geometry
 	slotBytes := int64(g.KVHeads) * int64(g.HeadDim) * c.format.bytes()
 	keys = slotBytes * int64(g.BlockSize)
 	index = int64(g.IndexDim) * int64(g.BlockSize) * c.format.bytes()
-	if most := int64(math.MaxInt64) / int64(c.Pages()) / int64(g.BlockSize); slotBytes > most || int64(g.IndexDim)*4 > most {
+	if most := int64(math.MaxInt64) / int64(pages) / int64(g.BlockSize); slotBytes > most || int64(g.IndexDim)*4 > most {
 		return 0, 0, fmt.Errorf("cache: %w", hip.ErrOutOfMemory)
 	}
 	return keys, index, nil
@@ -110,14 +118,14 @@ func (c *Cache) FreePages() int { return c.pages.freeCount() }
 
 // Bytes returns the device memory of the cache.
 func (c *Cache) Bytes() int64 {
-	keys, index, _ := c.pageBytes() // NewCache checked it
+	keys, index, _ := c.pageBytes(c.Pages()) // NewCache checked it
 	frequencies := 8 * int64(c.geometry.Rope.Dim/2)
 	return int64(c.Pages())*int64(len(c.layers))*(2*keys+index) + frequencies
 }
 
 // copyPage copies all layers of page src to page dst.
 func (c *Cache) copyPage(dst, src int32) error {
-	keys, index, err := c.pageBytes()
+	keys, index, err := c.pageBytes(c.Pages())
 	if err != nil {
 		return err
 	}
@@ -132,23 +140,38 @@ func (c *Cache) copyPage(dst, src int32) error {
 	return nil
 }
 
-// Close frees the device memory. Sequences that are still open can then only be truncated
-// or closed. Calls after the first do nothing.
+// Close frees the device memory, and what of it an earlier call could not free, after the
+// calls and launches under way. Sequences that are still open can then only be truncated or
+// closed. Calls after the first do nothing else.
 func (c *Cache) Close() error {
-	if !c.pages.close() {
+	if c.device == nil {
 		return nil
 	}
-	errs := []error{c.device.Free(c.frequencies)}
-	c.frequencies = 0
-	for l := range c.layers {
-		layer := &c.layers[l]
-		for _, p := range layer.buffers() {
-			errs = append(errs, c.device.Free(p))
-		}
-		*layer = cacheLayer{}
-	}
-	if err := errors.Join(errs...); err != nil {
+	c.pages.close()
+	c.using.Lock()
+	defer c.using.Unlock()
+	if err := c.free(); err != nil {
 		return fmt.Errorf("attention: close cache: %w", err)
 	}
 	return nil
+}
+
+// free gives all memory back. What the device keeps stays known.
+func (c *Cache) free() error {
+	var errs []error
+	free := func(p *hip.Ptr) {
+		err := c.device.Free(*p)
+		if err == nil {
+			*p = 0
+		}
+		errs = append(errs, err)
+	}
+	free(&c.frequencies)
+	for l := range c.layers {
+		layer := &c.layers[l]
+		free(&layer.keys)
+		free(&layer.values)
+		free(&layer.indexKeys)
+	}
+	return errors.Join(errs...)
 }

@@ -32,6 +32,24 @@ func (p *problems) launched(err error) error {
 // layer checks that b can be launched over a layer of its cache, and returns it.
 func (p *problems) layer(b *Batch, layer int) cacheLayer { return p.cacheLayer(b.cache, layer) }
 
+// enter begins a launch of the batch's cache, which Close waits for; [Batch.leave] ends it.
+func (p *problems) enter(b *Batch) error {
+	if b.zero() {
+		return zeroBatch(p.op)
+	}
+	b.cache.using.RLock()
+	return nil
+}
+
+func (b *Batch) leave() { b.cache.using.RUnlock() }
+
+// zero reports whether the batch is of no cache.
+func (b *Batch) zero() bool { return b == nil || b.cache == nil }
+
+func zeroBatch(op string) error {
+	return &hip.InputError{Op: "attention: " + op, Field: "batch", Got: "nil or a zero Batch", Want: "one of NewBatch"}
+}
+
 // cacheLayer returns a layer of an open cache.
 func (p *problems) cacheLayer(c *Cache, layer int) cacheLayer {
 	if layer < 0 || layer >= len(c.layers) {

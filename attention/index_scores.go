@@ -15,6 +15,10 @@ import (
 // reference sums products in float64, other devices in float32.
 func Scores(b *Batch, layer int, qkv QKV, scores hip.Ptr) error {
 	p := problems{op: "scores"}
+	if err := p.enter(b); err != nil {
+		return err
+	}
+	defer b.leave()
 	l := p.layer(b, layer)
 	p.qkv(b, qkv)
 	p.memory(b, scores, "scores")

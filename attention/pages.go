@@ -65,11 +65,9 @@ func (p *pages) drop(held []int32) {
 	}
 }
 
-// close reports whether it was open.
-func (p *pages) close() bool {
+// close refuses what needs the memory of pages.
+func (p *pages) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	was := !p.closed
 	p.closed = true
-	return was
 }

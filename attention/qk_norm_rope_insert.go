@@ -29,6 +29,10 @@ type Params struct {
 // them once more. v stays as projected.
 func Insert(b *Batch, layer int, qkv QKV, params Params) error {
 	p := problems{op: "insert"}
+	if err := p.enter(b); err != nil {
+		return err
+	}
+	defer b.leave()
 	l := p.layer(b, layer)
 	p.qkv(b, qkv)
 	p.memory(b, params.QNorm, "params.QNorm")

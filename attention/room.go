@@ -106,6 +106,14 @@ func (t *taking) undo() {
 // copyShared copies to the new pages what the sequence has written in the old ones: its
 // positions before length.
 func (c *Cache) copyShared(r *room, length int) error {
+	if len(r.swaps) == 0 {
+		return nil
+	}
+	c.using.RLock()
+	defer c.using.RUnlock()
+	if c.layers[0].keys == 0 { // since the pages were taken
+		return fmt.Errorf("cache is %w", ErrClosed)
+	}
 	for _, s := range r.swaps {
 		if s.block*c.geometry.BlockSize >= length {
 			continue // reserved and never written

@@ -167,7 +167,7 @@ func (s *scenario) upload(a *arena, b *Batch, spans []Span) error {
 
 // spoil fills a layer with NaN, so that a read of what is not there is seen.
 func spoil(c *Cache, layer int) error {
-	keys, index, err := c.pageBytes()
+	keys, index, err := c.pageBytes(c.Pages())
 	if err != nil {
 		return err
 	}

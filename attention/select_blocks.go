@@ -18,8 +18,12 @@ import (
 // TopkBlocks, since every candidate is taken then. selected is int32 [rows, KVHeads,
 // TopkBlocks]: ascending, then −1.
 func Select(b *Batch, scores, selected hip.Ptr) error {
-	g, n := &b.cache.geometry, b.size()
 	p := problems{op: "select"}
+	if err := p.enter(b); err != nil {
+		return err
+	}
+	defer b.leave()
+	g, n := &b.cache.geometry, b.size()
 	if b.blocks > g.TopkBlocks {
 		p.memory(b, scores, "scores")
 	}

@@ -38,7 +38,7 @@ func (s *Sequence) leave() { s.use.Store(false) }
 
 // enterOpen is enter of a sequence that is open, for op.
 func (s *Sequence) enterOpen(op string) error {
-	if s.cache == nil {
+	if s == nil || s.cache == nil || len(s.cache.layers) == 0 {
 		return &hip.InputError{Op: "attention: " + op, Field: "sequence", Got: s.origin(), Want: "one of NewSequence or Fork"}
 	}
 	if !s.enter() {
@@ -53,8 +53,11 @@ func (s *Sequence) enterOpen(op string) error {
 
 // origin says what a sequence of the wrong cache is.
 func (s *Sequence) origin() string {
-	if s.cache == nil {
+	switch {
+	case s == nil || s.cache == nil:
 		return "a zero Sequence"
+	case len(s.cache.layers) == 0:
+		return "a zero Cache's"
 	}
 	return "another cache's"
 }
@@ -62,6 +65,9 @@ func (s *Sequence) origin() string {
 // Len returns the number of positions of the sequence: one past the last that was
 // committed.
 func (s *Sequence) Len() int {
+	if s == nil {
+		return 0
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.length
@@ -69,6 +75,9 @@ func (s *Sequence) Len() int {
 
 // BlockTable returns the page of each block of positions, as a copy.
 func (s *Sequence) BlockTable() []int32 {
+	if s == nil {
+		return nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.table)
@@ -170,7 +179,7 @@ func (s *Sequence) Fork() (*Sequence, error) {
 // Close gives back the pages. Calls after the first do nothing. The only error is
 // [ErrInUse]; the sequence then stays open.
 func (s *Sequence) Close() error {
-	if s.cache == nil {
+	if s == nil || s.cache == nil {
 		return nil
 	}
 	if !s.enter() {

@@ -20,6 +20,10 @@ import (
 // The reference computes in float64 and rounds once, other devices compute in float32.
 func Attend(b *Batch, layer int, qkv QKV, selected, out hip.Ptr) error {
 	p := problems{op: "attend"}
+	if err := p.enter(b); err != nil {
+		return err
+	}
+	defer b.leave()
 	l := p.layer(b, layer)
 	p.qkv(b, qkv)
 	p.memory(b, selected, "selected")

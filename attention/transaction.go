@@ -45,7 +45,7 @@ func (c *Cache) Begin(claims ...Claim) (*Transaction, error) {
 	if len(claims) == 0 {
 		return nil, &hip.InputError{Op: "attention: begin", Field: "claims", Got: "empty", Want: "at least one"}
 	}
-	if len(c.layers) == 0 {
+	if c == nil || len(c.layers) == 0 {
 		return nil, &hip.InputError{Op: "attention: begin", Field: "cache", Got: "empty", Want: "one of NewCache"}
 	}
 	for i := range claims {
@@ -196,7 +196,7 @@ func (t *Transaction) leave(n int) {
 
 // Spare returns how many positions claim i may write from its To on: at most its Spare.
 func (t *Transaction) Spare(i int) int {
-	if i < 0 || i >= len(t.claims) {
+	if t == nil || i < 0 || i >= len(t.claims) {
 		return 0
 	}
 	return t.claims[i].spare
@@ -211,9 +211,10 @@ func (t *Transaction) Span(i, layer, from, rows int) (Span, error) {
 	refuse := func(field string, got any, want string) (Span, error) {
 		return Span{}, &hip.InputError{Op: "attention: span", Field: field, Got: got, Want: want}
 	}
-	switch layers := len(t.cache.layers); {
-	case t.ended:
+	if t.over() {
 		return Span{}, fmt.Errorf("attention: span: transaction is %w", ErrClosed)
+	}
+	switch layers := len(t.cache.layers); {
 	case i < 0 || i >= len(t.claims):
 		return refuse("claim", i, fmt.Sprintf("0 to %d", len(t.claims)-1))
 	case layer < 0 || layer >= layers:
@@ -239,7 +240,7 @@ func (t *Transaction) Span(i, layer, from, rows int) (Span, error) {
 // only for them. Pages that were reserved before stay. If the transaction has already
 // ended, the error wraps [ErrClosed].
 func (t *Transaction) Commit() error {
-	if t.ended {
+	if t.over() {
 		return fmt.Errorf("attention: commit: transaction is %w", ErrClosed)
 	}
 	t.end(true, func(c *claimed) {
@@ -263,7 +264,7 @@ func (t *Transaction) Commit() error {
 // that was copied stays the sequence's own. After the end it does nothing, so that it can
 // be deferred. The error is always nil.
 func (t *Transaction) Rollback() error {
-	if t.ended {
+	if t.over() {
 		return nil
 	}
 	t.end(false, func(c *claimed) {
@@ -272,6 +273,9 @@ func (t *Transaction) Rollback() error {
 	})
 	return nil
 }
+
+// over reports whether there is nothing to end: a zero Transaction was never begun.
+func (t *Transaction) over() bool { return t == nil || t.cache == nil || t.ended }
 
 // end ends the transaction. Its success settles who hands out pages.
 func (t *Transaction) end(success bool, finish func(c *claimed)) {

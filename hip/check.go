@@ -99,12 +99,21 @@ func (c *checked) refresh() error {
 func (c *checked) Free(p Ptr) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if p == 0 {
+		return c.Device.Free(p)
+	}
 	// d may hand the address out again as soon as it has it back.
-	err := free(c.mirror, p)
+	removed, err := c.mirror.Remove(uint64(p))
+	if failed := c.Device.Free(p); failed != nil {
+		if err == nil && !errors.Is(failed, ErrAccess) && !errors.Is(failed, ErrClosed) {
+			err = c.mirror.Insert(removed) // it is still there
+		}
+		return errors.Join(err, failed)
+	}
 	if r, gone := c.mirror.Lookup("free", uint64(p), 0, false); gone != nil || Ptr(r.Base) != p {
 		delete(c.foreign, p) // the last of several adoptions
 	}
-	return errors.Join(err, c.Device.Free(p))
+	return err
 }
 
 func (c *checked) Write(dst Ptr, src []byte) error {

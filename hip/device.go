@@ -42,7 +42,8 @@ type Device interface {
 	// Free returns an allocation, or ends an adoption or import. p is the address that
 	// Alloc, Adopt or Import was about; any other, one inside the memory too, is an
 	// [ErrAccess]. Work queued before may still use the memory: Free takes effect after it,
-	// in the order of the queue. Free(0) does nothing.
+	// in the order of the queue. Free(0) does nothing. After an error that is neither
+	// [ErrAccess] nor [ErrClosed] the memory is still the caller's, to be freed once more.
 	Free(p Ptr) error
 
 	// Write copies src to dst. src may be reused when Write returns.

@@ -31,7 +31,9 @@ func Upload[T any](d Device, values []T) (Ptr, error) {
 		return 0, err
 	}
 	if err := WriteOf(d, p, values); err != nil {
-		d.Free(p) // the error that counts is the write's
+		if d.Free(p) != nil {
+			d.Free(p) // once more; the error that counts is the write's
+		}
 		return 0, err
 	}
 	return p, nil

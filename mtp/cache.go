@@ -15,6 +15,7 @@ import (
 type Cache struct {
 	head   *Head
 	kv     *attention.Cache
+	topk   int  // blocks that a query attends to: the config's, or fewer where there are never so many
 	closed bool // guarded by head.using
 }
 
@@ -30,15 +31,28 @@ func (h *Head) NewCache(pages int) (*Cache, error) {
 	if h.chain == ChainAligned {
 		layers = max(layers, h.alignedSteps())
 	}
-	kv, err := attention.NewCache(h.device, h.geometry, layers, pages, h.options.CacheFormat)
+	g := h.geometry
+	g.TopkBlocks = min(g.TopkBlocks, h.mostBlocks(pages))
+	kv, err := attention.NewCache(h.device, g, layers, pages, h.options.CacheFormat)
 	if err != nil {
 		return nil, ofAttention("mtp: new cache", err)
 	}
-	c := &Cache{head: h, kv: kv}
+	c := &Cache{head: h, kv: kv, topk: g.TopkBlocks}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.caches[c] = struct{}{}
 	return c, nil
+}
+
+// fewBlocks is how many blocks a block table may always have, with pages that stand in it
+// twice.
+const fewBlocks = 256
+
+// mostBlocks bounds the blocks of a sequence in a cache: room for the selected ones is for
+// no more, whatever the config asks for.
+func (h *Head) mostBlocks(pages int) int {
+	size := h.geometry.BlockSize
+	return max(1, min((h.geometry.Rope.Positions()-1)/size+1, max(pages, fewBlocks)))
 }
 
 // alignedSteps returns the number of steps whose rows an aligned chain keeps.
@@ -74,6 +88,9 @@ func (c *Cache) Buffers(layer int) (data []hip.Ptr, pageBytes []int64, err error
 
 // enter begins a call that uses the cache; head.leave ends it.
 func (c *Cache) enter() error {
+	if c.head == nil {
+		return refuse("Cache", "the zero Cache", "one of NewCache", nil)
+	}
 	if err := c.head.enter(); err != nil {
 		return err
 	}
@@ -85,16 +102,23 @@ func (c *Cache) enter() error {
 }
 
 // Close frees the cache, after the head's calls under way. Its sequences can then only be
-// truncated or closed; neither is needed. Close returns ErrClosed if the cache was freed
+// truncated or closed; neither is needed. What the device could not free, which is the error
+// then, the next Close frees, or the head's. Close returns ErrClosed if the cache was freed
 // before, by Close or with its head.
 func (c *Cache) Close() error {
 	h := c.head
+	if h == nil {
+		return refuse("Cache", "the zero Cache", "one of NewCache", nil)
+	}
 	h.using.Lock()
 	defer h.using.Unlock()
-	if h.closed || c.closed {
+	if _, held := h.caches[c]; !held {
 		return closed("cache")
 	}
 	c.closed = true
+	if err := c.kv.Close(); err != nil {
+		return ofAttention("mtp: close cache", err)
+	}
 	delete(h.caches, c)
-	return c.kv.Close()
+	return nil
 }

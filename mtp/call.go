@@ -15,6 +15,7 @@ type call struct {
 	batch *Batch
 	cache *Cache
 	rows  int // of the batch
+	used  int // sequences that are this call's
 	pages *attention.Transaction
 	w     *workspace
 }
@@ -166,9 +167,11 @@ func (h *Head) begin(ctx context.Context, b *Batch, check func(b *Batch) error, 
 	if err := h.enter(); err != nil {
 		return nil, err
 	}
+	c = &call{head: h, batch: b}
+	began := c
 	defer func() {
 		if err != nil {
-			h.leave()
+			began.leave()
 		}
 	}()
 	if err := ctx.Err(); err != nil {
@@ -179,6 +182,9 @@ func (h *Head) begin(ctx context.Context, b *Batch, check func(b *Batch) error, 
 		return nil, err
 	}
 	if err := check(b); err != nil {
+		return nil, err
+	}
+	if err := c.enter(); err != nil {
 		return nil, err
 	}
 	claims := make([]attention.Claim, len(b.Sequences))
@@ -193,14 +199,41 @@ func (h *Head) begin(ctx context.Context, b *Batch, check func(b *Batch) error, 
 	if err != nil {
 		return nil, ofAttention("mtp", err)
 	}
-	// A sequence may be looked at from here on: it is this call's.
 	for i := range b.Sequences {
 		if r := &b.Sequences[i]; r.Sequence != nil && r.Position > r.Sequence.Len() {
 			err = refuseRows(i, "Position", r.Position, fmt.Sprintf("at most %d, the rows that the sequence has", r.Sequence.Len()), nil)
 			return nil, errors.Join(err, pages.Rollback())
 		}
 	}
-	return &call{head: h, batch: b, cache: cache, rows: b.rows(), pages: pages, w: h.takeWorkspace()}, nil
+	c.cache, c.rows, c.pages, c.w = cache, b.rows(), pages, h.takeWorkspace()
+	return c, nil
+}
+
+// enter makes the batch's sequences this call's: from here on they may be looked at.
+func (c *call) enter() error {
+	for i := range c.batch.Sequences {
+		s := c.batch.Sequences[i].Sequence
+		if s != nil && !s.use.CompareAndSwap(false, true) {
+			for j := range i {
+				if c.batch.Sequences[j].Sequence == s {
+					return refuseRows(i, "Sequence", fmt.Sprintf("that of Sequences[%d]", j), "each once", nil)
+				}
+			}
+			return refuseRows(i, "Sequence", "in use", "one that no other call uses", attention.ErrInUse)
+		}
+		c.used = i + 1
+	}
+	return nil
+}
+
+// leave ends what enter and begin took.
+func (c *call) leave() {
+	for i := range c.used {
+		if s := c.batch.Sequences[i].Sequence; s != nil {
+			s.use.Store(false)
+		}
+	}
+	c.head.leave()
 }
 
 // rollback leaves sequences as they were before a call that failed.
@@ -209,7 +242,10 @@ func (c *call) rollback(err error) error { return errors.Join(err, c.pages.Rollb
 // commit leaves sequences with the rows that the call wrote for good.
 func (c *call) commit() error { return ofAttention("mtp", c.pages.Commit()) }
 
+// end ends the call, and rolls it back if it has neither done that nor committed: an
+// observer panicked.
 func (c *call) end() {
 	c.head.giveWorkspace(c.w)
-	c.head.leave()
+	_ = c.pages.Rollback()
+	c.leave()
 }

@@ -37,15 +37,18 @@ func (h *Head) Forward(ctx context.Context, b *Batch, step int) (out Hidden, err
 			lengths[i] = s.kv.Len()
 		}
 	}
-	out, err = c.hiddenStates(step % len(h.modules))
-	for i := range b.Sequences {
-		if r := &b.Sequences[i]; r.Sequence != nil && (err == nil || r.Position < lengths[i]) {
-			r.Sequence.changed()
+	committed := false
+	defer func() { // also after a panic of an observer
+		for i := range b.Sequences {
+			if r := &b.Sequences[i]; r.Sequence != nil && (committed || r.Position < lengths[i]) {
+				r.Sequence.changed()
+			}
 		}
-	}
-	if err != nil {
+	}()
+	if out, err = c.hiddenStates(step % len(h.modules)); err != nil {
 		return Hidden{}, c.rollback(err)
 	}
+	committed = true
 	return out, c.commit()
 }
 

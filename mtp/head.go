@@ -3,6 +3,7 @@ package mtp
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/drafthead/drafthead/attention"
@@ -35,6 +36,7 @@ type Head struct {
 
 	using      sync.RWMutex // held for reading during calls
 	closed     bool
+	released   bool // all of it
 	mu         sync.Mutex
 	workspaces []*workspace // idle
 	caches     map[*Cache]struct{}
@@ -120,6 +122,10 @@ func (h *Head) enter() error {
 		h.using.RUnlock()
 		return closed("head")
 	}
+	if h.config == nil {
+		h.using.RUnlock()
+		return refuse("Head", "the zero Head", "one of Load", nil)
+	}
 	if !h.whole() {
 		h.using.RUnlock()
 		p := h.options.Parallel
@@ -132,39 +138,47 @@ func (h *Head) leave() { h.using.RUnlock() }
 
 // Close frees all that the head took: weights, caches, the mapping of its files, and the
 // device if Load made it. It waits for calls under way. Sequences of its caches may be
-// dropped, or closed later. A second Close returns ErrClosed.
+// dropped, or closed later. What a device could not free, which is the error then, the next
+// Close frees. A Close after that returns ErrClosed.
 func (h *Head) Close() error {
 	h.using.Lock()
 	defer h.using.Unlock()
-	if h.closed {
+	if h.closed && h.released {
 		return closed("head")
 	}
 	h.closed = true
-	return h.release()
+	err := h.release()
+	h.released = err == nil
+	return err
 }
 
+// release gives back all that the head took. What could not be given back stays, for
+// another release. The files are open for as long as the device may know them.
 func (h *Head) release() error {
 	var errs []error
+	done := func(err error) bool {
+		errs = append(errs, err)
+		return err == nil
+	}
 	for c := range h.caches {
-		errs = append(errs, c.kv.Close())
+		if done(c.kv.Close()) {
+			delete(h.caches, c)
+		}
 	}
-	for _, w := range h.workspaces {
-		errs = append(errs, w.free())
+	h.workspaces = slices.DeleteFunc(h.workspaces, func(w *workspace) bool { return done(w.free()) })
+	h.modules, h.draftHead.matrix, h.draftHead.vocabulary = nil, nil, nil
+	h.draftHead.made = slices.DeleteFunc(h.draftHead.made, func(m *weights.Matrix) bool { return done(m.Free(h.device)) })
+	if h.draftHead.tokens != 0 && done(h.device.Free(h.draftHead.tokens)) {
+		h.draftHead.tokens = 0
 	}
-	h.caches, h.workspaces, h.modules = nil, nil, nil
-	for _, m := range h.draftHead.made {
-		errs = append(errs, m.Free(h.device))
+	if h.loaded != nil && done(h.loaded.Close()) {
+		h.loaded = nil
 	}
-	errs = append(errs, h.device.Free(h.draftHead.tokens))
-	h.draftHead = draftLMHead{}
-	if h.loaded != nil {
-		errs = append(errs, h.loaded.Close())
+	if h.ownsDevice && done(h.device.Close()) { // with all that it has
+		h.ownsDevice, h.loaded, h.caches, h.workspaces, h.draftHead = false, nil, nil, nil, draftLMHead{}
 	}
-	if h.checkpoint != nil {
-		errs = append(errs, h.checkpoint.Close())
-	}
-	if h.ownsDevice {
-		errs = append(errs, h.device.Close())
+	if h.checkpoint != nil && h.loaded == nil && done(h.checkpoint.Close()) {
+		h.checkpoint = nil
 	}
 	return errors.Join(errs...)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/weights"
 )
 
 // Load opens the checkpoint folder dir and loads its MTP head, bundled with the target or
@@ -45,20 +46,35 @@ func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) 
 		return nil, err
 	}
 	h = &Head{config: config, options: opts, report: plan.Report(), device: opts.Device, checkpoint: checkpoint}
+	taken, returned := h, false
 	defer func() {
-		if err != nil {
-			err = errors.Join(err, h.release())
-			h = nil
+		if returned && err == nil {
+			return
 		}
+		// Nobody else knows what the head took: once more if it could not be freed. Without
+		// a return, a Progress panicked.
+		failed := taken.release()
+		if failed != nil {
+			_ = taken.release()
+		}
+		h, err = nil, errors.Join(err, failed)
 	}()
+	err = h.load(ctx, plan, start)
+	returned = true
+	return h, err
+}
+
+// load moves the weights and makes what the head needs beside them.
+func (h *Head) load(ctx context.Context, plan *weights.Plan, start time.Time) (err error) {
+	config, opts := h.config, &h.options
 	if h.device == nil {
 		h.device, h.ownsDevice = hip.NewHost(), true
 	}
 	if err = hip.Compile(ctx, h.device, hip.Kernels()...); err != nil {
-		return h, fmt.Errorf("mtp: load: %w", err)
+		return fmt.Errorf("mtp: load: %w", err)
 	}
 	progress, stored := opts.Progress, h.report.Bytes
-	if requantized := config.requantizedBytes(plan, opts); progress != nil && requantized > 0 {
+	if requantized := config.requantizedBytes(plan, *opts); progress != nil && requantized > 0 {
 		progress = func(done, _ int64) { opts.Progress(done, stored+requantized) }
 	}
 	loadPlan := plan.Load
@@ -67,22 +83,23 @@ func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) 
 	}
 	h.loaded, err = loadPlan(ctx, h.device, opts.Populate, progress)
 	if err != nil {
-		return h, fmt.Errorf("mtp: %w", err)
+		return fmt.Errorf("mtp: %w", err)
 	}
 	if !h.loaded.InPlace() {
+		checkpoint := h.checkpoint
 		h.checkpoint = nil
 		if err := checkpoint.Close(); err != nil {
-			return h, err
+			return err
 		}
 	}
 	if err := h.build(); err != nil {
-		return h, err
+		return err
 	}
 	if progress != nil {
 		progress = func(done, total int64) { opts.Progress(stored+done, stored+total) }
 	}
 	if err := h.buildDraftLMHead(ctx, progress); err != nil {
-		return h, fmt.Errorf("mtp: lm_head for drafting: %w", err)
+		return fmt.Errorf("mtp: lm_head for drafting: %w", err)
 	}
 	if opts.Logger != nil {
 		opts.Logger.InfoContext(ctx, "MTP head loaded", "modules", config.NumMTPModules, "parameters", h.report.Parameters,
@@ -94,5 +111,5 @@ func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) 
 			opts.Logger.WarnContext(ctx, note)
 		}
 	}
-	return h, nil
+	return nil
 }

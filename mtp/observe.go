@@ -1,6 +1,10 @@
 package mtp
 
-import "github.com/drafthead/drafthead/hip"
+import (
+	"slices"
+
+	"github.com/drafthead/drafthead/hip"
+)
 
 // Stage is one intermediate result of a step, a run of one module over rows. The stages of
 // a step come in this order. They are in Float32 unless the list says Int32; sizes are keys
@@ -125,6 +129,23 @@ func (q *queue) sawInts(id stageID, v values, shape ...int) {
 	if all := observed[int32](q, v); all != nil {
 		q.emit(id, Stage{Int32: all}, v.rows, shape)
 	}
+}
+
+// sawSelected hands out selected blocks, as many for each head as the config asks for.
+func (q *queue) sawSelected(v values) {
+	g := &q.head.geometry
+	all := observed[int32](q, v)
+	if all == nil {
+		return
+	}
+	if q.topk < g.TopkBlocks {
+		wide := slices.Repeat([]int32{-1}, len(all)/q.topk*g.TopkBlocks)
+		for i := range len(all) / q.topk {
+			copy(wide[i*g.TopkBlocks:], all[i*q.topk:(i+1)*q.topk])
+		}
+		all = wide
+	}
+	q.emit(stageSelectedBlocks, Stage{Int32: all}, v.rows, []int{g.KVHeads, g.TopkBlocks})
 }
 
 // observed reads a result, if there is one and the batch has an Observe.

@@ -17,6 +17,7 @@ type queue struct {
 	head    *Head
 	device  hip.Device // the head's, or one that records
 	step    *step
+	topk    int         // blocks that there is room for, see [Cache]
 	observe func(Stage) // nil: nothing is observed
 	err     error
 }
@@ -120,14 +121,14 @@ func (q *queue) take(to *hip.Buffer, from values) values {
 func (q *queue) selectBlocks(qkv values) values {
 	g, batch := &q.head.geometry, q.step.wanted.On(q.device)
 	in := attention.QKV{Data: qkv.ptr, Stride: qkv.width}
-	selected := values{q.selected.Ptr(), qkv.rows, g.KVHeads * g.TopkBlocks}
+	selected := values{q.selected.Ptr(), qkv.rows, g.KVHeads * q.topk}
 	// While every block is taken the scores change nothing.
-	if batch.Blocks() > g.TopkBlocks || q.observe != nil {
+	if batch.Blocks() > q.topk || q.observe != nil {
 		q.do(qkv.rows, func() error { return attention.Scores(batch, q.step.Layer, in, q.scores.Ptr()) })
 		q.sawScores(values{q.scores.Ptr(), qkv.rows, g.KVHeads * batch.Blocks()}, batch.Blocks())
 	}
 	q.do(qkv.rows, func() error { return attention.Select(batch, q.scores.Ptr(), selected.ptr) })
-	q.sawInts(stageSelectedBlocks, selected, g.KVHeads, g.TopkBlocks)
+	q.sawSelected(selected)
 	return selected
 }
 

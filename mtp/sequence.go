@@ -3,6 +3,7 @@ package mtp
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/drafthead/drafthead/attention"
 )
@@ -12,6 +13,7 @@ import (
 type Sequence struct {
 	cache *Cache
 	kv    *attention.Sequence
+	use   atomic.Bool // by a call, which alone looks at what follows
 
 	// carry and aligned belong to an aligned chain. carry[s] is the hidden state that step
 	// s returned for row aligned−1−s, its last row whose tokens were all confirmed; step
@@ -24,10 +26,20 @@ type Sequence struct {
 func (c *Cache) NewSequence() *Sequence { return &Sequence{cache: c, kv: c.kv.NewSequence()} }
 
 // Len returns the number of rows. After Draft these are the committed ones.
-func (s *Sequence) Len() int { return s.kv.Len() }
+func (s *Sequence) Len() int {
+	if s == nil {
+		return 0
+	}
+	return s.kv.Len()
+}
 
 // BlockTable returns a copy of the sequence's pages in the order of positions.
-func (s *Sequence) BlockTable() []int32 { return s.kv.BlockTable() }
+func (s *Sequence) BlockTable() []int32 {
+	if s == nil {
+		return nil
+	}
+	return s.kv.BlockTable()
+}
 
 // Reserve takes the pages for n more rows, so that a later Forward does not find the cache
 // full. Draft and Truncate give back the pages that they do not use, including reserved
@@ -35,9 +47,10 @@ func (s *Sequence) BlockTable() []int32 { return s.kv.BlockTable() }
 // the rotary embedding does not cover, a negative n, or a cache that is used with block
 // tables are an [InputError]. Nothing has changed then.
 func (s *Sequence) Reserve(n int) error {
-	if s.cache == nil {
-		return refuse("Sequence", "the zero Sequence", "one of NewSequence", nil)
+	if err := s.enter("reserve"); err != nil {
+		return err
 	}
+	defer s.leave()
 	if err := s.cache.enter(); err != nil { // pages that a fork shares are copied
 		return err
 	}
@@ -47,9 +60,10 @@ func (s *Sequence) Reserve(n int) error {
 
 // Truncate drops the rows from position n on, 0 ≤ n ≤ Len. Another n is an [InputError].
 func (s *Sequence) Truncate(n int) error {
-	if s.cache == nil {
-		return refuse("Sequence", "the zero Sequence", "one of NewSequence", nil)
+	if err := s.enter("truncate"); err != nil {
+		return err
 	}
+	defer s.leave()
 	length := s.Len()
 	if err := s.kv.Truncate(n); err != nil {
 		return ofAttention("mtp: truncate", err)
@@ -63,9 +77,10 @@ func (s *Sequence) Truncate(n int) error {
 // Fork returns a sequence of the same content. The two share pages until one of them writes
 // to a page, which is then copied.
 func (s *Sequence) Fork() (*Sequence, error) {
-	if s.cache == nil {
-		return nil, refuse("Sequence", "the zero Sequence", "one of NewSequence", nil)
+	if err := s.enter("fork"); err != nil {
+		return nil, err
 	}
+	defer s.leave()
 	kv, err := s.kv.Fork()
 	if err != nil {
 		return nil, ofAttention("mtp: fork", err)
@@ -77,11 +92,28 @@ func (s *Sequence) Fork() (*Sequence, error) {
 // Close gives back the pages. Calls after the first do nothing. A sequence that a call
 // still uses is [attention.ErrInUse] and stays open.
 func (s *Sequence) Close() error {
-	if s.cache == nil {
+	if s == nil || s.cache == nil {
 		return nil
 	}
+	if err := s.enter("close"); err != nil {
+		return err
+	}
+	defer s.leave()
 	return ofAttention("mtp: close", s.kv.Close())
 }
+
+// enter begins a use of the sequence by op; leave ends it.
+func (s *Sequence) enter(op string) error {
+	if s == nil || s.cache == nil {
+		return refuse("Sequence", "the zero Sequence", "one of NewSequence", nil)
+	}
+	if !s.use.CompareAndSwap(false, true) {
+		return fmt.Errorf("mtp: %s: sequence is %w", op, attention.ErrInUse)
+	}
+	return nil
+}
+
+func (s *Sequence) leave() { s.use.Store(false) }
 
 // changed drops the state of an aligned chain, which no longer belongs to the rows. An
 // empty sequence needs none.
@@ -97,10 +129,26 @@ func ofAttention(op string, err error) error {
 	if err == nil {
 		return nil
 	}
+	if all := joined(err); all != nil {
+		own := make([]error, len(all))
+		for i, e := range all {
+			own[i] = ofAttention(op, e)
+		}
+		return errors.Join(own...)
+	}
 	if e, ok := errors.AsType[*InputError](err); ok {
 		own := *e
 		own.Op = op
 		return &own
 	}
 	return fmt.Errorf("%s: %w", op, err)
+}
+
+// joined returns the errors of an errors.Join, nil for any other error.
+func joined(err error) []error {
+	several, ok := err.(interface{ Unwrap() []error })
+	if !ok || err.Error() != errors.Join(several.Unwrap()...).Error() {
+		return nil
+	}
+	return several.Unwrap()
 }

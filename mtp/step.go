@@ -108,7 +108,7 @@ func (c *call) reserve(s *step) error {
 	return w.grow(
 		need{&w.masked, observed * n}, need{&w.both, rows * 2 * n}, need{&w.x, rows * n}, need{&w.normed, rows * n},
 		need{&w.qkv, rows * g.Columns()}, need{&w.wantedX, wanted * n}, need{&w.wantedQKV, wanted * g.Columns()},
-		need{&w.scores, out * g.KVHeads * s.wanted.Blocks()}, need{&w.selected, out * g.KVHeads * g.TopkBlocks},
+		need{&w.scores, out * g.KVHeads * s.wanted.Blocks()}, need{&w.selected, out * g.KVHeads * c.cache.topk},
 		need{&w.attnCtx, out * g.Heads * g.HeadDim}, need{&w.attnOut, out * n}, need{&w.moeNormed, out * n},
 	)
 }
@@ -121,7 +121,7 @@ func (c *call) queue(d hip.Device, s *step) error {
 	if err := s.embeds.widen(d); err != nil {
 		return err
 	}
-	q := &queue{head: c.head, workspace: c.w, device: d, step: s, observe: c.batch.Observe}
+	q := &queue{head: c.head, workspace: c.w, device: d, step: s, topk: c.cache.topk, observe: c.batch.Observe}
 	c.head.modules[s.Module].forward(q)
 	return q.err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/drafthead/drafthead/hip"
 )
@@ -53,15 +54,23 @@ func (p *Plan) LoadChecked(ctx context.Context, d hip.Device, populate bool, pro
 }
 
 func (p *Plan) load(m *mover) (*Loaded, error) {
+	returned := false
+	defer func() {
+		if !returned { // progress panicked
+			_ = m.loaded.Close()
+		}
+	}()
 	err := m.all(p)
 	if err != nil {
 		err = fmt.Errorf("weights: load: %w", err)
 	} else {
 		err = m.check.err(m.ctx)
 	}
+	returned = true
 	if err != nil {
-		if freed := m.loaded.Close(); freed != nil {
+		if freed := m.loaded.Close(); freed != nil { // nobody else knows the memory: once more
 			err = errors.Join(err, freed)
+			_ = m.loaded.Close()
 		}
 		return nil, err
 	}
@@ -82,16 +91,28 @@ func (l *Loaded) Vector(name string) (p hip.Ptr, values []float32) {
 // InPlace reports whether parameters are read from the checkpoint's mapped files.
 func (l *Loaded) InPlace() bool { return l.inPlace }
 
-// Close frees the device memory. Nothing may use the parameters after it. A second Close
-// does nothing.
+// Close frees the device memory. Nothing may use the parameters after it. What the device
+// could not free, which is the error then, a second Close frees. Otherwise it does nothing.
 func (l *Loaded) Close() error {
 	var errs []error
-	for _, m := range l.matrices {
-		errs = append(errs, m.Free(l.device))
+	for name, m := range l.matrices {
+		err := m.Free(l.device)
+		if err == nil {
+			delete(l.matrices, name)
+		}
+		errs = append(errs, err)
 	}
-	for _, p := range l.owned {
-		errs = append(errs, l.device.Free(p))
-	}
-	l.matrices, l.vectors, l.owned = nil, nil, nil
+	l.vectors = nil
+	return errors.Join(append(errs, freeAll(l.device, &l.owned))...)
+}
+
+// freeAll frees memory, and leaves in the list what the device keeps.
+func freeAll(d hip.Device, list *[]hip.Ptr) error {
+	var errs []error
+	*list = slices.DeleteFunc(*list, func(p hip.Ptr) bool {
+		err := d.Free(p)
+		errs = append(errs, err)
+		return err == nil
+	})
 	return errors.Join(errs...)
 }

@@ -121,14 +121,13 @@ func DenseSegment(f Format, rows, cols int, data, scale hip.Ptr) Segment {
 }
 
 // Free frees the table of segments, and the weights if m owns them. Products with m then
-// fail.
+// fail. What the device could not free, which is the error then, a second Free frees.
 func (m *Matrix) Free(d hip.Device) error {
-	errs := []error{d.Free(m.table)}
-	for _, p := range m.owned {
-		errs = append(errs, d.Free(p))
+	err := d.Free(m.table)
+	if err == nil {
+		m.table = 0
 	}
-	m.table, m.owned = 0, nil
-	return errors.Join(errs...)
+	return errors.Join(err, freeAll(d, &m.owned))
 }
 
 // Table returns the address of the segments in device memory and their number, for the

@@ -35,12 +35,23 @@ func (m *Matrix) Requantize(ctx context.Context, d hip.Device, f Format, progres
 		return nil, &hip.InputError{Op: "weights: requantize", Field: "format", Got: f, Want: "MXFP8 or INT8"}
 	}
 	q, err := m.blank(d, f)
+	returned := false
+	defer func() {
+		if !returned { // progress panicked
+			_ = q.Free(d)
+		}
+	}()
 	if err == nil {
 		r := requantizer{device: d, from: m, to: &q.segments[0]}
 		err = r.run(ctx, progress)
 	}
+	returned = true
 	if err != nil {
-		return nil, errors.Join(err, q.Free(d))
+		if freed := q.Free(d); freed != nil { // nobody else knows the memory: once more
+			err = errors.Join(err, freed)
+			_ = q.Free(d)
+		}
+		return nil, err
 	}
 	return q, nil
 }
@@ -98,6 +109,11 @@ func (r *requantizer) run(ctx context.Context, progress func(done, total int64))
 	}
 	go func() { working.Wait(); close(done) }()
 
+	defer func() { // where progress panics
+		r.failed.Store(true)
+		for range done {
+		}
+	}()
 	total := r.to.bytes(r.from.Cols)
 	ready, row := int64(0), total/int64(r.from.Rows)
 	for c := range done {

@@ -25,8 +25,8 @@ import (
 // operations counted since the last FailAt.
 //
 // An alloc that fails is a hip.ErrOutOfMemory too. A launch that fails has run half of its
-// blocks, as it may happen on a GPU. A failing free, write or sync is still carried out, so
-// whatever is in use after the test was leaked.
+// blocks, as it may happen on a GPU. A failing write or sync is still carried out. A failing
+// free is not: whatever is in use after the test was leaked.
 func NewFaulty(d hip.Device, err error) *faulty {
 	f := &faulty{err: err}
 	f.Device = failing{d, f}
@@ -79,7 +79,12 @@ func (d failing) Alloc(n int64) (hip.Ptr, error) {
 	return d.Device.Alloc(n)
 }
 
-func (d failing) Free(p hip.Ptr) error { return errors.Join(d.faults.Next("free"), d.Device.Free(p)) }
+func (d failing) Free(p hip.Ptr) error {
+	if err := d.faults.Next("free"); err != nil {
+		return err
+	}
+	return d.Device.Free(p)
+}
 
 func (d failing) Write(dst hip.Ptr, src []byte) error {
 	return errors.Join(d.faults.Next("write"), d.Device.Write(dst, src))

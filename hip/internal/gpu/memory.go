@@ -105,7 +105,11 @@ func outOfMemory(err error, n int64) error {
 func (g *device) deallocate(r *memory.Region) error {
 	switch {
 	case r.Mem != nil:
-		return joined(g.waitForAll("free"), g.call("free", callFreePinned, uintptr(unsafe.Pointer(&r.Mem[0]))))
+		waited := g.waitForAll("free")
+		if waited != nil && g.fault.Load() == nil {
+			return waited // kernels may use it
+		}
+		return joined(waited, g.call("free", callFreePinned, uintptr(unsafe.Pointer(&r.Mem[0]))))
 	case g.pools:
 		return g.call("free", callFreeAsync, uintptr(r.Base), g.stream)
 	}
@@ -136,6 +140,9 @@ func (g *device) Free(p hip.Ptr) error {
 	}
 	if err = g.deallocate(&r); faulty {
 		return nil
+	}
+	if err != nil && g.fault.Load() == nil { // it is still there
+		err = joined(err, g.memory.Insert(r))
 	}
 	return err
 }
