@@ -106,7 +106,7 @@ func (c *chain) keep(d hip.Device, s *step) error {
 	}
 	width := h.config.HiddenSize
 	if h.options.PostNorm {
-		if err := norm.RMSNorm(d, s.out, s.out, h.modules[s.Module].finalNorm, s.Rows(), width, h.config.RMSNormEps); err != nil {
+		if err := norm.RMSNorm(d, s.out, s.out, h.modules[s.Module].finalNorm, s.Rows(), width, h.config.Attention.Eps); err != nil {
 			return err
 		}
 	}

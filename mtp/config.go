@@ -43,8 +43,6 @@ type Config struct {
 	HiddenSize int
 	// VocabSize is vocab_size; token ids lie in [0, VocabSize).
 	VocabSize int
-	// RMSNormEps is rms_norm_eps, added to the mean of squares.
-	RMSNormEps float64
 	// NumMTPModules is num_mtp_modules, or num_nextn_predict_layers if that is absent: the
 	// MTP layers of the checkpoint. In a config that [Inspect] or [Head.Config] returns, it
 	// is the number of layers that are loaded: see Options.Modules.
@@ -58,7 +56,7 @@ type Config struct {
 	//	IndexDim                   sparse_index_dim; sparse_num_index_heads equals KVHeads
 	//	BlockSize, TopkBlocks      sparse_block_size, sparse_topk_blocks
 	//	InitBlocks, LocalBlocks    sparse_init_block, sparse_local_block; absent: 0
-	//	Eps                        rms_norm_eps
+	//	Eps                        rms_norm_eps, of all norms of a module
 	//	Rope                       rope_theta, rotary_dim, partial_rotary_factor,
 	//	                           rope_scaling or rope_parameters, max_position_embeddings
 	//

@@ -25,7 +25,7 @@ func requireInvariants(t testing.TB, c *mtp.Config) {
 		require.LessOrEqual(t, size, 1<<30, name)
 	}
 	for name, x := range map[string]float64{
-		"RMSNormEps": c.RMSNormEps, "RoutedScalingFactor": c.MoE.Scale, "SwigluAlpha": c.MoE.Alpha,
+		"RMSNormEps": c.Attention.Eps, "RoutedScalingFactor": c.MoE.Scale, "SwigluAlpha": c.MoE.Alpha,
 		"SwigluLimit": c.MoE.Limit, "AttentionFactor": c.Attention.Rope.AttentionFactor,
 	} {
 		require.Greater(t, float32(x), float32(0), name)

@@ -51,8 +51,8 @@ func (c *Config) readSizes(s section) {
 	c.Attention.HeadDim = s.integer("head_dim", 1, maxHeadDim)
 	c.VocabSize = s.integer("vocab_size", 1, maxVocab)
 	c.readModules(s)
-	c.RMSNormEps, _ = s.positive("rms_norm_eps", true)
-	c.Attention.Eps, c.MoE.Hidden = c.RMSNormEps, c.HiddenSize
+	c.Attention.Eps, _ = s.positive("rms_norm_eps", true)
+	c.MoE.Hidden = c.HiddenSize
 }
 
 func (c *Config) readExperts(s section) {

@@ -112,7 +112,7 @@ func TestParseConfigReleased(t *testing.T) {
 	require.Equal(t, []string{"lm_head", `re:.*\.gate$`}, c.IgnoredLayers())
 	c.DropQuantization()
 	require.Equal(t, &mtp.Config{
-		ModelType: mtp.ModelTypeMTP, HiddenSize: 6144, VocabSize: 200064, RMSNormEps: 1e-6, NumMTPModules: 1,
+		ModelType: mtp.ModelTypeMTP, HiddenSize: 6144, VocabSize: 200064, NumMTPModules: 1,
 		Attention: attention.Geometry{
 			Heads: 64, KVHeads: 4, HeadDim: 128, IndexDim: 128, BlockSize: 128, TopkBlocks: 16, LocalBlocks: 1, Eps: 1e-6,
 			Rope: attention.Rope{Theta: 5e6, Dim: 64, Type: "default", MaxPosition: 1048576, AttentionFactor: 1},

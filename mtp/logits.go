@@ -195,7 +195,7 @@ func (w *workspace) growLogits(hidden, rows, vocab int) error {
 
 // finalNorm computes w.finalNorm of rows rows of states.
 func (h *Head) finalNorm(d hip.Device, w *workspace, states hip.Ptr, rows, module int) error {
-	return norm.RMSNorm(d, w.finalNormed.Ptr(), states, h.modules[module].finalNorm, rows, h.config.HiddenSize, h.config.RMSNormEps)
+	return norm.RMSNorm(d, w.finalNormed.Ptr(), states, h.modules[module].finalNorm, rows, h.config.HiddenSize, h.config.Attention.Eps)
 }
 
 // logits computes w.logits of rows rows of states, rows × m.Rows; m is lm_head or what

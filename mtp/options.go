@@ -72,8 +72,8 @@ type Options struct {
 
 	// DraftVocabulary holds the tokens that Draft picks from, in any order; it reads only
 	// their rows of lm_head, in place. Probabilities, also for Rows.MinProbability, are
-	// then a softmax over these tokens alone. nil: all tokens. [ReadVocabulary] reads such
-	// lists, and examples/draft makes them. Logits covers all tokens.
+	// then a softmax over these tokens alone. nil: all tokens. examples/draft reads
+	// and makes such lists. Logits covers all tokens.
 	DraftVocabulary []int32
 
 	// Embed and LMHead are the target's own embed_tokens and lm_head, vocab_size ×

@@ -46,7 +46,7 @@ func (q *queue) embed(enorm, hnorm hip.Ptr) values {
 		return kernels.EmbedNorm(q.device, q.head.embed, &kernels.EmbedNormArgs{
 			Out: both.ptr, Masked: masked.ptr, States: s.states, Embeds: s.embeds.states,
 			Tokens: q.up.At(s.tokensAt), Drafted: s.drafted, Positions: q.up.At(s.allAt),
-			EmbedNorm: enorm, HiddenNorm: hnorm, Eps: c.RMSNormEps, Drafts: int64(s.draftedRoom), Rows: int32(both.rows),
+			EmbedNorm: enorm, HiddenNorm: hnorm, Eps: c.Attention.Eps, Drafts: int64(s.draftedRoom), Rows: int32(both.rows),
 			Hidden: int32(c.HiddenSize), Vocab: int32(c.VocabSize),
 		})
 	})
@@ -73,7 +73,7 @@ func (q *queue) product(to *hip.Buffer, w *weights.Matrix, x values) values {
 func (q *queue) rms(x values, weight hip.Ptr) values {
 	y := values{q.normed.Ptr(), x.rows, x.width}
 	q.do(x.rows, func() error {
-		return norm.RMSNorm(q.device, y.ptr, x.ptr, weight, x.rows, x.width, q.head.config.RMSNormEps)
+		return norm.RMSNorm(q.device, y.ptr, x.ptr, weight, x.rows, x.width, q.head.config.Attention.Eps)
 	})
 	q.saw(stageAttnNormOut, y)
 	return y
@@ -148,7 +148,7 @@ func (q *queue) attend(qkv, blocks values) values {
 func (q *queue) addRMS(x, y values, weight hip.Ptr) (sum, normed values) {
 	normed = values{q.moeNormed.Ptr(), x.rows, x.width}
 	q.do(x.rows, func() error {
-		return norm.AddRMSNorm(q.device, normed.ptr, x.ptr, y.ptr, weight, x.rows, x.width, q.head.config.RMSNormEps)
+		return norm.AddRMSNorm(q.device, normed.ptr, x.ptr, y.ptr, weight, x.rows, x.width, q.head.config.Attention.Eps)
 	})
 	q.saw(stagePostAttnResidual, x)
 	q.saw(stageMoeNormOut, normed)

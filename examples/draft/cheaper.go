@@ -62,7 +62,7 @@ func (c *cheaper) vocabulary(size int, traces []*m3nano.Trace) ([]int32, error) 
 		return nil, err
 	}
 	defer file.Close()
-	ids, err := mtp.ReadVocabulary(file, size)
+	ids, err := readVocabulary(file, size)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.vocab, err)
 	}

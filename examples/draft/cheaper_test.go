@@ -190,7 +190,7 @@ func TestCheaperRefuses(t *testing.T) {
 		{[]string{"-draft-vocab", "0"}, cli.Usage, "-draft-vocab is 0, want at least 1, or a file"},
 		{[]string{"-draft-vocab", "257"}, cli.Usage, "-draft-vocab is 257, want at most 256"},
 		{[]string{"-draft-vocab", twice + "x"}, cli.Failed, "twice.txtx"},
-		{[]string{"-draft-vocab", twice}, cli.Failed, "twice.txt: mtp: read vocabulary: line 3 is 1 again"},
+		{[]string{"-draft-vocab", twice}, cli.Failed, "twice.txt: vocabulary: line 3 is 1 again"},
 	} {
 		code, stdout, stderr := runDraft(c.args...)
 		require.Equal(t, c.code, code, "%v: %s", c.args, stderr)

@@ -15,7 +15,7 @@ type keys struct {
 
 // keys projects, normalizes and rotates the keys of all rows.
 func (h *Head) keys(m *module, n1 mat.Matrix, positions []int) keys {
-	eps := h.Config.RMSNormEps
+	eps := h.Config.Attention.Eps
 	k := rms(linear(m.kProj, n1), m.kNorm, eps)
 	indexK := rms(linear(m.indexKProj, n1), m.indexKNorm, eps)
 	return keys{
@@ -52,7 +52,7 @@ func (h *Head) rope(x mat.Matrix, headDim int, positions []int) mat.Matrix {
 // the stages from q to its result. Query heads g·NH/NKV … (g+1)·NH/NKV − 1 share
 // KV head g, and the selection of index head g.
 func (h *Head) attention(m *module, s stages, n1 mat.Matrix, all keys, rows []int) mat.Matrix {
-	c, eps := h.Config, h.Config.RMSNormEps
+	c, eps := h.Config, h.Config.Attention.Eps
 	positions := make([]int, len(rows))
 	for i, r := range rows {
 		positions[i] = all.positions[r]

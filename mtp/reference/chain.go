@@ -158,7 +158,7 @@ func (d *Drafts) last(h *Head, rule mtp.Chain) (token int, hidden mat.Matrix) {
 	n := len(d.IDs) - 1
 	hidden = gather(d.Hidden, []int{n})
 	if rule == chainPostNorm {
-		hidden = rms(hidden, h.modules[d.Modules[n]].finalLayernorm, h.Config.RMSNormEps)
+		hidden = rms(hidden, h.modules[d.Modules[n]].finalLayernorm, h.Config.Attention.Eps)
 	}
 	return d.IDs[n], hidden
 }

@@ -55,7 +55,7 @@ func (h *Head) Forward(module int, tokens, positions []int, hidden mat.Matrix, r
 		return nil, err
 	}
 	hidden = inFloat64(hidden)
-	m, eps := &h.modules[module], h.Config.RMSNormEps
+	m, eps := &h.modules[module], h.Config.Attention.Eps
 
 	e := h.embedsMasked(tokens, positions)
 	left, right := rms(e, m.enorm, eps), rms(hidden, m.hnorm, eps)

@@ -1,4 +1,4 @@
-package mtp
+package main
 
 import (
 	"bytes"
@@ -8,17 +8,19 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"github.com/drafthead/drafthead/mtp"
 )
 
-// ReadVocabulary reads a list of token ids, for [Options.DraftVocabulary]: one a line, with
+// readVocabulary reads a list of token ids, for [mtp.Options.DraftVocabulary]: one a line, with
 // blank lines anywhere, or a JSON array of numbers. Each must be below vocabSize and be
-// there only once. The error is an [InputError] whose Field is the line, or wraps the error
+// there only once. The error is an [mtp.InputError] whose Field is the line, or wraps the error
 // of r.
-func ReadVocabulary(r io.Reader, vocabSize int) ([]int32, error) {
+func readVocabulary(r io.Reader, vocabSize int) ([]int32, error) {
 	limit := 4096 + 64*int64(max(vocabSize, 0)) // a generous text of all ids
 	text, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
-		return nil, fmt.Errorf("mtp: read vocabulary: %w", err)
+		return nil, fmt.Errorf("vocabulary: %w", err)
 	}
 	if int64(len(text)) > limit {
 		return nil, badVocabulary("text", fmt.Sprintf("over %d bytes", limit), fmt.Sprintf("at most %d token ids", vocabSize), nil)
@@ -37,8 +39,11 @@ func ReadVocabulary(r io.Reader, vocabSize int) ([]int32, error) {
 	return v.ids, nil
 }
 
+// errToken is a token id outside of the vocabulary.
+var errToken = errors.New("token id outside of the vocabulary")
+
 func badVocabulary(field, got, want string, err error) error {
-	return &InputError{Op: "mtp: read vocabulary", Field: field, Got: got, Want: want, Err: err}
+	return &mtp.InputError{Op: "vocabulary", Field: field, Got: got, Want: want, Err: err}
 }
 
 // vocabularyText is a text whose ids are collected.
@@ -113,26 +118,4 @@ func (v *vocabularyText) readJSON() error {
 			return v.refuse(end, fmt.Sprintf("%v", token), "token ids alone", nil)
 		}
 	}
-}
-
-// checkDraftVocabulary refuses a list that Draft could not pick from. nil stands for no
-// list.
-func checkDraftVocabulary(tokens []int32, vocabSize int) error {
-	bad := func(i int, want string, err error) error {
-		return refuse(fmt.Sprintf("Options.DraftVocabulary[%d]", i), tokens[i], want, err)
-	}
-	if tokens != nil && len(tokens) == 0 {
-		return refuse("Options.DraftVocabulary", "empty", "at least one token, or nil for all", nil)
-	}
-	first := make(map[int32]int, len(tokens))
-	for i, t := range tokens {
-		if t < 0 || int(t) >= vocabSize {
-			return bad(i, fmt.Sprintf("0 to %d", vocabSize-1), errToken)
-		}
-		if before, again := first[t]; again {
-			return bad(i, fmt.Sprintf("each token once: it is DraftVocabulary[%d] too", before), nil)
-		}
-		first[t] = i
-	}
-	return nil
 }

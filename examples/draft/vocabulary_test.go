@@ -1,4 +1,4 @@
-package mtp_test
+package main
 
 import (
 	"errors"
@@ -23,7 +23,7 @@ func TestReadVocabulary(t *testing.T) {
 		"+5":                      {5},
 		"007":                     {7},
 	} {
-		got, err := mtp.ReadVocabulary(iotest.OneByteReader(strings.NewReader(text)), 48)
+		got, err := readVocabulary(iotest.OneByteReader(strings.NewReader(text)), 48)
 		require.NoError(t, err, "%q", text)
 		require.Equal(t, want, got, "%q", text)
 	}
@@ -38,15 +38,15 @@ func TestReadVocabularyRefuses(t *testing.T) {
 		"":                           {0, "text is without tokens, want at least one", nil},
 		" \n\n":                      {0, "without tokens", nil},
 		"[]":                         {0, "without tokens", nil},
-		"1\n2\n48\n4":                {3, "line 3 is 48, want 0 to 47: token id outside of the vocabulary", mtp.ErrToken},
-		"1\n-1":                      {2, "is -1", mtp.ErrToken},
-		"99999999999999999999":       {1, "outside", mtp.ErrToken},
+		"1\n2\n48\n4":                {3, "line 3 is 48, want 0 to 47: token id outside of the vocabulary", errToken},
+		"1\n-1":                      {2, "is -1", errToken},
+		"99999999999999999999":       {1, "outside", errToken},
 		"1\n\n\n2\n1":                {5, "is 1 again, want each token once", nil},
 		"1\n2 3":                     {2, `is "2 3", want a token id`, nil},
 		"1\n2.0":                     {2, `is "2.0"`, nil},
 		"the\n":                      {1, `is "the"`, nil},
 		strings.Repeat("x", 500):     {1, "...", nil},
-		"[1,\n2,\n48]":               {3, "outside", mtp.ErrToken},
+		"[1,\n2,\n48]":               {3, "outside", errToken},
 		"[1,\n2,\n\n2]":              {4, "is 2 again", nil},
 		"[1,\n2.5]":                  {2, `is "2.5"`, nil},
 		"[1,\n1e1]":                  {2, `is "1e1"`, nil},
@@ -63,7 +63,7 @@ func TestReadVocabularyRefuses(t *testing.T) {
 		strings.Repeat(" ", 1<<14):   {0, "over 7168 bytes, want at most 48 token ids", nil},
 		strings.Repeat("\x00", 1000): {1, "want a token id", nil},
 	} {
-		got, err := mtp.ReadVocabulary(strings.NewReader(text), 48)
+		got, err := readVocabulary(strings.NewReader(text), 48)
 		require.Nil(t, got)
 		require.ErrorIs(t, err, mtp.ErrInput, "%q", text)
 		if c.want != nil {
@@ -80,7 +80,7 @@ func TestReadVocabularyRefuses(t *testing.T) {
 		require.Less(t, len(err.Error()), 300)
 	}
 	broken := errors.New("disk fell out")
-	_, err := mtp.ReadVocabulary(iotest.ErrReader(broken), 48)
+	_, err := readVocabulary(iotest.ErrReader(broken), 48)
 	require.ErrorIs(t, err, broken)
 }
 
@@ -90,7 +90,7 @@ func FuzzReadVocabulary(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		ids, err := mtp.ReadVocabulary(strings.NewReader(text), 48)
+		ids, err := readVocabulary(strings.NewReader(text), 48)
 		if err != nil {
 			require.ErrorIs(t, err, mtp.ErrInput)
 			return
