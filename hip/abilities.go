@@ -2,12 +2,15 @@ package hip
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"github.com/drafthead/drafthead/hip/internal/fail"
 )
 
 // A device may have abilities beyond the nine methods of [Device]. Each is a small
-// interface; [As] finds it. Those that engines use have names here. The others are declared
-// again where they are used.
+// interface, declared where it is used; [As] finds it. Those that engines use are functions
+// here.
 
 // As returns the ability T of d: d itself, if it has the methods of T, or what d wraps. A
 // wrapper chooses which abilities of the wrapped device it passes on, by having one of
@@ -57,23 +60,39 @@ type accountant interface {
 	InUse() (bytes int64, live int)
 }
 
-// Adopter is a device that can use the caller's memory in place.
-type Adopter interface {
-	// Adopt makes mem readable, and writable if writable is set, at the
-	// returned address until it is given to Free. mem must stay valid and
-	// unmoved until then. An empty mem returns the zero Ptr.
+// Adopt lets kernels use the caller's own memory in place, on a CPU device. It makes mem
+// readable, and writable if writable is set, at the address that it returns, until that is
+// given to Free. mem must stay valid and unmoved until then. An empty mem returns the zero
+// Ptr. The error wraps [errors.ErrUnsupported] if d has no method Adopt; a device of your
+// own passes on one with the parameters and results of this function but d.
+func Adopt(d Device, mem []byte, writable bool) (Ptr, error) {
+	if a, ok := As[adopter](d); ok {
+		return a.Adopt(mem, writable)
+	}
+	return 0, fail.With(errors.ErrUnsupported, "adopt")
+}
+
+type adopter interface {
 	Adopt(mem []byte, writable bool) (Ptr, error)
 }
 
-// Importer is a device that works beside other code on the same GPU: on memory that an
-// inference engine has allocated, such as hidden states, and in one order with the work
-// that the engine queues.
-type Importer interface {
-	// Import lets kernels use the n bytes at p until p is given to Free. The caller keeps
-	// owning the memory.
-	Import(p Ptr, n int64) error
+// Import lets kernels use the n bytes at p, memory of the same GPU that other code has
+// allocated, such as an inference engine's hidden states, until p is given to Free. The
+// caller keeps owning the memory. The error wraps [errors.ErrUnsupported] if d has no
+// method Import.
+//
+// A GPU keeps its work in one order with an engine's if both use one stream: the engine's
+// (see [OpenOptions]), or the device's own, a hipStream_t or CUstream, which its method
+// Stream() uintptr returns.
+func Import(d Device, p Ptr, n int64) error {
+	if i, ok := As[importer](d); ok {
+		return i.Import(p, n)
+	}
+	return fail.With(errors.ErrUnsupported, "import")
+}
 
-	// Stream returns the hipStream_t or CUstream that all work of the device is queued on.
+type importer interface {
+	Import(p Ptr, n int64) error
 	Stream() uintptr
 }
 

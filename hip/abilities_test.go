@@ -92,6 +92,9 @@ func TestCheckOffersWhatTheDeviceHas(t *testing.T) {
 	none := offered(hip.Check(bare{host}))
 	require.True(t, none["Accountant"] && none["RangeChecker"], "of the mirror")
 	require.False(t, none["Adopter"] || none["Importer"])
+	_, err := hip.Adopt(bare{host}, make([]byte, 8), false)
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+	require.EqualError(t, hip.Import(host, 64, 8), "hip: import: unsupported operation")
 	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
 		want := offered(d)
 		require.True(t, want["Capturer"])

@@ -224,11 +224,11 @@ func (c *checked) As(ability any) bool {
 // abilities returns what c offers beside its own methods. Each struct embeds one ability
 // and so has the methods of that one only.
 func (c *checked) abilities() (offered []any) {
-	if own, ok := As[Adopter](c.Device); ok {
-		offered = append(offered, struct{ Adopter }{checkedAdopter{c, own}})
+	if own, ok := As[adopter](c.Device); ok {
+		offered = append(offered, struct{ adopter }{checkedAdopter{c, own}})
 	}
-	if own, ok := As[Importer](c.Device); ok {
-		offered = append(offered, struct{ Importer }{checkedImporter{own, c}})
+	if own, ok := As[importer](c.Device); ok {
+		offered = append(offered, struct{ importer }{checkedImporter{own, c}})
 	}
 	if own, ok := As[sharer](c.Device); ok {
 		offered = append(offered, struct{ sharer }{checkedSharer{c, own}})
@@ -259,7 +259,7 @@ func (c *checked) CheckRange(p Ptr, n int64, write bool) error {
 
 type checkedAdopter struct {
 	c   *checked
-	own Adopter
+	own adopter
 }
 
 func (a checkedAdopter) Adopt(mem []byte, writable bool) (Ptr, error) {
@@ -279,12 +279,12 @@ func (a checkedAdopter) Adopt(mem []byte, writable bool) (Ptr, error) {
 }
 
 type checkedImporter struct {
-	Importer
+	importer
 	c *checked
 }
 
 func (a checkedImporter) Import(p Ptr, n int64) error {
-	if err := a.Importer.Import(p, n); err != nil {
+	if err := a.importer.Import(p, n); err != nil {
 		return err
 	}
 	return a.c.insertForeign(p, n, true, nil)

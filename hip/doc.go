@@ -26,13 +26,13 @@
 // arguments and twin; a new backend belongs in hip/internal. Package hiptest has the
 // conformance suite that every Device must pass.
 //
-// What else a device can do is a small interface that [As] finds, through wrappers too. CPU
-// devices are an [Adopter] (use the caller's memory without a copy). A GPU is an [Importer]
-// (share memory and queue with an engine). Its methods Fill (read a file straight into
-// upload memory) and AllocShared (memory that kernels and the host have in common) are
-// found by an interface of the caller's own. [Compile] makes
-// kernels ready ahead of their first launch. A [Replayer] makes graphs of sequences that
-// are launched again and again, if the device has graphs.
+// What else a device can do is a method more, which a function or [As] finds, through
+// wrappers too. CPU devices can [Adopt] (use the caller's memory without a copy). A GPU
+// can [Import] (share memory and queue with an engine). Its methods Fill (read a file
+// straight into upload memory) and AllocShared (memory that kernels and the host have in
+// common) are found by an interface of the caller's own. [Compile] makes kernels ready
+// ahead of their first launch. A [Replayer] makes graphs of sequences that are launched
+// again and again, if the device has graphs.
 //
 // # What is a kernel?
 //

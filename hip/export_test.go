@@ -7,8 +7,10 @@ import (
 
 // What only tests name.
 type (
-	Sharer = sharer
-	Filler = filler
+	Sharer   = sharer
+	Filler   = filler
+	Adopter  = adopter
+	Importer = importer
 )
 
 // ErrMismatch is what [Check] finds.

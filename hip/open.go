@@ -52,8 +52,8 @@ type OpenOptions struct {
 // Without it Open returns an error that says so and does not wrap ErrNoDevice.
 //
 // A GPU runs kernels that have a source. It compiles each at its first launch, or before by
-// [Compile], and keeps them on disk. All its work lies in one stream. It is an [Importer],
-// and a [Replayer] makes graphs of its launches. Its method
+// [Compile], and keeps them on disk. All its work lies in one stream. It can [Import]
+// memory, and a [Replayer] makes graphs of its launches. Its method
 // Time(work func() error) (time.Duration, error) returns how long the GPU, by its own
 // clock, takes for what work queues.
 //

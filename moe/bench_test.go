@@ -102,7 +102,7 @@ func (s *stored) adopt(b *testing.B, d hip.Device) *weights.Matrix {
 		if len(mem) == 0 {
 			return 0
 		}
-		p, err := d.(hip.Adopter).Adopt(mem, false)
+		p, err := hip.Adopt(d, mem, false)
 		require.NoError(b, err)
 		return p
 	}

@@ -74,12 +74,11 @@ type Rows struct {
 // Hidden is rows × hidden_size hidden states, row-major, in exactly one form.
 //
 // Memory that the device has not allocated itself must be made known to it once, as a whole
-// buffer and before the first call: by [hip.Adopter] on a CPU, by [hip.Importer] for memory
+// buffer and before the first call: by [hip.Adopt] on a CPU, by [hip.Import] for memory
 // that an engine has allocated on a GPU. The caller keeps owning it; Free ends the device's
 // use of it.
 //
-//	importer, _ := hip.As[hip.Importer](head.Device())
-//	err := importer.Import(buffer, bytes)
+//	err := hip.Import(head.Device(), buffer, bytes)
 //	defer head.Device().Free(buffer) // forgets it
 //	b.Hidden = mtp.Hidden{Device: buffer.Add(offset), DeviceBFloat16: true}
 //

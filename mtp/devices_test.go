@@ -120,5 +120,5 @@ func (f faultyAdopter) Adopt(mem []byte, writable bool) (hip.Ptr, error) {
 	if err := f.next("adopt"); err != nil {
 		return 0, err
 	}
-	return ability[hip.Adopter](f.Device).Adopt(mem, writable)
+	return hip.Adopt(f.Device, mem, writable)
 }

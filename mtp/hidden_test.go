@@ -27,7 +27,7 @@ func upload[T any](t testing.TB, d hip.Device, values []T) hip.Ptr {
 // adopt makes Go memory the device's until the test ends.
 func adopt(t testing.TB, d hip.Device, mem []byte, writable bool) hip.Ptr {
 	t.Helper()
-	p, err := ability[hip.Adopter](d).Adopt(mem, writable)
+	p, err := hip.Adopt(d, mem, writable)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, d.Free(p)) })
 	return p

@@ -122,7 +122,7 @@ func TestEngineMemory(t *testing.T) {
 			m := hiptest.NewEmulator(t, e, 0)
 			engine := openEmulated(t, m.Options(), 0)
 			opts := m.Options()
-			opts.Stream = ability[hip.Importer](engine).Stream()
+			opts.Stream = ability[interface{ Stream() uintptr }](engine).Stream()
 			d, err := hip.Open(0, opts)
 			require.NoError(t, err)
 			head := load(t, files, mtp.Options{Device: d, CacheFormat: attention.CacheF32})
@@ -140,7 +140,7 @@ func TestEngineMemory(t *testing.T) {
 				require.ErrorAs(t, err, &input)
 				require.Equal(t, field, input.Field)
 				require.ErrorIs(t, err, hip.ErrAccess)
-				require.NoError(t, ability[hip.Importer](head.Device()).Import(map[string]hip.Ptr{"Hidden": states, "Output": out}[field], 4*n*hiddenSize))
+				require.NoError(t, hip.Import(head.Device(), map[string]hip.Ptr{"Hidden": states, "Output": out}[field], 4*n*hiddenSize))
 			}
 			require.NoError(t, hip.WriteOf(engine, states, x.hidden))
 			hidden, err := head.Forward(t.Context(), b, 0)

@@ -56,8 +56,8 @@
 //
 // # Memory, ownership and concurrency
 //
-// On unix, files that os.DirFS opens are memory-mapped, and a device that is a
-// [hip.Adopter] uses the mapping in place: nothing is copied, and processes share it.
+// On unix, files that os.DirFS opens are memory-mapped, and a device that can
+// [hip.Adopt] memory uses the mapping in place: nothing is copied, and processes share it.
 // Otherwise each part is uploaded once, at most 16 MiB at a time. The files must not change
 // while they are open. A checkpoint must stay open until what was loaded in place from it
 // is closed; see [Loaded.InPlace]. Several goroutines may use a checkpoint, a [Plan] and a

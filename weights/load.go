@@ -25,8 +25,8 @@ type vector struct {
 	values []float32
 }
 
-// Load moves the plan's bytes to d. On a [hip.Adopter] the weights of a memory-mapped file
-// stay where they are. Otherwise Load uploads each part once, in the order of the files,
+// Load moves the plan's bytes to d. On a device that can [hip.Adopt] memory the weights of a
+// memory-mapped file stay where they are. Otherwise Load uploads each part once, in the order of the files,
 // and asks the disk ahead for the parts that follow.
 //
 // With populate Load reads the parameters of a memory-mapped checkpoint ahead, so that the

@@ -27,7 +27,7 @@ type faulty interface {
 // adopting is a device that adopts memory, which may fail.
 type adopting struct {
 	faulty
-	adopter hip.Adopter
+	adopter adopter
 }
 
 func (a adopting) Adopt(mem []byte, writable bool) (hip.Ptr, error) {
@@ -61,7 +61,7 @@ func TestLoadDeviceFaults(t *testing.T) {
 				f.FailAt(good+1, test.kind)
 				var d hip.Device = f
 				if test.inPlace {
-					d = adopting{f, host.(hip.Adopter)}
+					d = adopting{f, host.(adopter)}
 				}
 				l, err := plan.Load(t.Context(), d, false, nil)
 				if err == nil {

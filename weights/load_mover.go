@@ -13,11 +13,16 @@ import (
 // populateChunk bounds the bytes read ahead between two looks at the context.
 const populateChunk = 64 << 20
 
+// adopter is a device that uses memory of the caller in place.
+type adopter interface {
+	Adopt(mem []byte, writable bool) (hip.Ptr, error)
+}
+
 // mover executes a plan.
 type mover struct {
 	ctx     context.Context
 	loaded  *Loaded
-	adopter hip.Adopter // nil: everything is uploaded
+	adopter adopter // nil: everything is uploaded
 	adopted map[*safetensors.File]hip.Ptr
 	inPlace []area // what populate reads ahead; nil if it is not wanted
 	uploads []upload
@@ -42,7 +47,7 @@ func newMover(ctx context.Context, d hip.Device, total int64, populate bool, pro
 			vectors: make(map[string]vector),
 		},
 	}
-	m.adopter, _ = hip.As[hip.Adopter](d)
+	m.adopter, _ = hip.As[adopter](d)
 	return m
 }
 

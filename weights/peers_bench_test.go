@@ -54,7 +54,7 @@ func ours(b *testing.B, copies [][]float32, x []float32, rows int) func(i int) [
 	b.Cleanup(func() { require.NoError(b, d.Close()) })
 	var matrices []*Matrix
 	for _, w := range copies {
-		p, err := d.(hip.Adopter).Adopt(unsafe.Slice((*byte)(unsafe.Pointer(&w[0])), 4*len(w)), false)
+		p, err := hip.Adopt(d, unsafe.Slice((*byte)(unsafe.Pointer(&w[0])), 4*len(w)), false)
 		require.NoError(b, err)
 		matrices = append(matrices, a.matrixOf(benchIn, DenseSegment(F32, benchOut, benchIn, p, 0)))
 	}

@@ -48,7 +48,7 @@ func TestProductAtGuardPages(t *testing.T) {
 					xMem, yMem := guarded(t, 4*len(x)), guarded(t, 4*n*rows)
 					copy(unsafe.Slice((*float32)(unsafe.Pointer(&xMem[0])), len(x)), x)
 					adopt := func(mem []byte, writable bool) hip.Ptr {
-						p, err := d.(hip.Adopter).Adopt(mem, writable)
+						p, err := hip.Adopt(d, mem, writable)
 						require.NoError(t, err)
 						return p
 					}

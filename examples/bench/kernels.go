@@ -41,26 +41,31 @@ type kernelTimer struct {
 	total map[string]kernelTime
 }
 
+// adopter is a device that uses memory of the caller in place.
+type adopter interface {
+	Adopt(mem []byte, writable bool) (hip.Ptr, error)
+}
+
 // newKernelTimer returns a timer around d, and the device to run on. That passes on
 // what loading and drafting ask a device for beyond [hip.Device]. It records no
 // graphs: in a graph the kernels would not be seen. Closing it closes d.
 func newKernelTimer(d hip.Device) (*kernelTimer, hip.Device) {
 	t := &kernelTimer{Device: d, total: make(map[string]kernelTime)}
 	t.clock, _ = hip.As[clock](d)
-	adopter, adopts := hip.As[hip.Adopter](d)
+	own, adopts := hip.As[adopter](d)
 	parts, fills := hip.As[filler](d)
 	switch {
 	case adopts && fills:
 		return t, struct {
 			*kernelTimer
-			hip.Adopter
+			adopter
 			filler
-		}{t, adopter, parts}
+		}{t, own, parts}
 	case adopts:
 		return t, struct {
 			*kernelTimer
-			hip.Adopter
-		}{t, adopter}
+			adopter
+		}{t, own}
 	case fills:
 		return t, struct {
 			*kernelTimer

@@ -111,7 +111,7 @@ func TestKernelTimerPassesOn(t *testing.T) {
 		adopts, fills bool
 	}{{&called{}, false, false}, {&adopting{}, true, false}, {&filling{}, false, true}, {&both{}, true, true}} {
 		_, d := newKernelTimer(c.device)
-		_, adopts := d.(hip.Adopter)
+		_, adopts := d.(adopter)
 		_, fills := d.(filler)
 		_, captures := d.(interface {
 			Capture(record func(d hip.Device) error) (launch, release func() error, err error)

@@ -19,10 +19,15 @@ type faulty interface {
 	Next(op string) error
 }
 
+// adopter is a device that uses memory of the caller in place.
+type adopter interface {
+	Adopt(mem []byte, writable bool) (hip.Ptr, error)
+}
+
 // adopting adds an ability.
 type adopting struct {
 	faulty
-	adopter hip.Adopter
+	adopter adopter
 }
 
 func (a adopting) Adopt(mem []byte, writable bool) (hip.Ptr, error) {
@@ -37,7 +42,7 @@ func TestFaulty(t *testing.T) {
 	defer host.Close()
 	d := hiptest.NewFaulty(host, errFault)
 	hiptest.TestDevice(t, d)
-	adopts := adopting{d, host.(hip.Adopter)}
+	adopts := adopting{d, host.(adopter)}
 	hiptest.TestDevice(t, adopts)
 
 	d.FailAt(2)
@@ -57,11 +62,9 @@ func TestFaulty(t *testing.T) {
 	require.ErrorIs(t, d.Free(p), errFault)
 	require.NoError(t, d.Free(p), "it was not freed")
 
-	adopter, ok := hip.As[hip.Adopter](adopts)
-	require.True(t, ok)
 	d.FailAt(1)
-	_, err = adopter.Adopt(make([]byte, 8), false)
+	_, err = hip.Adopt(adopts, make([]byte, 8), false)
 	require.ErrorIs(t, err, errFault)
-	_, ok = hip.As[hip.Adopter](d)
-	require.False(t, ok)
+	_, err = hip.Adopt(d, make([]byte, 8), false)
+	require.ErrorIs(t, err, errors.ErrUnsupported)
 }

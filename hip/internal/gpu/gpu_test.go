@@ -245,9 +245,9 @@ func TestImportAndLentStream(t *testing.T) {
 			const n = 100
 			y := must(hip.Upload(engine, values(n)))
 			require.ErrorIs(t, scaleOn(head, y, n, 2), hip.ErrAccess, "not known yet")
-			require.NoError(t, head.(hip.Importer).Import(y, 4*n))
-			require.ErrorIs(t, head.(hip.Importer).Import(y.Add(8), 4*n), hip.ErrAccess, "overlaps")
-			require.ErrorIs(t, head.(hip.Importer).Import(0, 4), hip.ErrAccess)
+			require.NoError(t, hip.Import(head, y, 4*n))
+			require.ErrorIs(t, hip.Import(head, y.Add(8), 4*n), hip.ErrAccess, "overlaps")
+			require.ErrorIs(t, hip.Import(head, 0, 4), hip.ErrAccess)
 			bytes, live := hiptest.InUse(head)
 			require.Equal(t, [2]int{0, 1}, [2]int{int(bytes), live})
 			require.NoError(t, scaleOn(head, y, n, 2))
