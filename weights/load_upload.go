@@ -39,7 +39,7 @@ func (m *mover) copied(p *Plan) (areas []area) {
 }
 
 // upload copies the rows of areas to the device, end to end, in the order of the files. A
-// [hip.Filler] takes them straight from where they are read.
+// [filler] takes them straight from where they are read.
 func (m *mover) upload() error {
 	slices.SortFunc(m.uploads, func(a, b upload) int { return byPlace(a.area, b.area) })
 	write := m.write
