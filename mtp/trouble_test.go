@@ -69,9 +69,6 @@ func troubleFolder(t *testing.T, elem ...string) string {
 	return dir
 }
 
-// ofFiles are the cases that the reading of files and indexes has yet to get right.
-var ofFiles = []string{"stale-copy-of-head", "index-lists-absent-target"}
-
 // TestTroubleCheckpoints: what other engines choke on loads, or is refused with what leads
 // to the cause; Inspect and Load say the same.
 func TestTroubleCheckpoints(t *testing.T) {
@@ -80,9 +77,6 @@ func TestTroubleCheckpoints(t *testing.T) {
 		for _, name := range slices.Sorted(maps.Keys(cases)) {
 			c := cases[name]
 			t.Run(strings.Join(append(manifest, name), "/"), func(t *testing.T) {
-				if slices.Contains(ofFiles, name) {
-					t.Skip("package safetensors does not say so yet")
-				}
 				dir := troubleFolder(t, append(slices.Clone(manifest), name)...)
 				_, report, inspectErr := mtp.Inspect(dir, mtp.Options{})
 				head, err := mtp.Load(t.Context(), dir, mtp.Options{})

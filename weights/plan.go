@@ -93,6 +93,7 @@ func NewPlan(c *safetensors.Folder, params []Param) (*Plan, error) {
 	}
 	p := &Plan{params: params, sources: a.sources}
 	p.report = newReport(p, append(a.ignored, unopened(c)...))
+	p.report.Notes = append(p.report.Notes, c.Notes()...)
 	return p, nil
 }
 

@@ -3,6 +3,7 @@ package safetensors
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"path"
@@ -17,6 +18,8 @@ type Folder struct {
 	tensors []*Tensor // sorted by name
 	byName  map[string]*Tensor
 	index   map[string]string
+	copies  map[string]string // a file that holds a tensor which the index assigns to another
+	notes   []string
 }
 
 // OpenFolder opens the files in the top folder of fsys.
@@ -27,9 +30,12 @@ type Folder struct {
 // of the folder, except hidden ones. A copy beside the original repeats its tensors and is
 // refused. A nil needed stands for all tensors.
 //
-// The index must agree with the opened files, and no two of them may hold the same tensor.
-// The error joins a [*FormatError] for everything that is wrong, and nothing stays open.
-// Without weights, or without a shard, it matches [fs.ErrNotExist] too.
+// The index decides: a needed tensor is read from the file that it names, and must be
+// there. A copy in another file is not read, and what is wrong with tensors that are not
+// needed is not an error: [Folder.Notes] has both. Without an index no two files may hold
+// the same tensor. Whatever is wrong is reported together, as [*FormatError]s that
+// errors.Join joins, and nothing stays open. Where there are no weights, or a shard is
+// missing, the error matches fs.ErrNotExist.
 func OpenFolder(fsys fs.FS, needed func(tensor string) bool) (*Folder, error) {
 	if needed == nil {
 		needed = func(string) bool { return true }
@@ -39,7 +45,7 @@ func OpenFolder(fsys fs.FS, needed func(tensor string) bool) (*Folder, error) {
 	if err != nil && (errors.Is(err, ruleDeadLink) || !errors.Is(err, fs.ErrNotExist)) {
 		return nil, err
 	}
-	c := &Folder{byName: make(map[string]*Tensor), index: index}
+	c := &Folder{byName: make(map[string]*Tensor), index: index, copies: make(map[string]string)}
 	var names []string
 	if indexed {
 		names = selectShards(index, needed)
@@ -50,7 +56,7 @@ func OpenFolder(fsys fs.FS, needed func(tensor string) bool) (*Folder, error) {
 		return nil, err
 	}
 	errs := c.open(fsys, names)
-	errs = append(errs, c.collect()...)
+	errs = append(errs, c.collect(needed)...)
 	if indexed {
 		errs = append(errs, c.compare(index, needed)...)
 	}
@@ -111,12 +117,21 @@ func (c *Folder) open(fsys fs.FS, names []string) (errs []error) {
 }
 
 // collect gathers the tensors of all files and returns those found twice.
-func (c *Folder) collect() (errs []error) {
+func (c *Folder) collect(needed func(string) bool) (errs []error) {
 	before := make(map[string]*File, len(c.files))
 	for _, f := range c.files {
 		var duplicates []duplicate
 		for _, t := range f.Tensors() {
-			if first, found := c.byName[t.Name]; found {
+			if shard, indexed := c.index[t.Name]; indexed && shard != f.Name() {
+				c.copies[t.Name] = f.Name()
+				continue
+			}
+			first, found := c.byName[t.Name]
+			if found && c.index != nil && !needed(t.Name) {
+				c.copies[t.Name] = f.Name()
+				continue
+			}
+			if found {
 				duplicates = append(duplicates, duplicate{t.Name, first.File().Name()})
 				continue
 			}
@@ -136,10 +151,16 @@ func (c *Folder) compare(index map[string]string, needed func(string) bool) (err
 	for _, f := range c.files {
 		opened[f.Name()] = f
 	}
+	var absent []*FormatError // tensors that are not needed
 	mismatch := func(tensor, shard string) {
 		e := &FormatError{Tensor: tensor, File: shard, Rule: ruleIndexMismatch}
-		if t, found := c.byName[tensor]; found {
-			e.Got = foundIn(t.File().Name())
+		if other, found := c.copies[tensor]; found {
+			e.Got = foundIn(other)
+			delete(c.copies, tensor)
+		}
+		if !needed(tensor) {
+			absent = append(absent, e)
+			return
 		}
 		errs = append(errs, e)
 	}
@@ -149,7 +170,7 @@ func (c *Folder) compare(index map[string]string, needed func(string) bool) (err
 		if f == nil {
 			// The shard is not open: unneeded, missing or broken. If the tensor
 			// turns up in another file, the index is wrong about it.
-			if _, elsewhere := c.byName[tensor]; elsewhere && needed(tensor) {
+			if _, elsewhere := c.copies[tensor]; elsewhere && needed(tensor) {
 				mismatch(tensor, shard)
 			}
 			continue
@@ -163,8 +184,20 @@ func (c *Folder) compare(index map[string]string, needed func(string) bool) (err
 			errs = append(errs, &FormatError{Tensor: t.Name, File: t.File().Name(), Rule: ruleNotInIndex})
 		}
 	}
+	if len(absent) > 0 {
+		c.notes = append(c.notes, fmt.Sprintf("tensors that are not needed and not in the shard that the index names: %d, the first %s in %s", len(absent), Printable(absent[0].Tensor), Printable(absent[0].File)))
+	}
+	if len(c.copies) > 0 {
+		first := slices.Min(slices.Collect(maps.Keys(c.copies)))
+		c.notes = append(c.notes, fmt.Sprintf("copies of tensors in files that the index does not name for them, which are not read: %d, the first %s in %s", len(c.copies), Printable(first), Printable(c.copies[first])))
+	}
 	return errs
 }
+
+// Notes says where the files hold what the index does not count on: copies of tensors in
+// other files than it names, and tensors that are not needed and not there. The slice
+// belongs to the Folder.
+func (c *Folder) Notes() []string { return c.notes }
 
 // foundIn names the file that a tensor was found in.
 func foundIn(file string) string { return "it in " + Printable(file) }

@@ -165,13 +165,10 @@ func TestFolderFails(t *testing.T) {
 		{"missing shard", folder(a, map[string]string{"t": "a.safetensors", "u": "b.safetensors"}), ruleMissingShard, []string{"b.safetensors"}},
 		{"missing shard is fs.ErrNotExist", folder(a, map[string]string{"u": "b.safetensors"}), fs.ErrNotExist, []string{"b.safetensors"}},
 		{"tensor not in its shard", folder(a, map[string]string{"t": "a.safetensors", "u": "a.safetensors"}), ruleIndexMismatch, []string{`"u"`, "a.safetensors"}},
-		{"unneeded tensor not in its shard", folder(a, map[string]string{"t": "a.safetensors", "z": "a.safetensors"}), ruleIndexMismatch, []string{`"z"`, "a.safetensors"}},
 		{"tensor in another shard", folder(ab, map[string]string{"t": "b.safetensors", "u": "b.safetensors"}), ruleIndexMismatch, []string{`"t"`, "b.safetensors"}},
 		{"shards swapped", folder(ab, map[string]string{"t": "b.safetensors", "u": "a.safetensors"}), ruleIndexMismatch, []string{`"t"`, `"u"`, "got it in a.safetensors", "got it in b.safetensors"}},
 		{"needed tensor not in the index", folder(map[string][]string{"a.safetensors": {"t", "u"}}, map[string]string{"t": "a.safetensors"}), ruleNotInIndex, []string{`"u"`, "a.safetensors"}},
 		{"tensor in two files", folder(map[string][]string{"a.safetensors": {"t"}, "b.safetensors": {"t"}}, nil), ruleDuplicateTensor, []string{`"t"`, "a.safetensors", "b.safetensors"}},
-		{"tensor in two shards", folder(map[string][]string{"a.safetensors": {"t"}, "b.safetensors": {"t", "u"}}, map[string]string{"t": "a.safetensors", "u": "b.safetensors"}),
-			ruleDuplicateTensor, []string{`"t"`, "a.safetensors", "b.safetensors"}},
 		{"needed tensor in a shard while its own is missing", folder(map[string][]string{"a.safetensors": {"t", "u"}}, map[string]string{"t": "a.safetensors", "u": "b.safetensors"}),
 			ruleIndexMismatch, []string{`"u"`, "b.safetensors", "got it in a.safetensors"}},
 	}
@@ -201,11 +198,10 @@ func TestFolderReportsAllProblems(t *testing.T) {
 		`safetensors: broken.safetensors: tensor "w": invalid shape: got [-1], want a list of non-negative integers`,
 		`safetensors: missing.safetensors: missing shard: open missing.safetensors: file does not exist`,
 		`safetensors: short.safetensors: tensor "x": file is cut short: got 2 bytes of data, want 3`,
-		`safetensors: b.safetensors: tensor "t": tensor is in two files: got it in a.safetensors`,
 		`safetensors: b.safetensors: tensor "u": tensor is not in the shard that the index names`,
 		`safetensors: a.safetensors: tensor "extra": tensor is not in the index`,
 	}, strings.Split(err.Error(), "\n"))
-	for _, want := range []error{ruleMissingShard, ruleUnknownDtype, ruleTruncated, ruleDuplicateTensor, ruleIndexMismatch, ruleNotInIndex} {
+	for _, want := range []error{ruleMissingShard, ruleUnknownDtype, ruleTruncated, ruleIndexMismatch, ruleNotInIndex} {
 		require.ErrorIs(t, err, want)
 	}
 }
@@ -237,11 +233,6 @@ func TestFolderRepeatsAFile(t *testing.T) {
 				`b.safetensors: tensor "v": tensor is in two files: got it in a.safetensors`,
 			},
 		},
-		"shards of an index": {
-			map[string][]string{"a.safetensors": {"t", "u"}, "b.safetensors": {"t", "u", "v"}},
-			map[string]string{"t": "a.safetensors", "u": "a.safetensors", "v": "b.safetensors"},
-			[]string{`b.safetensors: tensor "t": file repeats the tensors of another: got 2 of them in a.safetensors, want one of the files`},
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := OpenFolder(folder(c.files, c.index), nil)
@@ -249,6 +240,52 @@ func TestFolderRepeatsAFile(t *testing.T) {
 			e, ok := errors.AsType[*FormatError](err)
 			require.True(t, ok)
 			require.Contains(t, []error{ruleDuplicateTensor, ruleRepeatedFile}, e.Rule)
+		})
+	}
+}
+
+// TestIndexDecides: a copy that the index does not count on is not read, and what is wrong
+// with tensors that are not needed is a note.
+func TestIndexDecides(t *testing.T) {
+	mtp := func(name string) bool { return strings.HasPrefix(name, "mtp.") }
+	for name, c := range map[string]struct {
+		files map[string][]string
+		index map[string]string
+		from  map[string]string // the file that a tensor is read from
+		note  string
+	}{
+		"stale copy, first file": {
+			map[string][]string{"a": {"mtp.t", "mtp.u"}, "b": {"mtp.t"}}, map[string]string{"mtp.t": "b", "mtp.u": "a"},
+			map[string]string{"mtp.t": "b", "mtp.u": "a"}, "which are not read: 1, the first mtp.t in a",
+		},
+		"stale copies, last file": {
+			map[string][]string{"a": {"mtp.t", "mtp.u"}, "b": {"mtp.t", "mtp.u", "mtp.v"}}, map[string]string{"mtp.t": "a", "mtp.u": "a", "mtp.v": "b"},
+			map[string]string{"mtp.t": "a", "mtp.u": "a", "mtp.v": "b"}, "which are not read: 2, the first mtp.t in b",
+		},
+		"absent tensor of the target": {
+			map[string][]string{"a": {"mtp.t"}}, map[string]string{"mtp.t": "a", "layers.0": "a"},
+			map[string]string{"mtp.t": "a"}, "not in the shard that the index names: 1, the first layers.0 in a",
+		},
+		"tensor of the target in another shard": {
+			map[string][]string{"a": {"mtp.t"}, "b": {"mtp.u", "layers.0"}}, map[string]string{"mtp.t": "a", "mtp.u": "b", "layers.0": "a"},
+			map[string]string{"mtp.t": "a", "mtp.u": "b"}, "the first layers.0 in a",
+		},
+		"tensor of the target in two files and not in the index": {
+			map[string][]string{"a": {"mtp.t", "layers.0"}, "b": {"mtp.u", "layers.0"}}, map[string]string{"mtp.t": "a", "mtp.u": "b"},
+			map[string]string{"mtp.t": "a", "mtp.u": "b", "layers.0": "a"}, "the first layers.0 in b",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, err := OpenFolder(folder(c.files, c.index), mtp)
+			require.NoError(t, err)
+			defer f.Close()
+			from := make(map[string]string)
+			for _, tensor := range f.Tensors() {
+				from[tensor.Name] = tensor.File().Name()
+			}
+			require.Equal(t, c.from, from)
+			require.Len(t, f.Notes(), 1)
+			require.Contains(t, f.Notes()[0], c.note)
 		})
 	}
 }
