@@ -10,7 +10,7 @@ import (
 // AVX-512, two of AVX2.
 func softmaxFile() *asm.File {
 	f := &asm.File{Package: "vec", Name: "softmax", Doc: "Maxima and exponentials of rows of 16 columns.",
-		Constants: []asm.Constant{{Name: "Columns", Value: columns}}}
+		Constants: []asm.Constant{{Name: "columnsAtOnce", Value: columns}}}
 	for _, level := range levels {
 		columnMax(f, level)
 		if level == asm.AVX512 {
