@@ -13,8 +13,9 @@ struct scoresArgs {
   int32 ScoreBlocks, ChunkBlocks;
 };
 
-// A block has scoreThreads, a number that Go gives. keyLanes of them, side by side, multiply laneKeys keys with scoreHeads heads, a piece
-// of pieceColumns columns each in turn. Queries of queryPieces pieces fit at a time.
+// A block has scoreThreads threads; Go defines the number. keyLanes neighboring threads
+// multiply laneKeys keys with scoreHeads heads, one piece of pieceColumns columns each at a
+// time. queryPieces pieces of the queries fit into shared memory.
 constexpr int32 keyLanes = 8, laneKeys = 4, scoreHeads = 4, pieceColumns = 8, queryPieces = 32;
 constexpr int32 keyGroups = scoreThreads / keyLanes, queryColumns = queryPieces * pieceColumns, products = scoreHeads * laneKeys;
 static_assert(products == 2 * keyLanes, "each lane of a key is left with two products of one head");
@@ -105,7 +106,8 @@ KERNEL(scoreThreads) void index_scores(scoresArgs a) {
       const int32 visible = c.keys(block, size);
       const int64 page = visible > 0 ? (int64)c.table[block] * size : 0;
       float best = -infinity(); // of one head
-      // All threads make as many turns: lanes of a key add up their products together.
+      // All threads run the same number of turns, since the lanes of a key add up their
+      // products together.
       for (int32 from = 0; from < visible; from += keyGroups * laneKeys) {
         const int32 key = from + group;
         float sums[products] = {};

@@ -1,5 +1,5 @@
-// keys(row, block) = clamp(position + 1 − block·BlockSize, 0, BlockSize), of which a
-// presence bit may say that one does not exist. Twins: rowsView and rowContext.
+// keys(row, block) = clamp(position + 1 − block·BlockSize, 0, BlockSize). A presence bit
+// may say that one of them does not exist. Twins: rowsView and rowContext.
 
 // batchView is a Batch in device memory.
 struct batchView {
@@ -65,7 +65,7 @@ DEVICE void store(void *cache, int32 format, int64 index, float value) {
   }
 }
 
-// larger returns the larger value, and NaN if there is one.
+// larger returns the larger value, or NaN if one of the two is NaN.
 DEVICE float larger(float a, float b) { return a != a || a > b ? a : b; }
 struct keepingLarger {
   DEVICE float of(float a, float b) { return larger(a, b); }

@@ -61,8 +61,8 @@ KERNEL(selectThreads) void select_blocks(selectArgs a) {
   const int32 last = candidates - minimum(minimum(a.LocalBlocks, a.TopkBlocks - init), candidates - init);
   const int32 room = minimum(a.TopkBlocks - init - (candidates - last), last - init);
 
-  // The order of the worst that is taken, byte by byte from the top: of the candidates
-  // that agree with it so far, counts has how many go on with which byte.
+  // Finds the order of the worst candidate that is taken, byte by byte from the top. counts
+  // has how many of the candidates that agree with it so far continue with which byte.
   uint32 worst = 0;
   int32 left = room; // to take among those that agree with worst
   const bool compete = room < last - init;

@@ -1,4 +1,4 @@
-// What the kernels of sparse attention share.
+// The kernels of sparse attention share this.
 
 struct sparseArgs {
   const float *Q;

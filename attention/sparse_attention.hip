@@ -4,8 +4,9 @@
 // time; weights are relative to the largest score so far, and what was summed is scaled
 // when that grows. All in float32.
 
-// A block of attendThreads, a number that Go gives, does attendHeads heads, attendKeys keys and attendColumns columns of the
-// output at a time; attendLanes lanes, side by side, multiply one key.
+// A block of attendThreads threads (Go defines the number) does attendHeads heads,
+// attendKeys keys and attendColumns columns of the output at a time; attendLanes
+// neighboring lanes multiply one key.
 constexpr int32 attendHeads = 16, attendKeys = 64, attendColumns = 128, attendLanes = 8;
 constexpr int32 attendParts = attendThreads / attendColumns; // threads that share a column's heads
 

@@ -7,9 +7,10 @@
 //
 // All in float32. Go gives partThreads, partKeys, partHeads and partDim.
 
-// Four floats more than a key: 16-byte reads of neighboring keys meet in no bank.
+// Four floats more than a key, so that 16-byte reads of neighboring keys use different
+// banks.
 constexpr int32 partStride = partDim + 4;
-// Heads that a thread does with half a key, and with a column of values.
+// How many heads a thread does with half a key, and with a column of values.
 constexpr int32 scoreHeads = 2 * partHeads * partKeys / partThreads, sumHeads = partHeads * partDim / partThreads;
 
 struct partState {
@@ -58,8 +59,8 @@ DEVICE void loadPart(partState *s, const sparseArgs &a, const rowContext &c, con
   }
 }
 
-// scorePart fills the scores, −∞ for absent keys. Two threads, side by side, do a key
-// with scoreHeads heads: 16 columns in turn, so that eight threads meet in no bank.
+// scorePart fills the scores, −∞ for absent keys. Two neighboring threads do a key with
+// scoreHeads heads, 16 columns in turn, so that eight threads use different banks.
 DEVICE void scorePart(partState *s, const rowContext &c, const keyPart &part, int32 dim, float scale) {
   const int32 half = (int32)threadIdx.x % 2, key = (int32)threadIdx.x / 2 % partKeys, head = (int32)threadIdx.x / (2 * partKeys) * scoreHeads;
   float scores[scoreHeads] = {};

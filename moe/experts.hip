@@ -11,8 +11,8 @@ struct expertsArgs {
   int32 Segments, Pairs, PairsPerX, Experts, In, Out;
 };
 
-// expertsFew has one block per expert that was picked and tile of columns, and does its
-// pairs most at a time, if not fewer.
+// expertsFew has one block per picked expert and tile of columns. It does up to most pairs
+// at a time.
 template <bool gated, int32 most> DEVICE void expertsFew(const expertsArgs &a) {
   __shared__ gateUpShared s;
   const int32 tiles = ceilDiv(a.Out, multiplyTile), slot = (int32)blockIdx.x / tiles;
@@ -34,9 +34,9 @@ template <bool gated, int32 most> DEVICE void expertsFew(const expertsArgs &a) {
   }
 }
 
-// expertsTiles is for experts that many pairs picked: on matrix units, a tile of the
-// weights of an expert for each block and all its pairs, N at a time. The weights are read
-// again for every N.
+// expertsTiles is for experts with many pairs. A block multiplies a tile of the weights of
+// an expert with all its pairs on matrix units, N at a time. It reads the weights again for
+// every N.
 template <bool gated, int32 N> DEVICE void expertsTiles(const expertsArgs &a) {
   __shared__ tileShared<N> m;
   constexpr int32 tile = Tiling<N>::rows / (gated ? 2 : 1);

@@ -21,7 +21,7 @@ struct gateUpShared {
   float gate[multiplyRows][multiplyTile];
 };
 
-// multiplyGateUp does as many of left rows of x as it returns, as multiplyFew.
+// multiplyGateUp does some of left rows of x, like multiplyFew, and returns how many.
 template <int32 most, class RowOfX>
 DEVICE int32 multiplyGateUp(gateUpShared *s, const Segment *segments, int32 n, int32 gate, int32 up, int32 count, swiGLU act, RowOfX rowOfX, int32 left, int32 cols) {
   const int32 i = (int32)threadIdx.x / multiplyTile, j = (int32)threadIdx.x % multiplyTile;

@@ -9,7 +9,7 @@ struct gateUpSwiGLUArgs {
   int32 Segments, Rows, In, Out;
 };
 
-// gateUpSwiGLUFew is one tile of columns a block, and all rows, most at a time.
+// gateUpSwiGLUFew does one tile of columns in a block, for all rows, up to most at a time.
 template <int32 most> DEVICE void gateUpSwiGLUFew(const gateUpSwiGLUArgs &a) {
   __shared__ gateUpShared s;
   const int32 first = (int32)blockIdx.x * multiplyTile, count = minimum(multiplyTile, a.Out - first);
@@ -23,8 +23,8 @@ template <int32 most> DEVICE void gateUpSwiGLUFew(const gateUpSwiGLUArgs &a) {
   }
 }
 
-// gateUpSwiGLUTiles is for many rows: one tile of columns and of rows a block, rows
-// counting fastest.
+// gateUpSwiGLUTiles is for many rows: a block does one tile of columns and of rows; rows
+// count fastest.
 template <int32 N> DEVICE void gateUpSwiGLUTiles(const gateUpSwiGLUArgs &a) {
   __shared__ tileShared<N> m;
   constexpr int32 tile = Tiling<N>::rows / 2;

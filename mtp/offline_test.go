@@ -8,5 +8,5 @@ import (
 	"github.com/drafthead/drafthead/weights"
 )
 
-// TestKernelsOffline compiles the kernels of all rooms, which package mtp imports.
+// TestKernelsOffline compiles the kernels of all packages that package mtp imports.
 func TestKernelsOffline(t *testing.T) { hiptest.CompileOffline(t, weights.Segment{}) }

@@ -1,8 +1,8 @@
 // dst[i] = x[i] · 1/√(mean(x²) + eps) · (1 + w[i]): Gemma RMSNorm of one row by all threads
 // of a block, in float64, rounded once. The twin is vec.RMS64.
 
-// rms64 is for rows that are short, as heads are. dst may be x. waves is shared memory, one
-// value for each wave.
+// rms64 is for short rows, such as heads. dst may be x. waves is shared memory, one value
+// for each wave.
 DEVICE void rms64(float *dst, const float *x, const float *w, int32 n, double eps, double *waves) {
   double squares = 0;
   for (int32 i = (int32)threadIdx.x; i < n; i += (int32)blockDim.x) squares = fusedMultiplyAdd((double)x[i], (double)x[i], squares);
@@ -32,7 +32,7 @@ template <int32 W> DEVICE piece<W> scaled(piece<W> p, piece<W> w, double scale) 
   return p;
 }
 
-// Each of rmsThreads, a number that Go gives, keeps up to so many values of a row.
+// Each of rmsThreads threads (Go defines the number) keeps up to this many values of a row.
 constexpr int32 rmsKept = 16;
 
 // rmsOfRow is rms64 of a long row, by all rmsThreads threads of the block, each with a part
@@ -44,7 +44,7 @@ template <int32 W, class Row> DEVICE void rmsOfRow(float *dst, const Row &row, c
   constexpr int32 pieces = rmsKept / W;
   const uint32 first = threadIdx.x * W, step = blockDim.x * W, end = (uint32)n;
   piece<W> kept[pieces] = {}, weight[pieces] = {};
-  // All is asked for before anything is waited for.
+  // All loads are issued before the first is waited for.
 #pragma unroll
   for (int32 k = 0; k < pieces; k++) {
     if (first + k * step < end) weight[k] = pieceAt<W>(w, first + k * step);

@@ -1,5 +1,5 @@
-// residual[r] += x[r], where there is one; y[r] = rms(that or x[r]; w): one block per
-// row. The twin is rmsNormTwin.
+// residual[r] += x[r], if there is a residual; y[r] = rms(the sum, or x[r]; w): one block
+// per row. The twin is rmsNormTwin.
 
 struct rmsNormArgs {
   float *Y;

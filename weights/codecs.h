@@ -1,9 +1,8 @@
 // The formats of weights as products read them: in aligned accesses of 16 bytes, four
 // columns at a time.
 
-// A codec decodes four columns of one access of 16 bytes, the q-th four, without
-// their scale. nan collects whether a code was NaN, so that not every value need be
-// asked.
+// A codec decodes four columns of one access of 16 bytes, the q-th four, without their
+// scale. nan collects whether any code was NaN, so that not every value must be tested.
 struct codecF32 {
   static constexpr int32 columns = 4; // of an access
   static constexpr bool scaled = false, blocks = false;

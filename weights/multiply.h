@@ -99,7 +99,7 @@ DEVICE void multiplyAligned(multiplied *m, int32 at, const Segment *s, int32 row
   }
 }
 
-// multiplyUnaligned is multiplyAligned for whatever lies anywhere: a value at a time.
+// multiplyUnaligned is multiplyAligned for any alignment: a value at a time.
 template <int32 N>
 DEVICE void multiplyUnaligned(multiplied *m, int32 at, const Segment *s, int32 row, int32 count, const float *const *x, int32 cols) {
 #pragma unroll 1
@@ -274,11 +274,11 @@ DEVICE void multiplyMatrix(multiplied *m, const Segment *s, int32 row, int32 cou
 }
 #endif
 
-// multiplyFew is multiply for left rows of x, of which it does as many as it
-// returns: 1, 2, up to 4, or up to 8 on a matrix unit. rowOfX(i) is the address of row
-// i, cols floats after that of row i − 1 or aligned like it. A kernel for one row at a
-// time, most = 1, needs fewer registers, so that more of its blocks wait for memory side
-// by side: they ask for that when they are declared.
+// multiplyFew is multiply for left rows of x, of which it does as many as it returns: 1, 2,
+// up to 4, or up to 8 on a matrix unit. rowOfX(i) is the address of row i, cols floats
+// after that of row i − 1 or aligned like it. A kernel for one row at a time, most = 1,
+// needs fewer registers, so that more of its blocks can wait for memory at the same time:
+// resident in its declaration asks for that.
 template <int32 most = multiplyRows, class RowOfX>
 DEVICE int32 multiplyFew(multiplied *m, const Segment *segments, int32 n, int32 first, int32 count, RowOfX rowOfX, int32 left, int32 cols) {
   if constexpr (most == 1) {

@@ -9,7 +9,7 @@ struct productArgs {
 };
 
 // multiplyRowsOfX multiplies rows start … end−1 of x with the rows of weights from first,
-// most at a time.
+// up to most at a time.
 template <int32 most> DEVICE void multiplyRowsOfX(const productArgs &a, int32 first, int32 start, int32 end) {
   __shared__ multiplied m;
   const int32 count = minimum(multiplyTile, a.Out - first);
@@ -24,20 +24,21 @@ template <int32 most> DEVICE void multiplyRowsOfX(const productArgs &a, int32 fi
   }
 }
 
-// productFew is one tile of rows of weights a block, and all rows of x: one, where most is.
+// productFew does one tile of rows of weights in a block, for all rows of x, up to most at
+// a time.
 template <int32 most> DEVICE void productFew(const productArgs &a) {
   multiplyRowsOfX<most>(a, (int32)blockIdx.x * multiplyTile, 0, most == 1 ? 1 : a.Rows);
 }
 
-// productRows is one tile of rows of weights and N rows of x a block, for weights that
+// productRows does one tile of rows of weights and N rows of x in a block, for weights that
 // matrix units cannot multiply.
 template <int32 N> DEVICE void productRows(const productArgs &a) {
   const int32 tiles = ceilDiv(a.Rows, N), row = (int32)blockIdx.x % tiles * N;
   multiplyRowsOfX<N>(a, (int32)blockIdx.x / tiles * multiplyTile, row, minimum(row + N, a.Rows));
 }
 
-// productTiles is one tile of rows of weights and of x a block, on matrix units: tiles of
-// x count fastest, so that what one block reads of the weights is still in a cache for the
+// productTiles does one tile of rows of weights and of x in a block, on matrix units. Tiles
+// of x count fastest, so that the weights that one block reads are still in a cache for the
 // next.
 template <int32 N> DEVICE void productTiles(const productArgs &a) {
   typedef Tiling<N> tiling;

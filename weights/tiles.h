@@ -1,11 +1,11 @@
 // sums[i][j] = Σ_c w[j][c] · x[i][c] for a tile of rows of weights and of x, on matrix
-// units. A weight of the formats that are multiplied is a bfloat16, its scale of a power
-// of two included, but for overflow and underflow. x is rounded to one, and so is the rest:
-// the two parts leave out |x| · 2^−18. Products are exact; sums are float32: within a
-// piece of columns in an order of the matrix unit's own, then over the pieces of a wave,
-// then over the waves that share the columns. Of infinity and NaN, and of an x that is
-// rounded to infinity, the second part is 0; so infinite weights may give NaN where float32
-// gives infinity.
+// units. In the formats that tiles multiply, a weight with its power-of-two scale is a
+// bfloat16, except for overflow and underflow. x is rounded to a bfloat16, and the rest to
+// a second: the two parts leave out |x| · 2^−18. Products are exact; sums are float32:
+// within a piece of columns in an order of the matrix unit's own, then over the pieces of a
+// wave, then over the waves that share the columns. The second part of infinity, of NaN,
+// and of an x that is rounded to infinity is 0, so infinite weights may give NaN where
+// float32 gives infinity.
 //
 // Weights go from memory to the lanes that multiply them, a step ahead; x goes through
 // shared memory, as all waves need it:
@@ -18,8 +18,8 @@
 
 constexpr int32 tileChunk = 64; // columns that a wave takes at once
 
-// tileSkips reports whether 16 rows of x that are not there are left out: where pieces are
-// wide there are no registers for a choice.
+// tileSkips reports whether tiles skip 16 rows of x that do not exist. Wide pieces leave no
+// registers for the choice.
 constexpr bool tileSkips = Piece::lanes > 1;
 
 // Tiling is how a block of tileThreads divides N rows of x: with narrowTile rows of

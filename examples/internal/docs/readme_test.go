@@ -42,8 +42,8 @@ func TestReadmeListsThePackages(t *testing.T) {
 	require.ElementsMatch(t, public, listed)
 }
 
-// libraryPackages returns the packages that others can import, by their folders, each
-// with its files but for tests. examples is a room of programs.
+// libraryPackages returns the packages that others can import, by their folders, each with
+// its files but for tests. examples holds programs.
 func libraryPackages(t *testing.T, root string) map[string][]source {
 	t.Helper()
 	packages := map[string][]source{}

@@ -76,10 +76,10 @@ REGISTER(GridDim, __nvvm_read_ptx_sreg_nctaid_x())
 #define DEVICE static __device__ __forceinline__
 #endif
 
-// KERNEL(n) begins a kernel that is launched with at most n threads a block, and
-// KERNEL(n, blocks) one of which so many blocks shall fit on a unit of an NVIDIA GPU. On
-// an AMD GPU registers are left for two waves on a SIMD unit, so that one can run while
-// the other waits for memory.
+// KERNEL(n) begins a kernel that is launched with at most n threads a block. KERNEL(n,
+// blocks) begins one of which that many blocks must fit on a multiprocessor of an NVIDIA
+// GPU. On an AMD GPU the compiler leaves registers for two waves on a SIMD unit, so that
+// one can run while the other waits for memory.
 #if defined(AMD_GPU)
 #define KERNEL(n, ...) extern "C" __global__ __launch_bounds__(n) __attribute__((amdgpu_waves_per_eu(2)))
 #else

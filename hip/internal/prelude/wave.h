@@ -1,8 +1,8 @@
 #ifndef DH_WAVE_H
 #define DH_WAVE_H
 
-// A wave is waveSize threads in step: threads of a block in their order. Calls of
-// what follows must be reached by all threads of a wave, or of the block, together.
+// A wave is waveSize consecutive threads of a block that run in step. All threads of a
+// wave, or of the block, must reach a call of the following functions together.
 
 constexpr uint32 waveSize = DH_WAVE;
 
@@ -34,14 +34,14 @@ DEVICE double swapLanes(double value, uint32 mask) {
   return doubleOfBits((uint64)high << 32 | low);
 }
 
-// adding is what waveFold combines values with, for their sum.
+// adding makes waveFold sum values.
 struct adding {
   template <class T> DEVICE T of(T a, T b) { return a + b; }
 };
 
 #if defined(DH_EMULATED)
-// In the emulator one lane does for all what the lanes of a GPU do each for itself: the
-// same values are combined in the same order.
+// In the emulator one lane does the work of all lanes: it combines the same values in the
+// same order.
 template <class Combine, uint32 first, uint32 last, class T> static void foldLanes(void *const *lanes) {
   T values[waveSize];
   for (uint32 lane = 0; lane < waveSize; lane++) values[lane] = *(const T *)lanes[lane];
@@ -90,9 +90,9 @@ template <class Combine, uint32 first = waveSize / 2, uint32 last = 1, class T> 
 template <class T> DEVICE T waveSum(T value) { return waveFold<adding>(value); }
 
 // waveSumEach sums each of M values over the lanes that differ in bits below 2·mask, M a
-// power of two: lanes hand half of their values over and keep the other half, step by
-// step. Of 2·mask lanes, lane l is left with the sums from value l·M/(2·mask) on: with
-// several, or, where there are more lanes, with one that its neighbors have too.
+// power of two: lanes hand half of their values over and keep the other half, step by step.
+// Among 2·mask lanes, lane l keeps the sums from value l·M/(2·mask) on: several, or, if
+// there are more lanes than values, one that its neighbors have too.
 template <int32 M, uint32 mask = waveSize / 2> DEVICE void waveSumEach(float *v) {
 #if defined(DH_EMULATED)
   emulator_together(v, sumLanesEach<M, mask>, __LINE__);

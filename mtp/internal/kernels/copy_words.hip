@@ -1,5 +1,5 @@
-// out[i] = in[i], 16 bytes a thread: either lies in memory of the host's, where the time
-// is that of one access over the bus. The twin is copyWordsTwin; Go gives copyWordsTile.
+// out[i] = in[i], 16 bytes a thread. One of the two is in host memory, so the time is that
+// of one access over the bus. The twin is copyWordsTwin; Go gives copyWordsTile.
 
 struct copyWordsArgs {
   uint32 *Out;

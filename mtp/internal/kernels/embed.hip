@@ -34,8 +34,8 @@ struct embeddingRow {
   }
 };
 
-// tokenRow is the row of a token: as it is stored, or decoded to dst if that is no
-// bfloat16, or aligned to nothing.
+// tokenRow returns the row of a token as it is stored, or decoded to dst if it is not
+// aligned bfloat16.
 DEVICE embeddingRow tokenRow(float *dst, const Segment *table, int32 segments, int32 token, int32 n) {
   const Segment *s = segmentOf(table, segments, token);
   const uint8 *data = rowOf(s, token).data;
