@@ -77,11 +77,7 @@ func (h *Head) load(ctx context.Context, plan *weights.Plan, start time.Time) (e
 	if requantized := config.requantizedBytes(plan, *opts); progress != nil && requantized > 0 {
 		progress = func(done, _ int64) { opts.Progress(done, stored+requantized) }
 	}
-	loadPlan := plan.Load
-	if opts.CheckWeights {
-		loadPlan = plan.LoadChecked
-	}
-	h.loaded, err = loadPlan(ctx, h.device, opts.Populate, progress)
+	h.loaded, err = plan.Load(ctx, h.device, opts.Populate, opts.CheckWeights, progress)
 	if err != nil {
 		return fmt.Errorf("mtp: %w", err)
 	}

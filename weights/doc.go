@@ -9,7 +9,7 @@
 //	c, err := weights.OpenCheckpoint(fsys)                         // headers, all checked
 //	plan, err := weights.NewPlan(c, params) // every parameter matched
 //	fmt.Print(plan.Report())
-//	loaded, err := plan.Load(ctx, device, false, nil)
+//	loaded, err := plan.Load(ctx, device, false, false, nil)
 //	m := loaded.Matrix("model.layers.0.eh_proj.weight")
 //	err = m.Product(device, y, x, rows)                            // y = x · mᵀ
 //

@@ -46,7 +46,7 @@ func Example() {
 
 	device := hip.NewHost()
 	defer device.Close()
-	loaded, err := plan.Load(context.Background(), device, false, nil)
+	loaded, err := plan.Load(context.Background(), device, false, false, nil)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -33,6 +33,9 @@ type vector struct {
 // first draft does not wait for the disk; without it a page is read when it is first used.
 // For devices that cannot use the mapping Load reads everything anyway.
 //
+// With check Load refuses what [Plan.CheckWeights] does. It looks at what is uploaded as it
+// passes, and reads what is used in place.
+//
 // progress, which may be nil, is called with the bytes that are ready and their total, from
 // the goroutine that loads, at least every 64 MB that it moves. Bytes that a device uses in
 // place are ready at once, unless they are populated. done never falls, and the last call
@@ -41,19 +44,11 @@ type vector struct {
 // When ctx ends, Load stops within one chunk of 64 MB, even if the last call of progress
 // ends ctx. On any error everything taken on d is given back. The plan's checkpoint must be
 // open, and stay open until [Loaded.Close] if the result is [Loaded.InPlace].
-func (p *Plan) Load(ctx context.Context, d hip.Device, populate bool, progress func(done, total int64)) (*Loaded, error) {
-	return p.load(newMover(ctx, d, p.report.Bytes, populate, progress))
-}
-
-// LoadChecked is [Plan.Load] that refuses what [Plan.CheckWeights] does. It looks at what
-// is uploaded as it passes, and reads what is used in place.
-func (p *Plan) LoadChecked(ctx context.Context, d hip.Device, populate bool, progress func(done, total int64)) (*Loaded, error) {
+func (p *Plan) Load(ctx context.Context, d hip.Device, populate, check bool, progress func(done, total int64)) (*Loaded, error) {
 	m := newMover(ctx, d, p.report.Bytes, populate, progress)
-	m.check = new(valueCheck)
-	return p.load(m)
-}
-
-func (p *Plan) load(m *mover) (*Loaded, error) {
+	if check {
+		m.check = new(valueCheck)
+	}
 	returned := false
 	defer func() {
 		if !returned { // progress panicked
@@ -64,7 +59,7 @@ func (p *Plan) load(m *mover) (*Loaded, error) {
 	if err != nil {
 		err = fmt.Errorf("weights: load: %w", err)
 	} else {
-		err = m.check.err(m.ctx)
+		err = m.check.err(ctx)
 	}
 	returned = true
 	if err != nil {

@@ -63,7 +63,7 @@ func TestLoadDeviceFaults(t *testing.T) {
 				if test.inPlace {
 					d = adopting{f, host.(adopter)}
 				}
-				l, err := plan.Load(t.Context(), d, false, nil)
+				l, err := plan.Load(t.Context(), d, false, false, nil)
 				if err == nil {
 					require.True(t, test.calls[0] <= good && good < test.calls[1], "%d calls", good)
 					require.Equal(t, good, f.FailAt(0), "every call was failed once")
@@ -87,7 +87,7 @@ func TestLoadReportsFailedFrees(t *testing.T) {
 	defer host.Close()
 	d := hiptest.NewFaulty(host, errFault)
 	d.FailAt(1, "free")
-	l, err := plan.Load(t.Context(), d, false, nil)
+	l, err := plan.Load(t.Context(), d, false, false, nil)
 	require.NoError(t, err)
 	require.ErrorIs(t, l.Close(), errFault)
 	require.NoError(t, l.Close(), "a second time")
@@ -95,7 +95,7 @@ func TestLoadReportsFailedFrees(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	d.FailAt(1, "free")
-	_, err = plan.Load(ctx, d, false, func(int64, int64) { cancel() })
+	_, err = plan.Load(ctx, d, false, false, func(int64, int64) { cancel() })
 	require.ErrorIs(t, err, context.Canceled)
 	require.ErrorIs(t, err, errFault)
 }
@@ -119,12 +119,12 @@ func TestLoadCancelled(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			cancelled, cancel := context.WithCancel(t.Context())
 			cancel()
-			_, err := plan.Load(cancelled, test.d, test.populate, nil)
+			_, err := plan.Load(cancelled, test.d, test.populate, false, nil)
 			require.ErrorIs(t, err, context.Canceled, "before the load")
 			for n := 1; ; n++ {
 				ctx, cancel := context.WithCancel(t.Context())
 				calls := 0
-				l, err := plan.Load(ctx, test.d, test.populate, func(int64, int64) {
+				l, err := plan.Load(ctx, test.d, test.populate, false, func(int64, int64) {
 					if calls++; calls == n {
 						cancel()
 					}
@@ -186,7 +186,7 @@ func TestLoadReadFaults(t *testing.T) {
 	for good := 0; ; good++ { // uploads before the file breaks
 		calls := 0
 		broken = good == 0
-		l, err := plan.Load(t.Context(), d, false, func(int64, int64) {
+		l, err := plan.Load(t.Context(), d, false, false, func(int64, int64) {
 			calls++
 			broken = calls == good
 		})
@@ -213,7 +213,7 @@ func TestLoadPopulateFaults(t *testing.T) {
 	require.NoError(t, err)
 	d, vectors, calls := hip.NewReference(), 5, 0
 	defer d.Close()
-	_, err = plan.Load(t.Context(), d, true, func(int64, int64) {
+	_, err = plan.Load(t.Context(), d, true, false, func(int64, int64) {
 		if calls++; calls == vectors+1 {
 			require.NoError(t, c.Close())
 		}
@@ -233,11 +233,11 @@ func TestLoadFromClosedCheckpoint(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, c.Close())
 		d := hip.NewHost()
-		_, err = plan.Load(t.Context(), d, true, nil)
+		_, err = plan.Load(t.Context(), d, true, false, nil)
 		require.ErrorIs(t, err, fs.ErrClosed, name)
 		require.Equal(t, [2]int64{}, inUse(d))
 		require.NoError(t, d.Close())
-		_, err = plan.Load(t.Context(), d, false, nil)
+		_, err = plan.Load(t.Context(), d, false, false, nil)
 		require.Error(t, err, "on a closed device")
 	}
 }

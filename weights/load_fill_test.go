@@ -39,7 +39,7 @@ func TestLoadFillsADevice(t *testing.T) {
 		d := filling{hiptest.NewFaulty(host, errFault)}
 		d.FailAt(good+1, "fill")
 		done := int64(0)
-		l, err := plan.Load(t.Context(), d, false, func(n, _ int64) { done = n })
+		l, err := plan.Load(t.Context(), d, false, false, func(n, _ int64) { done = n })
 		if err == nil {
 			require.Greater(t, good, 20)
 			require.Equal(t, plan.Report().Bytes, done)
@@ -57,7 +57,7 @@ func TestLoadOnGPUs(t *testing.T) {
 	plan, s := headPlan(t, smallHead, mixed)
 	params := headOf(t, smallHead, Parallel{})
 	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
-		l, err := plan.Load(t.Context(), d, false, nil)
+		l, err := plan.Load(t.Context(), d, false, false, nil)
 		require.NoError(t, err)
 		requireShare(t, d, l, params, s)
 		require.NoError(t, l.Close())

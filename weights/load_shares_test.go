@@ -125,7 +125,7 @@ func loadRanks(t *testing.T, c *safetensors.Folder, h headShape, s *synthetic, r
 		}
 		host := hip.NewHost(1)
 		for _, d := range []hip.Device{host, bare{host}} {
-			l, err := plan.Load(t.Context(), d, false, nil)
+			l, err := plan.Load(t.Context(), d, false, false, nil)
 			require.NoError(t, err)
 			requireShare(t, d, l, params, s)
 			require.NoError(t, l.Close())
@@ -151,7 +151,7 @@ func TestLoadCutInsideBlocks(t *testing.T) {
 		plan, err := NewPlan(c, params)
 		require.NoError(t, err)
 		d := hip.Check(hip.NewHost())
-		l, err := plan.Load(t.Context(), d, false, nil)
+		l, err := plan.Load(t.Context(), d, false, false, nil)
 		require.NoError(t, err)
 		requireShare(t, d, l, params, s)
 		m := l.Matrix(qkv.Name)

@@ -127,7 +127,7 @@ func TestLoadWays(t *testing.T) {
 					device := test.open()
 					defer device.Close()
 					d, seen := test.wrap(device), int64(0)
-					l, err := plan.Load(t.Context(), d, populate, func(done, total int64) {
+					l, err := plan.Load(t.Context(), d, populate, false, func(done, total int64) {
 						require.Equal(t, plan.Report().Bytes, total)
 						require.GreaterOrEqual(t, done, seen)
 						seen = done
@@ -159,7 +159,7 @@ func TestLoadInPlaceTakesNoMemory(t *testing.T) {
 	plan, _ := headPlan(t, h, always(MXFP8))
 	d := hip.NewReference()
 	defer d.Close()
-	l, err := plan.Load(t.Context(), d, false, nil)
+	l, err := plan.Load(t.Context(), d, false, false, nil)
 	require.NoError(t, err)
 	defer l.Close()
 	require.Less(t, inUse(d)[0], plan.Report().Bytes/50)
@@ -171,9 +171,9 @@ func TestLoadTwice(t *testing.T) {
 	d := hip.NewHost()
 	defer d.Close()
 	params := headOf(t, smallHead, Parallel{})
-	first, err := plan.Load(t.Context(), d, false, nil)
+	first, err := plan.Load(t.Context(), d, false, false, nil)
 	require.NoError(t, err)
-	second, err := plan.Load(t.Context(), d, false, nil)
+	second, err := plan.Load(t.Context(), d, false, false, nil)
 	require.NoError(t, err)
 	require.NoError(t, first.Close())
 	requireShare(t, d, second, params, s)
@@ -190,7 +190,7 @@ func TestLoadWithoutKVScales(t *testing.T) {
 	require.NoError(t, err)
 	d := hip.NewReference()
 	defer d.Close()
-	l, err := plan.Load(t.Context(), d, false, nil)
+	l, err := plan.Load(t.Context(), d, false, false, nil)
 	require.NoError(t, err)
 	ptr, values := l.Vector("model." + attn0 + "attn.k_scale")
 	require.Zero(t, ptr)
@@ -219,7 +219,7 @@ func TestLoadLargeTensor(t *testing.T) {
 			require.NoError(t, err)
 			d, calls := hip.NewReference(), 0
 			defer d.Close()
-			l, err := plan.Load(context.Background(), d, false, func(done, _ int64) {
+			l, err := plan.Load(context.Background(), d, false, false, func(done, _ int64) {
 				calls++
 				require.LessOrEqual(t, done, int64(calls)*uploadChunk)
 			})

@@ -147,12 +147,12 @@ func TestCheckWeights(t *testing.T) {
 				refused(err)
 				for _, d := range []hip.Device{hip.NewHost(), hip.NewReference()} {
 					for _, populate := range []bool{false, true} {
-						l, err := plan.LoadChecked(t.Context(), d, populate, nil)
+						l, err := plan.Load(t.Context(), d, populate, true, nil)
 						refused(err)
 						if err == nil {
 							require.NoError(t, l.Close())
 						}
-						l, err = plan.Load(t.Context(), d, populate, nil)
+						l, err = plan.Load(t.Context(), d, populate, false, nil)
 						require.NoError(t, err, name)
 						require.NoError(t, l.Close())
 					}
