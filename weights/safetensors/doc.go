@@ -42,7 +42,7 @@
 // tensor ends inside a byte; data_offsets do not fit dtype and shape; hole in the data
 // before the tensor; tensor overlaps the one before it.
 //
-// Folders: no weights; index is too large; shard path leaves the folder; missing shard;
+// Folders: no weights; too many files; index is too large; shard path leaves the folder; missing shard;
 // tensor is not in the shard that the index names; tensor is not in the index; tensor is in
 // two files; file repeats the tensors of another.
 //

@@ -54,6 +54,7 @@ const (
 // Rules of a folder and its index.
 const (
 	ruleNoWeights       ruleText = "no weights"
+	ruleTooManyFiles    ruleText = "too many files"
 	ruleMissingShard    ruleText = "missing shard"
 	ruleShardPath       ruleText = "shard path leaves the folder"
 	ruleIndexMismatch   ruleText = "tensor is not in the shard that the index names"

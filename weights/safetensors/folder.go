@@ -8,6 +8,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -21,6 +22,10 @@ type Folder struct {
 	copies  map[string]string // a file that holds a tensor which the index assigns to another
 	notes   []string
 }
+
+// maxFiles bounds the files of a folder, each of which takes a mapping or a descriptor, of
+// which a process has some ten thousands.
+const maxFiles = 4096
 
 // OpenFolder opens the files in the top folder of fsys.
 //
@@ -54,6 +59,9 @@ func OpenFolder(fsys fs.FS, needed func(tensor string) bool) (*Folder, error) {
 		}
 	} else if names, err = weightFiles(fsys); err != nil {
 		return nil, err
+	}
+	if len(names) > maxFiles {
+		return nil, &FormatError{Rule: ruleTooManyFiles, Got: strconv.Itoa(len(names)), Want: "at most " + strconv.Itoa(maxFiles)}
 	}
 	errs := c.open(fsys, names)
 	errs = append(errs, c.collect(needed)...)

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -299,3 +300,13 @@ func TestFolderThatCannotBeRead(t *testing.T) {
 type brokenFS struct{}
 
 func (brokenFS) Open(string) (fs.File, error) { return nil, errDisk }
+
+// TestFolderOfTooManyFiles: each would take one of the mappings that a process may have.
+func TestFolderOfTooManyFiles(t *testing.T) {
+	files := make(fstest.MapFS)
+	for i := range maxFiles + 1 {
+		files["x"+strconv.Itoa(i)+".safetensors"] = &fstest.MapFile{Data: sample}
+	}
+	_, err := OpenFolder(files, nil)
+	require.EqualError(t, err, "safetensors: too many files: got 4097, want at most 4096")
+}

@@ -11,6 +11,9 @@ import (
 // indexName is the file of a folder that says which of its files holds which tensor.
 const indexName = "model.safetensors.index.json"
 
+// maxIndexLength is several times what an index of the largest models has.
+const maxIndexLength = 32_000_000
+
 // readIndex reads the index of a folder: the file that holds each tensor, by the
 // tensor's name, as a slash-separated path inside the folder. The error matches
 // fs.ErrNotExist if the folder has no index; what is wrong with single tensors is
@@ -19,7 +22,7 @@ const indexName = "model.safetensors.index.json"
 // The index is one JSON object, {"metadata": {...}, "weight_map": {tensor: file}}. Keys
 // besides weight_map are ignored.
 func readIndex(fsys fs.FS) (map[string]string, error) {
-	data, err := ReadText(fsys, indexName, maxHeaderLength)
+	data, err := ReadText(fsys, indexName, maxIndexLength)
 	if err != nil {
 		return nil, err
 	}
@@ -28,8 +31,8 @@ func readIndex(fsys fs.FS) (map[string]string, error) {
 
 // parseIndex parses the text of the index called file.
 func parseIndex(file string, text []byte) (map[string]string, error) {
-	if len(text) > maxHeaderLength {
-		return nil, &FormatError{File: file, Rule: ruleIndexTooLarge, Want: "at most " + byteCount(maxHeaderLength)}
+	if len(text) > maxIndexLength {
+		return nil, &FormatError{File: file, Rule: ruleIndexTooLarge, Want: "at most " + byteCount(maxIndexLength)}
 	}
 	const weightMapKey = "weight_map"
 	var weightMap map[string]string

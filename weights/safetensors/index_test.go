@@ -51,7 +51,7 @@ func TestIndexRefuses(t *testing.T) {
 }
 
 func TestIndexIsTooLarge(t *testing.T) {
-	_, err := parseIndex("i", make([]byte, maxHeaderLength+1))
+	_, err := parseIndex("i", make([]byte, maxIndexLength+1))
 	require.ErrorIs(t, err, ruleIndexTooLarge)
 }
 

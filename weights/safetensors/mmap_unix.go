@@ -11,7 +11,7 @@ import (
 )
 
 // mapFile maps the whole file read-only. It fails with errors.ErrUnsupported
-// where a file system cannot map, and for sizes that no slice has: such a file
+// where a file system cannot map, for want of address space, and for sizes that no slice has: such a file
 // is read instead. The mapping is private, which file systems without shared
 // mappings offer too; nothing writes to it, so pages are those of the page cache.
 func mapFile(f *os.File, size int64) ([]byte, error) {
@@ -19,7 +19,7 @@ func mapFile(f *os.File, size int64) ([]byte, error) {
 		return nil, errors.ErrUnsupported
 	}
 	data, err := unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_PRIVATE)
-	if errors.Is(err, unix.ENODEV) {
+	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOMEM) {
 		return nil, errors.ErrUnsupported
 	}
 	return data, os.NewSyscallError("mmap", err)
