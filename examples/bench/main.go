@@ -1,6 +1,6 @@
-// Bench measures an MTP draft head: how long it loads and drafts, how many bytes
-// a second that is, and how near to the speed at which the same machine just
-// reads the same memory:
+// Bench measures an MTP draft head: how long loading and drafting take, how many bytes a
+// second that is, and how near it comes to the speed at which the same machine just reads
+// the same memory:
 //
 //	bench [-checkpoint DIR | -shape m3|nano] [flags]
 //
@@ -33,15 +33,15 @@ that are made in memory (m3: 12.6 GB, with -experts 8 5.6 GB). Module 0 drafts.
   chain          the drafts of one call, each from the one before
   batch          one row of each of several sequences
   commit         rows of one sequence that the target confirmed, and the draft after
-                 them: of all but the last only keys and values are computed
-  prefill        rows of a prompt, without logits: hidden states of all of them, which
+                 them: all rows but the last only get keys and values
+  prefill        rows of a prompt, without logits: all of them get hidden states, which
                  stay on the device
   long context   a step after more positions, of random keys
 
-Bytes are what a call has to read, each once: the matrices, of the experts those
-that were picked, lm_head, and what is selected of the cache. "Of ceiling" says
-how near that comes to plain reading of the same memory by the same threads,
-which is measured before every run. Times are medians, spread is (p90 - p10) /
+Bytes are what a call has to read, each once: the matrices, the picked experts,
+lm_head, and the selected blocks of the cache. "Of ceiling" says how near that
+comes to plain reading of the same memory by the same threads, which is measured
+before every run. Times are medians, spread is (p90 - p10) /
 median, GFLOP/s counts the products with weights.
 
 exit status: 0 measured, 1 not, 2 wrong usage

@@ -1,5 +1,5 @@
-// Draft runs the MTP draft head along recorded traces of its target model and
-// shows how much of what it drafts the target confirms:
+// Draft runs the MTP draft head along recorded traces of its target model and shows how
+// many of its drafts the target confirms:
 //
 //	draft [flags] [TRACE...]
 //
@@ -33,9 +33,9 @@ checkpoint (a byte-level model of Go source text) and its twelve traces.
 
 A trace is a safetensors file: prompt_len I64 [1], tokens I64 [N], hidden BF16
 [N, hidden_size]; optionally drafts I64 [N, K] and margin F32 [N, K], which the
-drafts are compared with (mismatches: differing at a margin of 1e-3 or more). Where
-its metadata has lm_head, "sha256:" and the hash of the target's lm_head in
-bfloat16, it is refused with another model's checkpoint, as the built-in ones are.
+drafts are compared with (a mismatch is a difference at a margin of 1e-3 or more). If
+its metadata has lm_head, "sha256:" and the hash of the target's lm_head in bfloat16,
+the trace is refused with another model's checkpoint. The built-in traces have it.
 
 exit status: 0 drafted, 1 not, 2 wrong usage
 

@@ -4,8 +4,8 @@
 //
 //	embed [-device D] [-sequences N] [-pages N] [-k N] [-json]
 //
-// The target is played by recorded traces. It exits with 1 if a text comes out
-// otherwise than the target's own, and with 2 on wrong usage.
+// Recorded traces play the target. Embed exits with 1 if a text differs from the target's
+// own, and with 2 on wrong usage.
 //
 // Read scheduler.go: the rest is flags and a target that is not one.
 package main
@@ -30,9 +30,9 @@ const usage = `usage: embed [flags]
 Serves the twelve built-in traces as requests to a small scheduler: as many at a
 time as -sequences and the pages of the cache allow. Each round is one Draft for
 all of them, one pass of the target, played by the traces, and the rows that it
-confirmed. Where the cache is full the youngest request gives its pages up and
-starts anew later; where a text comes near the last position chains get shorter. What
-comes out is the target's own text, token by token.
+confirmed. If the cache is full, the youngest request gives up its pages and starts
+again later. Near the last position chains get shorter. The output is the target's
+own text, token by token.
 
 exit status: 0 all texts are the target's, 1 not, 2 wrong usage
 

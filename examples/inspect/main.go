@@ -25,8 +25,8 @@ const usage = `usage: inspect [flags] DIR
 
 Says what the checkpoint in folder DIR holds for the MTP draft head and whether
 it would load. DIR holds config.json and *.safetensors, bundled with the target
-model or standalone. Only headers are read, but with -weights. All problems of the
-config and the files are listed, and where these are sound all of the tensors.
+model or standalone. Only headers are read, except with -weights. All problems of the
+config and the files are listed, and if there are none all problems of the tensors.
 
 -weights reads the values too: tensors that are all zero or hold NaN or infinities
 are problems, and norms centered on 1 (weights for x·w, not x·(1+w)) are noted.

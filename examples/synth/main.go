@@ -3,9 +3,8 @@
 //
 //	synth -out DIR [-shape m3|nano] [-experts N] [-format mxfp8|bf16] [-seed S]
 //
-// The same flags give the same bytes on every machine. It exits with 1 if the
-// checkpoint cannot be written, and then leaves nothing of it behind, and with 2
-// on wrong usage.
+// The same flags give the same bytes on every machine. Synth exits with 1 if it cannot
+// write the checkpoint, and then removes what it has written, and with 2 on wrong usage.
 package main
 
 import (
@@ -23,11 +22,11 @@ import (
 
 const usage = `usage: synth -out DIR [flags]
 
-Writes a checkpoint of random weights to folder DIR, which is made or is empty.
+Writes a checkpoint of random weights to folder DIR, which must be absent or empty.
 Shape m3 is the released MiniMax-M3 head with its embedding and lm_head (12.6 GB
-as mxfp8), nano a small one (2.4 MB). What it drafts means nothing.
+as mxfp8), nano is a small one (2.4 MB). Its drafts mean nothing.
 
-exit status: 0 written, 1 not written, and nothing left behind, 2 wrong usage
+exit status: 0 written, 1 not written and nothing left, 2 wrong usage
 
 flags:
 `

@@ -29,8 +29,8 @@ stored. Results may differ by 1e-5 of a stage's largest magnitude on cpu and
 reference, and by 2e-3 on a GPU; choices (blocks, experts, drafts) are equal, or
 reported as ties where the stored margin is within that rounding.
 
-With -check every kernel runs beside its reference, from the same input: when a
-stage is over its bound, this names the kernel that is to blame.
+With -check every kernel is compared with its reference, from the same input: if a
+stage is over its bound, this names the kernel at fault.
 
 exit status: 0 all within bounds, 1 not, 2 wrong usage
 
