@@ -55,7 +55,7 @@ func TestHelp(t *testing.T) {
 	require.Equal(t, cli.OK, code)
 	require.Empty(t, stdout)
 	require.NotContains(t, stderr, "every problem")
-	for _, text := range []string{"usage: inspect", "exit status", "where these are sound all of the tensors", "-json", "-tp RANK/SIZE", "-ep RANK/SIZE"} {
+	for _, text := range []string{"usage: inspect", "exit status", "if there are none all problems of the tensors", "-json", "-tp RANK/SIZE", "-ep RANK/SIZE"} {
 		require.Contains(t, stderr, text)
 	}
 }
