@@ -47,6 +47,9 @@ func InspectFS(fsys fs.FS, opts Options) (*Config, *weights.Report, error) {
 // inspect returns an open checkpoint and its plan, or with an error none. The config is
 // that of the modules that are loaded.
 func inspect(ctx context.Context, fsys fs.FS, opts Options) (*safetensors.Folder, *Config, *weights.Plan, error) {
+	if opts.NoMap {
+		fsys = unmapped{fsys}
+	}
 	config, configErr := ReadConfig(fsys)
 	checkpoint, err := weights.OpenCheckpoint(fsys)
 	if err = errors.Join(configErr, err); err != nil {

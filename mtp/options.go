@@ -32,6 +32,11 @@ type Options struct {
 	// are meant for x · w.
 	CheckWeights bool
 
+	// NoMap reads the checkpoint's files in place of mapping them. A mapped file that
+	// shrinks while the head is open ends the process, which cannot be caught; one that is
+	// read makes Load return an error.
+	NoMap bool
+
 	// Logger gets a record of each load, with what was found, and one of an lm_head made
 	// for drafting. nil: no logging.
 	Logger *slog.Logger
