@@ -111,7 +111,7 @@ func BenchmarkAttend(b *testing.B) {
 	}
 }
 
-// selections returns different choices of blocks, one after the other.
+// selections returns different choices of blocks in turn.
 func (x *bench) selections(b *testing.B) []hip.Ptr {
 	topk, blocks := x.geometry.TopkBlocks, x.batch.Blocks()
 	if blocks <= topk {

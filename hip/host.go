@@ -54,7 +54,7 @@ type host struct {
 	using   sync.RWMutex // held for reading during a launch, for writing by Close
 }
 
-// job is one launch, cut into parts that workers take one after the other.
+// job is one launch, cut into parts that workers take in turn.
 type job struct {
 	kernel *Kernel
 	run    func(*Blocks, unsafe.Pointer)

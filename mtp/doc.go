@@ -53,15 +53,16 @@
 // # How do I make drafts cheaper?
 //
 // Most of what a draft reads is lm_head: 2.46 of 2.95 GB for the released head, in
-// bfloat16. With [Options.DraftLMHead], Draft picks tokens by a copy that is requantized
-// at load. With [Options.DraftVocabulary] it reads the rows of some tokens only, for
-// example the 32 768 most frequent of your own text :
+// bfloat16. With [Options.DraftLMHead], Draft picks tokens by a copy that is requantized at
+// load. With [Options.DraftVocabulary] it reads the rows of some tokens only, for example
+// the 32 768 most frequent of your own text:
 //
 //	opts.DraftLMHead = weights.INT8       // 53 % of the bytes; nearly all drafts are the same
 //	opts.DraftVocabulary = frequentTokens // 16 % of the bytes with 32 768 of 200 064 tokens
 //
 // Drafts are guesses and may be cheaper. What the target confirms stays exact, and so do
-// [Head.Logits]. examples/draft measures on traces of a target what acceptance that costs.
+// [Head.Logits]. examples/draft measures on traces of a target how much acceptance that
+// costs.
 //
 // # What does a module compute?
 //

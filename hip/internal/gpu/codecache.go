@@ -21,9 +21,9 @@ import (
 //	offset 0    SHA-256 of what follows
 //	       32   the code object
 //
-// An entry that is not whole is as good as none. The checksum finds damage and no malice:
-// who can write an entry can run code on the GPU, in this process. So folders and entries
-// that others may have written are not read.
+// A damaged entry is ignored: the checksum finds it. The checksum does not protect from
+// malice: whoever can write an entry can run code on the GPU, in this process. So the cache
+// does not read folders and entries that others may have written.
 
 // codeCache is a folder of compiled kernels.
 type codeCache struct {

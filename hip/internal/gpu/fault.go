@@ -40,8 +40,8 @@ func faultOf(err error) *DriverError {
 	return nil
 }
 
-// joined is errors.Join without what is there already, since several calls report one
-// fault. A single error stays itself.
+// joined is errors.Join without duplicates, since several calls may report the same fault.
+// A single error stays itself.
 func joined(errs ...error) error {
 	var all error
 	for _, err := range errs {

@@ -8,9 +8,8 @@ import (
 	"github.com/drafthead/drafthead/hip/internal/fail"
 )
 
-// A graph is recorded by capturing a stream of its own: what is queued on that stream is
-// noted down by the driver and not run, while the device's own stream works on. The life
-// of one is
+// A graph is recorded by capturing a stream of its own: the driver notes what is queued on
+// that stream and does not run it, while the device's own stream works on. Its life is
 //
 //	begin    a stream, captured from now on        recorders holds the recorder
 //	record   the caller's launches and copies
@@ -19,8 +18,8 @@ import (
 //	launch   queues it on the device's stream, any number of times
 //	release  waits for it and gives it back
 //
-// A device that is closed at any point gives back what the two sets hold. What is in
-// neither belongs to the call that is under way.
+// Invariant: Close gives back what the two sets hold, at any point. What is in neither set
+// belongs to the call under way.
 
 // recorder is the device that Capture hands out: the same memory and kernels, with a
 // stream of its own that is being captured. It launches and copies. Everything else is

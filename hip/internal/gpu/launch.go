@@ -23,9 +23,9 @@ func (g *device) Launch(k *hip.Kernel, grid hip.Grid, args unsafe.Pointer) error
 	return g.Sync()
 }
 
-// launchOn queues a kernel on a stream, whose kernels count has. What is checked here is
-// all that is checked: the driver looks at no address, and one that belongs to nobody may
-// end the process when the kernel runs.
+// launchOn queues a kernel on a stream; count counts the kernels of that stream. Nothing
+// else checks a launch: the driver looks at no address, and a wrong one may end the process
+// when the kernel runs.
 func (g *device) launchOn(stream uintptr, count *launched, k *hip.Kernel, grid hip.Grid, args unsafe.Pointer) error {
 	if err := g.checkGrid(k, grid); err != nil {
 		return err

@@ -1,6 +1,6 @@
-// Package gpu is the GPUs of package hip: AMD's through HIP, NVIDIA's through the CUDA
-// driver API and NVRTC. Both are loaded at run time, without cgo. Package hip/gpu
-// registers it, and hip.Open says what a caller may rely on.
+// Package gpu has the GPUs of package hip: those of AMD through HIP, those of NVIDIA
+// through the CUDA driver API and NVRTC. Both are loaded at run time, without cgo. Package
+// hip/gpu registers it, and hip.Open says what a caller may rely on.
 //
 //	open.go      which platform, which device
 //	symbols.go   the functions of a driver and a compiler, one table for both platforms

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// ownFolder returns an error unless the folder belongs to the user or an administrator. Who
-// else may write to it is not looked at: what Windows makes in the user's cache folder takes
-// its access list from there.
+// ownFolder returns an error unless the folder belongs to the user or an administrator. It
+// does not check which others may write to it: what Windows makes in the user's cache
+// folder takes its access list from there.
 func ownFolder(path string) error { return own(path, nil) }
 
 func own(path string, _ fs.FileInfo) error {
