@@ -194,7 +194,7 @@ func TestConfigAsksForMuch(t *testing.T) {
 	}
 }
 
-// TestOptionsCheckWeights: a head of zeros or NaN behind a sound header loads, and is refused
+// TestOptionsCheckWeights: a head of zeros or NaN after a sound header loads, and is refused
 // where values are checked: on a device that uses the file in place, and on one that it
 // is uploaded to.
 func TestOptionsCheckWeights(t *testing.T) {
