@@ -187,7 +187,7 @@ func (m *mixture) forward(t testing.TB, d hip.Device, x, residual []float32) out
 func forward(t testing.TB, d hip.Device, e *Experts, x, residual []float32) outcome {
 	t.Helper()
 	c, rows := e.Config, len(x)/e.Hidden
-	ws := Workspace{Observe: true}
+	ws := Workspace{observe: true}
 	hidden := alloc(t, d, len(x))
 	require.NoError(t, e.Forward(d, &ws, hidden, upload(t, d, residual), upload(t, d, x), rows))
 	o := outcome{

@@ -10,8 +10,7 @@ import (
 // Workspace is ready for use. It belongs to one device, grows as needed, and serves one
 // Forward at a time. Free returns its memory.
 type Workspace struct {
-	// Observe makes Forward store moe_routed_out and moe_out too, see Stage.
-	Observe bool
+	observe bool // moe_routed_out and moe_out are stored too
 
 	logits       hip.Buffer // [rows, Experts] float32
 	scores       hip.Buffer // [rows, Experts] float32
@@ -50,7 +49,7 @@ func (w *Workspace) Stage(name string) hip.Ptr {
 	case "shared_out":
 		return w.shared.Ptr()
 	}
-	if !w.Observe {
+	if !w.observe {
 		return 0
 	}
 	switch name {
@@ -64,9 +63,11 @@ func (w *Workspace) Stage(name string) hip.Ptr {
 
 // Reserve makes room for Forwards of up to that many rows, which then do not allocate. What
 // is wrong with c or rows is a [hip.InputError] each; running out of memory is
-// [hip.ErrOutOfMemory]. After an error the workspace can still be used.
-func (w *Workspace) Reserve(d hip.Device, c *Config, rows int) error {
+// [hip.ErrOutOfMemory]. After an error the workspace can still be used. With observe set,
+// Forward stores moe_routed_out and moe_out too: see Stage.
+func (w *Workspace) Reserve(d hip.Device, c *Config, rows int, observe bool) error {
 	const op = "moe: reserve"
+	w.observe = observe
 	if err := c.check(op); err != nil {
 		return err
 	}
@@ -79,7 +80,7 @@ func (w *Workspace) Reserve(d hip.Device, c *Config, rows int) error {
 func (w *Workspace) reserve(d hip.Device, c *Config, rows int) error {
 	pairs := rows * c.TopK
 	observed := 0
-	if w.Observe {
+	if w.observe {
 		observed = rows
 	}
 	for _, size := range []struct {

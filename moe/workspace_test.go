@@ -20,7 +20,7 @@ func TestWorkspaceGrows(t *testing.T) {
 	small, large := validConfig(), validConfig()
 	large.Hidden, large.Intermediate, large.Experts, large.TopK = 20, 30, 9, 5
 	onEach(t, func(t *testing.T, d hip.Device) {
-		ws := Workspace{Observe: true}
+		ws := Workspace{observe: true}
 		for _, c := range []Config{small, large, small} {
 			m := randomMixture(rng, c, weights.F32)
 			e := m.upload(t, d)
@@ -48,8 +48,8 @@ func TestWorkspaceReserve(t *testing.T) {
 			d := hip.NewReference()
 			e := randomMixture(rand.New(rand.NewPCG(1, 1)), c, weights.F32).upload(t, d)
 			x := alloc(t, d, rows*c.Hidden)
-			ws := Workspace{Observe: observe}
-			require.NoError(t, ws.Reserve(d, &c, rows))
+			ws := Workspace{observe: observe}
+			require.NoError(t, ws.Reserve(d, &c, rows, observe))
 			before, _ := hiptest.InUse(d)
 			for n := 1; n <= rows; n++ {
 				require.NoError(t, e.Forward(d, &ws, x, x, x, n))
@@ -66,8 +66,8 @@ func TestWorkspaceReserve(t *testing.T) {
 	bad := validConfig()
 	bad.TopK = 0
 	var ws Workspace
-	require.ErrorIs(t, ws.Reserve(hip.NewReference(), &bad, 1), hip.ErrInput)
-	require.ErrorIs(t, ws.Reserve(hip.NewReference(), &c, -1), hip.ErrInput)
+	require.ErrorIs(t, ws.Reserve(hip.NewReference(), &bad, 1, false), hip.ErrInput)
+	require.ErrorIs(t, ws.Reserve(hip.NewReference(), &c, -1, false), hip.ErrInput)
 }
 
 // TestWorkspaceSizesDoNotOverflow: sizes near the ends of int32 are an error
@@ -78,7 +78,7 @@ func TestWorkspaceSizesDoNotOverflow(t *testing.T) {
 	c.Experts = 1<<31 - 2
 	c.TopK = 1
 	var ws Workspace
-	require.ErrorIs(t, ws.Reserve(d, &c, 1<<31-1), hip.ErrOutOfMemory)
+	require.ErrorIs(t, ws.Reserve(d, &c, 1<<31-1, false), hip.ErrOutOfMemory)
 	require.NoError(t, ws.Free(d))
 }
 

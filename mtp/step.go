@@ -99,10 +99,11 @@ func (c *call) reserve(s *step) error {
 	h, w, g := c.head, c.w, &c.head.geometry
 	n, rows, out, wanted := h.config.HiddenSize, s.Rows(), s.OutRows(), len(s.Wanted)
 	observed := 0
-	if w.moe.Observe = c.batch.Observe != nil; w.moe.Observe {
+	observe := c.batch.Observe != nil
+	if observe {
 		observed = rows
 	}
-	if err := w.moe.Reserve(w.device, &h.modules[s.Module].experts.Config, out); err != nil {
+	if err := w.moe.Reserve(w.device, &h.modules[s.Module].experts.Config, out, observe); err != nil {
 		return err
 	}
 	return w.grow(

@@ -1,8 +1,6 @@
 package reference
 
 import (
-	"math"
-
 	"github.com/nlpodyssey/spago/mat"
 
 	"github.com/drafthead/drafthead/hip"
@@ -30,8 +28,6 @@ type Drafts struct {
 	// Hidden [k, H] holds the hidden state, before the final norm, from which each was
 	// drafted; Logits [k, V] holds its logits.
 	Hidden, Logits mat.Matrix
-	// Margin is the highest logit minus the second highest, per draft; +Inf for a vocabulary of one.
-	Margin []float64
 }
 
 // Chain drafts k tokens after the prompt tokens t_0 … t_T, of which t_T was just
@@ -147,9 +143,7 @@ func (d *Drafts) add(module int, stages stages) {
 	} else {
 		d.Hidden, d.Logits = hidden, logits
 	}
-	id, margin := argmax(row(logits, 0))
-	d.IDs = append(d.IDs, id)
-	d.Margin = append(d.Margin, margin)
+	d.IDs = append(d.IDs, argmax(row(logits, 0)))
 	d.Modules = append(d.Modules, module)
 }
 
@@ -163,16 +157,12 @@ func (d *Drafts) last(h *Head, rule mtp.Chain) (token int, hidden mat.Matrix) {
 	return d.IDs[n], hidden
 }
 
-// argmax returns the index of the highest logit, the lower on a tie, and its lead over the second highest.
-func argmax(logits []float64) (id int, margin float64) {
-	margin = math.Inf(1)
-	for i, x := range logits[1:] {
+// argmax returns the index of the highest logit, the lower on a tie.
+func argmax(logits []float64) (id int) {
+	for i, x := range logits {
 		if x > logits[id] {
-			margin = x - logits[id]
-			id = i + 1
-		} else {
-			margin = min(margin, logits[id]-x)
+			id = i
 		}
 	}
-	return id, margin
+	return id
 }
