@@ -22,7 +22,7 @@ const maxIndexLength = 32_000_000
 // The index is one JSON object, {"metadata": {...}, "weight_map": {tensor: file}}. Keys
 // besides weight_map are ignored.
 func readIndex(fsys fs.FS) (map[string]string, error) {
-	data, err := ReadText(fsys, indexName, maxIndexLength)
+	data, err := readText(fsys, indexName, maxIndexLength)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,14 @@ import (
 // [*FormatError], and so are a link that leads nowhere and a file of another kind, such as
 // a pointer of Git LFS or a web page. The error matches fs.ErrNotExist if there is no file.
 func ReadText(fsys fs.FS, name string, limit int64) ([]byte, error) {
+	text, err := readText(fsys, name, limit)
+	if own, ok := err.(*fileError); ok { // the caller says whose file it is
+		return nil, own.err
+	}
+	return text, err
+}
+
+func readText(fsys fs.FS, name string, limit int64) ([]byte, error) {
 	f, _, err := openRegular(fsys, name)
 	if err != nil {
 		return nil, err
