@@ -158,6 +158,13 @@ func (h *Head) checkRows(b *Batch, i int) (*Cache, error) {
 	case r.Position > limit-len(r.Tokens):
 		return bad("Position", fmt.Sprintf("%d, of %d rows", r.Position, len(r.Tokens)), fmt.Sprintf("rows at positions up to %d", limit-1), attention.ErrPosition)
 	}
+	if most := cache.topk; r.BlockTable != nil && most < h.config.Attention.TopkBlocks {
+		// The rows of the chain may reach further than the confirmed ones.
+		end, size := r.Position+len(r.Tokens)+max(0, min(r.Drafts, maxDraft)), h.config.Attention.BlockSize
+		if blocks := min((end+size-1)/size, len(r.BlockTable)); blocks > most {
+			return bad("BlockTable", fmt.Sprintf("of %d blocks", blocks), fmt.Sprintf("at most %d, which a cache of %d pages has room to select", most, cache.Pages()), nil)
+		}
+	}
 	return cache, nil
 }
 

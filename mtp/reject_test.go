@@ -278,3 +278,21 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 		require.EqualError(t, err, want)
 	}
 }
+
+// TestLongBlockTablesAreRefused: a table of more blocks than a cache has room to select, of
+// those that the config has selected, is an error and never a smaller selection.
+func TestLongBlockTablesAreRefused(t *testing.T) {
+	const blocks = 257
+	files := synthetic{topBlocks: 300, config: []edit{set("max_position_embeddings", "4096")}}.files(t)
+	head := load(t, files, mtp.Options{})
+	b := randomPassage(501, 1).batch(nil, 0, 1)
+	b.Cache = newCache(t, head, 3)
+	rows := &b.Sequences[0]
+	rows.Position, rows.BlockTable = (blocks-1)*blockSize, make([]int32, blocks)
+	rows.BlockTable[blocks-1] = 1
+	_, err := head.Draft(t.Context(), b)
+	require.ErrorIs(t, err, mtp.ErrInput)
+	require.EqualError(t, err, "mtp: Sequences[0].BlockTable is of 257 blocks, want at most 256, which a cache of 3 pages has room to select")
+	rows.Position, rows.BlockTable = rows.Position-blockSize, rows.BlockTable[1:]
+	draft(t, head, b, 1)
+}

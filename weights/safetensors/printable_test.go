@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// strange are texts that a terminal acts on, or that are no text.
+// strange are texts that a terminal acts on, or that are not valid UTF-8.
 var strange = []string{"\x1b[2J", "\r", "\nloads: 5 parameters", "\x7f", "\u009b31m", "\u202eevil", "\u2066x", "\xff\xfe", "\x00", "\u2028"}
 
 func requirePlain(t *testing.T, text string) {
