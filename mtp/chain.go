@@ -229,7 +229,7 @@ func (c *chain) add(sequence int, id int32, probability float32) {
 	switch {
 	case c.plan.Ended(sequence):
 	case probability != probability:
-		d.Err = ErrNaN
+		d.Err = errNaN
 		c.plan.End(sequence)
 	case float64(probability) < c.batch.Sequences[sequence].MinProbability:
 		c.plan.End(sequence)

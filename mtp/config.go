@@ -31,10 +31,10 @@ const (
 )
 
 // Config is the part of a Hugging Face config.json that defines the draft head. Values are
-// checked: what ParseConfig returns satisfies every rule stated here. Nothing changes it
-// after parsing, so several goroutines may use it.
+// checked: what ReadConfig returns satisfies every rule stated here. Nothing changes it
+// afterwards, so several goroutines may use it.
 type Config struct {
-	// ModelType is model_type, one of the ModelType constants.
+	// ModelType is model_type.
 	ModelType string
 	// Bundled reports whether the text model's keys sit under text_config.
 	Bundled bool
@@ -77,24 +77,9 @@ type Config struct {
 	quantization *quantization // quantization_config; nil when the checkpoint has none
 }
 
-// ReadConfig reads and parses config.json of a checkpoint folder. An absent
-// file matches fs.ErrNotExist; a file over 16 MiB is refused unread.
-func ReadConfig(fsys fs.FS) (*Config, error) {
-	data, err := safetensors.ReadText(fsys, configName, maxConfigSize)
-	if e, ok := errors.AsType[*safetensors.FormatError](err); ok {
-		err = &configError{got: e.Got, want: e.Want, rule: e.Rule.Error()}
-		if errors.Is(e, fs.ErrNotExist) {
-			err = fmt.Errorf("%w: %w", err, fs.ErrNotExist)
-		}
-		return nil, err
-	}
-	if err != nil {
-		return nil, fmt.Errorf("mtp: read config: %w", err)
-	}
-	return ParseConfig(data)
-}
-
-// ParseConfig parses a config.json, bundled or flat, and checks it.
+// ReadConfig reads config.json, bundled or flat, from the top folder of fsys, and checks
+// it. The error matches fs.ErrNotExist if there is no file. A file over 16 MiB is refused
+// unread.
 //
 // It reads both shapes: the released one, with sparse_attention_config, and the one that
 // Hugging Face transformers writes from version 5 on, with index_n_heads and similar keys
@@ -109,7 +94,23 @@ func ReadConfig(fsys fs.FS) (*Config, error) {
 //
 // Sizes are bounded so that the bytes of any parameter, at 4 an element and over
 // all experts of a layer, stay below 2^50.
-func ParseConfig(data []byte) (*Config, error) {
+func ReadConfig(fsys fs.FS) (*Config, error) {
+	data, err := safetensors.ReadText(fsys, configName, maxConfigSize)
+	if e, ok := errors.AsType[*safetensors.FormatError](err); ok {
+		err = &configError{got: e.Got, want: e.Want, rule: e.Rule.Error()}
+		if errors.Is(e, fs.ErrNotExist) {
+			err = fmt.Errorf("%w: %w", err, fs.ErrNotExist)
+		}
+		return nil, err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("mtp: read config: %w", err)
+	}
+	return parseConfig(data)
+}
+
+// parseConfig is ReadConfig of a text.
+func parseConfig(data []byte) (*Config, error) {
 	var found problems
 	top, err := decodeObject(data, &found)
 	if err != nil {

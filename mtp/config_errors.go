@@ -9,9 +9,8 @@ import (
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
-// ErrConfig is matched by every error that ParseConfig and ReadConfig return for the
-// contents of a file. Each is an [InputError] too, whose Field is the dotted path of the
-// key.
+// ErrConfig is matched by every error that ReadConfig returns for the contents of a file.
+// Each is an [InputError] too, whose Field is the dotted path of the key.
 var ErrConfig = errors.New("invalid config")
 
 // The rules that a config can break.

@@ -3,12 +3,14 @@ package mtp_test
 import (
 	"errors"
 	"fmt"
+	"testing/fstest"
 
 	"github.com/drafthead/drafthead/mtp"
 )
 
-func ExampleParseConfig() {
-	_, err := mtp.ParseConfig([]byte(`{"model_type": "minimax_m3_vl", "text_config": null}`))
+func ExampleReadConfig() {
+	folder := fstest.MapFS{"config.json": {Data: []byte(`{"model_type": "minimax_m3_vl", "text_config": null}`)}}
+	_, err := mtp.ReadConfig(folder)
 	fmt.Println(err)
 
 	var problem *mtp.InputError

@@ -19,8 +19,9 @@ type Draft struct {
 	// Probs are the softmax probabilities of Tokens.
 	Probs []float32
 
-	// Err is [ErrNaN] if a probability was not a number, which ended the chain. The rows
-	// are committed nevertheless, and other sequences are not affected.
+	// Err says that a probability was not a number, which ended the chain: hidden states or
+	// weights hold NaN. The rows are committed nevertheless, and other sequences are not
+	// affected. Otherwise it is nil.
 	Err error
 }
 

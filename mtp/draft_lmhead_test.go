@@ -274,7 +274,7 @@ func TestRequantizingTells(t *testing.T) {
 
 func TestCheaperLMHeadRefused(t *testing.T) {
 	tokens := func(tokens ...int32) mtp.Options { return mtp.Options{DraftVocabulary: tokens} }
-	sharded := mtp.Parallel{Tensor: mtp.Shard{Rank: 0, Size: 2}}
+	sharded := mtp.Shard{Rank: 0, Size: 2}
 	for name, c := range map[string]struct {
 		opts mtp.Options
 		want error
@@ -287,8 +287,8 @@ func TestCheaperLMHeadRefused(t *testing.T) {
 		"past the end":     {tokens(vocabSize), mtp.ErrToken, "Options.DraftVocabulary[0] is 48"},
 		"largest":          {tokens(math.MaxInt32), mtp.ErrToken, "DraftVocabulary[0]"},
 		"twice":            {tokens(5, 6, 7, 6), mtp.ErrInput, "Options.DraftVocabulary[3] is 6, want each token once: it is DraftVocabulary[1] too"},
-		"rank, requantize": {mtp.Options{DraftLMHead: weights.INT8, Parallel: sharded}, mtp.ErrInput, "Options.Parallel"},
-		"rank, vocabulary": {mtp.Options{DraftVocabulary: []int32{1}, Parallel: sharded}, mtp.ErrInput, "a whole head, with DraftLMHead or DraftVocabulary"},
+		"rank, requantize": {mtp.Options{DraftLMHead: weights.INT8, TensorParallel: sharded}, mtp.ErrInput, "Options.TensorParallel"},
+		"rank, vocabulary": {mtp.Options{DraftVocabulary: []int32{1}, TensorParallel: sharded}, mtp.ErrInput, "a whole head, with DraftLMHead or DraftVocabulary"},
 		"all at once":      {mtp.Options{DraftLMHead: -1, DraftVocabulary: []int32{-1}, MaxDraft: -1}, mtp.ErrToken, "Options.MaxDraft"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -303,7 +303,7 @@ func TestCheaperLMHeadRefused(t *testing.T) {
 			require.EqualError(t, inspectErr, err.Error())
 		})
 	}
-	head := load(t, synthetic{}.files(t), mtp.Options{Parallel: sharded})
+	head := load(t, synthetic{}.files(t), mtp.Options{TensorParallel: sharded})
 	require.Nil(t, head.DraftLMHead(), "of a rank")
 }
 

@@ -21,9 +21,10 @@ var (
 	// ErrNotAligned is an aligned draft on a sequence that something other than Draft has
 	// changed: see [ChainAligned].
 	ErrNotAligned = errors.New("sequence has no state for aligned drafting")
-	// ErrNaN is a probability that is not a number: hidden states or weights hold NaN.
-	ErrNaN = errors.New("mtp: probability is not a number")
 )
+
+// errNaN is the error of a Draft that met a probability that is not a number.
+var errNaN = errors.New("mtp: probability is not a number")
 
 // errToken is a token id outside of the vocabulary.
 var errToken = errors.New("token id outside of the vocabulary")

@@ -20,8 +20,12 @@ const (
 
 var (
 	ErrPattern = errPattern
+	ErrNaN     = errNaN
 	ErrToken   = errToken
 )
+
+// ParseConfig is ReadConfig of a text.
+var ParseConfig = parseConfig
 
 // QuantizationSays returns the method that the config names, and whether it has a
 // quantization_config.

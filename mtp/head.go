@@ -2,7 +2,6 @@ package mtp
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 
@@ -112,7 +111,7 @@ func (h *Head) build() (err error) {
 
 // whole reports whether the head holds all parameters and not a rank's share.
 func (h *Head) whole() bool {
-	return h.options.Parallel.whole()
+	return h.options.parallel().whole()
 }
 
 // enter begins a call; leave ends it.
@@ -128,8 +127,8 @@ func (h *Head) enter() error {
 	}
 	if !h.whole() {
 		h.using.RUnlock()
-		p := h.options.Parallel
-		return refuse("Options.Parallel", fmt.Sprintf("%+v", p), "a whole head to run", errors.ErrUnsupported)
+		option, share := h.options.parallel().cut()
+		return refuse("Options."+option, share, "a whole head to run", errors.ErrUnsupported)
 	}
 	return nil
 }

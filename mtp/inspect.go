@@ -81,7 +81,7 @@ func (c *Config) plan(ctx context.Context, checkpoint *safetensors.Folder, modul
 	if err := c.checkExperts(modules, len(checkpoint.Tensors())); err != nil {
 		return nil, errors.Join(append(errs, err)...)
 	}
-	params, err := c.parameters(opts.Parallel, func(module int) bool { return modules[module] > 0 })
+	params, err := c.parameters(opts.parallel(), func(module int) bool { return modules[module] > 0 })
 	if err != nil {
 		return nil, errors.Join(append(errs, err)...)
 	}

@@ -86,10 +86,16 @@ type Options struct {
 	// checkpoint need not hold them.
 	Embed, LMHead *weights.Matrix
 
-	// Parallel loads one rank's share of the parameters, to inspect or to share by
-	// [Head.Matrix]. Such a head cannot run: NewCache and every call that runs it return an
-	// [InputError] that wraps [errors.ErrUnsupported].
-	Parallel Parallel
+	// TensorParallel and ExpertParallel load one rank's share of the parameters, cut as vLLM
+	// cuts them, to inspect or to share by [Head.Matrix]. Such a head cannot run: NewCache
+	// and every call that runs it return an [InputError] that wraps [errors.ErrUnsupported].
+	//
+	// TensorParallel cuts attention heads, KV heads with their index heads (several ranks
+	// hold the same one if there are more ranks than KV heads), rows of gate and up
+	// projections, columns of down projections, and rows of the vocabulary. ExpertParallel
+	// deals out whole experts; TensorParallel then does not cut the routed experts. Every
+	// rank holds the norms, eh_proj, the router and the one index key.
+	TensorParallel, ExpertParallel Shard
 }
 
 // Chain is a rule by which a chain of drafts uses the modules of a head. The zero Chain is
@@ -148,8 +154,9 @@ func (c *Config) checkOptions(opts Options) error {
 				fmt.Sprintf("%d × %d", m.matrix.Rows, m.matrix.Cols), fmt.Sprintf("%d × %d", c.VocabSize, c.HiddenSize))
 		}
 	}
-	format, whole := opts.DraftLMHead, opts.Parallel.whole()
-	refuseIf(!whole && (format != 0 || opts.DraftVocabulary != nil), "Parallel", fmt.Sprintf("%+v", opts.Parallel), "a whole head, with DraftLMHead or DraftVocabulary")
+	format := opts.DraftLMHead
+	field, share := opts.parallel().cut()
+	refuseIf(field != "" && (format != 0 || opts.DraftVocabulary != nil), field, share, "a whole head, with DraftLMHead or DraftVocabulary")
 	refuseIf(format != 0 && format != weights.MXFP8 && format != weights.INT8, "DraftLMHead", format, "MXFP8, INT8, or 0 for as stored")
 	errs = append(errs, checkDraftVocabulary(opts.DraftVocabulary, c.VocabSize))
 	refuseIf((opts.Embed != nil || opts.LMHead != nil) && opts.Device == nil, "Device", "nil", "the device of Embed and LMHead")

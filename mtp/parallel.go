@@ -4,34 +4,46 @@ import (
 	"fmt"
 )
 
-// Shard is one rank of a parallel head. The zero Shard holds all of it.
+// Shard is one rank's share of a parallel head. The zero Shard is all of it.
 type Shard struct {
-	Rank, Size int
+	Rank, Size int // of this rank, from 0; and the number of ranks
 }
 
-// Parallel says which share of every parameter a rank holds, as vLLM cuts them.
-//
-// Tensor cuts attention heads, KV heads with their index heads (several ranks hold the same
-// one if there are more ranks than KV heads), rows of gate and up projections, columns of
-// down projections, and rows of the vocabulary. Expert deals out whole experts; Tensor then
-// does not cut the routed experts. Every rank holds the norms, eh_proj, the router and the
-// one index key.
-type Parallel struct {
-	Tensor, Expert Shard
+// parallel says which share of every parameter a rank holds: see [Options].
+type parallel struct {
+	tensor, expert Shard
 }
+
+// parallel returns the share that the options ask for.
+func (o *Options) parallel() parallel { return parallel{o.TensorParallel, o.ExpertParallel} }
 
 // whole reports whether the share is everything.
 func (s Shard) whole() bool { return s.Size <= 1 }
 
 // whole reports whether a rank holds all of the head.
-func (p Parallel) whole() bool { return p.Tensor.whole() && p.Expert.whole() }
+func (p parallel) whole() bool { return p.tensor.whole() && p.expert.whole() }
+
+// cut returns the option that leaves a rank less than all of the head, and its share in
+// words; empty if it is whole.
+func (p parallel) cut() (option, share string) {
+	switch {
+	case !p.tensor.whole():
+		return "TensorParallel", p.tensor.words()
+	case !p.expert.whole():
+		return "ExpertParallel", p.expert.words()
+	}
+	return "", ""
+}
+
+// words returns the share for errors.
+func (s Shard) words() string { return fmt.Sprintf("rank %d of %d", s.Rank, s.Size) }
 
 // check refuses a share unless 0 ≤ Rank < Size, or both are 0.
 func (s Shard) check(field string) error {
 	if s == (Shard{}) || s.Size >= 1 && s.Rank >= 0 && s.Rank < s.Size {
 		return nil
 	}
-	return &InputError{Op: "mtp: parameters", Field: field, Got: fmt.Sprintf("rank %d of %d", s.Rank, s.Size), Want: "a rank below the number of ranks"}
+	return &InputError{Op: "mtp: parameters", Field: field, Got: s.words(), Want: "a rank below the number of ranks"}
 }
 
 // A cut returns a rank's part, or in words what the number of ranks has to be.

@@ -27,7 +27,7 @@ func sharesByTensor(t *testing.T, config *mtp.Config, tp, ep int) (held map[stri
 	held, size = map[string]map[share]int{}, map[string]int{}
 	for rank := range tp {
 		for expertRank := range ep {
-			params, err := config.Parameters(mtp.Parallel{Tensor: mtp.Shard{Rank: rank, Size: tp}, Expert: mtp.Shard{Rank: expertRank, Size: ep}})
+			params, err := config.Parameters(mtp.Shard{Rank: rank, Size: tp}, mtp.Shard{Rank: expertRank, Size: ep})
 			require.NoError(t, err)
 			for _, p := range params {
 				if p.Optional {
@@ -111,21 +111,21 @@ func TestParametersOfRanks(t *testing.T) {
 func TestParametersRefuseShares(t *testing.T) {
 	config := releasedHead(t)
 	for name, c := range map[string]struct {
-		parallel mtp.Parallel
-		want     []string
+		tensor, expert mtp.Shard
+		want           []string
 	}{
 		"heads and widths that do not divide": {
-			mtp.Parallel{Tensor: mtp.Shard{Size: 5}},
+			mtp.Shard{Size: 5}, mtp.Shard{},
 			[]string{"num_attention_heads", "num_key_value_heads", "intermediate_size", "shared_intermediate_size", "vocab_size"},
 		},
-		"a rank outside":        {mtp.Parallel{Tensor: mtp.Shard{Rank: 2, Size: 2}}, []string{"rank 2 of 2"}},
-		"two ranks outside":     {mtp.Parallel{Tensor: mtp.Shard{Rank: -1, Size: 2}, Expert: mtp.Shard{Rank: 3, Size: 3}}, []string{"rank -1 of 2", "rank 3 of 3"}},
-		"a rank of nothing":     {mtp.Parallel{Expert: mtp.Shard{Rank: 1}}, []string{"rank 1 of 0"}},
-		"a size below nothing":  {mtp.Parallel{Expert: mtp.Shard{Size: -2}}, []string{"rank 0 of -2"}},
-		"KV heads over 6 ranks": {mtp.Parallel{Tensor: mtp.Shard{Size: 6}}, []string{"num_key_value_heads"}},
+		"a rank outside":        {mtp.Shard{Rank: 2, Size: 2}, mtp.Shard{}, []string{"rank 2 of 2"}},
+		"two ranks outside":     {mtp.Shard{Rank: -1, Size: 2}, mtp.Shard{Rank: 3, Size: 3}, []string{"rank -1 of 2", "rank 3 of 3"}},
+		"a rank of nothing":     {mtp.Shard{}, mtp.Shard{Rank: 1}, []string{"rank 1 of 0"}},
+		"a size below nothing":  {mtp.Shard{}, mtp.Shard{Size: -2}, []string{"rank 0 of -2"}},
+		"KV heads over 6 ranks": {mtp.Shard{Size: 6}, mtp.Shard{}, []string{"num_key_value_heads"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := config.Parameters(c.parallel)
+			_, err := config.Parameters(c.tensor, c.expert)
 			require.ErrorIs(t, err, hip.ErrInput)
 			for _, text := range c.want {
 				require.ErrorContains(t, err, text)
@@ -139,7 +139,7 @@ func TestLoadRank(t *testing.T) {
 	files := synthetic{format: "BF16"}.files(t)
 	whole := load(t, files, mtp.Options{})
 	for rank := range 2 {
-		head := load(t, files, mtp.Options{Parallel: mtp.Parallel{Tensor: mtp.Shard{Rank: rank, Size: 2}}})
+		head := load(t, files, mtp.Options{TensorParallel: mtp.Shard{Rank: rank, Size: 2}})
 		const qkv = "model.layers.0.transformer_layer.self_attn.qkv_proj.weight"
 		require.Equal(t, (32+16+16+16)/2+8, head.Matrix(qkv).Rows)
 		require.Equal(t, 32+16+16+16+8, whole.Matrix(qkv).Rows)

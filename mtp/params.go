@@ -23,15 +23,16 @@ func tensorName(module int, name string) string {
 }
 
 // Parameters returns every parameter of the head as a rank of a parallel head holds it,
-// with the tensors that make it up, in model order. The error joins an [InputError] for
-// every share that cannot be cut.
-func (c *Config) Parameters(p Parallel) ([]weights.Param, error) {
-	return c.parameters(p, func(int) bool { return true })
+// with the tensors that make it up, in model order. The shares are those of
+// Options.TensorParallel and ExpertParallel; zero Shards give the whole head. The error
+// joins an [InputError] for every share that cannot be cut.
+func (c *Config) Parameters(tensor, expert Shard) ([]weights.Param, error) {
+	return c.parameters(parallel{tensor, expert}, func(int) bool { return true })
 }
 
 // parameters is Parameters, but with one parameter only of a module that is not there:
 // enough to report it.
-func (c *Config) parameters(p Parallel, there func(module int) bool) ([]weights.Param, error) {
+func (c *Config) parameters(p parallel, there func(module int) bool) ([]weights.Param, error) {
 	shares, err := c.shares(p)
 	if err != nil {
 		return nil, err
@@ -58,30 +59,30 @@ type shares struct {
 	experts, vocab       interval
 }
 
-func (c *Config) shares(p Parallel) (s shares, err error) {
+func (c *Config) shares(p parallel) (s shares, err error) {
 	var errs []error
 	cut := func(what string, f func(int) (r interval, want string), n int) interval {
 		r, want := f(n)
 		if want != "" {
 			errs = append(errs, &InputError{
-				Op: "mtp: parameters", Field: "Parallel.Tensor.Size", Got: p.Tensor.Size, Want: fmt.Sprintf("%s %s, %d", want, what, n),
+				Op: "mtp: parameters", Field: "TensorParallel.Size", Got: p.tensor.Size, Want: fmt.Sprintf("%s %s, %d", want, what, n),
 			})
 		}
 		return r
 	}
-	errs = append(errs, p.Tensor.check("Parallel.Tensor"), p.Expert.check("Parallel.Expert"))
+	errs = append(errs, p.tensor.check("TensorParallel"), p.expert.check("ExpertParallel"))
 	if err := errors.Join(errs...); err != nil {
 		return s, err
 	}
-	s.heads = cut("num_attention_heads", p.Tensor.even, c.Attention.Heads)
-	s.kvHeads = cut("num_key_value_heads", p.Tensor.replicated, c.Attention.KVHeads)
-	s.shared = cut("shared_intermediate_size", p.Tensor.even, c.MoE.SharedIntermediate)
-	s.vocab = cut("vocab_size", p.Tensor.vocabulary, c.VocabSize)
+	s.heads = cut("num_attention_heads", p.tensor.even, c.Attention.Heads)
+	s.kvHeads = cut("num_key_value_heads", p.tensor.replicated, c.Attention.KVHeads)
+	s.shared = cut("shared_intermediate_size", p.tensor.even, c.MoE.SharedIntermediate)
+	s.vocab = cut("vocab_size", p.tensor.vocabulary, c.VocabSize)
 	s.intermediate, s.experts = all(c.MoE.Intermediate), all(c.MoE.Experts)
-	if p.Expert.whole() {
-		s.intermediate = cut("intermediate_size", p.Tensor.even, c.MoE.Intermediate)
+	if p.expert.whole() {
+		s.intermediate = cut("intermediate_size", p.tensor.even, c.MoE.Intermediate)
 	} else {
-		s.experts = p.Expert.uneven(c.MoE.Experts)
+		s.experts = p.expert.uneven(c.MoE.Experts)
 	}
 	return s, errors.Join(errs...)
 }

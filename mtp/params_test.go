@@ -58,7 +58,7 @@ func releasedHead(t testing.TB) *mtp.Config {
 // TestParametersTakeEveryTensor: each tensor of the table is a part of exactly
 // one parameter, the one that its name leads to.
 func TestParametersTakeEveryTensor(t *testing.T) {
-	params, err := releasedHead(t).Parameters(mtp.Parallel{})
+	params, err := releasedHead(t).Parameters(mtp.Shard{}, mtp.Shard{})
 	require.NoError(t, err)
 	names := map[string]bool{}
 	for _, p := range params {

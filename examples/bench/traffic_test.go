@@ -23,7 +23,7 @@ func released(t *testing.T) *model {
 	require.NoError(t, err)
 	config, _, err := mtp.InspectFS(c.FS(), mtp.Options{})
 	require.NoError(t, err)
-	params, err := config.Parameters(mtp.Parallel{})
+	params, err := config.Parameters(mtp.Shard{}, mtp.Shard{})
 	require.NoError(t, err)
 	d := hip.NewReference()
 	t.Cleanup(func() { require.NoError(t, d.Close()) })

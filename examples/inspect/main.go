@@ -46,10 +46,9 @@ func run(_ context.Context, args []string, stdout, stderr io.Writer) int {
 		flags.PrintDefaults()
 	}
 	var opts mtp.Options
-	parallel := &opts.Parallel
 	asJSON := flags.Bool("json", false, "print one JSON object in place of text")
-	flags.Var(&shardFlag{&parallel.Tensor}, "tp", "inspect the share of tensor-parallel `RANK/SIZE`, 0/4 for example")
-	flags.Var(&shardFlag{&parallel.Expert}, "ep", "inspect the share of expert-parallel `RANK/SIZE`")
+	flags.Var(&shardFlag{&opts.TensorParallel}, "tp", "inspect the share of tensor-parallel `RANK/SIZE`, 0/4 for example")
+	flags.Var(&shardFlag{&opts.ExpertParallel}, "ep", "inspect the share of expert-parallel `RANK/SIZE`")
 	flags.BoolVar(&opts.CheckWeights, "weights", false, "read the values of the weights too")
 	cli.Modules(flags, &opts.Modules)
 	dirs, err := cli.Parse(flags, args)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/fstest"
 
 	"github.com/stretchr/testify/require"
 
@@ -113,7 +114,7 @@ func TestProblemsOf(t *testing.T) {
 	audit := errors.Join(
 		&weights.Problem{Tensor: "a.weight", Rule: weights.ErrMissing}, &weights.Problem{Tensor: "b.weight", Rule: errors.New("wrong shape"), Got: "[1]", Want: "[2]"},
 	)
-	_, configErr := mtp.ParseConfig([]byte(`{"model_type": "minimax_m3_vl", "text_config": null}`))
+	_, configErr := mtp.ReadConfig(fstest.MapFS{"config.json": {Data: []byte(`{"model_type": "minimax_m3_vl", "text_config": null}`)}})
 	err := errors.Join(
 		configErr,
 		errors.Join(&safetensors.FormatError{File: "x.safetensors", Tensor: "c", Rule: errors.New("hole in the data before the tensor")}, audit),

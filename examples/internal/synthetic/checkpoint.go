@@ -14,6 +14,7 @@
 package synthetic
 
 import (
+	"bytes"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -106,11 +107,11 @@ func parameters(config *Config) ([]weights.Param, error) {
 	if err != nil {
 		return nil, err
 	}
-	parsed, err := mtp.ParseConfig(text)
+	parsed, err := mtp.ReadConfig(folder{{configName, bytes.NewReader(text)}})
 	if err != nil {
 		return nil, err
 	}
-	return parsed.Parameters(mtp.Parallel{})
+	return parsed.Parameters(mtp.Shard{}, mtp.Shard{})
 }
 
 // Tensors returns all tensors in model order, scales after their weights. The

@@ -32,8 +32,11 @@ func (f *File) Size() int64 { return f.contents.Size() }
 // ReadAt makes the bytes from offset off, see io.ReaderAt.
 func (f *File) ReadAt(p []byte, off int64) (int, error) { return f.contents.ReadAt(p, off) }
 
-// indexName is the file that says which shard holds which tensor.
-const indexName = "model.safetensors.index.json"
+// The files beside the shards: indexName says which shard holds which tensor.
+const (
+	configName = "config.json"
+	indexName  = "model.safetensors.index.json"
+)
 
 // files cuts the tensors into shards and adds the index, where there are
 // several, and config.json.
@@ -68,7 +71,7 @@ func files(config *Config, tensors []Tensor, shardSize int64) (files []File, err
 		files = append(files, File{indexName, bytes.NewReader(append(text, '\n'))})
 	}
 	text, err := config.json()
-	return append(files, File{"config.json", bytes.NewReader(text)}), err
+	return append(files, File{configName, bytes.NewReader(text)}), err
 }
 
 // cut fills shards with the tensors in order, each up to size bytes.
