@@ -50,6 +50,14 @@ func scenarios() []scenario {
 	few := released()
 	few.TopkBlocks = 2
 	add("released, two blocks of four", few, scenarioSpan{position: 400, rows: 2})
+	add("dense prefill", dense(tiny()), scenarioSpan{rows: 65})
+	add("dense ragged", dense(tiny()), scenarioSpan{rows: 3}, scenarioSpan{position: 61, rows: 1}, scenarioSpan{position: 14, rows: 5})
+	add("dense holes", dense(tiny()),
+		scenarioSpan{position: 40, rows: 3, hole: func(p int) bool { return p%3 == 1 || p >= 12 && p < 30 }},
+		scenarioSpan{position: 20, rows: 1, hole: func(p int) bool { return true }},
+	)
+	add("dense, odd sizes", dense(odd), scenarioSpan{position: 31, rows: 4})
+	add("dense, released", dense(released()), scenarioSpan{position: 400, rows: 2}, scenarioSpan{position: 0, rows: 1})
 	return all
 }
 
@@ -106,6 +114,9 @@ func scenarioCases() []hiptest.Case {
 			{"scores", func(r *results) []float32 { return r.scores }},
 			{"out", func(r *results) []float32 { return r.out }},
 		} {
+			if s.geometry.dense() && stage.name == "scores" {
+				continue // there are none
+			}
 			cases = append(cases, hiptest.Case{Name: s.name + " " + stage.name, MaxError: bound, Setup: func(t testing.TB, d hip.Device) (func() error, func() ([]float32, []int32, error)) {
 				var r *results
 				run := func() (err error) { r, err = s.run(d); return err }

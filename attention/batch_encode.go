@@ -36,7 +36,7 @@ func (b *Batch) Encode(words []int32, granule int, spans ...Span) ([]int32, erro
 	for _, value := range []*int{&n.blocks, &n.tableEntries, &n.presenceWords} {
 		*value = blocksFor(*value, granule) * granule
 	}
-	if err := b.growParts(n.rows); err != nil {
+	if err := b.growParts(n.rows, n.blocks); err != nil {
 		return words, err
 	}
 	first, count := len(words), 3*n.rows+2*n.sequences+n.tableEntries+n.presenceWords

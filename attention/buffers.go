@@ -3,8 +3,8 @@ package attention
 import "github.com/drafthead/drafthead/hip"
 
 // Buffers returns the memory of a layer, valid until Close: the addresses of the keys,
-// values and index keys, in this order, and the bytes of a page in each. [Cache] describes
-// the layout. It is for engines that move pages themselves, to and from the host or from
+// values and index keys, in this order, and the bytes of a page in each: the zero Ptr and 0
+// for the index keys of dense attention. [Cache] describes the layout. It is for engines that move pages themselves, to and from the host or from
 // where a prompt was processed. The caller must order its writes with the passes that read
 // this memory, and is responsible for what rows then see. A layer that does not exist is a
 // [hip.InputError], a closed cache is [ErrClosed].

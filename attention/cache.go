@@ -14,7 +14,7 @@ import (
 // layer. Per layer there are three buffers:
 //
 //	K, V        [page][KV head][slot][HeadDim]
-//	index keys  [page][slot][IndexDim]
+//	index keys  [page][slot][IndexDim]           none where attention is dense
 //
 //	block table of a sequence      pages
 //	position 0 … BlockSize−1  ──▶  7   ┌─ head 0 ─ slot 0 │ slot 1 │ … │ slot BlockSize−1
@@ -92,7 +92,9 @@ func (l *cacheLayer) alloc(c *Cache, pages int) (err error) {
 	if l.values, err = c.device.Alloc(n * keyBytes); err != nil {
 		return err
 	}
-	l.indexKeys, err = c.device.Alloc(n * indexBytes)
+	if indexBytes > 0 {
+		l.indexKeys, err = c.device.Alloc(n * indexBytes)
+	}
 	return err
 }
 
@@ -132,6 +134,9 @@ func (c *Cache) copyPage(dst, src int32) error {
 	for l := range c.layers {
 		for i, p := range c.layers[l].buffers() {
 			n := [...]int64{keys, keys, index}[i]
+			if n == 0 {
+				continue
+			}
 			if err := c.device.Copy(p.Add(int64(dst)*n), p.Add(int64(src)*n), n); err != nil {
 				return fmt.Errorf("copy page %d to %d: %w", src, dst, err)
 			}

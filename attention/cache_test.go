@@ -100,6 +100,14 @@ func TestGeometryCheck(t *testing.T) {
 			require.ErrorIs(t, err, hip.ErrInput)
 		})
 	}
+	d := dense(tiny())
+	require.NoError(t, d.check())
+	require.Equal(t, (6+2*2)*16, d.Columns())
+	d.TopkBlocks, d.InitBlocks, d.LocalBlocks, d.Rope.Dim = 1, 2, 3, 18
+	require.EqualError(t, d.check(), `attention: geometry: TopkBlocks is 1, want 0, since IndexDim is 0
+attention: geometry: InitBlocks is 2, want 0, since IndexDim is 0
+attention: geometry: LocalBlocks is 3, want 0, since IndexDim is 0
+attention: geometry: Rope.Dim is 18, want at most HeadDim and IndexDim`)
 	g.Heads, g.Eps, g.Rope.Dim = 0, -1, 3
 	for _, field := range []string{"Heads", "Eps", "Rope.Dim"} {
 		require.ErrorContains(t, g.check(), field+" is", "all problems together")

@@ -70,6 +70,16 @@ func (p *problems) qkv(b *Batch, qkv QKV) {
 	}
 }
 
+// sparse refuses what selects blocks, over a cache that has no index keys.
+func (p *problems) sparse(b *Batch) {
+	p.refuse(b.cache.geometry.dense(), "Geometry.IndexDim", 0, "at least 1: dense attention selects no blocks")
+}
+
+// unneeded refuses memory that dense attention does not read.
+func (p *problems) unneeded(_ *Batch, ptr hip.Ptr, field string) {
+	p.refuse(ptr != 0, field, "an address", "none, since Geometry.IndexDim is 0")
+}
+
 // memory checks that an address is given, where there are rows.
 func (p *problems) memory(b *Batch, ptr hip.Ptr, field string) {
 	p.refuse(ptr == 0 && b.rows > 0, field, "no memory", "an address")

@@ -20,6 +20,9 @@
 //
 //	err = tx.Commit()
 //
+// A [Geometry] without index heads is that of dense attention: Insert, then Attend to every
+// key that a row sees.
+//
 // Every function checks its arguments before it launches anything.
 //
 // # Who has which page?

@@ -51,6 +51,12 @@ func released() Geometry {
 	}
 }
 
+// dense is a geometry without indexer.
+func dense(g Geometry) Geometry {
+	g.IndexDim, g.TopkBlocks, g.InitBlocks, g.LocalBlocks = 0, 0, 0, 0
+	return g
+}
+
 func randomValues(seed, stream uint64, n int) []float32 {
 	r := rand.New(rand.NewPCG(seed, stream))
 	values := make([]float32, n)
@@ -130,7 +136,9 @@ func (l *learned) upload(a *arena, g *Geometry) (p Params, err error) {
 	var errs [4]error
 	p.QNorm, errs[0] = put(a, l.qNorm)
 	p.KNorm, errs[1] = put(a, l.kNorm)
-	p.IndexQNorm, errs[2] = put(a, l.indexQNorm)
-	p.IndexKNorm, errs[3] = put(a, l.indexKNorm)
+	if !g.dense() {
+		p.IndexQNorm, errs[2] = put(a, l.indexQNorm)
+		p.IndexKNorm, errs[3] = put(a, l.indexKNorm)
+	}
 	return p, errors.Join(errs[:]...)
 }

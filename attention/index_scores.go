@@ -12,7 +12,8 @@ import (
 //
 // The score is −Inf if the block holds no such key, and NaN if a product is NaN. scores is
 // float32 [rows, KVHeads, b.Blocks()]. Index queries come from qkv after [Insert]. The
-// reference sums products in float64, other devices in float32.
+// reference sums products in float64, other devices in float32. A dense [Geometry] has
+// nothing to score, which is a [hip.InputError].
 func Scores(b *Batch, layer int, qkv QKV, scores hip.Ptr) error {
 	p := problems{op: "scores"}
 	if err := p.enter(b); err != nil {
@@ -20,6 +21,7 @@ func Scores(b *Batch, layer int, qkv QKV, scores hip.Ptr) error {
 	}
 	defer b.leave()
 	l := p.layer(b, layer)
+	p.sparse(b)
 	p.qkv(b, qkv)
 	p.memory(b, scores, "scores")
 	if err := p.err(); err != nil {

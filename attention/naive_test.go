@@ -40,10 +40,13 @@ func (s *scenario) naive() *results {
 					}
 					scores[block] = max(scores[block], naiveDot(rows[p].indexQ(g, kv), rows[j].indexK))
 				}
-				for _, score := range scores {
-					r.scores = append(r.scores, float32(score))
+				selected := candidates
+				if !g.dense() {
+					selected = naiveSelect(g, candidates, scores)
+					for _, score := range scores {
+						r.scores = append(r.scores, float32(score))
+					}
 				}
-				selected := naiveSelect(g, candidates, scores)
 				for k := range g.TopkBlocks {
 					if k < len(selected) {
 						r.selected = append(r.selected, int32(selected[k]))
@@ -86,6 +89,9 @@ func (s *scenario) naiveRow(columns []float32, position int) naiveRow {
 	r := naiveRow{columns: columns}
 	at := 0
 	next := func(n int, weight []float32) []float64 {
+		if n == 0 {
+			return nil
+		}
 		x := columns[at : at+n]
 		at += n
 		if weight != nil {

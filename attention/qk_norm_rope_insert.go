@@ -16,7 +16,7 @@ type QKV struct {
 // Params are the norm weights of a layer, in device memory. The caller keeps owning it.
 type Params struct {
 	QNorm, KNorm           hip.Ptr // float32 [HeadDim]
-	IndexQNorm, IndexKNorm hip.Ptr // float32 [IndexDim]
+	IndexQNorm, IndexKNorm hip.Ptr // float32 [IndexDim]; none where IndexDim is 0
 }
 
 // Insert turns the projected rows into queries and keys and writes the cache. In each row,
@@ -37,8 +37,12 @@ func Insert(b *Batch, layer int, qkv QKV, params Params) error {
 	p.qkv(b, qkv)
 	p.memory(b, params.QNorm, "params.QNorm")
 	p.memory(b, params.KNorm, "params.KNorm")
-	p.memory(b, params.IndexQNorm, "params.IndexQNorm")
-	p.memory(b, params.IndexKNorm, "params.IndexKNorm")
+	needed := p.memory
+	if b.cache.geometry.dense() {
+		needed = p.unneeded
+	}
+	needed(b, params.IndexQNorm, "params.IndexQNorm")
+	needed(b, params.IndexKNorm, "params.IndexKNorm")
 	if err := p.err(); err != nil {
 		return err
 	}
@@ -73,8 +77,15 @@ type insertArgs struct {
 	RotaryDim, BlockSize, Format                  int32
 }
 
-// heads is the number of vectors in a row: those of q, k, v, index_q, index_k.
-func (a *insertArgs) heads() int { return int(a.Heads + 2*a.KVHeads + a.IndexHeads + 1) }
+// heads is the number of vectors in a row: those of q, k, v, and where there are any those
+// of index_q and index_k.
+func (a *insertArgs) heads() int {
+	n := a.Heads + 2*a.KVHeads
+	if a.IndexDim > 0 {
+		n += a.IndexHeads + 1
+	}
+	return int(n)
+}
 
 // insert runs one block per vector of a row; block = row·heads + vector.
 var insert = hip.NewKernel("qk_norm_rope_insert",

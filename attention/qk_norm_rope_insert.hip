@@ -1,5 +1,6 @@
 // q, k, index_q, index_k = rope(rms(x; norm), position), in place; k, v and index_k go
-// to the cache: one block per vector of a row. The twin is insertTwin.
+// to the cache: one block per vector of a row. Without IndexDim there are no index_q and
+// index_k. The twin is insertTwin.
 
 struct insertArgs {
   float *QKV;
@@ -57,7 +58,7 @@ DEVICE void rotate(float *x, int32 half, int32 position, const double *frequenci
 
 KERNEL(insertThreads) void qk_norm_rope_insert(insertArgs a) {
   __shared__ double waves[insertThreads / waveSize];
-  const int32 vectors = a.Heads + 2 * a.KVHeads + a.IndexHeads + 1;
+  const int32 vectors = a.Heads + 2 * a.KVHeads + (a.IndexDim > 0 ? a.IndexHeads + 1 : 0);
   const int32 row = (int32)blockIdx.x / vectors;
   const batchView batch = viewBatch(a.Batch, a.Rows, a.Sequences, a.TableEntries);
   const rowVector v = vectorOf(a, (int32)blockIdx.x % vectors);

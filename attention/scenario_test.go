@@ -126,13 +126,25 @@ func (s *scenario) insert(a *arena, b *Batch, params Params, spans []Span, rows 
 	g := &s.geometry
 	r.blocks = b.Blocks()
 	r.qkv = make([]float32, len(rows))
-	r.scores = make([]float32, b.rows*g.KVHeads*b.Blocks())
-	r.selected = make([]int32, b.rows*g.KVHeads*g.TopkBlocks)
+	if !g.dense() {
+		r.scores = make([]float32, b.rows*g.KVHeads*b.Blocks())
+		r.selected = make([]int32, b.rows*g.KVHeads*g.TopkBlocks)
+	}
 	r.out = make([]float32, b.rows*g.Heads*g.HeadDim)
+	out, err := put(a, r.out)
+	if err != nil {
+		return err
+	}
+	if g.dense() {
+		return errors.Join(
+			Attend(b, 1, qkv, 0, out),
+			hip.ReadOf(a.d, r.qkv, data),
+			hip.ReadOf(a.d, r.out, out),
+		)
+	}
 	scores, err1 := put(a, r.scores)
 	selected, err2 := put(a, r.selected)
-	out, err3 := put(a, r.out)
-	if err := errors.Join(err1, err2, err3); err != nil {
+	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
 	for _, step := range []func() error{

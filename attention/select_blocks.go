@@ -16,7 +16,8 @@ import (
 //
 // scores is the result of [Scores]. It may be the zero Ptr if b.Blocks() is at most
 // TopkBlocks, since every candidate is taken then. selected is int32 [rows, KVHeads,
-// TopkBlocks]: ascending, then −1.
+// TopkBlocks]: ascending, then −1. A dense [Geometry] has nothing to select, which is a
+// [hip.InputError].
 func Select(b *Batch, scores, selected hip.Ptr) error {
 	p := problems{op: "select"}
 	if err := p.enter(b); err != nil {
@@ -24,6 +25,7 @@ func Select(b *Batch, scores, selected hip.Ptr) error {
 	}
 	defer b.leave()
 	g, n := &b.cache.geometry, b.size()
+	p.sparse(b)
 	if b.blocks > g.TopkBlocks {
 		p.memory(b, scores, "scores")
 	}

@@ -16,7 +16,10 @@ struct headBundle {
   int32 row, kv;
   int32 head, heads; // the first, and how many
   const float *q;
-  const int32 *selected;
+  const int32 *selected; // null: all blocks
+
+  // block returns the k-th block that the heads attend to, below 0: none.
+  __device__ int32 block(int32 k) const { return selected ? selected[k] : k; }
 };
 
 // bundleOf returns bundle i, where those of a KV head follow each other, and those of a row.
@@ -26,6 +29,6 @@ DEVICE headBundle bundleOf(const sparseArgs &a, int32 i) {
   t.row = i / a.Bundles / a.KVHeads, t.kv = i / a.Bundles % a.KVHeads;
   t.head = t.kv * group + from, t.heads = minimum(a.BundleHeads, group - from);
   t.q = a.Q + t.row * a.Stride + (int64)t.head * a.HeadDim;
-  t.selected = a.Selected + ((int64)t.row * a.KVHeads + t.kv) * a.TopkBlocks;
+  t.selected = a.Selected ? a.Selected + ((int64)t.row * a.KVHeads + t.kv) * a.TopkBlocks : nullptr;
   return t;
 }

@@ -14,7 +14,8 @@ import (
 //	out[h] = Σ softmax_j( q[h] · k[g][j] · HeadDim^−½ ) · v[g][j]
 //
 // for the query heads h of each KV head g, over the keys j ≤ position that the blocks
-// selected for index head g hold. q comes from qkv after [Insert]. out is float32 [rows,
+// selected for index head g hold. Where the [Geometry] is dense, selected is the zero Ptr
+// and all blocks count. q comes from qkv after [Insert]. out is float32 [rows,
 // Heads·HeadDim]; a head without a key gives zeros. A NaN in q, or in a k that is attended
 // to, makes the output of its heads NaN; a NaN in v affects only its own column of them.
 // The reference computes in float64 and rounds once, other devices compute in float32.
@@ -26,7 +27,11 @@ func Attend(b *Batch, layer int, qkv QKV, selected, out hip.Ptr) error {
 	defer b.leave()
 	l := p.layer(b, layer)
 	p.qkv(b, qkv)
-	p.memory(b, selected, "selected")
+	needed := p.memory
+	if b.cache.geometry.dense() {
+		needed = p.unneeded
+	}
+	needed(b, selected, "selected")
 	p.memory(b, out, "out")
 	if err := p.err(); err != nil {
 		return err
@@ -42,7 +47,7 @@ func Attend(b *Batch, layer int, qkv QKV, selected, out hip.Ptr) error {
 		Q: qkv.Data, Keys: l.keys, Values: l.values, Selected: selected, Batch: b.words, Out: out, Parts: b.shared.partial.Ptr(), Stride: int64(qkv.Stride),
 		Rows: n.rows, Sequences: n.sequences, TableEntries: n.tables, PresenceWords: n.presence,
 		Heads: int32(g.Heads), KVHeads: int32(g.KVHeads), HeadDim: int32(g.HeadDim), BlockSize: int32(g.BlockSize),
-		TopkBlocks: int32(g.TopkBlocks), BundleHeads: int32(bundle), Bundles: int32(ceilDiv(group, bundle)), Format: int32(b.cache.format),
+		TopkBlocks: int32(g.attended(b.blocks)), BundleHeads: int32(bundle), Bundles: int32(ceilDiv(group, bundle)), Format: int32(b.cache.format),
 	}
 	bundles := b.rows * g.KVHeads * int(a.Bundles)
 	if k.split {
@@ -52,7 +57,7 @@ func Attend(b *Batch, layer int, qkv QKV, selected, out hip.Ptr) error {
 		))
 	}
 	// Each head multiplies over all keys: the work is bundle times what is read.
-	cost := 2 * min(g.TopkBlocks, b.blocks) * g.BlockSize * g.HeadDim * bundle
+	cost := 2 * min(int(a.TopkBlocks), b.blocks) * g.BlockSize * g.HeadDim * bundle
 	return p.launched(k.Launch(b.device, hip.Grid{Blocks: bundles, BlockCost: cost}, a))
 }
 
@@ -69,7 +74,7 @@ func bundleHeads(group, blocks, threads int) int {
 type sparseArgs struct {
 	Q            hip.Ptr // float32 [Rows] rows of [Heads, HeadDim], Stride apart
 	Keys, Values hip.Ptr // Format [pages, KVHeads, BlockSize, HeadDim]
-	Selected     hip.Ptr // int32 [Rows, KVHeads, TopkBlocks]
+	Selected     hip.Ptr // int32 [Rows, KVHeads, TopkBlocks]; 0: blocks 0 … TopkBlocks−1
 	Batch        hip.Ptr // see Batch
 	Out          hip.Ptr // float32 [Rows, Heads, HeadDim]
 	Parts        hip.Ptr // see sparsePartsTwin; none where keys are not split
@@ -255,21 +260,33 @@ func (a *sparseArgs) each(b *hip.Blocks, attend func(q, out []float32, selected 
 
 // find sets the runs of keys that are selected for KV head g of a row.
 func (s *selectedKeys) find(c *rowContext, row, g int) {
-	kvHeads, size, topk := int64(s.a.KVHeads), int(s.a.BlockSize), int(s.a.TopkBlocks)
+	topk := int(s.a.TopkBlocks)
 	s.runs = s.runs[:0]
+	if s.a.Selected == 0 {
+		for block := range min(topk, c.position/int(s.a.BlockSize)+1) {
+			s.add(c, block, g)
+		}
+		return
+	}
+	kvHeads := int64(s.a.KVHeads)
 	for _, block := range hip.In[int32](s.b, s.a.Selected.Add((int64(row)*kvHeads+int64(g))*int64(topk)*4), topk) {
-		visible := 0
 		if block >= 0 {
-			visible = c.keys(int(block), size)
+			s.add(c, int(block), g)
 		}
-		for at := 0; at < visible; {
-			from, to := c.run(int(block)*size, at, visible)
-			if from < to {
-				first := (int64(c.table[block])*kvHeads+int64(g))*int64(size) + int64(from)
-				s.runs = append(s.runs, keyRun{first, to - from})
-			}
-			at = to
+	}
+}
+
+// add appends the runs of a block's visible keys.
+func (s *selectedKeys) add(c *rowContext, block, g int) {
+	size := int(s.a.BlockSize)
+	visible := c.keys(block, size)
+	for at := 0; at < visible; {
+		from, to := c.run(block*size, at, visible)
+		if from < to {
+			first := (int64(c.table[block])*int64(s.a.KVHeads)+int64(g))*int64(size) + int64(from)
+			s.runs = append(s.runs, keyRun{first, to - from})
 		}
+		at = to
 	}
 }
 

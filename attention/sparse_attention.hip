@@ -80,7 +80,7 @@ DEVICE void sparseAttention(const sparseArgs &a) {
     if (threadIdx.x < attendHeads) s.top[threadIdx.x] = -infinity(), s.total[threadIdx.x] = 0;
     __syncthreads();
     for (int32 k = 0; k < a.TopkBlocks; k++) {
-      const int32 block = t.selected[k];
+      const int32 block = t.block(k);
       const int32 visible = block >= 0 ? c.keys(block, size) : 0;
       if (visible == 0) continue;
       const int64 stored = ((int64)c.table[block] * a.KVHeads + t.kv) * size, position = (int64)block * size;

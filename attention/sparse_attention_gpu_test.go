@@ -121,7 +121,7 @@ func (c *attendCase) fill(t *testing.T, d hip.Device, p hip.Ptr, table []int32, 
 // attendRows are rows whose keys are split on the device, and just too many for that.
 func attendRows(g *Geometry, d hip.Device) []int {
 	rows := 1
-	for partsOf(g, rows, d.Info()) > 0 {
+	for partsOf(g, rows, 1, d.Info()) > 0 {
 		rows++
 	}
 	return []int{2, rows}

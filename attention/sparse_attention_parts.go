@@ -24,21 +24,30 @@ func inParts(g *Geometry, info hip.Info) bool {
 	return info.IsGPU() && g.HeadDim <= partDim && g.HeadDim%8 == 0
 }
 
-// partsOf returns into how many parts the keys of a row are split; 0: they are not. Few
-// rows leave most of a GPU idle when one block walks all keys of a row.
-func partsOf(g *Geometry, rows int, info hip.Info) int {
+// mostDenseParts bounds the parts of dense attention, whose memory grows with the longest
+// sequence: 16 384 keys. After more of them one block walks all keys of a row.
+const mostDenseParts = 256
+
+// partsOf returns into how many parts the keys of a row are split, where the longest
+// sequence has so many blocks; 0: they are not. Few rows leave most of a GPU idle when one
+// block walks all keys of a row.
+func partsOf(g *Geometry, rows, blocks int, info hip.Info) int {
 	if !inParts(g, info) || rows*g.KVHeads >= max(info.Threads, fewUnits) {
 		return 0
 	}
-	return g.TopkBlocks * g.partsOfBlock()
+	parts := g.attended(blocks) * g.partsOfBlock()
+	if g.dense() && parts > mostDenseParts {
+		return 0
+	}
+	return parts
 }
 
 func (g *Geometry) partsOfBlock() int { return ceilDiv(g.BlockSize, partKeys) }
 
-// growParts makes room for the parts of a pass of rows.
-func (b *Batch) growParts(rows int) error {
+// growParts makes room for the parts of a pass of rows, over sequences of so many blocks.
+func (b *Batch) growParts(rows, blocks int) error {
 	g, d := &b.cache.geometry, b.cache.device
-	b.parts = partsOf(g, rows, d.Info())
+	b.parts = partsOf(g, rows, blocks, d.Info())
 	if err := b.shared.partial.Grow(d, rows*g.Heads*b.parts*(g.HeadDim+2), 4); err != nil {
 		return fmt.Errorf("attention: parts of %d rows: %w", rows, err)
 	}
@@ -69,9 +78,12 @@ func sparsePartsTwin(b *hip.Blocks, a *sparseArgs) {
 	for i := b.First; i < b.End; i++ {
 		part, bundle, kv, row := i%parts, i/parts%bundles, i/parts/bundles%kvHeads, i/parts/bundles/kvHeads
 		c := rows.context(row)
-		selected := hip.In[int32](b, a.Selected.Add(4*(int64(row*kvHeads+kv)*int64(a.TopkBlocks)+int64(part/blockParts))), 1)
+		block := part / blockParts
+		if a.Selected != 0 {
+			block = int(hip.In[int32](b, a.Selected.Add(4*(int64(row*kvHeads+kv)*int64(a.TopkBlocks)+int64(block))), 1)[0])
+		}
 		n := 0
-		if block := int(selected[0]); block >= 0 {
+		if block >= 0 {
 			from := part % blockParts * partKeys
 			for slot := from; slot < min(from+partKeys, c.keys(block, size)); slot++ {
 				if c.present(block*size + slot) {

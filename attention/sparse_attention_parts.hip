@@ -29,7 +29,7 @@ struct keyPart {
 
 // partOf returns part i of a bundle.
 DEVICE keyPart partOf(const sparseArgs &a, const headBundle &t, const rowContext &c, int32 i) {
-  const int32 ofBlock = ceilDiv(a.BlockSize, partKeys), block = t.selected[i / ofBlock], from = i % ofBlock * partKeys;
+  const int32 ofBlock = ceilDiv(a.BlockSize, partKeys), block = t.block(i / ofBlock), from = i % ofBlock * partKeys;
   const int32 n = block < 0 ? 0 : minimum(partKeys, c.keys(block, a.BlockSize) - from);
   if (n <= 0) return {0, 0, 0};
   return {((int64)c.table[block] * a.KVHeads + t.kv) * a.BlockSize + from, (int64)block * a.BlockSize + from, n};

@@ -158,13 +158,15 @@ func TestPartsOf(t *testing.T) {
 	for _, test := range []struct {
 		g       Geometry
 		rows    int
+		blocks  int
 		kind    string
 		threads int
 		want    int
 	}{
-		{g, 1, "cuda", 132, 32}, {g, 65, "hip", 132, 32}, {g, 66, "cuda", 132, 0}, {g, 31, "cuda", 1, 32}, {g, 32, "cuda", 1, 0},
-		{tiny(), 1, "hip", 100, 4}, {g, 1, "cpu", 132, 0}, {g, 1, "reference", 132, 0}, {wide, 1, "cuda", 132, 0},
+		{g, 1, 9, "cuda", 132, 32}, {g, 65, 9, "hip", 132, 32}, {g, 66, 9, "cuda", 132, 0}, {g, 31, 9, "cuda", 1, 32}, {g, 32, 9, "cuda", 1, 0},
+		{tiny(), 1, 9, "hip", 100, 4}, {g, 1, 9, "cpu", 132, 0}, {g, 1, 9, "reference", 132, 0}, {wide, 1, 9, "cuda", 132, 0},
+		{dense(g), 1, 9, "cuda", 132, 18}, {dense(g), 1, 128, "cuda", 132, 256}, {dense(g), 1, 129, "cuda", 132, 0},
 	} {
-		require.Equal(t, test.want, partsOf(&test.g, test.rows, hip.Info{Kind: test.kind, Threads: test.threads}), "%+v", test)
+		require.Equal(t, test.want, partsOf(&test.g, test.rows, test.blocks, hip.Info{Kind: test.kind, Threads: test.threads}), "%+v", test)
 	}
 }
