@@ -10,11 +10,13 @@ import (
 )
 
 // Config is the shape of a mixture of experts. Each field names its key of config.json.
+// With Experts 0 it is that of a dense MLP, which is the shared expert alone, of width
+// dense_intermediate_size; Intermediate, TopK and Scale are then 0.
 type Config struct {
 	Hidden             int // hidden_size
 	Intermediate       int // intermediate_size, of one routed expert
 	SharedIntermediate int // shared_intermediate_size
-	Experts            int // num_local_experts
+	Experts            int // num_local_experts; 0: a dense MLP
 	TopK               int // num_experts_per_tok, 1 to Experts
 
 	Scale float64 // routed_scaling_factor
@@ -29,25 +31,38 @@ func (c *Config) check(op string) error {
 	refuse := func(field string, got any, want string) {
 		errs = append(errs, &hip.InputError{Op: op, Field: field, Got: got, Want: want})
 	}
-	for _, size := range []struct {
-		field string
-		got   int
-		most  int
-	}{
-		{"Hidden", c.Hidden, math.MaxInt32},
-		{"Intermediate", c.Intermediate, math.MaxInt32 / 2},
-		{"SharedIntermediate", c.SharedIntermediate, math.MaxInt32 / 2},
-		{"Experts", c.Experts, math.MaxInt32 - 1},
-		{"TopK", c.TopK, max(c.Experts, 1)},
-	} {
-		if size.got < 1 || size.got > size.most {
-			refuse(size.field, size.got, fmt.Sprintf("1 to %d", size.most))
+	size := func(field string, got, most int) {
+		if got < 1 || got > most {
+			refuse(field, got, fmt.Sprintf("1 to %d", most))
 		}
+	}
+	size("Hidden", c.Hidden, math.MaxInt32)
+	if !c.dense() {
+		size("Intermediate", c.Intermediate, math.MaxInt32/2)
+	}
+	size("SharedIntermediate", c.SharedIntermediate, math.MaxInt32/2)
+	if c.dense() {
+		const none = "0, since Experts is 0"
+		if c.Intermediate != 0 {
+			refuse("Intermediate", c.Intermediate, none)
+		}
+		if c.TopK != 0 {
+			refuse("TopK", c.TopK, none)
+		}
+		if c.Scale != 0 {
+			refuse("Scale", c.Scale, none)
+		}
+	} else {
+		size("Experts", c.Experts, math.MaxInt32-1)
+		size("TopK", c.TopK, max(c.Experts, 1))
 	}
 	for _, number := range []struct {
 		field string
 		got   float64
 	}{{"Scale", c.Scale}, {"Alpha", c.Alpha}, {"Beta", c.Beta}} {
+		if c.dense() && number.field == "Scale" {
+			continue
+		}
 		if math.IsNaN(number.got) || math.IsInf(number.got, 0) {
 			refuse(number.field, number.got, "a finite number")
 		}
@@ -58,9 +73,12 @@ func (c *Config) check(op string) error {
 	return errors.Join(errs...)
 }
 
+// dense reports whether the shared expert is all there is.
+func (c *Config) dense() bool { return c.Experts == 0 }
+
 // checkRows bounds rows so that an int32 can count pairs.
 func (c *Config) checkRows(op string, rows int) error {
-	if most := math.MaxInt32 / c.TopK; rows < 0 || rows > most {
+	if most := math.MaxInt32 / max(c.TopK, 1); rows < 0 || rows > most {
 		return &hip.InputError{Op: op, Field: "rows", Got: rows, Want: fmt.Sprintf("0 to %d", most)}
 	}
 	return nil
@@ -100,8 +118,12 @@ const (
 //	shared_experts.gate_up_proj.weight   [2·SharedIntermediate, Hidden]       gate rows, then up rows
 //	shared_experts.down_proj.weight      [Hidden, SharedIntermediate]
 //
-// What does not fit is an error of [Experts.Forward], which looks at all of it.
+// A dense MLP asks for the shared expert's two alone, whatever the layer calls them, and
+// has no bias. What does not fit is an error of [Experts.Forward], which looks at all of it.
 func NewExperts(c Config, matrix func(name string) *weights.Matrix, bias hip.Ptr) *Experts {
+	if c.dense() {
+		return &Experts{gateUp: matrix(nameGateUp), down: matrix(nameDown), bias: bias, Config: c}
+	}
 	return &Experts{
 		gate: matrix(nameGate), w13: matrix(nameW13), w2: matrix(nameW2),
 		gateUp: matrix(nameGateUp), down: matrix(nameDown), bias: bias, Config: c,
@@ -125,11 +147,17 @@ func (e *Experts) check(op string) error {
 		{nameGateUp, e.gateUp, 2 * int64(e.SharedIntermediate), int64(e.Hidden)},
 		{nameDown, e.down, int64(e.Hidden), int64(e.SharedIntermediate)},
 	} {
+		if e.dense() && weight.name != nameGateUp && weight.name != nameDown {
+			continue
+		}
 		if got := shapeOf(weight.matrix); got != (shape{weight.rows, weight.cols}) {
 			errs = append(errs, &hip.InputError{Op: op, Field: weight.name, Got: got, Want: shape{weight.rows, weight.cols}.String()})
 		}
 	}
-	if e.bias == 0 {
+	switch {
+	case e.dense() && e.bias != 0:
+		errs = append(errs, &hip.InputError{Op: op, Field: nameBias, Got: "an address", Want: "none, since Experts is 0"})
+	case !e.dense() && e.bias == 0:
 		errs = append(errs, &hip.InputError{Op: op, Field: nameBias, Got: shape{}, Want: shape{1, int64(e.Experts)}.String()})
 	}
 	return errors.Join(errs...)

@@ -25,7 +25,10 @@ func TestConfigCheck(t *testing.T) {
 	}{
 		{"valid", func(*Config) {}, nil},
 		{"no limit", func(c *Config) { c.Limit = math.Inf(1) }, nil},
-		{"zero", func(c *Config) { *c = Config{} }, []string{"Hidden", "Intermediate", "SharedIntermediate", "Experts", "TopK", "Limit"}},
+		{"zero", func(c *Config) { *c = Config{} }, []string{"Hidden", "SharedIntermediate", "Limit"}},
+		{"no expert but picks", func(c *Config) { c.Experts = 0 }, []string{"Intermediate", "TopK", "Scale"}},
+		{"dense", func(c *Config) { c.Experts, c.Intermediate, c.TopK, c.Scale = 0, 0, 0, 0 }, nil},
+		{"an expert without size", func(c *Config) { *c = Config{Experts: 1} }, []string{"Hidden", "Intermediate", "SharedIntermediate", "TopK", "Limit"}},
 		{"negative sizes", func(c *Config) { c.Hidden, c.Experts = -1, -2 }, []string{"Hidden", "Experts", "TopK"}},
 		{"more picks than experts", func(c *Config) { c.TopK = 4 }, []string{"TopK"}},
 		{"sizes beyond int32", func(c *Config) { c.Hidden, c.Intermediate = math.MaxInt, math.MaxInt32 }, []string{"Hidden", "Intermediate"}},

@@ -23,6 +23,8 @@
 //	product (gate) → route → group_by_expert → experts_gate_up → experts_down
 //	gate_up_swiglu → product (down) → moe_combine
 //
+// A layer without experts, a dense MLP, takes the last three.
+//
 // # Numerics
 //
 // Values between launches are float32. The reference device sums each in float64 and rounds

@@ -34,12 +34,16 @@ func (e *Experts) Forward(d hip.Device, ws *Workspace, hidden, residual, x hip.P
 	if err := ws.reserve(d, &e.Config, rows); err != nil {
 		return fmt.Errorf("moe: workspace for %d rows: %w", rows, err)
 	}
-	for _, stage := range []func() error{
+	stages := []func() error{
 		func() error { return e.route(d, ws, x, rows) },
 		func() error { return e.routedExperts(d, ws, x, rows) },
 		func() error { return e.sharedExpert(d, ws, x, rows) },
 		func() error { return e.combine(d, ws, hidden, residual, rows) },
-	} {
+	}
+	if e.dense() {
+		stages = stages[2:]
+	}
+	for _, stage := range stages {
 		if err := stage(); err != nil {
 			return fmt.Errorf("moe: %w", err)
 		}

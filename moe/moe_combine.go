@@ -16,8 +16,8 @@ var combine = hip.NewKernel("moe_combine",
 type combineArgs struct {
 	Hidden   hip.Ptr // [Rows, Cols] float32, written; may be Residual
 	Residual hip.Ptr // [Rows, Cols] float32
-	Y        hip.Ptr // [Rows·TopK, Cols] float32
-	Weights  hip.Ptr // [Rows, TopK] float32
+	Y        hip.Ptr // [Rows·TopK, Cols] float32; none with TopK 0
+	Weights  hip.Ptr // [Rows, TopK] float32; none with TopK 0
 	Shared   hip.Ptr // [Rows, Cols] float32
 	Routed   hip.Ptr // [Rows, Cols] float32, written; optional
 	Total    hip.Ptr // [Rows, Cols] float32, written; optional
@@ -98,7 +98,7 @@ func eachSum(b *hip.Blocks, a *combineArgs, add func(*sums)) {
 		end := at + min(combineTile, cols-first)
 		s := sums{
 			hidden: hidden[at:end], residual: residual[at:end], shared: shared[at:end],
-			weights: w[row*k : (row+1)*k], y: y[row*k*cols+first : (row+1)*k*cols], stride: cols,
+			weights: w[row*k : (row+1)*k], y: y[row*k*cols : (row+1)*k*cols][min(first, k*cols):], stride: cols,
 		}
 		if routed != nil {
 			s.routed = routed[at:end]

@@ -11,6 +11,7 @@ import (
 // Forward at a time. Free returns its memory.
 type Workspace struct {
 	observe bool // moe_routed_out and moe_out are stored too
+	dense   bool // the last Forward was that of a dense MLP
 
 	logits       hip.Buffer // [rows, Experts] float32
 	scores       hip.Buffer // [rows, Experts] float32
@@ -29,8 +30,8 @@ type Workspace struct {
 }
 
 // Stage returns the address of an intermediate result of the last Forward, or the zero Ptr
-// if there is none of that name. The memory is the workspace's, until its next Forward or
-// Free.
+// if there is none of that name; a dense MLP has shared_out and moe_out. The memory is the
+// workspace's, until its next Forward or Free.
 //
 //	router_scores    [rows, Experts] float32: s
 //	expert_ids       [rows, TopK] int32, by descending s + bias
@@ -39,24 +40,21 @@ type Workspace struct {
 //	moe_routed_out   [rows, Hidden] float32: Σ w · expert(x), if observed
 //	moe_out          [rows, Hidden] float32: their sum, if observed
 func (w *Workspace) Stage(name string) hip.Ptr {
-	switch name {
-	case "router_scores":
-		return w.scores.Ptr()
-	case "expert_ids":
-		return w.ids.Ptr()
-	case "expert_weights":
-		return w.weights.Ptr()
-	case "shared_out":
+	switch {
+	case name == "shared_out":
 		return w.shared.Ptr()
-	}
-	if !w.observe {
-		return 0
-	}
-	switch name {
-	case "moe_routed_out":
-		return w.routed.Ptr()
-	case "moe_out":
+	case name == "moe_out" && w.observe:
 		return w.total.Ptr()
+	case w.dense:
+		return 0
+	case name == "router_scores":
+		return w.scores.Ptr()
+	case name == "expert_ids":
+		return w.ids.Ptr()
+	case name == "expert_weights":
+		return w.weights.Ptr()
+	case name == "moe_routed_out" && w.observe:
+		return w.routed.Ptr()
 	}
 	return 0
 }
@@ -78,10 +76,14 @@ func (w *Workspace) Reserve(d hip.Device, c *Config, rows int, observe bool) err
 }
 
 func (w *Workspace) reserve(d hip.Device, c *Config, rows int) error {
+	w.dense = c.dense()
 	pairs := rows * c.TopK
-	observed := 0
+	observed, routed := 0, 0
 	if w.observe {
 		observed = rows
+	}
+	if !w.dense {
+		routed = 1
 	}
 	for _, size := range []struct {
 		buffer     *hip.Buffer
@@ -91,15 +93,15 @@ func (w *Workspace) reserve(d hip.Device, c *Config, rows int) error {
 		{&w.scores, rows, c.Experts},
 		{&w.ids, rows, c.TopK},
 		{&w.weights, rows, c.TopK},
-		{&w.offsets, 1, c.Experts + 1},
+		{&w.offsets, routed, c.Experts + 1},
 		{&w.order, 1, pairs},
 		{&w.active, 1, min(c.Experts, pairs)},
-		{&w.activeCount, 1, 1},
+		{&w.activeCount, routed, 1},
 		{&w.intermediate, pairs, c.Intermediate},
 		{&w.expertOut, pairs, c.Hidden},
 		{&w.sharedInner, rows, c.SharedIntermediate},
 		{&w.shared, rows, c.Hidden},
-		{&w.routed, observed, c.Hidden},
+		{&w.routed, observed * routed, c.Hidden},
 		{&w.total, observed, c.Hidden},
 	} {
 		if err := size.buffer.Grow(d, size.rows, 4*size.cols); err != nil {
