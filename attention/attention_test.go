@@ -36,7 +36,7 @@ func scenarios() []scenario {
 	odd.Heads, odd.HeadDim, odd.IndexDim, odd.BlockSize = 10, 24, 17, 3
 	add("odd sizes", odd, scenarioSpan{position: 31, rows: 4})
 	plain := tiny()
-	plain.Rope.Dim, plain.InitBlocks, plain.LocalBlocks = 0, 0, 0
+	plain.Rope.Frequencies, plain.InitBlocks, plain.LocalBlocks = nil, 0, 0
 	add("no rotation, nothing forced", plain, scenarioSpan{position: 50, rows: 2})
 	crowded := tiny()
 	crowded.InitBlocks, crowded.LocalBlocks = 3, 4

@@ -104,7 +104,7 @@ func TestRefusedSpans(t *testing.T) {
 	d := hip.NewReference()
 	t.Cleanup(func() { _ = d.Close() })
 	g := tiny()
-	g.Rope.MaxPosition = 50
+	g.Rope.Positions = 50
 	c := newCache(t, d, g, 1, 20, CacheBF16)
 	b := NewBatch(c)
 	table := make([]int32, 20)

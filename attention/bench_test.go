@@ -75,7 +75,7 @@ func (x *bench) close(b *testing.B) {
 // BenchmarkScores reads the index keys of a context; the bytes are those of one row.
 func BenchmarkScores(b *testing.B) {
 	g := full()
-	g.Heads, g.HeadDim, g.Rope.Dim = g.KVHeads, 1, 0 // a small cache but for its index
+	g.Heads, g.HeadDim, g.Rope.Frequencies = g.KVHeads, 1, nil // a small cache but for its index
 	for _, shape := range []struct{ context, rows int }{{65536, 1}, {524288, 1}, {65536, 4}, {65536, 64}} {
 		b.Run(fmt.Sprintf("context=%d/rows=%d", shape.context, shape.rows), func(b *testing.B) {
 			x := openBench(b, g, shape.context, shape.rows)
@@ -146,7 +146,7 @@ func BenchmarkInsert(b *testing.B) {
 
 func BenchmarkSelect(b *testing.B) {
 	g := full()
-	g.Heads, g.HeadDim, g.IndexDim, g.Rope.Dim = g.KVHeads, 1, 1, 0
+	g.Heads, g.HeadDim, g.IndexDim, g.Rope.Frequencies = g.KVHeads, 1, 1, nil
 	for _, shape := range []struct{ context, rows int }{{65536, 1}, {524288, 1}, {524288, 16}, {65536, 512}} {
 		b.Run(fmt.Sprintf("context=%d/rows=%d", shape.context, shape.rows), func(b *testing.B) {
 			x := openBench(b, g, shape.context, shape.rows)

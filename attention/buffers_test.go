@@ -13,7 +13,7 @@ func TestBuffersAreTheCache(t *testing.T) {
 	defer d.Close()
 	g := Geometry{
 		Heads: 4, KVHeads: 2, HeadDim: 8, IndexDim: 6, BlockSize: 4, TopkBlocks: 2, LocalBlocks: 1,
-		Rope: Rope{MaxPosition: 64},
+		Rope: Rope{Positions: 64},
 	}
 	const pages, layers = 5, 3
 	c, err := NewCache(d, g, layers, pages, CacheBF16)

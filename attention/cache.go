@@ -35,7 +35,7 @@ type Cache struct {
 	owner    ownership
 	using    sync.RWMutex // held for reading while pages are copied, for writing by Close
 
-	frequencies hip.Ptr // float64 [Rope.Dim/2]; 0: nothing rotates
+	frequencies hip.Ptr // float64 [len(Rope.Frequencies)]; 0: nothing rotates
 }
 
 type cacheLayer struct {
@@ -60,9 +60,9 @@ func NewCache(d hip.Device, g Geometry, layers, pages int, format CacheFormat) (
 	}
 	c := &Cache{device: d, geometry: g, format: format, layers: make([]cacheLayer, layers)}
 	// The lists of pages come last: they may be gigabytes themselves.
-	if g.Rope.Dim > 0 {
+	if len(g.Rope.Frequencies) > 0 {
 		var err error
-		if c.frequencies, err = hip.Upload(d, g.Rope.InverseFrequencies()); err != nil {
+		if c.frequencies, err = hip.Upload(d, g.Rope.Frequencies); err != nil {
 			return nil, fmt.Errorf("attention: rotary frequencies: %w", err)
 		}
 	}
@@ -121,7 +121,7 @@ func (c *Cache) FreePages() int { return c.pages.freeCount() }
 // Bytes returns the device memory of the cache.
 func (c *Cache) Bytes() int64 {
 	keys, index, _ := c.pageBytes(c.Pages()) // NewCache checked it
-	frequencies := 8 * int64(c.geometry.Rope.Dim/2)
+	frequencies := 8 * int64(len(c.geometry.Rope.Frequencies))
 	return int64(c.Pages())*int64(len(c.layers))*(2*keys+index) + frequencies
 }
 

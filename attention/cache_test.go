@@ -85,10 +85,9 @@ func TestGeometryCheck(t *testing.T) {
 		"LocalBlocks":          func(g *Geometry) { g.LocalBlocks = -1 },
 		"Rope.AttentionFactor": func(g *Geometry) { g.Rope.AttentionFactor = math.Inf(1) },
 		"Eps":                  func(g *Geometry) { g.Eps = math.NaN() },
-		"Rope.Dim":             func(g *Geometry) { g.Rope.Dim = 18 },
-		"Rope.Type":            func(g *Geometry) { g.Rope.Type = "dynamic" },
-		"Rope.Theta":           func(g *Geometry) { g.Rope.Theta = 0 },
-		"Rope.MaxPosition":     func(g *Geometry) { g.Rope.MaxPosition = 0 },
+		"Rope.Frequencies":     func(g *Geometry) { g.Rope.Frequencies = make([]float64, 9) },
+		"Rope.Frequencies[2]":  func(g *Geometry) { g.Rope.Frequencies[2] = math.NaN() },
+		"Rope.Positions":       func(g *Geometry) { g.Rope.Positions = 0 },
 	} {
 		t.Run(field, func(t *testing.T) {
 			g := tiny()
@@ -103,13 +102,13 @@ func TestGeometryCheck(t *testing.T) {
 	d := dense(tiny())
 	require.NoError(t, d.check())
 	require.Equal(t, (6+2*2)*16, d.Columns())
-	d.TopkBlocks, d.InitBlocks, d.LocalBlocks, d.Rope.Dim = 1, 2, 3, 18
+	d.TopkBlocks, d.InitBlocks, d.LocalBlocks, d.Rope.Frequencies = 1, 2, 3, make([]float64, 9)
 	require.EqualError(t, d.check(), `attention: geometry: TopkBlocks is 1, want 0, since IndexDim is 0
 attention: geometry: InitBlocks is 2, want 0, since IndexDim is 0
 attention: geometry: LocalBlocks is 3, want 0, since IndexDim is 0
-attention: geometry: Rope.Dim is 18, want at most HeadDim and IndexDim`)
-	g.Heads, g.Eps, g.Rope.Dim = 0, -1, 3
-	for _, field := range []string{"Heads", "Eps", "Rope.Dim"} {
+attention: geometry: Rope.Frequencies is 9 angles, want at most HeadDim/2 and IndexDim/2`)
+	g.Heads, g.Eps, g.Rope.Frequencies = 0, -1, make([]float64, 20)
+	for _, field := range []string{"Heads", "Eps", "Rope.Frequencies"} {
 		require.ErrorContains(t, g.check(), field+" is", "all problems together")
 	}
 }

@@ -36,7 +36,7 @@ func (c *Claim) owner() owner {
 
 // check looks at claim i alone, and at whether it is of the same kind as the first.
 func (c *Cache) checkClaim(claims []Claim, i int) error {
-	claim, limit := &claims[i], c.geometry.Rope.Positions()
+	claim, limit := &claims[i], c.geometry.Rope.Positions
 	switch s := claim.Sequence; {
 	case (s == nil) == (claim.BlockTable == nil):
 		return refuseClaim(i, "Sequence and BlockTable", "given both or neither", "one of them", nil)

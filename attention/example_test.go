@@ -17,7 +17,7 @@ func Example() {
 	g := attention.Geometry{
 		Heads: 2, KVHeads: 1, HeadDim: 4, IndexDim: 4,
 		BlockSize: 2, TopkBlocks: 2, LocalBlocks: 1, Eps: 1e-6,
-		Rope: attention.Rope{Theta: 1e6, Dim: 2, MaxPosition: 1024, AttentionFactor: 1},
+		Rope: attention.Rope{Frequencies: []float64{1}, AttentionFactor: 1, Positions: 1024},
 	}
 	cache, err := attention.NewCache(d, g, 1, 8, attention.CacheBF16) // one layer, 8 pages
 	check(err)
@@ -87,7 +87,7 @@ func ExampleCache_Begin() {
 	defer d.Close()
 	g := attention.Geometry{
 		Heads: 1, KVHeads: 1, HeadDim: 2, IndexDim: 2, BlockSize: 4, TopkBlocks: 1,
-		Rope: attention.Rope{MaxPosition: 1024},
+		Rope: attention.Rope{Positions: 1024},
 	}
 	cache, err := attention.NewCache(d, g, 1, 5, attention.CacheF32)
 	check(err)

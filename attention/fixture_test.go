@@ -2,6 +2,7 @@ package attention
 
 import (
 	"errors"
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -38,8 +39,17 @@ func tiny() Geometry {
 	return Geometry{
 		Heads: 6, KVHeads: 2, HeadDim: 16, IndexDim: 32,
 		BlockSize: 4, TopkBlocks: 4, InitBlocks: 1, LocalBlocks: 2, Eps: 1e-6,
-		Rope: Rope{Theta: 10000, Dim: 8, Type: "default", MaxPosition: 1 << 20, AttentionFactor: 1},
+		Rope: Rope{Frequencies: frequencies(10000, 8), AttentionFactor: 1, Positions: 1 << 20},
 	}
+}
+
+// frequencies are those of plain RoPE.
+func frequencies(theta float64, dim int) []float64 {
+	all := make([]float64, dim/2)
+	for j := range all {
+		all[j] = math.Pow(theta, -2*float64(j)/float64(dim))
+	}
+	return all
 }
 
 // released is the geometry of the released model with fewer query heads.
@@ -47,7 +57,7 @@ func released() Geometry {
 	return Geometry{
 		Heads: 10, KVHeads: 2, HeadDim: 128, IndexDim: 128,
 		BlockSize: 128, TopkBlocks: 16, LocalBlocks: 1, Eps: 1e-6,
-		Rope: Rope{Theta: 5e6, Dim: 64, Type: "default", MaxPosition: 1 << 20, AttentionFactor: 1},
+		Rope: Rope{Frequencies: frequencies(5e6, 64), AttentionFactor: 1, Positions: 1 << 20},
 	}
 }
 

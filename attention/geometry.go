@@ -31,7 +31,7 @@ type Geometry struct {
 	LocalBlocks int // forced: the last blocks up to the query's own
 
 	Eps  float64 // of the norms of q, k, index_q and index_k
-	Rope Rope    // Dim is the rotated width of all four
+	Rope Rope    // the same for all four
 }
 
 // maxWidth bounds every field, so that products of a few of them fit an int64

@@ -21,7 +21,7 @@ func TestScoresOnGPUs(t *testing.T) {
 		} {
 			for _, format := range []CacheFormat{CacheBF16, CacheF32} {
 				g := tiny()
-				g.Heads, g.KVHeads, g.HeadDim, g.IndexDim, g.BlockSize, g.Rope.Dim = shape.heads, shape.heads, 1, shape.dim, shape.blockSize, 0
+				g.Heads, g.KVHeads, g.HeadDim, g.IndexDim, g.BlockSize, g.Rope.Frequencies = shape.heads, shape.heads, 1, shape.dim, shape.blockSize, nil
 				for _, bad := range []float64{0, math.NaN(), math.Inf(1), math.Inf(-1)} {
 					scoreOnGPU(t, checked, g, format, float32(bad))
 				}

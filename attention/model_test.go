@@ -163,7 +163,7 @@ func expect(c *Cache, claims []Claim) expected {
 		take(i, table, taken)
 	}
 	for i, claim := range claims {
-		spare := min(claim.Spare, c.geometry.Rope.Positions()-claim.To)
+		spare := min(claim.Spare, c.geometry.Rope.Positions-claim.To)
 		if claim.To < claim.Sequence.length {
 			spare = 0
 		}
@@ -185,7 +185,7 @@ func TestTransactionsAgainstModel(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 9))
 		d := hiptest.NewFaulty(hip.NewReference(), errFault)
 		g := tiny()
-		g.Rope.MaxPosition = 34
+		g.Rope.Positions = 34
 		c := newCache(t, d, g, modelLayers, 12, CacheF32)
 		live := []*modelled{newModelled(c)}
 		stamp := float32(0)
@@ -227,7 +227,7 @@ func TestTransactionsAgainstModel(t *testing.T) {
 
 // reserve reserves n positions, if there is room.
 func reserve(t *testing.T, c *Cache, m *modelled, n int) {
-	n = min(n, c.geometry.Rope.Positions()-m.length)
+	n = min(n, c.geometry.Rope.Positions-m.length)
 	want := expect(c, []Claim{{Sequence: m.seq, From: m.length, To: m.length + n}})
 	if err := m.seq.Reserve(n); want.full >= 0 {
 		requireFull(t, err, want.need, want.free)
@@ -254,7 +254,7 @@ type faulty interface {
 // transact claims, writes and commits or rolls back random rows of some sequences. Now and
 // then a page copy of Begin fails.
 func transact(t *testing.T, r *rand.Rand, d faulty, c *Cache, used, live []*modelled, stamp float32) {
-	size, limit := c.geometry.BlockSize, c.geometry.Rope.Positions()
+	size, limit := c.geometry.BlockSize, c.geometry.Rope.Positions
 	claims, before := make([]Claim, len(used)), make([]*modelled, len(used))
 	for i, m := range used {
 		from := m.length

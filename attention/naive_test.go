@@ -129,9 +129,9 @@ func naiveNormRope(x, weight []float32, g *Geometry, position int) {
 	for i := range x {
 		x[i] = float32(float64(x[i]) / math.Sqrt(squares/float64(len(x))+g.Eps) * (1 + float64(weight[i])))
 	}
-	half := g.Rope.Dim / 2
+	half := len(g.Rope.Frequencies)
 	for j := range half {
-		angle := float64(position) * math.Pow(g.Rope.Theta, -2*float64(j)/float64(g.Rope.Dim))
+		angle := float64(position) * g.Rope.Frequencies[j]
 		turned := complex(float64(x[j]), float64(x[j+half])) * complex(math.Cos(angle), math.Sin(angle))
 		x[j], x[j+half] = float32(g.Rope.AttentionFactor*real(turned)), float32(g.Rope.AttentionFactor*imag(turned))
 	}

@@ -53,7 +53,7 @@ func Insert(b *Batch, layer int, qkv QKV, params Params) error {
 		Eps: g.Eps, AttentionFactor: g.Rope.AttentionFactor, Stride: int64(qkv.Stride),
 		Rows: n.rows, Sequences: n.sequences, TableEntries: n.tables, PresenceWords: n.presence,
 		Heads: int32(g.Heads), KVHeads: int32(g.KVHeads), HeadDim: int32(g.HeadDim), IndexHeads: int32(g.KVHeads), IndexDim: int32(g.IndexDim),
-		RotaryDim: int32(g.Rope.Dim), BlockSize: int32(g.BlockSize), Format: int32(b.cache.format),
+		RotaryDim: int32(2 * len(g.Rope.Frequencies)), BlockSize: int32(g.BlockSize), Format: int32(b.cache.format),
 	}
 	grid := hip.Grid{Blocks: b.rows * a.heads(), BlockCost: 16 * max(g.HeadDim, g.IndexDim)}
 	return p.launched(insert.Launch(b.device, grid, a))

@@ -85,7 +85,7 @@ func (s *Sequence) BlockTable() []int32 {
 
 // Reserve takes the pages of the n positions after Len, so that a later transaction does
 // not find the cache full. It copies pages that a fork shares. An error is [ErrCacheFull];
-// a [hip.InputError] for a negative n, for positions beyond Rope.Positions() (it wraps
+// a [hip.InputError] for a negative n, for positions beyond Rope.Positions (it wraps
 // [ErrPosition]), or for a cache that is used with block tables; [ErrInUse]; [ErrClosed];
 // or the device's error. On any error nothing has changed.
 func (s *Sequence) Reserve(n int) (err error) {
@@ -196,4 +196,4 @@ func (s *Sequence) Close() error {
 }
 
 // limit is the number of positions that a sequence can have.
-func (s *Sequence) limit() int { return s.cache.geometry.Rope.Positions() }
+func (s *Sequence) limit() int { return s.cache.geometry.Rope.Positions }

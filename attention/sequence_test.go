@@ -40,7 +40,7 @@ func TestRefusedSequenceCalls(t *testing.T) {
 	d := hip.NewReference()
 	t.Cleanup(func() { _ = d.Close() })
 	g := tiny()
-	g.Rope.MaxPosition = 10
+	g.Rope.Positions = 10
 	c := newCache(t, d, g, 2, 4, CacheF32)
 	m := newModelled(c)
 	m.grow(t, 0, 0, 6, 1)

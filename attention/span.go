@@ -46,7 +46,7 @@ func (b *Batch) checkSpan(i int, s *Span) error {
 type refuseFunc = func(field string, got any, want string, rule error)
 
 func (b *Batch) checkRows(s *Span, refuse refuseFunc) {
-	limit := b.cache.geometry.Rope.Positions()
+	limit := b.cache.geometry.Rope.Positions
 	switch {
 	case s.of != nil && s.of.ended:
 		refuse("span", "of a transaction that ended", "one of an open transaction", ErrClosed)

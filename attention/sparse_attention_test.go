@@ -56,7 +56,7 @@ func TestEqualScoresGiveTheMean(t *testing.T) {
 func TestLargeScores(t *testing.T) {
 	forEachDevice(t, func(t *testing.T, d hip.Device) {
 		g := tiny()
-		g.Rope.Dim = 0
+		g.Rope.Frequencies = nil
 		s := scenario{geometry: g, format: CacheF32, learned: constantLearned(&g, 1e4, 1e4), spans: []scenarioSpan{{seed: 1, position: 6, rows: 1}}}
 		s.edit = func(_, position int, columns []float32) {
 			for i := range (g.Heads + g.KVHeads) * g.HeadDim {

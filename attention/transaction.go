@@ -38,7 +38,7 @@ type claimed struct {
 // first call that succeeds settles which; the other kind is refused from then on.
 //
 // On any error nothing has changed. A bad claim is a [hip.InputError] whose Sequence is
-// that of the claim. It wraps [ErrPosition] for rows beyond Rope.Positions(), [ErrInUse]
+// that of the claim. It wraps [ErrPosition] for rows beyond Rope.Positions, [ErrInUse]
 // for a sequence that another transaction or call uses, and [ErrClosed]. Too few free pages
 // are [ErrCacheFull], with the sequence in the text.
 func (c *Cache) Begin(claims ...Claim) (*Transaction, error) {
@@ -177,7 +177,7 @@ func (c *claimed) wanted(cache *Cache) int {
 	if c.Sequence != nil && c.To < c.Sequence.length {
 		return 0
 	}
-	return min(c.Spare, cache.geometry.Rope.Positions()-c.To)
+	return min(c.Spare, cache.geometry.Rope.Positions-c.To)
 }
 
 // within returns how many of the wanted spare positions lie before a block.

@@ -60,7 +60,7 @@ func TestSpare(t *testing.T) {
 	d := hip.NewReference()
 	t.Cleanup(func() { _ = d.Close() })
 	g := tiny() // pages of 4
-	g.Rope.MaxPosition = 18
+	g.Rope.Positions = 18
 	c := newCache(t, d, g, 1, 7, CacheF32)
 	a, b := c.NewSequence(), c.NewSequence()
 	tx, err := c.Begin(Claim{Sequence: a, To: 6, Spare: 7}, Claim{Sequence: b, To: 5, Spare: 64})
@@ -164,7 +164,7 @@ func TestRefusedClaims(t *testing.T) {
 	d := hip.NewReference()
 	t.Cleanup(func() { _ = d.Close() })
 	g := tiny()
-	g.Rope.MaxPosition = 30
+	g.Rope.Positions = 30
 	c, other := newCache(t, d, g, 1, 8, CacheF32), newCache(t, d, g, 1, 8, CacheF32)
 	s, closed := c.NewSequence(), c.NewSequence()
 	require.NoError(t, closed.Close())
@@ -224,7 +224,7 @@ func TestSpareOfTables(t *testing.T) {
 	d := hip.NewReference()
 	t.Cleanup(func() { _ = d.Close() })
 	g := tiny() // pages of 4
-	g.Rope.MaxPosition = 30
+	g.Rope.Positions = 30
 	c := newCache(t, d, g, 1, 12, CacheF32)
 	spare := func(claims ...Claim) (spare []int) {
 		tx, err := c.Begin(claims...)

@@ -177,7 +177,7 @@ func TestSplitQueryIsExact(t *testing.T) {
 // Infinite keys and queries, among whole blocks: on every level against the reference.
 func TestScoresOfInfinities(t *testing.T) {
 	g := released()
-	g.IndexDim, g.HeadDim, g.Heads, g.Rope.Dim, g.BlockSize, g.TopkBlocks = 32, 1, 2, 0, 64, 2
+	g.IndexDim, g.HeadDim, g.Heads, g.Rope.Frequencies, g.BlockSize, g.TopkBlocks = 32, 1, 2, nil, 64, 2
 	for name, d := range hiptest.Hosts(2) {
 		t.Run(name, func(t *testing.T) {
 			checked := hip.Check(d)
@@ -208,7 +208,7 @@ func TestScoresOfInfinities(t *testing.T) {
 // What a row gets does not depend on the rows beside it, nor on the launch's parts.
 func TestScoresOfARowAlone(t *testing.T) {
 	g := tiny()
-	g.BlockSize, g.Heads, g.HeadDim, g.Rope.Dim = 64, 2, 1, 0
+	g.BlockSize, g.Heads, g.HeadDim, g.Rope.Frequencies = 64, 2, 1, nil
 	const position, rows = 300, 90
 	s := scenario{geometry: g, learned: randomLearned(&g), spans: []scenarioSpan{{seed: 1, position: position, rows: rows}}}
 	for name, d := range hiptest.Hosts(2) {
@@ -301,7 +301,7 @@ func TestVectorShapes(t *testing.T) {
 	shape := func(heads, kvHeads, headDim, indexDim, blockSize int) Geometry {
 		g := tiny()
 		g.Heads, g.KVHeads, g.HeadDim, g.IndexDim, g.BlockSize = heads, kvHeads, headDim, indexDim, blockSize
-		g.Rope.Dim = min(headDim, indexDim) / 2 * 2
+		g.Rope.Frequencies = frequencies(10000, min(headDim, indexDim)/2*2)
 		g.TopkBlocks, g.InitBlocks, g.LocalBlocks = 3, 0, 1
 		return g
 	}
@@ -339,7 +339,7 @@ func TestVectorShapes(t *testing.T) {
 // chunks of keys are grouped.
 func TestScoresOfManyRows(t *testing.T) {
 	g := tiny()
-	g.BlockSize, g.Heads, g.HeadDim, g.Rope.Dim, g.TopkBlocks = 512, 2, 1, 0, 2
+	g.BlockSize, g.Heads, g.HeadDim, g.Rope.Frequencies, g.TopkBlocks = 512, 2, 1, nil, 2
 	const rows = keysPerChunk + 2*rowsTogether + 7 // two chunks, and rows of more than one group
 	s := scenario{geometry: g, learned: randomLearned(&g), spans: []scenarioSpan{{seed: 1, position: 5, rows: 2}, {seed: 2, position: 0, rows: rows}}}
 	for name, d := range hiptest.Hosts(2) {

@@ -52,7 +52,7 @@ const fewBlocks = 256
 // no more, whatever the config asks for.
 func (h *Head) mostBlocks(pages int) int {
 	size := h.geometry.BlockSize
-	return max(1, min((h.geometry.Rope.Positions()-1)/size+1, max(pages, fewBlocks)))
+	return max(1, min((h.geometry.Rope.Positions-1)/size+1, max(pages, fewBlocks)))
 }
 
 // alignedSteps returns the number of steps whose rows an aligned chain keeps.

@@ -152,7 +152,7 @@ func (h *Head) checkRows(b *Batch, i int) (*Cache, error) {
 			return bad(fmt.Sprintf("Tokens[%d]", j), t, fmt.Sprintf("0 to %d", h.config.VocabSize-1), errToken)
 		}
 	}
-	switch limit := h.config.Attention.Rope.Positions(); {
+	switch limit := h.config.Attention.Rope.Positions; {
 	case r.Position < 0:
 		return bad("Position", r.Position, "at least 0", nil)
 	case r.Position > limit-len(r.Tokens):

@@ -57,7 +57,7 @@ type Config struct {
 	//	BlockSize, TopkBlocks      sparse_block_size, sparse_topk_blocks
 	//	InitBlocks, LocalBlocks    sparse_init_block, sparse_local_block; absent: 0
 	//	Eps                        rms_norm_eps, of all norms of a module
-	//	Rope                       rope_theta, rotary_dim, partial_rotary_factor,
+	//	Rope                       made from rope_theta, rotary_dim, partial_rotary_factor,
 	//	                           rope_scaling or rope_parameters, max_position_embeddings
 	//
 	// InitBlocks + LocalBlocks may exceed TopkBlocks: init then comes first.

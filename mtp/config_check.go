@@ -38,8 +38,8 @@ func (c *Config) checkConsistent(s section, heads int) {
 	if kv := c.Attention.KVHeads; heads > 0 && kv > 0 && heads != kv {
 		sparse.fail(indexHeads, fmt.Sprintf("num_key_value_heads %d", kv), ruleUnsupported)
 	}
-	if c.Attention.IndexDim > 0 && c.Attention.IndexDim < c.Attention.Rope.Dim {
-		sparse.fail(indexDim, fmt.Sprintf("at least rotary_dim %d: index heads rotate too", c.Attention.Rope.Dim), ruleInconsistent)
+	if rotaryDim := 2 * len(c.Attention.Rope.Frequencies); c.Attention.IndexDim > 0 && c.Attention.IndexDim < rotaryDim {
+		sparse.fail(indexDim, fmt.Sprintf("at least rotary_dim %d: index heads rotate too", rotaryDim), ruleInconsistent)
 	}
 }
 

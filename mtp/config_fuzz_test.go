@@ -17,7 +17,7 @@ func requireInvariants(t testing.TB, c *mtp.Config) {
 	for name, size := range map[string]int{
 		"HiddenSize": c.HiddenSize, "IntermediateSize": c.MoE.Intermediate, "SharedIntermediateSize": c.MoE.SharedIntermediate,
 		"NumAttentionHeads": c.Attention.Heads, "NumKeyValueHeads": c.Attention.KVHeads, "HeadDim": c.Attention.HeadDim,
-		"VocabSize": c.VocabSize, "MaxPositionEmbeddings": c.Attention.Rope.MaxPosition, "NumLocalExperts": c.MoE.Experts,
+		"VocabSize": c.VocabSize, "NumLocalExperts": c.MoE.Experts,
 		"NumExpertsPerTok": c.MoE.TopK, "NumMTPModules": c.NumMTPModules, "IndexDim": c.Attention.IndexDim,
 		"TopkBlocks": c.Attention.TopkBlocks, "BlockSize": c.Attention.BlockSize,
 	} {
@@ -37,14 +37,12 @@ func requireInvariants(t testing.TB, c *mtp.Config) {
 	require.GreaterOrEqual(t, c.Attention.InitBlocks, 0)
 	require.GreaterOrEqual(t, c.Attention.LocalBlocks, 0)
 
-	require.Zero(t, c.Attention.Rope.Dim%2)
-	require.LessOrEqual(t, c.Attention.Rope.Dim, c.Attention.HeadDim)
-	require.LessOrEqual(t, c.Attention.Rope.Dim, c.Attention.IndexDim)
-	require.Contains(t, []string{"default", "linear", "yarn"}, c.Attention.Rope.Type)
-	require.GreaterOrEqual(t, c.Attention.Rope.Positions(), c.Attention.Rope.MaxPosition)
-	require.Less(t, c.Attention.Rope.Positions(), math.MaxInt32)
-	frequencies := c.Attention.Rope.InverseFrequencies()
-	require.Len(t, frequencies, c.Attention.Rope.Dim/2)
+	frequencies := c.Attention.Rope.Frequencies
+	require.NotEmpty(t, frequencies)
+	require.LessOrEqual(t, 2*len(frequencies), c.Attention.HeadDim)
+	require.LessOrEqual(t, 2*len(frequencies), c.Attention.IndexDim)
+	require.Positive(t, c.Attention.Rope.Positions)
+	require.Less(t, c.Attention.Rope.Positions, math.MaxInt32)
 	for _, f := range frequencies {
 		require.GreaterOrEqual(t, f, 0.0)
 		require.LessOrEqual(t, f, 1.0)

@@ -7,13 +7,7 @@ import (
 	"strconv"
 
 	"github.com/drafthead/drafthead/attention"
-)
-
-// The rules for rotary frequencies: see [attention.Rope].
-const (
-	ropeDefault = "default"
-	ropeLinear  = "linear"
-	ropeYaRN    = "yarn"
+	"github.com/drafthead/drafthead/mtp/internal/rope"
 )
 
 // ropeKeys are the keys understood in rope_scaling and rope_parameters. Any
@@ -38,23 +32,22 @@ func (s section) rope(headDim, maxPosition int) attention.Rope {
 	}
 	parameters.onlyKnown(ropeKeys)
 
-	r := attention.Rope{Type: ropeDefault, MaxPosition: maxPosition, AttentionFactor: 1}
+	r, attentionFactor := rope.Rule{Type: rope.Default, MaxPosition: maxPosition}, 1.0
 	r.Theta, _ = s.either(parameters, "rope_theta", 1, math.MaxFloat32, true)
 	r.Dim = s.rotaryDim(parameters, headDim)
-	if !scaled && !parametrized {
-		return r
+	if scaled || parametrized {
+		r.Type = parameters.ropeType(scaled)
 	}
-	r.Type = parameters.ropeType(scaled)
 	switch r.Type {
-	case ropeLinear:
+	case rope.Linear:
 		r.Factor, _ = parameters.float("factor", 1, maxPositions, true)
-	case ropeYaRN:
-		parameters.yarn(&r)
+	case rope.YaRN:
+		attentionFactor = parameters.yarn(&r)
 	}
 	if r.MaxPosition > 0 && r.Positions() >= math.MaxInt32 {
 		parameters.fail("factor", "a range of fewer than "+strconv.Itoa(math.MaxInt32)+" positions", ruleOutOfRange)
 	}
-	return r
+	return attention.Rope{Frequencies: r.Frequencies(), AttentionFactor: attentionFactor, Positions: r.Positions()}
 }
 
 // sameRope reports whether rope_scaling and rope_parameters say the same: rope_theta and
@@ -87,15 +80,16 @@ func (s section) ropeType(required bool) string {
 	} else if older, both := s.get("type"); both && !jsonEqual(older, s.fields[key]) {
 		s.fail("type", "the same as rope_type", ruleInconsistent)
 	}
-	name := s.oneOf(key, required, ropeDefault, ropeLinear, ropeYaRN)
+	name := s.oneOf(key, required, rope.Default, rope.Linear, rope.YaRN)
 	if name == "" {
-		return ropeDefault
+		return rope.Default
 	}
 	return name
 }
 
-// yarn reads the parameters of YaRN into r, with the defaults of Hugging Face transformers.
-func (s section) yarn(r *attention.Rope) {
+// yarn reads the parameters of YaRN into r, with the defaults of Hugging Face transformers,
+// and returns the factor of cos and sin.
+func (s section) yarn(r *rope.Rule) (attentionFactor float64) {
 	r.Factor, _ = s.float("factor", 1, maxPositions, true)
 	r.OriginalMaxPosition = s.integerOr("original_max_position_embeddings", 1, maxPositions, r.MaxPosition)
 	if r.Theta == 1 {
@@ -122,12 +116,11 @@ func (s section) yarn(r *attention.Rope) {
 	given, ok := s.positive("attention_factor", false)
 	switch {
 	case ok:
-		r.AttentionFactor = given
+		return given
 	case mscale != 0 && mscaleAllDim != 0:
-		r.AttentionFactor = yarnMagnitude(r.Factor, mscale) / yarnMagnitude(r.Factor, mscaleAllDim)
-	default:
-		r.AttentionFactor = yarnMagnitude(r.Factor, 1)
+		return yarnMagnitude(r.Factor, mscale) / yarnMagnitude(r.Factor, mscaleAllDim)
 	}
+	return yarnMagnitude(r.Factor, 1)
 }
 
 // yarnMagnitude returns get_mscale(factor, mscale) of the YaRN code, the growth of cos and

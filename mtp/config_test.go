@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -19,6 +20,7 @@ import (
 	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/moe"
 	"github.com/drafthead/drafthead/mtp"
+	"github.com/drafthead/drafthead/mtp/internal/rope"
 )
 
 // releasedConfig is the flat config of the released model's dimensions.
@@ -115,7 +117,7 @@ func TestParseConfigReleased(t *testing.T) {
 		ModelType: mtp.ModelTypeMTP, HiddenSize: 6144, VocabSize: 200064, NumMTPModules: 1,
 		Attention: attention.Geometry{
 			Heads: 64, KVHeads: 4, HeadDim: 128, IndexDim: 128, BlockSize: 128, TopkBlocks: 16, LocalBlocks: 1, Eps: 1e-6,
-			Rope: attention.Rope{Theta: 5e6, Dim: 64, Type: "default", MaxPosition: 1048576, AttentionFactor: 1},
+			Rope: attention.Rope{Frequencies: rope.Rule{Theta: 5e6, Dim: 64}.Frequencies(), AttentionFactor: 1, Positions: 1048576},
 		},
 		MoE: moe.Config{
 			Hidden: 6144, Intermediate: 3072, SharedIntermediate: 3072, Experts: 128, TopK: 4, Scale: 2, Alpha: 1.702, Limit: 7, Beta: 1,
@@ -149,11 +151,13 @@ func TestParseConfigAccepts(t *testing.T) {
 		check func(t *testing.T, c *mtp.Config)
 	}{
 		{"rope_theta as a float", editedConfig(t, releasedConfig, set("rope_theta", "5000000.0")),
-			func(t *testing.T, c *mtp.Config) { require.Equal(t, 5e6, c.Attention.Rope.Theta) }},
+			func(t *testing.T, c *mtp.Config) {
+				require.InEpsilon(t, 1/math.Sqrt(5e6), c.Attention.Rope.Frequencies[16], 1e-14)
+			}},
 		{"rotary_dim derived", editedConfig(t, releasedConfig, remove("rotary_dim")),
-			func(t *testing.T, c *mtp.Config) { require.Equal(t, 64, c.Attention.Rope.Dim) }},
+			func(t *testing.T, c *mtp.Config) { require.Len(t, c.Attention.Rope.Frequencies, 32) }},
 		{"rotary_dim alone", editedConfig(t, releasedConfig, remove("partial_rotary_factor")),
-			func(t *testing.T, c *mtp.Config) { require.Equal(t, 64, c.Attention.Rope.Dim) }},
+			func(t *testing.T, c *mtp.Config) { require.Len(t, c.Attention.Rope.Frequencies, 32) }},
 		{"swiglu_beta", editedConfig(t, releasedConfig, set("swiglu_beta", "0.0")),
 			func(t *testing.T, c *mtp.Config) { require.Zero(t, c.MoE.Beta) }},
 		{"router_dtype", editedConfig(t, releasedConfig, set("router_dtype", `"bfloat16"`)), nil},

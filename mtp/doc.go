@@ -91,6 +91,7 @@
 //	logits.go               final norm, logits, embeddings
 //	candidates.go           the most probable tokens: TopK, and what Draft picks
 //	internal/plan           the rules of chains, as data
+//	internal/rope           the rules that make rotary frequencies
 //	internal/kernels        the kernels that only a head has
 //	internal/staging        numbers on their way to a device and back
 //	load.go, params.go      which tensors a head takes, and how they get there

@@ -15,7 +15,7 @@ import (
 // then ends at its last row, or where it ended before if that is later.
 //
 // The result is in Float32, which the caller owns, or in Batch.Output. Bad input and rows
-// beyond Config().Attention.Rope.Positions() are an [InputError], and a cache without room
+// beyond Config().Attention.Rope.Positions are an [InputError], and a cache without room
 // is [attention.ErrCacheFull]; nothing has run then and nothing has changed. A closed head
 // or cache is [ErrClosed].
 //

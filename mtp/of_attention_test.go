@@ -13,7 +13,7 @@ import (
 // TestOfAttention: each of several errors is told as this package's.
 func TestOfAttention(t *testing.T) {
 	_, err := attention.NewCache(hip.NewReference(), attention.Geometry{
-		Heads: 1, KVHeads: 1, HeadDim: 2, IndexDim: 2, BlockSize: 4, TopkBlocks: 1, Rope: attention.Rope{MaxPosition: 64},
+		Heads: 1, KVHeads: 1, HeadDim: 2, IndexDim: 2, BlockSize: 4, TopkBlocks: 1, Rope: attention.Rope{Positions: 64},
 	}, 0, 0, attention.CacheF32)
 	require.EqualError(t, ofAttention("mtp: new cache", err), "mtp: new cache: layers is 0, want 1 to 2^20\nmtp: new cache: pages is 0, want 1 to 536870911")
 	other := errors.New("other")

@@ -115,7 +115,7 @@ type traffic struct {
 // plan lists the works that the flags ask for. All flags that exceed the positions of
 // the head are reported.
 func (s *settings) plan(c *mtp.Config) ([]*work, error) {
-	contexts, commits, prefills, limit := s.contexts, s.commits, s.prefills, c.Attention.Rope.Positions()
+	contexts, commits, prefills, limit := s.contexts, s.commits, s.prefills, c.Attention.Rope.Positions
 	if contexts == nil {
 		contexts = clip([]int{min(defaultContexts[0], limit/4), defaultContexts[1]}, limit-s.k)
 	}

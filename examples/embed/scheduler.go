@@ -118,7 +118,7 @@ func (s *scheduler) admit() {
 
 // positions is how many tokens a text can have, of which the last comes out alone: the
 // target has no position to run it at.
-func (s *scheduler) positions() int { return s.head.Config().Attention.Rope.Positions() }
+func (s *scheduler) positions() int { return s.head.Config().Attention.Rope.Positions }
 
 // drafts is how many tokens to draft for a request: the target runs them at positions after
 // the newest token.

@@ -30,8 +30,8 @@ func (h *Head) keys(m *module, n1 mat.Matrix, positions []int) keys {
 // in the pairs (j, j + rotary_dim/2); the rest pass.
 func (h *Head) rope(x mat.Matrix, headDim int, positions []int) mat.Matrix {
 	out := x.Clone()
-	half := h.Config.Attention.Rope.Dim / 2
-	frequencies := h.Config.Attention.Rope.InverseFrequencies()
+	frequencies := h.Config.Attention.Rope.Frequencies
+	half := len(frequencies)
 	for i, p := range positions {
 		values := row(out, i)
 		for ; len(values) > 0; values = values[headDim:] {

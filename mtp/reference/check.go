@@ -35,7 +35,7 @@ func (h *Head) check(module int, tokens, positions []int, hidden mat.Matrix, row
 	if err := h.checkTokens(opForward, tokens); err != nil {
 		return err
 	}
-	if err := checkIncreasing("positions", positions, h.Config.Attention.Rope.Positions()); err != nil {
+	if err := checkIncreasing("positions", positions, h.Config.Attention.Rope.Positions); err != nil {
 		return err
 	}
 	return checkIncreasing("rows", rows, n)
