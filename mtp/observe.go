@@ -34,7 +34,7 @@ import (
 //	moe_out              [wanted, hidden_size]               their sum
 //	hidden               [wanted, hidden_size]               what Forward returns
 //
-// Blocks are those of the longest sequence up to its last row. A Forward is one step and
+// Blocks are those of the longest sequence with a wanted row, up to its last row. A Forward is one step and
 // wants all of its rows. A Draft has one step even if Drafts is 0, otherwise one for each
 // token of the longest chain; an aligned head always runs all its steps. Each step begins
 // with embeds_masked. The first has the batch's rows, in the order of its sequences; a
@@ -118,7 +118,7 @@ func (q *queue) sawScores(v values, stride int) {
 		return
 	}
 	blocks := 0
-	for _, span := range q.step.Spans {
+	for _, span := range q.step.spansOut() {
 		blocks = max(blocks, (span.End()+q.head.geometry.BlockSize-1)/q.head.geometry.BlockSize)
 	}
 	q.emit(stageBlockScores, Stage{Float32: columns(all, stride, 0, blocks)}, v.rows, []int{heads, blocks})

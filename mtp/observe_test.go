@@ -110,3 +110,32 @@ func TestStagesAreAsDocumented(t *testing.T) {
 		})
 	}
 }
+
+// TestScoresOfWantedRows: a longer sequence that drafts nothing adds no blocks to the scores
+// of the others.
+func TestScoresOfWantedRows(t *testing.T) {
+	x, y := randomPassage(52, 20), randomPassage(53, 3)
+	for _, c := range []chainCase{chainCases[0], chainCases[7]} {
+		head := load(t, synthetic{modules: c.modules}.files(t), c.options())
+		cache := newCache(t, head, 16)
+		scores := func(others ...*mtp.Batch) (stages []mtp.Stage) {
+			b := join(append(others, withDrafts(y.batch(cache.NewSequence(), 0, 3), 1))...)
+			b.Observe = func(s mtp.Stage) {
+				if s.Name == "block_scores" {
+					stages = append(stages, s)
+				}
+			}
+			_, err := head.Draft(t.Context(), b)
+			require.NoError(t, err)
+			return stages
+		}
+		alone, beside := scores(), scores(x.batch(cache.NewSequence(), 0, 20))
+		last := len(alone) - 1
+		if !c.aligned() {
+			require.Equal(t, []int32{22}, beside[last].Rows)
+			require.Equal(t, alone[last].Shape, beside[last].Shape)
+			require.Equal(t, alone[last].Float32, beside[last].Float32)
+		}
+		require.Len(t, beside, len(alone), c.name)
+	}
+}

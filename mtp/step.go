@@ -81,6 +81,18 @@ func (c *call) encode(i int, spans []attention.Span) (b *attention.Batch, at int
 	return b, at, err
 }
 
+// spansOut returns the spans with rows that hidden states are made for.
+func (s *step) spansOut() []plan.Span {
+	if s.Wanted == nil {
+		return s.Spans
+	}
+	var spans []plan.Span
+	for _, j := range s.WantedSpans() {
+		spans = append(spans, s.Spans[j])
+	}
+	return spans
+}
+
 // place gives a step the addresses of its words, after their upload.
 func (c *call) place(s *step) {
 	s.all.Place(c.w.up.At(s.allAt))
