@@ -248,3 +248,8 @@ func (c chainCase) options() mtp.Options {
 func (c chainCase) aligned() bool {
 	return c.chain == mtp.ChainAligned || c.chain == "" && c.modules > 1
 }
+
+// first reports whether the case drafts by ChainFirst.
+func (c chainCase) first() bool {
+	return c.chain == mtp.ChainFirst || c.chain == "" && c.modules == 1
+}

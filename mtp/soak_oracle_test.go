@@ -1,0 +1,211 @@
+package mtp_test
+
+import (
+	"math"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/nlpodyssey/spago/mat"
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/mtp/reference"
+)
+
+// truth is what the float64 head says to passages that begin alike in parts. It computes
+// each answer once.
+type truth struct {
+	head     *reference.Head
+	c        chainCase
+	passages []passage
+
+	mu     sync.Mutex
+	chains map[[2]int]func() (*trueChain, error) // by passage and rows
+	rows   map[[2]int]func() (*trueRows, error)  // by passage and module
+}
+
+// trueChain is a chain of drafts. margins[i] is how close the nearest choice up to draft i
+// was, of an expert, a block or a token: where it is tiny, float32 may choose otherwise.
+type trueChain struct {
+	ids     []int32
+	probs   []float32
+	margins []float64
+}
+
+// trueRows are the results of a module for all rows of a passage.
+type trueRows struct {
+	hidden, logits []float32
+	margins        []float64 // of each row
+}
+
+// newTruth makes up count passages of n positions. Each begins as one before it.
+func newTruth(head *reference.Head, c chainCase, seed uint64, count, n int) *truth {
+	o := &truth{head: head, c: c, chains: map[[2]int]func() (*trueChain, error){}, rows: map[[2]int]func() (*trueRows, error){}}
+	for i := range count {
+		x := randomPassage(seed+uint64(i), n)
+		if i > 0 {
+			like := o.passages[int(x.tokens[0])%i]
+			shared := int(x.tokens[1]) % n
+			copy(x.tokens, like.tokens[:shared+1])
+			copy(x.hidden, like.states(0, shared))
+		}
+		o.passages = append(o.passages, x)
+	}
+	return o
+}
+
+// common returns how many rows two passages begin with alike.
+func (o *truth) common(a, b int) int {
+	x, y := &o.passages[a], &o.passages[b]
+	n := 0
+	for n < len(x.tokens)-1 && x.tokens[n+1] == y.tokens[n+1] && slices.Equal(x.states(n, n+1), y.states(n, n+1)) {
+		n++
+	}
+	return n
+}
+
+// once returns the answer for a key, computed by the first who asks.
+func once[T any](mu *sync.Mutex, answers map[[2]int]func() (T, error), key [2]int, compute func() (T, error)) (T, error) {
+	mu.Lock()
+	answer := answers[key]
+	if answer == nil {
+		answer = sync.OnceValues(compute)
+		answers[key] = answer
+	}
+	mu.Unlock()
+	return answer()
+}
+
+// chain returns k drafts after the first n rows of a passage; k is the same in all calls.
+func (o *truth) chain(p, n, k int) (*trueChain, error) {
+	return once(&o.mu, o.chains, [2]int{p, n}, func() (*trueChain, error) {
+		tokens, hidden := o.passages[p].prompt(n)
+		return chainByForward(o.head, o.c, tokens[1:], mat.Data[float64](hidden), k)
+	})
+}
+
+// forward returns what a module makes of all rows of a passage.
+func (o *truth) forward(p, module int) (*trueRows, error) {
+	return once(&o.mu, o.rows, [2]int{p, module}, func() (*trueRows, error) {
+		n := len(o.passages[p].tokens) - 1
+		tokens, hidden := o.passages[p].prompt(n)
+		stages, err := o.head.Forward(module, tokens[1:], upTo(n), hidden)
+		if err != nil {
+			return nil, err
+		}
+		rows := &trueRows{hidden: float32s(stages["hidden"]), logits: float32s(stages["logits"])}
+		for row := range n {
+			rows.margins = append(rows.margins, closest(stages, row))
+		}
+		return rows, nil
+	})
+}
+
+func upTo(n int) (positions []int) {
+	for p := range n {
+		positions = append(positions, p)
+	}
+	return positions
+}
+
+// closest returns how close the nearest choice of a row was.
+func closest(stages map[string]mat.Matrix, row int) float64 {
+	least := math.Inf(1)
+	for _, name := range []string{"router_margin", "select_margin"} {
+		values, width := mat.Data[float64](stages[name]), stages[name].Shape()[1]
+		least = min(least, slices.Min(values[row*width:(row+1)*width]))
+	}
+	return least
+}
+
+// chainByForward drafts k tokens after the rows of tokens, in which tokens[i] follows
+// position i, by the case's rule and with the oracle's Forward alone.
+func chainByForward(head *reference.Head, c chainCase, tokens []int, hidden []float64, k int) (*trueChain, error) {
+	type rows struct {
+		tokens, positions []int
+		hidden            []float64
+	}
+	n, modules := len(tokens), head.Config.NumMTPModules
+	if c.first() {
+		modules = 1
+	}
+	seen := make([]rows, modules) // by each module
+	seen[0] = rows{tokens, upTo(n), hidden}
+	chain, margin := new(trueChain), math.Inf(1)
+	var handed []float64 // hidden states that the last step hands on
+	for step := range k {
+		module := step % modules
+		s, last := &seen[module], []int(nil)
+		switch {
+		case c.aligned() && step > 0:
+			s = &rows{slices.Concat(tokens, ints(chain.ids))[step:], upTo(n), handed}
+		case !c.aligned():
+			if step > 0 {
+				s.tokens = append(slices.Clip(s.tokens), int(chain.ids[step-1]))
+				s.positions = append(slices.Clip(s.positions), n+step-1)
+				s.hidden = append(slices.Clip(s.hidden), handed...)
+			}
+			last = []int{len(s.tokens) - 1}
+		}
+		stages, err := head.Forward(module, s.tokens, s.positions, matrix64(s.hidden), last...)
+		if err != nil {
+			return nil, err
+		}
+		computed := stages["hidden"].Shape()[0]
+		for row := range computed {
+			margin = min(margin, closest(stages, row))
+		}
+		logits := mat.Data[float64](stages["logits"])[(computed-1)*vocabSize:]
+		best, second := 0, math.Inf(-1)
+		for id, v := range logits {
+			if v > logits[best] {
+				best = id
+			}
+		}
+		for id, v := range logits {
+			if id != best {
+				second = max(second, v)
+			}
+		}
+		margin = min(margin, logits[best]-second)
+		chain.ids, chain.margins = append(chain.ids, int32(best)), append(chain.margins, margin)
+		chain.probs = append(chain.probs, softmaxAt(float32s(stages["logits"])[(computed-1)*vocabSize:], best))
+		handed = mat.Data[float64](stages["hidden"])
+		if c.postNorm {
+			handed = mat.Data[float64](stages["final_norm_out"])
+		}
+	}
+	return chain, nil
+}
+
+func ints(ids []int32) (all []int) {
+	for _, id := range ids {
+		all = append(all, int(id))
+	}
+	return all
+}
+
+func matrix64(values []float64) mat.Matrix {
+	return mat.NewDense[float64](mat.WithShape(len(values)/hiddenSize, hiddenSize), mat.WithBacking(slices.Clone(values)))
+}
+
+// TestSoakOracle: the chains of this file are those of package reference, where it has the rule.
+func TestSoakOracle(t *testing.T) {
+	const n, k = 14, 4
+	for _, c := range chainCases {
+		head := oracle(t, synthetic{modules: c.modules}.files(t))
+		tokens, hidden := randomPassage(1, n).prompt(n)
+		got, err := chainByForward(head, c, tokens[1:], mat.Data[float64](hidden), k)
+		require.NoError(t, err)
+		if c.rule() == "" {
+			if c.aligned() {
+				ids, _ := alignedOracle(t, head, tokens, hidden, k, c.postNorm)
+				require.Equal(t, ids, ints(got.ids), c.name)
+			}
+			continue
+		}
+		want, err := head.Chain(tokens, hidden, k, c.rule())
+		require.NoError(t, err)
+		requireChain(t, want, drafted{{Tokens: got.ids, Probs: got.probs}})
+	}
+}
