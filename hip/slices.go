@@ -1,18 +1,6 @@
 package hip
 
-import (
-	"math"
-	"unsafe"
-)
-
-// bytesOrMore is the size of n values in bytes, or the largest int64 if it cannot hold
-// that.
-func bytesOrMore(n int, size int64) int64 {
-	if n > 0 && int64(n) > math.MaxInt64/size {
-		return math.MaxInt64
-	}
-	return int64(n) * size
-}
+import "unsafe"
 
 // WriteOf copies values to p.
 func WriteOf[T any](d Device, p Ptr, values []T) error {

@@ -37,8 +37,9 @@ type dotsArgs struct {
 	groups                          int      // of dotsRows rows
 	chunks                          int
 	rowStride, scaleStride, xStride int
-	special                         int        // set to 1, see the function
-	saved                           [3]uintptr // of the function's own
+	special                         int // set to 1, see the function
+	//lint:ignore U1000 the assembly uses it
+	saved [3]uintptr // of the function's own
 }
 
 type decodeArgs struct {
@@ -72,8 +73,10 @@ type streamTilesArgs struct {
 	special                int // set to 1, see the function
 	columnStride           int
 	other                  *uint16 // a second panel
-	step                   int     // of the function's own, as what follows
-	saved                  [2]uintptr
+	//lint:ignore U1000 the assembly uses it
+	step int // of the function's own, as what follows
+	//lint:ignore U1000 the assembly uses it
+	saved [2]uintptr
 }
 
 const (

@@ -72,6 +72,8 @@ func columnScaleVector(simd hip.SIMD, x *float32, n int, factor *[16]float32) {
 // The polynomial is the one of its kind whose largest relative error is least,
 // 3.8e-9; with the roundings the result is within 2^-22. Where x < least it is
 // 0: from there on down 2ⁿ is not a normal number.
+//
+//lint:ignore U1000 the assembly reads it
 var expTable = [...]float32{
 	-86.5,                   // least
 	1.4426950216293335,      // log₂e

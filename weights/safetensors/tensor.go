@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"slices"
 )
 
@@ -37,7 +36,7 @@ func (t *Tensor) check() (int64, ruleText) {
 	if t.Dtype.Bits() == 0 {
 		return 0, ruleUnknownDtype
 	}
-	if slices.ContainsFunc(t.Shape, func(n int) bool { return n < 0 || int64(n) > math.MaxInt64 }) {
+	if slices.ContainsFunc(t.Shape, func(n int) bool { return n < 0 }) {
 		return 0, ruleShape
 	}
 	return sizeOf(t.Dtype, t.Shape)

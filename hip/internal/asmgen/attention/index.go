@@ -30,14 +30,13 @@ const docBestF32 = "is bestScoresBF16AVX512 over F32, d in strand d mod 16. Dim 
 
 // indexRegisters are what all bestScores have in common.
 type indexRegisters struct {
-	args, by    asm.GP    // both for a moment
-	keys        []asm.GP  // the first of the keys in use, and the others
-	keyBytes    asm.GP    // from key to key
-	left        asm.GP    // keys
-	last        asm.GP    // key
-	ahead, end  asm.GP    // what is asked for, and where it goes on elsewhere
-	queries, at asm.GP    // bytes of a key that are done
-	value       []asm.Vec // of four heads each
+	args, by    asm.GP   // both for a moment
+	keys        []asm.GP // the first of the keys in use, and the others
+	keyBytes    asm.GP   // from key to key
+	left        asm.GP   // keys
+	last        asm.GP   // key
+	ahead, end  asm.GP   // what is asked for, and where it goes on elsewhere
+	queries, at asm.GP   // bytes of a key that are done
 }
 
 // beginIndex loads what they have in common, for so many keys at a time.
