@@ -3,7 +3,6 @@ package norm
 import (
 	_ "embed"
 	"errors"
-	"fmt"
 	"math"
 
 	"github.com/drafthead/drafthead/hip"
@@ -19,14 +18,7 @@ import (
 // after the multiplications. A NaN or an infinity affects only its own row. rows = 0 does
 // nothing. The error joins a [hip.InputError] for every bad argument.
 func RMSNorm(d hip.Device, y, x, w hip.Ptr, rows, n int, eps float64) error {
-	return launch(d, "norm: rms norm", &rmsNormArgs{Y: y, X: x, W: w}, strides{y: n, x: n}, rows, n, eps)
-}
-
-// RMSNormStrided is [RMSNorm] over rows that start yStride and xStride values apart, each
-// at least n: one half of a concatenation, or a column range. What lies between the rows of
-// y stays as it is. y may be x only if the strides are equal.
-func RMSNormStrided(d hip.Device, y hip.Ptr, yStride int, x hip.Ptr, xStride int, w hip.Ptr, rows, n int, eps float64) error {
-	return launch(d, "norm: strided rms norm", &rmsNormArgs{Y: y, X: x, W: w}, strides{y: yStride, x: xStride}, rows, n, eps)
+	return launch(d, "norm: rms norm", &rmsNormArgs{Y: y, X: x, W: w}, rows, n, eps)
 }
 
 // AddRMSNorm adds x to the residual stream and normalizes the sum:
@@ -41,17 +33,14 @@ func AddRMSNorm(d hip.Device, y, residual, x, w hip.Ptr, rows, n int, eps float6
 	if residual == 0 {
 		return &hip.InputError{Op: op, Field: "residual", Got: "no memory", Want: "float32 [rows, n]"}
 	}
-	return launch(d, op, &rmsNormArgs{Y: y, X: x, W: w, Residual: residual}, strides{y: n, x: n}, rows, n, eps)
+	return launch(d, op, &rmsNormArgs{Y: y, X: x, W: w, Residual: residual}, rows, n, eps)
 }
 
 type rmsNormArgs struct {
-	Y        hip.Ptr // float32 [Rows] rows of N, YStride apart
-	X        hip.Ptr // float32 [Rows] rows of N, XStride apart
+	Y, X     hip.Ptr // float32 [Rows, N]
 	W        hip.Ptr // float32 [N]
 	Residual hip.Ptr // float32 [Rows, N], or none
 	Eps      float64
-	YStride  int64
-	XStride  int64
 	Rows, N  int32
 }
 
@@ -74,19 +63,17 @@ func RMSSource() string { return hip.Define("rmsThreads", RMSThreads) + rmsH }
 // RMSThreads is the number of threads of a block that normalizes a row with rmsOfRow.
 const RMSThreads = 512
 
-type strides struct{ y, x int }
-
-func launch(d hip.Device, op string, a *rmsNormArgs, s strides, rows, n int, eps float64) error {
-	if err := check(op, a, s, rows, n, eps); err != nil {
+func launch(d hip.Device, op string, a *rmsNormArgs, rows, n int, eps float64) error {
+	if err := check(op, a, rows, n, eps); err != nil {
 		return err
 	}
-	a.Eps, a.YStride, a.XStride, a.Rows, a.N = eps, int64(s.y), int64(s.x), int32(rows), int32(n)
+	a.Eps, a.Rows, a.N = eps, int32(rows), int32(n)
 	return rmsNorm.Launch(d, hip.Grid{Blocks: rows, BlockCost: 12 * n}, a)
 }
 
 // check builds nothing to report until there is something to report: a launch that is
 // only replayed costs little else.
-func check(op string, a *rmsNormArgs, s strides, rows, n int, eps float64) error {
+func check(op string, a *rmsNormArgs, rows, n int, eps float64) error {
 	var problems []error
 	refuse := func(argument string, got any, want string) {
 		problems = append(problems, &hip.InputError{Op: op, Field: argument, Got: got, Want: want})
@@ -99,15 +86,6 @@ func check(op string, a *rmsNormArgs, s strides, rows, n int, eps float64) error
 	}
 	if !(eps >= 0) || math.IsInf(eps, 1) {
 		refuse("eps", eps, "a finite number, at least 0")
-	}
-	if s.y < n {
-		refuse("yStride", s.y, fmt.Sprintf("at least n = %d", n))
-	}
-	if s.x < n {
-		refuse("xStride", s.x, fmt.Sprintf("at least n = %d", n))
-	}
-	if a.Y == a.X && s.y != s.x {
-		refuse("yStride", s.y, fmt.Sprintf("that of x, %d, in place", s.x))
 	}
 	if rows > 0 {
 		for _, memory := range []struct {
@@ -134,10 +112,11 @@ func rmsNormRows(b *hip.Blocks, a *rmsNormArgs, rms func(dst, x, w []float32, ep
 	n := int(a.N)
 	w := hip.In[float32](b, a.W, n)
 	for r := int64(b.First); r < int64(b.End); r++ {
-		x := hip.In[float32](b, a.X.Add(r*a.XStride*4), n)
-		y := hip.Out[float32](b, a.Y.Add(r*a.YStride*4), n)
+		at := 4 * r * int64(n)
+		x := hip.In[float32](b, a.X.Add(at), n)
+		y := hip.Out[float32](b, a.Y.Add(at), n)
 		if a.Residual != 0 {
-			sum := hip.Out[float32](b, a.Residual.Add(r*int64(n)*4), n)
+			sum := hip.Out[float32](b, a.Residual.Add(at), n)
 			vec.Add(b.SIMD(), sum, x)
 			x = sum
 		}

@@ -6,7 +6,6 @@ struct rmsNormArgs {
   const float *X, *W;
   float *Residual;
   double Eps;
-  int64 YStride, XStride;
   int32 Rows, N;
 };
 
@@ -28,8 +27,8 @@ struct addedRow {
 KERNEL(rmsThreads) void rms_norm(rmsNormArgs a) {
   __shared__ double waves[rmsThreads / waveSize];
   const int64 row = blockIdx.x;
-  float *y = a.Y + row * a.YStride;
-  const addedRow from = {a.X + row * a.XStride, a.Residual ? a.Residual + row * a.N : nullptr};
+  float *y = a.Y + row * a.N;
+  const addedRow from = {a.X + row * a.N, a.Residual ? a.Residual + row * a.N : nullptr};
   if (inPieces<4>(y, a.N) && inPieces<4>(from.x, a.N) && inPieces<4>(from.sum, a.N) && inPieces<4>(a.W, a.N)) {
     rmsOfRow<4>(y, from, a.W, a.N, a.Eps, waves);
   } else {

@@ -131,29 +131,6 @@ func TestAddRMSNormIsTheSumThenTheNorm(t *testing.T) {
 	})
 }
 
-// The two halves of a concatenation, each from a matrix of its own.
-func TestStridedRows(t *testing.T) {
-	forEachDevice(t, func(t *testing.T, d hip.Device) {
-		for _, c := range [][3]int{{5, 7, 11}, {4, 8, 12}, {8, 8, 18}, {8, 9, 20}, {8200, 8200, 16404}} {
-			testStridedRows(t, d, 3, c[0], c[1], c[2])
-		}
-	})
-}
-
-func testStridedRows(t *testing.T, d hip.Device, rows, n, xStride, yStride int) {
-	t.Helper()
-	x, w := upload(t, d, random(1, rows*xStride)), upload(t, d, random(2, n))
-	y, dense := upload(t, d, constant(rows*yStride, 99)), upload(t, d, make([]float32, n))
-	require.NoError(t, norm.RMSNormStrided(d, y.Add(int64(4*n)), yStride, x, xStride, w, rows, n, 1e-6))
-	got := download(t, d, y, rows*yStride)
-	for r := range rows {
-		require.NoError(t, norm.RMSNorm(d, dense, x.Add(int64(4*r*xStride)), w, 1, n, 1e-6))
-		require.NoError(t, hiptest.Within(got[r*yStride+n:][:n], download(t, d, dense, n), 1e-6), "n %d, row %d", n, r)
-		require.Equal(t, constant(n, 99), got[r*yStride:][:n], "what is not a row stays")
-		require.EqualValues(t, 99, got[r*yStride+2*n], "what is not a row stays")
-	}
-}
-
 func TestNaNStaysInItsRow(t *testing.T) {
 	forEachDevice(t, func(t *testing.T, d hip.Device) {
 		const rows, n = 65, 33
@@ -189,9 +166,6 @@ func TestRefusedArguments(t *testing.T) {
 		{"no x", norm.RMSNorm(d, p, 0, p, 1, 8, 1e-6), "x"},
 		{"no weight", norm.RMSNorm(d, p, p, 0, 1, 8, 1e-6), "w"},
 		{"no residual", norm.AddRMSNorm(d, p, 0, p, p, 1, 8, 1e-6), "residual"},
-		{"rows of y overlap", norm.RMSNormStrided(d, p, 7, p.Add(128), 8, p, 2, 8, 1e-6), "yStride"},
-		{"rows of x overlap", norm.RMSNormStrided(d, p, 8, p.Add(128), 7, p, 2, 8, 1e-6), "xStride"},
-		{"in place with two strides", norm.RMSNormStrided(d, p, 9, p, 8, p, 2, 8, 1e-6), "yStride"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
