@@ -28,7 +28,7 @@ func (h *Head) NewCache(pages int) (*Cache, error) {
 	}
 	defer h.leave()
 	layers := h.config.NumMTPModules
-	if h.chain == ChainAligned {
+	if h.chain.shifts() {
 		layers = max(layers, h.alignedSteps())
 	}
 	g := h.geometry

@@ -27,12 +27,13 @@ type chain struct {
 	*call
 	plan   plan.Call
 	drafts []Draft
-	carry  [][][]float32 // by sequence and step: what an aligned rule keeps
+	carry  [][][]float32 // by sequence: what it carries to the next call, see Sequence; nil: nothing
 
 	room     int   // for drafts
 	stepwise bool  // each step is a part
 	queued   int   // steps, of all parts
 	before   *step // the last that was queued
+	shared   int   // rows that step 0 of a target-fed chain handed on
 }
 
 func newChain(c *call) *chain {
@@ -41,15 +42,15 @@ func newChain(c *call) *chain {
 	k.drafts = make([]Draft, len(k.plan.Sequences))
 	for i := range k.plan.Sequences {
 		r, s := &c.batch.Sequences[i], &k.plan.Sequences[i]
-		if s.Drafts = r.Drafts; k.plan.Rule != plan.Aligned && s.Drafts > 0 {
+		if s.Drafts = r.Drafts; !h.chain.shifts() && s.Drafts > 0 {
 			s.Drafts = min(s.Drafts, 1+c.pages.Spare(i)) // the first draft needs no row of the chain's
 		}
 		k.stepwise = k.stepwise || r.MinProbability > 0
 	}
-	if k.plan.Rule == plan.Aligned {
+	if h.chain.shifts() {
 		k.carry = make([][][]float32, len(k.drafts))
 		for i := range k.carry {
-			k.carry[i] = make([][]float32, k.plan.Steps)
+			k.carry[i] = make([][]float32, k.plan.Steps-1)
 		}
 	}
 	k.room = k.plan.MostDrafts()
@@ -61,6 +62,8 @@ func (h *Head) rule() plan.Rule {
 	switch h.chain {
 	case ChainAligned:
 		return plan.Aligned
+	case ChainTarget:
+		return plan.Target
 	case ChainModOwn:
 		return plan.ModOwn
 	}
@@ -171,14 +174,14 @@ func (c *chain) prepare(part []*step) error {
 	}
 	for i, s := range part {
 		s.drafted, s.draftedRoom = w.down.At(0), c.room
-		s.sourcesAt, s.picksAt, s.keepsAt = w.up.Add(s.Sources), w.up.Add(s.Picks), w.up.Add(s.Keeps)
+		s.sourcesAt, s.sharedAt, s.picksAt, s.keepsAt = w.up.Add(s.Sources), w.up.Add(s.Shared), w.up.Add(s.Picks), w.up.Add(s.Keeps)
 		if err := c.stage(c.queued+i, s); err != nil {
 			return err
 		}
 		w.up.Align()
 		s.carriedAt = w.up.Len()
 		for _, row := range s.Carried {
-			w.up.AddFloats(c.batch.Sequences[row.Sequence].Sequence.carry[row.Step])
+			w.up.AddFloats(c.batch.Sequences[row.Sequence].Sequence.carry[row.Back])
 		}
 	}
 	for _, s := range part {
@@ -215,9 +218,9 @@ func (c *chain) collect(steps []*step) error {
 			slot := s.FirstDraft + i
 			c.add(s.SpanOf(row).Sequence, values[slot], math.Float32frombits(uint32(values[c.room+slot])))
 		}
-		for i, row := range s.Keeps {
+		for i, as := range s.Kept {
 			first := c.keepsAt() + (s.FirstKeep+i)*width
-			c.carry[s.SpanOf(row).Sequence][s.Layer] = slices.Clone(staging.Floats(values[first : first+width]))
+			c.carry[as.Sequence][as.Back] = slices.Clone(staging.Floats(values[first : first+width]))
 		}
 	}
 	return nil

@@ -15,9 +15,10 @@ func (c *chain) queueStep(d hip.Device, s, before *step) error {
 			return err
 		}
 	}
-	// Two buffers in turn: a step reads what the one before gave while it runs.
+	// Two buffers in turn: a step reads what the one before gave while it runs. In Target it
+	// reads what step 0 shared, in the second buffer.
 	s.out = c.w.hidden.Ptr()
-	if before != nil && before.out == s.out {
+	if before != nil && before.out == s.out && c.plan.Rule != plan.Target {
 		s.out = c.w.otherHidden.Ptr()
 	}
 	if err := c.queue(d, s); err != nil {
@@ -29,7 +30,7 @@ func (c *chain) queueStep(d hip.Device, s, before *step) error {
 	return c.keep(d, s)
 }
 
-// feed gives a step its hidden states: rows that the step before hands on, or carried rows.
+// feed gives a step its hidden states: rows that were handed on, or carried rows.
 func (c *chain) feed(d hip.Device, s, before *step) error {
 	given, rows := c.handedOn(before)
 	if isAll(s.Sources, rows) {
@@ -43,12 +44,15 @@ func (c *chain) feed(d hip.Device, s, before *step) error {
 	})
 }
 
-// handedOn returns what a step hands on: all its rows in an aligned chain, otherwise those
-// that tokens were drafted from.
+// handedOn returns what the steps up to s hand on to the next: all rows of s in an aligned
+// chain, the target's states in a target-fed one, otherwise the rows that tokens were
+// drafted from.
 func (c *chain) handedOn(s *step) (states hip.Ptr, rows int) {
 	switch {
 	case c.plan.Rule == plan.Aligned:
 		return s.out, s.Rows()
+	case c.plan.Rule == plan.Target:
+		return c.w.otherHidden.Ptr(), c.shared
 	case c.head.options.PostNorm:
 		return c.w.finalNormed.Ptr(), len(s.Picks)
 	}
@@ -97,24 +101,31 @@ func (c *chain) pick(d hip.Device, s *step) error {
 	return h.pickTokens(d, w, to, states, n, s.Module, 1)
 }
 
-// keep turns an aligned step's rows into the input of the next step, and keeps the row of
-// each sequence that the next call starts from. The last step hands nothing on.
+// keep makes what an aligned or target-fed step hands on, and keeps the rows of it that
+// sequences carry to the next call. The last step hands nothing on.
 func (c *chain) keep(d hip.Device, s *step) error {
-	h, w := c.head, c.w
-	if c.plan.Rule != plan.Aligned || s.Layer == c.plan.Steps-1 {
-		return nil
-	}
-	width := h.config.HiddenSize
-	if h.options.PostNorm {
+	h, w, width := c.head, c.w, c.head.config.HiddenSize
+	switch {
+	case c.plan.Rule == plan.Aligned && s.Layer < c.plan.Steps-1 && h.options.PostNorm:
 		if err := norm.RMSNorm(d, s.out, s.out, h.modules[s.Module].finalNorm, s.Rows(), width, h.config.Attention.Eps); err != nil {
+			return err
+		}
+	case len(s.Shared) > 0:
+		c.shared = len(s.Shared)
+		err := kernels.TakeRows(d, &kernels.TakeRowsArgs{
+			Out: w.otherHidden.Ptr(), From: s.states, Kept: w.up.At(s.carriedAt), Sources: w.up.At(s.sharedAt),
+			Rows: int32(len(s.Shared)), FromRows: int32(c.rows), KeptRows: int32(len(s.Carried)), Width: int32(width),
+		})
+		if err != nil {
 			return err
 		}
 	}
 	if len(s.Keeps) == 0 {
 		return nil
 	}
+	from, rows := c.handedOn(s)
 	return kernels.TakeRows(d, &kernels.TakeRowsArgs{
-		Out: w.down.At(c.keepsAt() + s.FirstKeep*width), From: s.out, Sources: w.up.At(s.keepsAt),
-		Rows: int32(len(s.Keeps)), FromRows: int32(s.Rows()), Width: int32(width),
+		Out: w.down.At(c.keepsAt() + s.FirstKeep*width), From: from, Sources: w.up.At(s.keepsAt),
+		Rows: int32(len(s.Keeps)), FromRows: int32(rows), Width: int32(width),
 	})
 }

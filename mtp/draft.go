@@ -80,7 +80,7 @@ func (h *Head) Draft(ctx context.Context, b *Batch) ([]Draft, error) {
 // checkDraft checks what only Draft asks of a batch.
 func (h *Head) checkDraft(b *Batch) error {
 	most, name := maxDraft, ""
-	if h.chain == ChainAligned {
+	if h.chain.shifts() {
 		most, name = min(most, h.alignedSteps()), ": Options.MaxDraft of an aligned head"
 		if h.alignedSteps() > 1 && b.Embeds.given() {
 			return refuse("Embeds", "given", "tokens, which an aligned chain shifts", nil)
@@ -104,7 +104,7 @@ func (h *Head) checkDraft(b *Batch) error {
 // those of the chain. An aligned chain writes only confirmed positions, some of them again.
 func (h *Head) claimDraft(r *Rows) attention.Claim {
 	claim := attention.Claim{From: r.Position, To: r.Position + len(r.Tokens), Spare: max(0, r.Drafts-1)}
-	if h.chain == ChainAligned {
+	if h.chain.shifts() {
 		claim.From, claim.Spare = max(0, r.Position-(h.alignedSteps()-1)), 0
 	}
 	return claim
@@ -118,7 +118,7 @@ func (c *call) checkSequences() error {
 		case s == nil:
 		case r.Position < s.Len():
 			return refuseRows(i, "Position", r.Position, fmt.Sprintf("%d, the rows that the sequence has", s.Len()), nil)
-		case c.head.chain == ChainAligned && s.aligned != s.Len():
+		case c.head.chain.shifts() && s.aligned != s.Len():
 			return refuseRows(i, "Sequence", fmt.Sprintf("changed, with %d rows", s.Len()), "one changed by Draft alone", ErrNotAligned)
 		}
 	}

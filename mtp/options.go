@@ -53,8 +53,8 @@ type Options struct {
 	// [Head.Forward] must apply [Head.FinalNorm] between them.
 	PostNorm bool
 
-	// MaxDraft, 0 to 64, is the longest chain of an aligned head, whose caches hold one
-	// layer for each step. 0: num_mtp_modules. Chains of other rules may always have 64
+	// MaxDraft, 0 to 64, is the longest chain by ChainAligned and ChainTarget, whose caches
+	// hold one layer for each step. 0: num_mtp_modules. Chains of other rules may always have 64
 	// steps.
 	MaxDraft int
 
@@ -116,7 +116,16 @@ const (
 	// restarts one. It shifts tokens, so with more than one step Draft refuses
 	// Batch.Embeds.
 	ChainAligned Chain = "chain_aligned"
+	// ChainTarget is ChainAligned with one difference: every step starts from the target's
+	// own hidden states, Batch.Hidden of the same row, so that no step reads what another
+	// returned, only its draft. PostNorm does not matter. The sequence keeps the target's
+	// hidden states of its last rows, one fewer than steps.
+	ChainTarget Chain = "chain_target"
 )
+
+// shifts reports whether every step runs all rows, with tokens shifted by the step, in a
+// layer of its own.
+func (c Chain) shifts() bool { return c == ChainAligned || c == ChainTarget }
 
 // resolve returns the rule for a head of n modules.
 func (c Chain) resolve(modules int) (Chain, error) {
@@ -126,10 +135,10 @@ func (c Chain) resolve(modules int) (Chain, error) {
 			return ChainAligned, nil
 		}
 		return ChainFirst, nil
-	case ChainFirst, ChainModOwn, ChainAligned:
+	case ChainFirst, ChainModOwn, ChainAligned, ChainTarget:
 		return c, nil
 	}
-	return "", refuse("Options.Chain", string(c), "chain, chain_mod_own or chain_aligned", nil)
+	return "", refuse("Options.Chain", string(c), "chain, chain_mod_own, chain_aligned or chain_target", nil)
 }
 
 // checkOptions returns all options that do not fit.

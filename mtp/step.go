@@ -15,8 +15,8 @@ type step struct {
 	all    *attention.Batch // its rows
 	wanted *attention.Batch // those that hidden states are made for
 
-	tokensAt, wantedAt, sourcesAt, picksAt, keepsAt, carriedAt int // in the words
-	allAt, wantedRowsAt                                        int
+	tokensAt, wantedAt, sourcesAt, sharedAt, picksAt, keepsAt, carriedAt int // in the words
+	allAt, wantedRowsAt                                                  int
 
 	hidden, embeds input   // of the batch, at the first step
 	states         hip.Ptr // that the rows start from

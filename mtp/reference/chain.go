@@ -44,6 +44,7 @@ type Drafts struct {
 //	chain_aligned        module s mod n at step s over all prompt rows, in an empty cache:
 //	                     positions stay, tokens shift by one more each step, and row i takes
 //	                     the hidden state of row i of the step before
+//	chain_target         the same, but row i takes the target's hidden state i at every step
 //
 // A bad argument is a *hip.InputError.
 func (h *Head) Chain(tokens []int, hidden mat.Matrix, k int, rule mtp.Chain) (*Drafts, error) {
@@ -58,8 +59,8 @@ func (h *Head) Chain(tokens []int, hidden mat.Matrix, k int, rule mtp.Chain) (*D
 	switch rule {
 	case mtp.ChainFirst, chainPostNorm, mtp.ChainModOwn, chainModPrefilled, chainModEveryRow:
 		return h.chainRows(prompt, k, rule)
-	case mtp.ChainAligned:
-		return h.chainAligned(prompt, k)
+	case mtp.ChainAligned, mtp.ChainTarget:
+		return h.chainShifted(prompt, k, rule)
 	}
 	return nil, &hip.InputError{Op: opChain, Field: "rule", Got: rule, Want: "one that is documented"}
 }
@@ -116,8 +117,8 @@ func (h *Head) chainRows(prompt sequence, k int, rule mtp.Chain) (*Drafts, error
 	return drafts, nil
 }
 
-// chainAligned runs chain_aligned.
-func (h *Head) chainAligned(rows sequence, k int) (*Drafts, error) {
+// chainShifted runs chain_aligned and chain_target.
+func (h *Head) chainShifted(rows sequence, k int, rule mtp.Chain) (*Drafts, error) {
 	drafts := &Drafts{}
 	for step := range k {
 		if step > 0 {
@@ -129,7 +130,9 @@ func (h *Head) chainAligned(rows sequence, k int) (*Drafts, error) {
 			return nil, err
 		}
 		drafts.add(module, stages)
-		rows.hidden = stages["hidden"]
+		if rule == mtp.ChainAligned {
+			rows.hidden = stages["hidden"]
+		}
 	}
 	return drafts, nil
 }

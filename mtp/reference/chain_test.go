@@ -11,7 +11,7 @@ import (
 	"github.com/drafthead/drafthead/mtp"
 )
 
-var rules = []mtp.Chain{mtp.ChainFirst, chainPostNorm, mtp.ChainModOwn, chainModPrefilled, chainModEveryRow, mtp.ChainAligned}
+var rules = []mtp.Chain{mtp.ChainFirst, chainPostNorm, mtp.ChainModOwn, chainModPrefilled, chainModEveryRow, mtp.ChainAligned, mtp.ChainTarget}
 
 // The first draft is the same under every rule: module 0 over the prompt.
 func TestChainFirstDraft(t *testing.T) {

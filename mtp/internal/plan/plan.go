@@ -8,9 +8,15 @@ const (
 	First Rule = iota
 	// ModOwn runs module s mod n at step s; each sees only its own rows.
 	ModOwn
-	// Aligned runs module s mod n at step s over all rows, in a layer of the step's own.
+	// Aligned runs module s mod n at step s over all rows, in a layer of the step's own, with
+	// the hidden states that the step before gave.
 	Aligned
+	// Target is Aligned with the batch's own hidden states, the target's, at every step.
+	Target
 )
+
+// shifts reports whether every step runs all rows, with tokens shifted by the step.
+func (r Rule) shifts() bool { return r == Aligned || r == Target }
 
 // Sequence is what a rule knows of a sequence.
 type Sequence struct {
@@ -30,10 +36,10 @@ type Span struct {
 // End is the position after the last row.
 func (s Span) End() int { return s.From + s.Rows }
 
-// Carried is a hidden state that a sequence carried from the call before: of the row that
-// step Step kept.
+// Carried is a hidden state that a sequence carries from one call to the next: that of the
+// row Back rows before its last. In [Aligned] step Back gave it, in [Target] the target.
 type Carried struct {
-	Sequence, Step int
+	Sequence, Back int
 }
 
 // Step is one run of a module. Rows are numbered through all spans; lists of rows ascend.
@@ -42,12 +48,14 @@ type Step struct {
 	Spans         []Span
 	Tokens        []int32 // of the rows; −1−n stands for draft n of the call
 
-	Sources []int32   // of the rows: a row that the step before hands on, or −1−c for Carried[c]; nil at step 0
-	Carried []Carried // that Sources name
+	Sources []int32   // of the rows: a row that was handed on, or −1−c for Carried[c]; nil at step 0
+	Carried []Carried // that Sources and Shared name
+	Shared  []int32   // what step 0 of Target hands on, to all others: rows of the batch, or −1−c for Carried[c]
 
-	Wanted []int32 // rows that hidden states are made for; of the others only keys and values. nil: all
-	Picks  []int32 // rows that a token is drafted from: drafts FirstDraft, FirstDraft+1 …
-	Keeps  []int32 // rows that the sequence carries
+	Wanted []int32   // rows that hidden states are made for; of the others only keys and values. nil: all
+	Picks  []int32   // rows that a token is drafted from: drafts FirstDraft, FirstDraft+1 …
+	Keeps  []int32   // rows, of those handed on, that sequences carry
+	Kept   []Carried // as what; one for each of Keeps
 
 	FirstDraft, FirstKeep int
 }
@@ -80,6 +88,11 @@ func (s *Step) add(sequence, from int, tokens ...int32) {
 	s.Tokens = append(s.Tokens, tokens...)
 }
 
+// keep keeps a row of those that the step hands on.
+func (s *Step) keep(row int, as Carried) {
+	s.Keeps, s.Kept = append(s.Keeps, int32(row)), append(s.Kept, as)
+}
+
 // want makes hidden states for these rows alone, unless they are all.
 func (s *Step) want(rows []int32) {
 	if len(rows) < s.Rows() {
@@ -91,13 +104,14 @@ func (s *Step) want(rows []int32) {
 type Call struct {
 	Rule      Rule
 	Modules   int
-	Steps     int // of an aligned rule: those that keep layers, drafted or not
+	Steps     int // of a rule that shifts: those that keep layers, drafted or not
 	Sequences []Sequence
 
 	step         int
 	last         *Step
 	ended        []bool
 	numbers      [][]int32 // by sequence: the numbers of its drafts
+	shared       []int     // by sequence: its first row of Shared
 	count, keeps int
 }
 
@@ -108,8 +122,8 @@ func (c *Call) Next() *Step {
 	}
 	var s *Step
 	switch {
-	case c.Rule == Aligned:
-		s = c.aligned()
+	case c.Rule.shifts():
+		s = c.shifting()
 	case c.step == 0:
 		s = c.firstStep()
 	default:
@@ -150,7 +164,7 @@ func (c *Call) MostRows() int {
 	for i := range c.Sequences {
 		s := &c.Sequences[i]
 		n += len(s.Tokens)
-		if c.Rule == Aligned {
+		if c.Rule.shifts() {
 			n += min(c.Steps-1, s.Position)
 		}
 	}
@@ -159,7 +173,7 @@ func (c *Call) MostRows() int {
 
 // MostKeeps bounds the rows that are kept.
 func (c *Call) MostKeeps() int {
-	if c.Rule != Aligned {
+	if !c.Rule.shifts() {
 		return 0
 	}
 	return len(c.Sequences) * (c.Steps - 1)

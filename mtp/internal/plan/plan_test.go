@@ -19,7 +19,7 @@ type state struct {
 type text struct {
 	sequence int
 	rows     int             // committed
-	carry    map[int]state   // by step, of the call before
+	carry    map[int]state   // by rows back from the last, of the call before
 	kept     map[int]state   // of this call
 	written  map[[2]int]bool // layer, position
 }
@@ -45,7 +45,7 @@ func (r *run) follow(n int, s, before *Step, handed []state) []state {
 		x := r.texts[span.Sequence]
 		for p := span.From; p < span.End(); p++ {
 			shift := 0
-			if r.call.Rule == Aligned {
+			if r.call.Rule.shifts() {
 				shift = n
 			}
 			token := s.Tokens[row]
@@ -58,7 +58,10 @@ func (r *run) follow(n int, s, before *Step, handed []state) []state {
 				in = r.source(s, row, handed)
 			}
 			want := state{span.Sequence, p, n - 1}
-			if r.call.Rule != Aligned && n > 0 {
+			switch {
+			case r.call.Rule == Target:
+				want.step = -1 // the target's
+			case r.call.Rule != Aligned && n > 0:
 				want.position = p - 1 // the row before gave it
 			}
 			require.Equal(r, want, in, "step %d", n)
@@ -73,9 +76,17 @@ func (r *run) follow(n int, s, before *Step, handed []state) []state {
 		token := r.texts[q].token(r.call.Sequences[q].end() + 1 + len(r.drafts[q]))
 		r.tokens, r.drafts[q] = append(r.tokens, token), append(r.drafts[q], token)
 	}
-	for _, keep := range s.Keeps {
-		kept := out[keep]
-		r.texts[kept.sequence].kept[s.Layer] = kept
+	if r.call.Rule == Target {
+		handed = r.share(s, handed)
+	} else if r.call.Rule == Aligned {
+		handed = out
+	}
+	require.Len(r, s.Kept, len(s.Keeps))
+	for i, as := range s.Kept {
+		kept := handed[s.Keeps[i]]
+		require.Equal(r, as.Sequence, kept.sequence)
+		require.Equal(r, r.call.Sequences[as.Sequence].end()-1-as.Back, kept.position)
+		r.texts[kept.sequence].kept[as.Back] = kept
 	}
 	if s.Wanted != nil {
 		require.Equal(r, append([]int32{}, s.Picks...), s.Wanted)
@@ -84,8 +95,8 @@ func (r *run) follow(n int, s, before *Step, handed []state) []state {
 			require.Equal(r, s.SpanOf(s.Wanted[i]), s.Spans[span])
 		}
 	}
-	if r.call.Rule == Aligned {
-		return out
+	if r.call.Rule.shifts() {
+		return handed
 	}
 	var picked []state
 	for _, pick := range s.Picks {
@@ -94,15 +105,38 @@ func (r *run) follow(n int, s, before *Step, handed []state) []state {
 	return picked
 }
 
+// share returns what a step of Target hands on: at step 0 of several, the batch's states
+// and those that sequences carried.
+func (r *run) share(s *Step, handed []state) []state {
+	require.Equal(r, s.Layer > 0 || r.call.Steps == 1, s.Shared == nil)
+	if s.Shared == nil {
+		return handed
+	}
+	var batch []state
+	for i, q := range r.call.Sequences {
+		for p := q.Position; p < q.end(); p++ {
+			batch = append(batch, state{i, p, -1})
+		}
+	}
+	for _, source := range s.Shared {
+		handed = append(handed, r.state(s, source, batch))
+	}
+	return handed
+}
+
 // source is the state that a row starts from.
 func (r *run) source(s *Step, row int, handed []state) state {
-	source := s.Sources[row]
+	return r.state(s, s.Sources[row], handed)
+}
+
+// state is that of a source.
+func (r *run) state(s *Step, source int32, handed []state) state {
 	if source >= 0 {
 		return handed[source]
 	}
 	carried := s.Carried[-1-source]
-	kept, ok := r.texts[carried.Sequence].carry[carried.Step]
-	require.True(r, ok, "step %d of sequence %d kept nothing", carried.Step, carried.Sequence)
+	kept, ok := r.texts[carried.Sequence].carry[carried.Back]
+	require.True(r, ok, "%d rows back, sequence %d kept nothing", carried.Back, carried.Sequence)
 	return kept
 }
 
@@ -112,7 +146,7 @@ func (r *run) source(s *Step, row int, handed []state) state {
 func TestPlans(t *testing.T) {
 	for seed := range uint64(400) {
 		random := rand.New(rand.NewPCG(seed, 1))
-		rule, modules, steps := Rule(random.IntN(3)), 1+random.IntN(3), 1+random.IntN(5)
+		rule, modules, steps := Rule(random.IntN(4)), 1+random.IntN(3), 1+random.IntN(5)
 		texts := make([]*text, 1+random.IntN(4))
 		for i := range texts {
 			texts[i] = &text{sequence: i + 1, carry: map[int]state{}, written: map[[2]int]bool{}}
@@ -167,7 +201,7 @@ func TestPlans(t *testing.T) {
 					require.Len(t, r.drafts[i], want)
 					x := texts[i]
 					x.rows, x.carry = q.end(), x.kept
-					if rule == Aligned {
+					if rule.shifts() {
 						for layer := range steps {
 							for p := range x.rows - layer {
 								require.True(t, x.written[[2]int{layer, p}], "layer %d lacks position %d of %d", layer, p, x.rows)
