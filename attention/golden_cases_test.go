@@ -16,7 +16,7 @@ import (
 // TestGolden runs the attention of every tiny case.
 func TestGolden(t *testing.T) {
 	for _, name := range []string{
-		"tiny-f32", "tiny-bf16-bundled-sharded", "tiny-mxfp8", "tiny-mxfp8-e8m0", "tiny-init1-local2", "tiny-init3-local2", "tiny-local0",
+		"tiny-f32", "tiny-bf16-bundled-sharded", "tiny-mxfp8", "tiny-mxfp8-e8m0", "tiny-init1-local2", "tiny-init3-local2", "tiny-local0", "tiny-3modules",
 	} {
 		t.Run(name, func(t *testing.T) {
 			fsys := os.DirFS(hiptest.Shared(t, "golden", name))

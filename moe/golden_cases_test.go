@@ -17,7 +17,7 @@ import (
 // TestGolden runs the mixture of every reference checkpoint.
 func TestGolden(t *testing.T) {
 	for _, name := range []string{
-		"tiny-f32", "tiny-bf16-bundled-sharded", "tiny-mxfp8", "tiny-mxfp8-e8m0", "tiny-init1-local2", "tiny-init3-local2", "tiny-local0",
+		"tiny-f32", "tiny-bf16-bundled-sharded", "tiny-mxfp8", "tiny-mxfp8-e8m0", "tiny-init1-local2", "tiny-init3-local2", "tiny-local0", "tiny-3modules",
 		"slim-real",
 	} {
 		t.Run(name, func(t *testing.T) {

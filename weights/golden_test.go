@@ -12,7 +12,7 @@ import (
 
 // goldenFolders are the intact checkpoints.
 var goldenFolders = []string{
-	"tiny-f32", "tiny-bf16-bundled-sharded", "tiny-mxfp8", "tiny-mxfp8-e8m0", "tiny-init1-local2", "tiny-init3-local2", "tiny-local0", "slim-real",
+	"tiny-f32", "tiny-bf16-bundled-sharded", "tiny-mxfp8", "tiny-mxfp8-e8m0", "tiny-init1-local2", "tiny-init3-local2", "tiny-local0", "tiny-3modules", "slim-real",
 }
 
 func TestGoldenCheckpoints(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/hip"
@@ -79,15 +80,12 @@ func (c *caseRun) all(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, rule := range chains {
+	for _, rule := range slices.Concat(chains, shifted) {
 		if rule.draft != "" && c.golden.has(rule.name+".ids") {
-			if err := c.verifyDraft(ctx, rule.name, rule.draft, rule.postNorm); err != nil {
+			if err := c.verifyDraft(ctx, &rule); err != nil {
 				return err
 			}
 		}
-	}
-	if c.golden.has("chain_aligned.ids") {
-		return c.verifyDraft(ctx, "chain_aligned", mtp.ChainAligned, false)
 	}
 	return nil
 }
@@ -112,9 +110,14 @@ func (c *caseRun) byHand(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", chains[i].name, err)
 		}
 	}
-	if c.golden.has("chain_aligned.ids") {
-		if err := c.verifyAligned(ctx); err != nil {
-			return fmt.Errorf("chain_aligned: %w", err)
+	for _, rule := range shifted {
+		if !c.golden.has(rule.name + ".ids") {
+			continue
+		}
+		for _, name := range append([]string{rule.name}, rounds[rule.name]...) {
+			if err := c.verifyShifted(ctx, rule.draft, name); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
 		}
 	}
 	if err := c.verifyRound2(ctx); err != nil {

@@ -122,21 +122,39 @@ func (c *caseRun) chainResults(name, how string, ids []int32, hidden, logits []f
 	return nil
 }
 
-// verifyAligned is chain_aligned by hand: step s runs module s mod n over all
-// rows in an empty cache, tokens shifted by s.
-func (c *caseRun) verifyAligned(ctx context.Context) error {
-	const name = "chain_aligned"
-	n, width := len(c.prompt.tokens), c.head.Config().HiddenSize
-	known := slices.Clone(c.prompt.sequence)
-	rows := c.prompt.hidden
+// shifted are the rules of which step s runs module s mod n over all rows in an empty
+// cache, tokens shifted by s. A row takes its hidden state from the step before, or the
+// target's at every step.
+var shifted = []chain{
+	{name: "chain_aligned", draft: mtp.ChainAligned},
+	{name: "chain_target", draft: mtp.ChainTarget},
+}
+
+// verifyShifted is such a rule by hand. The name is that of the rule or of its second
+// round, whose rows follow the prompt.
+func (c *caseRun) verifyShifted(ctx context.Context, rule mtp.Chain, name string) error {
+	known, rows, added := slices.Clone(c.prompt.sequence), c.prompt.hidden, 0
+	if name != string(rule) {
+		tokens, target, err := c.golden.round(name)
+		if err != nil {
+			return err
+		}
+		known, rows, added = append(known, tokens...), slices.Concat(rows, target), len(tokens)
+	}
+	n, width := len(known)-1, c.head.Config().HiddenSize
 	run := func(step int) ([]float32, error) {
 		seq := c.cache.NewSequence()
 		defer seq.Close()
 		out, err := c.run(ctx, seq, 0, known[1+step:][:n], rows, step)
+		if err == nil && step == 0 && added > 0 {
+			err = c.floats(name+".rows_hidden", out[(n-added)*width:])
+		}
 		if err != nil {
 			return nil, err
 		}
-		rows = out
+		if rule == mtp.ChainAligned {
+			rows = out
+		}
 		return out[(n-1)*width:], nil
 	}
 	hidden, err := run(0)
@@ -149,15 +167,26 @@ func (c *caseRun) verifyAligned(ctx context.Context) error {
 	}, stepModule)
 }
 
-// verifyRound2 is the verification round after chain: two drafts accepted, a new
-// token sampled, three rows appended, and a chain from there.
+// rounds are the verification rounds after a chain: drafts accepted, a new token sampled,
+// rows appended, and a chain from there.
+var rounds = map[string][]string{
+	"chain":        {"round2"},
+	"chain_target": {"round2_target", "round2_target_rejected"},
+}
+
+// round returns the tokens of a round's rows and the target's hidden states.
+func (g *golden) round(name string) (tokens []int32, target []float32, err error) {
+	if tokens, err = g.ints(name + ".in_tokens"); err != nil {
+		return nil, nil, err
+	}
+	target, err = g.floats(name + ".in_target_hidden")
+	return tokens, target, err
+}
+
+// verifyRound2 is the verification round after chain, by hand.
 func (c *caseRun) verifyRound2(ctx context.Context) error {
 	const name = "round2"
-	tokens, err := c.golden.ints(name + ".in_tokens")
-	if err != nil {
-		return err
-	}
-	target, err := c.golden.floats(name + ".in_target_hidden")
+	tokens, target, err := c.golden.round(name)
 	if err != nil {
 		return err
 	}
@@ -180,36 +209,43 @@ func (c *caseRun) verifyRound2(ctx context.Context) error {
 	}, firstModule)
 }
 
-// verifyDraft compares Head.Draft under a rule, over two rounds where the case
-// has the second.
-func (c *caseRun) verifyDraft(ctx context.Context, name string, rule mtp.Chain, postNorm bool) error {
-	want, err := c.golden.ints(name + ".ids")
+// verifyDraft compares Head.Draft under a rule, and the rounds after it.
+func (c *caseRun) verifyDraft(ctx context.Context, rule *chain) error {
+	want, err := c.golden.ints(rule.name + ".ids")
 	if err != nil {
 		return err
 	}
-	return c.withHead(ctx, mtp.Options{Chain: rule, PostNorm: postNorm, MaxDraft: len(want)}, func(d *caseRun) error {
-		seq := d.cache.NewSequence()
-		draft := func(name string, position int, tokens []int32, hidden []float32, k int) error {
-			b := d.batch(seq, position, tokens, hidden)
-			b.Sequences[0].Drafts = k
+	return c.withHead(ctx, mtp.Options{Chain: rule.draft, PostNorm: rule.postNorm, MaxDraft: len(want)}, func(d *caseRun) error {
+		draft := func(name string, seq *mtp.Sequence, tokens []int32, hidden []float32) error {
+			b := d.batch(seq, seq.Len(), tokens, hidden)
+			b.Sequences[0].Drafts = len(want)
 			drafts, err := d.head.Draft(ctx, b)
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
 			return c.chainResults(name, " (Draft)", drafts[0].Tokens, nil, nil)
 		}
-		if err := draft(name, 0, c.prompt.tokens, c.prompt.hidden, len(want)); err != nil || name != "chain" {
+		first := d.cache.NewSequence()
+		if err := draft(rule.name, first, c.prompt.tokens, c.prompt.hidden); err != nil {
 			return err
 		}
-		tokens, err := c.golden.ints("round2.in_tokens")
-		if err != nil {
-			return err
+		for _, name := range rounds[rule.name] {
+			tokens, target, err := c.golden.round(name)
+			if err != nil {
+				return err
+			}
+			seq, err := first.Fork()
+			if err != nil {
+				return err
+			}
+			if err := draft(name, seq, tokens, target); err != nil {
+				return err
+			}
+			if err := seq.Close(); err != nil {
+				return err
+			}
 		}
-		target, err := c.golden.floats("round2.in_target_hidden")
-		if err != nil {
-			return err
-		}
-		return draft("round2", len(c.prompt.tokens), tokens, target, len(want))
+		return nil
 	})
 }
 

@@ -28,7 +28,7 @@ const stageBound = 1e-7
 
 var goldenCases = []string{
 	"tiny-f32", "tiny-bf16-bundled-sharded", "tiny-mxfp8", "tiny-mxfp8-e8m0",
-	"tiny-init1-local2", "tiny-init3-local2", "tiny-local0", "slim-real",
+	"tiny-init1-local2", "tiny-init3-local2", "tiny-local0", "tiny-3modules", "slim-real",
 }
 
 // golden is an open golden.safetensors.
@@ -179,6 +179,11 @@ func TestChainGolden(t *testing.T) {
 			if head.Config.NumMTPModules > 1 {
 				rules = append(rules, mtp.ChainModOwn, "chain_mod_prefilled", "chain_mod_every_row", mtp.ChainAligned)
 			}
+			rounds := map[string]mtp.Chain{"round2": mtp.ChainFirst}
+			if name == "tiny-3modules" {
+				rules = append(rules, mtp.ChainTarget)
+				rounds["round2_target"], rounds["round2_target_rejected"] = mtp.ChainTarget, mtp.ChainTarget
+			}
 			tokens, hidden := g.ints("in.seq_tokens"), g.matrix("in.target_hidden")
 			for _, rule := range rules {
 				t.Run(string(rule), func(t *testing.T) {
@@ -187,23 +192,27 @@ func TestChainGolden(t *testing.T) {
 			}
 			// The verification round is a chain over a prompt that is longer by
 			// the accepted drafts and the new token.
-			t.Run("round2", func(t *testing.T) {
-				g := golden{t, g.file}
-				longer := append(append([]int{}, tokens...), g.ints("round2.in_tokens")...)
-				both := append(append([]float64{}, mat.Data[float64](hidden)...), mat.Data[float64](g.matrix("round2.in_target_hidden"))...)
-				rows := len(longer) - 1
-				stacked := mat.NewDense[float64](mat.WithShape(rows, len(both)/rows), mat.WithBacking(both))
-				requireDrafts(g, "round2", head, longer, stacked, mtp.ChainFirst)
+			for round, rule := range rounds {
+				t.Run(round, func(t *testing.T) {
+					g := golden{t, g.file}
+					added := g.ints(round + ".in_tokens")
+					longer := append(append([]int{}, tokens...), added...)
+					both := append(append([]float64{}, mat.Data[float64](hidden)...), mat.Data[float64](g.matrix(round+".in_target_hidden"))...)
+					rows := len(longer) - 1
+					stacked := mat.NewDense[float64](mat.WithShape(rows, len(both)/rows), mat.WithBacking(both))
+					requireDrafts(g, round, head, longer, stacked, rule)
 
-				positions := make([]int, rows)
-				for i := range positions {
-					positions[i] = i
-				}
-				require.Equal(t, g.ints("round2.in_positions"), positions[rows-3:])
-				s, err := head.Forward(0, longer[1:], positions, stacked, rows-3, rows-2, rows-1)
-				require.NoError(t, err)
-				g.requireClose("round2.rows_hidden", mat.Data[float64](s["hidden"]))
-			})
+					positions := make([]int, rows)
+					for i := range positions {
+						positions[i] = i
+					}
+					last := positions[rows-len(added):]
+					require.Equal(t, g.ints(round+".in_positions"), last)
+					s, err := head.Forward(0, longer[1:], positions, stacked, last...)
+					require.NoError(t, err)
+					g.requireClose(round+".rows_hidden", mat.Data[float64](s["hidden"]))
+				})
+			}
 		})
 	}
 }

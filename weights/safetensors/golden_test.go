@@ -75,7 +75,7 @@ func TestGoldenBroken(t *testing.T) {
 // TestGoldenFolders: the files of intact checkpoints, in whole.
 func TestGoldenFolders(t *testing.T) {
 	for _, name := range []string{
-		"tiny-f32", "tiny-bf16-bundled-sharded", "tiny-mxfp8", "tiny-mxfp8-e8m0", "tiny-init1-local2", "tiny-init3-local2", "tiny-local0", "slim-real",
+		"tiny-f32", "tiny-bf16-bundled-sharded", "tiny-mxfp8", "tiny-mxfp8-e8m0", "tiny-init1-local2", "tiny-init3-local2", "tiny-local0", "tiny-3modules", "slim-real",
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := OpenFolder(os.DirFS(hiptest.Shared(t, "golden", name)), headTensor)
