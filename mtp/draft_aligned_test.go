@@ -25,10 +25,10 @@ func softmaxAt(logits []float32, id int) float32 {
 	return float32(1 / sum)
 }
 
-// alignedOracle is chain_aligned by its definition, in empty caches: step s runs
-// module s mod n over all rows, with tokens shifted by s. It returns the drafts
+// shiftedOracle is chain_aligned or chain_target by its definition, in empty caches: step s
+// runs module s mod n over all rows, with tokens shifted by s. It returns the drafts
 // and the hidden state [hiddenSize], before the final norm, of each.
-func alignedOracle(t testing.TB, head *reference.Head, tokens []int, hidden mat.Matrix, k int, postNorm bool) (ids []int, states [][]float32) {
+func shiftedOracle(t testing.TB, head *reference.Head, tokens []int, hidden mat.Matrix, k int, rule mtp.Chain, postNorm bool) (ids []int, states [][]float32) {
 	t.Helper()
 	positions := make([]int, len(tokens)-1)
 	for p := range positions {
@@ -47,38 +47,51 @@ func alignedOracle(t testing.TB, head *reference.Head, tokens []int, hidden mat.
 		}
 		ids = append(ids, best)
 		states = append(states, float32s(stages["hidden"])[last*hiddenSize:])
-		if hidden = stages["hidden"]; postNorm {
+		switch {
+		case rule == mtp.ChainTarget:
+		case postNorm:
 			hidden = stages["final_norm_out"]
+		default:
+			hidden = stages["hidden"]
 		}
 	}
 	return ids, states
 }
 
-// TestAlignedOracle: the oracle of this file is that of package reference.
-func TestAlignedOracle(t *testing.T) {
+// TestShiftedOracle: the oracle of this file is that of package reference.
+func TestShiftedOracle(t *testing.T) {
 	head := oracle(t, synthetic{modules: 3}.files(t))
 	tokens, hidden := randomPassage(1, 12).prompt(12)
-	want, err := head.Chain(tokens, hidden, 4, mtp.ChainAligned)
-	require.NoError(t, err)
-	ids, states := alignedOracle(t, head, tokens, hidden, 4, false)
-	require.Equal(t, want.IDs, ids)
-	require.Equal(t, float32s(want.Hidden)[3*hiddenSize:], states[3])
+	for _, rule := range []mtp.Chain{mtp.ChainAligned, mtp.ChainTarget} {
+		want, err := head.Chain(tokens, hidden, 4, rule)
+		require.NoError(t, err)
+		ids, states := shiftedOracle(t, head, tokens, hidden, 4, rule, false)
+		require.Equal(t, want.IDs, ids)
+		require.Equal(t, float32s(want.Hidden)[3*hiddenSize:], states[3])
+	}
 }
 
-// TestAlignedEqualsOracle: over rounds in which the target confirms any number
+// TestShiftedEqualsOracle: over rounds in which the target confirms any number
 // of drafts and chains are of any length, every chain is the one that running
 // all steps anew over the whole text gives.
-func TestAlignedEqualsOracle(t *testing.T) {
+func TestShiftedEqualsOracle(t *testing.T) {
 	const longest = 26
 	for _, c := range []struct {
 		modules, maxDraft int
 		postNorm          bool
-	}{{3, 0, false}, {3, 5, false}, {3, 5, true}, {2, 2, true}, {1, 4, false}, {1, 3, true}, {3, 1, false}, {3, 2, false}, {2, 7, false}} {
+		rule              mtp.Chain
+	}{
+		{3, 0, false, mtp.ChainAligned}, {3, 5, false, mtp.ChainAligned}, {3, 5, true, mtp.ChainAligned},
+		{2, 2, true, mtp.ChainAligned}, {1, 4, false, mtp.ChainAligned}, {1, 3, true, mtp.ChainAligned},
+		{3, 1, false, mtp.ChainAligned}, {3, 2, false, mtp.ChainAligned}, {2, 7, false, mtp.ChainAligned},
+		{3, 0, false, mtp.ChainTarget}, {3, 5, true, mtp.ChainTarget}, {1, 4, false, mtp.ChainTarget},
+		{3, 1, false, mtp.ChainTarget}, {3, 2, false, mtp.ChainTarget}, {2, 7, false, mtp.ChainTarget},
+	} {
 		for seed := range uint64(2) {
-			t.Run(fmt.Sprintf("modules=%d/maxDraft=%d/postNorm=%v/%d", c.modules, c.maxDraft, c.postNorm, seed), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s/modules=%d/maxDraft=%d/postNorm=%v/%d", c.rule, c.modules, c.maxDraft, c.postNorm, seed), func(t *testing.T) {
 				files := synthetic{modules: c.modules, seed: seed}.files(t)
 				want := oracle(t, files)
-				head := load(t, files, mtp.Options{Chain: mtp.ChainAligned, MaxDraft: c.maxDraft, PostNorm: c.postNorm, CacheFormat: attention.CacheF32})
+				head := load(t, files, mtp.Options{Chain: c.rule, MaxDraft: c.maxDraft, PostNorm: c.postNorm, CacheFormat: attention.CacheF32})
 				most := c.maxDraft
 				if most == 0 {
 					most = c.modules
@@ -96,7 +109,7 @@ func TestAlignedEqualsOracle(t *testing.T) {
 					}
 					got := draft(t, head, b, k)
 					tokens, hidden := x.prompt(end)
-					ids, wantStates := alignedOracle(t, want, tokens, hidden, k, c.postNorm)
+					ids, wantStates := shiftedOracle(t, want, tokens, hidden, k, c.rule, c.postNorm)
 					require.Equal(t, fmt.Sprint([][]int{ids}), fmt.Sprint(got.ids()), "%d rows, k %d", end, k)
 					for step, state := range wantStates {
 						require.NoError(t, hiptest.Within(states[step], state, 1e-5), "%d rows, k %d, step %d", end, k, step)

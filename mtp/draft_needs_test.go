@@ -14,7 +14,7 @@ import (
 // room is how many of k tokens Draft's documentation promises after rows that end at end,
 // where positions up to limit can be written.
 func room(c chainCase, end, limit, k int) int {
-	if c.aligned() {
+	if c.shifts() {
 		return k
 	}
 	return min(k, limit-end+1)

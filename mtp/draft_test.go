@@ -16,11 +16,13 @@ import (
 // rule is the oracle's name for a case; "" where it has none.
 func (c chainCase) rule() mtp.Chain {
 	switch {
-	case c.aligned() && !c.postNorm:
+	case c.chain == mtp.ChainTarget:
+		return mtp.ChainTarget
+	case c.shifts() && !c.postNorm:
 		return mtp.ChainAligned
 	case c.chain == mtp.ChainModOwn && !c.postNorm:
 		return mtp.ChainModOwn
-	case c.chain == mtp.ChainModOwn || c.aligned():
+	case c.chain == mtp.ChainModOwn || c.shifts():
 		return ""
 	case c.postNorm:
 		return "chain_postnorm"
@@ -45,7 +47,7 @@ func requireChain(t testing.TB, want *reference.Drafts, got drafted) {
 func TestDraftEqualsOracle(t *testing.T) {
 	for _, c := range chainCases {
 		if c.rule() == "" {
-			continue // covered step by step in TestAlignedEqualsOracle and TestDraftModOwnPostNorm
+			continue // covered step by step in TestShiftedEqualsOracle and TestDraftModOwnPostNorm
 		}
 		for _, format := range []string{"F32", "MXFP8"} {
 			t.Run(c.name+"/"+format, func(t *testing.T) {

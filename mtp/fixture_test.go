@@ -237,6 +237,8 @@ var chainCases = []chainCase{
 	{name: "three modules, own rows, post norm", modules: 3, chain: mtp.ChainModOwn, postNorm: true},
 	{name: "three modules, aligned", modules: 3, chain: "", maxDraft: 4},
 	{name: "three modules, aligned, post norm", modules: 3, chain: mtp.ChainAligned, postNorm: true, maxDraft: 5},
+	{name: "three modules, target", modules: 3, chain: mtp.ChainTarget, maxDraft: 4},
+	{name: "one module, target", modules: 1, chain: mtp.ChainTarget, maxDraft: 5},
 }
 
 // options are those of the case, with a cache that rounds nothing.
@@ -244,9 +246,9 @@ func (c chainCase) options() mtp.Options {
 	return mtp.Options{Chain: c.chain, PostNorm: c.postNorm, MaxDraft: c.maxDraft, CacheFormat: attention.CacheF32}
 }
 
-// aligned reports whether the case drafts by ChainAligned.
-func (c chainCase) aligned() bool {
-	return c.chain == mtp.ChainAligned || c.chain == "" && c.modules > 1
+// shifts reports whether every step of the case runs all rows, with tokens shifted.
+func (c chainCase) shifts() bool {
+	return c.chain == mtp.ChainAligned || c.chain == mtp.ChainTarget || c.chain == "" && c.modules > 1
 }
 
 // first reports whether the case drafts by ChainFirst.

@@ -45,7 +45,7 @@ func TestTruncateDraft(t *testing.T) {
 			x, other := randomPassage(3, n), randomPassage(4, n)
 			fresh, used := cache.NewSequence(), cache.NewSequence()
 			draft(t, head, other.batch(used, 0, n), 4)
-			if c.aligned() { // goes on only from what Draft left, or anew
+			if c.shifts() { // goes on only from what Draft left, or anew
 				require.NoError(t, used.Truncate(0))
 				require.Equal(t, draft(t, head, x.batch(fresh, 0, n), 4), draft(t, head, x.batch(used, 0, n), 4))
 				return

@@ -140,6 +140,7 @@ func TestOtherSettingsDraftToo(t *testing.T) {
 		{new(summary), []string{"-postnorm"}},
 		{new(summary), []string{"-chain", "chain_mod_own"}},
 		{new(summary), []string{"-chain", "chain_aligned"}},
+		{new(summary), []string{"-chain", "chain_target"}},
 		{&sure, []string{"-min-prob", "0.7"}},
 	} {
 		code, stdout, stderr := runDraft(append(c.args, "-json", "-trace", own)...)
@@ -169,7 +170,7 @@ func TestRefuses(t *testing.T) {
 		{[]string{"-checkpoint", dir}, cli.Failed, dir + ": read config: open config.json"},
 		{[]string{broken}, cli.Failed, broken + ": "},
 		{[]string{filepath.Join(dir, "none.safetensors")}, cli.Failed, filepath.Join(dir, "none.safetensors") + ": "},
-		{[]string{"-chain", "zigzag"}, cli.Usage, "draft: -chain is zigzag, want chain, chain_mod_own or chain_aligned\n"},
+		{[]string{"-chain", "zigzag"}, cli.Usage, "draft: -chain is zigzag, want chain, chain_mod_own, chain_aligned or chain_target\n"},
 		{[]string{"-min-prob", "2"}, cli.Usage, "draft: -min-prob is 2, want 0 to 1\n"},
 		{[]string{"-min-prob", "NaN"}, cli.Usage, "draft: -min-prob is NaN, want 0 to 1\n"},
 		{[]string{"-show", "-1"}, cli.Usage, "draft: -show is -1, want 0 or more\n"},

@@ -76,7 +76,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.IntVar(&s.k, "k", 4, "drafts per step, 1 to 64")
 	devices.Var(flags, &s.device)
 	cli.Modules(flags, &s.modules)
-	flags.StringVar(&s.chain, "chain", "", "`rule` for several modules: chain, chain_mod_own or chain_aligned; default: chain_aligned")
+	flags.StringVar(&s.chain, "chain", "", "`rule` for several modules: chain, chain_mod_own, chain_aligned or chain_target; default: chain_aligned")
 	flags.BoolVar(&s.postNorm, "postnorm", false, "feed later steps with the hidden state after the final norm")
 	flags.Float64Var(&s.minProb, "min-prob", 0, "end a chain before a draft of lower `probability`, 0 to 1")
 	flags.BoolVar(&s.bf16Cache, "bf16-cache", false, "keep keys and values in bfloat16, as engines do; default float32, as the traces were recorded")
@@ -101,9 +101,9 @@ func (s *settings) check() error {
 	var wrong cli.Refused
 	wrong.If(s.k < 1 || s.k > 64, "-k is %d, want 1 to 64", s.k)
 	switch mtp.Chain(s.chain) {
-	case "", mtp.ChainFirst, mtp.ChainModOwn, mtp.ChainAligned:
+	case "", mtp.ChainFirst, mtp.ChainModOwn, mtp.ChainAligned, mtp.ChainTarget:
 	default:
-		wrong.If(true, "-chain is %s, want %s, %s or %s", s.chain, mtp.ChainFirst, mtp.ChainModOwn, mtp.ChainAligned)
+		wrong.If(true, "-chain is %s, want %s, %s, %s or %s", s.chain, mtp.ChainFirst, mtp.ChainModOwn, mtp.ChainAligned, mtp.ChainTarget)
 	}
 	wrong.CheckModules(s.modules)
 	wrong.If(!(s.minProb >= 0 && s.minProb <= 1), "-min-prob is %g, want 0 to 1", s.minProb)
