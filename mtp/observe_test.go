@@ -131,7 +131,7 @@ func TestScoresOfWantedRows(t *testing.T) {
 		}
 		alone, beside := scores(), scores(x.batch(cache.NewSequence(), 0, 20))
 		last := len(alone) - 1
-		if !c.aligned() {
+		if !c.shifts() {
 			require.Equal(t, []int32{22}, beside[last].Rows)
 			require.Equal(t, alone[last].Shape, beside[last].Shape)
 			require.Equal(t, alone[last].Float32, beside[last].Float32)

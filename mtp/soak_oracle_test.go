@@ -9,6 +9,7 @@ import (
 	"github.com/nlpodyssey/spago/mat"
 	"github.com/stretchr/testify/require"
 
+	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/mtp/reference"
 )
 
@@ -137,9 +138,9 @@ func chainByForward(head *reference.Head, c chainCase, tokens []int, hidden []fl
 		module := step % modules
 		s, last := &seen[module], []int(nil)
 		switch {
-		case c.aligned() && step > 0:
+		case c.shifts() && step > 0:
 			s = &rows{slices.Concat(tokens, ints(chain.ids))[step:], upTo(n), handed}
-		case !c.aligned():
+		case !c.shifts():
 			if step > 0 {
 				s.tokens = append(slices.Clip(s.tokens), int(chain.ids[step-1]))
 				s.positions = append(slices.Clip(s.positions), n+step-1)
@@ -171,7 +172,10 @@ func chainByForward(head *reference.Head, c chainCase, tokens []int, hidden []fl
 		chain.ids, chain.margins = append(chain.ids, int32(best)), append(chain.margins, margin)
 		chain.probs = append(chain.probs, softmaxAt(float32s(stages["logits"])[(computed-1)*vocabSize:], best))
 		handed = mat.Data[float64](stages["hidden"])
-		if c.postNorm {
+		switch {
+		case c.chain == mtp.ChainTarget:
+			handed = hidden
+		case c.postNorm:
 			handed = mat.Data[float64](stages["final_norm_out"])
 		}
 	}
@@ -198,8 +202,8 @@ func TestSoakOracle(t *testing.T) {
 		got, err := chainByForward(head, c, tokens[1:], mat.Data[float64](hidden), k)
 		require.NoError(t, err)
 		if c.rule() == "" {
-			if c.aligned() {
-				ids, _ := alignedOracle(t, head, tokens, hidden, k, c.postNorm)
+			if c.shifts() {
+				ids, _ := shiftedOracle(t, head, tokens, hidden, k, mtp.ChainAligned, c.postNorm)
 				require.Equal(t, ids, ints(got.ids), c.name)
 			}
 			continue

@@ -169,7 +169,7 @@ func (w *soaker) cancel(ctx context.Context) error {
 
 // forward commits rows by Forward, which all rules but the aligned one allow.
 func (w *soaker) forward(ctx context.Context) error {
-	if w.truth.c.aligned() {
+	if w.truth.c.shifts() {
 		return w.draft(ctx)
 	}
 	x := w.talk(soakRows)
@@ -295,7 +295,7 @@ func (w *soaker) reserve(context.Context) error {
 func (w *soaker) truncate(context.Context) error {
 	x := w.talk(math.MaxInt)
 	n := 0
-	if !w.truth.c.aligned() {
+	if !w.truth.c.shifts() {
 		n = w.random.IntN(x.rows + 1)
 	}
 	x.rows, x.text = n, w.continuation(x.text, n)
