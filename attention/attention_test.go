@@ -205,17 +205,3 @@ func TestRoundedSizes(t *testing.T) {
 		}
 	})
 }
-
-// A row's stride may be wider than its columns, and what is between stays.
-func TestPaddedRows(t *testing.T) {
-	forEachDevice(t, func(t *testing.T, d hip.Device) {
-		g := tiny()
-		s := scenario{geometry: g, learned: randomLearned(&g), padding: 13, spans: []scenarioSpan{{seed: 1, position: 9, rows: 3}}}
-		got, err := s.run(d)
-		require.NoError(t, err)
-		for row := range 3 {
-			columns := s.projected(0, 9+row)
-			require.Equal(t, columns[g.Columns():], got.qkv[(row+1)*len(columns)-13:][:13])
-		}
-	})
-}

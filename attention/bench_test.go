@@ -24,7 +24,7 @@ type bench struct {
 	cache                 *Cache
 	batch                 *Batch
 	arena                 arena
-	qkv                   QKV
+	qkv                   hip.Ptr
 	params                Params
 	scores, selected, out hip.Ptr
 }
@@ -57,7 +57,7 @@ func openBench(b *testing.B, g Geometry, context, rows int) *bench {
 	x.params, err = learned.upload(&x.arena, &g)
 	require.NoError(b, err)
 	upload := func(p hip.Ptr, err error) hip.Ptr { require.NoError(b, err); return p }
-	x.qkv = QKV{upload(put(&x.arena, randomValues(1, 1, rows*g.Columns()))), g.Columns()}
+	x.qkv = upload(put(&x.arena, randomValues(1, 1, rows*g.Columns())))
 	x.scores = upload(put(&x.arena, randomValues(1, 2, rows*g.KVHeads*c.Pages())))
 	x.out = upload(put(&x.arena, make([]float32, rows*g.Heads*g.HeadDim)))
 	x.selected = upload(put(&x.arena, make([]int32, rows*g.KVHeads*g.TopkBlocks)))

@@ -62,14 +62,6 @@ func (p *problems) cacheLayer(c *Cache, layer int) cacheLayer {
 	return c.layers[layer]
 }
 
-func (p *problems) qkv(b *Batch, qkv QKV) {
-	columns := b.cache.geometry.Columns()
-	p.memory(b, qkv.Data, "qkv")
-	if qkv.Stride < columns {
-		p.refuse(true, "qkv.Stride", qkv.Stride, fmt.Sprintf("at least %d, the columns of a row", columns))
-	}
-}
-
 // sparse refuses what selects blocks, over a cache that has no index keys.
 func (p *problems) sparse(b *Batch) {
 	p.refuse(b.cache.geometry.dense(), "Geometry.IndexDim", 0, "at least 1: dense attention selects no blocks")

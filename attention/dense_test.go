@@ -79,7 +79,7 @@ func TestDenseRefusals(t *testing.T) {
 	c := newCache(t, d, g, 1, 1, CacheF32)
 	a, b := &arena{d: d}, NewBatch(c)
 	require.NoError(t, b.Upload(Span{table: []int32{0}, rows: 1}))
-	qkv := QKV{mustPut(t, a, make([]float32, g.Columns())), g.Columns()}
+	qkv := mustPut(t, a, make([]float32, g.Columns()))
 	p := mustPut(t, a, make([]float32, 256))
 	for call, err := range map[string]error{
 		"attention: scores: Geometry.IndexDim is 0, want at least 1: dense attention selects no blocks":                                Scores(b, 0, qkv, p),

@@ -45,7 +45,7 @@ func Example() {
 		projected = append(projected, indexQ...)
 		projected = append(projected, indexK...)
 	}
-	qkv := attention.QKV{Data: upload(d, projected), Stride: g.Columns()}
+	qkv := upload(d, projected)
 
 	tx, err := cache.Begin(attention.Claim{Sequence: seq, From: 0, To: rows})
 	check(err)

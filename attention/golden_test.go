@@ -63,7 +63,7 @@ func compareGolden(t *testing.T, d hip.Device, g Geometry, stage func(string) *s
 	require.NoError(t, hip.WriteOf(d, c.layers[0].values, values))
 	require.NoError(t, hip.WriteOf(d, c.layers[0].indexKeys, indexKeys))
 
-	qkv := QKV{mustPut(t, a, columns), g.Columns()}
+	qkv := mustPut(t, a, columns)
 	scores := mustPut(t, a, make([]float32, rows*g.KVHeads*pages))
 	selected := mustPut(t, a, make([]int32, rows*g.KVHeads*g.TopkBlocks))
 	out := mustPut(t, a, make([]float32, rows*g.Heads*g.HeadDim))

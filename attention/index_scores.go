@@ -14,7 +14,7 @@ import (
 // float32 [rows, KVHeads, b.Blocks()]. Index queries come from qkv after [Insert]. The
 // reference sums products in float64, other devices in float32. A dense [Geometry] has
 // nothing to score, which is a [hip.InputError].
-func Scores(b *Batch, layer int, qkv QKV, scores hip.Ptr) error {
+func Scores(b *Batch, layer int, qkv, scores hip.Ptr) error {
 	p := problems{op: "scores"}
 	if err := p.enter(b); err != nil {
 		return err
@@ -22,7 +22,7 @@ func Scores(b *Batch, layer int, qkv QKV, scores hip.Ptr) error {
 	defer b.leave()
 	l := p.layer(b, layer)
 	p.sparse(b)
-	p.qkv(b, qkv)
+	p.memory(b, qkv, "qkv")
 	p.memory(b, scores, "scores")
 	if err := p.err(); err != nil {
 		return err
@@ -35,7 +35,7 @@ func Scores(b *Batch, layer int, qkv QKV, scores hip.Ptr) error {
 	chunk := max(1, keys/g.BlockSize)
 	chunks := ceilDiv(b.blocks, chunk)
 	a := &scoresArgs{
-		IndexQ: qkv.Data.Add(4 * int64(g.indexQColumn())), IndexKeys: l.indexKeys, Batch: b.words, Scores: scores, Stride: int64(qkv.Stride),
+		IndexQ: qkv.Add(4 * int64(g.indexQColumn())), IndexKeys: l.indexKeys, Batch: b.words, Scores: scores, Stride: int64(g.Columns()),
 		Rows: n.rows, Sequences: n.sequences, TableEntries: n.tables, PresenceWords: n.presence,
 		IndexHeads: int32(g.KVHeads), IndexDim: int32(g.IndexDim), BlockSize: int32(g.BlockSize), Format: int32(b.cache.format),
 		ScoreBlocks: int32(b.blocks), ChunkBlocks: int32(chunk),

@@ -71,7 +71,7 @@ func scoreOnGPU(t *testing.T, d hip.Device, g Geometry, format CacheFormat, bad 
 		q[g.Columns()+g.indexQColumn()+g.IndexDim-1] = bad // of row 1's first head
 	}
 	scores := mustPut(t, a, make([]float32, 2*g.KVHeads*3))
-	require.NoError(t, Scores(b, 0, QKV{mustPut(t, a, q), g.Columns()}, scores), "%v, %v, %+v", format, bad, g)
+	require.NoError(t, Scores(b, 0, mustPut(t, a, q), scores), "%v, %v, %+v", format, bad, g)
 	if bad == 0 {
 		for i, score := range get[float32](t, d, scores, 2*g.KVHeads*3) {
 			require.False(t, math.IsNaN(float64(score)) || math.IsInf(float64(score), 0), "score %d is %v: %v, %+v", i, score, format, g)

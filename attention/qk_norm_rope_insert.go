@@ -6,20 +6,14 @@ import (
 	"github.com/drafthead/drafthead/norm"
 )
 
-// QKV is the fused projection of a batch's rows: float32, Stride values from
-// row to row, in the column order of [Geometry].
-type QKV struct {
-	Data   hip.Ptr
-	Stride int // at least Geometry.Columns()
-}
-
 // Params are the norm weights of a layer, in device memory. The caller keeps owning it.
 type Params struct {
 	QNorm, KNorm           hip.Ptr // float32 [HeadDim]
 	IndexQNorm, IndexKNorm hip.Ptr // float32 [IndexDim]; none where IndexDim is 0
 }
 
-// Insert turns the projected rows into queries and keys and writes the cache. In each row,
+// Insert turns the projected rows into queries and keys and writes the cache. qkv is the
+// fused projection of the batch's rows, float32 [rows, Geometry.Columns()]. In each row,
 // each head of q, k and index_q, and index_k, become
 //
 //	rope(rms(x; its norm's weight, Eps), position)
@@ -27,14 +21,14 @@ type Params struct {
 // in place (see [norm.RMSNorm] and [Rope]), rounded to float32 after the norm and after the
 // rotation. Insert then stores k, v and index_k at the row's slot; a bfloat16 cache rounds
 // them once more. v stays as projected.
-func Insert(b *Batch, layer int, qkv QKV, params Params) error {
+func Insert(b *Batch, layer int, qkv hip.Ptr, params Params) error {
 	p := problems{op: "insert"}
 	if err := p.enter(b); err != nil {
 		return err
 	}
 	defer b.leave()
 	l := p.layer(b, layer)
-	p.qkv(b, qkv)
+	p.memory(b, qkv, "qkv")
 	p.memory(b, params.QNorm, "params.QNorm")
 	p.memory(b, params.KNorm, "params.KNorm")
 	needed := p.memory
@@ -48,9 +42,9 @@ func Insert(b *Batch, layer int, qkv QKV, params Params) error {
 	}
 	g, n := &b.cache.geometry, b.size()
 	a := &insertArgs{
-		QKV: qkv.Data, QNorm: params.QNorm, KNorm: params.KNorm, IndexQNorm: params.IndexQNorm, IndexKNorm: params.IndexKNorm,
+		QKV: qkv, QNorm: params.QNorm, KNorm: params.KNorm, IndexQNorm: params.IndexQNorm, IndexKNorm: params.IndexKNorm,
 		InverseFrequencies: b.cache.frequencies, Keys: l.keys, Values: l.values, IndexKeys: l.indexKeys, Batch: b.words,
-		Eps: g.Eps, AttentionFactor: g.Rope.AttentionFactor, Stride: int64(qkv.Stride),
+		Eps: g.Eps, AttentionFactor: g.Rope.AttentionFactor, Stride: int64(g.Columns()),
 		Rows: n.rows, Sequences: n.sequences, TableEntries: n.tables, PresenceWords: n.presence,
 		Heads: int32(g.Heads), KVHeads: int32(g.KVHeads), HeadDim: int32(g.HeadDim), IndexHeads: int32(g.KVHeads), IndexDim: int32(g.IndexDim),
 		RotaryDim: int32(2 * len(g.Rope.Frequencies)), BlockSize: int32(g.BlockSize), Format: int32(b.cache.format),
@@ -60,7 +54,7 @@ func Insert(b *Batch, layer int, qkv QKV, params Params) error {
 }
 
 type insertArgs struct {
-	QKV                    hip.Ptr // float32 [Rows] rows, Stride apart
+	QKV                    hip.Ptr // float32 [Rows, Stride]
 	QNorm, KNorm           hip.Ptr // float32 [HeadDim]
 	IndexQNorm, IndexKNorm hip.Ptr // float32 [IndexDim]
 	InverseFrequencies     hip.Ptr // float64 [RotaryDim/2]

@@ -58,7 +58,7 @@ func TestRotationDependsOnDistance(t *testing.T) {
 			row := randomValues(1, 1, g.Columns())
 			p := mustPut(t, a, row)
 			require.NoError(t, b.Upload(Span{table: table, position: position, rows: 1}))
-			require.NoError(t, Insert(b, 0, QKV{p, g.Columns()}, params))
+			require.NoError(t, Insert(b, 0, p, params))
 			row = get[float32](t, d, p, len(row))
 			return row[:128], row[128:256]
 		}
@@ -91,7 +91,7 @@ func TestInsertFillsTheSlot(t *testing.T) {
 			p := mustPut(t, a, randomValues(5, 5, 2*g.Columns()))
 			// Positions 7 and 8: the last slot of page 3, the first of page 1.
 			require.NoError(t, b.Upload(Span{table: []int32{0, 3, 1}, position: 7, rows: 2}))
-			require.NoError(t, Insert(b, 1, QKV{p, g.Columns()}, params))
+			require.NoError(t, Insert(b, 1, p, params))
 			rows := get[float32](t, d, p, 2*g.Columns())
 			for row, slot := range []int{3*4 + 3, 1 * 4} {
 				columns := rows[row*g.Columns():][:g.Columns()]
@@ -134,8 +134,8 @@ func TestRefusedOperations(t *testing.T) {
 	require.NoError(t, err)
 	b := NewBatch(c)
 	full := Params{64, 64, 64, 64}
-	ok := QKV{64, g.Columns()}
-	require.NoError(t, errors.Join(Insert(b, 0, QKV{0, g.Columns()}, Params{}), Scores(b, 0, QKV{0, g.Columns()}, 0), Select(b, 0, 0), Attend(b, 0, QKV{0, g.Columns()}, 0, 0)),
+	ok := hip.Ptr(64)
+	require.NoError(t, errors.Join(Insert(b, 0, 0, Params{}), Scores(b, 0, 0, 0), Select(b, 0, 0), Attend(b, 0, 0, 0, 0)),
 		"no rows need no memory")
 	require.NoError(t, b.Upload(Span{table: []int32{0, 1, 2, 3}, position: 12, rows: 4}))
 	tests := []struct {
@@ -143,8 +143,7 @@ func TestRefusedOperations(t *testing.T) {
 		err      error
 		argument string
 	}{
-		{"insert without qkv", Insert(b, 0, QKV{0, g.Columns()}, full), "qkv"},
-		{"insert with short rows", Insert(b, 0, QKV{64, g.Columns() - 1}, full), "qkv.Stride"},
+		{"insert without qkv", Insert(b, 0, 0, full), "qkv"},
 		{"insert into a layer that is not there", Insert(b, 2, ok, full), "layer"},
 		{"insert into a negative layer", Insert(b, -1, ok, full), "layer"},
 		{"insert without q norm", Insert(b, 0, ok, Params{0, 64, 64, 64}), "params.QNorm"},

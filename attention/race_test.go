@@ -40,7 +40,7 @@ func TestEveryMethodBesideEveryOther(t *testing.T) {
 		b := NewBatch(c)
 		err = errors.Join(
 			b.Upload(span),
-			Insert(b, 0, QKV{qkv, g.Columns()}, Params{ones, ones, ones, ones}),
+			Insert(b, 0, qkv, Params{ones, ones, ones, ones}),
 			Select(b, room, room),
 		)
 		NewBatch(c, b).Blocks()
@@ -117,10 +117,10 @@ func TestZeroValues(t *testing.T) {
 		input(b.Upload())
 		_, err := b.Encode(nil, 1)
 		input(err)
-		input(Insert(b, 0, QKV{}, Params{}))
-		input(Scores(b, 0, QKV{}, 0))
+		input(Insert(b, 0, 0, Params{}))
+		input(Scores(b, 0, 0, 0))
 		input(Select(b, 0, 0))
-		input(Attend(b, 0, QKV{}, 0, 0))
+		input(Attend(b, 0, 0, 0, 0))
 		require.Zero(t, b.Blocks())
 		b.Place(0)
 		require.NoError(t, b.Close())

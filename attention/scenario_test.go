@@ -15,7 +15,6 @@ type scenario struct {
 	format   CacheFormat
 	learned  learned
 	spans    []scenarioSpan
-	padding  int                                         // columns after a row's projection
 	edit     func(span, position int, columns []float32) // changes what was projected; nil: nothing
 	granule  int                                         // of Encode; 0: Upload
 }
@@ -36,7 +35,7 @@ type results struct {
 // projected returns the projection of one row, the same in every scenario that
 // has the span's seed.
 func (s *scenario) projected(span, position int) []float32 {
-	columns := randomValues(s.spans[span].seed, uint64(position), s.geometry.Columns()+s.padding)
+	columns := randomValues(s.spans[span].seed, uint64(position), s.geometry.Columns())
 	if s.edit != nil {
 		s.edit(span, position, columns)
 	}
@@ -119,7 +118,7 @@ func (s *scenario) insert(a *arena, b *Batch, params Params, spans []Span, rows 
 	if err := s.upload(a, b, spans); err != nil {
 		return err
 	}
-	qkv := QKV{data, s.geometry.Columns() + s.padding}
+	qkv := data
 	if err := Insert(b, 1, qkv, params); err != nil || r == nil {
 		return err
 	}

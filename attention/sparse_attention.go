@@ -19,14 +19,14 @@ import (
 // Heads·HeadDim]; a head without a key gives zeros. A NaN in q, or in a k that is attended
 // to, makes the output of its heads NaN; a NaN in v affects only its own column of them.
 // The reference computes in float64 and rounds once, other devices compute in float32.
-func Attend(b *Batch, layer int, qkv QKV, selected, out hip.Ptr) error {
+func Attend(b *Batch, layer int, qkv, selected, out hip.Ptr) error {
 	p := problems{op: "attend"}
 	if err := p.enter(b); err != nil {
 		return err
 	}
 	defer b.leave()
 	l := p.layer(b, layer)
-	p.qkv(b, qkv)
+	p.memory(b, qkv, "qkv")
 	needed := p.memory
 	if b.cache.geometry.dense() {
 		needed = p.unneeded
@@ -44,7 +44,7 @@ func Attend(b *Batch, layer int, qkv QKV, selected, out hip.Ptr) error {
 		bundle = bundleHeads(group, b.rows*g.KVHeads, info.Threads)
 	}
 	a := &sparseArgs{
-		Q: qkv.Data, Keys: l.keys, Values: l.values, Selected: selected, Batch: b.words, Out: out, Parts: b.shared.partial.Ptr(), Stride: int64(qkv.Stride),
+		Q: qkv, Keys: l.keys, Values: l.values, Selected: selected, Batch: b.words, Out: out, Parts: b.shared.partial.Ptr(), Stride: int64(g.Columns()),
 		Rows: n.rows, Sequences: n.sequences, TableEntries: n.tables, PresenceWords: n.presence,
 		Heads: int32(g.Heads), KVHeads: int32(g.KVHeads), HeadDim: int32(g.HeadDim), BlockSize: int32(g.BlockSize),
 		TopkBlocks: int32(g.attended(b.blocks)), BundleHeads: int32(bundle), Bundles: int32(ceilDiv(group, bundle)), Format: int32(b.cache.format),

@@ -83,7 +83,7 @@ func (c *attendCase) run(t *testing.T, d hip.Device) []float32 {
 		}
 	}
 	out := mustPut(t, a, randomValues(3, 2, c.rows*g.Heads*g.HeadDim))
-	require.NoError(t, Attend(b, 0, QKV{mustPut(t, a, q), g.Columns()}, mustPut(t, a, selected), out))
+	require.NoError(t, Attend(b, 0, mustPut(t, a, q), mustPut(t, a, selected), out))
 	got := get[float32](t, d, out, c.rows*g.Heads*g.HeadDim)
 	require.NoError(t, b.Close())
 	require.NoError(t, a.close())

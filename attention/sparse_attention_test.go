@@ -83,7 +83,7 @@ func TestOnlySelectedBlocksCount(t *testing.T) {
 		params, err := l.upload(a, &g)
 		require.NoError(t, err)
 		rows := randomValues(1, 1, 13*g.Columns())
-		qkv := QKV{mustPut(t, a, rows), g.Columns()}
+		qkv := mustPut(t, a, rows)
 		table := []int32{2, 0, 3, 1}
 		require.NoError(t, b.Upload(Span{table: table, rows: 13}))
 		require.NoError(t, Insert(b, 0, qkv, params))

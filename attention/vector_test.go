@@ -197,7 +197,7 @@ func TestScoresOfInfinities(t *testing.T) {
 			q[3*g.Columns()+g.indexQColumn()+2] = float32(math.Inf(1))
 			a, b := &arena{d: checked}, NewBatch(c)
 			require.NoError(t, b.Upload(Span{table: []int32{0, 1, 2, 3, 4}, position: 4*64 + 1, rows: rows}))
-			qkv, scores := QKV{mustPut(t, a, q), g.Columns()}, mustPut(t, a, make([]float32, rows*g.KVHeads*5))
+			qkv, scores := mustPut(t, a, q), mustPut(t, a, make([]float32, rows*g.KVHeads*5))
 			require.NoError(t, Scores(b, 0, qkv, scores))
 			require.NoError(t, b.Close())
 			require.NoError(t, a.close())

@@ -83,7 +83,7 @@ func (q *queue) rms(x values, weight hip.Ptr) values {
 // index keys to the step's layer of the cache.
 func (q *queue) insert(qkv values, m *module) {
 	q.do(qkv.rows, func() error {
-		return attention.Insert(q.step.all.On(q.device), q.step.Layer, attention.QKV{Data: qkv.ptr, Stride: qkv.width}, attention.Params{
+		return attention.Insert(q.step.all.On(q.device), q.step.Layer, qkv.ptr, attention.Params{
 			QNorm: m.qNorm, KNorm: m.kNorm, IndexQNorm: m.indexQNorm, IndexKNorm: m.indexKNorm,
 		})
 	})
@@ -120,11 +120,10 @@ func (q *queue) take(to *hip.Buffer, from values) values {
 // selectBlocks chooses the blocks of keys that each row attends to.
 func (q *queue) selectBlocks(qkv values) values {
 	g, batch := &q.head.geometry, q.step.wanted.On(q.device)
-	in := attention.QKV{Data: qkv.ptr, Stride: qkv.width}
 	selected := values{q.selected.Ptr(), qkv.rows, g.KVHeads * q.topk}
 	// While every block is taken the scores change nothing.
 	if batch.Blocks() > q.topk || q.observe != nil {
-		q.do(qkv.rows, func() error { return attention.Scores(batch, q.step.Layer, in, q.scores.Ptr()) })
+		q.do(qkv.rows, func() error { return attention.Scores(batch, q.step.Layer, qkv.ptr, q.scores.Ptr()) })
 		q.sawScores(values{q.scores.Ptr(), qkv.rows, g.KVHeads * batch.Blocks()}, batch.Blocks())
 	}
 	q.do(qkv.rows, func() error { return attention.Select(batch, q.scores.Ptr(), selected.ptr) })
@@ -137,8 +136,7 @@ func (q *queue) attend(qkv, blocks values) values {
 	g := &q.head.geometry
 	context := values{q.attnCtx.Ptr(), qkv.rows, g.Heads * g.HeadDim}
 	q.do(qkv.rows, func() error {
-		in := attention.QKV{Data: qkv.ptr, Stride: qkv.width}
-		return attention.Attend(q.step.wanted.On(q.device), q.step.Layer, in, blocks.ptr, context.ptr)
+		return attention.Attend(q.step.wanted.On(q.device), q.step.Layer, qkv.ptr, blocks.ptr, context.ptr)
 	})
 	q.saw(stageAttnCtx, context)
 	return context
