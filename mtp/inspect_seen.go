@@ -114,14 +114,14 @@ func lookAlikes(checkpoint *safetensors.Folder) map[string]string {
 		default:
 			return
 		}
-		if number[kind]++; number[kind] == 1 {
+		if number[kind]++; number[kind] == 1 || name < first[kind] {
 			first[kind] = name
 		}
 	}
 	for _, t := range checkpoint.Tensors() {
 		look(t.Name)
 	}
-	for _, name := range slices.Sorted(maps.Keys(checkpoint.Index())) {
+	for name := range checkpoint.Index() {
 		if _, opened := checkpoint.Tensor(name); !opened {
 			look(name)
 		}
@@ -143,22 +143,27 @@ func lookAlikes(checkpoint *safetensors.Folder) map[string]string {
 // the index does not name them.
 func unnamedFiles(fsys fs.FS, checkpoint *safetensors.Folder) string {
 	const mostFiles = 32
-	if checkpoint.Index() == nil {
-		return ""
-	}
-	named := make(map[string]bool)
-	for _, file := range checkpoint.Index() {
-		named[file] = true
-	}
+	unnamed := make(map[string]bool)
 	entries, err := fs.ReadDir(fsys, ".")
 	if err != nil {
+		return ""
+	}
+	for _, e := range entries {
+		unnamed[e.Name()] = true
+	}
+	indexed := false
+	for _, file := range checkpoint.Index() {
+		delete(unnamed, file)
+		indexed = true
+	}
+	if !indexed {
 		return ""
 	}
 	var found []string
 	looked := 0
 	for _, e := range entries {
 		name := e.Name()
-		if named[name] || !e.Type().IsRegular() && e.Type()&fs.ModeSymlink == 0 || path.Ext(name) != ".safetensors" || strings.HasPrefix(name, ".") {
+		if !unnamed[name] || !e.Type().IsRegular() && e.Type()&fs.ModeSymlink == 0 || path.Ext(name) != ".safetensors" || strings.HasPrefix(name, ".") {
 			continue
 		}
 		if looked++; looked > mostFiles {

@@ -22,9 +22,9 @@ type adopter interface {
 type mover struct {
 	ctx     context.Context
 	loaded  *Loaded
-	adopter adopter // nil: everything is uploaded
-	adopted map[*safetensors.File]hip.Ptr
-	inPlace []area // what populate reads ahead; nil if it is not wanted
+	adopter adopter           // nil: everything is uploaded
+	adopted map[*byte]hip.Ptr // by where memory begins
+	inPlace []area            // what populate reads ahead; nil if it is not wanted
 	uploads []upload
 	ahead   *ahead // of uploads and vectors
 	ask     func(f *safetensors.File, begin, end int64)
@@ -40,7 +40,7 @@ type mover struct {
 
 func newMover(ctx context.Context, d hip.Device, total int64, populate bool, progress func(done, total int64)) *mover {
 	m := &mover{
-		ctx: ctx, adopted: make(map[*safetensors.File]hip.Ptr), ask: readAhead,
+		ctx: ctx, adopted: make(map[*byte]hip.Ptr), ask: readAhead,
 		populates: populate, progress: progress, total: total,
 		loaded: &Loaded{
 			device: d, matrices: make(map[string]*Matrix),
@@ -148,7 +148,7 @@ func (m *mover) segment(p *Param, part *Part, s *origin) (Segment, error) {
 // move makes an area readable on the device: in place, or as a packed copy, which
 // upload makes.
 func (m *mover) move(param string, a *area) (p hip.Ptr, stride int64, err error) {
-	base, ok, err := m.adopt(a.tensor.File())
+	base, ok, err := m.adopt(a.tensor)
 	switch {
 	case err != nil:
 		return 0, 0, err
@@ -161,7 +161,7 @@ func (m *mover) move(param string, a *area) (p hip.Ptr, stride int64, err error)
 		if a.seen != nil {
 			m.watched = append(m.watched, *a)
 		}
-		return base.Add(a.tensor.Offset() + a.start), a.stride, err
+		return base.Add(a.start), a.stride, err
 	}
 	if p, err = m.loaded.device.Alloc(a.bytes()); err != nil {
 		return 0, 0, fmt.Errorf("%s: %w", a.tensor.Name, err)
@@ -171,33 +171,33 @@ func (m *mover) move(param string, a *area) (p hip.Ptr, stride int64, err error)
 	return p, a.width, nil
 }
 
-// inPlaceOf returns the bytes of a file if the device can use them where they are; nil if
-// they must be copied.
-func (m *mover) inPlaceOf(f *safetensors.File) []byte {
+// inPlaceOf returns the memory that a tensor lies in, if the device can use it where it is, and
+// where in it the tensor begins; nil if it must be copied.
+func (m *mover) inPlaceOf(t *safetensors.Tensor) (mem []byte, at int64) {
 	if m.adopter == nil {
-		return nil
+		return nil, 0
 	}
-	return f.Mapping()
+	return t.Mapping()
 }
 
-// adopt gives a mapped file to the device, once. It returns false if the file must be
-// uploaded.
-func (m *mover) adopt(f *safetensors.File) (hip.Ptr, bool, error) {
-	if p, ok := m.adopted[f]; ok {
-		return p, true, nil
-	}
-	data := m.inPlaceOf(f)
-	if len(data) == 0 {
+// adopt gives the stretch of a file that a tensor lies in to the device, once, and returns
+// the tensor's address. It returns false if the tensor must be uploaded.
+func (m *mover) adopt(t *safetensors.Tensor) (hip.Ptr, bool, error) {
+	mem, at := m.inPlaceOf(t)
+	if len(mem) == 0 {
 		return 0, false, nil
 	}
-	p, err := m.adopter.Adopt(data, false)
-	if err != nil {
-		return 0, false, fmt.Errorf("%s: %w", safetensors.Printable(f.Name()), err)
+	if p, ok := m.adopted[&mem[0]]; ok {
+		return p.Add(at), true, nil
 	}
-	m.adopted[f] = p
+	p, err := m.adopter.Adopt(mem, false)
+	if err != nil {
+		return 0, false, fmt.Errorf("%s: %w", safetensors.Printable(t.File().Name()), err)
+	}
+	m.adopted[&mem[0]] = p
 	m.loaded.owned = append(m.loaded.owned, p)
 	m.loaded.inPlace = true
-	return p, true, nil
+	return p.Add(at), true, nil
 }
 
 // populate reads ahead the areas that are used in place, in the order of the files, and

@@ -29,7 +29,10 @@ func (m *mover) copied(p *Plan) (areas []area) {
 			}
 			data, scale := s.share(part)
 			for _, a := range []area{data, scale} {
-				if a.tensor != nil && (p.params[i].vector() || len(m.inPlaceOf(a.tensor.File())) == 0) {
+				if a.tensor == nil {
+					continue
+				}
+				if mem, _ := m.inPlaceOf(a.tensor); len(mem) == 0 || p.params[i].vector() {
 					areas = append(areas, a)
 				}
 			}

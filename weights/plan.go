@@ -91,20 +91,11 @@ func NewPlan(c *safetensors.Folder, params []Param) (*Plan, error) {
 	if err := a.err(); err != nil {
 		return nil, err
 	}
+	a.ignored.addUnopened(c)
 	p := &Plan{params: params, sources: a.sources}
-	p.report = newReport(p, append(a.ignored, unopened(c)...))
+	p.report = newReport(p, a.ignored)
 	p.report.Notes = append(p.report.Notes, c.Notes()...)
 	return p, nil
-}
-
-// unopened returns the tensors that the index names in files that were left closed.
-func unopened(c *safetensors.Folder) (tensors []string) {
-	for tensor := range c.Index() {
-		if _, opened := c.Tensor(tensor); !opened {
-			tensors = append(tensors, tensor)
-		}
-	}
-	return tensors
 }
 
 // Report returns what the plan will load. It belongs to the plan; add notes only before you
@@ -139,7 +130,7 @@ type audit struct {
 	layers    map[int]bool // MTP layers with at least one tensor
 	wanted    map[int]bool // MTP layers with at least one parameter
 	bundled   int          // tensors with bundledPrefix, less those without
-	ignored   []string
+	ignored   prefixes
 	problems  []*Problem
 	count     map[error]int // of problems, also of those left out
 }
@@ -147,7 +138,7 @@ type audit struct {
 func newAudit(params []Param) *audit {
 	a := &audit{
 		inventory: newInventory(params), layers: make(map[int]bool), wanted: make(map[int]bool),
-		count: make(map[error]int),
+		count: make(map[error]int), ignored: make(prefixes),
 	}
 	a.sources = make([][]origin, len(params))
 	for i := range params {
@@ -182,7 +173,7 @@ func (a *audit) take(t *safetensors.Tensor) {
 		if a.owns(t.Name, ours) {
 			a.problem(t.Name, "", ruleUnexpected, "", "")
 		} else {
-			a.ignored = append(a.ignored, t.Name)
+			a.ignored.add(t.Name)
 		}
 		return
 	}

@@ -18,7 +18,7 @@ type Report struct {
 	Parameters int64            // weights of this rank, without scales
 	Bytes      int64            // weights and scales of this rank, as stored
 	Formats    map[string]int64 // these bytes by format
-	Ignored    map[string]int   // tensors of other modules, by the first two parts of their names
+	Ignored    map[string]int   // tensors of other modules, by the first two parts of their names, up to 1000 of these; "" has the rest
 	Notes      []string         // what a user should know and need not act on
 
 	params []paramReport
@@ -34,13 +34,13 @@ type paramReport struct {
 	formats []string // of its parts, each once
 }
 
-func newReport(p *Plan, ignored []string) Report {
+func newReport(p *Plan, ignored prefixes) Report {
 	r := Report{Formats: make(map[string]int64), Ignored: make(map[string]int)}
+	for prefix, n := range ignored {
+		r.Ignored[strings.Clone(prefix)] = n // it is a part of a large text
+	}
 	for i := range p.params {
 		r.add(&p.params[i], p.sources[i])
-	}
-	for _, name := range ignored {
-		r.Ignored[firstParts(name)]++
 	}
 	return r
 }
@@ -75,15 +75,39 @@ func (r *Report) add(p *Param, sources []origin) {
 	r.params = append(r.params, row)
 }
 
+// prefixes counts tensors by the first two parts of their names.
+type prefixes map[string]int
+
+func (p prefixes) add(name string) {
+	const most = 1000
+	prefix := firstParts(name)
+	if _, known := p[prefix]; !known && len(p) >= most {
+		prefix = ""
+	}
+	p[prefix]++
+}
+
+// addUnopened counts the tensors that the index names in files that were left closed.
+func (p prefixes) addUnopened(c *safetensors.Folder) {
+	for tensor := range c.Index() {
+		if _, opened := c.Tensor(tensor); !opened {
+			p.add(tensor)
+		}
+	}
+}
+
 // firstParts returns the first two parts of a name, and the bundled prefix before them.
 func firstParts(name string) string {
-	rest, bundled := strings.CutPrefix(name, bundledPrefix)
-	parts := strings.SplitN(rest, ".", 3)
-	prefix := strings.Join(parts[:min(2, len(parts))], ".")
-	if bundled {
-		prefix = bundledPrefix + prefix
+	rest := strings.TrimPrefix(name, bundledPrefix)
+	first := strings.IndexByte(rest, '.')
+	if first < 0 {
+		return name
 	}
-	return prefix
+	second := strings.IndexByte(rest[first+1:], '.')
+	if second < 0 {
+		return name
+	}
+	return name[:len(name)-len(rest)+first+1+second]
 }
 
 // String returns the table, the totals, and what is left to others, most tensors first.
@@ -113,7 +137,7 @@ func (r *Report) String() string {
 			fmt.Fprintf(&s, "not the head's: tensors under %d more prefixes\n", len(prefixes)-i)
 			break
 		}
-		fmt.Fprintf(&s, "not the head's: %s under %s\n", count(r.Ignored[prefix], "tensor"), safetensors.Printable(prefix))
+		fmt.Fprintf(&s, "not the head's: %s under %s\n", count(r.Ignored[prefix], "tensor"), cmp.Or(safetensors.Printable(prefix), "other prefixes"))
 	}
 	for _, note := range r.Notes {
 		s.WriteString("note: " + note + "\n")

@@ -1,6 +1,7 @@
 package weights
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -81,10 +82,26 @@ func TestReportUnopenedShards(t *testing.T) {
 	})
 	require.NoError(t, err)
 	defer c.Close()
-	require.ElementsMatch(t, []string{"model.layers.2.y", "vision_tower.patch.w", "solo"}, unopened(c))
-	r := newReport(&Plan{}, append([]string{"model.layers.1.x"}, unopened(c)...))
+	ignored := prefixes{"model.layers": 1}
+	ignored.addUnopened(c)
+	r := newReport(&Plan{}, ignored)
 	require.Equal(t, map[string]int{"model.layers": 2, "solo": 1, "vision_tower.patch": 1}, r.Ignored)
 	require.Contains(t, r.String(), "0 parameters in 0 tensors, 0 B")
+}
+
+// TestReportCountsPrefixes: the names of a million tensors, each under a prefix of its own,
+// take no memory.
+func TestReportCountsPrefixes(t *testing.T) {
+	p := make(prefixes)
+	for i := range 3000 {
+		p.add(fmt.Sprintf("layer%d.x.y", i))
+		p.add("language_model.model.layers.0.x")
+	}
+	require.Len(t, p, 1001)
+	require.Equal(t, 3000, p["language_model.model.layers"])
+	require.Equal(t, 1, p["layer7.x"])
+	require.Equal(t, 3000-999, p[""])
+	require.Contains(t, (&Report{Ignored: p}).String(), "2001 tensors under other prefixes")
 }
 
 // TestReportPrints: columns begin at the same place in every line.

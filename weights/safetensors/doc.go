@@ -13,8 +13,11 @@
 // [Open] opens a file, [OpenFolder] the shards of a folder as one set of tensors, with
 // or without an index. Only headers are read. A [Tensor] is an io.ReaderAt over its
 // bytes, and [Tensor.Bytes] has them in place: on unix, files that os.DirFS opens are
-// memory-mapped, so that processes share one copy. [File.ReadAhead]
-// brings pages in before they are used. The files must not change while they are open.
+// memory-mapped, so that processes share one copy; of a folder's, only the pages with tensors
+// that are needed. [File.ReadAhead] brings pages in before they are used. The files must not
+// change while they are open.
+//
+// Reading a header or an index takes a few times the memory of its text, whatever it holds.
 //
 // # Writing
 //
@@ -48,5 +51,6 @@
 //
 // Writing: invalid name of a tensor; invalid metadata; data does not fit dtype and shape.
 //
-// After 100 problems of a file the last one is "more problems", with their number.
+// After 100 problems of a file the last one is "more problems", with their number; after 100
+// problems of a folder by one rule, there is one more that counts the others.
 package safetensors

@@ -84,9 +84,10 @@ type FormatError struct {
 }
 
 // Error returns one line that names all that is known.
-func (e *FormatError) Error() string {
+func (e *FormatError) Error() string { return "safetensors: " + e.text() }
+
+func (e *FormatError) text() string {
 	var b strings.Builder
-	b.WriteString("safetensors: ")
 	if e.File != "" {
 		b.WriteString(Printable(e.File) + ": ")
 	}
@@ -126,18 +127,47 @@ type problems struct {
 	file string
 	errs []error
 	more int
+
+	spare func(tensor string) bool // whose problems are noted alone; nil: of none
+	noted int
+	first string // of those that are noted
 }
 
-// full reports whether a further problem is counted alone.
-func (p *problems) full() bool { return len(p.errs) == maxProblems }
-
 func (p *problems) add(e *FormatError) {
-	if p.full() {
+	p.report(e.Tensor, func() *FormatError { return e })
+}
+
+// report adds the problem of a tensor, or of the file where that is "". It calls problem
+// only where its text is wanted.
+func (p *problems) report(tensor string, problem func() *FormatError) {
+	if tensor != "" && p.spares(tensor) {
+		p.note(problem)
+		return
+	}
+	p.must(problem)
+}
+
+// spares reports whether the problems of a tensor are noted alone.
+func (p *problems) spares(tensor string) bool { return p.spare != nil && p.spare(tensor) }
+
+// must adds a problem, whosever it is.
+func (p *problems) must(problem func() *FormatError) {
+	if len(p.errs) == maxProblems {
 		p.more++
 		return
 	}
+	e := problem()
 	e.File = p.file
 	p.errs = append(p.errs, e)
+}
+
+// note counts a problem that is not an error.
+func (p *problems) note(problem func() *FormatError) {
+	if p.noted++; p.noted == 1 {
+		e := problem()
+		e.File = p.file
+		p.first = e.text()
+	}
 }
 
 // err returns nil, the only problem, or all of them joined.

@@ -89,10 +89,14 @@ func ExampleOpenFolder() {
 	for _, t := range folder.Tensors() {
 		fmt.Println(t.Name, t.Dtype, t.Shape)
 	}
-	fmt.Println("not opened:", folder.Index()["layers.0.weight"])
+	for tensor, file := range folder.Index() {
+		if _, opened := folder.Tensor(tensor); !opened {
+			fmt.Println("not opened:", tensor, "in", file)
+		}
+	}
 	// Output:
 	// layers.7.weight U8 [2]
-	// not opened: model-00001-of-00002.safetensors
+	// not opened: layers.0.weight in model-00001-of-00002.safetensors
 }
 
 // A file that was written wrongly is refused with every rule that it breaks.

@@ -56,9 +56,9 @@ func TestOpen(t *testing.T) {
 			require.Equal(t, int64(len(sample)), f.size)
 			require.Equal(t, int64(len(sample)-11), f.dataStart)
 			if test.inPlace {
-				require.Equal(t, sample, f.Mapping())
+				require.Equal(t, sample, f.mapping())
 			} else {
-				require.Nil(t, f.Mapping())
+				require.Nil(t, f.mapping())
 			}
 			b, ok := f.Tensor("b")
 			require.True(t, ok)
@@ -78,7 +78,7 @@ func TestOpen(t *testing.T) {
 			require.ErrorIs(t, err, fs.ErrClosed)
 			_, ok = b.Bytes()
 			require.False(t, ok)
-			require.Nil(t, f.Mapping())
+			require.Nil(t, f.mapping())
 		})
 	}
 }
@@ -234,14 +234,14 @@ func TestPopulate(t *testing.T) {
 	f, err := Open(os.DirFS(dir), "x")
 	require.NoError(t, err)
 	defer f.Close()
-	if f.Mapping() == nil {
+	if f.mapping() == nil {
 		t.Skip("files are not mapped on this system")
 	}
 	for _, c := range [][2]int64{{0, f.size}, {0, 1}, {5, 5000}, {f.size - 1, f.size}, {f.size, f.size + 1}, {-1, f.size + 1}, {7, 7}, {9, 2}} {
 		require.NoError(t, f.ReadAhead(c[0], c[1], true), "%v", c)
 		require.NoError(t, f.ReadAhead(c[0], c[1], false), "%v", c)
 	}
-	touchPages(f.Mapping())
+	touchPages(f.mapping())
 	require.NoError(t, f.Close())
 	require.ErrorIs(t, f.ReadAhead(0, f.size, true), fs.ErrClosed)
 }
@@ -303,7 +303,7 @@ func TestFileInMemory(t *testing.T) {
 	f, err := Open(fsys, "x")
 	require.NoError(t, err)
 	require.Equal(t, 1, *fsys.open, "it stays open while it is used")
-	require.Same(t, &sample[0], &f.Mapping()[0], "in place")
+	require.Same(t, &sample[0], &f.mapping()[0], "in place")
 	require.NoError(t, f.Close())
 	require.Zero(t, *fsys.open)
 

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -125,12 +124,13 @@ func TestOpenFolder(t *testing.T) {
 			require.Equal(t, test.files, files)
 			require.Equal(t, test.tensors, tensors)
 			var unopened map[string][]string
-			for _, tensor := range slices.Sorted(maps.Keys(c.Index())) {
+			for tensor, file := range c.Index() {
 				if _, opened := c.Tensor(tensor); !opened {
 					if unopened == nil {
 						unopened = make(map[string][]string)
 					}
-					unopened[c.Index()[tensor]] = append(unopened[c.Index()[tensor]], tensor)
+					unopened[file] = append(unopened[file], tensor)
+					slices.Sort(unopened[file])
 				}
 			}
 			require.Equal(t, test.unopened, unopened)

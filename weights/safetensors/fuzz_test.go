@@ -78,7 +78,7 @@ func FuzzIndex(f *testing.F) {
 			require.Equal(t, "i", format.File)
 			return
 		}
-		for _, shard := range index {
+		for _, shard := range index.all() {
 			require.True(t, filepath.IsLocal(filepath.FromSlash(shard)), shard)
 			require.NotContains(t, shard, `\`)
 		}

@@ -2,8 +2,7 @@ package safetensors
 
 import (
 	"io/fs"
-	"maps"
-	"slices"
+	"iter"
 	"strings"
 	"unicode"
 )
@@ -14,14 +13,21 @@ const indexName = "model.safetensors.index.json"
 // maxIndexLength is several times what an index of the largest models has.
 const maxIndexLength = 32_000_000
 
-// readIndex reads the index of a folder: the file that holds each tensor, by the
-// tensor's name, as a slash-separated path inside the folder. The error matches
-// fs.ErrNotExist if the folder has no index; what is wrong with single tensors is
-// reported together, as [*FormatError]s.
+// index says which file holds each tensor, by a slash-separated path inside the folder. It
+// keeps the text and where in it the tensors stand, which is all that an index of a hundred
+// thousand tensors costs.
+type index struct {
+	text    *jsonReader
+	begin   int // of the object
+	tensors keySet
+}
+
+// readIndex reads the index of a folder. The error matches fs.ErrNotExist if the folder has
+// none; what is wrong with single tensors is reported together, as [*FormatError]s.
 //
 // The index is one JSON object, {"metadata": {...}, "weight_map": {tensor: file}}. Keys
 // besides weight_map are ignored.
-func readIndex(fsys fs.FS) (map[string]string, error) {
+func readIndex(fsys fs.FS) (*index, error) {
 	data, err := readText(fsys, indexName, maxIndexLength)
 	if err != nil {
 		return nil, err
@@ -29,23 +35,30 @@ func readIndex(fsys fs.FS) (map[string]string, error) {
 	return parseIndex(indexName, data)
 }
 
-// parseIndex parses the text of the index called file.
-func parseIndex(file string, text []byte) (map[string]string, error) {
+// parseIndex parses the text of the index called file, which must not change any more.
+func parseIndex(file string, text []byte) (*index, error) {
 	if len(text) > maxIndexLength {
 		return nil, &FormatError{File: file, Rule: ruleIndexTooLarge, Want: "at most " + byteCount(maxIndexLength)}
 	}
 	const weightMapKey = "weight_map"
-	var weightMap map[string]string
+	x := &index{begin: -1}
 	bad := problems{file: file}
+	var leaving leastList // tensors whose shards lie elsewhere
 	r, err := newTextReader(text)
 	if err == nil {
+		x.text = r
 		err = r.object(func(key string) error {
-			if key == weightMapKey {
-				weightMap = make(map[string]string)
-				return r.stringMap(weightMap, &bad)
+			if key != weightMapKey {
+				_, err := r.value()
+				return err
 			}
-			_, err := r.value()
-			return err
+			r.peek()
+			x.begin = r.pos
+			return r.keyedObject(&x.tensors, r.stringMember(&bad, func(tensor, shard string) {
+				if !isShardPath(shard) {
+					leaving.add(tensor)
+				}
+			}))
 		})
 	}
 	if err == nil {
@@ -54,18 +67,56 @@ func parseIndex(file string, text []byte) (map[string]string, error) {
 	if err != nil {
 		return nil, inFile(err, file)
 	}
-	if weightMap == nil {
+	if x.begin < 0 {
 		bad.add(&FormatError{Rule: ruleMissingKey, Want: weightMapKey})
 	}
-	for _, tensor := range slices.Sorted(maps.Keys(weightMap)) {
-		if shard := weightMap[tensor]; !isShardPath(shard) {
-			bad.add(&FormatError{Tensor: tensor, Rule: ruleShardPath, Got: quote(shard)})
-		}
+	for _, tensor := range leaving.list {
+		shard, _ := x.shard(tensor)
+		bad.add(&FormatError{Tensor: tensor, Rule: ruleShardPath, Got: quote(shard)})
 	}
+	bad.more += leaving.n - len(leaving.list)
 	if err := bad.err(); err != nil {
 		return nil, err
 	}
-	return weightMap, nil
+	return x, nil
+}
+
+// shard returns the file that a tensor is assigned to.
+func (x *index) shard(tensor string) (string, bool) {
+	if x == nil {
+		return "", false
+	}
+	at, found := x.tensors.find(x.text, tensor)
+	if !found {
+		return "", false
+	}
+	r := jsonReader{data: x.text.data, pos: at}
+	_, shard := r.member()
+	return shard, true
+}
+
+// all yields the tensors and their files in the order of the text.
+func (x *index) all() iter.Seq2[string, string] {
+	return func(yield func(tensor, shard string) bool) {
+		if x == nil {
+			return
+		}
+		r := jsonReader{data: x.text.data, pos: x.begin + 1}
+		for r.peek() == '"' {
+			if tensor, shard := r.member(); !yield(tensor, shard) {
+				return
+			}
+			r.next(',')
+		}
+	}
+}
+
+// member reads a key and its string, of an object that was read before.
+func (r *jsonReader) member() (key, value string) {
+	key, _ = r.string()
+	r.next(':')
+	value, _ = r.string()
+	return key, value
 }
 
 // isShardPath reports whether p names a file inside the folder on every

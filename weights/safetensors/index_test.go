@@ -3,6 +3,7 @@ package safetensors
 import (
 	"errors"
 	"io/fs"
+	"maps"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,7 +16,7 @@ func TestIndexAccepts(t *testing.T) {
 	text := " {\"metadata\":{\"total_size\":12.5,\"more\":[null]}, \"weight_map\":{\"a\":\"x.safetensors\",\"b\":\"sub/y.safetensors\"},\"other\":true}\n"
 	index, err := readIndex(fstest.MapFS{indexName: {Data: []byte(text)}})
 	require.NoError(t, err)
-	require.Equal(t, map[string]string{"a": "x.safetensors", "b": "sub/y.safetensors"}, index)
+	require.Equal(t, map[string]string{"a": "x.safetensors", "b": "sub/y.safetensors"}, maps.Collect(index.all()))
 }
 
 func TestIndexRefuses(t *testing.T) {

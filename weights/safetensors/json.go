@@ -1,6 +1,9 @@
 package safetensors
 
-import "encoding/json"
+import (
+	"bytes"
+	"encoding/json"
+)
 
 // ParseJSON reads one JSON value (RFC 8259) more strictly than encoding/json does: the
 // text is UTF-8, no object names a key twice, surrogates come in pairs, and values nest
@@ -13,12 +16,15 @@ import "encoding/json"
 // JSON gives no value. Keys given twice are reported together, the first 100 of them,
 // and the value has the last of each.
 func ParseJSON(text []byte) (any, error) {
-	r, err := newTextReader(text)
+	r, err := newTextReader(bytes.Clone(text)) // strings of the value are parts of it
 	if err != nil {
 		return nil, err
 	}
 	var duplicates problems
-	r.duplicates = &duplicates
+	r.repeated = func(problem func() *FormatError) error {
+		duplicates.must(problem)
+		return nil
+	}
 	value, err := r.tree()
 	if err == nil {
 		err = r.end()

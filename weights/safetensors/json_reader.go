@@ -3,31 +3,40 @@ package safetensors
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 )
 
-// jsonReader reads one JSON text from front to back without building a tree. Its
-// errors are *FormatErrors without a file.
+// jsonReader reads one JSON text from front to back without building a tree. Its errors are
+// *FormatErrors without a file. Strings that it returns are parts of the text, which must
+// never change.
 type jsonReader struct {
-	data       []byte
-	pos        int
-	depth      int
-	path       []string  // keys of the objects that pos lies in
-	named      int       // how many of them, from the first on, are not part of a key's path
-	python     bool      // NaN, Infinity and -Infinity are numbers, as Python writes them
-	duplicates *problems // takes keys given twice, which else end the reading; may be nil
-	mark       struct{ pos, line, column int }
+	data     []byte
+	pos      int
+	depth    int
+	path     []string                                // keys of the objects that pos lies in
+	named    int                                     // how many of them, from the first on, are not part of a key's path
+	python   bool                                    // NaN, Infinity and -Infinity are numbers, as Python writes them
+	escaped  bool                                    // a string with an escape was read
+	repeated func(problem func() *FormatError) error // takes a key given twice; nil: it ends the reading
+	mark     struct{ pos, line, column int }
 }
 
 // maxDepth bounds how deep values may nest, and so the recursion of value.
 const maxDepth = 64
 
+// maxTextLength keeps the places of a text within an uint32.
+const maxTextLength = math.MaxUint32 - 1
+
 // newJSONReader checks that data is UTF-8.
 func newJSONReader(data []byte) (*jsonReader, error) {
 	r := &jsonReader{data: data}
+	if int64(len(data)) > maxTextLength {
+		return nil, r.fail(0, ruleNotJSON, byteCount(int64(len(data))), "at most "+byteCount(maxTextLength))
+	}
 	if !utf8.Valid(data) {
 		for n := 1; n > 0; r.pos += n {
 			var c rune
@@ -131,10 +140,15 @@ func (r *jsonReader) end() error {
 // the value, whole, and its error ends the reading. What is wrong between two members
 // is reported with the key of the one before.
 func (r *jsonReader) object(member func(key string) error) error {
+	var seen keySet
+	return r.keyedObject(&seen, member)
+}
+
+// keyedObject is object, and leaves the keys in seen, which is empty.
+func (r *jsonReader) keyedObject(seen *keySet, member func(key string) error) error {
 	if r.peek() != '{' {
 		return r.notObject()
 	}
-	var seen keySet
 	outer := len(r.path)
 	err := r.list('{', '}', func() error {
 		r.peek()
@@ -144,7 +158,7 @@ func (r *jsonReader) object(member func(key string) error) error {
 			return err
 		}
 		r.path = append(r.path[:outer], key)
-		if !seen.add(key) {
+		if !seen.add(r, key, at) {
 			if err := r.twice(at); err != nil {
 				return err
 			}
@@ -160,35 +174,33 @@ func (r *jsonReader) object(member func(key string) error) error {
 	return err
 }
 
-// twice reports the key at byte at, which the object has already: as an error, or to
-// duplicates.
+// twice reports the key at byte at, which the object has already.
 func (r *jsonReader) twice(at int) error {
-	switch {
-	case r.duplicates == nil:
-		return r.fail(at, ruleDuplicateKey, "the key again", "")
-	case r.duplicates.full():
-		r.duplicates.more++
-	default:
-		r.duplicates.add(r.fail(at, ruleDuplicateKey, "the key again", ""))
+	again := func() *FormatError { return r.fail(at, ruleDuplicateKey, "the key again", "") }
+	if r.repeated == nil {
+		return again()
 	}
-	return nil
+	return r.repeated(again)
 }
 
-// stringMap reads an object of strings into m. A value of another type goes to bad.
-func (r *jsonReader) stringMap(m map[string]string, bad *problems) error {
-	return r.object(func(key string) error {
+// stringMember returns a member for object that reads a string and calls found with it. A
+// value of another type goes to bad.
+func (r *jsonReader) stringMember(bad *problems, found func(key, value string)) func(key string) error {
+	return func(key string) error {
 		if r.peek() != '"' {
 			at := r.pos
 			text, err := r.value()
 			if err == nil {
-				bad.add(r.fail(at, ruleNotString, abbreviate(string(text)), ""))
+				bad.must(func() *FormatError { return r.fail(at, ruleNotString, abbreviateBytes(text), "") })
 			}
 			return err
 		}
 		value, err := r.string()
-		m[key] = value
+		if err == nil {
+			found(key, value)
+		}
 		return err
-	})
+	}
 }
 
 // array reads an array and calls element at each of its values.
@@ -239,33 +251,4 @@ func (r *jsonReader) value() ([]byte, error) {
 		err = r.literal()
 	}
 	return r.data[start:r.pos], err
-}
-
-// keySet holds the keys of one object: few in place, many in a map.
-type keySet struct {
-	few  [4]string
-	n    int
-	many map[string]struct{}
-}
-
-// add reports whether key was not yet in the set.
-func (s *keySet) add(key string) bool {
-	for _, k := range s.few[:s.n] {
-		if k == key {
-			return false
-		}
-	}
-	if s.n < len(s.few) {
-		s.few[s.n] = key
-		s.n++
-		return true
-	}
-	if _, found := s.many[key]; found {
-		return false
-	}
-	if s.many == nil {
-		s.many = make(map[string]struct{})
-	}
-	s.many[key] = struct{}{}
-	return true
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // literal reads true, false or null, and what Python writes for numbers that JSON does
@@ -59,7 +60,8 @@ func (r *jsonReader) number() error {
 	return nil
 }
 
-// string reads a string and returns it unescaped.
+// string reads a string and returns it unescaped. It is a part of the text if it has no
+// escapes.
 func (r *jsonReader) string() (string, error) {
 	if !r.next('"') {
 		return "", r.unexpected("a string")
@@ -72,9 +74,10 @@ func (r *jsonReader) string() (string, error) {
 			text := r.data[start:r.pos]
 			r.pos++
 			if unescaped != nil {
+				r.escaped = true
 				return string(append(unescaped, text...)), nil
 			}
-			return string(text), nil
+			return unsafe.String(unsafe.SliceData(text), len(text)), nil
 		case c == '\\':
 			unescaped = append(unescaped, r.data[start:r.pos]...)
 			c, err := r.escape()

@@ -10,15 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mapFile maps the whole file read-only. It fails with errors.ErrUnsupported
-// where a file system cannot map, for want of address space, and for sizes that no slice has: such a file
-// is read instead. The mapping is private, which file systems without shared
-// mappings offer too; nothing writes to it, so pages are those of the page cache.
-func mapFile(f *os.File, size int64) ([]byte, error) {
-	if size == 0 || size > math.MaxInt {
+// mapFile maps n bytes of a file from a page on, read-only. It fails with
+// errors.ErrUnsupported where a file system cannot map, for want of address space, and for
+// sizes that no slice has: they are read instead. The mapping is private, which file systems
+// without shared mappings offer too; nothing writes to it, so pages are those of the page
+// cache.
+func mapFile(f *os.File, offset, n int64) ([]byte, error) {
+	if n == 0 || n > math.MaxInt {
 		return nil, errors.ErrUnsupported
 	}
-	data, err := unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_PRIVATE)
+	data, err := unix.Mmap(int(f.Fd()), offset, int(n), unix.PROT_READ, unix.MAP_PRIVATE)
 	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOMEM) {
 		return nil, errors.ErrUnsupported
 	}

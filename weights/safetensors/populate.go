@@ -2,11 +2,13 @@ package safetensors
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"iter"
 	"os"
 	"runtime"
 	"sync"
+	"syscall"
 )
 
 const (
@@ -20,26 +22,33 @@ const (
 	advicePiece = 128 << 10
 )
 
-// ReadAhead reads the bytes from begin to end of a mapped file into memory before they are
-// used. With wait they are there when it returns, so that the first pass over them takes no
-// page faults; the error matches fs.ErrClosed when the File is closed. Without wait it only
-// advises the system, which reads them meanwhile if it can, and the error is nil. If the
-// file is not mapped, ReadAhead does nothing.
+// ReadAhead reads those of the bytes from begin to end of a file that are mapped into memory
+// before they are used. With wait they are there when it returns, so that the first pass over
+// them takes no page faults; the error matches fs.ErrClosed when the File is closed. Without
+// wait it only advises the system, which reads them meanwhile if it can, and the error is
+// nil. If nothing is mapped there, ReadAhead does nothing.
 func (f *File) ReadAhead(begin, end int64, wait bool) error {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	page := int64(os.Getpagesize())
-	begin, end = max(begin, 0)/page*page, min(end, f.size)
-	switch {
-	case f.closed && wait:
+	if f.closed && wait {
 		return &fileError{file: f.name, err: fs.ErrClosed}
-	case !f.backing.mapped || begin >= end:
-		return nil
-	case wait:
-		return f.populate(f.backing.data[begin:end])
 	}
-	for piece := range advicePieces(begin, end, page) {
-		willNeed(f.backing.data[piece[0]:piece[1]])
+	page := int64(os.Getpagesize())
+	for i := range f.backing.pieces {
+		p := &f.backing.pieces[i]
+		first, last := max(begin/page*page, p.offset), min(end, p.end())
+		if !p.mapped || first >= last {
+			continue
+		}
+		if wait {
+			if err := f.populate(p.data[first-p.offset : last-p.offset]); err != nil {
+				return err
+			}
+			continue
+		}
+		for part := range advicePieces(first, last, page) {
+			willNeed(p.data[part[0]-p.offset : part[1]-p.offset])
+		}
 	}
 	return nil
 }
@@ -80,8 +89,10 @@ func populateShare(n, threads, page int) int {
 func populatePages(data []byte) error {
 	err := populateRead(data)
 	if errors.Is(err, errors.ErrUnsupported) {
-		touchPages(data)
-		return nil
+		return caught(func() { touchPages(data) })
+	}
+	if errors.Is(err, syscall.EFAULT) {
+		err = fmt.Errorf("%w: %w", errGone, err)
 	}
 	return err
 }

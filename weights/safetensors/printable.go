@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // Printable returns text from a file as it is, or quoted and cut where it is not plain text
@@ -34,6 +35,11 @@ func escape(message string) string {
 	return b.String()
 }
 
+// abbreviateBytes is abbreviate of a text that may be large.
+func abbreviateBytes(text []byte) string {
+	return abbreviate(unsafe.String(unsafe.SliceData(text), len(text)))
+}
+
 // quote quotes s for a message and cuts it to a readable length.
 func quote(s string) string { return strconv.Quote(abbreviate(s)) }
 
@@ -41,7 +47,7 @@ func quote(s string) string { return strconv.Quote(abbreviate(s)) }
 func abbreviate(s string) string {
 	const limit = 200
 	if len(s) <= limit {
-		return s
+		return strings.Clone(s) // not the text that it is a part of
 	}
 	end := limit
 	for end > 0 && !utf8.RuneStart(s[end]) {

@@ -51,18 +51,32 @@ func (t *Tensor) Offset() int64 { return t.offset }
 // Size returns the bytes of t: elements × bits of its dtype / 8.
 func (t *Tensor) Size() int64 { return t.size }
 
-// Bytes returns the bytes of t in place, if its file is mapped or in memory and
-// open. They are read-only and end with Close: see [File.Mapping].
+// Bytes returns the bytes of t in place, if they are mapped or in memory and its file is
+// open: see [Tensor.Mapping].
 func (t *Tensor) Bytes() ([]byte, bool) {
+	mem, at := t.Mapping()
+	if mem == nil {
+		return nil, false
+	}
+	return mem[at : at+t.size : at+t.size], true
+}
+
+// Mapping returns the bytes in memory that t lies in, and where in them it begins: a
+// stretch of its file that is mapped, or all of one that is in memory. A device that adopts
+// the stretch has all of its tensors. mem is nil if t is neither mapped nor in memory, and
+// once its file is closed. It must not be written, nor read after Close: in a mapping either
+// ends the program.
+func (t *Tensor) Mapping() (mem []byte, at int64) {
 	if t.file == nil {
-		return nil, false
+		return nil, 0
 	}
-	data := t.file.Mapping()
-	if data == nil {
-		return nil, false
+	t.file.mu.RLock()
+	defer t.file.mu.RUnlock()
+	p := t.file.backing.holding(t.offset, t.size)
+	if p == nil {
+		return nil, 0
 	}
-	end := t.offset + t.size
-	return data[t.offset:end:end], true
+	return p.data, t.offset - p.offset
 }
 
 // ReadAt reads into p from offset off of the tensor, never beyond its end,
