@@ -34,7 +34,7 @@ func BenchmarkProduct(b *testing.B) {
 		b.Run(bench.name, func(b *testing.B) {
 			d := hip.NewHost()
 			defer d.Close()
-			hiptest.Bench(b, d, coldCase(b, bench.format, bench.rows))
+			hiptest.Compare(b, d, coldCase(b, bench.format, bench.rows))
 		})
 	}
 }

@@ -6,9 +6,9 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// Bench times a case on d after it has compared the results with the reference's. A case
-// with wrong results fails and gives no number. For a rate, call b.SetBytes before.
-func Bench(b *testing.B, d hip.Device, c Case) {
+// bench times a case on d after it has compared the results with the reference's. A case
+// with wrong results fails and gives no number.
+func bench(b *testing.B, d hip.Device, c Case) {
 	b.Helper()
 	s := &scope{TB: b}
 	defer s.end()

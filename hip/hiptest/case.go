@@ -61,8 +61,19 @@ func (s *scope) end() {
 }
 
 // Compare runs the cases as subtests on d and on the reference device.
-func Compare(t *testing.T, d hip.Device, cases ...Case) {
-	t.Helper()
+//
+// A benchmark may have one case. It runs on d and on the reference, and if the results are
+// right it is timed on d. For a rate, call b.SetBytes before.
+func Compare(tb testing.TB, d hip.Device, cases ...Case) {
+	tb.Helper()
+	if b, ok := tb.(*testing.B); ok {
+		if len(cases) != 1 {
+			b.Fatalf("%d cases in one benchmark, want 1", len(cases))
+		}
+		bench(b, d, cases[0])
+		return
+	}
+	t := tb.(*testing.T)
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
 			gotF, gotI, err := c.once(t, d)
