@@ -12,6 +12,7 @@ var (
 	ErrCacheFull = errors.New("cache is full")
 	// ErrClosed is a use of a cache, sequence or transaction after its end.
 	ErrClosed = errors.New("closed")
-	// ErrInUse is a use of a sequence during another use of it.
-	ErrInUse = errors.New("in use")
 )
+
+// errInUse is a use of a sequence during another use of it.
+var errInUse = errors.New("in use")

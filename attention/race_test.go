@@ -81,7 +81,7 @@ func TestEveryMethodBesideEveryOther(t *testing.T) {
 				group.Go(func() {
 					for range 6 {
 						err := do(c, s)
-						if err != nil && !errors.Is(err, ErrInUse) && !errors.Is(err, ErrClosed) && !errors.Is(err, hip.ErrInput) && !errors.Is(err, ErrCacheFull) {
+						if err != nil && !errors.Is(err, errInUse) && !errors.Is(err, ErrClosed) && !errors.Is(err, hip.ErrInput) && !errors.Is(err, ErrCacheFull) {
 							errs[i] = fmt.Errorf("%s beside %s: %w", first, second, err)
 						}
 					}

@@ -14,7 +14,7 @@ import (
 //
 // Only one goroutine may use a sequence at a time. A transaction uses its sequences until
 // it ends; Reserve, Truncate, Fork and Close use theirs while they run. A second use at
-// that time fails with [ErrInUse]. Len and BlockTable may be called at any time.
+// that time is refused. Len and BlockTable may be called at any time.
 type Sequence struct {
 	cache   *Cache
 	use     atomic.Bool
@@ -42,7 +42,7 @@ func (s *Sequence) enterOpen(op string) error {
 		return &hip.InputError{Op: "attention: " + op, Field: "sequence", Got: s.origin(), Want: "one of NewSequence or Fork"}
 	}
 	if !s.enter() {
-		return fmt.Errorf("attention: %s: sequence is %w", op, ErrInUse)
+		return fmt.Errorf("attention: %s: sequence is %w", op, errInUse)
 	}
 	if s.closed {
 		s.leave()
@@ -86,8 +86,8 @@ func (s *Sequence) BlockTable() []int32 {
 // Reserve takes the pages of the n positions after Len, so that a later transaction does
 // not find the cache full. It copies pages that a fork shares. An error is [ErrCacheFull];
 // a [hip.InputError] for a negative n, for positions beyond Rope.Positions (it wraps
-// [ErrPosition]), or for a cache that is used with block tables; [ErrInUse]; [ErrClosed];
-// or the device's error. On any error nothing has changed.
+// [ErrPosition]), or for a cache that is used with block tables; [ErrClosed]; or the
+// device's error. On any error nothing has changed.
 func (s *Sequence) Reserve(n int) (err error) {
 	if err := s.enterOpen("reserve"); err != nil {
 		return err
@@ -128,7 +128,7 @@ func (s *Sequence) reserve(from, to int) error {
 
 // Truncate drops the positions from n on, 0 ≤ n ≤ Len, in all layers, and gives back the
 // pages that are no longer needed, including reserved ones. An error is a [hip.InputError]
-// for another n, [ErrInUse] or [ErrClosed].
+// for another n, or [ErrClosed].
 func (s *Sequence) Truncate(n int) error {
 	if err := s.enterOpen("truncate"); err != nil {
 		return err
@@ -164,7 +164,7 @@ func (s *Sequence) marks() []presence {
 
 // Fork returns a sequence of the same content. The two share pages until one of them claims
 // a page for writing; then the page is copied. Writes by launches queued earlier are seen
-// by both sides. An error is [ErrInUse] or [ErrClosed].
+// by both sides. A closed sequence is [ErrClosed].
 func (s *Sequence) Fork() (*Sequence, error) {
 	if err := s.enterOpen("fork"); err != nil {
 		return nil, err
@@ -176,14 +176,14 @@ func (s *Sequence) Fork() (*Sequence, error) {
 	return &Sequence{cache: s.cache, length: s.length, table: slices.Clone(s.table), written: s.marks()}, nil
 }
 
-// Close gives back the pages. Calls after the first do nothing. The only error is
-// [ErrInUse]; the sequence then stays open.
+// Close gives back the pages. Calls after the first do nothing. A sequence that
+// is in use is an error, the only one, and stays open.
 func (s *Sequence) Close() error {
 	if s == nil || s.cache == nil {
 		return nil
 	}
 	if !s.enter() {
-		return fmt.Errorf("attention: close: sequence is %w", ErrInUse)
+		return fmt.Errorf("attention: close: sequence is %w", errInUse)
 	}
 	defer s.leave()
 	if s.closed {

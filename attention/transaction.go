@@ -8,7 +8,7 @@ import (
 
 // Transaction covers what one call writes to the pages of its sequences, from [Cache.Begin]
 // to Commit or Rollback. Only one goroutine may use it at a time. Its sequences are in use
-// until it ends: other calls that would change them fail with [ErrInUse].
+// until it ends: another call that would change them is refused.
 type Transaction struct {
 	cache  *Cache
 	owner  owner
@@ -38,8 +38,8 @@ type claimed struct {
 // first call that succeeds settles which; the other kind is refused from then on.
 //
 // On any error nothing has changed. A bad claim is a [hip.InputError] whose Sequence is
-// that of the claim. It wraps [ErrPosition] for rows beyond Rope.Positions, [ErrInUse]
-// for a sequence that another transaction or call uses, and [ErrClosed]. Too few free pages
+// that of the claim. It names a sequence that another transaction or call uses, wraps
+// [ErrPosition] for rows beyond Rope.Positions, and wraps [ErrClosed]. Too few free pages
 // are [ErrCacheFull], with the sequence in the text.
 func (c *Cache) Begin(claims ...Claim) (*Transaction, error) {
 	if len(claims) == 0 {
@@ -112,7 +112,7 @@ func (t *Transaction) beginSequences() (err error) {
 					return refuseClaim(i, "Sequence", fmt.Sprintf("that of Sequences[%d]", j), "each once", nil)
 				}
 			}
-			return refuseClaim(i, "Sequence", "in use", "one that no other call uses", ErrInUse)
+			return refuseClaim(i, "Sequence", "in use", "one that no other call uses", errInUse)
 		}
 		used++
 		if s.closed {

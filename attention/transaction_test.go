@@ -339,7 +339,7 @@ func TestSequenceInUse(t *testing.T) {
 	require.EqualError(t, begin, "attention: begin: Sequences[1].Sequence is in use, want one that no other call uses: in use")
 	_, fork := s.Fork()
 	for _, err := range []error{begin, fork, s.Reserve(1), s.Truncate(0), s.Close()} {
-		require.ErrorIs(t, err, ErrInUse)
+		require.ErrorIs(t, err, errInUse)
 	}
 	require.Equal(t, []int{0, 2, 6}, []int{s.Len(), len(s.BlockTable()), c.FreePages()})
 	require.NoError(t, tx.Commit())
@@ -364,7 +364,7 @@ func TestTwoUsesAtOnce(t *testing.T) {
 					switch {
 					case err == nil:
 						done.Add(1)
-					case errors.Is(err, ErrInUse):
+					case errors.Is(err, errInUse):
 						refused.Add(1)
 					default:
 						t.Errorf("round %d: %v", round, err)

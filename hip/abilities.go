@@ -39,18 +39,12 @@ func As[T any](d Device) (ability T, ok bool) {
 	return ability, false
 }
 
-// CheckRange returns an [ErrAccess] unless the n bytes at p lie in one live allocation,
-// adoption or import of d, and may be written if write is set, so that a caller can name
-// the wrong argument before anything runs. It waits for nothing and touches no memory. If d
-// has no method CheckRange, the result is nil; all devices of this package have one.
-func CheckRange(d Device, p Ptr, n int64, write bool) error {
-	if r, ok := As[rangeChecker](d); ok {
-		return r.CheckRange(p, n, write)
-	}
-	return nil
-}
-
+// rangeChecker is a device that knows what memory it has given out.
 type rangeChecker interface {
+	// CheckRange returns an [ErrAccess] unless the n bytes at p lie in one live allocation,
+	// adoption or import of the device, and may be written if write is set, so that a
+	// caller can name the wrong argument before anything runs. It waits for nothing and
+	// touches no memory.
 	CheckRange(p Ptr, n int64, write bool) error
 }
 

@@ -18,19 +18,20 @@
 //   - [Check]: any device, with every launch repeated on the reference and compared. It
 //     names the first kernel that differs.
 //
-//   - A Device of your own wraps one of these, as a kernel's arguments and twin are known
-//     only here; a new backend belongs in hip/internal. hip/hiptest has the conformance
-//     suite that every Device must pass.
-//
 // A Device of your own wraps one of these, since only this package sees a kernel's
 // arguments and twin; a new backend belongs in hip/internal. Package hiptest has the
 // conformance suite that every Device must pass.
 //
 // What else a device can do is a method more, which a function or [As] finds, through
 // wrappers too. CPU devices can [Adopt] (use the caller's memory without a copy). A GPU
-// can [Import] (share memory and queue with an engine). Its methods Fill (read a file
-// straight into upload memory) and AllocShared (memory that kernels and the host have in
-// common) are found by an interface of the caller's own. [Compile] makes kernels ready
+// can [Import] (share memory and queue with an engine). Some methods are found by an
+// interface of the caller's own: a GPU's Fill (read a file straight into upload memory) and
+// AllocShared (memory that kernels and the host have in common), and every device's
+//
+//	CheckRange(p Ptr, n int64, write bool) error
+//
+// which is an [ErrAccess] unless the n bytes at p lie in one live allocation, adoption or
+// import, and may be written if write is set. [Compile] makes kernels ready
 // ahead of their first launch. A [Replayer] makes graphs of sequences that are launched
 // again and again, if the device has graphs.
 //

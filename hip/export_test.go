@@ -1,6 +1,8 @@
 package hip
 
 import (
+	"errors"
+
 	"github.com/drafthead/drafthead/hip/internal/fail"
 	"github.com/drafthead/drafthead/hip/internal/registry"
 )
@@ -12,6 +14,15 @@ type (
 	Adopter  = adopter
 	Importer = importer
 )
+
+// CheckRange asks the device's own CheckRange.
+func CheckRange(d Device, p Ptr, n int64, write bool) error {
+	r, ok := As[rangeChecker](d)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return r.CheckRange(p, n, write)
+}
 
 // ErrMismatch is what [Check] finds.
 var ErrMismatch error = fail.Mismatch

@@ -103,6 +103,18 @@ func (h *Head) checkHidden(field string, hidden *Hidden, rows int) error {
 	return h.checkMemory(field, hidden.Device, rows, hidden.valueBytes(), false)
 }
 
+// checkRange returns a [hip.ErrAccess] unless the device knows the n bytes at p, if it can
+// tell.
+func (h *Head) checkRange(p hip.Ptr, n int64, write bool) error {
+	type checker interface {
+		CheckRange(p hip.Ptr, n int64, write bool) error
+	}
+	if d, ok := hip.As[checker](h.device); ok {
+		return d.CheckRange(p, n, write)
+	}
+	return nil
+}
+
 // checkMemory returns an error unless the device knows rows × hidden_size values of size
 // bytes at p, if it can tell. A GPU faults on values that are not aligned.
 func (h *Head) checkMemory(field string, p hip.Ptr, rows, size int, write bool) error {
@@ -110,7 +122,7 @@ func (h *Head) checkMemory(field string, p hip.Ptr, rows, size int, write bool) 
 	if uint64(p)%uint64(size) != 0 {
 		return refuse(field, fmt.Sprintf("memory at %#x", uint64(p)), fmt.Sprintf("an address that is a multiple of %d", size), nil)
 	}
-	err := hip.CheckRange(h.device, p, int64(rows)*int64(width)*int64(size), write)
+	err := h.checkRange(p, int64(rows)*int64(width)*int64(size), write)
 	if !errors.Is(err, hip.ErrAccess) {
 		return err
 	}
@@ -226,7 +238,7 @@ func (c *call) enter() error {
 					return refuseRows(i, "Sequence", fmt.Sprintf("that of Sequences[%d]", j), "each once", nil)
 				}
 			}
-			return refuseRows(i, "Sequence", "in use", "one that no other call uses", attention.ErrInUse)
+			return refuseRows(i, "Sequence", "in use", "one that no other call uses", errInUse)
 		}
 		c.used = i + 1
 	}

@@ -26,6 +26,9 @@ var (
 // errNaN is the error of a Draft that met a probability that is not a number.
 var errNaN = errors.New("mtp: probability is not a number")
 
+// errInUse is a use of a sequence during another use of it.
+var errInUse = errors.New("in use")
+
 // errToken is a token id outside of the vocabulary.
 var errToken = errors.New("token id outside of the vocabulary")
 

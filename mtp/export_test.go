@@ -21,6 +21,7 @@ const (
 var (
 	ErrPattern = errPattern
 	ErrNaN     = errNaN
+	ErrInUse   = errInUse
 	ErrToken   = errToken
 )
 

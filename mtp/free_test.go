@@ -262,7 +262,7 @@ func TestEveryMethodBesideEveryOther(t *testing.T) {
 				group.Go(func() {
 					for range 5 {
 						err := m.do(cache, s)
-						if err != nil && !errors.Is(err, attention.ErrInUse) && !errors.Is(err, mtp.ErrClosed) && !errors.Is(err, mtp.ErrInput) {
+						if err != nil && !errors.Is(err, mtp.ErrInUse) && !errors.Is(err, mtp.ErrClosed) && !errors.Is(err, mtp.ErrInput) {
 							errs[i] = fmt.Errorf("%s: %w", m.name, err)
 						}
 					}

@@ -137,7 +137,7 @@ func (h *Head) checkDeviceRows(hidden *Hidden, rows []int) error {
 		if most := math.MaxInt/bytes - 1; r < 0 || r > most {
 			return bad(fmt.Sprintf("0 to %d", most), nil)
 		}
-		err := hip.CheckRange(h.device, hidden.Device.Add(int64(r)*int64(bytes)), int64(bytes), false)
+		err := h.checkRange(hidden.Device.Add(int64(r)*int64(bytes)), int64(bytes), false)
 		if errors.Is(err, hip.ErrAccess) {
 			if err := h.checkMemory("hidden", hidden.Device, 1, size, false); err != nil {
 				return err // not even the first row

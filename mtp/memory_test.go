@@ -18,7 +18,10 @@ type countingRanges struct {
 }
 
 func (d countingRanges) CheckRange(p hip.Ptr, n int64, write bool) error {
-	return hip.CheckRange(d.Device, p, n, write)
+	checker, _ := hip.As[interface {
+		CheckRange(p hip.Ptr, n int64, write bool) error
+	}](d.Device)
+	return checker.CheckRange(p, n, write)
 }
 
 // requireInput checks that an error is an InputError that names a field, wraps a rule and

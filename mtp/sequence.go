@@ -9,7 +9,7 @@ import (
 )
 
 // Sequence holds the cached rows of one token sequence. Only one goroutine may use a
-// sequence at a time; a second one gets [attention.ErrInUse].
+// sequence at a time; a second one gets an error.
 type Sequence struct {
 	cache *Cache
 	kv    *attention.Sequence
@@ -90,7 +90,7 @@ func (s *Sequence) Fork() (*Sequence, error) {
 }
 
 // Close gives back the pages. Calls after the first do nothing. A sequence that a call
-// still uses is [attention.ErrInUse] and stays open.
+// still uses is an error and stays open.
 func (s *Sequence) Close() error {
 	if s == nil || s.cache == nil {
 		return nil
@@ -108,7 +108,7 @@ func (s *Sequence) enter(op string) error {
 		return refuse("Sequence", "the zero Sequence", "one of NewSequence", nil)
 	}
 	if !s.use.CompareAndSwap(false, true) {
-		return fmt.Errorf("mtp: %s: sequence is %w", op, attention.ErrInUse)
+		return fmt.Errorf("mtp: %s: sequence is %w", op, errInUse)
 	}
 	return nil
 }
