@@ -50,6 +50,12 @@
 //	head, err := mtp.Load(ctx, dir, mtp.Options{Device: gpu})
 //	err = errors.Join(head.Close(), gpu.Close()) // at the end, in this order
 //
+// # How many tokens should I draft?
+//
+// As many as pay: it depends on how often drafts are accepted, and on what a draft step and
+// a row of the target cost at the present batch size. [Controller] learns both and chooses
+// Rows.Drafts for each sequence.
+//
 // # How do I make drafts cheaper?
 //
 // Most of what a draft reads is lm_head: 2.46 of 2.95 GB for the released head, in
@@ -88,6 +94,7 @@
 //	step.go                 one step made ready: rows, pages, inputs
 //	forward.go, draft.go    the calls Forward and Draft
 //	chain.go, chain_step.go a Draft under way: plan, queue, collect
+//	controller*.go          how many tokens to draft
 //	logits.go               final norm, logits, embeddings
 //	candidates.go           the most probable tokens: TopK, and what Draft picks
 //	internal/plan           the rules of chains, as data
