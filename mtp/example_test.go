@@ -1,7 +1,6 @@
 package mtp_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -19,8 +18,8 @@ import (
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
-// nano is the folder of a small trained head with traces of its target.
-var nano = filepath.Join("..", "examples", "internal", "m3nano")
+// tiny is the folder of a small trained model with its head, and of traces of it.
+var tiny = filepath.Join("..", "examples", "internal", "m3tiny")
 
 func generate(ctx context.Context, dir string, target *recording) error {
 	head, err := mtp.Load(ctx, dir, mtp.Options{}) // or the reasons why not
@@ -55,23 +54,23 @@ func generate(ctx context.Context, dir string, target *recording) error {
 // Draft along a text, four tokens at a time. The target is a recording of one;
 // its tokens are bytes.
 func Example() {
-	target, err := openRecording(filepath.Join(nano, "traces", "trace-00.safetensors"))
+	target, err := openRecording(filepath.Join(tiny, "traces", "trace-00.safetensors"))
 	if err == nil {
-		err = generate(context.Background(), filepath.Join(nano, "checkpoint"), target)
+		err = generate(context.Background(), filepath.Join(tiny, "checkpoint"), target)
 	}
 	if err != nil {
 		fmt.Println(err)
 	}
 	// Output:
-	// drafted "e in"   accepted 2, then "c"
-	// drafted "alle"   accepted 4, then "d"
-	// drafted " in "   accepted 4, then "t"
-	// drafted "he s"   accepted 3, then "c"
+	// drafted "ing."   accepted 4, then "B"
+	// drafted "inar"   accepted 4, then "y"
+	// drafted "Mars"   accepted 4, then "h"
+	// drafted "aler"   accepted 4, then "]"
 }
 
 // What does a checkpoint hold, and would it load?
 func ExampleInspect() {
-	config, report, err := mtp.Inspect(filepath.Join(nano, "checkpoint"), mtp.Options{})
+	config, report, err := mtp.Inspect(filepath.Join(tiny, "checkpoint"), mtp.Options{})
 	if err != nil {
 		fmt.Println(err) // the problems, by tensor
 		return
@@ -79,18 +78,24 @@ func ExampleInspect() {
 	fmt.Println(config.NumMTPModules, "module,", report.Tensors, "tensors,", report.Parameters, "parameters")
 	fmt.Println(report.Formats["MXFP8"]/1000, "kB in MXFP8")
 	// Output:
-	// 1 module, 81 tensors, 2223496 parameters
-	// 2154 kB in MXFP8
+	// 1 module, 80 tensors, 2223496 parameters
+	// 2019 kB in MXFP8
 }
 
 // What is wrong with a checkpoint, tensor by tensor? Here the config promises a
 // second module that the weights do not hold.
 func ExampleInspectFS() {
-	config, _ := os.ReadFile(filepath.Join(nano, "checkpoint", "config.json"))
-	model, _ := os.ReadFile(filepath.Join(nano, "checkpoint", "model.safetensors"))
-	config = bytes.Replace(config, []byte(`"num_mtp_modules": 1`), []byte(`"num_mtp_modules": 2`), 1)
+	files := fstest.MapFS{}
+	folder, _ := os.ReadDir(filepath.Join(tiny, "checkpoint"))
+	for _, file := range folder {
+		data, _ := os.ReadFile(filepath.Join(tiny, "checkpoint", file.Name()))
+		files[file.Name()] = &fstest.MapFile{Data: data}
+	}
+	config := files["config.json"]
+	promise := strings.NewReplacer(`"num_mtp_modules": 1`, `"num_mtp_modules": 2`, `"num_nextn_predict_layers": 1`, `"num_nextn_predict_layers": 2`)
+	config.Data = []byte(promise.Replace(string(config.Data)))
 
-	_, _, err := mtp.InspectFS(fstest.MapFS{"config.json": {Data: config}, "model.safetensors": {Data: model}}, mtp.Options{})
+	_, _, err := mtp.InspectFS(files, mtp.Options{})
 	for _, problem := range weights.Problems(err) {
 		if p, ok := errors.AsType[*weights.Problem](problem); ok {
 			fmt.Println(p.Tensor, "-", p.Rule)
@@ -98,10 +103,9 @@ func ExampleInspectFS() {
 		}
 	}
 	// Output:
-	// model.mtp.layers.1. - no tensor of the MTP layer
+	// language_model.model.mtp.layers.1. - no tensor of the MTP layer
 	// Failed to load MTP layer 1 weights from checkpoint. What is there: the files hold module 0
 	// Options.Modules 1 (-modules 1) loads the first 1
-	// num_nextn_predict_layers is 1
 }
 
 // How many of the drafts did the target confirm?

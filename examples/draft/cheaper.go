@@ -10,7 +10,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
-	"github.com/drafthead/drafthead/examples/internal/m3nano"
+	"github.com/drafthead/drafthead/examples/internal/m3tiny"
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
 )
@@ -36,7 +36,7 @@ func (c *cheaper) wanted() bool { return lmHeadFormats[c.format] != 0 || c.vocab
 
 // load loads the head once more with a cheaper lm_head. It shares the matrices
 // that are the target's own with exact, and must be closed before it.
-func (c *cheaper) load(exact *mtp.Head, traces []*m3nano.Trace, opts mtp.Options, load func(mtp.Options) (*mtp.Head, error)) (*mtp.Head, error) {
+func (c *cheaper) load(exact *mtp.Head, traces []*m3tiny.Trace, opts mtp.Options, load func(mtp.Options) (*mtp.Head, error)) (*mtp.Head, error) {
 	vocabulary, err := c.vocabulary(exact.Config().VocabSize, traces)
 	if err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func (c *cheaper) load(exact *mtp.Head, traces []*m3nano.Trace, opts mtp.Options
 }
 
 // vocabulary is the list of tokens; nil: all.
-func (c *cheaper) vocabulary(size int, traces []*m3nano.Trace) ([]int32, error) {
+func (c *cheaper) vocabulary(size int, traces []*m3tiny.Trace) ([]int32, error) {
 	if c.vocab == "" {
 		return nil, nil
 	}
@@ -70,7 +70,7 @@ func (c *cheaper) vocabulary(size int, traces []*m3nano.Trace) ([]int32, error) 
 }
 
 // frequent counts over the traces' prompts.
-func frequent(traces []*m3nano.Trace, size, n int) ([]int32, error) {
+func frequent(traces []*m3tiny.Trace, size, n int) ([]int32, error) {
 	counts := make([]int64, size)
 	for _, t := range traces {
 		for i, token := range t.Tokens[:t.PromptLen] {

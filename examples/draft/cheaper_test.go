@@ -15,7 +15,7 @@ import (
 
 	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/examples/internal/cli"
-	"github.com/drafthead/drafthead/examples/internal/m3nano"
+	"github.com/drafthead/drafthead/examples/internal/m3tiny"
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/mtp"
@@ -51,8 +51,8 @@ func TestCheaperLMHead(t *testing.T) {
 		t.Skip("the heads are those of other tests")
 	}
 	var traces []string
-	for _, trace := range []string{"trace-00", "trace-02", "trace-04", "trace-06", "trace-08", "trace-10"} {
-		traces = append(traces, filepath.Join("..", "internal", "m3nano", "traces", trace+".safetensors"))
+	for _, trace := range []string{"trace-00", "trace-02", "trace-04"} {
+		traces = append(traces, filepath.Join("..", "internal", "m3tiny", "traces", trace+".safetensors"))
 	}
 	exact := summaryOf(t, traces...)
 	require.Nil(t, exact.DraftLMHead)
@@ -67,8 +67,8 @@ func TestCheaperLMHead(t *testing.T) {
 		{[]string{"-draft-vocab", allTokens(t)}, "BF16", 256, 256 * 512, 1, 0},
 		{[]string{"-draft-lm-head", "int8"}, "INT8", 256, 256 * (256 + 16), 0.99, 0.01},
 		{[]string{"-draft-lm-head", "mxfp8"}, "MXFP8", 256, 256 * (256 + 8), 0.975, 0.05},
-		{[]string{"-draft-vocab", "50"}, "BF16", 50, 50 * 512, 0.97, 0.1},
-		{[]string{"-draft-vocab", "50", "-draft-lm-head", "int8"}, "INT8", 50, 50 * (256 + 16), 0.97, 0.1},
+		{[]string{"-draft-vocab", "50"}, "BF16", 50, 50 * 512, 0.94, 0.15},
+		{[]string{"-draft-vocab", "50", "-draft-lm-head", "int8"}, "INT8", 50, 50 * (256 + 16), 0.94, 0.15},
 		{[]string{"-draft-vocab", "1"}, "BF16", 1, 512, 0.1, 3},
 	} {
 		t.Run(fmt.Sprintf("%s, %d tokens", c.format, c.vocabulary), func(t *testing.T) {
@@ -79,7 +79,7 @@ func TestCheaperLMHead(t *testing.T) {
 			require.Equal(t, []int{c.vocabulary, 256}, []int{got.Vocabulary, got.VocabSize})
 			require.Equal(t, []int64{c.bytes, 256 * 512}, []int64{got.Bytes, got.StoredBytes})
 			require.GreaterOrEqual(t, got.EqualDrafts, c.equal)
-			require.Greater(t, got.Compared, 1400)
+			require.Greater(t, got.Compared, 700)
 			require.Equal(t, exact.PerPositionAcceptance, got.Exact.PerPositionAcceptance, "as without the flags")
 			require.Equal(t, exact.MeanTokensPerStep, got.Exact.MeanTokensPerStep)
 			require.GreaterOrEqual(t, s.MeanTokensPerStep, exact.MeanTokensPerStep-c.lost)
@@ -104,8 +104,8 @@ func TestEqualDraftsAtEveryPosition(t *testing.T) {
 		t.Skip("so few positions as there is time for are no measure")
 	}
 	folders := map[string]func(t *testing.T) fs.FS{
-		"mxfp8, built in": func(*testing.T) fs.FS { return m3nano.Checkpoint() },
-		"bf16":            func(t *testing.T) fs.FS { return os.DirFS(hiptest.Shared(t, "m3-nano", "bf16")) },
+		"mxfp8, built in": func(*testing.T) fs.FS { return m3tiny.Checkpoint() },
+		"bf16":            func(t *testing.T) fs.FS { return os.DirFS(hiptest.Shared(t, "m3-tiny", "bundled-bf16")) },
 	}
 	for name, folder := range folders {
 		t.Run(name, func(t *testing.T) {
@@ -116,7 +116,7 @@ func TestEqualDraftsAtEveryPosition(t *testing.T) {
 				head, err := mtp.LoadFS(t.Context(), files, mtp.Options{Device: device, CacheFormat: attention.CacheF32, DraftLMHead: format})
 				require.NoError(t, err)
 				defer head.Close()
-				return everyDraft(t, head, 2*positionStride())
+				return everyDraft(t, head, positionStride())
 			}
 			exact := drafts(0)
 			first, all := equalShares(exact, drafts(weights.INT8))
@@ -134,7 +134,7 @@ func TestEqualDraftsAtEveryPosition(t *testing.T) {
 // everyDraft drafts 5 tokens at every stride-th position of the traces.
 func everyDraft(t *testing.T, head *mtp.Head, stride int) (drafts [][]int32) {
 	t.Helper()
-	traces, err := m3nano.Traces()
+	traces, err := m3tiny.Traces()
 	require.NoError(t, err)
 	cache, err := head.NewCache(1 + 512/head.Config().Attention.BlockSize)
 	require.NoError(t, err)
@@ -170,7 +170,7 @@ func TestCheaperText(t *testing.T) {
 	if hiptest.RaceDetector {
 		t.Skip("what is printed does not depend on the race detector")
 	}
-	trace := filepath.Join("..", "internal", "m3nano", "traces", "trace-03.safetensors")
+	trace := filepath.Join("..", "internal", "m3tiny", "traces", "trace-02.safetensors")
 	code, stdout, stderr := runDraft("-k", "2", "-show", "0", "-draft-lm-head", "int8", "-draft-vocab", "90", trace)
 	require.Equal(t, cli.OK, code, stderr)
 	for _, want := range []string{"lm_head for drafts  tokens   bytes", " INT8 ", " exact     256  131072", "drafts are equal; ", " % of the bytes are read"} {

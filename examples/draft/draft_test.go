@@ -37,33 +37,33 @@ type expected struct {
 	Rates    []float64 `json:"per_position_acceptance"`
 }
 
-// TestBuiltIn holds the built-in checkpoint to its recorded drafts and to the
-// figures that came with it, for every k.
+// TestBuiltIn holds the built-in checkpoint to its recorded drafts and to the figures that
+// the recorded drafts give along the built-in traces, for every k.
 func TestBuiltIn(t *testing.T) {
 	figures := map[string]expected{
-		"1": {1630, []int{1630}, []int{1434}, 1.8773, []float64{0.8798}},
-		"2": {1157, []int{1157, 1153}, []int{1004, 907}, 2.6448, []float64{0.8678, 0.7866}},
-		"3": {934, []int{934, 932, 928}, []int{821, 703, 609}, 3.2762, []float64{0.879, 0.7543, 0.6562}},
-		"4": {781, []int{781, 779, 777, 772}, []int{688, 590, 532, 478}, 3.9181, []float64{0.8809, 0.7574, 0.6847, 0.6192}},
-		"5": {697, []int{697, 696, 694, 691, 686}, []int{578, 517, 469, 425, 383}, 4.3902, []float64{0.8293, 0.7428, 0.6758, 0.6151, 0.5583}},
+		"1": {399, []int{399}, []int{368}, 1.9173, []float64{0.9223}},
+		"2": {281, []int{281, 280}, []int{258, 229}, 2.7224, []float64{0.9181, 0.8179}},
+		"3": {215, []int{215, 214, 214}, []int{199, 183, 170}, 3.5581, []float64{0.9256, 0.8551, 0.7944}},
+		"4": {187, []int{187, 186, 186, 186}, []int{167, 149, 138, 126}, 4.0909, []float64{0.8930, 0.8011, 0.7419, 0.6774}},
+		"5": {165, []int{165, 165, 165, 165, 164}, []int{148, 130, 121, 107, 97}, 4.6364, []float64{0.8970, 0.7879, 0.7333, 0.6485, 0.5915}},
 	}
 	for _, k := range chainLengths() {
 		t.Run("k "+k, func(t *testing.T) {
 			t.Parallel()
-			checkFigures(t, figures[k], "-json", "-k", k)
+			checkFigures(t, figures[k], 3, "-json", "-k", k)
 		})
 	}
 }
 
 // checkFigures runs the program and compares its figures, with no mismatch.
-func checkFigures(t *testing.T, want expected, args ...string) {
+func checkFigures(t *testing.T, want expected, traces int, args ...string) {
 	t.Helper()
 	code, stdout, stderr := runDraft(args...)
 	require.Equal(t, cli.OK, code, stderr)
 	require.Empty(t, stderr, "nothing but the result in a pipe")
 	var got summary
 	require.NoError(t, json.Unmarshal([]byte(stdout), &got))
-	require.Len(t, got.Traces, 12)
+	require.Len(t, got.Traces, traces)
 	steps, drafted, accepted := 0, 0, 0
 	for _, trace := range got.Traces {
 		require.Zero(t, trace.Mismatches, trace.Name)
@@ -83,8 +83,27 @@ func sum(values []int) (total int) {
 	return total
 }
 
-func TestBothVariantsReproduceTheirFigures(t *testing.T) {
-	dir := hiptest.Shared(t, "m3-nano")
+// TestReproducesItsFigures drafts with the checkpoints that came with figures: a standalone
+// one and a bundled one, each in both formats.
+func TestReproducesItsFigures(t *testing.T) {
+	for _, model := range []struct{ name, bf16, mxfp8, bf16Figures, mxfp8Figures string }{
+		{"m3-nano", "bf16", "mxfp8", "bf16", "mxfp8"},
+		{"m3-tiny", "bundled-bf16", "bundled-mxfp8", "drafts", "drafts_mxfp8"},
+		{"m3-tiny", "aligned3-mxfp8", "", "drafts_aligned3_chain_aligned", ""},
+	} {
+		t.Run(model.name+" "+model.bf16, func(t *testing.T) {
+			variants := map[string]string{model.bf16: model.bf16Figures, model.mxfp8: model.mxfp8Figures}
+			if hiptest.RaceDetector || model.mxfp8 == "" {
+				delete(variants, model.mxfp8) // the format of the built-in one
+			}
+			reproducesItsFigures(t, hiptest.Shared(t, model.name), variants)
+		})
+	}
+}
+
+// reproducesItsFigures drafts with variants of a model, folders by the names of their
+// figures.
+func reproducesItsFigures(t *testing.T, dir string, variants map[string]string) {
 	raw, err := os.ReadFile(filepath.Join(dir, "acceptance.json"))
 	require.NoError(t, err)
 	var figures struct {
@@ -93,21 +112,17 @@ func TestBothVariantsReproduceTheirFigures(t *testing.T) {
 	require.NoError(t, json.Unmarshal(raw, &figures))
 	traces, err := filepath.Glob(filepath.Join(dir, "traces", "*.safetensors"))
 	require.NoError(t, err)
-	variants := []string{"bf16", "mxfp8"}
-	if hiptest.RaceDetector {
-		variants = variants[:1] // the other is the built-in one
-	}
-	for _, variant := range variants {
+	for folder, name := range variants {
 		for _, k := range chainLengths() {
-			t.Run(variant+" k "+k, func(t *testing.T) {
+			t.Run(folder+" k "+k, func(t *testing.T) {
 				t.Parallel()
 				var want expected
-				require.NoError(t, json.Unmarshal(figures.Variants[variant][k], &want))
-				args := []string{"-json", "-k", k, "-checkpoint", filepath.Join(dir, variant)}
+				require.NoError(t, json.Unmarshal(figures.Variants[name][k], &want))
+				args := []string{"-json", "-k", k, "-checkpoint", filepath.Join(dir, folder)}
 				for _, trace := range traces[:6] {
 					args = append(args, "-trace", trace)
 				}
-				checkFigures(t, want, append(args, traces[6:]...)...)
+				checkFigures(t, want, len(traces), append(args, traces[6:]...)...)
 			})
 		}
 	}
@@ -119,14 +134,14 @@ func TestText(t *testing.T) {
 	}
 	code, stdout, stderr := runDraft("-k", "2", "-show", "3")
 	require.Equal(t, cli.OK, code, stderr)
-	for _, want := range []string{"trace-00, the first 3 of ", "step  drafted", "mismatches", "trace-11", "acceptance by position   0.868 0.787", "mean tokens per step     2.645"} {
+	for _, want := range []string{"trace-00, the first 3 of ", "step  drafted", "mismatches", "trace-04", "acceptance by position   0.918 0.818", "mean tokens per step     2.722"} {
 		require.Contains(t, stdout, want)
 	}
 }
 
 func TestOtherSettingsDraftToo(t *testing.T) {
 	dir := t.TempDir()
-	trace := filepath.Join("..", "internal", "m3nano", "traces", "trace-03.safetensors")
+	trace := filepath.Join("..", "internal", "m3tiny", "traces", "trace-02.safetensors")
 	raw, err := os.ReadFile(trace)
 	require.NoError(t, err)
 	own := filepath.Join(dir, "own.safetensors")

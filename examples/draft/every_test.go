@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/attention"
-	"github.com/drafthead/drafthead/examples/internal/m3nano"
+	"github.com/drafthead/drafthead/examples/internal/m3tiny"
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/mtp"
@@ -18,22 +18,22 @@ import (
 // positionStride thins out the positions of a trace.
 func positionStride() int {
 	if hiptest.RaceDetector {
-		return 64
+		return 16
 	}
-	return 4
+	return 1
 }
 
 // TestEveryPosition compares five drafts all along the built-in traces, not
 // only where the serve loop comes by.
 func TestEveryPosition(t *testing.T) {
-	head, err := mtp.LoadFS(context.Background(), m3nano.Checkpoint(), mtp.Options{CacheFormat: attention.CacheF32})
+	head, err := mtp.LoadFS(context.Background(), m3tiny.Checkpoint(), mtp.Options{CacheFormat: attention.CacheF32})
 	require.NoError(t, err)
 	defer head.Close()
 	everyPosition(t, head, positionStride())
 }
 
 func TestEveryPositionOfTheBF16Variant(t *testing.T) {
-	head, err := mtp.Load(context.Background(), hiptest.Shared(t, "m3-nano", "bf16"), mtp.Options{CacheFormat: attention.CacheF32})
+	head, err := mtp.Load(context.Background(), hiptest.Shared(t, "m3-tiny", "bundled-bf16"), mtp.Options{CacheFormat: attention.CacheF32})
 	require.NoError(t, err)
 	defer head.Close()
 	everyPosition(t, head, positionStride())
@@ -41,19 +41,19 @@ func TestEveryPositionOfTheBF16Variant(t *testing.T) {
 
 // TestEveryLevel drafts with every level of vector instructions, from both variants.
 func TestEveryLevel(t *testing.T) {
-	stride := 16
+	stride := 4
 	if hiptest.RaceDetector {
-		stride = 256
+		stride = 64
 	}
 	for name, device := range hiptest.Hosts(2) {
 		t.Run(name, func(t *testing.T) {
 			defer device.Close()
 			opts := mtp.Options{CacheFormat: attention.CacheF32, Device: device}
-			head, err := mtp.LoadFS(context.Background(), m3nano.Checkpoint(), opts)
+			head, err := mtp.LoadFS(context.Background(), m3tiny.Checkpoint(), opts)
 			require.NoError(t, err)
 			everyPosition(t, head, stride)
 			require.NoError(t, head.Close())
-			head, err = mtp.Load(context.Background(), hiptest.Shared(t, "m3-nano", "bf16"), opts)
+			head, err = mtp.Load(context.Background(), hiptest.Shared(t, "m3-tiny", "bundled-bf16"), opts)
 			require.NoError(t, err)
 			everyPosition(t, head, stride)
 			require.NoError(t, head.Close())
@@ -64,18 +64,18 @@ func TestEveryLevel(t *testing.T) {
 func TestReferenceDevice(t *testing.T) {
 	device := hip.NewReference()
 	defer device.Close()
-	head, err := mtp.LoadFS(context.Background(), m3nano.Checkpoint(), mtp.Options{CacheFormat: attention.CacheF32, Device: device})
+	head, err := mtp.LoadFS(context.Background(), m3tiny.Checkpoint(), mtp.Options{CacheFormat: attention.CacheF32, Device: device})
 	require.NoError(t, err)
 	defer head.Close()
 	if hiptest.RaceDetector {
 		t.Skip("one goroutine over plain twins has no races to find")
 	}
-	everyPosition(t, head, 128)
+	everyPosition(t, head, 32)
 }
 
 func everyPosition(t *testing.T, head *mtp.Head, stride int) {
 	t.Helper()
-	traces, err := m3nano.Traces()
+	traces, err := m3tiny.Traces()
 	require.NoError(t, err)
 	cache, err := head.NewCache(1 + 512/head.Config().Attention.BlockSize)
 	require.NoError(t, err)
@@ -93,16 +93,16 @@ func everyPosition(t *testing.T, head *mtp.Head, stride int) {
 		}
 		require.NoError(t, seq.Close())
 	}
-	require.GreaterOrEqual(t, compared, 12*256/stride)
+	require.GreaterOrEqual(t, compared, 3*256/stride)
 }
 
 func TestTraceFiles(t *testing.T) {
-	for _, trace := range []string{"trace-00", "trace-11"} {
-		path := filepath.Join("..", "internal", "m3nano", "traces")
-		got, err := m3nano.ReadTrace(os.DirFS(path), trace+".safetensors")
+	for _, trace := range []string{"trace-00", "trace-04"} {
+		path := filepath.Join("..", "internal", "m3tiny", "traces")
+		got, err := m3tiny.ReadTrace(os.DirFS(path), trace+".safetensors")
 		require.NoError(t, err)
 		require.Equal(t, trace, got.Name)
 		require.Equal(t, 256, got.Width)
-		require.Len(t, got.Drafts, 2)
+		require.Len(t, got.Drafts, 6)
 	}
 }

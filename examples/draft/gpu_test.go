@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/attention"
-	"github.com/drafthead/drafthead/examples/internal/m3nano"
+	"github.com/drafthead/drafthead/examples/internal/m3tiny"
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/mtp"
@@ -15,7 +15,7 @@ import (
 
 // stretch is tokens of a trace at which drafts are compared.
 type stretch struct {
-	*m3nano.Trace
+	*m3tiny.Trace
 	from, end int
 }
 
@@ -27,10 +27,10 @@ type stretch struct {
 //	trace-00         bf16, 1st mxfp8, 1st bf16, 2nd mxfp8, 2nd
 //	trace-01         mxfp8, 2nd bf16, 2nd mxfp8, 3rd bf16, 3rd
 //	…
-func stretchesOn(i, n int, traces []*m3nano.Trace, v m3nano.Variant) (all []stretch) {
+func stretchesOn(i, n int, traces []*m3tiny.Trace, v m3tiny.Variant) (all []stretch) {
 	for j, trace := range traces {
 		turn := (i + j) % 2
-		if (turn == 0) != (v == m3nano.BF16) {
+		if (turn == 0) != (v == m3tiny.BF16) {
 			continue
 		}
 		share := (n + 1 - i%2) / 2 // emulations that have this variant of the trace
@@ -45,9 +45,9 @@ func stretchesOn(i, n int, traces []*m3nano.Trace, v m3nano.Variant) (all []stre
 const emulations = 9
 
 func TestStretchesAreAllThatIsRecorded(t *testing.T) {
-	traces, err := m3nano.Traces()
+	traces, err := m3tiny.Traces()
 	require.NoError(t, err)
-	for _, v := range []m3nano.Variant{m3nano.BF16, m3nano.MXFP8} {
+	for _, v := range []m3tiny.Variant{m3tiny.BF16, m3tiny.MXFP8} {
 		type token struct {
 			trace string
 			n     int
@@ -74,16 +74,16 @@ func TestTracesOnEmulations(t *testing.T) {
 	if hiptest.RaceDetector {
 		t.Skip("the emulator's threads are not Go's: there are no races to find")
 	}
-	traces, err := m3nano.Traces()
+	traces, err := m3tiny.Traces()
 	require.NoError(t, err)
 	hiptest.OnEmulations(t, func(t *testing.T, i, n int, d hip.Device) {
 		require.Equal(t, emulations, n)
 		opts := mtp.Options{CacheFormat: attention.CacheF32, Device: d}
-		head, err := mtp.LoadFS(context.Background(), m3nano.Checkpoint(), opts)
+		head, err := mtp.LoadFS(context.Background(), m3tiny.Checkpoint(), opts)
 		require.NoError(t, err)
 		draftTogether(t, head, stretchesOn(i, n, traces, variant(head)))
 		require.NoError(t, head.Close())
-		head, err = mtp.Load(context.Background(), hiptest.Shared(t, "m3-nano", "bf16"), opts)
+		head, err = mtp.Load(context.Background(), hiptest.Shared(t, "m3-tiny", "bundled-bf16"), opts)
 		require.NoError(t, err)
 		draftTogether(t, head, stretchesOn(i, n, traces, variant(head)))
 		require.NoError(t, head.Close())
@@ -135,7 +135,7 @@ func draftTogether(t *testing.T, head *mtp.Head, stretches []stretch) {
 }
 
 // addRows adds to a batch the rows that a sequence lacks before token n.
-func addRows(b *mtp.Batch, t *m3nano.Trace, seq *mtp.Sequence, n int) {
+func addRows(b *mtp.Batch, t *m3tiny.Trace, seq *mtp.Sequence, n int) {
 	from := seq.Len()
 	b.Sequences = append(b.Sequences, mtp.Rows{Sequence: seq, Position: from, Tokens: t.Tokens[from+1 : n+1]})
 	b.Hidden.BFloat16 = append(b.Hidden.BFloat16, t.Hidden[from*t.Width:n*t.Width]...)

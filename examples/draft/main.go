@@ -21,15 +21,15 @@ import (
 	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/examples/internal/cli"
 	"github.com/drafthead/drafthead/examples/internal/devices"
-	"github.com/drafthead/drafthead/examples/internal/m3nano"
+	"github.com/drafthead/drafthead/examples/internal/m3tiny"
 	"github.com/drafthead/drafthead/mtp"
 )
 
 const usage = `usage: draft [flags] [TRACE...]
 
 Drafts along recorded traces of a target model, lets the recorded text verify
-the drafts, and reports acceptance. Without flags: the built-in m3-nano
-checkpoint (a byte-level model of Go source text) and its twelve traces.
+the drafts, and reports acceptance. Without flags: the built-in m3-tiny
+checkpoint (a byte-level model of Go source text) and its three traces.
 
 A trace is a safetensors file: prompt_len I64 [1], tokens I64 [N], hidden BF16
 [N, hidden_size]; optionally drafts I64 [N, K] and margin F32 [N, K], which the
@@ -68,7 +68,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 		fmt.Fprint(flags.Output(), usage)
 		flags.PrintDefaults()
 	}
-	flags.StringVar(&s.checkpoint, "checkpoint", "", "checkpoint `folder`; default: the built-in m3-nano")
+	flags.StringVar(&s.checkpoint, "checkpoint", "", "checkpoint `folder`; default: the built-in m3-tiny")
 	flags.Func("trace", "trace `file`; may be repeated, and further files may follow; default: the built-in traces", func(name string) error {
 		s.traces = append(s.traces, name)
 		return nil
@@ -142,7 +142,7 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 	if err := devices.Compile(ctx, stderr, device); err != nil {
 		return err
 	}
-	const builtIn = "m3-nano (built in)"
+	const builtIn = "m3-tiny (built in)"
 	opts := mtp.Options{
 		Device: device, Chain: mtp.Chain(s.chain), PostNorm: s.postNorm, MaxDraft: s.k, Modules: s.modules,
 	}
@@ -156,7 +156,7 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 		if s.checkpoint != "" {
 			return mtp.Load(ctx, s.checkpoint, opts)
 		}
-		head, err := mtp.LoadFS(ctx, m3nano.Checkpoint(), opts)
+		head, err := mtp.LoadFS(ctx, m3tiny.Checkpoint(), opts)
 		if err != nil {
 			err = fmt.Errorf("%s: %w", builtIn, err)
 		}
@@ -183,13 +183,13 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 	return out.print(stdout, device.Info().Name)
 }
 
-func (s *settings) readTraces() ([]*m3nano.Trace, error) {
+func (s *settings) readTraces() ([]*m3tiny.Trace, error) {
 	if len(s.traces) == 0 {
-		return m3nano.Traces()
+		return m3tiny.Traces()
 	}
-	var traces []*m3nano.Trace
+	var traces []*m3tiny.Trace
 	for _, name := range s.traces {
-		t, err := m3nano.ReadTrace(os.DirFS(filepath.Dir(name)), filepath.Base(name))
+		t, err := m3tiny.ReadTrace(os.DirFS(filepath.Dir(name)), filepath.Base(name))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
@@ -200,7 +200,7 @@ func (s *settings) readTraces() ([]*m3nano.Trace, error) {
 
 // serveAll serves the traces with the head. With the flags of a cheaper lm_head it
 // serves them with that, the exact head beside it, and then with the exact head.
-func (s *settings) serveAll(ctx context.Context, exact *mtp.Head, traces []*m3nano.Trace, opts mtp.Options, load func(mtp.Options) (*mtp.Head, error), stderr io.Writer) (out *summary, err error) {
+func (s *settings) serveAll(ctx context.Context, exact *mtp.Head, traces []*m3tiny.Trace, opts mtp.Options, load func(mtp.Options) (*mtp.Head, error), stderr io.Writer) (out *summary, err error) {
 	if !s.cheaper.wanted() {
 		return s.draft(ctx, exact, nil, traces, stderr)
 	}
@@ -222,14 +222,14 @@ func (s *settings) serveAll(ctx context.Context, exact *mtp.Head, traces []*m3na
 
 // draft serves all traces, with one bar over their tokens; exact, if given, drafts
 // beside the head.
-func (s *settings) draft(ctx context.Context, head, exact *mtp.Head, traces []*m3nano.Trace, stderr io.Writer) (*summary, error) {
+func (s *settings) draft(ctx context.Context, head, exact *mtp.Head, traces []*m3tiny.Trace, stderr io.Writer) (*summary, error) {
 	longest, total := 0, 0
 	for _, t := range traces {
 		longest, total = max(longest, len(t.Tokens)), total+len(t.Tokens)-1-t.PromptLen
 	}
 	newDrafter := func(head *mtp.Head) (*drafter, error) {
 		cache, err := head.NewCache((longest+s.k)/head.Config().Attention.BlockSize + 1)
-		return &drafter{head, cache, s.minProb}, err
+		return &drafter{head, mtp.Chain(s.chain), cache, s.minProb}, err
 	}
 	d, err := newDrafter(head)
 	if err != nil {

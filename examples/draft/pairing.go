@@ -5,12 +5,12 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/drafthead/drafthead/examples/internal/m3nano"
+	"github.com/drafthead/drafthead/examples/internal/m3tiny"
 )
 
 // checkPairing refuses traces of another model than the checkpoint, of those that name
 // theirs.
-func checkPairing(checkpoint fs.FS, traces []*m3nano.Trace) error {
+func checkPairing(checkpoint fs.FS, traces []*m3tiny.Trace) error {
 	own := ""
 	for _, t := range traces {
 		if t.LMHead == "" {
@@ -18,7 +18,7 @@ func checkPairing(checkpoint fs.FS, traces []*m3nano.Trace) error {
 		}
 		if own == "" {
 			var err error
-			if own, err = m3nano.LMHeadHash(checkpoint); err != nil {
+			if own, err = m3tiny.LMHeadHash(checkpoint); err != nil {
 				return nil // loading it says what is wrong
 			}
 		}
@@ -32,7 +32,7 @@ func checkPairing(checkpoint fs.FS, traces []*m3nano.Trace) error {
 // folder returns the checkpoint's files.
 func (s *settings) folder() fs.FS {
 	if s.checkpoint == "" {
-		return m3nano.Checkpoint()
+		return m3tiny.Checkpoint()
 	}
 	return os.DirFS(s.checkpoint)
 }

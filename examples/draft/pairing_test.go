@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
-	"github.com/drafthead/drafthead/examples/internal/m3nano"
+	"github.com/drafthead/drafthead/examples/internal/m3tiny"
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
@@ -19,12 +19,13 @@ import (
 func otherModel(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	require.NoError(t, os.CopyFS(dir, m3nano.Checkpoint()))
-	file, err := safetensors.Open(m3nano.Checkpoint(), "model.safetensors")
+	require.NoError(t, os.CopyFS(dir, m3tiny.Checkpoint()))
+	const shard = "model-00001-of-00002.safetensors"
+	file, err := safetensors.Open(m3tiny.Checkpoint(), shard)
 	require.NoError(t, err)
 	var tensors []*safetensors.Tensor
 	for _, x := range file.Tensors() {
-		if x.Name == "lm_head.weight" {
+		if x.Name == "language_model.lm_head.weight" {
 			data := make([]byte, x.Size())
 			_, err := x.ReadAt(data, 0)
 			require.NoError(t, err)
@@ -40,7 +41,7 @@ func otherModel(t *testing.T) string {
 	var model bytes.Buffer
 	require.NoError(t, safetensors.Write(&model, nil, tensors))
 	require.NoError(t, file.Close())
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "model.safetensors"), model.Bytes(), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, shard), model.Bytes(), 0o600))
 	return dir
 }
 
@@ -54,12 +55,12 @@ func TestTraceOfAnotherModel(t *testing.T) {
 	require.Contains(t, stderr, "trace-00 is a trace of another model than the checkpoint: its lm_head is sha256:")
 
 	same := t.TempDir()
-	require.NoError(t, os.CopyFS(same, m3nano.Checkpoint()))
+	require.NoError(t, os.CopyFS(same, m3tiny.Checkpoint()))
 	code, stdout, _ = runDraft("-json", "-k", "1", "-checkpoint", same)
 	require.Equal(t, cli.OK, code)
 	require.NotContains(t, stdout, "warning")
 
-	trace := filepath.Join("..", "internal", "m3nano", "traces", "trace-00.safetensors")
+	trace := filepath.Join("..", "internal", "m3tiny", "traces", "trace-00.safetensors")
 	code, stdout, _ = runDraft("-json", "-k", "2", "-checkpoint", other, trace)
 	require.Equal(t, cli.OK, code)
 	var got summary
@@ -73,9 +74,9 @@ func TestTraceOfAnotherModel(t *testing.T) {
 
 // TestTraceThatNamesItsModel: the name is in the file's metadata.
 func TestTraceThatNamesItsModel(t *testing.T) {
-	name, err := m3nano.LMHeadHash(m3nano.Checkpoint())
+	name, err := m3tiny.LMHeadHash(m3tiny.Checkpoint())
 	require.NoError(t, err)
-	source := os.DirFS(filepath.Join("..", "internal", "m3nano", "traces"))
+	source := os.DirFS(filepath.Join("..", "internal", "m3tiny", "traces"))
 	for lmHead, want := range map[string]int{name: cli.OK, "sha256:00": cli.Failed, "": cli.OK} {
 		file, err := safetensors.Open(source, "trace-00.safetensors")
 		require.NoError(t, err)

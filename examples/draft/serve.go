@@ -1,11 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
 
-	"github.com/drafthead/drafthead/examples/internal/m3nano"
+	"github.com/drafthead/drafthead/examples/internal/m3tiny"
 	"github.com/drafthead/drafthead/mtp"
 )
 
@@ -40,6 +41,7 @@ type step struct {
 // drafter is a head with a cache.
 type drafter struct {
 	head    *mtp.Head
+	chain   mtp.Chain // the rule, if the head has several modules
 	cache   *mtp.Cache
 	minProb float64
 }
@@ -48,13 +50,13 @@ type drafter struct {
 // confirmed, draft k tokens, let the target verify, go on after its own next
 // token. The target is played by the trace. exact, if given, drafts beside it at
 // every step, to compare. onToken is told how far it is.
-func serve(ctx context.Context, d, exact *drafter, t *m3nano.Trace, k, show int, onToken func(done int)) (*traceResult, error) {
+func serve(ctx context.Context, d, exact *drafter, t *m3tiny.Trace, k, show int, onToken func(done int)) (*traceResult, error) {
 	head := d.head
 	if t.Width != head.Config().HiddenSize {
 		return nil, fmt.Errorf("%s: hidden states of width %d, want %d, the head's hidden_size", t.Name, t.Width, head.Config().HiddenSize)
 	}
 	r := &traceResult{Name: t.Name, draftedAt: make([]int, k), acceptedAt: make([]int, k)}
-	recorded := t.Drafts[variant(head)]
+	recorded := d.recorded(t)
 	r.recorded = recorded != nil
 	seq := d.cache.NewSequence()
 	defer seq.Close()
@@ -101,7 +103,7 @@ const endOfTrace = -1
 
 // draftAt commits the rows that the sequence lacks before token n, which is
 // known while its hidden state is not, and drafts after it.
-func draftAt(ctx context.Context, d *drafter, seq *mtp.Sequence, t *m3nano.Trace, n, k int) ([]int32, error) {
+func draftAt(ctx context.Context, d *drafter, seq *mtp.Sequence, t *m3tiny.Trace, n, k int) ([]int32, error) {
 	from := seq.Len()
 	drafts, err := d.head.Draft(ctx, &mtp.Batch{
 		Sequences: []mtp.Rows{{Sequence: seq, Position: from, Tokens: t.Tokens[from+1 : n+1], Drafts: k, MinProbability: d.minProb}},
@@ -135,18 +137,29 @@ func (r *traceResult) compare(drafts, exact []int32) {
 	}
 }
 
-// variant tells which recorded drafts a head is to be compared with.
-func variant(head *mtp.Head) m3nano.Variant {
-	if _, quantized := head.Report().Formats["MXFP8"]; quantized {
-		return m3nano.MXFP8
+// recorded returns what drafts along a trace are compared with, nil: nothing. Where the
+// trace has drafts of a head of as many modules by the same rule, these are it.
+func (d *drafter) recorded(t *m3tiny.Trace) *m3tiny.Drafts {
+	if n := d.head.Config().NumMTPModules; n > 1 {
+		if own := t.Drafts[m3tiny.Aligned(n, string(cmp.Or(d.chain, mtp.ChainAligned)))]; own != nil {
+			return own
+		}
 	}
-	return m3nano.BF16
+	return t.Drafts[variant(d.head)]
+}
+
+// variant tells which recorded drafts a head is to be compared with.
+func variant(head *mtp.Head) m3tiny.Variant {
+	if _, quantized := head.Report().Formats["MXFP8"]; quantized {
+		return m3tiny.MXFP8
+	}
+	return m3tiny.BF16
 }
 
 // mismatches counts drafts at token n that differ from the recorded ones though
 // these were no near ties. Behind the first difference chains are fed
 // differently and cannot be compared.
-func mismatches(drafts []int32, recorded *m3nano.Drafts, n int) int {
+func mismatches(drafts []int32, recorded *m3tiny.Drafts, n int) int {
 	at := n * recorded.K
 	for j := range min(len(drafts), recorded.K) {
 		if drafts[j] != recorded.IDs[at+j] {

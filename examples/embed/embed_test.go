@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
-	"github.com/drafthead/drafthead/examples/internal/m3nano"
+	"github.com/drafthead/drafthead/examples/internal/m3tiny"
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/mtp"
@@ -30,11 +30,11 @@ func TestTextsAreTheTargets(t *testing.T) {
 		args      []string
 		preempted bool
 	}{
-		{[]string{"-sequences", "12", "-k", "6"}, false},
+		{[]string{"-sequences", "3", "-k", "6"}, false},
 		{[]string{"-sequences", "1"}, false},
 		{nil, false},
-		{[]string{"-sequences", "5", "-pages", "14", "-k", "3"}, true},
-		{[]string{"-pages", "13", "-k", "24"}, true}, // the least that -k 24 works with
+		{[]string{"-sequences", "2", "-pages", "17", "-k", "3"}, true},
+		{[]string{"-pages", "16", "-k", "20"}, true}, // the least that -k 20 works with
 	}
 	if hiptest.RaceDetector {
 		cases = cases[:1]
@@ -44,7 +44,7 @@ func TestTextsAreTheTargets(t *testing.T) {
 		require.Equal(t, cli.OK, code, "%v: %s", c.args, stderr)
 		var got outcome
 		require.NoError(t, json.Unmarshal([]byte(stdout), &got))
-		require.Len(t, got.Requests, 12)
+		require.Len(t, got.Requests, 3)
 		for i, r := range got.Requests {
 			require.True(t, r.Exact, "%v: %s", c.args, r.Name)
 			require.Equal(t, r.Tokens, 1+r.Accepted+r.Rounds, "a round gives its accepted drafts and one token more")
@@ -58,7 +58,7 @@ func TestTextsAreTheTargets(t *testing.T) {
 }
 
 func TestTable(t *testing.T) {
-	code, stdout, stderr := runEmbed("-sequences", "12")
+	code, stdout, stderr := runEmbed("-sequences", "3")
 	require.Equal(t, cli.OK, code, stderr)
 	require.Contains(t, stdout, "tokens for each pass of the target")
 	require.NotContains(t, stdout, "NOT")
@@ -75,8 +75,8 @@ func TestRefuses(t *testing.T) {
 		{[]string{"-sequences", "0"}, cli.Usage, "-sequences is 0, want 1 or more"},
 		{[]string{"-k", "65", "-pages", "-1"}, cli.Usage, "-pages is -1, want 0 or more\n-k is 65, want 1 to 64"},
 		{[]string{"-wrong"}, cli.Usage, "usage: embed"},
-		{[]string{"-pages", "12"}, cli.Usage, "-pages is 12, want at least 13 of 32 tokens: trace-07 has 394 tokens, and -k is 4\n"},
-		{[]string{"-pages", "13", "-k", "25"}, cli.Usage, "want at least 14 of"},
+		{[]string{"-pages", "15"}, cli.Usage, "-pages is 15, want at least 16 of 32 tokens: trace-02 has 494 tokens, and -k is 4\n"},
+		{[]string{"-pages", "16", "-k", "21"}, cli.Usage, "want at least 17 of"},
 		{[]string{"-device", "abacus"}, cli.Usage, "want cpu, reference or hip[:n]"},
 		{[]string{"-device", "hip:x"}, cli.Usage, "want cpu, reference or hip[:n]"},
 		{[]string{"-device", "hip:999"}, cli.Failed, "no GPU device"},
@@ -96,8 +96,8 @@ func TestRefuses(t *testing.T) {
 // TestTextsEndWithThePositions: requests that come to the last position of the model end
 // there, each at a round of its own, and their texts are the target's up to it.
 func TestTextsEndWithThePositions(t *testing.T) {
-	const positions, k = 150, 4
-	traces, err := m3nano.Traces()
+	const positions, k = 300, 4
+	traces, err := m3tiny.Traces()
 	require.NoError(t, err)
 	head, err := mtp.LoadFS(t.Context(), shortened(t, positions), mtp.Options{Device: device(t)})
 	require.NoError(t, err)
@@ -134,13 +134,15 @@ func device(t *testing.T) hip.Device {
 func shortened(t *testing.T, positions int) fs.FS {
 	t.Helper()
 	files := fstest.MapFS{}
-	for _, name := range []string{"config.json", "model.safetensors"} {
-		data, err := fs.ReadFile(m3nano.Checkpoint(), name)
+	names, err := fs.Glob(m3tiny.Checkpoint(), "*")
+	require.NoError(t, err)
+	for _, name := range names {
+		data, err := fs.ReadFile(m3tiny.Checkpoint(), name)
 		require.NoError(t, err)
 		files[name] = &fstest.MapFile{Data: data}
 	}
 	const key = `"max_position_embeddings": `
-	config := bytes.Replace(files["config.json"].Data, []byte(key+"1024"), []byte(key+strconv.Itoa(positions)), 1)
+	config := bytes.Replace(files["config.json"].Data, []byte(key+"4096"), []byte(key+strconv.Itoa(positions)), 1)
 	require.NotEqual(t, files["config.json"].Data, config)
 	files["config.json"].Data = config
 	return files

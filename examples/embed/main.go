@@ -21,13 +21,13 @@ import (
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
 	"github.com/drafthead/drafthead/examples/internal/devices"
-	"github.com/drafthead/drafthead/examples/internal/m3nano"
+	"github.com/drafthead/drafthead/examples/internal/m3tiny"
 	"github.com/drafthead/drafthead/mtp"
 )
 
 const usage = `usage: embed [flags]
 
-Serves the twelve built-in traces as requests to a small scheduler: as many at a
+Serves the three built-in traces as requests to a small scheduler: as many at a
 time as -sequences and the pages of the cache allow. Each round is one Draft for
 all of them, one pass of the target, played by the traces, and the rows that it
 confirmed. If the cache is full, the youngest request gives up its pages and starts
@@ -118,8 +118,8 @@ func (s *settings) check(rest []string) error {
 
 // resolvePages returns the pages of the cache, which have to be enough for the longest
 // request: the rows of all its text but the last token, and what a chain writes after them.
-func (s *settings) resolvePages(traces []*m3nano.Trace, pageSize int) (int, error) {
-	longest := slices.MaxFunc(traces, func(a, b *m3nano.Trace) int { return len(a.Tokens) - len(b.Tokens) })
+func (s *settings) resolvePages(traces []*m3tiny.Trace, pageSize int) (int, error) {
+	longest := slices.MaxFunc(traces, func(a, b *m3tiny.Trace) int { return len(a.Tokens) - len(b.Tokens) })
 	least := (len(longest.Tokens) - 1 + s.k - 1 + pageSize - 1) / pageSize
 	switch {
 	case s.pages == 0:
@@ -133,11 +133,11 @@ func (s *settings) resolvePages(traces []*m3nano.Trace, pageSize int) (int, erro
 
 // serve runs all traces as requests.
 func (s *settings) serve(ctx context.Context, stderr io.Writer) (out *outcome, err error) {
-	traces, err := m3nano.Traces()
+	traces, err := m3tiny.Traces()
 	if err != nil {
 		return nil, err
 	}
-	config, err := mtp.ReadConfig(m3nano.Checkpoint())
+	config, err := mtp.ReadConfig(m3tiny.Checkpoint())
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +153,7 @@ func (s *settings) serve(ctx context.Context, stderr io.Writer) (out *outcome, e
 	if err := devices.Compile(ctx, stderr, device); err != nil {
 		return nil, err
 	}
-	head, err := mtp.LoadFS(ctx, m3nano.Checkpoint(), mtp.Options{Device: device})
+	head, err := mtp.LoadFS(ctx, m3tiny.Checkpoint(), mtp.Options{Device: device})
 	if err != nil {
 		return nil, err
 	}

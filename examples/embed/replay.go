@@ -3,15 +3,15 @@ package main
 import (
 	"slices"
 
-	"github.com/drafthead/drafthead/examples/internal/m3nano"
+	"github.com/drafthead/drafthead/examples/internal/m3tiny"
 )
 
 // replay is a target whose text is known beforehand.
 type replay struct {
-	trace *m3nano.Trace
+	trace *m3tiny.Trace
 }
 
-func newReplay(t *m3nano.Trace) replay { return replay{t} }
+func newReplay(t *m3tiny.Trace) replay { return replay{t} }
 
 func (r replay) name() string { return r.trace.Name }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
-	"github.com/drafthead/drafthead/examples/internal/m3nano"
+	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
 	"github.com/drafthead/drafthead/weights/safetensors"
@@ -87,15 +87,17 @@ func TestEmptyFolder(t *testing.T) {
 // TestBackupBesideTheModel: a copy of the weights is one problem, not one a tensor.
 func TestBackupBesideTheModel(t *testing.T) {
 	dir := t.TempDir()
-	require.NoError(t, os.CopyFS(dir, m3nano.Checkpoint()))
-	model, err := os.ReadFile(filepath.Join(dir, "model.safetensors"))
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "backup.safetensors"), model, 0o600))
+	whole := hiptest.Shared(t, "golden", "tiny-mxfp8")
+	for to, from := range map[string]string{"config.json": "config.json", "model.safetensors": "model.safetensors", "backup.safetensors": "model.safetensors"} {
+		data, err := os.ReadFile(filepath.Join(whole, from))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, to), data, 0o600))
+	}
 	code, object := inspectJSON(t, dir)
 	require.Equal(t, cli.Failed, code)
 	require.Len(t, object["problems"], 1)
 	p := object["problems"].([]any)[0].(map[string]any)
-	require.Contains(t, p["problem"], "file repeats the tensors of another: got 81 of them in backup.safetensors, want one of the files")
+	require.Contains(t, p["problem"], "file repeats the tensors of another: got 57 of them in backup.safetensors, want one of the files")
 	require.Contains(t, p["problem"], p["tensor"], "the first of them")
 }
 

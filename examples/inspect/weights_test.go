@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,7 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
-	"github.com/drafthead/drafthead/examples/internal/m3nano"
+	"github.com/drafthead/drafthead/examples/internal/m3tiny"
+	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
@@ -19,27 +21,31 @@ import (
 func changed(t *testing.T, change func(tensor string, data []byte)) string {
 	t.Helper()
 	dir := t.TempDir()
-	require.NoError(t, os.CopyFS(dir, m3nano.Checkpoint()))
-	file, err := safetensors.Open(m3nano.Checkpoint(), "model.safetensors")
+	require.NoError(t, os.CopyFS(dir, m3tiny.Checkpoint()))
+	shards, err := fs.Glob(m3tiny.Checkpoint(), "*.safetensors")
 	require.NoError(t, err)
-	var tensors []*safetensors.Tensor
-	for _, x := range file.Tensors() {
-		data := make([]byte, x.Size())
-		_, err := x.ReadAt(data, 0)
+	for _, shard := range shards {
+		file, err := safetensors.Open(m3tiny.Checkpoint(), shard)
 		require.NoError(t, err)
-		change(x.Name, data)
-		tensors = append(tensors, safetensors.NewTensor(x.Name, x.Dtype, x.Shape, bytes.NewReader(data)))
+		var tensors []*safetensors.Tensor
+		for _, x := range file.Tensors() {
+			data := make([]byte, x.Size())
+			_, err := x.ReadAt(data, 0)
+			require.NoError(t, err)
+			change(x.Name, data)
+			tensors = append(tensors, safetensors.NewTensor(x.Name, x.Dtype, x.Shape, bytes.NewReader(data)))
+		}
+		require.NoError(t, file.Close())
+		var data bytes.Buffer
+		require.NoError(t, safetensors.Write(&data, nil, tensors))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, shard), data.Bytes(), 0o600))
 	}
-	require.NoError(t, file.Close())
-	var model bytes.Buffer
-	require.NoError(t, safetensors.Write(&model, nil, tensors))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "model.safetensors"), model.Bytes(), 0o600))
 	return dir
 }
 
 // TestWeights: -weights reads the values, and only it does.
 func TestWeights(t *testing.T) {
-	const eh, norm = "model.mtp.layers.0.eh_proj.weight", "model.mtp.layers.0.enorm.weight"
+	const eh, norm = "language_model.model.mtp.layers.0.eh_proj.weight", "language_model.model.mtp.layers.0.enorm.weight"
 	good := changed(t, func(string, []byte) {})
 	code, stdout, stderr := inspectText(t, "-weights", good)
 	require.Equal(t, cli.OK, code)
@@ -49,10 +55,10 @@ func TestWeights(t *testing.T) {
 		change func(tensor string, data []byte)
 		says   []string
 	}{
-		"zeros of a preallocated file": {func(_ string, data []byte) { clear(data) }, []string{eh + ": all values are zero", norm + ": all values are zero", "lm_head.weight: all values are zero"}},
+		"zeros of a preallocated file": {func(_ string, data []byte) { clear(data) }, []string{eh + ": all values are zero", norm + ": all values are zero", "language_model.lm_head.weight: all values are zero"}},
 		"NaN": {func(tensor string, data []byte) {
 			if tensor == eh {
-				data[100] = 0xff
+				data[100], data[101] = 0xff, 0xff
 			}
 		}, []string{eh + ": values are NaN or infinite", "does not load: 1 problem"}},
 	} {
@@ -83,7 +89,11 @@ func TestWeights(t *testing.T) {
 // TestFirstModules: -modules loads the first modules, whatever the config promises.
 func TestFirstModules(t *testing.T) {
 	dir := t.TempDir()
-	require.NoError(t, os.CopyFS(dir, m3nano.Checkpoint()))
+	for _, name := range []string{"config.json", "model.safetensors"} {
+		data, err := os.ReadFile(filepath.Join(hiptest.Shared(t, "golden", "tiny-mxfp8"), name))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), data, 0o600))
+	}
 	config := filepath.Join(dir, "config.json")
 	data, err := os.ReadFile(config)
 	require.NoError(t, err)

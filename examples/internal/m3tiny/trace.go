@@ -1,4 +1,4 @@
-package m3nano
+package m3tiny
 
 import (
 	"encoding/binary"
@@ -30,14 +30,20 @@ type Trace struct {
 	Drafts map[Variant]*Drafts
 }
 
-// Variant names a head that drafts were recorded with.
+// Variant names a head that drafts were recorded with: what follows "drafts" in the name of
+// their tensor.
 type Variant string
 
-// The variants that were recorded, by how their weights are stored.
+// The variants of a head of one module, by how its weights are stored.
 const (
 	BF16  Variant = ""
 	MXFP8 Variant = "_mxfp8"
 )
+
+// Aligned returns the variant of a head of aligned modules that drafts by a rule.
+func Aligned(modules int, rule string) Variant {
+	return Variant(fmt.Sprintf("_aligned%d_%s", modules, rule))
+}
 
 // Drafts are recorded drafts: row n holds those for tokens n+1 … n+K when tokens
 // 0 … n are known; −1 within the prompt.
@@ -63,8 +69,10 @@ func ReadTrace(fsys fs.FS, name string) (t *Trace, err error) {
 	n := len(t.Tokens)
 	promptLen := r.ints("prompt_len", 1)
 	t.Hidden = r.bfloat16("hidden", n)
-	for _, v := range []Variant{BF16, MXFP8} {
-		if _, ok := file.Tensor("drafts" + string(v)); !ok {
+	for _, tensor := range file.Tensors() {
+		name, is := strings.CutPrefix(tensor.Name, "drafts")
+		v := Variant(name)
+		if !is {
 			continue
 		}
 		d := &Drafts{IDs: r.ints("drafts"+string(v), n, -1), Margins: r.floats("margin"+string(v), n, -1)}

@@ -1,4 +1,4 @@
-package m3nano
+package m3tiny
 
 import (
 	"crypto/sha256"

@@ -1,4 +1,4 @@
-package m3nano
+package m3tiny
 
 import (
 	"bytes"
@@ -16,7 +16,7 @@ func TestEmbedded(t *testing.T) {
 	require.NoError(t, err)
 	traces, err := Traces()
 	require.NoError(t, err)
-	require.Len(t, traces, 12)
+	require.Len(t, traces, 3)
 	for _, trace := range traces {
 		require.Len(t, trace.Tokens, trace.PromptLen+256, trace.Name)
 		require.Len(t, trace.Hidden, len(trace.Tokens)*256)

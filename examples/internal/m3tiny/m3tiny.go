@@ -1,7 +1,7 @@
-// Package m3nano is a small trained MTP head and traces of its target model,
-// embedded: a byte-level model of the MiniMax-M3 architecture, trained on Go
-// source text. It is what the example programs and tests draft with.
-package m3nano
+// Package m3tiny is a small trained model with its MTP head, and traces of it, embedded: a
+// byte-level model of the MiniMax-M3 architecture, trained on Go source text. It is what
+// the example programs and tests draft with. README.md says where the files come from.
+package m3tiny
 
 import (
 	"embed"
@@ -12,7 +12,8 @@ import (
 //go:embed checkpoint traces
 var files embed.FS
 
-// Checkpoint returns the checkpoint folder: MXFP8 weights, 2.4 MB.
+// Checkpoint returns the checkpoint folder, with the target and the head: MXFP8 weights in
+// two shards, 9.4 MB.
 func Checkpoint() fs.FS { return sub("checkpoint") }
 
 // Traces reads the embedded traces, in the order of their names.
@@ -40,7 +41,7 @@ func Traces() ([]*Trace, error) {
 func sub(name string) fs.FS {
 	folder, err := fs.Sub(files, name)
 	if err != nil {
-		panic(fmt.Sprintf("m3nano: %v", err))
+		panic(fmt.Sprintf("m3tiny: %v", err))
 	}
 	return folder
 }
