@@ -67,8 +67,25 @@ type Rows struct {
 	Drafts int
 
 	// MinProbability ends the chain before the first token whose softmax probability is
-	// below it. 0: never.
+	// below it. 0: never. A draft that is drawn is drawn from the tokens that have it, so
+	// that the chain ends where none has.
 	MinProbability float64
+
+	// Sampling says how drafts are drawn, from the head's own distribution over its 256
+	// most likely tokens. The text that [Head.VerifySampled] then confirms has the target's
+	// distribution, whatever the drafts; it confirms most if drafts are drawn as the target
+	// draws. nil, or temperature 0: each draft is the most likely token.
+	Sampling *Sampling
+
+	// Allowed returns which tokens may follow those drafted so far: bit t mod 32 of word t/32
+	// is 1 if token t may, of ⌈vocab_size / 32⌉ words. A nil mask, like a nil function,
+	// allows every token. It is called before each draft, from the goroutine that called
+	// Draft, so that such a batch waits for each step. It must not use the head, nor change
+	// the tokens; the mask is read before the next call of any Allowed.
+	//
+	// A mask of another length, or one that allows nothing, is an [InputError], and nothing
+	// is committed. A chain ends where no allowed token is in Options.DraftVocabulary.
+	Allowed func(drafted []int32) []uint32
 }
 
 // Hidden is rows × hidden_size hidden states, row-major, in exactly one form.

@@ -36,7 +36,10 @@ func (h *Head) TopK(ctx context.Context, hidden Hidden, rows []int, step, k int)
 				return err
 			}
 			to := kernels.Picked{IDs: w.down.At(0), Probabilities: w.down.At(n * k)}
-			if err := h.pickTokens(d, w, to, in.states, n, module, k); err != nil {
+			if err := h.logits(d, w, h.draftHead.matrix, in.states, n, module); err != nil {
+				return err
+			}
+			if err := h.pickTokens(d, w, to, n, k); err != nil {
 				return err
 			}
 			return w.down.Bring(d, 2*n*k)
@@ -66,12 +69,8 @@ func (w *workspace) reserveTop(h *Head, rows, k int) error {
 	return w.top.Grow(w.device, rows, vocab, k)
 }
 
-// pickTokens sets to to the k most probable tokens, [rows, k], after each of rows rows of
-// states.
-func (h *Head) pickTokens(d hip.Device, w *workspace, to kernels.Picked, states hip.Ptr, rows, module, k int) error {
+// pickTokens sets to to the k most probable tokens, [rows, k], of rows rows of draft logits.
+func (h *Head) pickTokens(d hip.Device, w *workspace, to kernels.Picked, rows, k int) error {
 	unembed := &h.draftHead
-	if err := h.logits(d, w, unembed.matrix, states, rows, module); err != nil {
-		return err
-	}
 	return w.top.Pick(d, to, w.logits.Ptr(), unembed.tokens, rows, unembed.matrix.Rows, k)
 }

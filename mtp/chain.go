@@ -8,6 +8,7 @@ import (
 
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/mtp/internal/plan"
+	"github.com/drafthead/drafthead/mtp/internal/sampling"
 	"github.com/drafthead/drafthead/mtp/internal/staging"
 )
 
@@ -17,12 +18,16 @@ import (
 //
 //	ids            [room]                 int32
 //	probabilities  [room]                 float32
+//	counts         [room]                 int32    if a draft is drawn
+//	lists: ids     [room, most]           int32
+//	       weights [room, most]           float32
 //	               to a multiple of 16 bytes
 //	kept rows      [keeps, hidden_size]   float32
 //
 // A part is steps that are queued together, with the words that they need. The first step
 // is a part, and while the device works on it all others are queued as the second. If
-// probabilities decide which sequences go on, each step is a part.
+// probabilities decide which sequences go on, or drafts which tokens are allowed, each step
+// is a part.
 type chain struct {
 	*call
 	plan   plan.Call
@@ -30,6 +35,7 @@ type chain struct {
 	carry  [][][]float32 // by sequence: what it carries to the next call, see Sequence; nil: nothing
 
 	room     int   // for drafts
+	most     int   // tokens that a draft is drawn from; 0: no draft is drawn
 	stepwise bool  // each step is a part
 	queued   int   // steps, of all parts
 	before   *step // the last that was queued
@@ -45,7 +51,10 @@ func newChain(c *call) *chain {
 		if s.Drafts = r.Drafts; !h.chain.shifts() && s.Drafts > 0 {
 			s.Drafts = min(s.Drafts, 1+c.pages.Spare(i)) // the first draft needs no row of the chain's
 		}
-		k.stepwise = k.stepwise || r.MinProbability > 0
+		k.stepwise = k.stepwise || r.MinProbability > 0 || r.Allowed != nil
+		if r.draws() {
+			k.most = min(sampling.MaxList, c.head.draftHead.matrix.Rows)
+		}
 	}
 	if h.chain.shifts() {
 		k.carry = make([][][]float32, len(k.drafts))
@@ -111,8 +120,19 @@ func (c *chain) reserveResults() error {
 	return w.down.Expect(c.keepsAt() + c.plan.MostKeeps()*width)
 }
 
+// listsAt is where the lists of a draft begin in the results.
+func (c *chain) listsAt() int { return 2 * c.room }
+
+// listsEnd is where the lists end.
+func (c *chain) listsEnd() int {
+	if c.most == 0 {
+		return c.listsAt()
+	}
+	return c.listsAt() + c.room*(1+2*c.most)
+}
+
 // keepsAt is where the kept rows begin in the results.
-func (c *chain) keepsAt() int { return (2*c.room + 3) / 4 * 4 }
+func (c *chain) keepsAt() int { return (c.listsEnd() + 3) / 4 * 4 }
 
 // next plans up to n more steps.
 func (c *chain) next(n int) (part []*step) {
@@ -163,7 +183,7 @@ func (c *chain) results() int {
 	if last := c.before; last.FirstKeep+len(last.Keeps) > 0 {
 		return c.keepsAt() + (last.FirstKeep+len(last.Keeps))*c.head.config.HiddenSize
 	}
-	return 2 * c.room
+	return c.listsEnd()
 }
 
 // prepare uploads what the steps of a part need, and makes room for what they compute.
@@ -178,6 +198,9 @@ func (c *chain) prepare(part []*step) error {
 		if err := c.stage(c.queued+i, s); err != nil {
 			return err
 		}
+		if err := c.stageSampling(c.queued+i, s); err != nil {
+			return err
+		}
 		w.up.Align()
 		s.carriedAt = w.up.Len()
 		for _, row := range s.Carried {
@@ -190,6 +213,11 @@ func (c *chain) prepare(part []*step) error {
 		}
 		if err := w.reserveTop(c.head, len(s.Picks), 1); err != nil {
 			return err
+		}
+		if c.most > 0 {
+			if err := w.sampler.GrowList(w.device, len(s.Picks), c.head.draftHead.matrix.Rows); err != nil {
+				return err
+			}
 		}
 	}
 	if first {
@@ -216,7 +244,10 @@ func (c *chain) collect(steps []*step) error {
 	for _, s := range steps {
 		for i, row := range s.Picks {
 			slot := s.FirstDraft + i
-			c.add(s.SpanOf(row).Sequence, values[slot], math.Float32frombits(uint32(values[c.room+slot])))
+			sequence := s.SpanOf(row).Sequence
+			if c.add(sequence, values[slot], math.Float32frombits(uint32(values[c.room+slot]))) && c.batch.Sequences[sequence].draws() {
+				c.drafts[sequence].drawn = append(c.drafts[sequence].drawn, c.list(values, slot))
+			}
 		}
 		for i, as := range s.Kept {
 			first := c.keepsAt() + (s.FirstKeep+i)*width
@@ -226,8 +257,9 @@ func (c *chain) collect(steps []*step) error {
 	return nil
 }
 
-// add adds a draft to its sequence, or ends the chain of the sequence before it.
-func (c *chain) add(sequence int, id int32, probability float32) {
+// add adds a draft to its sequence, or ends the chain of the sequence before it. It reports
+// whether it added it.
+func (c *chain) add(sequence int, id int32, probability float32) bool {
 	d := &c.drafts[sequence]
 	switch {
 	case c.plan.Ended(sequence):
@@ -238,5 +270,7 @@ func (c *chain) add(sequence int, id int32, probability float32) {
 		c.plan.End(sequence)
 	default:
 		d.Tokens, d.Probs = append(d.Tokens, id), append(d.Probs, probability)
+		return true
 	}
+	return false
 }

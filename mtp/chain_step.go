@@ -97,8 +97,17 @@ func (c *chain) pick(d hip.Device, s *step) error {
 			return err
 		}
 	}
+	if err := h.logits(d, w, h.draftHead.matrix, states, n, s.Module); err != nil {
+		return err
+	}
+	if err := c.allow(d, s); err != nil {
+		return err
+	}
 	to := kernels.Picked{IDs: w.down.At(s.FirstDraft), Probabilities: w.down.At(c.room + s.FirstDraft)}
-	return h.pickTokens(d, w, to, states, n, s.Module, 1)
+	if err := h.pickTokens(d, w, to, n, 1); err != nil {
+		return err
+	}
+	return c.draw(d, s, to)
 }
 
 // keep makes what an aligned or target-fed step hands on, and keeps the rows of it that

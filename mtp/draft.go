@@ -16,13 +16,18 @@ type Draft struct {
 	// the cache or the block table has no room for its rows.
 	Tokens []int32
 
-	// Probs are the softmax probabilities of Tokens.
+	// Probs are the softmax probabilities of Tokens, at temperature 1 and among all tokens
+	// that Rows.Allowed allows.
 	Probs []float32
 
 	// Err says that a probability was not a number, which ended the chain: hidden states or
 	// weights hold NaN. The rows are committed nevertheless, and other sequences are not
 	// affected. Otherwise it is nil.
 	Err error
+
+	// drawn is what each token was drawn from; without ids: it was the most likely one.
+	// nil: all were.
+	drawn []distribution
 }
 
 // maxDraft bounds the length of a chain.
@@ -93,6 +98,8 @@ func (h *Head) checkDraft(b *Batch) error {
 			return refuseRows(i, "Drafts", r.Drafts, fmt.Sprintf("0 to %d%s", most, name), nil)
 		case !(r.MinProbability >= 0 && r.MinProbability <= 1):
 			return refuseRows(i, "MinProbability", r.MinProbability, "0 to 1", nil)
+		case r.Sampling != nil && r.Sampling.check(i) != nil:
+			return r.Sampling.check(i)
 		case r.Sequence == nil && h.chain != ChainFirst:
 			return refuseRows(i, "BlockTable", "given", "a Sequence, which "+string(h.chain)+" needs", nil)
 		}

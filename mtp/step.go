@@ -17,6 +17,7 @@ type step struct {
 
 	tokensAt, wantedAt, sourcesAt, sharedAt, picksAt, keepsAt, carriedAt int // in the words
 	allAt, wantedRowsAt                                                  int
+	paramsAt, maskRowsAt, masksAt, masks                                 int // how drafts are drawn
 
 	hidden, embeds input   // of the batch, at the first step
 	states         hip.Ptr // that the rows start from

@@ -7,6 +7,7 @@ import (
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/moe"
 	"github.com/drafthead/drafthead/mtp/internal/kernels"
+	"github.com/drafthead/drafthead/mtp/internal/sampling"
 	"github.com/drafthead/drafthead/mtp/internal/staging"
 )
 
@@ -23,6 +24,7 @@ type workspace struct {
 	owner   *attention.Cache
 	moe     moe.Workspace
 	top     kernels.TopK
+	sampler sampling.Sampler
 
 	hiddenIn, embedsIn inputBuffers
 	tokens             hip.Buffer // of Head.Embed
@@ -148,7 +150,7 @@ func (w *workspace) run(observed bool, launch func(d hip.Device) error) error {
 }
 
 func (w *workspace) free() error {
-	errs := []error{w.replay.Close(), w.moe.Free(w.device), w.closeBatches(), w.up.Free(), w.down.Free(), w.top.Free(w.device)}
+	errs := []error{w.replay.Close(), w.moe.Free(w.device), w.closeBatches(), w.up.Free(), w.down.Free(), w.top.Free(w.device), w.sampler.Free(w.device)}
 	for _, b := range w.buffers() {
 		errs = append(errs, b.Free(w.device))
 	}

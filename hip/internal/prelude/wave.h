@@ -28,11 +28,11 @@ DEVICE uint32 shuffleXor(uint32 value, uint32 mask) { return __shfl_xor_sync(~0u
 #endif
 
 DEVICE float swapLanes(float value, uint32 mask) { return floatOfBits(shuffleXor(bitsOfFloat(value), mask)); }
-DEVICE double swapLanes(double value, uint32 mask) {
-  const uint64 bits = bitsOfDouble(value);
-  const uint32 low = shuffleXor((uint32)bits, mask), high = shuffleXor((uint32)(bits >> 32), mask);
-  return doubleOfBits((uint64)high << 32 | low);
+DEVICE uint64 swapLanes(uint64 value, uint32 mask) {
+  const uint32 low = shuffleXor((uint32)value, mask), high = shuffleXor((uint32)(value >> 32), mask);
+  return (uint64)high << 32 | low;
 }
+DEVICE double swapLanes(double value, uint32 mask) { return doubleOfBits(swapLanes(bitsOfDouble(value), mask)); }
 
 // adding makes waveFold sum values.
 struct adding {
