@@ -23,7 +23,7 @@ var (
 	ErrNotAligned = errors.New("sequence has no state for aligned drafting")
 )
 
-// errNaN is the error of a Draft that met a probability that is not a number.
+// errNaN is the error of a Draft or a Verified that met a probability that is not a number.
 var errNaN = errors.New("mtp: probability is not a number")
 
 // errInUse is a use of a sequence during another use of it.

@@ -51,7 +51,7 @@ type Verified struct {
 	Accepted int   // drafts that are confirmed, from the first on
 	Next     int32 // the target's token after them
 
-	// Err is [ErrNaN] if a row of logits holds NaN or nothing but −∞, or a row of
+	// Err is not nil if a row of logits holds NaN or nothing but −∞, or a row of
 	// probabilities holds one that is negative or not finite, or nothing but 0. The other
 	// chains are not affected.
 	Err error
@@ -241,7 +241,7 @@ func (h *Head) verifySampled(w *workspace, chains []Verification, masks [][]rowM
 	verified := make([]Verified, n)
 	for i := range verified {
 		if verified[i] = (Verified{Accepted: int(values[i]), Next: values[n+i]}); values[i] < 0 {
-			verified[i] = Verified{Err: ErrNaN}
+			verified[i] = Verified{Err: errNaN}
 		}
 	}
 	return verified, nil
