@@ -154,7 +154,7 @@ func (h *Head) checkVerification(i int, v *Verification) error {
 	if uint64(v.Device)%4 != 0 {
 		return refuseRows(i, "Device", fmt.Sprintf("memory at %#x", uint64(v.Device)), "an address that is a multiple of 4", nil)
 	}
-	err := hip.CheckRange(h.device, v.Device, 4*int64(rows)*int64(vocab), false)
+	err := h.checkRange(v.Device, 4*int64(rows)*int64(vocab), false)
 	if errors.Is(err, hip.ErrAccess) {
 		want := fmt.Sprintf("%d × %d float32 that the device knows (Alloc, Adopt, Import)", rows, vocab)
 		return refuseRows(i, "Device", fmt.Sprintf("memory at %#x", uint64(v.Device)), want, err)
