@@ -1,6 +1,7 @@
 package mtp
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -68,8 +69,10 @@ func (s section) requireBool(key string, want, required bool) {
 	}
 }
 
-// jsonEqual reports whether two decoded values are equal, numbers by their value.
+// jsonEqual reports whether two decoded values are equal, numbers by their value. Objects
+// and lists that are large are equal if they are written alike.
 func jsonEqual(a, b any) bool {
+	const large = 64 << 10
 	switch a := a.(type) {
 	case json.Number:
 		b, ok := b.(json.Number)
@@ -79,9 +82,19 @@ func jsonEqual(a, b any) bool {
 	case map[string]any:
 		b, ok := b.(map[string]any)
 		return ok && maps.EqualFunc(a, b, jsonEqual)
-	case []any:
-		b, ok := b.([]any)
-		return ok && slices.EqualFunc(a, b, jsonEqual)
+	case objectText:
+		b, ok := b.(objectText)
+		return ok && (bytes.Equal(a, b) || max(len(a), len(b)) <= large && jsonEqual(a.fields(), b.fields()))
+	case listText:
+		b, ok := b.(listText)
+		return ok && (bytes.Equal(a, b) || max(len(a), len(b)) <= large &&
+			slices.EqualFunc(slices.Collect(a.elements()), slices.Collect(b.elements()), func(a, b []byte) bool {
+				return jsonEqual(decodeValue(a), decodeValue(b))
+			}))
+	}
+	switch b.(type) {
+	case objectText, listText:
+		return false
 	}
 	return a == b
 }

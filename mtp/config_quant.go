@@ -13,8 +13,8 @@ import (
 type quantization struct {
 	// method is quant_method, with quant_algo if there is one; "" if there is neither.
 	method string
-	// ignoredLayers are the modules that mxfp8 and fp8 leave as they are: the entries of
-	// ignored_layers as written (or, when it is absent or empty, of
+	// ignoredLayers are the modules that mxfp8 and fp8 leave as they are, of those that may be
+	// the head's: the entries of ignored_layers as written (or, when it is absent or empty, of
 	// modules_to_not_convert), module names, or Python regular expressions after "re:".
 	ignoredLayers []string
 	// differ reports that the config has another one at the top level.
@@ -38,11 +38,15 @@ func readQuantization(text, top section) *quantization {
 		return nil
 	}
 	q := &quantization{differ: inner != nil && outer != nil && !jsonEqual(inner, outer)}
-	fields, _ := value.(map[string]any)
+	object, ok := value.(objectText)
+	if !ok {
+		return q
+	}
+	fields := object.fields()
 	q.method, _ = fields["quant_method"].(string)
 	for _, key := range []string{"ignored_layers", "modules_to_not_convert"} {
-		if len(q.ignoredLayers) == 0 && slices.Contains(comparedMethods, q.method) {
-			q.ignoredLayers = stringsOf(fields[key])
+		if list, ok := fields[key].(listText); ok && len(q.ignoredLayers) == 0 && slices.Contains(comparedMethods, q.method) {
+			q.ignoredLayers = ignoredOf(list)
 		}
 	}
 	if algorithm, ok := fields["quant_algo"].(string); ok {
@@ -51,16 +55,37 @@ func readQuantization(text, top section) *quantization {
 	return q
 }
 
-// stringsOf returns the strings of a list.
-func stringsOf(value any) []string {
-	elements, _ := value.([]any)
-	var list []string
-	for _, element := range elements {
-		if text, ok := element.(string); ok && text != "" {
-			list = append(list, text)
+// ignoredOf returns the entries of ignored_layers that may exempt a module of the head, each
+// once: the patterns, and the names of its modules or of what they lie in. It returns one
+// pattern more than are ever compared, if there are more.
+func ignoredOf(list listText) (entries []string) {
+	seen := make(map[string]bool)
+	patterns, bytes := 0, 0
+	for text := range list.elements() {
+		if text[0] != '"' {
+			continue
 		}
+		entry := decodeValue(text).(string)
+		pattern, isPattern := strings.CutPrefix(entry, patternPrefix)
+		switch {
+		case seen[entry]:
+			continue
+		case isPattern && patterns <= maxPatterns && bytes <= maxPatternBytes:
+			patterns, bytes = patterns+1, bytes+len(pattern)
+		case isPattern || !headModule(strings.TrimPrefix(entry, bundledPrefix)) && entry+"." != bundledPrefix:
+			continue
+		}
+		seen[entry] = true
+		entries = append(entries, entry)
 	}
-	return list
+	return entries
+}
+
+// headModule reports whether a name is that of a module of the head or of one that it lies
+// in.
+func headModule(name string) bool {
+	const layers = "model.mtp.layers."
+	return strings.HasPrefix(name, layers) || strings.HasPrefix(layers, name+".") || name+".weight" == lmHead || name+".weight" == embedTokens
 }
 
 // notes says where quantization_config is not followed although somebody might expect it.

@@ -119,6 +119,7 @@ func TestParseConfigRejects(t *testing.T) {
 			require.Equal(t, test.key, found[0].Key)
 			require.Equal(t, test.kind, found[0].Rule, "%v", err)
 			require.ErrorContains(t, err, "config.json: "+test.key+": ")
+			requireAmongOthers(t, editedConfig(t, releasedConfig, test.edits...), nil, err)
 		})
 	}
 }

@@ -1,13 +1,13 @@
 package mtp
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
+	"iter"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -15,32 +15,123 @@ import (
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
-// decodeObject parses data as one JSON object: nested values are
-// map[string]any, []any, string, json.Number, bool and nil. Keys given twice are added
-// to found; a text that is not JSON ends the reading.
+// A value of a config is a string, a json.Number, a bool or nil, or the text of an object or
+// a list, which is read when it is asked for.
+type (
+	objectText []byte
+	listText   []byte
+)
+
+// mostKeys is how many keys of an object are kept beside those that are known: more than any
+// config has.
+const mostKeys = 1024
+
+// decodeObject parses data as one JSON object. Keys given twice are added to found; a text
+// that is not JSON ends the reading. The texts in the result are parts of data.
 func decodeObject(data []byte, found *problems) (map[string]any, error) {
 	if len(data) > maxConfigSize {
 		return nil, &configError{got: "more than " + strconv.Itoa(maxConfigSize) + " bytes", want: "at most that", rule: ruleOutOfRange}
 	}
-	value, err := safetensors.ParseJSON(data)
+	others := 0
+	texts, err := safetensors.ParseObject(data, func(key string) bool {
+		if knownKeys[key] {
+			return true
+		}
+		others++
+		return others <= mostKeys
+	})
 	for _, problem := range weights.Problems(err) {
 		e, ok := problem.(*safetensors.FormatError)
 		if !ok {
 			return nil, problem
 		}
-		if e.Rule.Error() == "more problems" {
-			e.Got += " more keys"
-		}
-		if value == nil {
+		if texts == nil {
 			return nil, &configError{key: e.Key, got: e.Got, want: cmp.Or(e.Want, "one JSON object in UTF-8"), rule: ruleSyntax}
+		}
+		if more, err := strconv.Atoi(e.Got); err == nil { // those that are not listed
+			found.count[ruleDuplicateKey] += more
+			continue
 		}
 		found.add(e.Key, e.Got, "each key once", ruleDuplicateKey)
 	}
-	object, ok := value.(map[string]any)
-	if !ok {
-		return nil, &configError{got: jsonText(value), want: "one JSON object", rule: ruleSyntax}
+	fields := make(map[string]any, len(texts))
+	for key, text := range texts {
+		fields[key] = decodeValue(text)
 	}
-	return object, nil
+	return fields, nil
+}
+
+// decodeValue decodes the text of a value, which was checked.
+func decodeValue(text []byte) any {
+	switch text[0] {
+	case '{':
+		return objectText(text)
+	case '[':
+		return listText(text)
+	case '"':
+		if !bytes.ContainsRune(text, '\\') {
+			return string(text[1 : len(text)-1])
+		}
+		var s string
+		_ = json.Unmarshal(text, &s)
+		return s
+	case 't', 'f':
+		return text[0] == 't'
+	case 'n':
+		return nil
+	}
+	return json.Number(text)
+}
+
+// fields decodes an object of a text that was checked.
+func (o objectText) fields() map[string]any {
+	fields, _ := decodeObject(o, new(problems))
+	return fields
+}
+
+// elements yields the texts of a list's elements, of a text that was checked.
+func (l listText) elements() iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		rest := bytes.TrimLeft(l[1:], jsonSpace)
+		for rest[0] != ']' {
+			n := valueLength(rest)
+			if !yield(rest[:n]) {
+				return
+			}
+			rest = bytes.TrimLeft(rest[n:], jsonSpace+",")
+		}
+	}
+}
+
+const jsonSpace = " \t\r\n"
+
+// valueLength returns how many bytes the value takes that text begins with.
+func valueLength(text []byte) int {
+	depth := 0
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '"':
+			for i++; text[i] != '"'; i++ {
+				if text[i] == '\\' {
+					i++
+				}
+			}
+		case '[', '{':
+			depth++
+			continue
+		case ']', '}':
+			depth--
+		default:
+			if depth == 0 {
+				return bytes.IndexAny(text, jsonSpace+",]}")
+			}
+			continue
+		}
+		if depth == 0 {
+			return i + 1
+		}
+	}
+	return len(text)
 }
 
 // section is one JSON object of the config. Its readers return the zero value
@@ -84,8 +175,12 @@ func value[T any](s section, key, want string, required bool) (T, bool) {
 
 // object returns the object at key as a section.
 func (s section) object(key string, required bool) (section, bool) {
-	fields, ok := value[map[string]any](s, key, "an object", required)
-	return section{path: joinKey(s.path, key), fields: fields, problems: s.problems}, ok
+	text, ok := value[objectText](s, key, "an object", required)
+	nested := section{path: joinKey(s.path, key), problems: s.problems}
+	if ok {
+		nested.fields = text.fields()
+	}
+	return nested, ok
 }
 
 // integer returns the required integer at key, which must lie in [low, high].
@@ -186,54 +281,36 @@ func (s section) boolOr(key string, absent bool) bool {
 	return absent
 }
 
-// jsonText is value as JSON, shortened for an error message. It looks at no more of a
-// large value than it shows.
+// jsonText is value as JSON, shortened for an error message.
 func jsonText(value any) string {
 	const most = 80
-	text := appendJSON(nil, value, most)
-	if len(text) > most {
-		return strings.ToValidUTF8(string(text[:most]), "") + "…"
+	var text string
+	switch v := value.(type) {
+	case objectText:
+		text = string(compact(v, most+1))
+	case listText:
+		text = string(compact(v, most+1))
+	case string:
+		text = strconv.Quote(v[:min(len(v), most)])
+		if len(v) > most {
+			text += "…"
+		}
+	case nil:
+		return "null"
+	case json.Number:
+		text = string(v[:min(len(v), most+1)])
+	default:
+		return fmt.Sprint(value)
 	}
-	return string(text)
+	if len(text) > most {
+		return strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	return text
 }
 
-// appendJSON appends value as JSON until there are more than most bytes.
-func appendJSON(text []byte, value any, most int) []byte {
-	if len(text) > most {
-		return text
-	}
-	switch v := value.(type) {
-	case map[string]any:
-		text = append(text, '{')
-		for i, key := range slices.Sorted(maps.Keys(v)) {
-			if i > 0 {
-				text = append(text, ',')
-			}
-			text = append(appendJSON(text, key, most), ':')
-			if text = appendJSON(text, v[key], most); len(text) > most {
-				return text
-			}
-		}
-		return append(text, '}')
-	case []any:
-		text = append(text, '[')
-		for i, element := range v {
-			if i > 0 {
-				text = append(text, ',')
-			}
-			if text = appendJSON(text, element, most); len(text) > most {
-				return text
-			}
-		}
-		return append(text, ']')
-	case string:
-		return strconv.AppendQuote(text, v[:min(len(v), most)])
-	case nil:
-		return append(text, "null"...)
-	case json.Number:
-		return append(text, v[:min(len(v), most+1)]...)
-	}
-	return fmt.Append(text, value)
+// compact returns the first bytes of a text in one line, about most of them.
+func compact(text []byte, most int) []byte {
+	return bytes.Join(bytes.Fields(text[:min(len(text), 4*most)]), []byte(" "))
 }
 
 // joinKey appends a key to a dotted path.

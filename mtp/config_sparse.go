@@ -63,8 +63,12 @@ func (s section) sparse(required bool) sparseSection {
 		nested, given := s.object(key, !s.native())
 		return sparseSection{nested, s, given}
 	}
-	fields, given := s.fields[key].(map[string]any)
-	return sparseSection{section{joinKey(s.path, key), fields, s.problems}, s, given}
+	text, given := s.fields[key].(objectText)
+	nested := section{path: joinKey(s.path, key), problems: s.problems}
+	if given {
+		nested.fields = text.fields()
+	}
+	return sparseSection{nested, s, given}
 }
 
 // size reads a size by either name, or by both with equal values. A size with low ≥ 1 is
@@ -103,17 +107,22 @@ func (s sparseSection) fail(key sparseKey, want, rule string) {
 // entry per layer of the target, of which those count that sparse_attention_freq
 // marks as sparse (all, without it).
 func (s section) requireScoreOnlyIndexer() {
-	const key, want = "sparse_disable_index_value", "true for every sparse layer"
+	const key, frequency, want = "sparse_disable_index_value", "sparse_attention_freq", "true for every sparse layer"
+	const mostLayers = 10_000
 	disabled, present := s.get(key)
 	if !present {
 		return
 	}
-	layers, isList := disabled.([]any)
-	if !isList {
-		layers = []any{disabled}
+	text, isList := disabled.(listText)
+	layers := []any{disabled}
+	if isList {
+		layers = text.first(mostLayers)
 	}
-	sparse, _ := value[[]any](s, "sparse_attention_freq", "a list", false)
-	if sparse != nil && isList && len(sparse) != len(layers) {
+	var sparse []any
+	if text, ok := value[listText](s, frequency, "a list", false); ok {
+		sparse = text.first(mostLayers)
+	}
+	if len(layers) == mostLayers || sparse != nil && isList && len(sparse) != len(layers) {
 		s.fail(key, "an entry per entry of sparse_attention_freq", ruleInconsistent)
 		return
 	}
@@ -131,6 +140,18 @@ func (s section) requireScoreOnlyIndexer() {
 			return
 		}
 	}
+}
+
+// first returns up to n elements of a list.
+func (l listText) first(n int) []any {
+	list := []any{}
+	for element := range l.elements() {
+		if len(list) == n {
+			break
+		}
+		list = append(list, decodeValue(element))
+	}
+	return list
 }
 
 // isFlag reports whether a value is want, as true or false or as 1 or 0.

@@ -208,6 +208,7 @@ func TestParseConfigAccepts(t *testing.T) {
 			if test.check != nil {
 				test.check(t, c)
 			}
+			requireAmongOthers(t, test.data, c, nil)
 		})
 	}
 }

@@ -78,3 +78,11 @@ func ConfigProblems(err error) (all []ConfigProblem) {
 
 // DraftVocabulary returns the tokens that Draft picks from, ascending; nil: all.
 func (h *Head) DraftVocabulary() []int32 { return h.draftHead.vocabulary }
+
+// Elements returns the texts of the elements of a list.
+func Elements(list string) (texts []string) {
+	for text := range listText(list).elements() {
+		texts = append(texts, string(text))
+	}
+	return texts
+}

@@ -19,6 +19,8 @@ const (
 	maxPatternCount = 10_000 // product of the counts {n} of a pattern, which may be unrolled
 	maxModuleName   = 1 << 10
 	patternTime     = time.Second
+
+	patternPrefix = "re:" // of an entry of ignored_layers
 )
 
 // errPattern is a pattern that does not compile or takes too long.
@@ -43,7 +45,7 @@ func newIgnoredModules(entries []string) (*ignoredModules, error) {
 	m := &ignoredModules{modules: make(map[string]bool), deadline: time.Now().Add(patternTime)}
 	bytes := 0
 	for i, entry := range entries {
-		expression, isPattern := strings.CutPrefix(entry, "re:")
+		expression, isPattern := strings.CutPrefix(entry, patternPrefix)
 		if !isPattern {
 			m.modules[entry] = true
 			continue

@@ -78,10 +78,9 @@ func modelOptNotes(fsys fs.FS) []string {
 	method := "something that cannot be read"
 	if info.Size() <= most {
 		if data, err := fs.ReadFile(fsys, name); err == nil {
-			value, _ := safetensors.ParseJSON(data)
-			fields, _ := value.(map[string]any)
-			inner, _ := fields["quantization"].(map[string]any)
-			if algorithm, ok := inner["quant_algo"].(string); ok {
+			fields, _ := decodeObject(data, new(problems))
+			inner, _ := fields["quantization"].(objectText)
+			if algorithm, ok := inner.fields()["quant_algo"].(string); ok {
 				method = safetensors.Printable(algorithm)
 			}
 		}

@@ -40,7 +40,7 @@ func TestJSONAccepts(t *testing.T) {
 	} {
 		require.NoError(t, readJSON(text), text)
 		require.True(t, json.Valid([]byte(text)), text)
-		value, err := ParseJSON([]byte(text))
+		value, err := parseJSON([]byte(text))
 		require.NoError(t, err)
 		require.Equal(t, decodeJSON(t, text), value)
 	}
@@ -102,7 +102,7 @@ func TestJSONRefuses(t *testing.T) {
 			require.True(t, ok)
 			require.NotContains(t, format.Error(), "\n")
 			require.Regexp(t, ` at line [1-9]\d*, column [1-9]\d*$`, format.Got)
-			value, err := ParseJSON([]byte(test.text))
+			value, err := parseJSON([]byte(test.text))
 			require.ErrorIs(t, err, test.want)
 			require.Equal(t, test.want == ruleDuplicateKey, value != nil)
 		})
@@ -116,13 +116,13 @@ func TestJSONOfPython(t *testing.T) {
 		"NaN": json.Number("NaN"), "Infinity": json.Number("Infinity"), "[-Infinity, -1]": []any{json.Number("-Infinity"), json.Number("-1")},
 		"\ufeff{\"a\": NaN}": map[string]any{"a": json.Number("NaN")},
 	} {
-		value, err := ParseJSON([]byte(text))
+		value, err := parseJSON([]byte(text))
 		require.NoError(t, err, text)
 		require.Equal(t, want, value)
 		require.ErrorIs(t, readJSON(text), ruleNotJSON)
 	}
 	for _, text := range []string{"NaNs", "-Infinit", "--Infinity", "+Infinity", "\ufeff\ufeff1", "[1]\ufeff"} {
-		_, err := ParseJSON([]byte(text))
+		_, err := parseJSON([]byte(text))
 		require.ErrorIs(t, err, ruleNotJSON, text)
 	}
 	index, err := parseIndex("i", []byte("\ufeff{\"metadata\": {\"total_size\": NaN}, \"weight_map\": {\"a\": \"b\"}}"))
@@ -135,7 +135,7 @@ func TestJSONOfPython(t *testing.T) {
 func TestManyDuplicates(t *testing.T) {
 	text := `{"` + strings.Repeat("x", 1<<20) + `": {"a": 0` + strings.Repeat(`, "a": 0`, 100_000) + "}}"
 	before := time.Now()
-	_, err := ParseJSON([]byte(text))
+	_, err := parseJSON([]byte(text))
 	require.ErrorIs(t, err, ruleDuplicateKey)
 	require.ErrorContains(t, err, "more problems: got 99900")
 	require.Less(t, len(err.Error()), 100*1000)
@@ -150,7 +150,7 @@ func FuzzJSON(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		err := readJSON(string(text))
-		value, treeErr := ParseJSON(text)
+		value, treeErr := parseJSON(text)
 		if readable := err == nil; readable != (treeErr == nil) {
 			require.False(t, readable)
 			require.Regexp(t, "\ufeff|NaN|Infinity", string(text))
@@ -162,6 +162,18 @@ func FuzzJSON(f *testing.F) {
 		} else if json.Valid(text) && utf8.Valid(text) && !errors.Is(err, ruleDuplicateKey) {
 			onPurpose := strings.Contains(err.Error(), "surrogate") || strings.Contains(err.Error(), "nested")
 			require.True(t, onPurpose, "%v", err)
+		}
+		values, objectErr := ParseObject(text, func(string) bool { return true })
+		if object, ok := value.(map[string]any); ok {
+			require.Equal(t, treeErr, objectErr)
+			require.Len(t, values, len(object))
+			for key, text := range values {
+				value, err := parseJSON(text)
+				require.NotNil(t, value, err)
+				require.Equal(t, object[key], value)
+			}
+		} else {
+			require.Error(t, objectErr)
 		}
 		r := &jsonReader{data: text}
 		if s, err := r.string(); err == nil && utf8.Valid(text) {
@@ -184,14 +196,41 @@ func TestJSONSaysWhere(t *testing.T) {
 		"{\"ä\": 1,\r\n \"b\": {}, \"ä\": 2}": `key "ä": duplicate key: got the key again at line 2, column 11`,
 		"":                                    `text is not JSON: got end of text at line 1, column 1, want a value`,
 	} {
-		_, err := ParseJSON([]byte(text))
+		_, err := parseJSON([]byte(text))
 		require.EqualError(t, err, "safetensors: "+want, text)
 	}
-	value, err := ParseJSON([]byte(`{"a": 1, "a": 2, "b": [{"c": 1, "c": {}, "c": 3}]}`))
+	value, err := parseJSON([]byte(`{"a": 1, "a": 2, "b": [{"c": 1, "c": {}, "c": 3}]}`))
 	require.Equal(t, map[string]any{"a": json.Number("2"), "b": []any{map[string]any{"c": json.Number("3")}}}, value)
 	require.Equal(t, []string{
 		`safetensors: key "a": duplicate key: got the key again at line 1, column 10`,
 		`safetensors: key "b.c": duplicate key: got the key again at line 1, column 33`,
 		`safetensors: key "b.c": duplicate key: got the key again at line 1, column 42`,
 	}, strings.Split(err.Error(), "\n"))
+}
+
+// TestParseObject: the values that are asked for come as they are written, and all of the
+// text is checked.
+func TestParseObject(t *testing.T) {
+	text := []byte("\ufeff { \"a\" : [1, {\"x\": NaN}] ,\n\"\\u0062\": \"\\u00e9\", \"c\":{\"a\":-Infinity}, \"d\": 1.50 }\n")
+	odd := func(key string) bool { return key != "c" }
+	values, err := ParseObject(text, odd)
+	require.NoError(t, err)
+	require.Equal(t, map[string]json.RawMessage{
+		"a": json.RawMessage(`[1, {"x": NaN}]`), "b": json.RawMessage(`"\u00e9"`), "d": json.RawMessage(`1.50`),
+	}, values)
+	for text, want := range map[string]string{
+		`[1, 2]`:                  `value is not a JSON object: got [1, 2] at line 1, column 1, want '{'`,
+		` 3 `:                     `value is not a JSON object: got 3 at line 1, column 2, want '{'`,
+		`{"a": 1}{}`:              `text is not JSON: got '{' at line 1, column 9, want end of text`,
+		`{"c": {"x": [1,]}}`:      `key "c.x": text is not JSON: got ']' at line 1, column 16, want a value`,
+		``:                        `text is not JSON: got end of text at line 1, column 1, want a value`,
+		"{\"c\": \"\xff\"}":       `text is not UTF-8: got byte 0xff at line 1, column 8`,
+		`{"c": {"x": 1, "x": 2}}`: `key "c.x": duplicate key: got the key again at line 1, column 16`,
+	} {
+		_, err := ParseObject([]byte(text), odd)
+		require.EqualError(t, err, "safetensors: "+want, text)
+	}
+	values, err = ParseObject([]byte(`{"a": 1, "a": 2}`), odd)
+	require.ErrorIs(t, err, ruleDuplicateKey)
+	require.Equal(t, map[string]json.RawMessage{"a": json.RawMessage("2")}, values)
 }
