@@ -19,6 +19,10 @@ type Claim struct {
 	// Spare is how many positions from To on the call would also write if there is room.
 	// Their rows are dropped when the transaction ends.
 	Spare int
+	// Layers is how many layers, from layer 0 on, hold keys at all positions of a BlockTable
+	// before From. The others hold none there: their rows see what this transaction marks. 0
+	// stands for all layers. A Sequence knows by itself what its layers hold.
+	Layers int
 }
 
 // refuse is the error of claim i.
@@ -52,6 +56,8 @@ func (c *Cache) checkClaim(claims []Claim, i int) error {
 		return refuseClaim(i, "To", claim.To, fmt.Sprintf("at most %d, the positions that there are", limit), ErrPosition)
 	case claim.Spare < 0:
 		return refuseClaim(i, "Spare", claim.Spare, "at least 0", nil)
+	case claim.Layers < 0 || claim.Layers > len(c.layers):
+		return refuseClaim(i, "Layers", claim.Layers, fmt.Sprintf("0 to %d", len(c.layers)), nil)
 	}
 	return nil
 }

@@ -22,9 +22,9 @@ type claimed struct {
 	spare int // that were given
 
 	room    room
-	kept    int // pages of the sequence, without those for spare rows alone
-	pages   int // before
-	written []presence
+	kept    int        // pages of the sequence, without those for spare rows alone
+	pages   int        // before
+	written []presence // before; of a BlockTable with Layers, as the transaction goes on
 }
 
 // Begin claims the pages of all sequences of a call, or of none. It gives every claim room
@@ -91,6 +91,12 @@ func (t *Transaction) beginTables() error {
 		claim := &t.claims[i]
 		want := claim.wanted(c)
 		_, _, first := claim.blocks(c.geometry.BlockSize)
+		if claim.Layers > 0 {
+			claim.written = make([]presence, len(c.layers))
+			for l := range claim.Layers {
+				claim.written[l].end = claim.From
+			}
+		}
 		claim.spare = claim.within(seen.reach(i, &claim.Claim, first, blocksFor(claim.To+want, c.geometry.BlockSize)), want, c)
 	}
 	return nil
@@ -227,12 +233,16 @@ func (t *Transaction) Span(i, layer, from, rows int) (Span, error) {
 	case rows < 1 || rows > end-from:
 		return refuse("rows", rows, fmt.Sprintf("1 to %d, which Sequences[%d] claims from there on", end-from, i))
 	}
-	if claim.Sequence == nil {
-		return Span{of: t, table: claim.BlockTable, position: from, rows: rows}, nil
+	span := Span{of: t, table: claim.BlockTable, position: from, rows: rows}
+	marks := claim.written
+	if claim.Sequence != nil {
+		span.table, marks = claim.Sequence.table, claim.Sequence.written
 	}
-	written := &claim.Sequence.written[layer]
-	written.mark(from, from+rows)
-	return Span{of: t, table: claim.Sequence.table, presence: written.words, position: from, rows: rows}, nil
+	if marks != nil {
+		marks[layer].mark(from, from+rows)
+		span.presence = marks[layer].words
+	}
+	return span, nil
 }
 
 // Commit ends the transaction and keeps the claimed rows: Len grows to To if it was less

@@ -175,26 +175,28 @@ func TestRefusedClaims(t *testing.T) {
 		rule   error
 		text   string
 	}{
-		"none":                     {nil, nil, "claims is empty, want at least one"},
-		"a zero claim":             {[]Claim{{}}, nil, "Sequences[0].Sequence and BlockTable is given both or neither, want one of them"},
-		"both":                     {[]Claim{{Sequence: s, BlockTable: []int32{1}, To: 1}}, nil, "Sequences[0].Sequence and BlockTable is given both or neither, want one of them"},
-		"two kinds":                {[]Claim{good, table(1, 1)}, nil, "Sequences[1].Sequence and BlockTable is other than in the claims before, want Sequences or BlockTables, not both"},
-		"another cache":            {[]Claim{good, {Sequence: other.NewSequence(), To: 1}}, nil, "Sequences[1].Sequence is another cache's, want one of this cache"},
-		"a zero sequence":          {[]Claim{{Sequence: new(Sequence), To: 1}}, nil, "Sequences[0].Sequence is a zero Sequence, want one of this cache"},
-		"twice":                    {[]Claim{good, {Sequence: c.NewSequence()}, good}, nil, "Sequences[2].Sequence is that of Sequences[0], want each once"},
-		"closed":                   {[]Claim{good, {Sequence: closed, To: 1}}, ErrClosed, "Sequences[1].Sequence is closed, want an open one: closed"},
-		"negative":                 {[]Claim{{Sequence: s, From: -1, To: 1}}, nil, "Sequences[0].From is -1, want at least 0"},
-		"reversed":                 {[]Claim{{Sequence: s, From: 3, To: 2}}, nil, "Sequences[0].To is 2, want at least From, 3"},
-		"negative spare":           {[]Claim{{Sequence: s, To: 2, Spare: -1}}, nil, "Sequences[0].Spare is -1, want at least 0"},
-		"past the positions":       {[]Claim{good, {Sequence: c.NewSequence(), To: 31}}, ErrPosition, "Sequences[1].To is 31, want at most 30, the positions that there are: position out of range"},
-		"table past the positions": {[]Claim{table(31, 0, 1, 2, 3, 4, 5, 6, 7)}, ErrPosition, "Sequences[0].To is 31, want at most 30, the positions that there are: position out of range"},
-		"empty table":              {[]Claim{table(1)}, nil, "Sequences[0].len(BlockTable) is 0, want at least 1, for position 0"},
-		"short table":              {[]Claim{table(4, 1), table(9, 2, 3)}, nil, "Sequences[1].len(BlockTable) is 2, want at least 3, for position 8"},
-		"page past the cache":      {[]Claim{table(4, 1), table(5, 2, 8)}, nil, "Sequences[1].BlockTable[1] is 8, want a page, 0 to 7"},
-		"negative page":            {[]Claim{table(5, -1, 1)}, nil, "Sequences[0].BlockTable[0] is -1, want a page, 0 to 7"},
-		"page written twice":       {[]Claim{table(4, 1), table(5, 2, 1)}, nil, "Sequences[1].BlockTable[1] is 1, want a page of its own: rows are written to it as BlockTable[0] of Sequences[0]"},
-		"page twice in a table":    {[]Claim{table(8, 3, 3)}, nil, "Sequences[0].BlockTable[1] is 3, want a page of its own: rows are written to it as BlockTable[0] of Sequences[0]"},
-		"page read and written":    {[]Claim{{BlockTable: []int32{5, 3, 3}, From: 8, To: 9}}, nil, "Sequences[0].BlockTable[1] is 3, want a page of its own: rows are written to it as BlockTable[2] of Sequences[0]"},
+		"none":                       {nil, nil, "claims is empty, want at least one"},
+		"a zero claim":               {[]Claim{{}}, nil, "Sequences[0].Sequence and BlockTable is given both or neither, want one of them"},
+		"both":                       {[]Claim{{Sequence: s, BlockTable: []int32{1}, To: 1}}, nil, "Sequences[0].Sequence and BlockTable is given both or neither, want one of them"},
+		"two kinds":                  {[]Claim{good, table(1, 1)}, nil, "Sequences[1].Sequence and BlockTable is other than in the claims before, want Sequences or BlockTables, not both"},
+		"another cache":              {[]Claim{good, {Sequence: other.NewSequence(), To: 1}}, nil, "Sequences[1].Sequence is another cache's, want one of this cache"},
+		"a zero sequence":            {[]Claim{{Sequence: new(Sequence), To: 1}}, nil, "Sequences[0].Sequence is a zero Sequence, want one of this cache"},
+		"twice":                      {[]Claim{good, {Sequence: c.NewSequence()}, good}, nil, "Sequences[2].Sequence is that of Sequences[0], want each once"},
+		"closed":                     {[]Claim{good, {Sequence: closed, To: 1}}, ErrClosed, "Sequences[1].Sequence is closed, want an open one: closed"},
+		"negative":                   {[]Claim{{Sequence: s, From: -1, To: 1}}, nil, "Sequences[0].From is -1, want at least 0"},
+		"reversed":                   {[]Claim{{Sequence: s, From: 3, To: 2}}, nil, "Sequences[0].To is 2, want at least From, 3"},
+		"negative spare":             {[]Claim{{Sequence: s, To: 2, Spare: -1}}, nil, "Sequences[0].Spare is -1, want at least 0"},
+		"negative layers":            {[]Claim{{BlockTable: []int32{1}, To: 2, Layers: -1}}, nil, "Sequences[0].Layers is -1, want 0 to 1"},
+		"more layers than there are": {[]Claim{{BlockTable: []int32{1}, To: 2, Layers: 2}}, nil, "Sequences[0].Layers is 2, want 0 to 1"},
+		"past the positions":         {[]Claim{good, {Sequence: c.NewSequence(), To: 31}}, ErrPosition, "Sequences[1].To is 31, want at most 30, the positions that there are: position out of range"},
+		"table past the positions":   {[]Claim{table(31, 0, 1, 2, 3, 4, 5, 6, 7)}, ErrPosition, "Sequences[0].To is 31, want at most 30, the positions that there are: position out of range"},
+		"empty table":                {[]Claim{table(1)}, nil, "Sequences[0].len(BlockTable) is 0, want at least 1, for position 0"},
+		"short table":                {[]Claim{table(4, 1), table(9, 2, 3)}, nil, "Sequences[1].len(BlockTable) is 2, want at least 3, for position 8"},
+		"page past the cache":        {[]Claim{table(4, 1), table(5, 2, 8)}, nil, "Sequences[1].BlockTable[1] is 8, want a page, 0 to 7"},
+		"negative page":              {[]Claim{table(5, -1, 1)}, nil, "Sequences[0].BlockTable[0] is -1, want a page, 0 to 7"},
+		"page written twice":         {[]Claim{table(4, 1), table(5, 2, 1)}, nil, "Sequences[1].BlockTable[1] is 1, want a page of its own: rows are written to it as BlockTable[0] of Sequences[0]"},
+		"page twice in a table":      {[]Claim{table(8, 3, 3)}, nil, "Sequences[0].BlockTable[1] is 3, want a page of its own: rows are written to it as BlockTable[0] of Sequences[0]"},
+		"page read and written":      {[]Claim{{BlockTable: []int32{5, 3, 3}, From: 8, To: 9}}, nil, "Sequences[0].BlockTable[1] is 3, want a page of its own: rows are written to it as BlockTable[2] of Sequences[0]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tx, err := c.Begin(refused.claims...)
@@ -251,6 +253,36 @@ func TestSpareOfTables(t *testing.T) {
 	require.Equal(t, []int{2}, spare(claim(27, 28, 9, 0, 1, 2, 3, 4, 5, 6, 7)), "the positions end")
 	require.Equal(t, []int{3}, spare(claim(4, 5, math.MaxInt, 0, 1)))
 	require.Equal(t, 12, c.FreePages())
+}
+
+// A block table may say that only its first layers hold what came before. Rows of the others
+// see what the transaction has marked there.
+func TestLayersOfTables(t *testing.T) {
+	d := hip.NewReference()
+	t.Cleanup(func() { _ = d.Close() })
+	c := newCache(t, d, tiny(), 3, 8, CacheF32)
+	b := NewBatch(c)
+	defer func() { require.NoError(t, b.Close()) }()
+	table := []int32{5, 2, 7, 1}
+	tx, err := c.Begin(Claim{BlockTable: table, From: 6, To: 9, Spare: 4, Layers: 1})
+	require.NoError(t, err)
+	defer tx.Rollback()
+	for _, marked := range []struct {
+		layer, from, rows int
+		presence          []uint32
+	}{
+		{0, 6, 3, nil},
+		{1, 9, 1, []uint32{1 << 9}},
+		{2, 10, 1, []uint32{1 << 10}},
+		{0, 11, 1, []uint32{0x1ff | 1<<11}}, // 9 and 10 are holes
+		{1, 12, 1, []uint32{1<<9 | 1<<12}},
+		{2, 6, 1, []uint32{1<<6 | 1<<10}},
+	} {
+		span, err := tx.Span(0, marked.layer, marked.from, marked.rows)
+		require.NoError(t, err)
+		require.Equal(t, Span{of: tx, table: table, presence: marked.presence, position: marked.from, rows: marked.rows}, span)
+		require.NoError(t, b.Upload(span))
+	}
 }
 
 // TestOneOwnerOfPages: pages that an engine handed out are unknown to a Sequence, and the

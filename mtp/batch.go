@@ -19,8 +19,8 @@ type Batch struct {
 
 	// Embeds are embeddings in place of the rows of embed_tokens, for inputs that are not
 	// tokens. If none are given, those of the tokens are used. Rows at position 0 are
-	// zeroed in either case. In a Draft they replace those of the batch's rows only; an
-	// aligned chain of more than one step refuses them.
+	// zeroed in either case. In a Draft they replace those of the batch's rows only; a
+	// chain that shifts tokens refuses them if it has more than one step.
 	Embeds Hidden
 
 	// Cache is where the rows with a BlockTable go. If no row has one, it may be nil.
@@ -41,7 +41,7 @@ type Batch struct {
 // Rows holds the rows of one sequence: consecutive positions, one token each.
 type Rows struct {
 	// Sequence is the sequence that the rows belong to. Position is at most its Len, and
-	// for Draft equal to it. A Forward at a lower position overwrites its module's rows
+	// for Draft equal to it, or at most its Resume if that is less. A Forward at a lower position overwrites its module's rows
 	// there; the rows after them stay as they are, computed from what was there before,
 	// and Len does not fall. Truncate first to drop them.
 	Sequence *Sequence
@@ -62,7 +62,8 @@ type Rows struct {
 	Position int
 
 	// Drafts is the largest number of tokens that Draft drafts after these rows, 0 to 64,
-	// and in an aligned chain at most Options.MaxDraft, or num_mtp_modules if that is 0.
+	// and in a chain that shifts tokens at most Options.MaxDraft, or num_mtp_modules if that
+	// is 0.
 	// With Drafts 0 the rows are only committed. Forward does not use it.
 	Drafts int
 

@@ -182,7 +182,7 @@ func (h *Head) checkRows(b *Batch, i int) (*Cache, error) {
 
 // begin begins a call: it checks the batch, also by check, and claims the pages that claim
 // asks for. end ends the call, after commit or rollback.
-func (h *Head) begin(ctx context.Context, b *Batch, check func(b *Batch) error, claim func(r *Rows) attention.Claim) (c *call, err error) {
+func (h *Head) begin(ctx context.Context, b *Batch, check func(b *Batch) error, claim func(i int, r *Rows) (attention.Claim, error)) (c *call, err error) {
 	if err := h.enter(); err != nil {
 		return nil, err
 	}
@@ -209,7 +209,9 @@ func (h *Head) begin(ctx context.Context, b *Batch, check func(b *Batch) error, 
 	claims := make([]attention.Claim, len(b.Sequences))
 	for i := range b.Sequences {
 		r := &b.Sequences[i]
-		claims[i] = claim(r)
+		if claims[i], err = claim(i, r); err != nil {
+			return nil, err
+		}
 		if claims[i].BlockTable = r.BlockTable; r.Sequence != nil {
 			claims[i].Sequence = r.Sequence.kv
 		}

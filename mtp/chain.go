@@ -48,6 +48,7 @@ func newChain(c *call) *chain {
 	k.drafts = make([]Draft, len(k.plan.Sequences))
 	for i := range k.plan.Sequences {
 		r, s := &c.batch.Sequences[i], &k.plan.Sequences[i]
+		s.Again, s.Forgets = r.again(), r.Sequence == nil
 		if s.Drafts = r.Drafts; !h.chain.shifts() && s.Drafts > 0 {
 			s.Drafts = min(s.Drafts, 1+c.pages.Spare(i)) // the first draft needs no row of the chain's
 		}

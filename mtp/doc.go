@@ -34,8 +34,8 @@
 // gone when Draft returns, and their pages went back to the cache when that Draft ended: a
 // rejected draft needs no rollback, and the next call gives the confirmed rows. A prompt
 // may be given in pieces, with Drafts 0, which costs least; the last piece then drafts.
-// Rows of [Head.Forward] count as committed too, except in an aligned chain (see
-// [ChainAligned]).
+// Rows of [Head.Forward] count as committed too; an aligned or target-fed chain runs them
+// again (see [ChainAligned]).
 //
 // An engine with a paged cache of its own passes [Rows.BlockTable] in place of a Sequence.
 // An engine with hidden states on the device passes Hidden.Device (see [Hidden]). An engine
@@ -55,6 +55,60 @@
 // As many as pay: it depends on how often drafts are accepted, and on what a draft step and
 // a row of the target cost at the present batch size. [Controller] learns both and chooses
 // Rows.Drafts for each sequence.
+//
+// # Which chain can do what?
+//
+// Every rule of [Chain] can do all of this. The rule says what a sequence must bring along:
+//
+//	                          chain   chain_mod_own   chain_aligned   chain_target
+//	Sequence                  yes     yes             yes             yes
+//	BlockTable                yes     yes             again           again
+//	prompt in pieces          yes     yes             yes             yes
+//	Drafts of each sequence   yes     yes             yes             yes
+//	Drafts 0                  yes     yes             yes             yes
+//	MinProbability            yes     yes             yes             yes
+//	DraftVocabulary           yes     yes             yes             yes
+//	Fork                      yes     yes             yes             yes
+//	Truncate                  yes     yes             again           again
+//	Fork and Truncate         yes     yes             again           again
+//	Draft after Forward       yes     yes             again           again
+//	closed and computed anew  yes     yes             yes             yes
+//	Embeds                    yes     yes             one step        one step
+//
+// again: the caller gives the last rows once more, one fewer than the chain has steps, and
+// these run at all steps from the target's hidden states. [Sequence.Resume] says from which
+// row on; a BlockTable's rows always begin with them. An engine that begins at Resume every
+// time need not know the rule:
+//
+//	from := seq.Resume() // mostly Len
+//	rows := mtp.Rows{Sequence: seq, Position: from, Tokens: text[from+1:], Drafts: 4}
+//	states := target[from:] // hidden states of the same rows
+//
+// one step: a later step would need the embedding of a token that is one further on.
+//
+// # How do prompts share pages?
+//
+// By rows, not by tokens. Of n tokens that two texts begin with, n−1 rows are the same,
+// since a row carries the token after its position:
+//
+//	position       0    1    2    3    4    5
+//	text A         t₀   t₁   t₂   t₃   a₄   a₅
+//	text B         t₀   t₁   t₂   t₃   b₄   b₅       4 tokens shared
+//
+//	row            0    1    2    3    4
+//	A's token      t₁   t₂   t₃   a₄   a₅
+//	B's token      t₁   t₂   t₃   b₄   b₅
+//	hidden state   h₀   h₁   h₂   h₃   own
+//	               └─ 3 rows ┘    └─ own rows
+//
+//	b, err := a.Fork()                // A goes on as it was
+//	err = b.Truncate(n - 1)           // n shared tokens
+//	rows of B from b.Resume() on      // n − 1, or before it: "again"
+//
+// A page that both hold is copied once one of them writes to it, so a share may end within
+// a page. An engine with block tables shares pages itself: those that lie wholly before the
+// first row that B gives, which an aligned or target-fed chain begins steps−1 rows before
+// row n−1.
 //
 // # How do I make drafts cheaper?
 //

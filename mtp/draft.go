@@ -44,13 +44,14 @@ const maxDraft = 64
 // the others only get keys and values. An aligned chain computes hidden states for all
 // rows, except in its last step.
 //
-// A Sequence's rows must start at its Len. Draft reserves the pages it will write and
-// copies those that a fork shares; an aligned chain starts one row fewer before Position
-// than it has steps. The Sequence ends after the committed rows: rows that the chain itself
-// wrote are provisional, and their pages go back to the cache when Draft ends, with those
-// reserved before.
+// A Sequence's rows must start at its Len, or, where a chain that shifts tokens has to run
+// rows again, at [Sequence.Resume] or before. Draft reserves the pages it will write and
+// copies those that a fork shares; such a chain writes rows again from one row fewer before
+// Position than it has steps. The Sequence ends after the committed rows: rows that the chain
+// itself wrote are provisional, and their pages go back to the cache when Draft ends, with
+// those reserved before.
 //
-// A chain of k drafts writes k−1 rows after the committed ones, unless it is aligned. If a
+// A chain of k drafts writes k−1 rows after the committed ones, unless it shifts tokens. If a
 // sequence has no room for them, in its positions, in the cache or in its BlockTable, its
 // chain is shorter. The first draft needs no row, so it is always there. Sequences get room
 // in the order of the batch. If a sequence has no room for its confirmed rows, the error
@@ -62,10 +63,10 @@ const maxDraft = 64
 // others. If any sequence has a MinProbability, Draft waits for each step.
 //
 // Errors are those of [Head.Forward]. Drafts or MinProbability out of range are an
-// [InputError] too. An aligned chain also refuses Batch.Embeds, unless it has one step, and
-// a sequence that anything but Draft has changed; that error wraps [ErrNotAligned]. If ctx
-// ends before the last step is queued, or a launch fails, the sequences are as they were
-// before the call.
+// [InputError] too, and so are rows that begin too late for a chain that shifts tokens: the
+// error says where they have to begin. Such a chain also refuses Batch.Embeds, unless it has
+// one step. If ctx ends before the last step is queued, or a launch fails, the sequences are
+// as they were before the call.
 func (h *Head) Draft(ctx context.Context, b *Batch) ([]Draft, error) {
 	c, err := h.begin(ctx, b, h.checkDraft, h.claimDraft)
 	if err != nil {
@@ -100,43 +101,80 @@ func (h *Head) checkDraft(b *Batch) error {
 			return refuseRows(i, "MinProbability", r.MinProbability, "0 to 1", nil)
 		case r.Sampling != nil && r.Sampling.check(i) != nil:
 			return r.Sampling.check(i)
-		case r.Sequence == nil && h.chain != ChainFirst:
-			return refuseRows(i, "BlockTable", "given", "a Sequence, which "+string(h.chain)+" needs", nil)
+		case r.Sequence == nil && h.chain.shifts() && r.Position > 0 && len(r.Tokens) < h.alignedSteps():
+			return refuseRows(i, "Tokens", fmt.Sprintf("%d rows at position %d", len(r.Tokens), r.Position),
+				fmt.Sprintf("at least %d: the last %d again and a new one", h.alignedSteps(), h.alignedSteps()-1), nil)
 		}
 	}
 	return nil
 }
 
 // claimDraft returns the rows that a Draft writes in a sequence: the confirmed ones, then
-// those of the chain. An aligned chain writes only confirmed positions, some of them again.
-func (h *Head) claimDraft(r *Rows) attention.Claim {
-	claim := attention.Claim{From: r.Position, To: r.Position + len(r.Tokens), Spare: max(0, r.Drafts-1)}
-	if h.chain.shifts() {
-		claim.From, claim.Spare = max(0, r.Position-(h.alignedSteps()-1)), 0
+// those of the chain. A chain that shifts writes only confirmed positions, some of them
+// again. Modules that run only their own rows keep none from call to call but the first.
+func (h *Head) claimDraft(i int, r *Rows) (attention.Claim, error) {
+	if r.Sequence.Len() > 0 { // 0 also if it is closed, which the cache refuses
+		if err := r.checkPosition(i); err != nil {
+			return attention.Claim{}, err
+		}
 	}
-	return claim
+	claim := attention.Claim{From: r.Position, To: r.Position + len(r.Tokens), Spare: max(0, r.Drafts-1)}
+	switch {
+	case h.chain.shifts():
+		claim.Spare = 0
+		if !r.again() {
+			claim.From = max(0, r.Position-(h.alignedSteps()-1))
+		}
+	case h.chain == ChainModOwn && r.Sequence == nil:
+		claim.Layers = 1
+	}
+	return claim, nil
 }
 
-// checkSequences checks that the rows start where their sequences end.
+// again reports whether a chain that shifts runs all rows at all steps, since the sequence
+// carries nothing, or they begin before its end.
+func (r *Rows) again() bool {
+	return r.Sequence == nil || r.Sequence.carry == nil || r.Position < r.Sequence.Len()
+}
+
+// checkSequences checks that the rows start where their sequences end, or where a chain has
+// to run rows again.
 func (c *call) checkSequences() error {
 	for i := range c.batch.Sequences {
-		r := &c.batch.Sequences[i]
-		switch s := r.Sequence; {
-		case s == nil:
-		case r.Position < s.Len():
-			return refuseRows(i, "Position", r.Position, fmt.Sprintf("%d, the rows that the sequence has", s.Len()), nil)
-		case c.head.chain.shifts() && s.aligned != s.Len():
-			return refuseRows(i, "Sequence", fmt.Sprintf("changed, with %d rows", s.Len()), "one changed by Draft alone", ErrNotAligned)
+		if r := &c.batch.Sequences[i]; r.Sequence != nil {
+			if err := r.checkPosition(i); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// commit ends each sequence at its committed rows and stores what an aligned chain carries.
+// checkPosition is checkSequences for the rows of Sequences[i].
+func (r *Rows) checkPosition(i int) error {
+	n, resume, from := r.Sequence.Len(), r.Sequence.Resume(), r.Sequence.wholeFrom()
+	want := fmt.Sprintf("%d, the rows that the sequence has", n)
+	switch {
+	case r.Position == n && resume == n:
+		return nil
+	case r.Position <= from && r.Position+len(r.Tokens) >= n:
+		return nil
+	case r.Position <= from:
+		got := fmt.Sprintf("%d rows at position %d", len(r.Tokens), r.Position)
+		return refuseRows(i, "Tokens", got, fmt.Sprintf("at least %d, up to the end of the sequence", n-r.Position), nil)
+	case resume < n:
+		want = fmt.Sprintf("at most %d: the rows from there on run again", from)
+	case from >= 0:
+		want += fmt.Sprintf(", or at most %d, to run those after it again", from)
+	}
+	return refuseRows(i, "Position", r.Position, want, nil)
+}
+
+// commit ends each sequence at its committed rows and stores what a chain that shifts carries.
 func (c *chain) commit() error {
 	for i := range c.batch.Sequences {
 		if r := &c.batch.Sequences[i]; r.Sequence != nil && c.carry != nil {
-			r.Sequence.aligned, r.Sequence.carry = r.Position+len(r.Tokens), c.carry[i]
+			r.Sequence.whole, r.Sequence.carry = r.Position+len(r.Tokens), c.carry[i]
 		}
 	}
 	errs := []error{c.call.commit()}

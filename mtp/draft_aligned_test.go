@@ -120,42 +120,94 @@ func TestShiftedEqualsOracle(t *testing.T) {
 	}
 }
 
-// TestAlignedNotReady: a sequence that was changed otherwise than by Draft has
-// lost the states of the steps, and says so until it starts anew.
-func TestAlignedNotReady(t *testing.T) {
-	const n = 10
-	head := load(t, synthetic{modules: 3}.files(t), mtp.Options{})
-	cache, x := newCache(t, head, 16), randomPassage(110, 2*n)
-	want := draft(t, head, x.batch(cache.NewSequence(), 0, n), 3)
-	for name, change := range map[string]func(s *mtp.Sequence){
-		"truncated": func(s *mtp.Sequence) { require.NoError(t, s.Truncate(n-1)) },
-		"truncated and filled again": func(s *mtp.Sequence) {
-			require.NoError(t, s.Truncate(n-2))
-			forward(t, head, x.batch(s, n-2, n), 0)
-		},
-		"longer by Forward":      func(s *mtp.Sequence) { forward(t, head, x.batch(s, n, n+2), 0) },
-		"overwritten by Forward": func(s *mtp.Sequence) { forward(t, head, x.batch(s, n-1, n), 1) },
-		"forked from a truncated one": func(s *mtp.Sequence) {
-			require.NoError(t, s.Truncate(n-1))
-			fork, err := s.Fork()
-			require.NoError(t, err)
-			_, err = draftOf(t.Context(), head, x.batch(fork, n-1, n), 2)
-			require.ErrorIs(t, err, mtp.ErrNotAligned)
-			require.NoError(t, fork.Close())
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
+// TestResume: a sequence that was cut, or changed otherwise than by Draft, is given rows
+// again from Resume on, and then drafts as if nothing had happened. Until then an error says
+// from where on.
+func TestResume(t *testing.T) {
+	const n, steps = 10, 3
+	for _, rule := range []mtp.Chain{mtp.ChainAligned, mtp.ChainTarget} {
+		head := load(t, synthetic{modules: 3}.files(t), mtp.Options{Chain: rule})
+		cache, x := newCache(t, head, 32), randomPassage(110, 2*n)
+		for name, c := range map[string]struct {
+			change      func(s *mtp.Sequence)
+			rows, again int
+		}{
+			"not changed": {func(*mtp.Sequence) {}, n, 0},
+			"truncated":   {func(s *mtp.Sequence) { require.NoError(t, s.Truncate(n-1)) }, n - 1, 2},
+			"truncated to a row": {func(s *mtp.Sequence) {
+				require.NoError(t, s.Truncate(1))
+			}, 1, 1},
+			"truncated to nothing": {func(s *mtp.Sequence) { require.NoError(t, s.Truncate(0)) }, 0, 0},
+			"truncated and filled again": {func(s *mtp.Sequence) {
+				require.NoError(t, s.Truncate(n-2))
+				forward(t, head, x.batch(s, n-2, n), 0)
+			}, n, 4},
+			"longer by Forward":          {func(s *mtp.Sequence) { forward(t, head, x.batch(s, n, n+2), 0) }, n + 2, 4},
+			"longer by Forward, and cut": {func(s *mtp.Sequence) { forward(t, head, x.batch(s, n, n+2), 1); require.NoError(t, s.Truncate(n)) }, n, 2},
+			"overwritten by Forward":     {func(s *mtp.Sequence) { forward(t, head, x.batch(s, n-1, n), 1) }, n, 3},
+			"reserved":                   {func(s *mtp.Sequence) { require.NoError(t, s.Reserve(9)) }, n, 0},
+		} {
+			t.Run(string(rule)+"/"+name, func(t *testing.T) {
+				whole, s := cache.NewSequence(), cache.NewSequence()
+				defer whole.Close()
+				defer s.Close()
+				draft(t, head, x.batch(whole, 0, n-3), 3)
+				draft(t, head, x.batch(s, 0, n), 3)
+				c.change(s)
+				want := draft(t, head, x.batch(whole, whole.Len(), n+3), 3)
+				require.Equal(t, []int{c.rows, c.rows - c.again}, []int{s.Len(), s.Resume()})
+				fork, err := s.Fork()
+				require.NoError(t, err)
+				defer fork.Close()
+				require.Equal(t, s.Resume(), fork.Resume())
+				table, free := s.BlockTable(), cache.FreePages()
+				for from := s.Resume() + 1; from <= s.Len(); from++ {
+					if c.again == 0 {
+						break
+					}
+					_, err := draftOf(t.Context(), head, x.batch(s, from, n+3), 2)
+					require.ErrorIs(t, err, mtp.ErrInput)
+					require.EqualError(t, err, fmt.Sprintf("mtp: Sequences[0].Position is %d, want at most %d: the rows from there on run again", from, s.Resume()))
+				}
+				if end := s.Len() - 1; end > s.Resume() {
+					_, err := draftOf(t.Context(), head, x.batch(s, s.Resume(), end), 2)
+					require.EqualError(t, err, fmt.Sprintf("mtp: Sequences[0].Tokens is %d rows at position %d, want at least %d, up to the end of the sequence", end-s.Resume(), s.Resume(), c.again))
+				}
+				require.Equal(t, []any{table, free}, []any{s.BlockTable(), cache.FreePages()}, "nothing was taken")
+				for _, s := range []*mtp.Sequence{s, fork} {
+					require.Equal(t, want, draft(t, head, x.batch(s, s.Resume(), n+3), 3))
+					require.Equal(t, n+3, s.Resume())
+				}
+			})
+		}
+	}
+}
+
+// TestRowsAgain: rows that are there may be given again, any number from the least on, and
+// also alone, to draft anew from the last.
+func TestRowsAgain(t *testing.T) {
+	const n, steps = 12, 4
+	for _, c := range chainCases {
+		if !c.shifts() {
+			continue
+		}
+		t.Run(c.name, func(t *testing.T) {
+			head := load(t, synthetic{modules: c.modules}.files(t), c.options())
+			cache, x := newCache(t, head, 32), randomPassage(111, n+2)
+			want := []drafted{draft(t, head, x.batch(cache.NewSequence(), 0, n), 3), draft(t, head, x.batch(cache.NewSequence(), 0, n+2), 4)}
 			s := cache.NewSequence()
-			defer s.Close()
-			draft(t, head, x.batch(s, 0, n), 3)
-			change(s)
-			length, free := s.Len(), cache.FreePages()
-			_, err := draftOf(t.Context(), head, x.batch(s, length, length+1), 2)
-			require.ErrorIs(t, err, mtp.ErrNotAligned)
-			require.ErrorIs(t, err, mtp.ErrInput)
-			require.Equal(t, []int{length, free}, []int{s.Len(), cache.FreePages()})
-			require.NoError(t, s.Truncate(0))
-			require.Equal(t, want, draft(t, head, x.batch(s, 0, n), 3))
+			draft(t, head, x.batch(s, 0, n), 2)
+			for from := n - (c.maxDraft - 1); from >= 0; from -= 3 {
+				require.Equal(t, want[0], draft(t, head, x.batch(s, from, n), 3), "from %d", from)
+				fork, err := s.Fork()
+				require.NoError(t, err)
+				require.Equal(t, want[1], draft(t, head, x.batch(fork, from, n+2), 4), "from %d", from)
+				require.NoError(t, fork.Close())
+			}
+			_, err := draftOf(t.Context(), head, x.batch(s, n-1, n+1), 2)
+			require.EqualError(t, err, fmt.Sprintf("mtp: Sequences[0].Position is 11, want 12, the rows that the sequence has, or at most %d, to run those after it again", n-(c.maxDraft-1)))
+			_, err = draftOf(t.Context(), head, x.batch(s, 1, n-1), 2)
+			require.EqualError(t, err, "mtp: Sequences[0].Tokens is 10 rows at position 1, want at least 11, up to the end of the sequence")
 		})
 	}
 }

@@ -18,9 +18,6 @@ var (
 	ErrInput = hip.ErrInput
 	// ErrClosed is a use of a head, cache or sequence after its Close.
 	ErrClosed = attention.ErrClosed
-	// ErrNotAligned is an aligned draft on a sequence that something other than Draft has
-	// changed: see [ChainAligned].
-	ErrNotAligned = errors.New("sequence has no state for aligned drafting")
 )
 
 // errNaN is the error of a Draft or a Verified that met a probability that is not a number.

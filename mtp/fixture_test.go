@@ -224,6 +224,8 @@ type chainCase struct {
 	chain    mtp.Chain
 	postNorm bool
 	maxDraft int
+
+	vocabulary []int32 // Options.DraftVocabulary
 }
 
 // chainCases are all ways that differ, each for the chains of up to 4 tokens.
@@ -246,12 +248,21 @@ func (c chainCase) options() mtp.Options {
 	return mtp.Options{Chain: c.chain, PostNorm: c.postNorm, MaxDraft: c.maxDraft, CacheFormat: attention.CacheF32}
 }
 
+// resolved is the rule that the case drafts by.
+func (c chainCase) resolved() mtp.Chain {
+	switch {
+	case c.chain != "":
+		return c.chain
+	case c.modules > 1:
+		return mtp.ChainAligned
+	}
+	return mtp.ChainFirst
+}
+
 // shifts reports whether every step of the case runs all rows, with tokens shifted.
 func (c chainCase) shifts() bool {
-	return c.chain == mtp.ChainAligned || c.chain == mtp.ChainTarget || c.chain == "" && c.modules > 1
+	return c.resolved() == mtp.ChainAligned || c.resolved() == mtp.ChainTarget
 }
 
 // first reports whether the case drafts by ChainFirst.
-func (c chainCase) first() bool {
-	return c.chain == mtp.ChainFirst || c.chain == "" && c.modules == 1
-}
+func (c chainCase) first() bool { return c.resolved() == mtp.ChainFirst }

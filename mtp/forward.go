@@ -24,8 +24,8 @@ func (h *Head) Forward(ctx context.Context, b *Batch, step int) (out Hidden, err
 	if step < 0 {
 		return Hidden{}, refuse("step", step, "at least 0", nil)
 	}
-	c, err := h.begin(ctx, b, h.checkOutput, func(r *Rows) attention.Claim {
-		return attention.Claim{From: r.Position, To: r.Position + len(r.Tokens)}
+	c, err := h.begin(ctx, b, h.checkOutput, func(_ int, r *Rows) (attention.Claim, error) {
+		return attention.Claim{From: r.Position, To: r.Position + len(r.Tokens)}, nil
 	})
 	if err != nil {
 		return Hidden{}, err
@@ -41,7 +41,7 @@ func (h *Head) Forward(ctx context.Context, b *Batch, step int) (out Hidden, err
 	defer func() { // also after a panic of an observer
 		for i := range b.Sequences {
 			if r := &b.Sequences[i]; r.Sequence != nil && (committed || r.Position < lengths[i]) {
-				r.Sequence.changed()
+				r.Sequence.changed(r.Position)
 			}
 		}
 	}()

@@ -100,26 +100,30 @@ type Options struct {
 
 // Chain is a rule by which a chain of drafts uses the modules of a head. The zero Chain is
 // ChainFirst with one module and ChainAligned with several. With one module ChainFirst and
-// ChainModOwn draft the same, but ChainModOwn refuses a BlockTable.
+// ChainModOwn draft the same. The package's doc has a table of what every rule can do.
 type Chain string
 
 const (
 	// ChainFirst runs module 0 at every step.
 	ChainFirst Chain = "chain"
-	// ChainModOwn runs module s mod n at step s. Each module sees only its own rows, which
-	// leaves holes in the caches. It needs Sequences.
+	// ChainModOwn runs module s mod n at step s. Each module sees only its own rows: module
+	// 0 the confirmed ones, and every module those that it has run in the same chain, which
+	// leaves holes between them.
 	ChainModOwn Chain = "chain_mod_own"
-	// ChainAligned runs module s mod n over all rows, with positions kept and tokens
-	// shifted by s, as the modules were trained. Rows that a step ran with drafted tokens
-	// run again once the target has confirmed others; for that the sequence keeps one
-	// hidden state per step. It needs Sequences that only Draft changes; Truncate(0)
-	// restarts one. It shifts tokens, so with more than one step Draft refuses
-	// Batch.Embeds.
+	// ChainAligned runs module s mod n at step s over all rows, with positions kept and
+	// tokens shifted by s, as the modules were trained. Rows that a step ran with drafted
+	// tokens run again once the target has confirmed others; for that a Sequence carries one
+	// hidden state per step from Draft to Draft.
+	//
+	// Where nothing is carried, which is after Truncate, after a Forward, and with a
+	// BlockTable, the caller gives rows once more that it has given before: the last ones,
+	// one fewer than the chain has steps (Options.MaxDraft, or num_mtp_modules if that is
+	// 0). These run again at every step. [Sequence.Resume] says from which row on.
 	ChainAligned Chain = "chain_aligned"
 	// ChainTarget is ChainAligned with one difference: every step starts from the target's
 	// own hidden states, Batch.Hidden of the same row, so that no step reads what another
-	// returned, only its draft. PostNorm does not matter. The sequence keeps the target's
-	// hidden states of its last rows, one fewer than steps.
+	// returned, only its draft. Options.PostNorm does not matter. What the Sequence carries
+	// are the target's hidden states of its last rows.
 	ChainTarget Chain = "chain_target"
 )
 

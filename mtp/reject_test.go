@@ -159,12 +159,13 @@ func TestBadCalls(t *testing.T) {
 		call  func(r *refusal) error
 		want  error
 	}{
-		"Draft of less":           {one, func(r *refusal) error { return r.draft(r.good(), -1) }, mtp.ErrInput},
-		"Draft of too many":       {one, func(r *refusal) error { return r.draft(r.good(), 65) }, mtp.ErrInput},
-		"Draft before Len":        {one, func(r *refusal) error { return r.draft(r.x.batch(r.sequence, 7, 11), 2) }, mtp.ErrInput},
-		"Draft over MaxDraft":     {aligned, func(r *refusal) error { return r.draft(r.good(), 5) }, mtp.ErrInput},
-		"Draft aligned by table":  {aligned, func(r *refusal) error { return r.draft(r.table(), 2) }, mtp.ErrInput},
-		"Draft own rows by table": {chainCases[5], func(r *refusal) error { return r.draft(r.table(), 2) }, mtp.ErrInput},
+		"Draft of less":       {one, func(r *refusal) error { return r.draft(r.good(), -1) }, mtp.ErrInput},
+		"Draft of too many":   {one, func(r *refusal) error { return r.draft(r.good(), 65) }, mtp.ErrInput},
+		"Draft before Len":    {one, func(r *refusal) error { return r.draft(r.x.batch(r.sequence, 7, 11), 2) }, mtp.ErrInput},
+		"Draft over MaxDraft": {aligned, func(r *refusal) error { return r.draft(r.good(), 5) }, mtp.ErrInput},
+		"Draft aligned by table without rows again": {aligned, func(r *refusal) error {
+			return r.draft(r.edit(r.table(), func(_ *mtp.Batch, rows *mtp.Rows) { rows.Position = 5 }), 2)
+		}, mtp.ErrInput},
 		"Draft aligned of embeddings": {aligned, func(r *refusal) error {
 			return r.draft(r.edit(r.good(), func(b *mtp.Batch, _ *mtp.Rows) { b.Embeds.Float32 = make([]float32, 3*hiddenSize) }), 2)
 		}, mtp.ErrInput},

@@ -15,11 +15,13 @@ type Sequence struct {
 	kv    *attention.Sequence
 	use   atomic.Bool // by a call, which alone looks at what follows
 
-	// carry and aligned belong to an aligned chain. carry[s] is the hidden state that step
-	// s returned for row aligned−1−s, its last row whose tokens were all confirmed; step
-	// s+1 starts from there. Valid while Len is aligned.
-	carry   [][]float32
-	aligned int // Len after the last Draft; −1: rows were changed otherwise since
+	// whole and carry belong to a chain that shifts tokens. Step s has final rows in its
+	// layer up to row whole−1−s; those after it carry drafts, or were cut or changed.
+	// carry[s] is a hidden state of row whole−1−s, with which the next call goes on: in an
+	// aligned chain that of step s, in a target-fed one the target's. nil: nothing is
+	// carried, and the next call runs rows again. Otherwise whole is Len.
+	whole int
+	carry [][]float32
 }
 
 // NewSequence returns an empty sequence.
@@ -31,6 +33,24 @@ func (s *Sequence) Len() int {
 		return 0
 	}
 	return s.kv.Len()
+}
+
+// Resume returns the position from which the next Draft must be given rows: Len, or before
+// it if the chain has to run rows again, as [ChainAligned] says.
+func (s *Sequence) Resume() int {
+	if n := s.Len(); n == 0 || !s.cache.head.chain.shifts() || s.carry != nil {
+		return n
+	}
+	return s.wholeFrom()
+}
+
+// wholeFrom returns the last position from which all steps can run without carried states,
+// −1 if the chain does not shift tokens.
+func (s *Sequence) wholeFrom() int {
+	if h := s.cache.head; h.chain.shifts() {
+		return max(0, s.whole-(h.alignedSteps()-1))
+	}
+	return -1
 }
 
 // BlockTable returns a copy of the sequence's pages in the order of positions.
@@ -59,6 +79,7 @@ func (s *Sequence) Reserve(n int) error {
 }
 
 // Truncate drops the rows from position n on, 0 ≤ n ≤ Len. Another n is an [InputError].
+// A sequence that becomes shorter carries nothing any more: see [Sequence.Resume].
 func (s *Sequence) Truncate(n int) error {
 	if err := s.enter("truncate"); err != nil {
 		return err
@@ -69,13 +90,17 @@ func (s *Sequence) Truncate(n int) error {
 		return ofAttention("mtp: truncate", err)
 	}
 	if n < length {
-		s.changed()
+		s.changed(n)
 	}
 	return nil
 }
 
 // Fork returns a sequence of the same content. The two share pages until one of them writes
 // to a page, which is then copied.
+//
+// A text that begins with the same n tokens as this one's shares n−1 rows and not n, since
+// row n−1 carries token n: fork, Truncate(n−1), and go on with the other text's rows from
+// [Sequence.Resume] on. The package's doc has a drawing.
 func (s *Sequence) Fork() (*Sequence, error) {
 	if err := s.enter("fork"); err != nil {
 		return nil, err
@@ -86,7 +111,7 @@ func (s *Sequence) Fork() (*Sequence, error) {
 		return nil, ofAttention("mtp: fork", err)
 	}
 	// Draft replaces carried hidden states and never changes them.
-	return &Sequence{cache: s.cache, kv: kv, aligned: s.aligned, carry: append([][]float32(nil), s.carry...)}, nil
+	return &Sequence{cache: s.cache, kv: kv, whole: s.whole, carry: s.carry}, nil
 }
 
 // Close gives back the pages. Calls after the first do nothing. A sequence that a call
@@ -115,14 +140,9 @@ func (s *Sequence) enter(op string) error {
 
 func (s *Sequence) leave() { s.use.Store(false) }
 
-// changed drops the state of an aligned chain, which no longer belongs to the rows. An
-// empty sequence needs none.
-func (s *Sequence) changed() {
-	s.carry, s.aligned = nil, -1
-	if s.Len() == 0 {
-		s.aligned = 0
-	}
-}
+// changed drops what the sequence carries: its rows from position n on were cut, or written
+// by something other than Draft.
+func (s *Sequence) changed(n int) { s.whole, s.carry = min(s.whole, n), nil }
 
 // ofAttention names an error of package attention after op, a call of this package.
 func ofAttention(op string, err error) error {

@@ -157,6 +157,14 @@ func chainByForward(head *reference.Head, c chainCase, tokens []int, hidden []fl
 			margin = min(margin, closest(stages, row))
 		}
 		logits := mat.Data[float64](stages["logits"])[(computed-1)*vocabSize:]
+		if c.vocabulary != nil {
+			logits = slices.Clone(logits)
+			for id := range logits {
+				if !slices.Contains(c.vocabulary, int32(id)) {
+					logits[id] = math.Inf(-1)
+				}
+			}
+		}
 		best, second := 0, math.Inf(-1)
 		for id, v := range logits {
 			if v > logits[best] {
@@ -170,7 +178,7 @@ func chainByForward(head *reference.Head, c chainCase, tokens []int, hidden []fl
 		}
 		margin = min(margin, logits[best]-second)
 		chain.ids, chain.margins = append(chain.ids, int32(best)), append(chain.margins, margin)
-		chain.probs = append(chain.probs, softmaxAt(float32s(stages["logits"])[(computed-1)*vocabSize:], best))
+		chain.probs = append(chain.probs, softmaxAt(float32s(mat.NewDense[float64](mat.WithBacking(logits))), best))
 		handed = mat.Data[float64](stages["hidden"])
 		switch {
 		case c.chain == mtp.ChainTarget:

@@ -34,9 +34,10 @@ var soakTable = []struct {
 	{"block tables", 2, (*soaker).blockTables},
 }
 
-// input is the next n rows of x, with hidden states in one form or the other.
-func (w *soaker) input(bfloat16 bool, x *talk, n int) *mtp.Batch {
-	b := w.truth.passages[x.text].batch(x.seq, x.rows, x.rows+n)
+// input is the next n rows of x, after those from a position on again, with hidden states in
+// one form or the other.
+func (w *soaker) input(bfloat16 bool, x *talk, from, n int) *mtp.Batch {
+	b := w.truth.passages[x.text].batch(x.seq, from, x.rows+n)
 	if bfloat16 {
 		b.Hidden = mtp.Hidden{BFloat16: narrow(b.Hidden.Float32)}
 	}
@@ -52,7 +53,7 @@ func (w *soaker) ragged() (b *mtp.Batch, talks []*talk) {
 		if slices.Contains(talks, x) {
 			continue
 		}
-		one := w.input(bfloat16, x, 1+w.random.IntN(min(9, soakRows-x.rows)))
+		one := w.input(bfloat16, x, x.seq.Resume(), 1+w.random.IntN(min(9, soakRows-x.rows)))
 		rows := &one.Sequences[0]
 		rows.Drafts = w.random.IntN(soakDrafts + 1)
 		if w.random.IntN(4) == 0 {
@@ -88,7 +89,7 @@ func (w *soaker) drafted(b *mtp.Batch, talks []*talk, drafts []mtp.Draft) error 
 	}
 	for i, x := range talks {
 		rows := &b.Sequences[i]
-		x.rows += len(rows.Tokens)
+		x.rows = rows.Position + len(rows.Tokens)
 		if got := x.seq.Len(); got != x.rows {
 			return fmt.Errorf("a sequence of %d rows, want %d", got, x.rows)
 		}
@@ -167,14 +168,11 @@ func (w *soaker) cancel(ctx context.Context) error {
 	return nil
 }
 
-// forward commits rows by Forward, which all rules but the aligned one allow.
+// forward commits rows by Forward.
 func (w *soaker) forward(ctx context.Context) error {
-	if w.truth.c.shifts() {
-		return w.draft(ctx)
-	}
 	x := w.talk(soakRows)
 	n := 1 + w.random.IntN(min(9, soakRows-x.rows))
-	got, err := w.head.Forward(ctx, w.input(w.random.IntN(2) == 0, x, n), 0)
+	got, err := w.head.Forward(ctx, w.input(w.random.IntN(2) == 0, x, x.rows, n), 0)
 	if full, err := w.full(err); full || err != nil {
 		return err
 	}
@@ -209,7 +207,7 @@ func (w *soaker) forwardModule(ctx context.Context) error {
 	w.talks = append(w.talks, x)
 	for range 2 {
 		n := 1 + w.random.IntN(8)
-		got, err := w.head.Forward(ctx, w.input(false, x, n), module)
+		got, err := w.head.Forward(ctx, w.input(false, x, x.rows, n), module)
 		if full, err := w.full(err); full || err != nil {
 			if err == nil && slices.Contains(w.talks, x) {
 				err = w.drop(slices.Index(w.talks, x))
@@ -294,10 +292,7 @@ func (w *soaker) reserve(context.Context) error {
 // truncate goes back to a row, and on with another passage that begins alike.
 func (w *soaker) truncate(context.Context) error {
 	x := w.talk(math.MaxInt)
-	n := 0
-	if !w.truth.c.shifts() {
-		n = w.random.IntN(x.rows + 1)
-	}
+	n := w.random.IntN(x.rows + 1)
 	x.rows, x.text = n, w.continuation(x.text, n)
 	return x.seq.Truncate(n)
 }
@@ -321,7 +316,7 @@ func (w *soaker) fork(context.Context) error {
 // commit runs the first n rows of a sequence's passage in pieces, without drafts.
 func (w *soaker) commit(ctx context.Context, x *talk, n int) error {
 	for x.rows < n {
-		b := w.input(false, x, 1+w.random.IntN(n-x.rows))
+		b := w.input(false, x, x.seq.Resume(), 1+w.random.IntN(n-x.rows))
 		drafts, err := w.head.Draft(ctx, b)
 		if full, err := w.full(err); full || err != nil {
 			return err
@@ -396,7 +391,8 @@ func (w *soaker) otherCache(ctx context.Context) error {
 }
 
 // blockTables runs two passages in a cache of which the worker deals out the pages itself.
-// The second shares the full pages of the rows that both begin with.
+// The second shares the pages of the rows that both begin with, as far as its own rows leave
+// them alone.
 func (w *soaker) blockTables(ctx context.Context) (err error) {
 	const each = (soakRows+soakDrafts)/blockSize + 1
 	cache, err := w.head.NewCache(2*each + 1)
@@ -409,27 +405,31 @@ func (w *soaker) blockTables(ctx context.Context) (err error) {
 		free = append(free, int32(page))
 	}
 	texts := [2]int{w.random.IntN(len(w.truth.passages)), w.random.IntN(len(w.truth.passages))}
-	shared := w.truth.common(texts[0], texts[1]) / blockSize
-	if shared*blockSize == soakRows { // nothing to go on with
-		shared--
+	again := 0 // rows that are given again
+	if w.truth.c.shifts() {
+		again = w.truth.c.maxDraft - 1
 	}
+	shared := max(0, min(w.truth.common(texts[0], texts[1]), soakRows-1)-again) / blockSize
 	var table []int32
 	for i, text := range texts {
 		x := &talk{text: text}
+		from := 0
 		if i == 0 {
 			table = free[:each]
 		} else {
-			table, x.rows = slices.Concat(table[:shared], free[each:2*each-shared]), shared*blockSize
+			table, from = slices.Concat(table[:shared], free[each:2*each-shared]), shared*blockSize
+			x.rows = min(from+again, soakRows-1)
 		}
-		for x.rows < soakRows {
+		for ; x.rows < soakRows; from = max(0, x.rows-again) {
 			n := 1 + w.random.IntN(soakRows-x.rows)
-			b := w.input(false, x, n)
+			byForward := !w.truth.c.shifts() && w.random.IntN(3) == 0
+			b := w.input(false, x, from, n)
 			b.Cache, b.Sequences[0].BlockTable, b.Sequences[0].Drafts = cache, table, w.random.IntN(soakDrafts+1)
 			x.rows += n
-			if !w.truth.c.first() || w.random.IntN(3) == 0 {
+			if byForward {
 				got, err := w.head.Forward(ctx, b, 0)
 				if err == nil {
-					err = w.requireHidden(text, 0, x.rows-n, got.Float32)
+					err = w.requireHidden(text, 0, from, got.Float32)
 				}
 				if err != nil {
 					return fmt.Errorf("block table: %w", err)

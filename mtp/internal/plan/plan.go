@@ -23,6 +23,8 @@ type Sequence struct {
 	Position int     // of the first confirmed row
 	Tokens   []int32 // of the confirmed rows, one each
 	Drafts   int     // the most tokens to draft
+	Again    bool    // nothing is carried: a rule that shifts runs all steps from Position on
+	Forgets  bool    // no row is kept for the next call
 }
 
 // end is the position after the confirmed rows.
@@ -165,7 +167,7 @@ func (c *Call) MostRows() int {
 		s := &c.Sequences[i]
 		n += len(s.Tokens)
 		if c.Rule.shifts() {
-			n += min(c.Steps-1, s.Position)
+			n += s.Position - s.before(c.Steps-1)
 		}
 	}
 	return n

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -14,17 +15,34 @@ type state struct {
 	sequence, position, step int
 }
 
-// text is a sequence whose tokens are known: token p+1 of sequence i is i·1000 + p+1, and
-// draft n of a round is the token that follows, so that drafts are always right.
+// text is a sequence whose tokens are known: draft n of a round is the token that follows,
+// so that drafts are right unless the text is cut after it.
 type text struct {
 	sequence int
-	rows     int             // committed
-	carry    map[int]state   // by rows back from the last, of the call before
-	kept     map[int]state   // of this call
-	written  map[[2]int]bool // layer, position
+	tokens   []int32          // each another
+	rows     int              // committed
+	whole    int              // before the first row that was cut
+	carry    map[int]state    // by rows back from the last, of the call before; nil: nothing
+	kept     map[int]state    // of this call
+	written  map[[2]int]int32 // by layer and position: the token
 }
 
-func (x *text) token(p int) int32 { return int32(1000*x.sequence + p) }
+// token is that at a position.
+func (x *text) token(p int) int32 {
+	for len(x.tokens) <= p {
+		x.tokens = append(x.tokens, fresh.Add(1))
+	}
+	return x.tokens[p]
+}
+
+// fresh is the last token that was made up.
+var fresh atomic.Int32
+
+// cut leaves n rows, whose tokens end at n; what follows is another text.
+func (x *text) cut(n int) {
+	x.tokens = x.tokens[:min(n+1, len(x.tokens))]
+	x.rows, x.whole = n, min(x.whole, n)
+}
 
 // run makes plans and follows them with states and tokens in place of numbers.
 type run struct {
@@ -65,7 +83,7 @@ func (r *run) follow(n int, s, before *Step, handed []state) []state {
 				want.position = p - 1 // the row before gave it
 			}
 			require.Equal(r, want, in, "step %d", n)
-			x.written[[2]int{s.Layer, p}] = true
+			x.written[[2]int{s.Layer, p}] = token
 			out = append(out, state{span.Sequence, p, n})
 			row++
 		}
@@ -149,7 +167,7 @@ func TestPlans(t *testing.T) {
 		rule, modules, steps := Rule(random.IntN(4)), 1+random.IntN(3), 1+random.IntN(5)
 		texts := make([]*text, 1+random.IntN(4))
 		for i := range texts {
-			texts[i] = &text{sequence: i + 1, carry: map[int]state{}, written: map[[2]int]bool{}}
+			texts[i] = &text{sequence: i + 1, written: map[[2]int]int32{}}
 		}
 		t.Run(fmt.Sprintf("%d: rule %d, %d modules, %d steps", seed, rule, modules, steps), func(t *testing.T) {
 			for range 4 {
@@ -157,8 +175,18 @@ func TestPlans(t *testing.T) {
 				r.call = Call{Rule: rule, Modules: modules, Steps: steps}
 				for _, x := range texts {
 					x.kept = map[int]state{}
-					q := Sequence{Position: x.rows, Drafts: random.IntN(steps + 1)}
-					for range 1 + random.IntN(4) {
+					switch random.IntN(4) {
+					case 0: // drafts were wrong
+						x.cut(x.rows)
+					case 1: // rows were
+						x.cut(random.IntN(x.rows + 1))
+						x.carry = nil
+					}
+					q := Sequence{Position: x.rows, Drafts: random.IntN(steps + 1), Forgets: random.IntN(4) == 0}
+					if q.Again = x.carry == nil || random.IntN(4) == 0; q.Again && rule.shifts() {
+						q.Position = max(0, x.whole-(steps-1)-random.IntN(2))
+					}
+					for range max(0, x.rows-q.Position) + 1 + random.IntN(4) {
 						q.Tokens = append(q.Tokens, x.token(q.end()+1))
 					}
 					r.call.Sequences = append(r.call.Sequences, q)
@@ -200,11 +228,15 @@ func TestPlans(t *testing.T) {
 					}
 					require.Len(t, r.drafts[i], want)
 					x := texts[i]
-					x.rows, x.carry = q.end(), x.kept
+					x.rows, x.whole, x.carry = q.end(), q.end(), x.kept
+					if q.Forgets {
+						require.Empty(t, x.kept)
+						x.carry = nil
+					}
 					if rule.shifts() {
 						for layer := range steps {
 							for p := range x.rows - layer {
-								require.True(t, x.written[[2]int{layer, p}], "layer %d lacks position %d of %d", layer, p, x.rows)
+								require.Equal(t, x.token(p+1+layer), x.written[[2]int{layer, p}], "layer %d, position %d of %d", layer, p, x.rows)
 							}
 						}
 					}

@@ -15,7 +15,10 @@ package plan
 // P−s, which does not run again; in Target, the batch's own of rows P−s … P−1.
 //
 // Steps past the drafts still run the rows that became final, so that their layers stay
-// whole. The last step hands nothing on and needs hidden states only for what is drafted;
+// whole. If nothing is carried, the confirmed rows begin with those that would be missing,
+// Steps−1 of them, and all of them run at every step.
+//
+// The last step hands nothing on and needs hidden states only for what is drafted;
 // in Target that is so for every step.
 func (c *Call) shifting() *Step {
 	if c.step == c.Steps {
@@ -27,7 +30,7 @@ func (c *Call) shifting() *Step {
 	}
 	for i := range c.Sequences {
 		q := &c.Sequences[i]
-		from, end := max(0, q.Position-c.step), max(0, q.end()-c.step)
+		from, end := q.before(c.step), max(0, q.end()-c.step)
 		if c.drafting(i) {
 			end = q.end()
 		}
@@ -39,14 +42,14 @@ func (c *Call) shifting() *Step {
 		if c.drafting(i) {
 			s.Picks = append(s.Picks, int32(s.Rows()-1))
 		}
-		if final := q.end() - 1 - c.step; c.Rule == Aligned && final >= from && c.step < c.Steps-1 {
+		if final := q.end() - 1 - c.step; c.Rule == Aligned && !q.Forgets && final >= from && c.step < c.Steps-1 {
 			s.keep(first+final-from, Carried{i, c.step})
 		}
 		switch {
 		case c.step == 0:
 		case c.Rule == Target:
 			for p := from; p < end; p++ {
-				s.Sources = append(s.Sources, int32(c.shared[i]+p-q.before(c.Steps)))
+				s.Sources = append(s.Sources, int32(c.shared[i]+p-q.before(c.Steps-1)))
 			}
 		default:
 			c.source(s, i, from, end)
@@ -66,7 +69,7 @@ func (c *Call) share(s *Step) {
 	row := 0 // of the batch
 	for i := range c.Sequences {
 		q := &c.Sequences[i]
-		first := q.before(c.Steps)
+		first := q.before(c.Steps - 1)
 		c.shared = append(c.shared, len(s.Shared))
 		for p := first; p < q.Position; p++ {
 			s.Carried = append(s.Carried, Carried{i, q.Position - 1 - p})
@@ -76,14 +79,22 @@ func (c *Call) share(s *Step) {
 			s.Shared = append(s.Shared, int32(row))
 			row++
 		}
+		if q.Forgets {
+			continue
+		}
 		for back := min(c.Steps-1, q.end()-first) - 1; back >= 0; back-- {
 			s.keep(len(s.Shared)-1-back, Carried{i, back})
 		}
 	}
 }
 
-// before is the first position that a step of several runs again.
-func (s *Sequence) before(steps int) int { return max(0, s.Position-(steps-1)) }
+// before is the first position that a step runs.
+func (s *Sequence) before(step int) int {
+	if s.Again {
+		return s.Position
+	}
+	return max(0, s.Position-step)
+}
 
 // source appends where the hidden states of a sequence's rows from … end−1 come from.
 func (c *Call) source(s *Step, sequence, from, end int) {
