@@ -105,11 +105,15 @@ func TestLists(t *testing.T) {
 
 	const draws = 4000
 	counts := map[int32]int{}
-	for n := range draws {
-		got := list(Params{Temperature: 1, TopK: 2, Seed: 3, First: uint32(n)}, 8)
-		at := slices.Index(tokens, got.ids[0])
-		require.InDelta(t, math.Exp(float64(logits[at]-3))/sum, got.probabilities[0], 1e-7)
-		counts[got.ids[0]]++
+	params, rows := make([]Params, draws), make([]float32, 0, draws*len(logits))
+	for n := range params {
+		params[n], rows = Params{Temperature: 1, TopK: 2, Seed: 3, First: uint32(n)}, append(rows, logits...)
+	}
+	got = runList(t, d, rows, tokens, params, slices.Repeat([]int32{10}, draws), slices.Repeat([]float32{ofTop}, draws), len(tokens))
+	for n, id := range got.ids {
+		at := slices.Index(tokens, id)
+		require.InDelta(t, math.Exp(float64(logits[at]-3))/sum, got.probabilities[n], 1e-7)
+		counts[id]++
 	}
 	require.Len(t, counts, 2)
 	require.InDelta(t, draws/2, counts[10], 4*math.Sqrt(draws)/2)
