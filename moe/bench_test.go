@@ -78,7 +78,7 @@ func (m *mixture) benchCase(b *testing.B, x, residual []float32, read int) hipte
 			}
 			e := &Experts{
 				gate: m.gate.adopt(b, d), w13: m.w13.adopt(b, d), w2: m.w2.adopt(b, d),
-				gateUp: m.gateUp.adopt(b, d), down: m.down.adopt(b, d), bias: take(m.bias), Config: m.config,
+				gateUp: m.gateUp.adopt(b, d), down: m.down.adopt(b, d), bias: take(m.bias), config: m.config,
 			}
 			ws := new(Workspace)
 			t.Cleanup(func() { require.NoError(t, ws.Free(d)) })

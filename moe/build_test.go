@@ -144,7 +144,7 @@ func (m *mixture) upload(t testing.TB, d hip.Device) *Experts {
 	return &Experts{
 		gate: m.gate.upload(t, d), w13: m.w13.upload(t, d), w2: m.w2.upload(t, d),
 		gateUp: m.gateUp.upload(t, d), down: m.down.upload(t, d),
-		bias: upload(t, d, m.bias), Config: m.config,
+		bias: upload(t, d, m.bias), config: m.config,
 	}
 }
 
@@ -186,7 +186,7 @@ func (m *mixture) forward(t testing.TB, d hip.Device, x, residual []float32) out
 // forward runs e over len(x)/Hidden rows with a workspace of its own.
 func forward(t testing.TB, d hip.Device, e *Experts, x, residual []float32) outcome {
 	t.Helper()
-	c, rows := e.Config, len(x)/e.Hidden
+	c, rows := e.config, len(x)/e.config.Hidden
 	ws := Workspace{observe: true}
 	hidden := alloc(t, d, len(x))
 	require.NoError(t, e.Forward(d, &ws, hidden, upload(t, d, residual), upload(t, d, x), rows))

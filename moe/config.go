@@ -88,14 +88,13 @@ func (c *Config) checkRows(op string, rows int) error {
 // checkpoint, and its shape. It owns none of the memory. Forward only reads it, so several
 // goroutines may use it.
 type Experts struct {
+	config Config
 	gate   *weights.Matrix // [Experts, Hidden]
 	w13    *weights.Matrix // [Experts · 2·Intermediate, Hidden]     per expert: w1 (gate) rows, then w3 (up) rows
 	w2     *weights.Matrix // [Experts · Hidden, Intermediate]       per expert: w2 (down) rows
 	gateUp *weights.Matrix // [2·SharedIntermediate, Hidden]         the shared expert's gate rows, then its up rows
 	down   *weights.Matrix // [Hidden, SharedIntermediate]           the shared expert's down rows
 	bias   hip.Ptr         // [Experts] float32
-
-	Config
 }
 
 // The matrices, as a layer names them.
@@ -122,17 +121,17 @@ const (
 // has no bias. What does not fit is an error of [Experts.Forward], which looks at all of it.
 func NewExperts(c Config, matrix func(name string) *weights.Matrix, bias hip.Ptr) *Experts {
 	if c.dense() {
-		return &Experts{gateUp: matrix(nameGateUp), down: matrix(nameDown), bias: bias, Config: c}
+		return &Experts{gateUp: matrix(nameGateUp), down: matrix(nameDown), bias: bias, config: c}
 	}
 	return &Experts{
 		gate: matrix(nameGate), w13: matrix(nameW13), w2: matrix(nameW2),
-		gateUp: matrix(nameGateUp), down: matrix(nameDown), bias: bias, Config: c,
+		gateUp: matrix(nameGateUp), down: matrix(nameDown), bias: bias, config: c,
 	}
 }
 
 // check returns all that is wrong with the config, or else with the weights.
 func (e *Experts) check(op string) error {
-	if err := e.Config.check(op); err != nil {
+	if err := e.config.check(op); err != nil {
 		return err // no shapes to compare with
 	}
 	var errs []error
@@ -141,13 +140,13 @@ func (e *Experts) check(op string) error {
 		matrix     *weights.Matrix
 		rows, cols int64
 	}{
-		{nameGate, e.gate, int64(e.Experts), int64(e.Hidden)},
-		{nameW13, e.w13, int64(e.Experts) * 2 * int64(e.Intermediate), int64(e.Hidden)},
-		{nameW2, e.w2, int64(e.Experts) * int64(e.Hidden), int64(e.Intermediate)},
-		{nameGateUp, e.gateUp, 2 * int64(e.SharedIntermediate), int64(e.Hidden)},
-		{nameDown, e.down, int64(e.Hidden), int64(e.SharedIntermediate)},
+		{nameGate, e.gate, int64(e.config.Experts), int64(e.config.Hidden)},
+		{nameW13, e.w13, int64(e.config.Experts) * 2 * int64(e.config.Intermediate), int64(e.config.Hidden)},
+		{nameW2, e.w2, int64(e.config.Experts) * int64(e.config.Hidden), int64(e.config.Intermediate)},
+		{nameGateUp, e.gateUp, 2 * int64(e.config.SharedIntermediate), int64(e.config.Hidden)},
+		{nameDown, e.down, int64(e.config.Hidden), int64(e.config.SharedIntermediate)},
 	} {
-		if e.dense() && weight.name != nameGateUp && weight.name != nameDown {
+		if e.config.dense() && weight.name != nameGateUp && weight.name != nameDown {
 			continue
 		}
 		if got := shapeOf(weight.matrix); got != (shape{weight.rows, weight.cols}) {
@@ -155,10 +154,10 @@ func (e *Experts) check(op string) error {
 		}
 	}
 	switch {
-	case e.dense() && e.bias != 0:
+	case e.config.dense() && e.bias != 0:
 		errs = append(errs, &hip.InputError{Op: op, Field: nameBias, Got: "an address", Want: "none, since Experts is 0"})
-	case !e.dense() && e.bias == 0:
-		errs = append(errs, &hip.InputError{Op: op, Field: nameBias, Got: shape{}, Want: shape{1, int64(e.Experts)}.String()})
+	case !e.config.dense() && e.bias == 0:
+		errs = append(errs, &hip.InputError{Op: op, Field: nameBias, Got: shape{}, Want: shape{1, int64(e.config.Experts)}.String()})
 	}
 	return errors.Join(errs...)
 }

@@ -76,14 +76,14 @@ func TestForwardRefusesBadWeights(t *testing.T) {
 		change  func(e *Experts)
 		weights []string
 	}{
-		{"nothing", func(e *Experts) { *e = Experts{Config: e.Config} }, []string{nameGate, nameW13, nameW2, nameGateUp, nameDown, nameBias}},
+		{"nothing", func(e *Experts) { *e = Experts{config: e.config} }, []string{nameGate, nameW13, nameW2, nameGateUp, nameDown, nameBias}},
 		{"no matrix", func(e *Experts) { e.w2 = nil }, []string{nameW2}},
 		{"no bias", func(e *Experts) { e.bias = 0 }, []string{nameBias}},
 		{"a matrix without memory", func(e *Experts) { e.gate = &weights.Matrix{Rows: 3, Cols: 8} }, []string{nameGate}},
 		{"gate and up mixed up with down", func(e *Experts) { e.gateUp, e.down = e.down, e.gateUp }, []string{nameGateUp, nameDown}},
-		{"another hidden size", func(e *Experts) { e.Hidden = 9 }, []string{nameGate, nameW13, nameW2, nameGateUp, nameDown}},
-		{"another intermediate size", func(e *Experts) { e.Intermediate = 5 }, []string{nameW13, nameW2}},
-		{"another number of experts", func(e *Experts) { e.Experts = 4 }, []string{nameGate, nameW13, nameW2}},
+		{"another hidden size", func(e *Experts) { e.config.Hidden = 9 }, []string{nameGate, nameW13, nameW2, nameGateUp, nameDown}},
+		{"another intermediate size", func(e *Experts) { e.config.Intermediate = 5 }, []string{nameW13, nameW2}},
+		{"another number of experts", func(e *Experts) { e.config.Experts = 4 }, []string{nameGate, nameW13, nameW2}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := m.upload(t, d)
@@ -98,7 +98,7 @@ func TestForwardRefusesBadWeights(t *testing.T) {
 		})
 	}
 	e := m.upload(t, d)
-	e.Intermediate, e.gate = 5, nil
+	e.config.Intermediate, e.gate = 5, nil
 	require.EqualError(t, e.Forward(d, new(Workspace), 0, 0, 0, 1), `moe: forward: gate.weight is missing, want 3 × 8
 moe: forward: experts.w13_weight is 24 × 8, want 30 × 8
 moe: forward: experts.w2_weight is 24 × 4, want 24 × 5`)

@@ -20,7 +20,7 @@ func denseConfig(hidden, width int) Config {
 func dense(t *testing.T, d hip.Device, e *Experts, ws *Workspace, x, residual []float32) (hidden, shared, out []float32) {
 	t.Helper()
 	p := alloc(t, d, len(x))
-	require.NoError(t, e.Forward(d, ws, p, upload(t, d, residual), upload(t, d, x), len(x)/e.Hidden))
+	require.NoError(t, e.Forward(d, ws, p, upload(t, d, residual), upload(t, d, x), len(x)/e.config.Hidden))
 	for _, name := range []string{"router_scores", "expert_ids", "expert_weights", "moe_routed_out"} {
 		require.Zero(t, ws.Stage(name), name)
 	}
@@ -43,7 +43,7 @@ func testDenseMatchesNaive(t *testing.T, d hip.Device) {
 				m := randomMixture(rng, Config{Hidden: c.Hidden, SharedIntermediate: c.SharedIntermediate, Intermediate: 1, Experts: 1, TopK: 1, Limit: c.Limit, Alpha: c.Alpha, Beta: c.Beta}, weights.MXFP8, weights.BF16)
 				x, residual := randomValues(rng, rows*c.Hidden), randomValues(rng, rows*c.Hidden)
 				want := m.forwardNaive(x, residual) // of experts whose weight, Scale, is 0
-				e := &Experts{gateUp: m.gateUp.upload(t, d), down: m.down.upload(t, d), Config: c}
+				e := &Experts{gateUp: m.gateUp.upload(t, d), down: m.down.upload(t, d), config: c}
 				ws := Workspace{observe: true}
 				hidden, shared, out := dense(t, d, e, &ws, x, residual)
 				require.NoError(t, ws.Free(d))
@@ -62,14 +62,14 @@ func TestDenseAfterExperts(t *testing.T) {
 		m := randomMixture(rng, validConfig(), weights.F32)
 		x, residual := randomValues(rng, 3*8), randomValues(rng, 3*8)
 		e := m.upload(t, d)
-		mlp := &Experts{gateUp: e.gateUp, down: e.down, Config: denseConfig(8, 6)}
+		mlp := &Experts{gateUp: e.gateUp, down: e.down, config: denseConfig(8, 6)}
 		alone := Workspace{observe: true}
 		wantHidden, _, _ := dense(t, d, mlp, &alone, x, residual)
 		require.NoError(t, alone.Free(d))
 		want := m.forward(t, d, x, residual)
 
 		var ws Workspace
-		require.NoError(t, ws.Reserve(d, &e.Config, 3, true))
+		require.NoError(t, ws.Reserve(d, &e.config, 3, true))
 		p := alloc(t, d, 3*8)
 		for range 2 {
 			require.NoError(t, e.Forward(d, &ws, p, upload(t, d, residual), upload(t, d, x), 3))

@@ -31,7 +31,7 @@ func (e *Experts) Forward(d hip.Device, ws *Workspace, hidden, residual, x hip.P
 	if rows == 0 {
 		return nil
 	}
-	if err := ws.reserve(d, &e.Config, rows); err != nil {
+	if err := ws.reserve(d, &e.config, rows); err != nil {
 		return fmt.Errorf("moe: workspace for %d rows: %w", rows, err)
 	}
 	stages := []func() error{
@@ -40,7 +40,7 @@ func (e *Experts) Forward(d hip.Device, ws *Workspace, hidden, residual, x hip.P
 		func() error { return e.sharedExpert(d, ws, x, rows) },
 		func() error { return e.combine(d, ws, hidden, residual, rows) },
 	}
-	if e.dense() {
+	if e.config.dense() {
 		stages = stages[2:]
 	}
 	for _, stage := range stages {
@@ -59,42 +59,42 @@ func (e *Experts) route(d hip.Device, ws *Workspace, x hip.Ptr, rows int) error 
 	return launchRoute(d, rows, &routeArgs{
 		Logits: ws.logits.Ptr(), Bias: e.bias,
 		Scores: ws.scores.Ptr(), IDs: ws.ids.Ptr(), Weights: ws.weights.Ptr(),
-		Scale: e.Scale, Experts: int32(e.Experts), TopK: int32(e.TopK),
+		Scale: e.config.Scale, Experts: int32(e.config.Experts), TopK: int32(e.config.TopK),
 	})
 }
 
 // routedExperts fills expertOut, a row per pair, not yet weighted.
 func (e *Experts) routedExperts(d hip.Device, ws *Workspace, x hip.Ptr, rows int) error {
-	pairs := int32(rows * e.TopK)
+	pairs := int32(rows * e.config.TopK)
 	err := launchGroupByExpert(d, &groupByExpertArgs{
 		IDs: ws.ids.Ptr(), Offsets: ws.offsets.Ptr(), Order: ws.order.Ptr(),
 		Active: ws.active.Ptr(), ActiveCount: ws.activeCount.Ptr(),
-		Pairs: pairs, Experts: int32(e.Experts),
+		Pairs: pairs, Experts: int32(e.config.Experts),
 	})
 	if err != nil {
 		return err
 	}
 	grouped := expertsArgs{
 		Offsets: ws.offsets.Ptr(), Order: ws.order.Ptr(), Active: ws.active.Ptr(), ActiveCount: ws.activeCount.Ptr(),
-		Pairs: pairs, Experts: int32(e.Experts),
+		Pairs: pairs, Experts: int32(e.config.Experts),
 	}
 	up, down := grouped, grouped
-	up.X, up.Y, up.PairsPerX = x, ws.intermediate.Ptr(), int32(e.TopK)
-	up.Alpha, up.Limit, up.Beta = e.Alpha, e.Limit, e.Beta
-	up.In, up.Out = int32(e.Hidden), int32(e.Intermediate)
+	up.X, up.Y, up.PairsPerX = x, ws.intermediate.Ptr(), int32(e.config.TopK)
+	up.Alpha, up.Limit, up.Beta = e.config.Alpha, e.config.Limit, e.config.Beta
+	up.In, up.Out = int32(e.config.Hidden), int32(e.config.Intermediate)
 	if err := launchExperts(d, expertsGateUp, e.w13, rows, &up); err != nil {
 		return err
 	}
 	down.X, down.Y, down.PairsPerX = ws.intermediate.Ptr(), ws.expertOut.Ptr(), 1
-	down.In, down.Out = int32(e.Intermediate), int32(e.Hidden)
+	down.In, down.Out = int32(e.config.Intermediate), int32(e.config.Hidden)
 	return launchExperts(d, expertsDown, e.w2, rows, &down)
 }
 
 // sharedExpert fills shared.
 func (e *Experts) sharedExpert(d hip.Device, ws *Workspace, x hip.Ptr, rows int) error {
 	err := launchGateUpSwiGLU(d, e.gateUp, &gateUpSwiGLUArgs{
-		X: x, Y: ws.sharedInner.Ptr(), Alpha: e.Alpha, Limit: e.Limit, Beta: e.Beta,
-		Rows: int32(rows), In: int32(e.Hidden), Out: int32(e.SharedIntermediate),
+		X: x, Y: ws.sharedInner.Ptr(), Alpha: e.config.Alpha, Limit: e.config.Limit, Beta: e.config.Beta,
+		Rows: int32(rows), In: int32(e.config.Hidden), Out: int32(e.config.SharedIntermediate),
 	})
 	if err != nil {
 		return err
@@ -106,12 +106,12 @@ func (e *Experts) combine(d hip.Device, ws *Workspace, hidden, residual hip.Ptr,
 	return launchCombine(d, &combineArgs{
 		Hidden: hidden, Residual: residual, Y: ws.expertOut.Ptr(), Weights: ws.weights.Ptr(),
 		Shared: ws.shared.Ptr(), Routed: ws.Stage("moe_routed_out"), Total: ws.Stage("moe_out"),
-		Rows: int64(rows), TopK: int32(e.TopK), Cols: int32(e.Hidden),
+		Rows: int64(rows), TopK: int32(e.config.TopK), Cols: int32(e.config.Hidden),
 	})
 }
 
 func (e *Experts) checkInput(ws *Workspace, hidden, residual, x hip.Ptr, rows int) error {
-	errs := []error{e.checkRows(opForward, rows)}
+	errs := []error{e.config.checkRows(opForward, rows)}
 	if ws == nil {
 		errs = append(errs, &hip.InputError{Op: opForward, Field: "ws", Got: "nil", Want: "a workspace"})
 	}

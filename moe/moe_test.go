@@ -76,7 +76,7 @@ func TestForwardEveryK(t *testing.T) {
 				}, weights.F32, weights.MXFP8)
 				e := m.upload(t, d)
 				for k := 1; k <= experts; k++ {
-					m.config.TopK, e.TopK = k, k
+					m.config.TopK, e.config.TopK = k, k
 					x, residual := randomValues(rng, 3*9), randomValues(rng, 3*9)
 					requireClose(t, forward(t, d, e, x, residual), m.forwardNaive(x, residual), 1e-5)
 				}

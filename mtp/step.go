@@ -116,7 +116,7 @@ func (c *call) reserve(s *step) error {
 	if observe {
 		observed = rows
 	}
-	if err := w.moe.Reserve(w.device, &h.modules[s.Module].experts.Config, out, observe); err != nil {
+	if err := w.moe.Reserve(w.device, &h.config.MoE, out, observe); err != nil {
 		return err
 	}
 	return w.grow(
