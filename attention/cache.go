@@ -52,7 +52,7 @@ func NewCache(d hip.Device, g Geometry, layers, pages int, format CacheFormat) (
 	p := problems{op: "cache"}
 	p.refuse(d == nil, "device", d, "an open one")
 	p.refuse(layers < 1 || layers > maxWidth, "layers", layers, "1 to 2^20")
-	p.refuse(format != CacheBF16 && format != CacheF32, "format", format, "BF16 or F32")
+	p.refuse(format != CacheBF16 && format != CacheF32, "format", format, "CacheBF16 or CacheF32")
 	most := math.MaxInt32 / g.BlockSize // slot numbers are int32
 	p.refuse(pages < 1 || pages > most, "pages", pages, fmt.Sprintf("1 to %d", most))
 	if err := p.err(); err != nil {

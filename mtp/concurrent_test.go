@@ -248,7 +248,6 @@ func TestEveryMethodBesideClose(t *testing.T) {
 				func() error { return second(head.Embed(ctx, []int32{1})) },
 				func() error { _, _, err := head.TopK(ctx, hidden, nil, 0, 2); return err },
 				func() error {
-					head.KVScales(0)
 					head.Matrix(lmHeadName)
 					head.DraftLMHead()
 					return nil

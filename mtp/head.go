@@ -50,27 +50,6 @@ func (h *Head) Report() *weights.Report { return h.report }
 // Device returns the device that runs the head.
 func (h *Head) Device() hip.Device { return h.device }
 
-// KVScales returns the scales of an fp8 KV cache that the checkpoint has for a module's
-// keys and values, and whether it has them. The head's own caches are not fp8 and do not
-// use them.
-func (h *Head) KVScales(module int) (k, v float32, ok bool) {
-	h.using.RLock()
-	defer h.using.RUnlock()
-	if h.closed {
-		return 0, 0, false
-	}
-	const attn = "transformer_layer.self_attn.attn."
-	_, ks := h.loaded.Vector(layerName(module, attn+"k_scale"))
-	_, vs := h.loaded.Vector(layerName(module, attn+"v_scale"))
-	if len(ks) == 0 {
-		return 0, 0, false
-	}
-	if len(vs) == 0 { // kv_scale: one for both
-		vs = ks
-	}
-	return ks[0], vs[0], true
-}
-
 // Matrix returns a loaded matrix by its parameter's name, for example "lm_head.weight", to
 // share it with an engine. It is valid until Close. If there is no such matrix, it is nil.
 func (h *Head) Matrix(name string) *weights.Matrix {

@@ -23,11 +23,11 @@ const (
 type Drafts struct {
 	// IDs are the draft tokens; the lower id if logits are equal.
 	IDs []int
-	// Modules are the modules that gave them.
-	Modules []int
 	// Hidden [k, H] holds the hidden state, before the final norm, from which each was
 	// drafted; Logits [k, V] holds its logits.
 	Hidden, Logits mat.Matrix
+
+	modules []int // that gave them
 }
 
 // Chain drafts k tokens after the prompt tokens t_0 … t_T, of which t_T was just
@@ -147,7 +147,7 @@ func (d *Drafts) add(module int, stages stages) {
 		d.Hidden, d.Logits = hidden, logits
 	}
 	d.IDs = append(d.IDs, argmax(row(logits, 0)))
-	d.Modules = append(d.Modules, module)
+	d.modules = append(d.modules, module)
 }
 
 // last returns the last draft and the hidden state that the rule hands on from it.
@@ -155,7 +155,7 @@ func (d *Drafts) last(h *Head, rule mtp.Chain) (token int, hidden mat.Matrix) {
 	n := len(d.IDs) - 1
 	hidden = gather(d.Hidden, []int{n})
 	if rule == chainPostNorm {
-		hidden = rms(hidden, h.modules[d.Modules[n]].finalLayernorm, h.Config.Attention.Eps)
+		hidden = rms(hidden, h.modules[d.modules[n]].finalLayernorm, h.Config.Attention.Eps)
 	}
 	return d.IDs[n], hidden
 }

@@ -25,7 +25,7 @@ func TestChainFirstDraft(t *testing.T) {
 		drafts, err := head.Chain(tokens, hidden, 1, rule)
 		require.NoError(t, err)
 		require.Equal(t, []int{id}, drafts.IDs, "%s", rule)
-		require.Equal(t, []int{0}, drafts.Modules)
+		require.Equal(t, []int{0}, drafts.modules)
 		requireEqual(t, gather(s["hidden"], []int{8}), drafts.Hidden)
 	}
 }
@@ -46,7 +46,7 @@ func TestChainRules(t *testing.T) {
 		if rule == mtp.ChainFirst || rule == chainPostNorm {
 			modules = []int{0, 0, 0, 0}
 		}
-		require.Equal(t, modules, drafts.Modules, "%s", rule)
+		require.Equal(t, modules, drafts.modules, "%s", rule)
 		require.Equal(t, []int{4, 16}, drafts.Logits.Shape())
 		for other, hidden := range seen {
 			require.NotEqual(t, mat.Data[float64](hidden), mat.Data[float64](drafts.Hidden), "%s and %s", rule, other)

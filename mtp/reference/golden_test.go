@@ -224,7 +224,7 @@ func requireDrafts(g golden, name string, head *reference.Head, tokens []int, hi
 	require.NoError(g.t, err)
 	require.Equal(g.t, ids, drafts.IDs)
 	if _, ok := g.file.Tensor(name + ".layers"); ok {
-		require.Equal(g.t, g.ints(name+".layers"), drafts.Modules)
+		require.Equal(g.t, g.ints(name+".layers"), drafts.Modules())
 	}
 	g.requireClose(name+".hidden", mat.Data[float64](drafts.Hidden))
 	g.requireClose(name+".logits", mat.Data[float64](drafts.Logits))

@@ -1,0 +1,4 @@
+package reference
+
+// Modules returns the modules that gave the drafts.
+func (d *Drafts) Modules() []int { return d.modules }
