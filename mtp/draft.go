@@ -34,10 +34,11 @@ type Draft struct {
 const maxDraft = 64
 
 // Draft commits the batch's rows, which the target has confirmed, and then drafts up to
-// Rows.Drafts tokens for each sequence, greedily, by the head's rule (see [Chain]). It
-// returns one Draft for each of b.Sequences, in their order. If logits are equal, it drafts
-// the lowest id. Options.DraftVocabulary says which tokens can be drafted, and
-// Options.DraftLMHead in what precision their logits are computed.
+// Rows.Drafts tokens for each sequence, by the head's rule (see [Chain]). It returns one
+// Draft for each of b.Sequences, in their order. It drafts the most likely token, the lowest
+// id if logits are equal, or draws one as Rows.Sampling says. Options.DraftVocabulary and
+// Rows.Allowed say which tokens can be drafted, and Options.DraftLMHead in what precision
+// their logits are computed.
 //
 // With Drafts 0 a sequence's rows are committed and nothing is drafted, for example for a
 // piece of a prompt. Only the last row of each sequence that drafts gets a hidden state;
@@ -60,10 +61,10 @@ const maxDraft = 64
 // Draft queues all steps before it reads anything back: ids go from step to step on the
 // device. On a device that records graphs ([hip.Replayer]), a call of a shape that came
 // before is two launches: one for the first step and, queued while that runs, one for all
-// others. If any sequence has a MinProbability, Draft waits for each step.
+// others. If any sequence has a MinProbability or an Allowed, Draft waits for each step.
 //
-// Errors are those of [Head.Forward]. Drafts or MinProbability out of range are an
-// [InputError] too, and so are rows that begin too late for a chain that shifts tokens: the
+// Errors are those of [Head.Forward]. Drafts, MinProbability or a field of Sampling out of
+// range, and a mask of Allowed that is wrong, are an [InputError] too, and so are rows that begin too late for a chain that shifts tokens: the
 // error says where they have to begin. Such a chain also refuses Batch.Embeds, unless it has
 // one step. If ctx ends before the last step is queued, or a launch fails, the sequences are
 // as they were before the call.

@@ -117,6 +117,35 @@ func ExampleVerify() {
 	// Output: 2 1 <nil>
 }
 
+// Which drafts does a target confirm that samples? Its text has its own distribution,
+// whatever is drafted: here 0.7 for "a" and 0.3 for "b", drafted "a" each time.
+func ExampleHead_VerifySampled() {
+	head, err := mtp.Load(context.Background(), filepath.Join(tiny, "checkpoint"), mtp.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer head.Close()
+	vocab := head.Config().VocabSize
+	probabilities := make([]float32, 2*vocab) // after the text, and after the draft
+	probabilities['a'], probabilities['b'], probabilities[vocab+'c'] = 0.7, 0.3, 1
+
+	chains := make([]mtp.Verification, 1000)
+	for i := range chains {
+		chains[i] = mtp.Verification{
+			Draft: mtp.Draft{Tokens: []int32{'a'}}, Position: 12, Sampling: mtp.Sampling{Seed: 1, Stream: uint64(i)},
+			Logits: probabilities, Probabilities: true,
+		}
+	}
+	verified, err := head.VerifySampled(context.Background(), chains)
+	texts := map[string]int{}
+	for i, v := range verified {
+		texts[text(append(chains[i].Draft.Tokens[:v.Accepted:v.Accepted], v.Next)...)]++
+	}
+	fmt.Println(texts, err)
+	// Output: map[ac:677 b:323] <nil>
+}
+
 // recording plays a target: its text and its hidden states are known beforehand.
 type recording struct {
 	promptLen int

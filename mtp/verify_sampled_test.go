@@ -50,6 +50,14 @@ func (c sampledCase) rows(s *mtp.Sequence, i int) mtp.Rows {
 	return r
 }
 
+// verification returns what the target says of sequence i.
+func (c sampledCase) verification(d mtp.Draft, i int) mtp.Verification {
+	return mtp.Verification{
+		Draft: d, Position: 3 + i + 1, Sampling: mtp.Sampling{Temperature: 1, TopP: 0.9, Seed: 5, Stream: uint64(i)},
+		Logits: c.logits[i][:(len(d.Tokens)+1)*vocabSize], Block: i == 2,
+	}
+}
+
 // run drafts and verifies some of the sequences together.
 func (c sampledCase) run(t testing.TB, head *mtp.Head, of ...int) (r sampledRun) {
 	t.Helper()
@@ -67,10 +75,7 @@ func (c sampledCase) run(t testing.TB, head *mtp.Head, of ...int) (r sampledRun)
 		d := r.drafts[n]
 		require.NoError(t, d.Err)
 		require.NotEmpty(t, d.Tokens)
-		chains = append(chains, mtp.Verification{
-			Draft: d, Position: 3 + i + 1, Sampling: mtp.Sampling{Temperature: 1, TopP: 0.9, Seed: 5, Stream: uint64(i)},
-			Logits: c.logits[i][:(len(d.Tokens)+1)*vocabSize], Block: i == 2,
-		})
+		chains = append(chains, c.verification(d, i))
 	}
 	r.verified, err = head.VerifySampled(t.Context(), chains)
 	require.NoError(t, err)
