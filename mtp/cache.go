@@ -17,6 +17,8 @@ type Cache struct {
 	kv     *attention.Cache
 	topk   int  // blocks that a query attends to: the config's, or fewer where there are never so many
 	closed bool // guarded by head.using
+
+	waiting waiting
 }
 
 // NewCache allocates a cache of the given number of pages, at least one. Too many pages for

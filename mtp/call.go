@@ -18,6 +18,8 @@ type call struct {
 	used  int // sequences that are this call's
 	pages *attention.Transaction
 	w     *workspace
+
+	encoded int // batches of rows, in the words
 }
 
 // given reports whether there is anything.
@@ -218,6 +220,9 @@ func (h *Head) begin(ctx context.Context, b *Batch, check func(b *Batch) error, 
 	}
 	pages, err := cache.kv.Begin(claims...)
 	if err != nil {
+		if errors.Is(err, attention.ErrCacheFull) {
+			h.counters.cacheFull.Add(1)
+		}
 		return nil, ofAttention("mtp", err)
 	}
 	for i := range b.Sequences {
@@ -266,7 +271,7 @@ func (c *call) commit() error { return ofAttention("mtp", c.pages.Commit()) }
 // end ends the call, and rolls it back if it has neither done that nor committed: an
 // observer panicked.
 func (c *call) end() {
-	c.head.giveWorkspace(c.w)
+	c.head.giveWorkspace(c.w, c.rows)
 	_ = c.pages.Rollback()
 	c.leave()
 }

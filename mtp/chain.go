@@ -196,7 +196,7 @@ func (c *chain) prepare(part []*step) error {
 	for i, s := range part {
 		s.drafted, s.draftedRoom = w.down.At(0), c.room
 		s.sourcesAt, s.sharedAt, s.picksAt, s.keepsAt = w.up.Add(s.Sources), w.up.Add(s.Shared), w.up.Add(s.Picks), w.up.Add(s.Keeps)
-		if err := c.stage(c.queued+i, s); err != nil {
+		if err := c.stage(s); err != nil {
 			return err
 		}
 		if err := c.stageSampling(c.queued+i, s); err != nil {

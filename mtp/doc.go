@@ -186,6 +186,7 @@
 //	verify.go               what the target confirms of drafts, if it is greedy
 //	verify_sampled.go       and if it samples
 //	controller*.go          how many tokens to draft
+//	stats.go, memory.go     what a head did, and the memory that it uses
 //	logits.go               final norm, logits, embeddings
 //	candidates.go           the most probable tokens: TopK, and what Draft picks
 //	internal/plan           the rules of chains, as data

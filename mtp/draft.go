@@ -81,7 +81,11 @@ func (h *Head) Draft(ctx context.Context, b *Batch) ([]Draft, error) {
 	if err := chain.run(ctx); err != nil {
 		return nil, c.rollback(err)
 	}
-	return chain.drafts, chain.commit()
+	err = chain.commit()
+	if err == nil {
+		chain.count()
+	}
+	return chain.drafts, err
 }
 
 // checkDraft checks what only Draft asks of a batch.

@@ -49,6 +49,7 @@ func (h *Head) Forward(ctx context.Context, b *Batch, step int) (out Hidden, err
 		return Hidden{}, c.rollback(err)
 	}
 	committed = true
+	h.counters.rows.Add(int64(c.rows))
 	return out, c.commit()
 }
 
@@ -60,7 +61,7 @@ func (c *call) hiddenStates(module int) (Hidden, error) {
 	}
 	s := &step{Step: plan.All(module, c.planned())}
 	c.stageInput(s)
-	if err := c.stage(0, s); err != nil {
+	if err := c.stage(s); err != nil {
 		return Hidden{}, err
 	}
 	if err := c.reserve(s); err != nil {

@@ -22,10 +22,12 @@ type Head struct {
 	chain   Chain
 	report  *weights.Report
 
-	device     hip.Device
-	ownsDevice bool
-	checkpoint *safetensors.Folder // open while the device reads it in place
-	loaded     *weights.Loaded
+	device      hip.Device // meter, once there is one
+	meter       *meter
+	loadedBytes int64 // that load allocated
+	ownsDevice  bool
+	checkpoint  *safetensors.Folder // open while the device reads it in place
+	loaded      *weights.Loaded
 
 	geometry  attention.Geometry
 	embed     *weights.Matrix
@@ -38,7 +40,10 @@ type Head struct {
 	released   bool // all of it
 	mu         sync.Mutex
 	workspaces []*workspace // idle
+	calls      int64
 	caches     map[*Cache]struct{}
+
+	counters counters
 }
 
 // Config returns the checkpoint's config. It must not be changed.
@@ -48,7 +53,12 @@ func (h *Head) Config() *Config { return h.config }
 func (h *Head) Report() *weights.Report { return h.report }
 
 // Device returns the device that runs the head.
-func (h *Head) Device() hip.Device { return h.device }
+func (h *Head) Device() hip.Device {
+	if h.meter == nil {
+		return h.device
+	}
+	return h.meter.Device
+}
 
 // Matrix returns a loaded matrix by its parameter's name, for example "lm_head.weight", to
 // share it with an engine. It is valid until Close. If there is no such matrix, it is nil.

@@ -70,6 +70,8 @@ func (h *Head) load(ctx context.Context, plan *weights.Plan, start time.Time) (e
 	if h.device == nil {
 		h.device, h.ownsDevice = hip.NewHost(), true
 	}
+	h.meter = newMeter(h.device)
+	h.device = h.meter
 	if err = hip.Compile(ctx, h.device, hip.Kernels()...); err != nil {
 		return fmt.Errorf("mtp: load: %w", err)
 	}
@@ -97,6 +99,7 @@ func (h *Head) load(ctx context.Context, plan *weights.Plan, start time.Time) (e
 	if err := h.buildDraftLMHead(ctx, progress); err != nil {
 		return fmt.Errorf("mtp: lm_head for drafting: %w", err)
 	}
+	h.loadedBytes = h.meter.bytes()
 	if opts.Logger != nil {
 		opts.Logger.InfoContext(ctx, "MTP head loaded", "modules", config.NumMTPModules, "parameters", h.report.Parameters,
 			"bytes", h.report.Bytes, "device", h.device.Info().Name, "duration", time.Since(start))

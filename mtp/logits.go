@@ -85,7 +85,7 @@ func (h *Head) onRows(ctx context.Context, hidden Hidden, rows []int, step int, 
 		return nil
 	}
 	w := h.takeWorkspace()
-	defer h.giveWorkspace(w)
+	defer h.giveWorkspace(w, len(picked))
 	if err := w.start(); err != nil {
 		return err
 	}
@@ -238,7 +238,7 @@ func (h *Head) Embed(ctx context.Context, tokens []int32) ([]float32, error) {
 		return nil, nil
 	}
 	w := h.takeWorkspace()
-	defer h.giveWorkspace(w)
+	defer h.giveWorkspace(w, rows)
 	if err := w.grow(need{&w.tokens, rows}, need{&w.embedsIn.wide, rows * n}); err != nil {
 		return nil, err
 	}

@@ -58,6 +58,11 @@ type Options struct {
 	// steps.
 	MaxDraft int
 
+	// MaxRows is how many rows run at once, at least 1. Longer steps run in pieces, one after
+	// another, which bounds the working memory of a call: see [Memory]. 0: 1024. Observed
+	// calls are not cut.
+	MaxRows int
+
 	// Modules is how many MTP modules are loaded, from module 0 on, whatever config.json
 	// says. 0: as many as num_mtp_modules says, or num_nextn_predict_layers if that is
 	// absent. The latter also counts in the config of a target, or in one copied from the
@@ -156,6 +161,7 @@ func (c *Config) checkOptions(opts Options) error {
 	refuseIf(opts.Modules < 0 || opts.Modules > maxModules, "Modules", opts.Modules, fmt.Sprintf("0 to %d", maxModules))
 	_, err := opts.Chain.resolve(c.NumMTPModules)
 	errs = append(errs, err)
+	refuseIf(opts.MaxRows < 0, "MaxRows", opts.MaxRows, "at least 1, or 0 for 1024")
 	refuseIf(opts.MaxDraft < 0 || opts.MaxDraft > maxDraft, "MaxDraft", opts.MaxDraft, fmt.Sprintf("0 to %d", maxDraft))
 	refuseIf(opts.CacheFormat != attention.CacheBF16 && opts.CacheFormat != attention.CacheF32, "CacheFormat", opts.CacheFormat, "CacheBF16 or CacheF32")
 	for _, m := range []struct {
@@ -174,4 +180,12 @@ func (c *Config) checkOptions(opts Options) error {
 	errs = append(errs, checkDraftVocabulary(opts.DraftVocabulary, c.VocabSize))
 	refuseIf((opts.Embed != nil || opts.LMHead != nil) && opts.Device == nil, "Device", "nil", "the device of Embed and LMHead")
 	return errors.Join(errs...)
+}
+
+// mostRows is how many rows run at once.
+func (o *Options) mostRows() int {
+	if o.MaxRows > 0 {
+		return o.MaxRows
+	}
+	return 1024
 }

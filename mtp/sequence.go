@@ -22,6 +22,8 @@ type Sequence struct {
 	// carried, and the next call runs rows again. Otherwise whole is Len.
 	whole int
 	carry [][]float32
+
+	drafted drafted // the last chain, for Stats
 }
 
 // NewSequence returns an empty sequence.

@@ -12,6 +12,7 @@ import (
 // and then it is queued, on the head's device or on one that records.
 type step struct {
 	*plan.Step
+	pieces []*step          // that run one after another in its place; most often one, itself
 	all    *attention.Batch // its rows
 	wanted *attention.Batch // those that hidden states are made for
 
@@ -45,9 +46,29 @@ func (c *call) loadInput(s *step) error {
 	return c.w.loadInput(&s.embeds, &c.batch.Embeds, &c.w.embedsIn)
 }
 
-// stage adds the rows of the i-th step of the call to the words: tokens, positions, slots
+// stage adds the rows of the next step of the call to the words: tokens, positions, slots
 // and block tables. It marks the rows as written, since a row attends to itself.
-func (c *call) stage(i int, s *step) (err error) {
+func (c *call) stage(s *step) error {
+	most := c.head.options.mostRows()
+	if c.batch.Observe != nil { // an observer sees all rows of a step
+		most = s.Rows()
+	}
+	for _, piece := range s.Split(most) {
+		if piece == s.Step {
+			s.pieces = append(s.pieces, s)
+		} else {
+			s.pieces = append(s.pieces, &step{Step: piece, drafted: s.drafted, draftedRoom: s.draftedRoom})
+		}
+	}
+	for _, piece := range s.pieces {
+		if err := c.stageRows(piece); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *call) stageRows(s *step) (err error) {
 	spans := make([]attention.Span, len(s.Spans))
 	for j, span := range s.Spans {
 		if spans[j], err = c.pages.Span(span.Sequence, s.Layer, span.From, span.Rows); err != nil {
@@ -55,7 +76,7 @@ func (c *call) stage(i int, s *step) (err error) {
 		}
 	}
 	s.tokensAt = c.w.up.Add(s.Tokens)
-	s.all, s.allAt, err = c.encode(2*i, spans)
+	s.all, s.allAt, err = c.encode(spans)
 	if s.wanted = s.all; err != nil || len(s.Wanted) == 0 {
 		return err
 	}
@@ -69,15 +90,16 @@ func (c *call) stage(i int, s *step) (err error) {
 		}
 		last = append(last, row)
 	}
-	s.wanted, s.wantedRowsAt, err = c.encode(2*i+1, last)
+	s.wanted, s.wantedRowsAt, err = c.encode(last)
 	return err
 }
 
 // encode adds spans to the words as kernels read them.
-func (c *call) encode(i int, spans []attention.Span) (b *attention.Batch, at int, err error) {
-	if b, err = c.w.batchOf(c.cache.kv, i); err != nil {
+func (c *call) encode(spans []attention.Span) (b *attention.Batch, at int, err error) {
+	if b, err = c.w.batchOf(c.cache.kv, c.encoded); err != nil {
 		return nil, 0, err
 	}
+	c.encoded++
 	at, err = c.w.up.Append(func(words []int32) ([]int32, error) { return b.Encode(words, c.w.granule(), spans...) })
 	return b, at, err
 }
@@ -96,9 +118,11 @@ func (s *step) spansOut() []plan.Span {
 
 // place gives a step the addresses of its words, after their upload.
 func (c *call) place(s *step) {
-	s.all.Place(c.w.up.At(s.allAt))
-	if s.wanted != s.all {
-		s.wanted.Place(c.w.up.At(s.wantedRowsAt))
+	for _, piece := range s.pieces {
+		piece.all.Place(c.w.up.At(piece.allAt))
+		if piece.wanted != piece.all {
+			piece.wanted.Place(c.w.up.At(piece.wantedRowsAt))
+		}
 	}
 	s.hidden.place(c.w)
 	s.embeds.place(c.w)
@@ -109,6 +133,15 @@ func (c *call) place(s *step) {
 
 // reserve grows the workspace for a step that was staged.
 func (c *call) reserve(s *step) error {
+	for _, piece := range s.pieces {
+		if err := c.reserveRows(piece); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *call) reserveRows(s *step) error {
 	h, w, g := c.head, c.w, &c.head.geometry
 	n, rows, out, wanted := h.config.HiddenSize, s.Rows(), s.OutRows(), len(s.Wanted)
 	observed := 0
@@ -135,7 +168,17 @@ func (c *call) queue(d hip.Device, s *step) error {
 	if err := s.embeds.widen(d); err != nil {
 		return err
 	}
-	q := &queue{head: c.head, workspace: c.w, device: d, step: s, topk: c.cache.topk, observe: c.batch.Observe}
-	c.head.modules[s.Module].forward(q)
+	q := &queue{head: c.head, workspace: c.w, device: d, topk: c.cache.topk, observe: c.batch.Observe}
+	row, out, bytes := int64(0), int64(0), 4*int64(c.head.config.HiddenSize)
+	for _, q.step = range s.pieces {
+		if q.step != s {
+			q.step.states, q.step.out = s.states.Add(row*bytes), s.out.Add(out*bytes)
+			if s.embeds.states != 0 {
+				q.step.embeds.states = s.embeds.states.Add(row * bytes)
+			}
+			row, out = row+int64(q.step.Rows()), out+int64(q.step.OutRows())
+		}
+		c.head.modules[s.Module].forward(q)
+	}
 	return q.err
 }

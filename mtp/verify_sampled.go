@@ -92,7 +92,7 @@ func (h *Head) VerifySampled(ctx context.Context, chains []Verification) ([]Veri
 		return nil, err
 	}
 	w := h.takeWorkspace()
-	defer h.giveWorkspace(w)
+	defer h.giveWorkspace(w, len(chains))
 	var verified []Verified
 	for len(verified) < len(chains) {
 		first, rows := len(verified), 0

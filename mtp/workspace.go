@@ -20,6 +20,9 @@ type workspace struct {
 	down   *staging.Down
 	queued bool // work may be queued that no call has waited for
 
+	most, recent, calls int   // the most rows of any call, and of calls since the count began
+	lastCall            int64 // of the head's
+
 	batches []*attention.Batch // of the steps of a call, for the cache that was used last
 	owner   *attention.Cache
 	moe     moe.Workspace
@@ -169,9 +172,47 @@ func (h *Head) takeWorkspace() *workspace {
 	return newWorkspace(h.device)
 }
 
-func (h *Head) giveWorkspace(w *workspace) {
-	_ = w.settle() // if it fails, the call has failed already, and the next one settles it
+const (
+	// A workspace that was made for over outgrown times the rows of any of its last
+	// window calls is given back, and the next call makes a smaller one.
+	outgrown, window = 4, 64
+	// A workspace that was idle for so many calls is given back.
+	idleCalls = 1024
+)
+
+// giveWorkspace returns the workspace of a call of so many rows.
+func (h *Head) giveWorkspace(w *workspace, rows int) {
+	settled := w.settle() == nil // if not, the call has failed already, and the next one settles it
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.workspaces = append(h.workspaces, w)
+	h.calls++
+	w.lastCall = h.calls
+	var free []*workspace
+	if settled && w.tooLarge(rows) {
+		free = append(free, w)
+	} else {
+		h.workspaces = append(h.workspaces, w)
+	}
+	if first := h.workspaces; len(first) > 1 && first[0].lastCall < h.calls-idleCalls {
+		free, h.workspaces = append(free, first[0]), first[1:]
+	}
+	h.mu.Unlock()
+	for _, w := range free {
+		if w.free() != nil { // Close tries again
+			h.mu.Lock()
+			h.workspaces = append(h.workspaces, w)
+			h.mu.Unlock()
+		}
+	}
+}
+
+// tooLarge counts a call of so many rows and reports whether the workspace has outgrown the
+// last ones.
+func (w *workspace) tooLarge(rows int) bool {
+	w.most, w.recent, w.calls = max(w.most, rows), max(w.recent, rows), w.calls+1
+	if w.calls < window {
+		return false
+	}
+	recent := w.recent
+	w.recent, w.calls = 0, 0
+	return w.most > outgrown*max(recent, 16)
 }
