@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/weights/safetensors"
@@ -19,7 +20,7 @@ type Param struct {
 
 // Part is a tensor of the checkpoint that a parameter is stacked from.
 type Part struct {
-	Tensor   string // its name, without the prefix "language_model."
+	Tensor   string // its name, without the prefix "language_model."; of the head in all parts, or in none
 	Shape    []int  // what it must have: [rows, columns]; [n] of a vector, [] of a scalar
 	KeepRows [2]int // from which row to before which this rank holds it; none: it must exist
 	KeepCols [2]int // the same of the columns of a matrix
@@ -108,7 +109,9 @@ func checkParams(params []Param) error {
 			part := &p.Parts[j]
 			in = fmt.Sprintf("params[%d].Parts[%d]", i, j)
 			key, ok := keyOf(part.Tensor, names)
-			refuse(!ok || key.param != p.Name, ".Tensor", safetensors.Printable(part.Tensor), "a name that leads to the parameter")
+			_, head := MapName(part.Tensor)
+			_, first := MapName(p.Parts[0].Tensor)
+			refuse(!ok || head && key.param != p.Name || head != first, ".Tensor", safetensors.Printable(part.Tensor), "a name that leads to the parameter")
 			refuse(ok && parts[key], ".Tensor", safetensors.Printable(part.Tensor)+" again", "each tensor once")
 			parts[key] = true
 			if len(part.Shape) > 2 || (len(part.Shape) < 2) != p.vector() {
@@ -135,13 +138,13 @@ type partKey struct {
 }
 
 // keyOf returns the key of a part's tensor, a weight, by the rules of vLLM's load_weights,
-// among the parameters of these names.
+// among the parameters of these names. A tensor that is not the head's is found by its name
+// alone.
 func keyOf(tensor string, names map[string]bool) (partKey, bool) {
-	mapped, ok := MapName(tensor)
-	if !ok {
-		return partKey{}, false
+	if mapped, ok := MapName(tensor); ok {
+		return keyOfMapped(mapped, names)
 	}
-	return keyOfMapped(mapped, names)
+	return partKey{"", tensor, -1}, tensor != ""
 }
 
 // keyOfMapped takes a name that is through [MapName] already: stacked parameters come
@@ -166,11 +169,12 @@ type inventory struct {
 	params []Param
 	names  map[string]bool
 	parts  map[partKey]owner
+	scopes map[string]bool // of parts that are not the head's
 }
 
 // newInventory takes checked parameters.
 func newInventory(params []Param) *inventory {
-	v := &inventory{params: params, names: make(map[string]bool), parts: make(map[partKey]owner)}
+	v := &inventory{params: params, names: make(map[string]bool), parts: make(map[partKey]owner), scopes: make(map[string]bool)}
 	for i := range params {
 		v.names[params[i].Name] = true
 	}
@@ -179,17 +183,33 @@ func newInventory(params []Param) *inventory {
 			if key, ok := keyOf(part.Tensor, v.names); ok {
 				v.parts[key] = owner{i, j}
 			}
+			if _, head := MapName(part.Tensor); !head {
+				v.scopes[scope(part.Tensor)] = true
+			}
 		}
 	}
 	return v
 }
 
-// find maps a tensor name, already through [MapName], to its part. scale reports whether
-// the tensor holds the part's block scales.
-func (v *inventory) find(mapped string) (o owner, scale, found bool) {
+// find maps a tensor name to its part. mapped is its result of [MapName], "" where it is not
+// the head's. scale reports whether the tensor holds the part's block scales.
+func (v *inventory) find(name, mapped string) (o owner, scale, found bool) {
+	if mapped == "" {
+		name = strings.Replace(strings.TrimPrefix(name, bundledPrefix), scaleSuffix+"_inv", scaleSuffix, 1)
+		name, scale = weightOfScale(name)
+		o, found = v.parts[partKey{"", name, -1}]
+		return o, scale, found
+	}
 	weight, scale := weightOfScale(mapped)
 	if key, ok := keyOfMapped(weight, v.names); ok {
 		o, found = v.parts[key]
 	}
 	return o, scale, found
+}
+
+// scope is what a parameter that is not the head's takes its tensor from: "model.layers."
+// of "model.layers.0.mlp.down_proj.weight".
+func scope(tensor string) string {
+	parts := strings.SplitAfterN(tensor, ".", 3)
+	return strings.Join(parts[:min(2, len(parts))], "")
 }

@@ -79,6 +79,11 @@ type origin struct {
 // A tensor of the head that no parameter takes is a problem: one under the head's own
 // prefix, or any mapped name with "mtp.layers" in it. A tensor of an MTP layer without any
 // parameter, or of a shared matrix that is not asked for, is ignored.
+//
+// Parameters may be those of other layers, such as the target's: then each part's Tensor is
+// found by that name, with the scales "_scale_inv" or "_scale" beside it, and a tensor that
+// shares the first two words of its name with one of them, "model.layers." for example, and
+// that no parameter takes is a problem too. [safetensors.OpenFolder] opens their shards.
 func NewPlan(c *safetensors.Folder, params []Param) (*Plan, error) {
 	if err := checkParams(params); err != nil {
 		return nil, err
@@ -164,11 +169,7 @@ func (a *audit) add(p *Problem) {
 // take gives a tensor to the part it belongs to.
 func (a *audit) take(t *safetensors.Tensor) {
 	mapped, ours := MapName(t.Name)
-	var o owner
-	var scale, found bool
-	if ours {
-		o, scale, found = a.inventory.find(mapped)
-	}
+	o, scale, found := a.inventory.find(t.Name, mapped)
 	if !found {
 		if a.owns(t.Name, ours) {
 			a.problem(t.Name, "", ruleUnexpected, "", "")
@@ -208,7 +209,7 @@ func (a *audit) owns(name string, mapped bool) bool {
 			return a.inventory.names[shared]
 		}
 	}
-	return ownTensor(name) || mapped
+	return ownTensor(name) || mapped || a.inventory.scopes[scope(bare)]
 }
 
 // absent returns the name that a missing tensor would have in this checkpoint.
