@@ -56,7 +56,8 @@ type accountant interface {
 
 // Adopt lets kernels use the caller's own memory in place, on a CPU device. It makes mem
 // readable, and writable if writable is set, at the address that it returns, until that is
-// given to Free. mem must stay valid and unmoved until then. An empty mem returns the zero
+// given to Free. mem must stay valid and unmoved until then; a launch or a copy that reads
+// bytes of a mapped file that was cut short is an [ErrAccess]. An empty mem returns the zero
 // Ptr. The error wraps [errors.ErrUnsupported] if d has no method Adopt; a device of your
 // own passes on one with the parameters and results of this function but d.
 func Adopt(d Device, mem []byte, writable bool) (Ptr, error) {

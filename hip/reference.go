@@ -3,6 +3,7 @@ package hip
 import (
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"unsafe"
 
 	"github.com/drafthead/drafthead/hip/internal/fail"
@@ -51,11 +52,21 @@ type cpu struct {
 	mem *memory.Table
 }
 
-func (c *cpu) Alloc(n int64) (Ptr, error)                   { return allocate(c.mem, n) }
-func (c *cpu) Free(p Ptr) error                             { return free(c.mem, p) }
-func (c *cpu) Write(dst Ptr, src []byte) error              { return c.mem.Write(uint64(dst), src) }
-func (c *cpu) Read(dst []byte, src Ptr) error               { return c.mem.Read(dst, uint64(src)) }
-func (c *cpu) Copy(dst, src Ptr, n int64) error             { return c.mem.Copy(uint64(dst), uint64(src), n) }
+func (c *cpu) Alloc(n int64) (Ptr, error) { return allocate(c.mem, n) }
+func (c *cpu) Free(p Ptr) error           { return free(c.mem, p) }
+
+func (c *cpu) Write(dst Ptr, src []byte) error {
+	return copying(func() error { return c.mem.Write(uint64(dst), src) })
+}
+
+func (c *cpu) Read(dst []byte, src Ptr) error {
+	return copying(func() error { return c.mem.Read(dst, uint64(src)) })
+}
+
+func (c *cpu) Copy(dst, src Ptr, n int64) error {
+	return copying(func() error { return c.mem.Copy(uint64(dst), uint64(src), n) })
+}
+
 func (c *cpu) Adopt(mem []byte, writable bool) (Ptr, error) { return adopt(c.mem, mem, writable) }
 func (c *cpu) InUse() (bytes int64, live int)               { return c.mem.InUse() }
 func (c *cpu) CheckRange(p Ptr, n int64, write bool) error  { return c.mem.Check(uint64(p), n, write) }
@@ -75,12 +86,15 @@ func checkGrid(k *Kernel, grid Grid) error {
 	return nil
 }
 
-// runBlocks calls f and turns a bad access, found by a view or by Go's own
-// bounds checks, into an error of the launch.
+// runBlocks calls f and turns a bad access, found by a view, by Go's own bounds checks or by
+// the system, into an error of the launch.
 func runBlocks(k *Kernel, f func(*Blocks, unsafe.Pointer), b *Blocks, args unsafe.Pointer) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		switch e := recover().(type) {
 		case nil:
+		case memoryFault:
+			err = fail.Kernel(k.Name, lost(e))
 		case runtime.Error:
 			err = fail.Kernel(k.Name, &badIndex{e})
 		case error:
@@ -91,6 +105,33 @@ func runBlocks(k *Kernel, f func(*Blocks, unsafe.Pointer), b *Blocks, args unsaf
 	}()
 	f(b, args)
 	return nil
+}
+
+// memoryFault is what Go panics with where the system has no memory at an address, in a
+// goroutine that asked for it with SetPanicOnFault. Otherwise the program ends.
+type memoryFault interface {
+	runtime.Error
+	Addr() uintptr
+}
+
+// lost is the error of a fault: memory that was adopted, a mapped file, may lose its bytes.
+func lost(e memoryFault) error {
+	return fail.With(fail.Access, "memory at %#x is gone, as that of a mapped file that is cut short", e.Addr())
+}
+
+// copying calls f, which copies memory, and returns an error where that is gone.
+func copying(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		switch e := recover().(type) {
+		case nil:
+		case memoryFault:
+			err = lost(e)
+		default:
+			panic(e)
+		}
+	}()
+	return f()
 }
 
 // badIndex is an index outside of a view, which Go itself has found.

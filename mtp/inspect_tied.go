@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -80,27 +79,17 @@ func sameBytes(ctx context.Context, a, b *safetensors.Tensor) (bool, error) {
 		if err := ctx.Err(); err != nil {
 			return false, err
 		}
-		n := min(chunk, a.Size()-off)
-		partA, err := part(a, &bufA, off, n)
-		if err != nil {
+		n := int(min(chunk, a.Size()-off))
+		bufA, bufB = slices.Grow(bufA[:0], n)[:n], slices.Grow(bufB[:0], n)[:n]
+		if _, err := a.ReadAt(bufA, off); err != nil {
 			return false, err
 		}
-		partB, err := part(b, &bufB, off, n)
-		if err != nil || !bytes.Equal(partA, partB) {
+		if _, err := b.ReadAt(bufB, off); err != nil {
 			return false, err
+		}
+		if !bytes.Equal(bufA, bufB) {
+			return false, nil
 		}
 	}
 	return true, nil
-}
-
-// part returns n bytes of a tensor, in place or in buf.
-func part(t *safetensors.Tensor, buf *[]byte, off, n int64) ([]byte, error) {
-	if data, ok := t.Bytes(); ok {
-		return data[off : off+n], nil
-	}
-	*buf = slices.Grow((*buf)[:0], int(n))[:n]
-	if _, err := t.ReadAt(*buf, off); err != nil && err != io.EOF {
-		return nil, err
-	}
-	return *buf, nil
 }

@@ -26,6 +26,10 @@ import (
 // draft. On any error, including the end of ctx, everything taken is given back.
 //
 // The checkpoint's files must not change while the head is open: a CPU uses them in place.
+// If a file is cut short nevertheless, calls that read what is gone return an error that
+// wraps [hip.ErrAccess], and the process goes on; the rest of the last page that is there
+// reads as zeros. Bytes that are overwritten are used as they are. With Options.NoMap Load
+// copies the weights, and nothing that happens to the files matters afterwards.
 func Load(ctx context.Context, dir string, opts Options) (*Head, error) {
 	if err := checkFolder(dir); err != nil {
 		return nil, err

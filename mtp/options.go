@@ -32,9 +32,9 @@ type Options struct {
 	// are meant for x · w.
 	CheckWeights bool
 
-	// NoMap reads the checkpoint's files in place of mapping them. A mapped file that
-	// shrinks while the head is open ends the process, which cannot be caught; one that is
-	// read makes Load return an error.
+	// NoMap reads the checkpoint's files in place of mapping them, into memory of the
+	// device's own. Calls then no longer depend on files that may shrink or change while the
+	// head is open: see [Load].
 	NoMap bool
 
 	// Logger gets a record of each load, with what was found, and one of an lm_head made

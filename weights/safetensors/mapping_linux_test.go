@@ -2,6 +2,7 @@ package safetensors
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -215,4 +216,27 @@ func TestNoAddressSpace(t *testing.T) {
 	}
 	require.NoError(t, folder.Close())
 	require.Zero(t, descriptors(t, dir))
+}
+
+// TestFileThatShrinks: what reads bytes of a mapped file that are gone is an error.
+func TestFileThatShrinks(t *testing.T) {
+	const n = 1 << 20
+	dir := onDisk(t, map[string][]byte{"x": buildFile(bytePart("a", strings.Repeat("a", n)), bytePart("b", strings.Repeat("b", n)))})
+	f, err := Open(os.DirFS(dir), "x")
+	require.NoError(t, err)
+	b, _ := f.Tensor("b")
+	require.NoError(t, os.Truncate(filepath.Join(dir, "x"), n))
+	for range 2 {
+		_, err = b.ReadAt(make([]byte, n), 0)
+		require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+		require.ErrorContains(t, err, `x: tensor "b": the file was cut short while it was open`)
+	}
+	err = f.ReadAhead(b.Offset(), b.Offset()+n, true)
+	require.ErrorContains(t, err, "safetensors: x: the file was cut short while it was open")
+	require.ErrorIs(t, caught(func() { touchPages(f.mapping()) }), errGone)
+	require.Panics(t, func() { _ = caught(func() { panic("another") }) })
+	a, _ := f.Tensor("a")
+	_, err = a.ReadAt(make([]byte, n/2), 0)
+	require.NoError(t, err, "what is there")
+	require.NoError(t, f.Close())
 }
