@@ -1,0 +1,272 @@
+// Package speculate is the loop of speculative decoding over a live target: a ragged batch
+// of texts, drafts by the head, one pass of the target over the newest token and the drafts
+// of each text, verification on the device, and both caches cut behind what was confirmed.
+//
+//	text            t₀ … t₇ t₈          t₈ is the newest token; the target has run t₀ … t₇
+//	Head.Draft      rows of new hidden states with the tokens after them; drafts d₉ d₁₀
+//	Target.Run      t₈ d₉ d₁₀           logits after each: for positions 9, 10 and 11
+//	VerifySampled   d₉ is accepted, d₁₀ is not: x₁₀ in its place
+//	text            t₀ … t₈ d₉ x₁₀      the target's cache is cut after d₉
+//
+// A text that the target has not run up to its newest token, such as a prompt, runs in
+// chunks beside the others.
+package speculate
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/drafthead/drafthead/attention"
+	"github.com/drafthead/drafthead/examples/internal/target"
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/mtp"
+)
+
+// Engine decodes with a target and its head. Only one goroutine may use it at a time.
+type Engine struct {
+	Target *target.Target
+	Head   *mtp.Head
+	Cache  *mtp.Cache // the head's
+	Chunk  int        // rows of a text that run in one pass, at most; 0: 128
+
+	// Controller chooses how many tokens to draft, up to each text's Drafts. nil: Drafts.
+	Controller *mtp.Controller
+
+	gathered hip.Buffer // hidden states of a Draft, text by text
+}
+
+// Text is a prompt and what the engine wrote after it. Release it in the end.
+type Text struct {
+	Tokens   []int32      // the prompt, at least one token, to which Step appends
+	Drafts   int          // to draft in a step, at most; 0: the target writes alone
+	Most     int          // the number of tokens that the text ends with
+	Sampling mtp.Sampling // of the target, and of the drafts
+
+	Passes                int    // of the target, that wrote a token of the text
+	DraftedAt, AcceptedAt []int  // by position in the chain
+	Accepted              []bool // of each token that was written: whether it was drafted
+
+	Err error // logits or a draft's probabilities held NaN: the text has ended
+
+	target     *attention.Sequence
+	head       *mtp.Sequence
+	hidden     hip.Buffer // [pending, HiddenSize] float32: the target's, which the head has not seen
+	pending    int        // rows, up to the last that the target has run
+	acceptance mtp.Acceptance
+}
+
+// Done reports whether the text is complete, or has ended with Err.
+func (t *Text) Done() bool { return t.Err != nil || len(t.Tokens) >= t.Most }
+
+// Release gives back the pages and the memory of a text. It may go on afterwards, as a
+// prompt: that is how an engine preempts one.
+func (e *Engine) Release(t *Text) error {
+	errs := []error{t.hidden.Free(e.Head.Device())}
+	if t.target != nil {
+		errs = append(errs, t.target.Close(), t.head.Close())
+	}
+	t.target, t.head, t.pending = nil, nil, 0
+	return errors.Join(errs...)
+}
+
+// Close frees the engine's memory.
+func (e *Engine) Close() error { return e.gathered.Free(e.Head.Device()) }
+
+// turn is a text's part of a step.
+type turn struct {
+	*Text
+	run    []int32 // tokens that the target runs, drafts among them
+	writes bool    // the last known token is among them
+	draft  mtp.Draft
+}
+
+// Step does one pass of the target over the texts that are not done, and appends what it
+// confirms. If drafting, the pass or verification fails, no text has grown, and Step may be
+// called again: with fewer texts, if the error is [attention.ErrCacheFull].
+func (e *Engine) Step(ctx context.Context, texts []*Text) error {
+	var turns []*turn
+	for _, t := range texts {
+		if t.Done() {
+			continue
+		}
+		if t.target == nil {
+			t.target, t.head = e.Target.Cache.NewSequence(), e.Cache.NewSequence()
+		}
+		from := t.target.Len()
+		to := min(len(t.Tokens), from+e.chunk())
+		turns = append(turns, &turn{Text: t, run: t.Tokens[from:to:to], writes: to == len(t.Tokens)})
+	}
+	if len(turns) == 0 {
+		return nil
+	}
+	if err := e.draft(ctx, turns); err != nil {
+		return err
+	}
+	start, prompts, rows := time.Now(), false, 0
+	batch := make([]target.Rows, len(turns))
+	for i, t := range turns {
+		t.run = append(t.run, t.draft.Tokens...)
+		batch[i] = target.Rows{Sequence: t.target, Tokens: t.run}
+		if t.writes {
+			batch[i].Logits = len(t.draft.Tokens) + 1
+		}
+		rows, prompts = rows+len(t.run), prompts || len(t.run) > batch[i].Logits
+	}
+	hidden, logits, err := e.Target.Run(ctx, batch)
+	if err != nil {
+		return err
+	}
+	if e.Controller != nil && !prompts {
+		e.Controller.ReportTarget(rows, time.Since(start))
+	}
+	results, err := e.verify(ctx, turns, logits)
+	if err != nil {
+		return errors.Join(err, e.undo(turns))
+	}
+	return e.keep(turns, results, hidden)
+}
+
+func (e *Engine) chunk() int {
+	if e.Chunk > 0 {
+		return e.Chunk
+	}
+	return 128
+}
+
+// drafts is how many tokens may be drafted after the newest one: the target has to run them,
+// and to write one more.
+func (e *Engine) drafts(t *turn) int {
+	last := e.Target.Config.Attention.Rope.Positions - 1
+	return max(0, min(t.Drafts, t.Most-len(t.Tokens)-1, last-t.target.Len()))
+}
+
+// draft commits the rows whose hidden states are new, and drafts after those that reach the
+// newest token but one.
+func (e *Engine) draft(ctx context.Context, turns []*turn) error {
+	var with []*turn
+	var most []int
+	var requests []*mtp.Acceptance
+	rows, prompts := 0, false
+	for _, t := range turns {
+		if t.pending == 0 {
+			continue
+		}
+		drafts := 0
+		if t.target.Len() == len(t.Tokens)-1 {
+			drafts = e.drafts(t)
+		}
+		with, most, requests = append(with, t), append(most, drafts), append(requests, &t.acceptance)
+		rows, prompts = rows+t.pending, prompts || t.pending > t.Drafts+1
+	}
+	if len(with) == 0 {
+		return nil
+	}
+	if e.Controller != nil {
+		for i, n := range e.Controller.Lengths(requests...) {
+			most[i] = min(most[i], n)
+		}
+	}
+	size := 4 * int64(e.Target.Config.HiddenSize)
+	if err := e.gathered.Grow(e.Head.Device(), rows, int(size)); err != nil {
+		return err
+	}
+	b := &mtp.Batch{Hidden: mtp.Hidden{Device: e.gathered.Ptr()}}
+	at := e.gathered.Ptr()
+	for i, t := range with {
+		if err := e.Head.Device().Copy(at, t.hidden.Ptr(), int64(t.pending)*size); err != nil {
+			return err
+		}
+		at = at.Add(int64(t.pending) * size)
+		end := t.target.Len() // of the rows, whose tokens are one position further
+		b.Sequences = append(b.Sequences, mtp.Rows{
+			Sequence: t.head, Position: end - t.pending, Tokens: t.Tokens[end-t.pending+1 : end+1],
+			Drafts: most[i], Sampling: &t.Sampling,
+		})
+	}
+	start := time.Now()
+	drafts, err := e.Head.Draft(ctx, b)
+	if err != nil {
+		return err
+	}
+	if e.Controller != nil && !prompts {
+		e.Controller.ReportDraft(most, time.Since(start))
+	}
+	for i, t := range with {
+		t.draft, t.Err, t.pending = drafts[i], drafts[i].Err, 0
+	}
+	return nil
+}
+
+// verify decides about the drafts of the texts that write. A text that does not gets no
+// token.
+func (e *Engine) verify(ctx context.Context, turns []*turn, logits hip.Ptr) ([]mtp.Verified, error) {
+	var chains []mtp.Verification
+	for _, t := range turns {
+		if t.writes {
+			chains = append(chains, mtp.Verification{Draft: t.draft, Position: len(t.Tokens), Sampling: t.Sampling, Device: logits})
+			logits = logits.Add(4 * int64(len(t.draft.Tokens)+1) * int64(e.Target.Config.VocabSize))
+		}
+	}
+	if len(chains) == 0 {
+		return nil, nil
+	}
+	return e.Head.VerifySampled(ctx, chains)
+}
+
+// undo takes the rows of a pass back.
+func (e *Engine) undo(turns []*turn) error {
+	var errs []error
+	for _, t := range turns {
+		errs = append(errs, t.target.Truncate(t.target.Len()-len(t.run)))
+	}
+	return errors.Join(errs...)
+}
+
+// keep appends what was confirmed, cuts the target's cache behind it, and keeps the hidden
+// states for the head. hidden are those of all rows of the pass.
+func (e *Engine) keep(turns []*turn, results []mtp.Verified, hidden hip.Ptr) error {
+	var errs []error
+	size := 4 * int64(e.Target.Config.HiddenSize)
+	for _, t := range turns {
+		rows := len(t.run)
+		if t.writes {
+			r := results[0]
+			results = results[1:]
+			rows -= len(t.draft.Tokens) - r.Accepted
+			if t.Err = cmp.Or(t.Err, r.Err); t.Err == nil {
+				t.append(r)
+			}
+			errs = append(errs, t.target.Truncate(t.target.Len()-len(t.run)+rows))
+			if e.Controller != nil && t.Drafts > 0 {
+				e.Controller.ReportAccepted(&t.acceptance, len(t.draft.Tokens), r.Accepted)
+			}
+		}
+		if t.Drafts > 0 {
+			errs = append(errs, t.hidden.Grow(e.Head.Device(), rows, int(size)), e.Head.Device().Copy(t.hidden.Ptr(), hidden, int64(rows)*size))
+			t.pending = rows
+		}
+		hidden = hidden.Add(int64(len(t.run)) * size)
+	}
+	return errors.Join(errs...)
+}
+
+// append adds the accepted drafts and the target's own token, and counts.
+func (t *turn) append(r mtp.Verified) {
+	t.Passes++
+	for j := range t.draft.Tokens {
+		if j == len(t.DraftedAt) {
+			t.DraftedAt, t.AcceptedAt = append(t.DraftedAt, 0), append(t.AcceptedAt, 0)
+		}
+		t.DraftedAt[j]++
+		if j < r.Accepted {
+			t.AcceptedAt[j]++
+		}
+	}
+	t.Tokens = append(append(t.Tokens, t.draft.Tokens[:r.Accepted]...), r.Next)
+	for range r.Accepted {
+		t.Accepted = append(t.Accepted, true)
+	}
+	t.Accepted = append(t.Accepted, false)
+}
