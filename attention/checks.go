@@ -74,5 +74,5 @@ func (p *problems) unneeded(_ *Batch, ptr hip.Ptr, field string) {
 
 // memory checks that an address is given, where there are rows.
 func (p *problems) memory(b *Batch, ptr hip.Ptr, field string) {
-	p.refuse(ptr == 0 && b.rows > 0, field, "no memory", "an address")
+	p.refuse(ptr == 0 && b.rows > 0, field, "missing", "an address")
 }

@@ -186,7 +186,7 @@ func TestCheckSeesLentMemory(t *testing.T) {
 	require.NoError(t, d.Close())
 }
 
-// TestCheckComparesForeignMemory: a wrong result there is found as anywhere.
+// TestCheckComparesForeignMemory: a wrong result there is found too.
 func TestCheckComparesForeignMemory(t *testing.T) {
 	d := hip.Check(hip.NewHost())
 	mem := make([]byte, 12)

@@ -42,8 +42,8 @@ func TestBufferGrows(t *testing.T) {
 	require.Equal(t, [2]int64{}, inUse())
 }
 
-// TestBufferAfterAnError: whatever fails, the buffer says what it holds and can be used
-// on.
+// TestBufferAfterAnError: after any failure the buffer says what it holds and can still be
+// used.
 func TestBufferAfterAnError(t *testing.T) {
 	d := hip.NewReference()
 	var b hip.Buffer

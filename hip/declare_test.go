@@ -49,7 +49,7 @@ func addOf(name string, from, adds, resident int) addKernel {
 	return addKernel{k, from, adds}
 }
 
-// TestChoose: the last entry that serves is taken, the first where none does, and it runs
+// TestChoose: the last entry that serves is taken, or the first if none serves, and it runs
 // the instance that it names.
 func TestChoose(t *testing.T) {
 	for _, c := range []struct {

@@ -59,8 +59,8 @@ func TestHostCloseEndsItsGoroutines(t *testing.T) {
 	requireWorkers(t, 0)
 }
 
-// requireWorkers checks how many workers of hosts there are. One that was started
-// may not be on its way yet, one that has told that it ends may still be about to.
+// requireWorkers checks how many workers hosts have. A worker that was started may not run
+// yet, and one that has said that it ends may still be there.
 func requireWorkers(t *testing.T, want int) {
 	t.Helper()
 	workers := func() int {
@@ -79,8 +79,8 @@ func requireOutOfMemory(t *testing.T, err error, bytes int64) {
 	require.EqualError(t, err, fmt.Sprintf("hip: %d bytes asked for: out of device memory", bytes))
 }
 
-// TestMoreMemoryThanThereIs is an error, however the number came about. The numbers are
-// more than any machine promises: one that a host grants could take all that it has.
+// TestMoreMemoryThanThereIs: an allocation of more is an error. The sizes are more than any
+// machine grants, since one that was granted could take all of its memory.
 func TestMoreMemoryThanThereIs(t *testing.T) {
 	for _, d := range []hip.Device{hip.NewReference(), hip.NewHost(), hip.Check(hip.NewHost())} {
 		for _, n := range []int64{1<<40 + 1, 1 << 50, 1 << 52, math.MaxInt64, -1} {

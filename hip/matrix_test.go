@@ -60,8 +60,8 @@ var pieces = hip.NewKernel("test_pieces", piecesHIP, func(b *hip.Blocks, a *piec
 	}
 })
 
-// TestMatrixUnits multiplies numbers whose products and sums are exact in float32, so
-// that every element of the result tells that all lanes hold what they should.
+// TestMatrixUnits multiplies numbers whose products and sums are exact in float32, so that
+// every element of the result shows that all lanes hold what they should.
 func TestMatrixUnits(t *testing.T) {
 	const columns = 128
 	rng := rand.New(rand.NewPCG(3, 1))

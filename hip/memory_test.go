@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestZeroedAsks: make comes after the system's word, and after a refusal not at all.
+// TestZeroedAsks: the system is asked before memory is made, and a refusal makes none.
 // Small sizes are not asked for.
 func TestZeroedAsks(t *testing.T) {
 	var asked []int64

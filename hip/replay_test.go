@@ -54,7 +54,7 @@ func TestReplayer(t *testing.T) {
 	})
 }
 
-// TestReplayerTells: whatever differs between two sequences, they are two.
+// TestReplayerTells two sequences apart, whatever differs between them.
 func TestReplayerTells(t *testing.T) {
 	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
 		x, y := must(d.Alloc(1024)), must(d.Alloc(1024))

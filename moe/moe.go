@@ -121,7 +121,7 @@ func (e *Experts) checkInput(ws *Workspace, hidden, residual, x hip.Ptr, rows in
 			ptr  hip.Ptr
 		}{{"hidden", hidden}, {"residual", residual}, {"x", x}} {
 			if argument.ptr == 0 {
-				errs = append(errs, &hip.InputError{Op: opForward, Field: argument.name, Got: "no memory", Want: "float32 [rows, Hidden]"})
+				errs = append(errs, &hip.InputError{Op: opForward, Field: argument.name, Got: "missing", Want: "float32 [rows, Hidden]"})
 			}
 		}
 	}

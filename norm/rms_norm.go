@@ -31,7 +31,7 @@ func RMSNorm(d hip.Device, y, x, w hip.Ptr, rows, n int, eps float64) error {
 func AddRMSNorm(d hip.Device, y, residual, x, w hip.Ptr, rows, n int, eps float64) error {
 	const op = "norm: add rms norm"
 	if residual == 0 {
-		return &hip.InputError{Op: op, Field: "residual", Got: "no memory", Want: "float32 [rows, n]"}
+		return &hip.InputError{Op: op, Field: "residual", Got: "missing", Want: "float32 [rows, n]"}
 	}
 	return launch(d, op, &rmsNormArgs{Y: y, X: x, W: w, Residual: residual}, rows, n, eps)
 }
@@ -94,7 +94,7 @@ func check(op string, a *rmsNormArgs, rows, n int, eps float64) error {
 			want     string
 		}{{"y", a.Y, "float32 rows"}, {"x", a.X, "float32 rows"}, {"w", a.W, "float32 [n]"}} {
 			if memory.ptr == 0 {
-				refuse(memory.argument, "no memory", memory.want)
+				refuse(memory.argument, "missing", memory.want)
 			}
 		}
 	}

@@ -90,7 +90,7 @@ func (m *Matrix) check() error {
 		rows += int64(s.rows)
 		of := func(field string) string { return fmt.Sprintf("segments[%d].%s", i, field) }
 		refuse(s.rows < 1, of("rows"), s.rows, "at least 1")
-		refuse(s.data == 0, of("data"), "no memory", "the weights")
+		refuse(s.data == 0, of("data"), "missing", "the weights")
 		refuse(!s.format.valid(), of("format"), s.format, "a format")
 		if !s.format.valid() {
 			continue
@@ -102,7 +102,7 @@ func (m *Matrix) check() error {
 		}
 		block := formats[s.format].blockRows
 		stride = s.format.scaleRowBytes(m.Cols)
-		refuse(s.scale == 0, of("scale"), "no memory", "the scales")
+		refuse(s.scale == 0, of("scale"), "missing", "the scales")
 		refuse(s.scaleStride < stride, of("scaleStride"), s.scaleStride, fmt.Sprintf("at least %d bytes", stride))
 		refuse(s.scaleRow < 0 || int(s.scaleRow) >= block, of("scaleRow"), s.scaleRow, fmt.Sprintf("0 to %d", block-1))
 	}

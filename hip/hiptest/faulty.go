@@ -40,7 +40,7 @@ type faulty struct {
 
 	mu    sync.Mutex
 	ops   []string
-	left  int // until the one that fails; 0 and less: none does
+	left  int // until the one that fails; 0 or less: none fails
 	calls int
 }
 

@@ -8,8 +8,8 @@ import (
 )
 
 // Hosts returns a [hip.NewHost] with that many threads, 0 for one per usable core, for
-// every level of vector instructions that the machine has, by name. Under the race detector it returns two: plain
-// Go, which the detector sees into, and the highest level.
+// every level of vector instructions that the machine has, by name. Under the race detector
+// it returns two: plain Go, which the detector sees into, and the highest level.
 func Hosts(threads int) map[string]hip.Device {
 	hosts := make(map[string]hip.Device)
 	levels := hip.SIMDLevels()

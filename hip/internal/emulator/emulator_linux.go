@@ -38,9 +38,9 @@ type Emulator struct {
 	settings Settings
 }
 
-// instance is a loaded copy of the emulator. A library that is loaded twice is loaded
-// once, so each has a file of its own; and as they are never unloaded, one that a
-// test has left empty serves the next.
+// instance is a loaded copy of the emulator. The system loads each library file once, so
+// every instance has a file of its own. Libraries are never unloaded: an instance that a
+// test has left empty serves the next test.
 type instance struct {
 	library string
 	built   string // folder of the emulator
@@ -60,8 +60,8 @@ type layout struct {
 	compiler, include, arch                                      *byte
 }
 
-// New returns an emulator that nothing was taken from. At the end of the test
-// everything that devices have taken must be given back.
+// New returns an emulator that has given out nothing. The test fails if its devices have
+// not given back everything at the end.
 func New(t testing.TB, e Settings) *Emulator {
 	t.Helper()
 	e.fill()
@@ -165,8 +165,8 @@ func (m *Emulator) Counts() Counts {
 	return *c
 }
 
-// Select makes a device the calling thread's current one, as an engine there would; -1
-// is what a thread begins with.
+// Select makes a device current on the calling thread, as an engine would. A thread begins
+// with -1.
 func (m *Emulator) Select(device int) { purego.SyscallN(m.selectDevice, uintptr(device)) }
 
 // Selected returns the calling thread's current device; on CUDA -1 is none.
@@ -175,15 +175,15 @@ func (m *Emulator) Selected() int {
 	return int(int32(device))
 }
 
-// FailAt makes the n-th call of the driver from now fail with error 304, the first
-// being 1; 0 none. Calls that give something back do not count. It returns how many
-// calls were made since the last FailAt.
+// FailAt makes the n-th call of the driver from now fail with error 304, counted from 1; 0
+// lets all succeed. Calls that give something back do not count. It returns how many calls
+// were made since the last FailAt.
 func (m *Emulator) FailAt(n int) (calls int) {
 	made, _, _ := purego.SyscallN(m.fail, uintptr(n))
 	return int(made)
 }
 
-// machines are the names that compilers have for the machines that the emulator runs on.
+// machines are the compilers' names for the machines that the emulator runs on.
 var machines = map[string]string{"amd64": "x86_64", "arm64": "aarch64"}
 
 // cxx returns a C++ compiler for this program's machine. The system's may be for another

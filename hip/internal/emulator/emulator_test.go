@@ -108,7 +108,7 @@ func TestEmulatorReportsMistakes(t *testing.T) {
 	}
 }
 
-// order tells the order in which threads pass: each takes the next number.
+// order records the order in which threads pass: each takes the next number.
 type orderArgs struct {
 	Y hip.Ptr // [65] int32: the counter, then the number of each thread
 }

@@ -2,7 +2,7 @@
 // functions of HIP and of CUDA's driver, and their run-time compilers, made of the sources in
 // runtime by the system's C++ compiler. It reports what a GPU hides or hangs on: barriers
 // and wave operations that threads do not reach together, accesses outside of allocations,
-// what is left over.
+// leaks.
 //
 // It does not see data races that its order of threads hides, and floating point is the
 // CPU's.
@@ -77,7 +77,8 @@ func Kinds() []Settings {
 	return []Settings{{Platform: "hip", Wave: 64}, {Platform: "hip", Wave: 32}, {Platform: "cuda", Wave: 32}}
 }
 
-// All returns each kind with its threads in every order, always in the same order itself.
+// All returns each kind with its threads in every order. The list is the same in every
+// call.
 func All() []Settings {
 	var all []Settings
 	for _, e := range Kinds() {
@@ -88,8 +89,8 @@ func All() []Settings {
 	return all
 }
 
-// Open returns a GPU of an emulator of its own. It is closed at the end of the test, which
-// fails if the driver is then left with anything.
+// Open returns a GPU of a new emulator. It is closed at the end of the test, which fails if
+// the GPU has not given back everything by then.
 func Open(t testing.TB, e Settings) hip.Device {
 	t.Helper()
 	d, err := hip.Open(0, New(t, e).Options())

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// What a caller may ask an error for. Package hip exports those that a caller acts on.
+// Errors that a caller may look for. Package hip exports those that a caller acts on.
 var (
 	Closed      = New("device is closed")
 	OutOfMemory = New("out of device memory")
@@ -18,7 +18,7 @@ var (
 	Fault       = New("the device has faulted")
 	Mismatch    = New("differs from the reference")
 	NoSource    = New("the kernel has no GPU side")
-	Recording   = New("launches and copies only can be recorded")
+	Recording   = New("only launches and copies can be recorded")
 )
 
 // Error is a text and what it wraps.

@@ -9,7 +9,7 @@ import (
 
 // What a GPU has beside the interfaces of package hip.
 type (
-	streamer interface{ Stream() uintptr } // what records has it too
+	streamer interface{ Stream() uintptr } // the device that records has it too
 	capturer interface {
 		Capture(record func(d hip.Device) error) (launch, release func() error, err error)
 	}

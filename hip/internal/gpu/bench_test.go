@@ -11,10 +11,10 @@ import (
 	"github.com/drafthead/drafthead/hip/internal/need"
 )
 
-// BenchmarkRoundTrip is what the host pays for one exchange with a GPU, the least that
-// a call can cost beside its kernels: a graph of launches that are waited for, alone and
-// with bytes going up and coming down, by writes and reads or in shared memory. gpu-ns
-// is what the GPU's clock says of the graph.
+// BenchmarkRoundTrip measures what one exchange with a GPU costs the host, the least that a
+// call can cost beside its kernels: a graph of launches that are waited for, alone and with
+// bytes going up and coming down, by writes and reads or in shared memory. gpu-ns is what
+// the GPU's clock says of the graph.
 func BenchmarkRoundTrip(b *testing.B) {
 	const n = 24 << 10 / 4
 	d := need.GPU(b)

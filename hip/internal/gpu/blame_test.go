@@ -17,8 +17,8 @@ func wander(d hip.Device, y hip.Ptr) error {
 	return wild.Launch(d, hip.Grid{Blocks: 1, Threads: 1}, &wildArgs{Y: y, At: 64})
 }
 
-// TestAnyCallTellsOfAFault: the call that the driver tells of a fault returns it, and
-// so does every one after it.
+// TestAnyCallTellsOfAFault: the call to which the driver reports a fault returns it, and so
+// does every later call.
 func TestAnyCallTellsOfAFault(t *testing.T) {
 	type session struct {
 		d      hip.Device
@@ -81,7 +81,7 @@ func TestAnyCallTellsOfAFault(t *testing.T) {
 	}
 }
 
-// ignoreCopies launches a graph without kernels, unless that would tell of the fault.
+// ignoreCopies launches a graph without kernels, unless that would report the fault.
 func ignoreCopies(g *graph, e emulator.Settings) error {
 	if e.Eager {
 		return nil
@@ -89,7 +89,7 @@ func ignoreCopies(g *graph, e emulator.Settings) error {
 	return g.Launch()
 }
 
-// TestBlame: a fault is of one kernel only where no other may have caused it.
+// TestBlame: a fault is blamed on one kernel only if no other may have caused it.
 func TestBlame(t *testing.T) {
 	for _, e := range platforms {
 		for name, c := range map[string]struct {
@@ -148,8 +148,8 @@ func TestBlame(t *testing.T) {
 	}
 }
 
-// TestALentStreamHasOtherKernels, so none is blamed alone, and a driver that refuses to
-// wait for it, as long as its engine captures, has not failed.
+// TestALentStreamHasOtherKernels: no kernel is blamed alone. A driver that refuses to wait
+// for the stream while the engine captures it has not failed.
 func TestALentStreamHasOtherKernels(t *testing.T) {
 	m := emulator.New(t, emulator.Settings{NoPools: true})
 	engine := must(hip.Open(0, m.Options()))
@@ -180,8 +180,8 @@ func TestALentStreamHasOtherKernels(t *testing.T) {
 	require.NoError(t, engine.Close())
 }
 
-// TestAFaultOfAnotherDevice: in CUDA all devices of a GPU have one context, and a kernel of
-// an engine's ends them all. None of ours is blamed for it.
+// TestAFaultOfAnotherDevice: in CUDA all devices of a GPU have one context, and a fault of
+// an engine's kernel ends them all. None of ours is blamed for it.
 func TestAFaultOfAnotherDevice(t *testing.T) {
 	m := emulator.New(t, emulator.Settings{Platform: "cuda", Wave: 32, Eager: true})
 	engine, d := must(hip.Open(0, m.Options())), must(hip.Open(0, m.Options()))
@@ -197,7 +197,7 @@ func TestAFaultOfAnotherDevice(t *testing.T) {
 	require.NoError(t, errors.Join(d.Close(), engine.Close()))
 }
 
-// TestAFaultIsToldOnce, however many calls of the driver tell of it.
+// TestAFaultIsToldOnce, however many calls of the driver report it.
 func TestAFaultIsToldOnce(t *testing.T) {
 	for _, e := range platforms {
 		m := emulator.New(t, e)

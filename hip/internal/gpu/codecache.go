@@ -112,7 +112,7 @@ func (c *codeCache) read(name string) ([]byte, bool) {
 // errNotOwn says that somebody else may have written a file or a folder.
 var errNotOwn = errors.New("not the user's own alone")
 
-// notOwn says it of a path.
+// notOwn returns errNotOwn for a path, with the reason.
 func notOwn(path, why string) error { return fmt.Errorf("%s %s: %w", path, why, errNotOwn) }
 
 // readOwn reads a regular file, or what a link to one leads to, that nobody but the user and
@@ -124,7 +124,7 @@ func readOwn(path string) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, notOwn(path, "is no regular file")
+		return nil, notOwn(path, "is not a regular file")
 	}
 	f, err := openNonblock(path)
 	if err != nil {
@@ -135,7 +135,7 @@ func readOwn(path string) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, notOwn(path, "is no regular file")
+		return nil, notOwn(path, "is not a regular file")
 	}
 	if err := own(path, info); err != nil {
 		return nil, err
@@ -149,8 +149,8 @@ func readOwn(path string) ([]byte, error) {
 	return entry, err
 }
 
-// write writes an entry, at once or not at all. A cache that cannot be written costs time
-// alone, so that is not an error.
+// write writes an entry, at once or not at all. A cache that cannot be written only costs
+// time, so that is not an error.
 func (c *codeCache) write(name string, code []byte) {
 	dir := c.folder()
 	if dir == "" {

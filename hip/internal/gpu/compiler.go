@@ -131,8 +131,8 @@ func (c *compiler) compile(u *unit) ([]byte, error) {
 	return code, nil
 }
 
-// oneCompilation is held while hipRTC compiles: programs that compile side by side
-// crash the one of ROCm 5.2. NVRTC may be called from many threads.
+// oneCompilation is held while hipRTC compiles: the one of ROCm 5.2 crashes if programs
+// compile side by side. NVRTC may be called from many threads.
 var oneCompilation sync.Mutex
 
 func (c *compiler) run(u *unit) (code []byte, log string, err error) {

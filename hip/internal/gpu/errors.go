@@ -11,7 +11,7 @@ import (
 // The errors of this package print "hip: " first and have a Bare text without it, which is
 // what they contribute to an error that wraps them.
 
-// NoDeviceError says why there is no GPU of a number.
+// NoDeviceError says why the GPU of a number is missing.
 type NoDeviceError struct {
 	Index   int
 	Reasons []error // of each platform that was tried
@@ -51,8 +51,8 @@ func (e *LibraryError) Unwrap() error { return e.Err }
 // errAbsent is a function that a library does not have.
 var errAbsent = errors.New("not in this library")
 
-// DriverError is a call of the GPU's driver or compiler that failed. It is a
-// [fail.Fault] where the device does nothing more after it.
+// DriverError is a call of the GPU's driver or compiler that failed. It is a [fail.Fault]
+// if the device does nothing more after it.
 type DriverError struct {
 	Op   string // what the device was doing: "write", "launch", "compile", ...
 	Call string // "hipMemcpyHtoDAsync"
@@ -66,7 +66,7 @@ func (e *DriverError) Bare() string {
 	return fmt.Sprintf("%s: %s: error %d: %s", e.Op, e.Call, e.Code, e.Text)
 }
 
-// Is makes a fault of one that ends the device.
+// Is reports that an error after which the device does nothing more is a fault.
 func (e *DriverError) Is(target error) bool { return target == error(fail.Fault) && e.ends() }
 
 // ends reports whether the device does nothing more after the error. The platforms have

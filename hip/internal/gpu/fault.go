@@ -13,7 +13,7 @@ import (
 // first report and answers every later call with it, so that a caller sees one error, of
 // the kernel that may have caused it, and not the many that follow from it.
 
-// call calls the driver for the device, whose current thread this is, and keeps a fault
+// call calls the driver for the device, which is current on this thread, and keeps a fault
 // that the call reports.
 //
 //go:uintptrescapes

@@ -282,5 +282,5 @@ func TestCodeCache(t *testing.T) {
 	opts.CacheDir = os.DevNull
 	require.True(t, run())
 	opts.CacheDir = filepath.Join(entry, "a file is no folder")
-	require.True(t, run(), "a cache that cannot be written is no error")
+	require.True(t, run(), "a cache that cannot be written is not an error")
 }

@@ -16,7 +16,7 @@ import (
 //
 // Locks, in the order in which they are taken: using, then a module's or a staging's, then
 // mu, then launched's. Every call holds using for reading for as long as it lasts, so Close
-// waits for the calls under way and nothing is released below one.
+// waits for the calls under way and releases nothing that one of them uses.
 type device struct {
 	driver   *driver
 	about    GPU
@@ -46,7 +46,7 @@ type device struct {
 	marks     map[uintptr]struct{}   // events of Time
 }
 
-// open makes a device of d's GPU n. Whatever fails, nothing is left over.
+// open makes a device of d's GPU n. After a failure nothing is left over.
 func open(d *driver, n int, opts *hip.OpenOptions) (_ hip.Device, err error) {
 	g := &device{
 		driver: d, stream: opts.Stream, lent: opts.Stream != 0, blocking: opts.Blocking,
@@ -132,8 +132,8 @@ func (g *device) Close() error {
 	return g.release()
 }
 
-// release gives everything back. After a fault the driver may refuse calls for what
-// is gone anyway, so a fault alone is reported, and once.
+// release gives everything back. After a fault the driver may refuse calls for what is gone
+// anyway, so release reports the fault alone, once.
 func (g *device) release() error {
 	known := g.fault.Load() != nil
 	var errs []error

@@ -57,7 +57,7 @@ var scale = hip.NewKernel("test_scale", scaleHIP, func(b *hip.Blocks, a *scaleAr
 	}
 })
 
-// sourceless has no GPU side.
+// sourceless runs on CPU devices only.
 var sourceless = hip.NewKernel("test_sourceless", "", nothing)
 
 func scaleOn(d hip.Device, y hip.Ptr, n int, k float32) error {

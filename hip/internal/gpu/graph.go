@@ -154,8 +154,8 @@ func (r *graph) launch() error {
 	return g.waitForAll("launch graph")
 }
 
-// queue holds the device's mu, so that the graph is not closed between the look and the
-// call: the driver reads a graph that was given back without a check.
+// queue holds the device's mu, so that the graph is not closed between the check and the
+// call: the driver does not notice that a graph was given back.
 func (r *graph) queue() error {
 	r.gpu.mu.Lock()
 	defer r.gpu.mu.Unlock()

@@ -24,8 +24,8 @@ func (g *device) Launch(k *hip.Kernel, grid hip.Grid, args unsafe.Pointer) error
 }
 
 // launchOn queues a kernel on a stream; count counts the kernels of that stream. Nothing
-// else checks a launch: the driver looks at no address, and a wrong one may end the process
-// when the kernel runs.
+// else checks a launch: the driver does not look at addresses, and a wrong one may end the
+// process when the kernel runs.
 func (g *device) launchOn(stream uintptr, count *launched, k *hip.Kernel, grid hip.Grid, args unsafe.Pointer) error {
 	if err := g.checkGrid(k, grid); err != nil {
 		return err
@@ -75,8 +75,8 @@ func (g *device) checkGrid(k *hip.Kernel, grid hip.Grid) error {
 	return fail.Kernel(k.Name, err)
 }
 
-// checkPointers finds addresses of no allocation. How far a kernel reads from an address
-// only its twin knows: that is what [hip.Check] is for.
+// checkPointers finds addresses outside of allocations. Only a kernel's twin knows how far
+// the kernel reads from an address; [hip.Check] finds that out.
 func (g *device) checkPointers(k *hip.Kernel, pointers []uintptr, args unsafe.Pointer) error {
 	for _, off := range pointers {
 		if p := *(*hip.Ptr)(unsafe.Add(args, off)); p != 0 {
@@ -91,8 +91,8 @@ func (g *device) checkPointers(k *hip.Kernel, pointers []uintptr, args unsafe.Po
 // A graph is launched without a look at its addresses, so a [hip.Replayer] asks for one
 // with the three calls below, whenever something was freed since the last.
 
-// Freed counts what was freed: as long as it stays the same, addresses that were memory's
-// are.
+// Freed counts what was freed. While the count stays the same, addresses that were valid
+// stay valid.
 func (g *device) Freed() uint64 { return g.memory.Removed() }
 
 func (g *device) CheckAddresses(k *hip.Kernel, args unsafe.Pointer) error {

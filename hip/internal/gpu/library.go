@@ -17,8 +17,8 @@ const (
 	platformCUDA = "cuda"
 )
 
-// search is where a library is looked for: the names of a group wherever the system's
-// loader looks and then in every folder, before those of the next group.
+// search says where a library is looked for. The names of one group are tried first, where
+// the system's loader looks and then in every folder; those of the next group follow.
 type search struct {
 	groups  [][]string // each with the newest name first
 	folders []string   // patterns of filepath.Glob

@@ -45,7 +45,7 @@ func TestCompilerSearch(t *testing.T) {
 	}
 }
 
-// TestSearchGoesOn: a library that is there and is not the one looked for is no find.
+// TestSearchGoesOn after a library that is there and is not the one looked for.
 func TestSearchGoesOn(t *testing.T) {
 	damaged := filepath.Join(t.TempDir(), "damaged.so")
 	require.NoError(t, os.WriteFile(damaged, []byte("not a library"), 0o600))

@@ -12,9 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownFolder returns an error unless the folder is the user's, and nobody else can put
-// another in its place: those above it are the user's or the administrator's, and others can
-// write to none of them but where they cannot rename what is not theirs, as in /tmp.
+// ownFolder returns an error unless the folder is the user's and nobody else can put
+// another in its place. The folders above it must be the user's or the administrator's, and
+// others must not be able to write to them, except where they cannot rename what is not
+// theirs, as in /tmp.
 func ownFolder(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {

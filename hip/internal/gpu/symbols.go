@@ -76,8 +76,8 @@ const (
 
 const firstCompilerCall = callCompilerVersion
 
-// symbol is how a call is exported. Of several names the first that a library has is
-// taken; none: the platform has no such call.
+// symbol is how a call is exported. The first of several names that a library has is taken.
+// Without a name the platform lacks the call.
 type symbol struct {
 	hip, cuda []string
 	optional  bool // a library without it is used without what needs it

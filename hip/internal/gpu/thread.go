@@ -16,8 +16,8 @@ type thread struct {
 	device int32 // that was current; HIP
 }
 
-// enter begins a call: the device stays open, and the current one of the thread that
-// the goroutine is on, until leave.
+// enter begins a call. Until leave the device stays open and stays current on the
+// goroutine's thread.
 func (g *device) enter(op string) (t thread, err error) {
 	g.using.RLock()
 	if err = g.usable(); err == nil {
@@ -63,8 +63,8 @@ func (g *device) selectDevice(op string) (t thread, err error) {
 	return t, err
 }
 
-// deselect has nobody to tell of an error: what the call has done is done, and of a fault
-// the next call is told again.
+// deselect drops an error of the driver: the call has done its work, and the driver reports
+// a fault to the next call again.
 func (g *device) deselect(t thread) {
 	if g.driver.platform == platformCUDA {
 		popped := new(uintptr)

@@ -23,8 +23,8 @@ func (g *device) Time(work func() error) (time.Duration, error) {
 	return elapsed, joined(err, g.unmark(marks[:]))
 }
 
-// mark records an event after the work queued so far. It is the device's, which may
-// be closed before unmark.
+// mark records an event after the work queued so far. The event belongs to the device,
+// which may be closed before unmark.
 func (g *device) mark(event *uintptr) error {
 	t, err := g.enter("time")
 	if err != nil {

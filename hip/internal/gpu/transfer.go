@@ -15,8 +15,8 @@ const (
 	readStage   = 4 << 20
 	numStages   = 3
 
-	// writePart is what Write copies at a time, so that the GPU has something to do
-	// meanwhile; Fill leaves whole stages to who reads.
+	// writePart is how much Write copies at a time, so that the GPU has something to do
+	// meanwhile. Fill gives its reader whole stages.
 	writePart = 4 << 20
 
 	// smallestPart is what a stage must have left for a larger write to begin in it.
@@ -172,8 +172,8 @@ func (g *device) fill(op string, dst hip.Ptr, n, largest int64, read func(part [
 }
 
 // copyAcross copies with several goroutines where that is worth it: one core reads
-// slower than the GPU does, and page faults of a mapped file wait for each other. This
-// one begins at once; the others take what is left once they have woken up.
+// slower than the GPU does, and page faults of a mapped file wait for each other. The
+// caller's goroutine begins at once; the others take what is left once they have woken up.
 func copyAcross(dst, src []byte) {
 	shares := len(dst) / copyShare
 	if shares < 2 {
@@ -236,7 +236,7 @@ func (g *device) Read(dst []byte, src hip.Ptr) error {
 	return nil
 }
 
-// readStage queues a copy of what fits of dst.
+// readStage queues a copy of as much of dst as fits.
 func (g *device) readStage(s *stage, dst []byte, src hip.Ptr) error {
 	if err := s.open(g, "read", g.reads.size); err != nil {
 		return err

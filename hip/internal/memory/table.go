@@ -25,7 +25,7 @@ const Most = 1 << 40
 // Lookups are on every path and wait for nothing: they search an immutable snapshot,
 // sorted by address, that a change replaces as a whole. A lookup beside a change sees the
 // table before it or after it, and a region that it has found stays as it was, although it
-// may be freed meanwhile: who frees memory that is in use is wrong anyway.
+// may be freed meanwhile: freeing memory that is in use is the caller's mistake.
 type Table struct {
 	mu      sync.Mutex               // held by changes
 	regions atomic.Pointer[[]Region] // nil: closed
@@ -219,8 +219,8 @@ func (t *Table) Regions() []Region {
 	return nil
 }
 
-// Removed counts the regions that are gone: as long as it stays the same, an address that
-// was memory's is.
+// Removed counts the regions that are gone. While the count stays the same, an address that
+// was valid stays valid.
 func (t *Table) Removed() uint64 { return t.removed.Load() }
 
 // Closed reports whether Close was called.

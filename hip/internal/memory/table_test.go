@@ -12,7 +12,7 @@ import (
 	"github.com/drafthead/drafthead/hip/internal/fail"
 )
 
-// plain is the table said in the simplest way: what each address belongs to.
+// plain is the simplest table: what each address belongs to.
 type plain struct {
 	of        [300]int // region at each address; 0: none
 	regions   map[int]Region

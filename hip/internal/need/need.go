@@ -8,9 +8,8 @@ import (
 
 // Absent ends a test for want of something that a machine may not have: the test
 // is skipped, or fails where the environment variable DRAFTHEAD_REQUIRE_ and the
-// word is 1. Words are SHARED, the reference data beside the repository; GPU; and
-// COMPILER, the ones that kernels are compiled with for GPUs that are not there.
-// err says what is missing.
+// word is 1. Words are SHARED, the reference data beside the repository; GPU; and COMPILER,
+// a compiler of kernels for GPUs that are not there. err says what is missing.
 func Absent(t testing.TB, word string, err error) {
 	t.Helper()
 	if required(word) {

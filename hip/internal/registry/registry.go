@@ -1,6 +1,6 @@
 // Package registry holds what parts of a program register with package hip: its kernels,
-// the opener of GPUs, and how hosts are bounded. What lies in hip/internal and hip/hiptest
-// reads here what nobody else needs.
+// the opener of GPUs, and how hosts are bounded. Packages in hip/internal and hip/hiptest
+// read here what nobody else needs.
 package registry
 
 import (

@@ -26,7 +26,7 @@ type Resources struct {
 	ArgsBytes    int // size of the kernel's one parameter
 }
 
-// ErrAssembly is assembly that does not hold what it should.
+// ErrAssembly is assembly that lacks something it should have.
 var ErrAssembly = errors.New("unexpected assembly")
 
 // Read returns the resources of all kernels in what [Compile] returned.

@@ -8,8 +8,8 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// Layout returns C++ that compiles if the C++ struct of the name of t has its
-// fields: the same names, in the same places, of the same types.
+// Layout returns C++ that compiles only if the C++ struct of t's name has the fields of t,
+// with the same names, offsets and types.
 func Layout(t reflect.Type) string {
 	var b strings.Builder
 	check := func(format string, args ...any) {

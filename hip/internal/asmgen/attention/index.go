@@ -65,7 +65,7 @@ func beginIndex(f *asm.Func, bf16 bool) indexRegisters {
 	return r
 }
 
-// nextKeys finds the keys after the first: one after the last one is the last one,
+// nextKeys finds the keys after the first. After the last key it takes the last one again,
 // which changes no maximum.
 func (r *indexRegisters) nextKeys(f *asm.Func, n int) {
 	for i := 1; i < n; i++ {
@@ -170,7 +170,7 @@ func bestScores512(file *asm.File, bf16 bool) {
 		f.Op("KORW", unordinary, nan, nan)
 		f.Op("VMAXPS", best, sums[0], best)
 	})
-	// The best of each head of the four keys' scores; all ones are a NaN.
+	// The best score of each head over the four keys; all ones stand for NaN.
 	ones, half, onesHalf, onesQuarter := sums[0], sums[1], sums[2], sums[3]
 	quarter := onesHalf
 	f.Op("VPMOVM2D", nan, ones)

@@ -111,7 +111,7 @@ where query h[d] is the sum of three bfloat16 numbers, of which Queries holds, f
 	f.Op("SUBQ", 64, left)
 	f.Op("JG", keys)
 
-	f.Op("VPMOVM2D", nan, row) // all ones are a NaN
+	f.Op("VPMOVM2D", nan, row) // all ones stand for NaN
 	f.Op("VMAXPS", bests[1], bests[0], bests[0])
 	f.Op("VMAXPS", bests[3], bests[2], bests[2])
 	f.Op("VMAXPS", bests[2], bests[0], bests[0])

@@ -121,7 +121,7 @@ API int hipHostMalloc(void **p, size_t n, unsigned) {
 }
 API int hipHostGetDevicePointer(void **p, void *host, unsigned) {
   ENTER;
-  if (!inside(host, 1, PINNED)) return fail(INVALID_VALUE, "%p is no memory of the host's", host);
+  if (!inside(host, 1, PINNED)) return fail(INVALID_VALUE, "%p is not memory of the host", host);
   *p = host;
   return OK;
 }

@@ -35,7 +35,7 @@ int allocate(void **p, size_t n, Kind kind) {
 int release(void *p, Kind kind) {
   if (!p) return OK;
   auto it = memory.find((uintptr_t)p);
-  if (it == memory.end() || it->second.kind != kind) return fail(INVALID_VALUE, "free of %p, which is no allocation", p);
+  if (it == memory.end() || it->second.kind != kind) return fail(INVALID_VALUE, "free of %p, which is not an allocation", p);
   (kind == DEVICE ? counts.allocations : counts.pinned)--;
   if (kind == DEVICE) used[it->second.device] -= it->second.size;
   size_t n = it->second.size;
