@@ -77,3 +77,28 @@ func TestBufferGrowsBesideQueuedWork(t *testing.T) {
 		require.NoError(t, errors.Join(d.Free(x), d.Free(out)))
 	})
 }
+
+// TestBufferFreeFailsOnce: a buffer whose memory the device kept still has it, and the next
+// Free or Grow gives it back.
+func TestBufferFreeFailsOnce(t *testing.T) {
+	kept := errors.New("kept")
+	inner := hip.NewReference()
+	defer func() { require.NoError(t, inner.Close()) }()
+	d := hiptest.NewFaulty(inner, kept)
+	var b hip.Buffer
+	for _, again := range []func() error{func() error { return b.Free(d) }, func() error { return b.Grow(d, 200, 4) }} {
+		require.NoError(t, b.Grow(d, 100, 4))
+		p := b.Ptr()
+		d.FailAt(1, "free")
+		require.ErrorIs(t, again(), kept)
+		require.Equal(t, p, b.Ptr())
+		require.EqualValues(t, 400, b.Bytes())
+		d.FailAt(0)
+		require.NoError(t, again())
+		require.NotEqual(t, p, b.Ptr())
+		require.NoError(t, b.Free(d))
+		bytes, live := hiptest.InUse(inner)
+		require.Zero(t, bytes)
+		require.Zero(t, live)
+	}
+}

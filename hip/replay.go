@@ -104,9 +104,11 @@ func (r *Replayer) makeRoom() error {
 			oldest = key
 		}
 	}
-	s := r.known[oldest]
+	if err := r.known[oldest].close(); err != nil {
+		return err
+	}
 	delete(r.known, oldest)
-	return s.close()
+	return nil
 }
 
 func (s *sequence) close() error {
@@ -116,13 +118,17 @@ func (s *sequence) close() error {
 	return s.release()
 }
 
-// Close frees the graphs, after the work queued before. The Replayer can still be used.
+// Close frees the graphs, after the work queued before. The Replayer can still be used. What
+// the device could not free, which is the error then, the next Close frees.
 func (r *Replayer) Close() error {
 	var errs []error
-	for _, s := range r.known {
-		errs = append(errs, s.close())
+	for key, s := range r.known {
+		err := s.close()
+		if err == nil || errors.Is(err, ErrClosed) { // with the device
+			delete(r.known, key)
+		}
+		errs = append(errs, err)
 	}
-	clear(r.known)
 	return errors.Join(errs...)
 }
 

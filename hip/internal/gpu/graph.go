@@ -183,8 +183,15 @@ func (r *graph) release() error {
 		return err
 	}
 	defer g.deselect(t)
-	delete(g.graphs, r)
-	return joined(g.waitForAll("close graph"), r.destroy())
+	waited := g.waitForAll("close graph")
+	if waited != nil && g.fault.Load() == nil {
+		return waited // it may run
+	}
+	err = joined(waited, r.destroy())
+	if err == nil || g.fault.Load() != nil { // otherwise it is still there
+		delete(g.graphs, r)
+	}
+	return err
 }
 
 func (r *graph) destroy() error {
