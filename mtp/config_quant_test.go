@@ -73,6 +73,7 @@ func TestPatternsAreBounded(t *testing.T) {
 		"long":                  {"re:" + strings.Repeat("(x*)*", 4000)},
 		"too many":              repeat("re:a", 257),
 		"none":                  {"lm_head", "re:(unclosed"},
+		"escape codes":          {"re:\x1b[31m"},
 		"a count":               {"re:x{100000000}"},
 		"counts of counts":      {"re:((x{1000}){1000}){1000}"},
 		"a count that is large": {"re:x{99999999999999999999}"},
@@ -86,6 +87,7 @@ func TestPatternsAreBounded(t *testing.T) {
 			runtime.ReadMemStats(&memory)
 			require.ErrorIs(t, err, mtp.ErrPattern)
 			require.Less(t, len(err.Error()), 600)
+			require.NoError(t, plainText(err.Error()))
 			require.False(t, ignored)
 			require.Less(t, time.Since(start), 5*time.Second)
 			require.Less(t, memory.TotalAlloc-before, uint64(500<<20))

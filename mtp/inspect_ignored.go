@@ -55,7 +55,7 @@ func newIgnoredModules(entries []string) (*ignoredModules, error) {
 		}
 		matcher, err := compilePattern(expression)
 		if err != nil {
-			return nil, fmt.Errorf("%w: entry %d, %s: %w", errPattern, i, safetensors.Printable(entry), err)
+			return nil, fmt.Errorf("%w: entry %d, %s: %s", errPattern, i, safetensors.Printable(entry), safetensors.Printable(err.Error()))
 		}
 		m.patterns = append(m.patterns, ignorePattern{entry, matcher})
 	}
