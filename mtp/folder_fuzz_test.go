@@ -32,7 +32,7 @@ import (
 // mutantCount lets TestMutatedFolders go on:
 //
 //	go test -run TestMutatedFolders -timeout 0 -v ./mtp -mutants 200000
-var mutantCount = flag.Int("mutants", 300, "how many folders TestMutatedFolders makes")
+var mutantCount = flag.Int("mutants", 0, "how many folders TestMutatedFolders makes, if not a few")
 
 // What a mutant may take.
 const (
@@ -337,10 +337,15 @@ func peakOf(run func() folderResult) float64 {
 // panic, hang or take memory beyond the input's, they agree, and say it in plain text. What
 // loads drafts; what was changed only where the head does not read drafts the same.
 func TestMutatedFolders(t *testing.T) {
-	f := newFolderFuzzer(t)
+	f, n := newFolderFuzzer(t), *mutantCount
+	if n == 0 {
+		if n = 150; hiptest.RaceDetector {
+			n = 40
+		}
+	}
 	before, start := goroutines(), time.Now()
 	wrong := map[string]int{}
-	for i := range *mutantCount {
+	for i := range n {
 		random := rand.New(rand.NewPCG(uint64(i), 7))
 		program := make([]byte, 3+random.IntN([]int{6, 40}[i%2]))
 		for j := range program {
@@ -358,7 +363,7 @@ func TestMutatedFolders(t *testing.T) {
 	requireGoroutines(t, before)
 	c := f.count
 	t.Logf("%d mutants in %v: %d loaded and %d drafted, %d were refused; %d had to load and draft the same, %d had to be refused; the drafts of %d were compared with package reference's",
-		*mutantCount, time.Since(start).Round(time.Second), c.loaded, c.drafted, c.refused, c.harmless, c.fatal, c.compared)
+		n, time.Since(start).Round(time.Second), c.loaded, c.drafted, c.refused, c.harmless, c.fatal, c.compared)
 	t.Logf("the slowest took %v, the largest %.0f bytes beyond %d times the input; the peak of %d was measured", f.most.time, f.most.memory, mutantFactor, c.remeasured)
 }
 

@@ -409,14 +409,15 @@ var mutations = []mutation{
 		if len(names) == 0 || m.files["shard.safetensors"] != nil || m.indexed() == nil {
 			return harmless, false
 		}
-		s, index := m.files[names[m.pick(len(names))]].shard, m.files[indexFile]
+		name := names[m.pick(len(names))]
+		s, index := m.files[name].shard, m.files[indexFile]
 		at := m.pick(len(s.tensors))
 		moved := &mutantShard{tensors: slices.Clone(s.tensors[at:])}
 		s.tensors = s.tensors[:at]
 		m.files["shard.safetensors"] = &mutantFile{shard: moved}
 		for _, t := range moved.tensors {
 			for i := range index.keys {
-				if index.keys[i].path == "weight_map\x00"+t.name {
+				if index.keys[i] == (jsonKey{"weight_map\x00" + t.name, quoteJSON(name)}) {
 					index.keys[i].value = `"shard.safetensors"`
 				}
 			}

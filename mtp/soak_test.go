@@ -19,6 +19,7 @@ import (
 
 	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/mtp"
 )
 
@@ -32,7 +33,7 @@ const (
 	soakRows    = 30 // of a passage
 	soakDrafts  = 4  // of the longest chain
 	soakWorkers = 3
-	soakSteps   = 25   // of a worker in a round
+	soakSteps   = 25   // of a worker in a round of a long soak
 	soakTalks   = 5    // most sequences that a worker has at a time
 	soakOff     = 2e-5 // of probabilities and hidden states, from the oracle's
 	soakTie     = 1e-4 // a choice as close as this may be another in float32
@@ -139,7 +140,7 @@ func (w *soaker) work(ctx context.Context) error {
 	for _, s := range soakTable {
 		all += s.weight
 	}
-	for range soakSteps {
+	for range w.turns() {
 		at := w.random.IntN(all)
 		i := 0
 		for ; at >= soakTable[i].weight; i++ {
@@ -163,6 +164,17 @@ func (w *soaker) work(ctx context.Context) error {
 		return w.cache.Close()
 	}
 	return nil
+}
+
+// turns is how many steps a worker takes in a round.
+func (w *soaker) turns() int {
+	switch {
+	case *soakTime > 0:
+		return soakSteps
+	case hiptest.RaceDetector:
+		return soakSteps / 4
+	}
+	return soakSteps / 2
 }
 
 // full reports whether err is for want of pages, which only the shared cache may lack. One
