@@ -19,7 +19,7 @@ func scenarios() []scenario {
 			spans[i].seed = uint64(i + 1)
 		}
 		for _, format := range []CacheFormat{CacheF32, CacheBF16} {
-			all = append(all, scenario{name: fmt.Sprintf("%s %v", name, format), geometry: g, format: format, learned: randomLearned(&g), spans: spans})
+			all = append(all, scenario{name: name + map[CacheFormat]string{CacheF32: " F32", CacheBF16: " BF16"}[format], geometry: g, format: format, learned: randomLearned(&g), spans: spans})
 		}
 	}
 	for _, rows := range []int{1, 2, 3, 63, 64, 65} {
@@ -142,7 +142,7 @@ func TestEveryLaunchAgainstReference(t *testing.T) {
 
 // What shares a pass does not change a bit of the results.
 func TestRaggedBatchEqualsSingleSequences(t *testing.T) {
-	for _, name := range []string{"tiny ragged F32", "tiny ragged BF16", "tiny holes BF16"} {
+	for _, name := range []string{"tiny ragged F32", "tiny ragged BF16", "tiny holes BF16", "dense ragged BF16", "dense holes F32"} {
 		all := scenarios()
 		s := all[slices.IndexFunc(all, func(s scenario) bool { return s.name == name })]
 		for _, d := range []hip.Device{hip.NewReference(), hip.NewHost()} {

@@ -82,10 +82,10 @@ func TestDenseRefusals(t *testing.T) {
 	qkv := mustPut(t, a, make([]float32, g.Columns()))
 	p := mustPut(t, a, make([]float32, 256))
 	for call, err := range map[string]error{
-		"attention: scores: Geometry.IndexDim is 0, want at least 1: dense attention selects no blocks":                                Scores(b, 0, qkv, p),
-		"attention: select: Geometry.IndexDim is 0, want at least 1: dense attention selects no blocks":                                Select(b, p, p),
-		"attention: attend: selected is an address, want none, since Geometry.IndexDim is 0":                                           Attend(b, 0, qkv, p, p),
-		"attention: insert: params.IndexKNorm is an address, want none, since Geometry.IndexDim is 0":                                  Insert(b, 0, qkv, Params{QNorm: p, KNorm: p, IndexKNorm: p}),
+		"attention: scores: Geometry.IndexDim is 0, want at least 1: dense attention selects no blocks":                            Scores(b, 0, qkv, p),
+		"attention: select: Geometry.IndexDim is 0, want at least 1: dense attention selects no blocks":                            Select(b, p, p),
+		"attention: attend: selected is an address, want none, since Geometry.IndexDim is 0":                                       Attend(b, 0, qkv, p, p),
+		"attention: insert: params.IndexKNorm is an address, want none, since Geometry.IndexDim is 0":                              Insert(b, 0, qkv, Params{QNorm: p, KNorm: p, IndexKNorm: p}),
 		"attention: insert: params.QNorm is missing, want an address\nattention: insert: params.KNorm is missing, want an address": Insert(b, 0, qkv, Params{}),
 	} {
 		require.EqualError(t, err, call)
