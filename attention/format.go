@@ -1,6 +1,10 @@
 package attention
 
-import "github.com/drafthead/drafthead/hip"
+import (
+	"fmt"
+
+	"github.com/drafthead/drafthead/hip"
+)
 
 // CacheFormat is how keys, values and index keys are stored.
 type CacheFormat int32
@@ -11,6 +15,16 @@ const (
 	// CacheF32 stores float32 as computed.
 	CacheF32
 )
+
+func (f CacheFormat) String() string {
+	switch f {
+	case CacheBF16:
+		return "BF16"
+	case CacheF32:
+		return "F32"
+	}
+	return fmt.Sprintf("CacheFormat(%d)", int32(f))
+}
 
 // bytes is the size of one value.
 func (f CacheFormat) bytes() int64 {
