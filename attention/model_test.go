@@ -13,9 +13,9 @@ import (
 	"github.com/drafthead/drafthead/hip/hiptest"
 )
 
-// modelled is a sequence beside what it should be: nothing is shared here, and everything
+// modeled is a sequence beside what it should be: nothing is shared here, and everything
 // is copied.
-type modelled struct {
+type modeled struct {
 	seq      *Sequence
 	length   int
 	pages    int
@@ -24,8 +24,8 @@ type modelled struct {
 
 const modelLayers = 2
 
-func newModelled(c *Cache) *modelled {
-	m := &modelled{seq: c.NewSequence()}
+func newModeled(c *Cache) *modeled {
+	m := &modeled{seq: c.NewSequence()}
 	for range modelLayers {
 		m.contents = append(m.contents, map[int]float32{})
 	}
@@ -33,27 +33,27 @@ func newModelled(c *Cache) *modelled {
 }
 
 // fork copies the model for another sequence.
-func (m *modelled) fork(seq *Sequence) *modelled {
-	f := &modelled{seq: seq, length: m.length, pages: m.pages}
+func (m *modeled) fork(seq *Sequence) *modeled {
+	f := &modeled{seq: seq, length: m.length, pages: m.pages}
 	for _, layer := range m.contents {
 		f.contents = append(f.contents, maps.Clone(layer))
 	}
 	return f
 }
 
-func (m *modelled) truncate(n int) {
+func (m *modeled) truncate(n int) {
 	m.length, m.pages = n, min(m.pages, blocksFor(n, m.seq.cache.geometry.BlockSize))
 	m.forget(func(_, p int) bool { return p >= n })
 }
 
-func (m *modelled) forget(drop func(layer, position int) bool) {
+func (m *modeled) forget(drop func(layer, position int) bool) {
 	for layer, contents := range m.contents {
 		maps.DeleteFunc(contents, func(p int, _ float32) bool { return drop(layer, p) })
 	}
 }
 
 // write writes position p of a layer, whose pages are the sequence's alone.
-func (m *modelled) write(t *testing.T, layer, p int, value float32) {
+func (m *modeled) write(t *testing.T, layer, p int, value float32) {
 	c := m.seq.cache
 	page := m.seq.table[p/c.geometry.BlockSize]
 	require.EqualValues(t, 1, c.pages.refs[page], "a page to be written is not shared")
@@ -64,7 +64,7 @@ func (m *modelled) write(t *testing.T, layer, p int, value float32) {
 }
 
 // grow writes positions from … to−1 of a layer in a transaction of their own.
-func (m *modelled) grow(t *testing.T, layer, from, to int, stamp float32) {
+func (m *modeled) grow(t *testing.T, layer, from, to int, stamp float32) {
 	tx, err := m.seq.cache.Begin(Claim{Sequence: m.seq, From: from, To: to})
 	require.NoError(t, err)
 	_, err = tx.Span(0, layer, from, to-from)
@@ -86,7 +86,7 @@ func (s *Sequence) places(layer, position int) [3]hip.Ptr {
 }
 
 // requireModel compares all contents, lengths and pages with what they should be.
-func requireModel(t *testing.T, c *Cache, live []*modelled) {
+func requireModel(t *testing.T, c *Cache, live []*modeled) {
 	t.Helper()
 	refs := make([]int32, c.Pages())
 	for _, m := range live {
@@ -187,7 +187,7 @@ func TestTransactionsAgainstModel(t *testing.T) {
 		g := tiny()
 		g.Rope.Positions = 34
 		c := newCache(t, d, g, modelLayers, 12, CacheF32)
-		live := []*modelled{newModelled(c)}
+		live := []*modeled{newModeled(c)}
 		stamp := float32(0)
 		for range 150 {
 			i := r.IntN(len(live))
@@ -206,7 +206,7 @@ func TestTransactionsAgainstModel(t *testing.T) {
 			case 3:
 				require.NoError(t, m.seq.Close())
 				require.Empty(t, m.seq.BlockTable())
-				live[i] = newModelled(c)
+				live[i] = newModeled(c)
 			case 4:
 				reserve(t, c, m, r.IntN(10))
 			default:
@@ -226,7 +226,7 @@ func TestTransactionsAgainstModel(t *testing.T) {
 }
 
 // reserve reserves n positions, if there is room.
-func reserve(t *testing.T, c *Cache, m *modelled, n int) {
+func reserve(t *testing.T, c *Cache, m *modeled, n int) {
 	n = min(n, c.geometry.Rope.Positions-m.length)
 	want := expect(c, []Claim{{Sequence: m.seq, From: m.length, To: m.length + n}})
 	if err := m.seq.Reserve(n); want.full >= 0 {
@@ -253,9 +253,9 @@ type faulty interface {
 
 // transact claims, writes and commits or rolls back random rows of some sequences. Now and
 // then a page copy of Begin fails.
-func transact(t *testing.T, r *rand.Rand, d faulty, c *Cache, used, live []*modelled, stamp float32) {
+func transact(t *testing.T, r *rand.Rand, d faulty, c *Cache, used, live []*modeled, stamp float32) {
 	size, limit := c.geometry.BlockSize, c.geometry.Rope.Positions
-	claims, before := make([]Claim, len(used)), make([]*modelled, len(used))
+	claims, before := make([]Claim, len(used)), make([]*modeled, len(used))
 	for i, m := range used {
 		from := m.length
 		if r.IntN(3) == 0 {

@@ -59,7 +59,7 @@ func TestSelect(t *testing.T) {
 		{"NaN when there is room", 3, 0, 0, []float32{nan, nan, -1, nan}, nil, []int32{0, 1, 2}},
 		{"NaN may be forced", 2, 0, 1, []float32{1, 2, nan}, nil, []int32{1, 2}},
 		{"infinities", 2, 0, 0, []float32{inf, -inf, inf, 0}, nil, []int32{0, 2}},
-		{"absent blocks are no candidates", 3, 0, 0, []float32{-inf, 1, -inf, 3, 4}, []int{0, 2}, []int32{1, 3, 4}},
+		{"absent blocks are not candidates", 3, 0, 0, []float32{-inf, 1, -inf, 3, 4}, []int{0, 2}, []int32{1, 3, 4}},
 		{"first candidate is forced", 2, 1, 0, []float32{-inf, 1, 5, 3}, []int{0}, []int32{1, 2}},
 		{"last candidates are forced", 2, 0, 2, []float32{9, 1, -inf, -inf, 0}, []int{2, 3}, []int32{1, 4}},
 		{"too few candidates", 3, 1, 1, []float32{-inf, -inf, -inf, 0}, []int{0, 1, 2}, []int32{3, -1, -1}},

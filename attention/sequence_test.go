@@ -42,7 +42,7 @@ func TestRefusedSequenceCalls(t *testing.T) {
 	g := tiny()
 	g.Rope.Positions = 10
 	c := newCache(t, d, g, 2, 4, CacheF32)
-	m := newModelled(c)
+	m := newModeled(c)
 	m.grow(t, 0, 0, 6, 1)
 	s := m.seq
 	for _, refused := range []struct {
@@ -60,9 +60,9 @@ func TestRefusedSequenceCalls(t *testing.T) {
 		require.ErrorIs(t, refused.err, refused.rule)
 		require.ErrorIs(t, refused.err, hip.ErrInput)
 	}
-	requireModel(t, c, []*modelled{m})
+	requireModel(t, c, []*modeled{m})
 
-	other := newModelled(c)
+	other := newModeled(c)
 	other.grow(t, 0, 0, 5, 2)
 	err := s.Reserve(3)
 	requireFull(t, err, 1, 0)
@@ -105,7 +105,7 @@ func TestSequencesConcurrently(t *testing.T) {
 	d := hip.NewReference()
 	t.Cleanup(func() { _ = d.Close() })
 	c := newCache(t, d, tiny(), 1, 64, CacheF32)
-	parent := newModelled(c)
+	parent := newModeled(c)
 	parent.grow(t, 0, 0, 10, 1)
 	errs := make([]error, 8)
 	var group sync.WaitGroup

@@ -19,12 +19,12 @@ func TestBeginIsAtomic(t *testing.T) {
 	d := hiptest.NewFaulty(hip.NewReference(), errFault)
 	t.Cleanup(func() { _ = d.Close() })
 	c := newCache(t, d, tiny(), modelLayers, 8, CacheF32)
-	m, other := newModelled(c), newModelled(c)
+	m, other := newModeled(c), newModeled(c)
 	m.grow(t, 0, 0, 10, 1)
 	other.grow(t, 1, 0, 3, 2)
 	seq, err := m.seq.Fork()
 	require.NoError(t, err)
-	live := []*modelled{m, other, m.fork(seq)}
+	live := []*modeled{m, other, m.fork(seq)}
 	fork := live[2]
 	first, second := Claim{Sequence: other.seq, From: 3, To: 5}, Claim{Sequence: seq, From: 0, To: 12, Spare: 9}
 
@@ -92,7 +92,7 @@ func TestSpare(t *testing.T) {
 	require.Equal(t, a.BlockTable(), fork.BlockTable())
 }
 
-// What was reserved ahead stays, and of the spare rows nothing.
+// What was reserved ahead stays, and the spare rows leave nothing.
 func TestCommitKeepsReservedPages(t *testing.T) {
 	d := hip.NewReference()
 	t.Cleanup(func() { _ = d.Close() })

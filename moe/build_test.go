@@ -148,7 +148,7 @@ func (m *mixture) upload(t testing.TB, d hip.Device) *Experts {
 	}
 }
 
-// randomMixture has weights in parts that keep to no border of an expert.
+// randomMixture has weights in parts whose borders are not those of experts.
 func randomMixture(rng *rand.Rand, c Config, formats ...weights.Format) *mixture {
 	m := &mixture{
 		config: c,

@@ -85,7 +85,7 @@ func TestGroupByExpertProperties(t *testing.T) {
 	})
 }
 
-// TestGroupByExpertBadID: an id that is no expert fails the launch.
+// TestGroupByExpertBadID: an id that is not an expert's fails the launch.
 func TestGroupByExpertBadID(t *testing.T) {
 	for _, id := range []int32{-1, 4, 1 << 30} {
 		d := hip.NewReference()

@@ -192,9 +192,9 @@ func TestClosedUse(t *testing.T) {
 	}
 }
 
-// TestDraftCancelled: a context that ends inside of a chain ends the draft
+// TestDraftCanceled: a context that ends inside of a chain ends the draft
 // before its next step, with the sequences as they were.
-func TestDraftCancelled(t *testing.T) {
+func TestDraftCanceled(t *testing.T) {
 	const n = 10
 	for _, c := range chainCases {
 		t.Run(c.name, func(t *testing.T) {

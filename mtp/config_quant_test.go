@@ -22,7 +22,7 @@ func TestQuantizationIgnored(t *testing.T) {
 		{"equal", "lm_head", "lm_head", true},
 		{"below", layer + ".block_sparse_moe", layer + ".block_sparse_moe.gate", true},
 		{"not on a dotted boundary", layer + ".block_sparse_moe.ga", layer + ".block_sparse_moe.gate", false},
-		{"layer 1 is no prefix of layer 10", "model.mtp.layers.1", "model.mtp.layers.10.eh_proj", false},
+		{"layer 1 is not a prefix of layer 10", "model.mtp.layers.1", "model.mtp.layers.10.eh_proj", false},
 		{"above", layer + ".block_sparse_moe.gate", layer + ".block_sparse_moe", false},
 		{"suffix", "gate", layer + ".block_sparse_moe.gate", false},
 		{"prefixed module, bare entry", "model.mtp.layers.0", "language_model.model.mtp.layers.0.eh_proj", true},

@@ -41,7 +41,7 @@ func (f *faulty) arm(n int) {
 	f.failIn, f.failed, f.queued = n, "", false
 }
 
-// disarm makes all operations work, and tells which one failed, if any.
+// disarm makes all operations work, and returns which one failed, if any.
 func (f *faulty) disarm() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

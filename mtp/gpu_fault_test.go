@@ -76,7 +76,7 @@ func TestTwoGPUs(t *testing.T) {
 	}
 }
 
-// TestGPULoadFailures: a Load that runs out of memory or is cancelled half way ends
+// TestGPULoadFailures: a Load that runs out of memory or is canceled half way ends
 // in its own error and leaves nothing behind, and then the head loads.
 func TestGPULoadFailures(t *testing.T) {
 	files := synthetic{modules: 1}.files(t)
@@ -160,7 +160,7 @@ func TestEveryDriverCallOfAHeadMayFail(t *testing.T) {
 			calls, err := life(0)
 			require.NoError(t, err)
 			require.Greater(t, calls, 300)
-			step := 23 // no multiple of how many calls one operation makes
+			step := 23 // not a multiple of the calls that one operation makes
 			if hiptest.RaceDetector {
 				step = 211
 			}

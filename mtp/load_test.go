@@ -149,8 +149,8 @@ func TestKVScales(t *testing.T) {
 	}
 }
 
-// TestLoadCancelled: a context that ends before or during a load leaves nothing.
-func TestLoadCancelled(t *testing.T) {
+// TestLoadCanceled: a context that ends before or during a load leaves nothing.
+func TestLoadCanceled(t *testing.T) {
 	files := synthetic{modules: 3}.files(t)
 	for _, calls := range []int{0, 1, 2, 40} {
 		d := hip.NewReference()
@@ -219,8 +219,8 @@ func goroutines() int {
 	return 1 + bytes.Count(stacks, []byte("\n\ngoroutine ")) - bytes.Count(stacks, []byte("regexp2.runClock()"))
 }
 
-// requireGoroutines checks that no more goroutines are left. A worker that has
-// told that it ends may still be about to.
+// requireGoroutines checks that no more goroutines are left. A worker that has said that it
+// ends may still be there.
 func requireGoroutines(t testing.TB, most int) {
 	t.Helper()
 	for wait := time.Now().Add(10 * time.Second); goroutines() > most && time.Now().Before(wait); {

@@ -45,7 +45,7 @@ func TestRefusedCallsClaimNothing(t *testing.T) {
 	const n = 5
 	head := load(t, synthetic{}.files(t), mtp.Options{})
 	x := randomPassage(8, n+8)
-	cancelled, cancel := context.WithCancel(t.Context())
+	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
 	engine := func(cache *mtp.Cache, table ...int32) *mtp.Batch {
 		b := x.batch(nil, 0, n)
@@ -65,7 +65,7 @@ func TestRefusedCallsClaimNothing(t *testing.T) {
 			b.Output = 64
 			return second(head.Forward(t.Context(), b, 0))
 		},
-		"cancelled": func(c *mtp.Cache) error { return draft(cancelled, engine(c, 0, 1), 2) },
+		"canceled": func(c *mtp.Cache) error { return draft(canceled, engine(c, 0, 1), 2) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			cache := newCache(t, head, 2)

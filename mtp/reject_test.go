@@ -109,7 +109,7 @@ var badBatches = map[string]struct {
 		rows.Sequence, rows.Position = cache.NewSequence(), 0
 		require.NoError(r.t, cache.Close())
 	}, mtp.ErrClosed},
-	"cancelled": {func(r *refusal, _ *mtp.Batch, _ *mtp.Rows) {
+	"canceled": {func(r *refusal, _ *mtp.Batch, _ *mtp.Rows) {
 		ctx, cancel := context.WithCancel(r.ctx)
 		cancel()
 		r.ctx = ctx

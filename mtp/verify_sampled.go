@@ -13,9 +13,9 @@ import (
 
 // Verification is a chain of drafts with what a sampling target says of it.
 type Verification struct {
-	// Draft is what Draft returned; its Tokens may be cut short. Of a Draft without tokens
-	// the next token is drawn, so that VerifySampled samples where nothing was drafted.
-	// Tokens from elsewhere may be verified too, as a Draft that has nothing but Tokens.
+	// Draft is what Draft returned; its Tokens may be cut short. If it has no tokens, the
+	// next token is drawn, so that VerifySampled samples where nothing was drafted. Tokens
+	// from elsewhere may be verified too, as a Draft that has nothing but Tokens.
 	Draft Draft
 
 	// Position is that of the first drafted token in the text: the length of the text that

@@ -222,7 +222,7 @@ func TestVerifySampledAllowed(t *testing.T) {
 	}
 }
 
-// TestVerifySampledNaN: rows that are no distribution end their chain alone.
+// TestVerifySampledNaN: rows that are not a distribution end their chain alone.
 func TestVerifySampledNaN(t *testing.T) {
 	head := load(t, synthetic{}.files(t), mtp.Options{})
 	logits := func(change func(last []float32)) []float32 {

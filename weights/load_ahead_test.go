@@ -307,8 +307,8 @@ func TestLoadAsksForWhatItLoads(t *testing.T) {
 	}
 }
 
-// TestLoadAsksNoMoreOnceItEnds: of a load that is cancelled, or whose device fails,
-// nothing goes on. The race detector sees who would still write to the recorder.
+// TestLoadAsksNoMoreOnceItEnds: a load that is canceled, or whose device fails, leaves
+// nothing running. The race detector sees who would still write to the recorder.
 func TestLoadAsksNoMoreOnceItEnds(t *testing.T) {
 	plan, _, _ := expertPlan(t)
 	host := hip.NewReference()

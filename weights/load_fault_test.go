@@ -100,8 +100,8 @@ func TestLoadReportsFailedFrees(t *testing.T) {
 	require.ErrorIs(t, err, errFault)
 }
 
-// TestLoadCancelled ends the context at every single call of Progress.
-func TestLoadCancelled(t *testing.T) {
+// TestLoadCanceled ends the context at every single call of Progress.
+func TestLoadCanceled(t *testing.T) {
 	plan, s := headPlan(t, smallHead, mixed)
 	params := headOf(t, smallHead, Parallel{})
 	host := hip.NewReference()
@@ -117,9 +117,9 @@ func TestLoadCancelled(t *testing.T) {
 		{"filled", filling{hiptest.NewFaulty(host, errFault)}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			cancelled, cancel := context.WithCancel(t.Context())
+			canceled, cancel := context.WithCancel(t.Context())
 			cancel()
-			_, err := plan.Load(cancelled, test.d, test.populate, false, nil)
+			_, err := plan.Load(canceled, test.d, test.populate, false, nil)
 			require.ErrorIs(t, err, context.Canceled, "before the load")
 			for n := 1; ; n++ {
 				ctx, cancel := context.WithCancel(t.Context())

@@ -236,7 +236,7 @@ func layoutNames(prefix string) []string {
 type loadTarget struct {
 	param   string
 	shardID string
-	expert  int // -1 for a parameter that is no expert's
+	expert  int // -1 for a parameter that is not an expert's
 }
 
 // target maps a name by the functions that parse.
@@ -328,7 +328,7 @@ func TestLayoutHitsEveryTargetOnce(t *testing.T) {
 			hits[to] = name
 
 			kept, ok := RemapKVScale(mapped, func(string) bool { return false })
-			require.True(t, ok && kept == mapped, "%s is no scale of the cache", mapped)
+			require.True(t, ok && kept == mapped, "%s is not a scale of the cache", mapped)
 		}
 		require.Equal(t, wantTargets(), maps.Collect(func(yield func(loadTarget, bool) bool) {
 			for to := range hits {

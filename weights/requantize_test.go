@@ -161,9 +161,9 @@ func TestRequantizeFaults(t *testing.T) {
 	require.NoError(t, a.free())
 }
 
-// TestRequantizeCancelled: a context that ends before, or in the last call of
+// TestRequantizeCanceled: a context that ends before, or in the last call of
 // progress, ends it.
-func TestRequantizeCancelled(t *testing.T) {
+func TestRequantizeCanceled(t *testing.T) {
 	d := hip.NewHost(2)
 	defer d.Close()
 	a, m, _ := stacked(t, d)

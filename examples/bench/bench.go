@@ -32,8 +32,8 @@ type session struct {
 }
 
 // bench loads the head and measures every work. Bytes are counted at the end, by
-// runs that are observed: what these allocate is not part of the peak, and neither
-// is what works with a head of their own take, which come last.
+// runs that are observed: what these allocate is not part of the peak. Works with a head of
+// their own come last and do not count towards it either.
 func (s *settings) bench(ctx context.Context, stderr io.Writer) (out *summary, err error) {
 	device, err := devices.Open(s.device)
 	if err != nil {

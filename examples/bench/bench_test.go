@@ -120,7 +120,7 @@ func TestCheckpointFolder(t *testing.T) {
 	for _, r := range got.Rows {
 		works = append(works, r.Work)
 	}
-	require.Equal(t, []string{"step", "batch", "commit", "commit", "prefill", "long context"}, works, "k = 1 is no chain")
+	require.Equal(t, []string{"step", "batch", "commit", "commit", "prefill", "long context"}, works, "k = 1 is not a chain")
 	require.Equal(t, 256, got.Rows[0].Context, "a quarter of the positions, as there are no 65536")
 	require.Equal(t, 1023, got.Rows[5].Context)
 }
@@ -174,7 +174,7 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
-func TestCancelled(t *testing.T) {
+func TestCanceled(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	var stderr bytes.Buffer

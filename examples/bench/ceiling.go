@@ -22,8 +22,8 @@ type ceiling struct {
 }
 
 const (
-	// ceilingTime is what a sample takes at least, so that the clock and the
-	// launch do not count.
+	// ceilingTime is the least time that a sample takes, so that the clock and the launch
+	// do not count.
 	ceilingTime = time.Millisecond
 	// maxCopy bounds the memory that a GPU's ceiling takes.
 	maxCopy = 1 << 30
@@ -60,7 +60,7 @@ func (c *ceiling) read(data hip.Ptr, n int64) (err error) {
 	if err := c.settle(); err != nil || c.device.Info().Kind == "reference" {
 		return err
 	}
-	// In turns, so that a machine whose speed drifts favours no distance.
+	// In turns, so that a machine whose speed drifts favors none of the distances.
 	rates := make([][]float64, len(prefetchDistances))
 	for range prefetchRounds {
 		for i, ahead := range prefetchDistances {

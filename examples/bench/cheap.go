@@ -13,7 +13,7 @@ import (
 	"github.com/drafthead/drafthead/weights"
 )
 
-// drafting is what a head drafts with in place of lm_head as it is stored.
+// drafting says what a head drafts with in place of lm_head as it is stored.
 type drafting struct {
 	format weights.Format // 0: as stored
 	tokens int            // 0: all
@@ -29,7 +29,7 @@ func cheapDraftings(vocabulary int) []drafting {
 	return []drafting{{format: weights.INT8}, {tokens: tokens}, {weights.INT8, tokens}}
 }
 
-// appendTo names a work that drafts so.
+// appendTo adds the drafting to the name of a work.
 func (d *drafting) appendTo(work string) string {
 	if d.format != 0 {
 		work += fmt.Sprintf(", %s lm_head", strings.ToLower(d.format.String()))
@@ -85,9 +85,9 @@ func (b *session) loadAnew(ctx context.Context, options mtp.Options) (*mtp.Head,
 }
 
 // measureCheap measures a work that drafts with something cheaper than lm_head, on
-// a head of its own that is gone when it returns. What goes wrong with that head
-// becomes the row: the others are worth having without it. The error is that of
-// ctx.
+// a head of its own that is gone when it returns. What goes wrong with that head becomes
+// the row, since the other rows are worth having without it. Only the end of ctx is an
+// error.
 func (b *session) measureCheap(ctx context.Context, w *work) (row, error) {
 	r, err := b.cheapRow(ctx, w)
 	if err != nil {
@@ -133,9 +133,8 @@ func (b *session) cheapRow(ctx context.Context, w *work) (r row, err error) {
 	return newRow(w, runs, moved), nil
 }
 
-// checkRequantized refuses to requantize to this size where less memory is
-// available, on a CPU: the operating system would end the process, where other
-// devices return an error.
+// checkRequantized refuses to requantize to this size on a CPU that has less memory
+// available: the operating system would end the process. Other devices return an error.
 func checkRequantized(size int64, gpu bool, available func() (int64, error)) error {
 	if gpu || size == 0 {
 		return nil

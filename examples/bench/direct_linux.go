@@ -12,7 +12,7 @@ func openDirect(name string) (*os.File, error) {
 	return os.OpenFile(name, os.O_RDONLY|unix.O_DIRECT, 0)
 }
 
-// alignedBuffer returns n bytes as such reads want them.
+// alignedBuffer returns n bytes at an address that such reads accept.
 func alignedBuffer(n int) []byte {
 	const alignment = 4096
 	b := make([]byte, n+alignment)

@@ -64,7 +64,7 @@ func (t *graphTimer) take() (waited time.Duration) {
 	return waited
 }
 
-// timeGraphs has the graphs of the device timed, if it records any.
+// timeGraphs makes the device time its graphs, if it records any.
 func (b *session) timeGraphs() {
 	if d, ok := b.device.(graphDevice); ok {
 		b.graphs = &graphTimer{graphDevice: d}

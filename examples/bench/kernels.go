@@ -25,14 +25,14 @@ type kernelTime struct {
 	Seconds  float64 `json:"seconds"`
 }
 
-// clock is what a device has that takes times itself.
+// clock is a device that takes times itself.
 type clock interface {
 	Time(work func() error) (time.Duration, error)
 }
 
 // kernelTimer adds up, by name, how long the calls of a device take when each waits
-// for those before it and for its own end. On a GPU its own clock tells, so that
-// neither the launch nor the waiting counts.
+// for those before it and for its own end. A GPU's own clock measures, so that neither the
+// launch nor the waiting counts.
 type kernelTimer struct {
 	hip.Device
 	clock clock // nil: this process's

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// minRuns is how often a work runs at least, unless that would take patience
-	// times what it was given.
+	// minRuns is the least number of runs of a work, unless they would take patience times
+	// what it was given.
 	minRuns, patience = 3, 4
 	// maxRuns is enough for a median.
 	maxRuns = 1001

@@ -24,8 +24,8 @@ type products struct {
 var productRows = []int{1, 4, 16, 512}
 
 // measureProducts adds a row for each of the large matrices of a step, and for the
-// matrices of as many routed experts as a token picks. What reads the ceiling before
-// every run also leaves none of their weights in a cache.
+// matrices of as many routed experts as a token picks. The read of the ceiling before every
+// run also drives their weights out of the caches.
 func (b *session) measureProducts(ctx context.Context) error {
 	m := b.model
 	shape := func(w *weights.Matrix) string { return fmt.Sprintf("%d×%d %v", w.Rows, w.Cols, w.Formats()[0]) }

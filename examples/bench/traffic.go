@@ -49,8 +49,7 @@ func newModel(c *mtp.Config, matrix func(name string) *weights.Matrix) (*model, 
 	return m, nil
 }
 
-// pass is what one pass of the module met: what its bytes depend on beside the
-// shapes.
+// pass is what the bytes of one pass of the module depend on beside the shapes.
 type pass struct {
 	rows      int   // of all sequences
 	picked    int   // different experts
@@ -105,7 +104,7 @@ func (m *model) written(rows int) (bytes int64, flops float64) {
 // span is the rows of one sequence in a pass: positions from … end−1.
 type span struct{ from, end int }
 
-// watcher makes passes of what [mtp.Batch.Observe] tells of one call.
+// watcher makes passes of what [mtp.Batch.Observe] shows of one call.
 type watcher struct {
 	model  *model
 	spans  []span // of the pass that is under way

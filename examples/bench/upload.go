@@ -41,7 +41,7 @@ type loadClock struct {
 	firstDone, lastDone int64
 }
 
-// around returns progress, and notes what it is told.
+// around returns progress with what it is told noted.
 func (c *loadClock) around(progress func(done, total int64)) func(done, total int64) {
 	return func(done, total int64) {
 		c.last, c.lastDone = time.Now(), done

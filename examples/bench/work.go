@@ -194,8 +194,8 @@ func clip(defaults []int, limit int) (values []int) {
 	return values
 }
 
-// leaveOutput has calls that return hidden states leave them on the device, at p: who
-// fills a cache wants no more.
+// leaveOutput makes calls that return hidden states leave them on the device, at p: nothing
+// more is needed to fill a cache.
 func (w *work) leaveOutput(p hip.Ptr) {
 	for _, b := range w.inputs {
 		if w.k == 0 {

@@ -101,7 +101,7 @@ func TestCheaperLMHead(t *testing.T) {
 // the first drafts with MXFP8, whose later ones are fed with more differences.
 func TestEqualDraftsAtEveryPosition(t *testing.T) {
 	if hiptest.RaceDetector {
-		t.Skip("so few positions as there is time for are no measure")
+		t.Skip("there is time for too few positions to measure")
 	}
 	folders := map[string]func(t *testing.T) fs.FS{
 		"mxfp8, built in": func(*testing.T) fs.FS { return m3tiny.Checkpoint() },

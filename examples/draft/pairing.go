@@ -8,8 +8,7 @@ import (
 	"github.com/drafthead/drafthead/examples/internal/m3tiny"
 )
 
-// checkPairing refuses traces of another model than the checkpoint, of those that name
-// theirs.
+// checkPairing refuses traces that name another model than the checkpoint's.
 func checkPairing(checkpoint fs.FS, traces []*m3tiny.Trace) error {
 	own := ""
 	for _, t := range traces {
@@ -44,7 +43,7 @@ const (
 	enoughDrafts = 20
 )
 
-// pairingWarning says what an acceptance near 0 means; "" where it is not.
+// pairingWarning says what an acceptance near 0 means; "" if it is not near 0.
 func pairingWarning(drafted, accepted []int) string {
 	if len(drafted) == 0 || drafted[0] < enoughDrafts || ratio(accepted[0], drafted[0]) >= nearZero {
 		return ""

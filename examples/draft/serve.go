@@ -137,8 +137,8 @@ func (r *traceResult) compare(drafts, exact []int32) {
 	}
 }
 
-// recorded returns what drafts along a trace are compared with, nil: nothing. Where the
-// trace has drafts of a head of as many modules by the same rule, these are it.
+// recorded returns what drafts along a trace are compared with: the trace's own drafts by a
+// head of as many modules and the same rule, or nil if it has none.
 func (d *drafter) recorded(t *m3tiny.Trace) *m3tiny.Drafts {
 	if n := d.head.Config().NumMTPModules; n > 1 {
 		if own := t.Drafts[m3tiny.Aligned(n, string(cmp.Or(d.chain, mtp.ChainAligned)))]; own != nil {
@@ -148,7 +148,7 @@ func (d *drafter) recorded(t *m3tiny.Trace) *m3tiny.Drafts {
 	return t.Drafts[variant(d.head)]
 }
 
-// variant tells which recorded drafts a head is to be compared with.
+// variant says which recorded drafts a head is compared with.
 func variant(head *mtp.Head) m3tiny.Variant {
 	if _, quantized := head.Report().Formats["MXFP8"]; quantized {
 		return m3tiny.MXFP8
@@ -156,9 +156,9 @@ func variant(head *mtp.Head) m3tiny.Variant {
 	return m3tiny.BF16
 }
 
-// mismatches counts drafts at token n that differ from the recorded ones though
-// these were no near ties. Behind the first difference chains are fed
-// differently and cannot be compared.
+// mismatches counts drafts at token n that differ from the recorded ones although these
+// were not near ties. After the first difference chains are fed differently and cannot be
+// compared.
 func mismatches(drafts []int32, recorded *m3tiny.Drafts, n int) int {
 	at := n * recorded.K
 	for j := range min(len(drafts), recorded.K) {

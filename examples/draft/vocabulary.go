@@ -104,7 +104,7 @@ func (v *vocabularyText) readJSON() error {
 			return v.refuse(len(v.text), "the end of the text", "the end of the array", nil)
 		case err != nil:
 			return v.refuse(end, err.Error(), "a JSON array of token ids", nil)
-		case !open: // the bracket that brought us here
+		case !open: // the opening bracket, which was read already
 		case isNumber:
 			if err := v.add(number.String(), end); err != nil {
 				return err

@@ -7,7 +7,7 @@
 // Recorded traces play the target. Embed exits with 1 if a text differs from the target's
 // own, and with 2 on wrong usage.
 //
-// Read scheduler.go: the rest is flags and a target that is not one.
+// Read scheduler.go: the rest is flags and the stand-in for a target.
 package main
 
 import (

@@ -20,8 +20,8 @@ func (r replay) prompt() (tokens []int32, hidden []uint16) {
 	return r.trace.Tokens[1 : n+1], r.trace.Hidden[:n*r.trace.Width]
 }
 
-// verify plays the target up to the end of the trace. What it chose after a wrong
-// draft is not recorded and stands for nothing: nobody looks at it.
+// verify plays the target up to the end of the trace. What it would choose after a wrong
+// draft is not recorded: nobody reads those entries.
 func (r replay) verify(p int, drafts []int32) (chosen []int32, hidden []uint16) {
 	end := min(p+len(drafts)+1, len(r.trace.Tokens)-1)
 	if end <= p {

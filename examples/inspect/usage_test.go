@@ -42,8 +42,8 @@ func TestWrongUsage(t *testing.T) {
 	}
 }
 
-// TestFlagBehindTheFolder: flags and the folder come in any order.
-func TestFlagBehindTheFolder(t *testing.T) {
+// TestFlagAfterTheFolder: flags and the folder come in any order.
+func TestFlagAfterTheFolder(t *testing.T) {
 	dir := t.TempDir()
 	_, before, _ := inspectText(t, "-json", dir)
 	_, after, _ := inspectText(t, dir, "-json")

@@ -147,8 +147,8 @@ func (w *writer) writeTemporary(ctx context.Context, f *synthetic.File) (path st
 	return out.Name(), errors.Join(err, out.Close())
 }
 
-// copy has every core make chunks of f and write each to its place. Memory in
-// use is one chunk per worker, whatever the size of the checkpoint.
+// copy makes chunks of f on every core and writes each to its place. Memory in use is one
+// chunk per worker, whatever the size of the checkpoint.
 func (w *writer) copy(ctx context.Context, out io.WriterAt, f *synthetic.File) error {
 	return synthetic.EachChunk(ctx, f.Size(), func() func(off, n int64) error {
 		buffer := make([]byte, min(synthetic.ChunkSize, f.Size()))

@@ -87,7 +87,7 @@ func TestRefusesToOverwrite(t *testing.T) {
 	require.Equal(t, []string{"precious"}, names(t, dir))
 }
 
-func TestCancelledWriteLeavesNothing(t *testing.T) {
+func TestCanceledWriteLeavesNothing(t *testing.T) {
 	c := sharded(t)
 	for _, at := range []float64{0, 0.3, 0.7, 1} {
 		for _, existing := range []bool{true, false} {
@@ -108,7 +108,7 @@ func TestCancelledWriteLeavesNothing(t *testing.T) {
 					cancel()
 				}
 			}
-			require.ErrorIs(t, w.write(ctx, c), context.Canceled, "cancelled at %g", at)
+			require.ErrorIs(t, w.write(ctx, c), context.Canceled, "canceled at %g", at)
 			require.Empty(t, names(t, dir))
 			if existing {
 				require.DirExists(t, dir)

@@ -38,7 +38,7 @@ func compareFloats(name string, got, want []float32, relative float64) stageResu
 }
 
 // compareInts wants equality. A row of integers that differs although its
-// margin is no more than tie is a tie within rounding: reported, not an error.
+// margin is at most tie is a tie within rounding: reported, not an error.
 func compareInts(name string, got, want []int32, perMargin int, margins []float32, tie float64) stageResult {
 	r := stageResult{Name: name, MaxRef: float64(len(want)), OK: len(got) == len(want)}
 	for i := 0; r.OK && i < len(want); i++ {

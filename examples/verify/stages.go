@@ -33,7 +33,7 @@ func (c *caseRun) verifyModule(ctx context.Context, module int) error {
 		}
 		switch stage {
 		case "select_margin", "router_margin":
-			continue // of choices: nothing a head computes
+			continue // of choices: a head does not compute them
 		case "logits", "final_norm_out":
 			get := c.head.Logits
 			if stage == "final_norm_out" {

@@ -38,14 +38,14 @@ const maxFiles = 4096
 // What is wrong with tensors that are not needed is not an error: an unknown dtype, offsets
 // that fit neither shape nor file, holes beside them, an overlap of two. Such a tensor is
 // left out, and [Folder.Notes] counts them. A needed tensor must be sound, and none of its
-// bytes another's. Of a file of the operating system only the pages with needed tensors are
+// bytes another's. Only the pages with needed tensors of a file of the operating system are
 // mapped.
 //
 // The index decides: a needed tensor is read from the file that it names, and must be
-// there. A copy in another file is not read; the notes have these too. Without an index no two files may hold
-// the same tensor. Whatever is wrong is reported together, as [*FormatError]s that
-// errors.Join joins, and nothing stays open. Where there are no weights, or a shard is
-// missing, the error matches fs.ErrNotExist.
+// there. A copy in another file is not read; the notes have these too. Without an index no
+// two files may hold the same tensor. Whatever is wrong is reported together, as
+// [*FormatError]s that errors.Join joins, and nothing stays open. Where there are no
+// weights, or a shard is missing, the error matches fs.ErrNotExist.
 func OpenFolder(fsys fs.FS, needed func(tensor string) bool) (*Folder, error) {
 	all := func(string) bool { return true }
 	if needed != nil {

@@ -92,7 +92,7 @@ func TestHeaderRefuses(t *testing.T) {
 
 		{"one offset", rawFile(entry(`"U8"`, "[2]", "[2]"), "ab"), ruleOffsets, "t"},
 		{"three offsets", rawFile(entry(`"U8"`, "[2]", "[0,1,2]"), "ab"), ruleOffsets, "t"},
-		{"offsets are no list", rawFile(entry(`"U8"`, "[2]", `{"begin":0,"end":2}`), "ab"), ruleOffsets, "t"},
+		{"offsets are not a list", rawFile(entry(`"U8"`, "[2]", `{"begin":0,"end":2}`), "ab"), ruleOffsets, "t"},
 		{"negative offset", rawFile(entry(`"U8"`, "[2]", "[-2,0]"), "ab"), ruleOffsets, "t"},
 		{"fraction in the offsets", rawFile(entry(`"U8"`, "[2]", "[0,2.0]"), "ab"), ruleOffsets, "t"},
 		{"offset 2^63", rawFile(entry(`"U8"`, "[2]", "[0,9223372036854775808]"), "ab"), ruleOffsets, "t"},

@@ -60,7 +60,7 @@ func TestJSONRefuses(t *testing.T) {
 		{"no comma", "[1 2]", ruleNotJSON},
 		{"no colon", `{"a" 1}`, ruleNotJSON},
 		{"no value", `{"a":}`, ruleNotJSON},
-		{"key is no string", `{a:1}`, ruleNotJSON},
+		{"key is not a string", `{a:1}`, ruleNotJSON},
 		{"open array", "[1", ruleNotJSON},
 		{"open object", `{"a":1`, ruleNotJSON},
 		{"open string", `"a`, ruleNotJSON},

@@ -37,7 +37,7 @@ func Progress(w io.Writer, title, unit string) (func(done, total int64), func())
 				progressbar.OptionThrottle(50*time.Millisecond),
 			)
 		}
-		_ = bar.Set64(done) // a bar that cannot be drawn stops nothing
+		_ = bar.Set64(done) // a bar that cannot be drawn does not stop the work
 	}
 	return update, func() {
 		if bar != nil {

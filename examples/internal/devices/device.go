@@ -18,11 +18,11 @@ import (
 	_ "github.com/drafthead/drafthead/hip/gpu" // for hip.Open
 )
 
-// ErrName is a -device flag that names no device.
+// ErrName is a -device flag that does not name a device.
 var ErrName = errors.New("want cpu, reference or hip[:n]")
 
-// Var defines the -device flag, whose value goes to name. One that names no
-// device is wrong usage; whether a GPU is there [Open] finds out.
+// Var defines the -device flag, whose value goes to name. A value that does not name a
+// device is wrong usage; [Open] finds out whether a GPU is there.
 func Var(flags *flag.FlagSet, name *string) {
 	*name = "cpu"
 	flags.Var((*flagValue)(name), "device", "`device` that runs the head: cpu, reference (plain float64 twins, slow), or hip[:n], GPU n through HIP or CUDA")
@@ -77,8 +77,8 @@ func Open(name string) (hip.Device, error) {
 	return d, nil
 }
 
-// Compile has a GPU compile all kernels of the program, with a bar on w: the first
-// time takes seconds. Other devices compile nothing.
+// Compile makes a GPU compile all kernels of the program, with a bar on w: the first time
+// takes seconds. On other devices it does nothing.
 func Compile(ctx context.Context, w io.Writer, d hip.Device) error {
 	if !d.Info().IsGPU() {
 		return nil

@@ -52,7 +52,7 @@ func TestMemoryIsTheCheckpoint(t *testing.T) {
 	require.NoError(t, m.Close())
 }
 
-func TestCancelledMemory(t *testing.T) {
+func TestCanceledMemory(t *testing.T) {
 	c := plan(t, small(), Options{})
 	ctx, cancel := context.WithCancel(t.Context())
 	m, err := c.InMemory(ctx, func(int64, int64) { cancel() })

@@ -43,8 +43,8 @@ func f32Normal(deviation float64) *[4096]uint32 {
 //	deviation² = (1 + 1/4)/2 · (2^exponent · unit)²
 //
 // The exponent is the lowest at which the widest quantile stays below 448, the
-// largest e4m3. The error is a deviation for which there is no scale, or values
-// beyond float32: one outside about 1e−36 to 8e37.
+// largest e4m3. A deviation outside of about 1e−36 to 8e37 is an error: it has no scale, or
+// values beyond float32.
 func mxfp8Normal(deviation float64) (codes, scales *[256]uint8, err error) {
 	const minExponent, maxExponent = -125, 119
 	raised := deviation / math.Sqrt((1+0.25)/2)

@@ -160,7 +160,7 @@ func TestTinyModel(t *testing.T) {
 }
 
 // acceptedOf returns how many of n drafts are accepted on average, exactly: over all rows,
-// and over all chains that can be drawn. The data has later steps behind the greedy drafts
+// and over all chains that can be drawn. The data has later steps after the greedy drafts
 // alone, so that the steps of a chain are independent here.
 func (x *tinySampling) acceptedOf(n int, drawn, block bool) float64 {
 	mean := 0.0
