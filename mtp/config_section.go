@@ -287,9 +287,9 @@ func jsonText(value any) string {
 	var text string
 	switch v := value.(type) {
 	case objectText:
-		text = string(compact(v, most+1))
+		text = compact(v, most+1)
 	case listText:
-		text = string(compact(v, most+1))
+		text = compact(v, most+1)
 	case string:
 		text = strconv.Quote(v[:min(len(v), most)])
 		if len(v) > most {
@@ -308,9 +308,11 @@ func jsonText(value any) string {
 	return text
 }
 
-// compact returns the first bytes of a text in one line, about most of them.
-func compact(text []byte, most int) []byte {
-	return bytes.Join(bytes.Fields(text[:min(len(text), 4*most)]), []byte(" "))
+// compact returns the first bytes of a text in one line that prints, about most of them.
+func compact(text []byte, most int) string {
+	text = bytes.ToValidUTF8(text[:min(len(text), 4*most)], nil)
+	line := bytes.Join(bytes.Fields(text), []byte(" "))
+	return safetensors.Printable(strings.ToValidUTF8(string(line[:min(len(line), most)]), ""))
 }
 
 // joinKey appends a key to a dotted path.

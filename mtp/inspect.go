@@ -3,7 +3,6 @@ package mtp
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"strconv"
@@ -109,7 +108,7 @@ func checkFolder(dir string) error {
 	info, err := os.Stat(dir)
 	switch {
 	case err != nil:
-		return fmt.Errorf("mtp: %w", err)
+		return statError{err}
 	case !info.IsDir():
 		return refuse("dir", strconv.Quote(dir), "the folder that holds this file and config.json", nil)
 	}
@@ -131,7 +130,19 @@ type folderError struct {
 }
 
 func (e *folderError) Error() string {
-	return "mtp: " + e.dir + ": " + strings.TrimPrefix(e.err.Error(), "mtp: ")
+	return "mtp: " + safetensors.Printable(e.dir) + ": " + strings.TrimPrefix(e.err.Error(), "mtp: ")
 }
 
 func (e *folderError) Unwrap() error { return e.err }
+
+// statError is the error of a folder that cannot be looked at.
+type statError struct{ err error }
+
+func (e statError) Error() string {
+	if p, ok := errors.AsType[*fs.PathError](e.err); ok {
+		return "mtp: " + p.Op + " " + safetensors.Printable(p.Path) + ": " + p.Err.Error()
+	}
+	return "mtp: " + safetensors.Printable(e.err.Error())
+}
+
+func (e statError) Unwrap() error { return e.err }

@@ -191,7 +191,7 @@ func (a *audit) take(t *safetensors.Tensor) {
 		slot = &a.sources[o.param][o.part].scale
 	}
 	if *slot != nil {
-		a.problem(t.Name, a.inventory.params[o.param].Name, ruleLoadedTwice, "also "+(*slot).Name, "")
+		a.problem(t.Name, a.inventory.params[o.param].Name, ruleLoadedTwice, "also "+safetensors.Printable((*slot).Name), "")
 		return
 	}
 	*slot = t

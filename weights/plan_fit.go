@@ -22,7 +22,7 @@ func (a *audit) check(p *Param, part *Part, s *origin) {
 		return
 	}
 	if got, want := s.weight.Shape, wantShapes(part); !fits(got, want) {
-		a.problem(s.weight.Name, p.Name, ruleWrongShape, fmt.Sprint(got), fmt.Sprint(want[0]))
+		a.problem(s.weight.Name, p.Name, ruleWrongShape, safetensors.Printable(fmt.Sprint(got)), fmt.Sprint(want[0]))
 	}
 	format, want, rule := a.formatOf(p, s)
 	if rule != "" {
@@ -35,7 +35,7 @@ func (a *audit) check(p *Param, part *Part, s *origin) {
 	}
 	scaleRows, scaleCols := format.scaleShape(part.rows(), part.cols())
 	if want := []int{scaleRows, scaleCols}; !slices.Equal(s.scale.Shape, want) {
-		a.problem(s.scale.Name, p.Name, ruleWrongShape, fmt.Sprint(s.scale.Shape), fmt.Sprint(want))
+		a.problem(s.scale.Name, p.Name, ruleWrongShape, safetensors.Printable(fmt.Sprint(s.scale.Shape)), fmt.Sprint(want))
 	}
 	block := formats[format].blockCols
 	if k := part.keepCols(); k[0]%block != 0 || k[1]%block != 0 && k[1] != part.cols() {

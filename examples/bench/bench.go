@@ -13,6 +13,7 @@ import (
 	"github.com/drafthead/drafthead/examples/internal/devices"
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/mtp"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // session is a loaded head with all that measuring it takes.
@@ -82,10 +83,10 @@ func (b *session) load(ctx context.Context) (err error) {
 	}
 	config, err := mtp.ReadConfig(b.source.fsys)
 	if err != nil {
-		return fmt.Errorf("%s: %w", b.source.name, err)
+		return fmt.Errorf("%s: %w", safetensors.Printable(b.source.name), err)
 	}
 	if b.works, err = s.plan(config); err != nil {
-		return fmt.Errorf("%s: %w", b.source.name, err)
+		return fmt.Errorf("%s: %w", safetensors.Printable(b.source.name), err)
 	}
 	progress, loaded := cli.Progress(b.stderr, "load", "bytes")
 	var clock loadClock
@@ -96,7 +97,7 @@ func (b *session) load(ctx context.Context) (err error) {
 	b.out.LoadSeconds = time.Since(start).Seconds()
 	loaded()
 	if err != nil {
-		return fmt.Errorf("%s: %w", b.source.name, err)
+		return fmt.Errorf("%s: %w", safetensors.Printable(b.source.name), err)
 	}
 	if err := b.firstDraft(ctx); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // summary is what -json prints.
@@ -38,7 +39,7 @@ type summary struct {
 
 // print writes the table.
 func (s *summary) print(w io.Writer) error {
-	fmt.Fprintf(w, "%s\n%s\n\n", s.Checkpoint, s.DeviceName)
+	fmt.Fprintf(w, "%s\n%s\n\n", safetensors.Printable(s.Checkpoint), s.DeviceName)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "work\trows\tcontext\texperts\tMB read\tms\tspread\tGB/s\tof ceiling\tGFLOP/s\truns\t")
 	for _, r := range s.Rows {

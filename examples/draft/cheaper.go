@@ -13,6 +13,7 @@ import (
 	"github.com/drafthead/drafthead/examples/internal/m3tiny"
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 const (
@@ -64,7 +65,7 @@ func (c *cheaper) vocabulary(size int, traces []*m3tiny.Trace) ([]int32, error) 
 	defer file.Close()
 	ids, err := readVocabulary(file, size)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.vocab, err)
+		return nil, fmt.Errorf("%s: %w", safetensors.Printable(c.vocab), err)
 	}
 	return ids, nil
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/drafthead/drafthead/examples/internal/devices"
 	"github.com/drafthead/drafthead/examples/internal/m3tiny"
 	"github.com/drafthead/drafthead/mtp"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 const usage = `usage: draft [flags] [TRACE...]
@@ -112,6 +113,7 @@ func (s *settings) check() error {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	stdout, stderr = cli.Plain(stdout), cli.Plain(stderr)
 	s, err := parse(args, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -191,7 +193,7 @@ func (s *settings) readTraces() ([]*m3tiny.Trace, error) {
 	for _, name := range s.traces {
 		t, err := m3tiny.ReadTrace(os.DirFS(filepath.Dir(name)), filepath.Base(name))
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return nil, fmt.Errorf("%s: %w", safetensors.Printable(name), err)
 		}
 		traces = append(traces, t)
 	}

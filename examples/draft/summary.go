@@ -6,6 +6,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // summary is what -json prints.
@@ -58,7 +60,7 @@ func ratio(a, b int) float64 {
 // printSteps shows the first steps of a trace: the drafts beside the text that
 // the target wrote, with a stroke where the target disagreed.
 func printSteps(w io.Writer, t *traceResult) error {
-	fmt.Fprintf(w, "%s, the first %d of %d steps (│ marks where the target disagreed):\n\n", t.Name, len(t.first), t.Steps)
+	fmt.Fprintf(w, "%s, the first %d of %d steps (│ marks where the target disagreed):\n\n", safetensors.Printable(t.Name), len(t.first), t.Steps)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "  step\tdrafted\ttarget\taccepted")
 	for i, s := range t.first {

@@ -60,6 +60,7 @@ type requestResult struct {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	stdout, stderr = cli.Plain(stdout), cli.Plain(stderr)
 	flags := flag.NewFlagSet("embed", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // inspection is what a checkpoint folder holds for the head, and the reasons
@@ -59,7 +60,7 @@ func inspect(dir string, opts mtp.Options) *inspection {
 
 // print writes the inspection for people.
 func (in *inspection) print(w io.Writer) error {
-	fmt.Fprint(w, in.Path)
+	fmt.Fprint(w, safetensors.Printable(in.Path))
 	if in.ModelType != "" {
 		fmt.Fprintf(w, ": %s, %s", in.ModelType, count(in.Modules, "MTP module"))
 	}

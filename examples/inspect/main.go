@@ -39,6 +39,7 @@ flags:
 func main() { cli.Main(run) }
 
 func run(_ context.Context, args []string, stdout, stderr io.Writer) int {
+	stdout, stderr = cli.Plain(stdout), cli.Plain(stderr)
 	flags := flag.NewFlagSet("inspect", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() {

@@ -95,6 +95,7 @@ func (s *settings) resolve(shape string, experts int, format string, rest []stri
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	stdout, stderr = cli.Plain(stdout), cli.Plain(stderr)
 	s, err := parse(args, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):

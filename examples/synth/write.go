@@ -12,6 +12,7 @@ import (
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
 	"github.com/drafthead/drafthead/examples/internal/synthetic"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 var (
@@ -100,7 +101,7 @@ func (w *writer) checkFolder() (exists bool, err error) {
 	case err != nil:
 		return false, err
 	case !info.IsDir():
-		return false, fmt.Errorf("%s: %w", w.dir, errNotFolder)
+		return false, fmt.Errorf("%s: %w", safetensors.Printable(w.dir), errNotFolder)
 	}
 	d, err := os.Open(w.dir)
 	if err != nil {
@@ -110,7 +111,7 @@ func (w *writer) checkFolder() (exists bool, err error) {
 	names, err := d.Readdirnames(1)
 	switch {
 	case len(names) > 0:
-		return false, fmt.Errorf("%s: %w: it holds %q", w.dir, errNotEmpty, names[0])
+		return false, fmt.Errorf("%s: %w: it holds %q", safetensors.Printable(w.dir), errNotEmpty, names[0])
 	case !errors.Is(err, io.EOF):
 		return false, err
 	}
@@ -129,7 +130,7 @@ func (w *writer) checkSpace(exists bool) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%s: there is no folder %s to make it in: %w", w.dir, dir, err)
 	case err != nil:
-		return fmt.Errorf("free space of %s: %w", dir, err)
+		return fmt.Errorf("free space of %s: %w", safetensors.Printable(dir), err)
 	case free < w.total:
 		return &spaceError{w.dir, w.total, free}
 	}

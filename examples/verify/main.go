@@ -19,6 +19,7 @@ import (
 	"github.com/drafthead/drafthead/examples/internal/cli"
 	"github.com/drafthead/drafthead/examples/internal/devices"
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 const usage = `usage: verify [flags] CASE...
@@ -47,6 +48,7 @@ type outcome struct {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	stdout, stderr = cli.Plain(stdout), cli.Plain(stderr)
 	flags := flag.NewFlagSet("verify", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() {
@@ -114,7 +116,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // that are asked for.
 func (r *caseResult) print(w io.Writer, verbose bool) error {
 	if r.Error != "" {
-		_, err := fmt.Fprintf(w, "FAILED  %s: %s\n", r.Path, r.Error)
+		_, err := fmt.Fprintf(w, "FAILED  %s: %s\n", safetensors.Printable(r.Path), r.Error)
 		return err
 	}
 	verdict, worst, ties := "ok", 0.0, 0
@@ -127,7 +129,7 @@ func (r *caseResult) print(w io.Writer, verbose bool) error {
 	if !r.OK {
 		verdict = "FAILED"
 	}
-	fmt.Fprintf(w, "%-6s  %s: %d stages and chains, largest error %.2g of the stage's largest magnitude", verdict, r.Path, len(r.Stages), worst)
+	fmt.Fprintf(w, "%-6s  %s: %d stages and chains, largest error %.2g of the stage's largest magnitude", verdict, safetensors.Printable(r.Path), len(r.Stages), worst)
 	if ties > 0 {
 		fmt.Fprintf(w, ", %d choices are ties within rounding", ties)
 	}
@@ -146,7 +148,7 @@ func (r *caseResult) print(w io.Writer, verbose bool) error {
 		if !s.OK {
 			mark = "over"
 		}
-		fmt.Fprintf(t, "        %s\t%.3g\t%.3g\t%.4g\t%s\n", s.Name, s.MaxAbs, s.Bound, s.MaxRef, mark)
+		fmt.Fprintf(t, "        %s\t%.3g\t%.3g\t%.4g\t%s\n", safetensors.Printable(s.Name), s.MaxAbs, s.Bound, s.MaxRef, mark)
 	}
 	return t.Flush()
 }

@@ -3,12 +3,17 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
+	"strings"
+	"unicode/utf16"
 )
 
 // Exit codes of the programs.
@@ -42,10 +47,28 @@ func Code(err error) int {
 	return Failed
 }
 
-// WriteJSON prints one JSON value, indented, and a newline.
+// WriteJSON prints one JSON value, indented, and a newline. Characters that do not print are
+// escaped.
 func WriteJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	var b strings.Builder
+	for _, c := range text.String() { // which is UTF-8
+		switch {
+		case c == '\n' || strconv.IsPrint(c):
+			b.WriteRune(c)
+		case c > 0xffff:
+			high, low := utf16.EncodeRune(c)
+			fmt.Fprintf(&b, "\\u%04x\\u%04x", high, low)
+		default:
+			fmt.Fprintf(&b, "\\u%04x", c)
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
 }

@@ -16,6 +16,9 @@ const barDelay = 300 * time.Millisecond
 // the bar away. If w is not a terminal, nothing is drawn. unit is what is counted; "bytes"
 // is shown in powers of ten.
 func Progress(w io.Writer, title, unit string) (func(done, total int64), func()) {
+	if p, ok := w.(plain); ok {
+		w = p.w // bars move the cursor
+	}
 	file, ok := w.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) {
 		return func(done, total int64) {}, func() {}

@@ -99,7 +99,7 @@ type reader struct {
 
 func (r *reader) refuse(bad bool, tensor string, got any, want string) {
 	if bad && r.err == nil {
-		r.err = fmt.Errorf("%s: %s is %v, want %s: %w", r.file.Name(), tensor, got, want, ErrTrace)
+		r.err = fmt.Errorf("%s: %s is %v, want %s: %w", safetensors.Printable(r.file.Name()), tensor, got, want, ErrTrace)
 	}
 }
 
