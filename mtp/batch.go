@@ -41,9 +41,10 @@ type Batch struct {
 // Rows holds the rows of one sequence: consecutive positions, one token each.
 type Rows struct {
 	// Sequence is the sequence that the rows belong to. Position is at most its Len, and
-	// for Draft equal to it, or at most its Resume if that is less. A Forward at a lower position overwrites its module's rows
-	// there; the rows after them stay as they are, computed from what was there before,
-	// and Len does not fall. Truncate first to drop them.
+	// for Draft equal to it, or at most its Resume if that is less. A Forward at a lower
+	// position overwrites its module's rows there; the rows after them stay as they are,
+	// computed from what was there before, and Len does not fall. Truncate first to drop
+	// them.
 	Sequence *Sequence
 
 	// BlockTable is the alternative to Sequence: an engine's own table of the pages of
@@ -51,7 +52,9 @@ type Rows struct {
 	// before the rows of the chain, the chain is shorter. A page that is written stands
 	// there once, and no other sequence of the batch writes to it. The caller is
 	// responsible for all earlier positions having been written, and for pages that several
-	// sequences share. Such a cache has no Sequences.
+	// sequences share. Such a cache has no Sequences, and carries nothing from call to call:
+	// a Draft that shifts tokens begins at position 0, or with the rows before the new ones
+	// again, one fewer than it has steps (see [ChainAligned]).
 	BlockTable []int32
 
 	// Tokens are the tokens AFTER the rows' positions: the row of position p carries token
@@ -63,8 +66,7 @@ type Rows struct {
 
 	// Drafts is the largest number of tokens that Draft drafts after these rows, 0 to 64,
 	// and in a chain that shifts tokens at most Options.MaxDraft, or num_mtp_modules if that
-	// is 0.
-	// With Drafts 0 the rows are only committed. Forward does not use it.
+	// is 0. With Drafts 0 the rows are only committed. Forward does not use it.
 	Drafts int
 
 	// MinProbability ends the chain before the first token whose softmax probability is

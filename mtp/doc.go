@@ -105,6 +105,7 @@
 //	Truncate                  yes     yes             again           again
 //	Fork and Truncate         yes     yes             again           again
 //	Draft after Forward       yes     yes             again           again
+//	WriteTo and ReadSequence  yes     yes             yes             yes
 //	closed and computed anew  yes     yes             yes             yes
 //	Embeds                    yes     yes             one step        one step
 //
@@ -188,6 +189,7 @@
 //	controller*.go          how many tokens to draft
 //	stats.go, memory.go     what a head did, and the memory that it uses
 //	logits.go               final norm, logits, embeddings
+//	sequence_bytes.go       a sequence on its way to another cache or machine
 //	candidates.go           the most probable tokens: TopK, and what Draft picks
 //	internal/plan           the rules of chains, as data
 //	internal/rope           the rules that make rotary frequencies

@@ -1,6 +1,7 @@
 package mtp_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"regexp"
@@ -229,6 +230,19 @@ var features = map[string]func(f *cell){
 		forward(f, f.head, x.batch(s, 9, 10), 0)
 		f.resume(s, 0, 12, cellDrafts)
 		f.draft(s, 0, 13, cellDrafts)
+	},
+	"WriteTo and ReadSequence": func(f *cell) {
+		s, other := newCache(f, f.head, 12).NewSequence(), newCache(f, f.head, 12)
+		f.draft(s, 0, 6, cellDrafts)
+		for _, end := range []int{9, 10, 14} {
+			var bytes bytes.Buffer
+			_, err := s.WriteTo(&bytes)
+			require.NoError(f, err)
+			require.NoError(f, s.Close())
+			s, err = other.ReadSequence(&bytes)
+			require.NoError(f, err)
+			f.draft(s, 0, end, cellDrafts)
+		}
 	},
 	"closed and computed anew": func(f *cell) {
 		cache := newCache(f, f.head, 12)
