@@ -136,17 +136,6 @@ func (c *Cache) preamble(length int) []byte {
 		uint32(g.BlockSize), uint32(c.format), uint32(len(c.layers)), g.Rope.sum(), uint32(length))
 }
 
-// name is that of the format, for people.
-func (f CacheFormat) name() string {
-	switch f {
-	case CacheBF16:
-		return "BF16"
-	case CacheF32:
-		return "F32"
-	}
-	return fmt.Sprintf("of number %d", int32(f))
-}
-
 // sum is the CRC-32C of what keys are rotated by.
 func (r *Rope) sum() uint32 {
 	factor := r.AttentionFactor
@@ -186,7 +175,7 @@ func (c *Cache) readPreamble(in *sealedReader) (length int, err error) {
 			continue
 		}
 		if field == "format" {
-			return 0, in.refuse(field, CacheFormat(was).name(), CacheFormat(is).name()+", the cache's", nil)
+			return 0, in.refuse(field, CacheFormat(was), fmt.Sprintf("%v, the cache's", CacheFormat(is)), nil)
 		}
 		return 0, in.refuse(field, was, fmt.Sprintf("%d, the cache's", is), nil)
 	}
