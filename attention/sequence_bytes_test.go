@@ -29,9 +29,9 @@ func written(t testing.TB, s *Sequence) []byte {
 
 // holed is a sequence of 21 positions, in pages out of order, of which the second layer holds
 // some, and whose last page another has used before.
-func holed(t *testing.T, c *Cache) *modelled {
+func holed(t *testing.T, c *Cache) *modeled {
 	t.Helper()
-	dirty, m := newModelled(c), newModelled(c)
+	dirty, m := newModeled(c), newModeled(c)
 	dirty.grow(t, 0, 0, 24, 7)
 	dirty.grow(t, 1, 0, 24, 8)
 	m.grow(t, 0, 0, 3, 1)
@@ -56,7 +56,7 @@ func TestSequenceBytes(t *testing.T) {
 	require.Equal(t, raw, written(t, fork))
 	require.NoError(t, fork.Close())
 
-	taken := newModelled(other)
+	taken := newModeled(other)
 	taken.grow(t, 0, 0, 9, 1)
 	stream := bytes.NewReader(append(bytes.Clone(raw), "more"...))
 	read, err := other.ReadSequence(iotest.OneByteReader(stream))
@@ -64,12 +64,12 @@ func TestSequenceBytes(t *testing.T) {
 	require.Equal(t, 4, stream.Len())
 	copied := m.fork(read)
 	copied.pages = blocksFor(m.length, c.geometry.BlockSize) // reserved ones are not written
-	requireModel(t, other, []*modelled{taken, copied})
+	requireModel(t, other, []*modeled{taken, copied})
 	require.Equal(t, raw, written(t, read), "whatever pages held before")
 
 	copied.grow(t, 1, 6, 13, 5)
 	copied.grow(t, 0, 21, 30, 5)
-	requireModel(t, other, []*modelled{taken, copied})
+	requireModel(t, other, []*modeled{taken, copied})
 
 	empty, err := other.ReadSequence(bytes.NewReader(written(t, c.NewSequence())))
 	require.NoError(t, err)
@@ -198,7 +198,7 @@ func TestBadSequenceBytes(t *testing.T) {
 	_, err = m.seq.WriteTo(io.Discard)
 	require.EqualError(t, err, "attention: write sequence: sequence is in use")
 	require.NoError(t, tx.Rollback())
-	requireModel(t, c, []*modelled{m})
+	requireModel(t, c, []*modeled{m})
 	require.NoError(t, c.Close())
 	_, err = m.seq.WriteTo(io.Discard)
 	require.ErrorIs(t, err, ErrClosed)
@@ -245,7 +245,7 @@ func TestSequenceBytesOfAFailingDevice(t *testing.T) {
 }
 
 // requireModelOf checks that a sequence is in order beside others.
-func requireModelOf(t *testing.T, m *modelled) {
+func requireModelOf(t *testing.T, m *modeled) {
 	t.Helper()
 	require.Equal(t, m.length, m.seq.Len())
 	for layer, contents := range m.contents {
