@@ -34,8 +34,9 @@ checkpoint (a byte-level model of Go source text) and its three traces.
 
 A trace is a safetensors file: prompt_len I64 [1], tokens I64 [N], hidden BF16
 [N, hidden_size]; optionally drafts I64 [N, K] and margin F32 [N, K], which the
-drafts are compared with (a mismatch is a difference at a margin of 1e-3 or more). If
-its metadata has lm_head, "sha256:" and the hash of the target's lm_head in bfloat16,
+drafts are compared with (a mismatch is a difference at a margin of 1e-3 or more), and
+hidden_pre, as hidden, but before the target's final norm (for -conventions). If its
+metadata has lm_head, "sha256:" and the hash of the target's lm_head in bfloat16,
 the trace is refused with another model's checkpoint. The built-in traces have it.
 
 exit status: 0 drafted, 1 not, 2 wrong usage
@@ -59,6 +60,9 @@ type settings struct {
 	cheaper    cheaper
 	show       int
 	asJSON     bool
+
+	conventions bool
+	seen        []float64
 }
 
 func parse(args []string, stderr io.Writer) (*settings, error) {
@@ -85,12 +89,14 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.StringVar(&s.cheaper.vocab, "draft-vocab", "", vocabUsage)
 	flags.IntVar(&s.show, "show", 12, "`steps` of the first trace to show as text")
 	flags.BoolVar(&s.asJSON, "json", false, "print one JSON object in place of text")
+	flags.BoolVar(&s.conventions, "conventions", false, conventionsUsage)
+	flags.Func("seen", "acceptance by draft position that an engine shows, as `0.11,0.03`: with -conventions, name what it comes from", s.setSeen)
 	more, err := cli.Parse(flags, args)
 	if err != nil {
 		return nil, err
 	}
 	s.traces = append(s.traces, more...)
-	if err := s.check(); err != nil {
+	if err := errors.Join(s.check(), s.checkConventions(flags)); err != nil {
 		fmt.Fprintln(stderr, "draft:", err)
 		return nil, err
 	}
@@ -144,25 +150,23 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 	if err := devices.Compile(ctx, stderr, device); err != nil {
 		return err
 	}
-	const builtIn = "m3-tiny (built in)"
 	opts := mtp.Options{
 		Device: device, Chain: mtp.Chain(s.chain), PostNorm: s.postNorm, MaxDraft: s.k, Modules: s.modules,
 	}
 	if !s.bf16Cache {
 		opts.CacheFormat = attention.CacheF32
 	}
-	load := func(opts mtp.Options) (*mtp.Head, error) {
-		progress, loaded := cli.Progress(stderr, "load", "bytes")
-		defer loaded()
-		opts.Progress = progress
-		if s.checkpoint != "" {
-			return mtp.Load(ctx, s.checkpoint, opts)
-		}
-		head, err := mtp.LoadFS(ctx, m3tiny.Checkpoint(), opts)
+	load := func(opts mtp.Options) (*mtp.Head, error) { return s.load(ctx, opts, stderr) }
+	if s.conventions {
+		out, err := s.tryConventions(ctx, traces, opts, load, stderr)
 		if err != nil {
-			err = fmt.Errorf("%s: %w", builtIn, err)
+			return err
 		}
-		return head, err
+		out.Checkpoint, out.Device = cmp.Or(s.checkpoint, builtIn), s.device
+		if s.asJSON {
+			return cli.WriteJSON(stdout, out)
+		}
+		return out.print(stdout)
 	}
 	head, err := load(opts)
 	if err != nil {
@@ -183,6 +187,24 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 		}
 	}
 	return out.print(stdout, device.Info().Name)
+}
+
+// builtIn names the built-in checkpoint.
+const builtIn = "m3-tiny (built in)"
+
+// load loads the checkpoint, with a bar.
+func (s *settings) load(ctx context.Context, opts mtp.Options, stderr io.Writer) (*mtp.Head, error) {
+	progress, loaded := cli.Progress(stderr, "load", "bytes")
+	defer loaded()
+	opts.Progress = progress
+	if s.checkpoint != "" {
+		return mtp.Load(ctx, s.checkpoint, opts)
+	}
+	head, err := mtp.LoadFS(ctx, m3tiny.Checkpoint(), opts)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", builtIn, err)
+	}
+	return head, err
 }
 
 func (s *settings) readTraces() ([]*m3tiny.Trace, error) {

@@ -53,7 +53,7 @@ type drafter struct {
 func serve(ctx context.Context, d, exact *drafter, t *m3tiny.Trace, k, show int, onToken func(done int)) (*traceResult, error) {
 	head := d.head
 	if t.Width != head.Config().HiddenSize {
-		return nil, fmt.Errorf("%s: hidden states of width %d, want %d, the head's hidden_size", t.Name, t.Width, head.Config().HiddenSize)
+		return nil, widthError(t, head)
 	}
 	r := &traceResult{Name: t.Name, draftedAt: make([]int, k), acceptedAt: make([]int, k)}
 	recorded := d.recorded(t)
@@ -96,6 +96,11 @@ func serve(ctx context.Context, d, exact *drafter, t *m3tiny.Trace, k, show int,
 		onToken(min(n, last) - t.PromptLen)
 	}
 	return r, nil
+}
+
+// widthError refuses a trace of another model.
+func widthError(t *m3tiny.Trace, head *mtp.Head) error {
+	return fmt.Errorf("%s: hidden states of width %d, want %d, the head's hidden_size", t.Name, t.Width, head.Config().HiddenSize)
 }
 
 // endOfTrace stands for the target's token after the trace, which nobody knows.
@@ -158,10 +163,13 @@ func variant(head *mtp.Head) m3tiny.Variant {
 
 // mismatches counts drafts at token n that differ from the recorded ones although these
 // were not near ties. After the first difference chains are fed differently and cannot be
-// compared.
+// compared. An id below 0 was not recorded.
 func mismatches(drafts []int32, recorded *m3tiny.Drafts, n int) int {
 	at := n * recorded.K
 	for j := range min(len(drafts), recorded.K) {
+		if recorded.IDs[at+j] < 0 {
+			return 0
+		}
 		if drafts[j] != recorded.IDs[at+j] {
 			if recorded.Margins[at+j] < nearTie {
 				return 0

@@ -21,6 +21,10 @@ type Trace struct {
 	Hidden    []uint16 // [N, Width] bfloat16: after the target's final norm
 	Width     int
 
+	// HiddenPre are the hidden states before the target's final norm, of the same shape.
+	// nil: the trace has none.
+	HiddenPre []uint16
+
 	// LMHead names the target, as LMHeadHash does: lm_head in the file's metadata. "": the
 	// trace does not say.
 	LMHead string
@@ -46,7 +50,7 @@ func Aligned(modules int, rule string) Variant {
 }
 
 // Drafts are recorded drafts: row n holds those for tokens n+1 … n+K when tokens
-// 0 … n are known; −1 within the prompt.
+// 0 … n are known; −1 within the prompt, and wherever nothing was recorded.
 type Drafts struct {
 	K       int
 	IDs     []int32   // [N, K]
@@ -68,7 +72,10 @@ func ReadTrace(fsys fs.FS, name string) (t *Trace, err error) {
 	t.Tokens = r.ints("tokens", -1)
 	n := len(t.Tokens)
 	promptLen := r.ints("prompt_len", 1)
-	t.Hidden = r.bfloat16("hidden", n)
+	t.Hidden = r.bfloat16("hidden", n, -1)
+	if _, ok := file.Tensor("hidden_pre"); ok {
+		t.HiddenPre = r.bfloat16("hidden_pre", n, len(t.Hidden)/max(n, 1))
+	}
 	for _, tensor := range file.Tensors() {
 		name, is := strings.CutPrefix(tensor.Name, "drafts")
 		v := Variant(name)
@@ -149,8 +156,8 @@ func (r *reader) floats(name string, shape ...int) []float32 {
 	return out
 }
 
-func (r *reader) bfloat16(name string, rows int) []uint16 {
-	b := r.bytes(name, safetensors.BF16, rows, -1)
+func (r *reader) bfloat16(name string, shape ...int) []uint16 {
+	b := r.bytes(name, safetensors.BF16, shape...)
 	out := make([]uint16, len(b)/2)
 	for i := range out {
 		out[i] = binary.LittleEndian.Uint16(b[2*i:])
