@@ -2,7 +2,7 @@
 // scheduler serves several requests at a time, with one ragged Draft a round,
 // verification by the target, and a cache that may be too small for all of them:
 //
-//	embed [-device D] [-sequences N] [-pages N] [-k N] [-json]
+//	embed [-device D] [-sequences N] [-pages N] [-k N] [-modules N] [-json]
 //
 // Recorded traces play the target. Embed exits with 1 if a text differs from the target's
 // own, and with 2 on wrong usage.
@@ -72,6 +72,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.IntVar(&s.sequences, "sequences", 4, "requests that are served at the same time, at most")
 	flags.IntVar(&s.pages, "pages", 0, "pages of the cache, enough for the longest request alone; 0: enough for all sequences")
 	flags.IntVar(&s.k, "k", 4, "drafts a round, 1 to 64")
+	cli.Modules(flags, &s.modules)
 	asJSON := flags.Bool("json", false, "print one JSON object in place of text")
 	rest, err := cli.Parse(flags, args)
 	switch {
@@ -105,6 +106,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 type settings struct {
 	device              string
 	sequences, pages, k int
+	modules             int
 }
 
 // check reports all values of flags that are wrong.
@@ -114,6 +116,7 @@ func (s *settings) check(rest []string) error {
 	wrong.If(s.sequences < 1, "-sequences is %d, want 1 or more", s.sequences)
 	wrong.If(s.pages < 0, "-pages is %d, want 0 or more", s.pages)
 	wrong.If(s.k < 1 || s.k > 64, "-k is %d, want 1 to 64", s.k)
+	wrong.CheckModules(s.modules)
 	return wrong.Err()
 }
 
@@ -154,7 +157,7 @@ func (s *settings) serve(ctx context.Context, stderr io.Writer) (out *outcome, e
 	if err := devices.Compile(ctx, stderr, device); err != nil {
 		return nil, err
 	}
-	head, err := mtp.LoadFS(ctx, m3tiny.Checkpoint(), mtp.Options{Device: device})
+	head, err := mtp.LoadFS(ctx, m3tiny.Checkpoint(), mtp.Options{Device: device, Modules: s.modules})
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
+	"strings"
+	"text/tabwriter"
+	"unicode/utf8"
 
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
@@ -58,15 +62,46 @@ func inspect(dir string, opts mtp.Options) *inspection {
 	return in
 }
 
+// columns is how wide the lines of a table are without -wide.
+const columns = 80
+
+// narrow folds the rows of a report's table that are wide: the name of a parameter, cut at a
+// dot if need be, and below it the rest.
+func narrow(report string) string {
+	table, rest, _ := strings.Cut(report, "\n\n")
+	lines := strings.Split(table, "\n")
+	if !slices.ContainsFunc(lines, func(line string) bool { return utf8.RuneCountInString(line) > columns }) {
+		return report
+	}
+	var folded strings.Builder
+	values := tabwriter.NewWriter(&folded, 0, 0, 2, ' ', 0)
+	for _, line := range lines {
+		name, others, _ := strings.Cut(line, "  ")
+		if at := strings.LastIndexByte(name[:min(len(name), columns)], '.'); len(name) > columns && at > 0 {
+			name = name[:at] + "\n" + name[at:]
+		}
+		fmt.Fprintf(values, "%s\n    %s\n", name, strings.Join(between.Split(strings.TrimSpace(others), -1), "\t"))
+	}
+	values.Flush()
+	return folded.String() + "\n" + rest
+}
+
+// between is what stands between the columns of a table.
+var between = regexp.MustCompile("  +")
+
 // print writes the inspection for people.
-func (in *inspection) print(w io.Writer) error {
+func (in *inspection) print(w io.Writer, wide bool) error {
 	fmt.Fprint(w, safetensors.Printable(in.Path))
 	if in.ModelType != "" {
 		fmt.Fprintf(w, ": %s, %s", in.ModelType, count(in.Modules, "MTP module"))
 	}
 	fmt.Fprint(w, "\n\n")
 	if in.report != nil {
-		_, err := fmt.Fprintf(w, "%v\nloads\n", in.report)
+		report := in.report.String()
+		if !wide {
+			report = narrow(report)
+		}
+		_, err := fmt.Fprintf(w, "%s\nloads\n", report)
 		return err
 	}
 	for _, p := range in.Problems {

@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
@@ -135,4 +137,21 @@ func TestRanksAddUp(t *testing.T) {
 	require.Equal(t, cli.Failed, code)
 	require.Contains(t, stdout, "num_attention_heads")
 	require.Contains(t, stdout, "vocab_size", "all that cannot be cut is listed")
+}
+
+// TestTablesAreNarrow: a table fits a terminal, and with -wide has a line for each parameter.
+func TestTablesAreNarrow(t *testing.T) {
+	dir := hiptest.Shared(t, "golden", "tiny-mxfp8")
+	_, narrow, _ := inspectText(t, dir)
+	table, _, _ := strings.Cut(narrow[len(dir):], "loads")
+	for line := range strings.Lines(table) {
+		if !strings.HasPrefix(line, "note: ") {
+			require.LessOrEqual(t, utf8.RuneCountInString(line), columns+1, "%q", line)
+		}
+	}
+	_, wide, _ := inspectText(t, "-wide", dir)
+	require.Regexp(t, `(?m)^model\.layers\.0\.eh_proj\.weight +\[`, wide)
+	require.Regexp(t, `(?m)^model\.layers\.0\.eh_proj\.weight\n    \[`, narrow)
+	joined := func(text string) string { return strings.Join(strings.Fields(text), "") }
+	require.Equal(t, joined(wide), joined(narrow), "nothing is left out")
 }

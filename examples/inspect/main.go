@@ -1,7 +1,7 @@
 // Inspect says what a checkpoint holds for the MTP draft head and whether it
 // would load:
 //
-//	inspect [-json] [-weights] [-modules N] [-tp RANK/SIZE] [-ep RANK/SIZE] DIR
+//	inspect [-json] [-wide] [-weights] [-modules N] [-tp RANK/SIZE] [-ep RANK/SIZE] DIR
 //
 // It reads config.json and the headers of the weights, so it takes no time and
 // no memory on a checkpoint of any size; with -weights it reads the head's weights too. It
@@ -48,6 +48,7 @@ func run(_ context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	var opts mtp.Options
 	asJSON := flags.Bool("json", false, "print one JSON object in place of text")
+	wide := flags.Bool("wide", false, "print each parameter in one line, however long")
 	flags.Var(&shardFlag{&opts.TensorParallel}, "tp", "inspect the share of tensor-parallel `RANK/SIZE`, 0/4 for example")
 	flags.Var(&shardFlag{&opts.ExpertParallel}, "ep", "inspect the share of expert-parallel `RANK/SIZE`")
 	flags.BoolVar(&opts.CheckWeights, "weights", false, "read the values of the weights too")
@@ -72,7 +73,7 @@ func run(_ context.Context, args []string, stdout, stderr io.Writer) int {
 	opts.Progress = progress
 	in := inspect(dirs[0], opts)
 	done()
-	if err := in.write(stdout, *asJSON); err != nil {
+	if err := in.write(stdout, *asJSON, *wide); err != nil {
 		fmt.Fprintln(stderr, "inspect:", err)
 		return cli.Failed
 	}
@@ -82,11 +83,11 @@ func run(_ context.Context, args []string, stdout, stderr io.Writer) int {
 	return cli.OK
 }
 
-func (in *inspection) write(w io.Writer, asJSON bool) error {
+func (in *inspection) write(w io.Writer, asJSON, wide bool) error {
 	if asJSON {
 		return cli.WriteJSON(w, in)
 	}
-	return in.print(w)
+	return in.print(w, wide)
 }
 
 // shardFlag reads a share as RANK/SIZE.

@@ -26,6 +26,7 @@ type caseResult struct {
 type caseRun struct {
 	dir     string
 	device  hip.Device
+	modules int // of mtp.Options
 	bound   float64
 	golden  *golden
 	prompt  prompt
@@ -52,8 +53,8 @@ func relativeBound(d hip.Device) float64 {
 }
 
 // verifyCase runs all stages and chains of a case folder.
-func verifyCase(ctx context.Context, dir string, device hip.Device) caseResult {
-	c := &caseRun{dir: dir, device: device, bound: relativeBound(device)}
+func verifyCase(ctx context.Context, dir string, device hip.Device, modules int) caseResult {
+	c := &caseRun{dir: dir, device: device, modules: modules, bound: relativeBound(device)}
 	err := c.all(ctx)
 	result := caseResult{Case: filepath.Base(filepath.Clean(dir)), Path: dir, OK: err == nil, Stages: c.results}
 	if err != nil {
@@ -129,7 +130,7 @@ func (c *caseRun) byHand(ctx context.Context) error {
 // withHead loads the case with some options for the time of a call. The cache
 // is float32, as golden data is.
 func (c *caseRun) withHead(ctx context.Context, opts mtp.Options, do func(*caseRun) error) (err error) {
-	opts.Device, opts.CacheFormat = c.device, attention.CacheF32
+	opts.Device, opts.CacheFormat, opts.Modules = c.device, attention.CacheF32, c.modules
 	run := *c
 	if run.head, err = mtp.LoadFS(ctx, os.DirFS(c.dir), opts); err != nil { // the folder is named already
 		return err

@@ -26,7 +26,7 @@ func TestGoldenOnEmulations(t *testing.T) {
 				if name == checkedCase {
 					d = hip.Check(d)
 				}
-				r := verifyCase(context.Background(), dir, d)
+				r := verifyCase(context.Background(), dir, d, 0)
 				require.Empty(t, r.Error)
 				require.Greater(t, len(r.Stages), 30)
 				for _, s := range r.Stages {

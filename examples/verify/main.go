@@ -1,7 +1,7 @@
 // Verify runs golden case folders through the draft head, stage by stage, and
 // prints how far each result is from the expected one:
 //
-//	verify [-device D] [-check] [-json] [-v] CASE...
+//	verify [-device D] [-check] [-json] [-v] [-wide] [-modules N] CASE...
 //
 // A case folder is a checkpoint with golden.safetensors beside it: inputs, the
 // stages of every MTP module, and draft chains. It exits with 1 if anything is
@@ -60,6 +60,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	asJSON := flags.Bool("json", false, "print one JSON object in place of text")
 	check := flags.Bool("check", false, "run every kernel beside its reference, and stop a case at the first that differs")
 	verbose := flags.Bool("v", false, "print every stage, not only those over their bound")
+	wide := flags.Bool("wide", false, "print each case's outcome in one line, however long")
+	modules := 0
+	cli.Modules(flags, &modules)
 	dirs, err := cli.Parse(flags, args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -69,6 +72,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case len(dirs) == 0:
 		fmt.Fprintln(stderr, "verify: want at least one case folder")
 		flags.Usage()
+		return cli.Usage
+	}
+	var wrong cli.Refused
+	if wrong.CheckModules(modules); len(wrong) > 0 {
+		fmt.Fprintln(stderr, "verify:", wrong.Err())
 		return cli.Usage
 	}
 	device, err := devices.Open(name)
@@ -88,12 +96,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	progress, done := cli.Progress(stderr, "verify", "cases")
 	for i, dir := range dirs {
 		progress(int64(i), int64(len(dirs)))
-		result := verifyCase(ctx, dir, device)
+		result := verifyCase(ctx, dir, device, modules)
 		out.Cases = append(out.Cases, result)
 		out.OK = out.OK && result.OK
 		if !*asJSON {
 			done()
-			if err := result.print(stdout, *verbose); err != nil {
+			if err := result.print(stdout, *verbose, *wide); err != nil {
 				fmt.Fprintln(stderr, "verify:", err)
 				return cli.Failed
 			}
@@ -114,7 +122,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // print writes the case's outcome: its worst stage, and a table of the stages
 // that are asked for.
-func (r *caseResult) print(w io.Writer, verbose bool) error {
+func (r *caseResult) print(w io.Writer, verbose, wide bool) error {
 	if r.Error != "" {
 		_, err := fmt.Fprintf(w, "FAILED  %s: %s\n", safetensors.Printable(r.Path), r.Error)
 		return err
@@ -129,9 +137,13 @@ func (r *caseResult) print(w io.Writer, verbose bool) error {
 	if !r.OK {
 		verdict = "FAILED"
 	}
-	fmt.Fprintf(w, "%-6s  %s: %d stages and chains, largest error %.2g of the stage's largest magnitude", verdict, safetensors.Printable(r.Path), len(r.Stages), worst)
+	next := "\n        "
+	if wide {
+		next = " "
+	}
+	fmt.Fprintf(w, "%-6s  %s:"+next+"%d stages and chains, largest error %.2g of the stage's largest", verdict, safetensors.Printable(r.Path), len(r.Stages), worst)
 	if ties > 0 {
-		fmt.Fprintf(w, ", %d choices are ties within rounding", ties)
+		fmt.Fprintf(w, ","+next+"%d choices are ties within rounding", ties)
 	}
 	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

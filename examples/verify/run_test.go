@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -132,4 +133,23 @@ func TestTiesAreReportedNotHidden(t *testing.T) {
 	require.False(t, got.OK)
 	require.EqualValues(t, 1, got.MaxAbs)
 	require.False(t, compareInts("ids", []int32{1}, []int32{1, 2}, 1, nil, 0).OK, "another length")
+}
+
+// TestFirstModules: -modules loads the first modules of a case, and refuses a wrong number;
+// an outcome fits a terminal but for the folder, and is one line with -wide.
+func TestFirstModules(t *testing.T) {
+	dir := caseFolder(t, "tiny-f32")
+	code, stdout, _ := runVerify("-modules", "1", dir)
+	require.Equal(t, cli.OK, code, stdout)
+	_, rest, _ := strings.Cut(stdout, "\n")
+	require.Regexp(t, `^        \d+ stages and chains, largest error `, rest)
+	require.LessOrEqual(t, len(rest), 81)
+	_, wide, _ := runVerify("-wide", dir)
+	require.Equal(t, 1, strings.Count(wide, "\n"))
+	code, stdout, _ = runVerify("-modules", "2", dir)
+	require.Equal(t, cli.Failed, code)
+	require.Contains(t, stdout, "Failed to load MTP layer 1")
+	code, _, stderr := runVerify("-modules", "65", dir)
+	require.Equal(t, cli.Usage, code)
+	require.Contains(t, stderr, "-modules is 65")
 }

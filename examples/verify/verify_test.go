@@ -47,7 +47,7 @@ func TestGolden(t *testing.T) {
 			t.Run(name+"/"+on, func(t *testing.T) {
 				dir := caseFolder(t, name)
 				device := open()
-				result := verifyCase(context.Background(), dir, device)
+				result := verifyCase(context.Background(), dir, device, 0)
 				require.Empty(t, result.Error)
 				require.Greater(t, len(result.Stages), 30)
 				for _, s := range result.Stages {
