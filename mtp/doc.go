@@ -100,6 +100,8 @@
 //	Drafts of each sequence   yes     yes             yes             yes
 //	Drafts 0                  yes     yes             yes             yes
 //	MinProbability            yes     yes             yes             yes
+//	Sampling                  yes     yes             yes             yes
+//	Allowed                   yes     yes             yes             yes
 //	DraftVocabulary           yes     yes             yes             yes
 //	Fork                      yes     yes             yes             yes
 //	Truncate                  yes     yes             again           again

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -168,6 +169,56 @@ var features = map[string]func(f *cell){
 			drafts := draft(f, f.head, both, cellDrafts)
 			f.require(drafts[0], 0, end, n)
 			f.require(drafts[1], 1, end, cellDrafts)
+		}
+	},
+	"Sampling": func(f *cell) {
+		cache := newCache(f, f.head, 24)
+		s, x, sampling := cache.NewSequence(), &f.truth.passages[0], &mtp.Sampling{Temperature: 2, Seed: 5, Stream: 9}
+		drawn := func(b *mtp.Batch) drafted {
+			b.Sequences[0].Sampling = sampling
+			return draft(f, f.head, b, cellDrafts)
+		}
+		greedy := 0
+		for _, end := range []int{5, 6, 11, cellRows} {
+			fresh := cache.NewSequence()
+			want, got := drawn(x.batch(fresh, 0, end)), drawn(f.rows(s, 0, end))
+			require.NoError(f, fresh.Close())
+			require.Len(f, got[0].Tokens, cellDrafts)
+			require.Equal(f, want.ids(), got.ids(), "as of a sequence that is given all rows at once")
+			likely, err := f.truth.chain(0, end, cellDrafts)
+			require.NoError(f, err)
+			for i, id := range got[0].Tokens {
+				if id == likely.ids[i] {
+					greedy++
+				}
+			}
+		}
+		require.Less(f, greedy, 12, "of 16 draws")
+	},
+	"Allowed": func(f *cell) {
+		some := f.c
+		some.vocabulary = someTokens(6, 13)
+		some.name += ", masked"
+		want := newTruth(f.truth.head, some, 900, 2, cellRows)
+		mask := make([]uint32, (vocabSize+31)/32)
+		for _, token := range some.vocabulary {
+			mask[token/32] |= 1 << (token % 32)
+		}
+		s := newCache(f, f.head, 12).NewSequence()
+		for _, end := range []int{5, 6, cellRows} {
+			b, seen := f.rows(s, 0, end), [][]int32(nil)
+			b.Sequences[0].Allowed = func(drafted []int32) []uint32 {
+				seen = append(seen, slices.Clone(drafted))
+				return mask
+			}
+			got := draft(f, f.head, b, cellDrafts)[0].Tokens
+			chain, err := want.chain(0, end, cellDrafts)
+			require.NoError(f, err)
+			require.Equal(f, chain.ids, got)
+			for i, tokens := range seen {
+				require.Equal(f, fmt.Sprint(got[:i]), fmt.Sprint(tokens))
+			}
+			require.Len(f, seen, cellDrafts)
 		}
 	},
 	"DraftVocabulary": func(f *cell) {
