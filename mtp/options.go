@@ -106,6 +106,9 @@ type Options struct {
 // Chain is a rule by which a chain of drafts uses the modules of a head. The zero Chain is
 // ChainFirst with one module and ChainAligned with several. With one module ChainFirst and
 // ChainModOwn draft the same. The package's doc has a table of what every rule can do.
+//
+// A checkpoint does not say which rule it was trained for: examples/draft -conventions finds
+// out from traces of its target, and examples/draft/README.md lists symptoms of a wrong one.
 type Chain string
 
 const (

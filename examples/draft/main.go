@@ -4,7 +4,8 @@
 //	draft [flags] [TRACE...]
 //
 // Without arguments it drafts with a small trained checkpoint, along traces that
-// are built in. It exits with 1 if the checkpoint does not load or a draft
+// are built in. With -conventions it finds out how a checkpoint wants to be fed: README.md
+// has the symptoms of wrong ways, and a recipe to write traces. It exits with 1 if the checkpoint does not load or a draft
 // cannot be made, and with 2 on wrong usage.
 package main
 
