@@ -83,7 +83,11 @@ func narrow(report string) string {
 		fmt.Fprintf(values, "%s\n    %s\n", name, strings.Join(between.Split(strings.TrimSpace(others), -1), "\t"))
 	}
 	values.Flush()
-	return folded.String() + "\n" + rest
+	totals, rest, _ := strings.Cut(rest, "\n")
+	if utf8.RuneCountInString(totals) > columns {
+		totals = strings.Replace(totals, ":  ", ":\n    ", 1)
+	}
+	return folded.String() + "\n" + totals + "\n" + rest
 }
 
 // between is what stands between the columns of a table.
