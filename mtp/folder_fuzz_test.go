@@ -240,7 +240,7 @@ func (f *folderFuzzer) judge(m *mutant, how int) error {
 	case !r.loaded:
 		return fmt.Errorf("does not load: %w", r.err)
 	case r.draft == nil || !near(r.draft, m.seed):
-		return fmt.Errorf("drafts %+v, want %v of %v (%w)", r.draft, m.seed.drafts, m.seed.probs, r.err)
+		return fmt.Errorf("drafts %+v, want %v of %v (%v)", r.draft, m.seed.drafts, m.seed.probs, r.err)
 	}
 	if how&16 != 0 && r.draft != nil {
 		if err := f.compare(fsys, options, r.draft); err != nil {
