@@ -44,6 +44,11 @@ type Text struct {
 	Most     int          // the number of tokens that the text ends with
 	Sampling mtp.Sampling // of the target, and of the drafts
 
+	// Repeatable makes the text depend on Sampling alone, however much is drafted: the
+	// target draws a token at each position, and greedy drafts are accepted where they are
+	// that token. Otherwise drafts are drawn too, and more of them are accepted.
+	Repeatable bool
+
 	Passes                int    // of the target, that wrote a token of the text
 	DraftedAt, AcceptedAt []int  // by position in the chain
 	Accepted              []bool // of each token that was written: whether it was drafted
@@ -148,12 +153,17 @@ func (e *Engine) draft(ctx context.Context, turns []*turn) error {
 	var with []*turn
 	var most []int
 	var requests []*mtp.Acceptance
+	var samplings []*mtp.Sampling
 	rows, prompts := 0, false
 	for _, t := range turns {
 		if t.pending == 0 {
 			continue
 		}
-		drafts := 0
+		drafts, sampling := 0, &t.Sampling
+		if t.Repeatable {
+			sampling = nil
+		}
+		samplings = append(samplings, sampling)
 		if t.target.Len() == len(t.Tokens)-1 {
 			drafts = e.drafts(t)
 		}
@@ -182,7 +192,7 @@ func (e *Engine) draft(ctx context.Context, turns []*turn) error {
 		end := t.target.Len() // of the rows, whose tokens are one position further
 		b.Sequences = append(b.Sequences, mtp.Rows{
 			Sequence: t.head, Position: end - t.pending, Tokens: t.Tokens[end-t.pending+1 : end+1],
-			Drafts: most[i], Sampling: &t.Sampling,
+			Drafts: most[i], Sampling: samplings[i],
 		})
 	}
 	start := time.Now()
@@ -204,15 +214,44 @@ func (e *Engine) draft(ctx context.Context, turns []*turn) error {
 func (e *Engine) verify(ctx context.Context, turns []*turn, logits hip.Ptr) ([]mtp.Verified, error) {
 	var chains []mtp.Verification
 	for _, t := range turns {
-		if t.writes {
-			chains = append(chains, mtp.Verification{Draft: t.draft, Position: len(t.Tokens), Sampling: t.Sampling, Device: logits})
-			logits = logits.Add(4 * int64(len(t.draft.Tokens)+1) * int64(e.Target.Config.VocabSize))
+		// Of a repeatable text each row is a chain without drafts: one token to draw.
+		parts, draft := 1, t.draft
+		if t.Repeatable {
+			parts, draft = len(t.draft.Tokens)+1, mtp.Draft{}
+		}
+		for i := 0; t.writes && i < parts; i++ {
+			chains = append(chains, mtp.Verification{Draft: draft, Position: len(t.Tokens) + i, Sampling: t.Sampling, Device: logits})
+			logits = logits.Add(4 * int64(len(draft.Tokens)+1) * int64(e.Target.Config.VocabSize))
 		}
 	}
 	if len(chains) == 0 {
 		return nil, nil
 	}
-	return e.Head.VerifySampled(ctx, chains)
+	drawn, err := e.Head.VerifySampled(ctx, chains)
+	if err != nil {
+		return nil, err
+	}
+	var results []mtp.Verified
+	for _, t := range turns {
+		switch {
+		case !t.writes:
+		case t.Repeatable:
+			n := len(t.draft.Tokens) + 1
+			results, drawn = append(results, compare(t.draft.Tokens, drawn[:n])), drawn[n:]
+		default:
+			results, drawn = append(results, drawn[0]), drawn[1:]
+		}
+	}
+	return results, nil
+}
+
+// compare accepts drafts up to the first that is not what was drawn.
+func compare(drafts []int32, drawn []mtp.Verified) mtp.Verified {
+	n := 0
+	for n < len(drafts) && drawn[n].Err == nil && drafts[n] == drawn[n].Next {
+		n++
+	}
+	return mtp.Verified{Accepted: n, Next: drawn[n].Next, Err: drawn[n].Err}
 }
 
 // undo takes the rows of a pass back.

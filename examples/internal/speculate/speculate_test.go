@@ -169,6 +169,36 @@ func TestSampledTexts(t *testing.T) {
 	require.NotEqual(t, texts[3].Tokens, slices.Concat(prompts(t, 6)[3], write(t, e, other)[0]))
 }
 
+// TestRepeatable: a repeatable text is what its target draws alone, for any number of
+// drafts, in any batch and after a preemption.
+func TestRepeatable(t *testing.T) {
+	e := open(t, hip.NewHost(), 64)
+	p := prompts(t, 4)
+	text := func(i, drafts int) *Text {
+		return &Text{Tokens: slices.Clone(p[i]), Most: len(p[i]) + 24, Drafts: drafts, Repeatable: true, Sampling: mtp.Sampling{Temperature: 0.9, TopP: 0.95, Seed: 5, Stream: uint64(i)}}
+	}
+	var want [][]int32
+	for i := range p {
+		want = append(want, write(t, e, text(i, 0))[0])
+	}
+	for drafts := range 7 {
+		e.Chunk = 1 + 9*drafts
+		texts := []*Text{text(0, drafts), text(1, 6-drafts), text(2, drafts), text(3, 1)}
+		for range 3 * drafts {
+			require.NoError(t, e.Step(t.Context(), texts))
+		}
+		require.NoError(t, e.Release(texts[2]))
+		for i := range texts {
+			complete(t, e, texts[i:]...)
+			require.Equal(t, want[i], texts[i].Tokens[len(p[i]):], "text %d, %d drafts", i, drafts)
+			require.NoError(t, e.Release(texts[i]))
+		}
+		if drafts > 1 {
+			require.Contains(t, texts[0].Accepted, true)
+		}
+	}
+}
+
 // TestPreemption: a text that was released goes on where it was, and a full cache changes
 // nothing.
 func TestPreemption(t *testing.T) {
