@@ -1,0 +1,102 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/drafthead/drafthead/attention"
+	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/examples/internal/m3tiny"
+	"github.com/drafthead/drafthead/examples/internal/speculate"
+	"github.com/drafthead/drafthead/examples/internal/target"
+	"github.com/drafthead/drafthead/mtp"
+)
+
+// model is a loaded checkpoint with the scheduler that serves it. It closes when its
+// scheduler has ended.
+type model struct {
+	scheduler *scheduler
+	head      *mtp.Head
+	target    *target.Target
+	limits    limits
+	loaded    time.Time
+	closed    chan struct{}
+}
+
+// load loads the checkpoint and makes its scheduler, which does not run yet.
+func (s *server) load(ctx context.Context) (m *model, err error) {
+	var folder fs.FS = m3tiny.Checkpoint()
+	if s.checkpoint != "" {
+		folder = os.DirFS(s.checkpoint)
+	}
+	m = &model{loaded: time.Now(), closed: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("%s: %w", cmp.Or(s.checkpoint, "m3-tiny (built in)"), err), m.close())
+		}
+	}()
+	m.head, err = mtp.LoadFS(ctx, folder, mtp.Options{Device: s.device, MaxDraft: s.drafts, CacheFormat: attention.CacheF32, Logger: s.log})
+	if err != nil {
+		return m, err
+	}
+	c := m.head.Config()
+	if c.VocabSize != 256 {
+		return m, fmt.Errorf("the model has %d tokens, want 256, one for each byte", c.VocabSize)
+	}
+	least := (s.maxPrompt+s.maxTokens+s.drafts)/c.Attention.BlockSize + 1
+	pages := s.pages
+	switch {
+	case pages == 0:
+		pages = max(least, min(s.maxBatch*least, defaultPages))
+	case pages < least:
+		return m, cli.WrongUsage("-pages is %d, want at least %d, for the longest request", pages, least)
+	}
+	if m.target, err = target.Load(ctx, folder, m.head, pages, attention.CacheF32, nil); err != nil {
+		return m, err
+	}
+	cache, err := m.head.NewCache(pages)
+	if err != nil {
+		return m, err
+	}
+	engine := &speculate.Engine{Target: m.target, Head: m.head, Cache: cache}
+	if s.k == auto {
+		engine.Controller = mtp.NewController(s.drafts)
+	}
+	m.limits = limits{prompt: s.maxPrompt, tokens: s.maxTokens, n: min(128, s.queue), positions: c.Attention.Rope.Positions, model: s.modelName()}
+	m.scheduler = &scheduler{
+		engine: engine, most: s.maxBatch, queue: s.queue, rows: promptRows,
+		counts: s.counts, log: s.log, wake: make(chan struct{}, 1),
+	}
+	return m, nil
+}
+
+const (
+	defaultPages = 512
+	promptRows   = 256 // of prompts, in a pass
+)
+
+// modelName is what clients call the model: the name of its folder.
+func (s *settings) modelName() string {
+	path, err := filepath.Abs(s.checkpoint)
+	if s.checkpoint == "" || err != nil {
+		return "m3-tiny"
+	}
+	return filepath.Base(path)
+}
+
+func (m *model) close() error {
+	var errs []error
+	if m.target != nil {
+		errs = append(errs, m.target.Close())
+	}
+	if m.head != nil {
+		errs = append(errs, m.head.Close())
+	}
+	return errors.Join(errs...)
+}
