@@ -54,8 +54,13 @@ func (s *server) complete(w http.ResponseWriter, r *http.Request) {
 
 func (s *server) tryComplete(w http.ResponseWriter, r *http.Request) error {
 	start := time.Now()
+	connection := http.NewResponseController(w)
+	if err := connection.SetReadDeadline(start.Add(patience)); err != nil {
+		return err
+	}
 	body, err := readRequest(http.MaxBytesReader(w, r.Body, s.mostBody()))
-	if err != nil {
+	// A deadline that passes later would look like a client that went away.
+	if err = errors.Join(err, connection.SetReadDeadline(time.Time{})); err != nil {
 		return err
 	}
 	a, err := s.submit(r.Context(), body)
@@ -135,9 +140,10 @@ func (a *answer) whole(w http.ResponseWriter) error {
 // the first piece has its HTTP status; a later one is an event.
 func (a *answer) stream(w http.ResponseWriter) error {
 	out := http.NewResponseController(w)
+	defer func() { _ = out.SetWriteDeadline(time.Time{}) }() // the connection may serve other requests
 	send := func(v any) error {
 		data, err := json.Marshal(v)
-		if err == nil {
+		if err = errors.Join(err, out.SetWriteDeadline(time.Now().Add(patience))); err == nil {
 			_, err = fmt.Fprintf(w, "data: %s\n\n", data)
 		}
 		return err

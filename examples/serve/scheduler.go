@@ -234,13 +234,14 @@ func (s *scheduler) free() int {
 func (s *scheduler) step(ctx context.Context) error {
 	for {
 		texts := make([]*speculate.Text, len(s.running))
-		prompts := 0
+		prompts, drafts := 0, 0
 		for i, c := range s.running {
+			drafts = c.text.Drafts // of every text
 			if texts[i] = c.text; c.text.Ran() < len(c.text.Tokens)-1 {
 				prompts++
 			}
 		}
-		s.engine.Chunk = max(1, s.rows/max(1, prompts))
+		s.engine.Chunk = max(drafts+1, s.rows/max(1, prompts))
 		err := s.engine.Step(ctx, texts)
 		switch {
 		case !errors.Is(err, attention.ErrCacheFull):

@@ -145,6 +145,10 @@ func (s *server) health(w http.ResponseWriter, _ *http.Request) {
 // mostBody is how many bytes a body may have: JSON may take six for a byte of the prompt.
 func (s *server) mostBody() int64 { return 6*int64(s.maxPrompt) + 1<<16 }
 
+// patience is how long a client may take to send a request, or to receive a piece of its
+// answer.
+const patience = 10 * time.Second
+
 // listen serves HTTP until ctx ends, and then finishes what is under way, for as long as
 // -grace. Each value of reloads asks for a reload.
 func (s *server) listen(ctx context.Context, reloads <-chan os.Signal) error {
@@ -155,7 +159,7 @@ func (s *server) listen(ctx context.Context, reloads <-chan os.Signal) error {
 	if err := s.reload(ctx); err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	web := &http.Server{Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)}
+	web := &http.Server{Handler: s.handler(), ReadHeaderTimeout: patience, IdleTimeout: time.Minute, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)}
 	served := make(chan error, 1)
 	go func() { served <- web.Serve(listener) }()
 	s.log.Info("listening", "url", "http://"+listener.Addr().String())

@@ -34,7 +34,8 @@ func (t *Text) Common(with *Text) int {
 //	from      a b c d x …     target's rows a b c d     head's rows b c d x
 //	t         a b c d y       target's rows a b c       head's rows b c d       n = 4
 //
-// The target runs d again, for its hidden state.
+// The target runs d again, for its hidden state. A chain that runs rows again begins earlier,
+// up to as many rows as it has steps; [Engine].Chunk must be more than that.
 func (e *Engine) Share(t, from *Text) (rows int, err error) {
 	if t.target != nil || from.target == nil {
 		return 0, nil

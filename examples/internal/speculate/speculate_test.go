@@ -42,7 +42,12 @@ func prompts(t *testing.T, n int) (all [][]int32) {
 // open returns an engine with caches of so many pages; the test closes it.
 func open(t *testing.T, d hip.Device, pages int) *Engine {
 	t.Helper()
-	head, err := mtp.LoadFS(t.Context(), m3tiny.Checkpoint(), mtp.Options{Device: d, CacheFormat: attention.CacheF32})
+	return openChain(t, d, pages, "")
+}
+
+func openChain(t *testing.T, d hip.Device, pages int, chain mtp.Chain) *Engine {
+	t.Helper()
+	head, err := mtp.LoadFS(t.Context(), m3tiny.Checkpoint(), mtp.Options{Device: d, CacheFormat: attention.CacheF32, Chain: chain, MaxDraft: 8})
 	require.NoError(t, err)
 	model, err := target.Load(t.Context(), m3tiny.Checkpoint(), head, pages, attention.CacheF32, nil)
 	require.NoError(t, err)
