@@ -45,6 +45,28 @@ func TestStream(t *testing.T) {
 	require.Equal(t, all[0].ID, last.ID)
 }
 
+// TestSameTextWithoutDrafts: drafts change no text that is greedy or has a seed, and the
+// target alone shares beginnings too.
+func TestSameTextWithoutDrafts(t *testing.T) {
+	body := fields{"prompt": prompt + prompt, "max_tokens": 50, "temperature": 0.9, "seed": 3, "n": 2}
+	greedy := fields{"prompt": prompt + prompt, "max_tokens": 50, "temperature": 0}
+	var drawn, likely []textChoice
+	for _, k := range []string{"0", "3", "auto"} {
+		t.Run("-k "+k, func(t *testing.T) {
+			s := start(t, "-k", k)
+			got := s.completion(t, body).Choices
+			require.Equal(t, got, s.completion(t, body).Choices)
+			require.Positive(t, s.counts.prefixHits.Load())
+			if drawn == nil {
+				drawn, likely = got, s.completion(t, greedy).Choices
+			}
+			require.Equal(t, drawn, got)
+			require.Equal(t, likely, s.completion(t, greedy).Choices)
+			require.Equal(t, k == "0", s.metrics(t)["vllm:spec_decode_num_drafts_total"] == 0)
+		})
+	}
+}
+
 // TestStop: a stop string ends the text before it, wherever it lies in a draft, and the
 // stream sends none of it.
 func TestStop(t *testing.T) {

@@ -64,7 +64,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.StringVar(&s.addr, "addr", "localhost:8080", "`host:port` to listen at")
 	flags.StringVar(&s.checkpoint, "checkpoint", "", "checkpoint `folder` of a target and its head; default: the built-in m3-tiny")
 	devices.Var(flags, &s.deviceName)
-	flags.StringVar(&s.k, "k", auto, "`drafts` per step, 1 to 64, or auto: as many as pay, up to "+strconv.Itoa(mostAuto))
+	flags.StringVar(&s.k, "k", auto, "`drafts` per step, 0 to 64, or auto: as many as pay, up to "+strconv.Itoa(mostAuto)+"; 0: the target writes alone")
 	flags.IntVar(&s.maxBatch, "max-batch", 16, "texts that are written at the same time, at most")
 	flags.IntVar(&s.maxPrompt, "max-prompt", 2048, "tokens of a prompt, at most")
 	flags.IntVar(&s.maxTokens, "max-tokens", 1024, "tokens that a request may ask for, at most")
@@ -90,7 +90,7 @@ func (s *settings) check(rest []string) error {
 	if s.drafts = k; s.k == auto {
 		s.drafts, err = mostAuto, nil
 	}
-	wrong.If(err != nil || s.drafts < 1 || s.drafts > 64, "-k is %s, want 1 to 64, or auto", s.k)
+	wrong.If(err != nil || s.drafts < 0 || s.drafts > 64, "-k is %s, want 0 to 64, or auto", s.k)
 	between := func(name string, value, least, most int) {
 		wrong.If(value < least || value > most, "%s is %d, want %d to %d", name, value, least, most)
 	}

@@ -182,7 +182,7 @@ func TestWrongUsage(t *testing.T) {
 		{[]string{"-h"}, cli.OK, "exit status"},
 		{[]string{"-wrong"}, cli.Usage, "usage: serve"},
 		{[]string{"x"}, cli.Usage, `serve: unexpected arguments ["x"]`},
-		{[]string{"-k", "0", "-max-batch", "0"}, cli.Usage, "-k is 0, want 1 to 64, or auto\n-max-batch is 0, want 1 to 1024\n"},
+		{[]string{"-k", "65", "-max-batch", "0"}, cli.Usage, "-k is 65, want 0 to 64, or auto\n-max-batch is 0, want 1 to 1024\n"},
 		{[]string{"-queue", "0"}, cli.Usage, "-queue is 0, want 1 to"},
 		{[]string{"-grace", "-1s"}, cli.Usage, "-grace is -1s, want 0 or more"},
 		{[]string{"-pages", "5", "-addr", "localhost:0"}, cli.Usage, "-pages is 5, want at least 97, for the longest request"},
