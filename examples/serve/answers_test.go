@@ -199,8 +199,8 @@ func checkError(t *testing.T, status int, answer []byte, want int, param, code, 
 // TestQueueAndStop: a full queue refuses with 429. A server that stops finishes what is
 // under way and refuses the rest with 503; when its time is over, it fails what is left.
 func TestQueueAndStop(t *testing.T) {
-	s := start(t, "-queue", "2", "-max-batch", "1")
-	long := fields{"prompt": prompt, "max_tokens": 1024, "n": 2, "temperature": 0}
+	s := start(t, "-queue", "2", "-max-batch", "1", "-max-tokens", "4000")
+	long := fields{"prompt": prompt, "max_tokens": 4000, "n": 2, "temperature": 0}
 	ctx, cancel := context.WithCancel(t.Context())
 	answers := make(chan int, 2)
 	send := func(ctx context.Context, body fields) {
@@ -220,8 +220,9 @@ func TestQueueAndStop(t *testing.T) {
 	require.Equal(t, -1, <-answers)
 	require.Eventually(t, func() bool { return m.scheduler.runningNow.Load() == 0 && m.scheduler.waitingNow() == 0 }, 5*time.Second, time.Millisecond, "a client that goes away frees its place")
 
-	go send(t.Context(), fields{"prompt": prompt, "max_tokens": 100, "temperature": 0})
-	go send(t.Context(), fields{"prompt": prompt, "max_tokens": 1024, "temperature": 0})
+	go send(t.Context(), fields{"prompt": prompt, "max_tokens": 1000, "temperature": 0})
+	require.Eventually(t, func() bool { return m.scheduler.runningNow.Load() == 1 }, 5*time.Second, time.Millisecond)
+	go send(t.Context(), fields{"prompt": prompt, "max_tokens": 4000, "temperature": 0})
 	require.Eventually(t, func() bool { return m.scheduler.waitingNow() == 1 }, 5*time.Second, time.Millisecond)
 	hurry, now := context.WithCancel(context.Background())
 	stopped := make(chan struct{})

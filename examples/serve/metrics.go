@@ -127,7 +127,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	counter("vllm:num_preemptions_total", "Texts that gave their pages to older ones.", n.preemptions.Load())
 	counter("vllm:prefix_cache_queries_total", "Tokens of texts that were started.", n.prefixQueries.Load())
 	counter("vllm:prefix_cache_hits_total", "Tokens of them that were shared.", n.prefixHits.Load())
-	gauge("vllm:kv_cache_usage_perc", "Share of the pages that are used, 0 to 1.", (pages-free)/max(1, pages))
+	gauge("vllm:kv_cache_usage_perc", "Share of the pages that are used, 0 to 1; those kept for texts that begin alike too.", (pages-free)/max(1, pages))
 	gauge("drafthead:memory_bytes", "Memory of the head, and of both caches.", float64(memory.Weights), "kind", "weights")
 	gauge("drafthead:memory_bytes", "Memory of the head, and of both caches.", float64(memory.Caches), "kind", "caches")
 	gauge("drafthead:memory_bytes", "Memory of the head, and of both caches.", float64(memory.Workspaces), "kind", "workspaces")
