@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -82,21 +83,31 @@ func TestJSON(t *testing.T) {
 	require.InEpsilon(t, 3*got.Rows[0].Bytes, got.Rows[4].Bytes, 0.01, "a chain of 3 is about 3 steps")
 }
 
+// TestTableIsAligned: a table fits a terminal, and has all that a row has with -wide.
 func TestTableIsAligned(t *testing.T) {
-	code, stdout, stderr := runBench(quick()...)
-	require.Equal(t, cli.OK, code, stderr)
-	lines := strings.Split(stdout, "\n")
-	first := 0
-	for !strings.Contains(lines[first], "of ceiling") {
-		first++
-	}
-	width := utf8.RuneCountInString(lines[first])
-	for i := range 11 {
-		require.Equal(t, width, utf8.RuneCountInString(lines[first+1+i]), "%q", lines[first+1+i])
-	}
-	require.Empty(t, lines[first+12])
-	for _, text := range []string{"chain of 3", "read ceiling", "load", "weights"} {
-		require.Contains(t, stdout, text)
+	for _, wide := range []bool{false, true} {
+		args, header := quick(), "GB/s  ceiling"
+		if wide {
+			args, header = append(args, "-wide"), "GFLOP/s  runs"
+		}
+		code, stdout, stderr := runBench(args...)
+		require.Equal(t, cli.OK, code, stderr)
+		lines := strings.Split(stdout, "\n")
+		first := slices.IndexFunc(lines, func(line string) bool { return strings.Contains(line, header) })
+		require.Positive(t, first, stdout)
+		width := utf8.RuneCountInString(lines[first])
+		for i := range 11 {
+			require.Equal(t, width, utf8.RuneCountInString(lines[first+1+i]), "%q", lines[first+1+i])
+		}
+		require.Empty(t, lines[first+12])
+		for _, text := range []string{"chain of 3", "read ceiling", "load", "weights"} {
+			require.Contains(t, stdout, text)
+		}
+		if !wide {
+			for _, line := range lines {
+				require.LessOrEqual(t, utf8.RuneCountInString(line), columns, "%q", line)
+			}
+		}
 	}
 }
 

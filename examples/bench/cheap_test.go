@@ -110,7 +110,7 @@ func TestCheapRowThatFails(t *testing.T) {
 	require.Contains(t, r.Error, hip.ErrOutOfMemory.Error())
 
 	var out strings.Builder
-	require.NoError(t, (&summary{Rows: []row{{Work: "step"}, r}}).print(&out))
+	require.NoError(t, (&summary{Rows: []row{{Work: "step"}, r}}).print(&out, false))
 	require.Contains(t, out.String(), r.Error)
 
 	ctx, cancel := context.WithCancel(t.Context())

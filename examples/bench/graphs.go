@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/drafthead/drafthead/hip"
@@ -111,6 +110,19 @@ func (s *summary) printGraphs(w io.Writer) error {
 	if len(parts) == 0 {
 		return nil
 	}
-	_, err := fmt.Fprintf(w, "host           before and after the graphs of a call: %s\n", strings.Join(parts, ", "))
+	const indent = "               "
+	line := "host           before and after the graphs of a call:"
+	for i, part := range parts {
+		if i < len(parts)-1 {
+			part += ","
+		}
+		if len([]rune(line))+1+len([]rune(part)) > columns {
+			fmt.Fprintln(w, line)
+			line = indent + part
+			continue
+		}
+		line += " " + part
+	}
+	_, err := fmt.Fprintln(w, line)
 	return err
 }

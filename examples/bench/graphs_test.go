@@ -29,8 +29,8 @@ func TestGraphsAreTimed(t *testing.T) {
 		}
 		require.NotEmpty(t, out.Kernels)
 		var text bytes.Buffer
-		require.NoError(t, out.print(&text))
-		require.Regexp(t, `host +before and after the graphs of a call: step \d+ µs, chain of 2 \d+ µs, batch`, text.String())
+		require.NoError(t, out.print(&text, false))
+		require.Regexp(t, `host +before and after the graphs of a call:\s+step \d+ µs,\s+chain of 2 \d+ µs,\s+batch`, text.String())
 	})
 }
 

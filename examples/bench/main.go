@@ -69,6 +69,7 @@ type settings struct {
 	kernels    bool
 	products   bool
 	asJSON     bool
+	wide       bool
 }
 
 var (
@@ -108,6 +109,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.BoolVar(&s.products, "products", false, "measure too the products with eh_proj, lm_head and the experts that a token picks, by themselves")
 	flags.BoolVar(&s.populate, "populate", true, "read a mapped checkpoint into memory while loading")
 	flags.DurationVar(&s.time, "time", 3*time.Second, "how `long` each row is measured, for at least 3 runs if they are not far longer")
+	flags.BoolVar(&s.wide, "wide", false, "print all of a row: experts, bytes, operations and runs too")
 	flags.BoolVar(&s.asJSON, "json", false, "print one JSON object in place of a table")
 	rest, err := cli.Parse(flags, args)
 	if err != nil {
@@ -188,5 +190,5 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) error {
 	case s.asJSON:
 		return cli.WriteJSON(stdout, out)
 	}
-	return out.print(stdout)
+	return out.print(stdout, s.wide)
 }

@@ -37,19 +37,24 @@ type summary struct {
 	KernelsStepSeconds float64      `json:"kernels_step_seconds,omitempty"` // a step whose launches wait for each other
 }
 
-// print writes the table.
-func (s *summary) print(w io.Writer) error {
+// columns is how wide lines are without -wide.
+const columns = 80
+
+// print writes the table, with all that a row has if wide is set.
+func (s *summary) print(w io.Writer, wide bool) error {
 	fmt.Fprintf(w, "%s\n%s\n\n", safetensors.Printable(s.Checkpoint), s.DeviceName)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "work\trows\tcontext\texperts\tMB read\tms\tspread\tGB/s\tof ceiling\tGFLOP/s\truns\t")
-	for _, r := range s.Rows {
-		work := r.title()
-		if r.Error != "" {
-			fmt.Fprintf(table, "%s\t%d\t%d%s\n", work, r.Rows, r.Context, strings.Repeat("\t-", 8)+"\t")
-			continue
+	if wide {
+		fmt.Fprintln(table, "work\trows\tcontext\texperts\tMB read\tms\tspread\tGB/s\tof ceiling\tGFLOP/s\truns\t")
+	} else {
+		fmt.Fprintln(table, "work\trows\tcontext\tms\tspread\tGB/s\tceiling\t")
+	}
+	for i := range s.Rows {
+		if r := &s.Rows[i]; wide {
+			r.printWide(table)
+		} else {
+			r.print(table)
 		}
-		fmt.Fprintf(table, "%s\t%d\t%d\t%.1f\t%s\t%s\t%.1f %%\t%s\t%.1f %%\t%s\t%d\t\n", work, r.Rows, r.Context, r.Experts,
-			digits(float64(r.Bytes)/1e6), digits(r.Seconds*1e3), 100*r.Spread, digits(r.GBps), 100*r.Ratio, digits(r.GFlops), r.Runs)
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -59,7 +64,7 @@ func (s *summary) print(w io.Writer) error {
 			fmt.Fprintf(w, "\n%s: %s\n", r.Work, r.Error)
 		}
 	}
-	fmt.Fprintf(w, "\nread ceiling   %s GB/s, spread %.1f %%, read between the runs by the same %d threads\n", digits(s.CeilingGBps), 100*s.CeilingSpread, s.Threads)
+	fmt.Fprintf(w, "\nread ceiling   %s GB/s, spread %.1f %%, of the same %d threads between the runs\n", digits(s.CeilingGBps), 100*s.CeilingSpread, s.Threads)
 	fmt.Fprintf(w, "load           %s s, to the first draft %s s\n", digits(s.LoadSeconds), digits(s.FirstDraftSeconds))
 	if s.Upload != nil {
 		s.Upload.print(w)
@@ -78,6 +83,28 @@ func (s *summary) print(w io.Writer) error {
 		return printDeclared(w)
 	}
 	return nil
+}
+
+// print writes a row of a table that fits a terminal.
+func (r *row) print(table io.Writer) {
+	work := strings.ReplaceAll(r.title(), " draft tokens", " tokens")
+	if r.Error != "" {
+		fmt.Fprintf(table, "%s\t%d\t%d%s\n", work, r.Rows, r.Context, strings.Repeat("\t-", 4)+"\t")
+		return
+	}
+	fmt.Fprintf(table, "%s\t%d\t%d\t%s\t%.1f %%\t%s\t%.1f %%\t\n", work, r.Rows, r.Context,
+		digits(r.Seconds*1e3), 100*r.Spread, digits(r.GBps), 100*r.Ratio)
+}
+
+// printWide writes all that a row has.
+func (r *row) printWide(table io.Writer) {
+	work := r.title()
+	if r.Error != "" {
+		fmt.Fprintf(table, "%s\t%d\t%d%s\n", work, r.Rows, r.Context, strings.Repeat("\t-", 8)+"\t")
+		return
+	}
+	fmt.Fprintf(table, "%s\t%d\t%d\t%.1f\t%s\t%s\t%.1f %%\t%s\t%.1f %%\t%s\t%d\t\n", work, r.Rows, r.Context, r.Experts,
+		digits(float64(r.Bytes)/1e6), digits(r.Seconds*1e3), 100*r.Spread, digits(r.GBps), 100*r.Ratio, digits(r.GFlops), r.Runs)
 }
 
 // digits shows a number with about three digits that count.
