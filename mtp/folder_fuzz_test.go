@@ -34,6 +34,9 @@ import (
 //	go test -run TestMutatedFolders -timeout 0 -v ./mtp -mutants 200000
 var mutantCount = flag.Int("mutants", 0, "how many folders TestMutatedFolders makes, if not a few")
 
+// firstMutant lets several processes share the work.
+var firstMutant = flag.Int("first-mutant", 0, "the number of the first folder that TestMutatedFolders makes")
+
 // What a mutant may take.
 const (
 	mutantTime   = 2 * time.Second // of all processors
@@ -345,7 +348,7 @@ func TestMutatedFolders(t *testing.T) {
 	}
 	before, start := goroutines(), time.Now()
 	wrong := map[string]int{}
-	for i := range n {
+	for i := *firstMutant; i < *firstMutant+n; i++ {
 		random := rand.New(rand.NewPCG(uint64(i), 7))
 		program := make([]byte, 3+random.IntN([]int{6, 40}[i%2]))
 		for j := range program {
