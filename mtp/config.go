@@ -78,7 +78,7 @@ type Config struct {
 }
 
 // ReadConfig reads config.json, bundled or flat, from the top folder of fsys, and checks
-// it. The error matches fs.ErrNotExist if there is no file. A file over 16 MiB is refused
+// it. If the file is missing, the error matches fs.ErrNotExist. A file over 16 MiB is refused
 // unread.
 //
 // It reads both shapes: the released one, with sparse_attention_config, and the one that

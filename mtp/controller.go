@@ -33,7 +33,8 @@ import (
 type Controller struct {
 	mu                sync.Mutex
 	most              int
-	warmUp            int        // calls of Lengths, while costs are learned
+	warmUp            int        // calls of Lengths that were made to learn costs
+	warm              bool       // these are over
 	idle              int        // calls of Lengths since one with a draft
 	drafted, accepted int        // since the last call of Lengths
 	pooled            acceptance // of all requests
@@ -129,8 +130,8 @@ func (c *Controller) Lengths(requests ...*Acceptance) []int {
 
 // probe gives one draft to requests that had none for a while. Where nothing is drafted,
 // all of the batch probe at once: a draft step costs hardly more for all than for one.
-// That takes 1 % of the time, and happens at least every 64 calls. What most drafts of the
-// call before succeeded at is tried again at once.
+// That takes 1 % of the time, and happens at least every 64 calls. If the target accepted most
+// drafts of the call before, the next call probes again.
 func (c *Controller) probe(lengths []int, requests []*Acceptance) {
 	after, won := 16, 2*c.accepted > c.drafted
 	c.drafted, c.accepted = 0, 0
@@ -162,9 +163,8 @@ func (c *Controller) patience(sequences int) int {
 // further than twice the longest chain that looks best.
 func (c *Controller) try(longest int) int {
 	const repeats = 2 // the first call of a size may be slow
-	k := (1 << min(c.warmUp/repeats, 8)) / 2
-	if k >= 2*c.most || k > 2*longest+1 {
-		c.warmUp = repeats * 8 // past the longest
+	k := (1 << (c.warmUp / repeats)) / 2
+	if c.warm = c.warm || k >= 2*c.most || k > 2*longest+1; c.warm {
 		return -1
 	}
 	c.warmUp++

@@ -61,7 +61,7 @@ func (h *Head) Device() hip.Device {
 }
 
 // Matrix returns a loaded matrix by its parameter's name, for example "lm_head.weight", to
-// share it with an engine. It is valid until Close. If there is no such matrix, it is nil.
+// share it with an engine. It is valid until Close. An unknown name gives nil.
 func (h *Head) Matrix(name string) *weights.Matrix {
 	h.using.RLock()
 	defer h.using.RUnlock()

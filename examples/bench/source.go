@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"slices"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
@@ -38,7 +37,11 @@ const otherMemory = 1 << 30
 // open opens the checkpoint, or makes weights of a shape in memory.
 func (s *settings) open(ctx context.Context, stderr io.Writer) (*source, error) {
 	if s.checkpoint != "" {
-		return &source{name: s.checkpoint, fsys: os.DirFS(s.checkpoint), close: func() error { return nil }}, nil
+		files, err := cli.Folder(s.checkpoint)
+		if err != nil {
+			return nil, err
+		}
+		return &source{name: s.checkpoint, fsys: files, close: func() error { return nil }}, nil
 	}
 	checkpoint, err := synthetic.New(s.config, synthetic.Options{})
 	if err != nil {

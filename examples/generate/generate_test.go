@@ -144,6 +144,8 @@ func TestRefuses(t *testing.T) {
 		{[]string{"-file", filepath.Join(dir, "none")}, cli.Failed, "generate: open " + filepath.Join(dir, "none")},
 		{[]string{"-file", empty}, cli.Failed, "is empty, want text\n"},
 		{[]string{"-checkpoint", dir}, cli.Failed, "generate: " + dir + ": "},
+		{[]string{"-checkpoint", dir + "/none"}, cli.Failed, "generate: " + dir + "/none: no such file or directory\n"},
+		{[]string{"-checkpoint", "generate_test.go"}, cli.Failed, "generate: generate_test.go is a file, want a folder\n"},
 	} {
 		code, stdout, stderr := runGenerate(c.args...)
 		require.Equal(t, c.code, code, "%v: %s", c.args, stderr)

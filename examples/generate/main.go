@@ -15,9 +15,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"strconv"
 
 	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/examples/internal/cli"
@@ -57,11 +55,7 @@ type settings struct {
 	asJSON       bool
 }
 
-const (
-	defaultPrompt = "// Copy returns a copy of "
-	auto          = "auto"
-	mostAuto      = 8 // drafts that -k auto chooses
-)
+const defaultPrompt = "// Copy returns a copy of "
 
 func parse(args []string, stderr io.Writer) (*settings, error) {
 	s := &settings{}
@@ -75,7 +69,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.StringVar(&s.file, "file", "", "`file` with the text to go on from")
 	flags.StringVar(&s.file, "f", "", "the same as -file")
 	flags.IntVar(&s.n, "n", 256, "`bytes` to write")
-	flags.StringVar(&s.k, "k", "4", "`drafts` per step, 1 to 64, or auto: as many as pay, up to "+strconv.Itoa(mostAuto))
+	cli.Drafts(flags, &s.k, 1, "4")
 	flags.Float64Var(&s.sampling.Temperature, "temperature", 0, "temperature of the target; 0: the most likely byte")
 	flags.Float64Var(&s.sampling.TopP, "top-p", 1, "draw from the most likely bytes that come to this `probability`")
 	flags.IntVar(&s.sampling.TopK, "top-k", 0, "draw from the `N` most likely bytes; 0: all")
@@ -106,11 +100,7 @@ func (s *settings) check(rest []string, given map[string]bool) error {
 	wrong.If(given["prompt"] && s.file != "", "-prompt and -file are both given, want one")
 	wrong.If(given["prompt"] && s.prompt == "", "-prompt is empty, want text")
 	wrong.If(s.n < 1 || s.n > 1<<20, "-n is %d, want 1 to 2^20", s.n)
-	k, err := strconv.Atoi(s.k)
-	if s.drafts = k; s.k == auto {
-		s.drafts, err = mostAuto, nil
-	}
-	wrong.If(err != nil || s.drafts < 1 || s.drafts > 64, "-k is %s, want 1 to 64, or auto", s.k)
+	s.drafts = wrong.CheckDrafts(s.k, 1)
 	v := &s.sampling
 	wrong.If(!(v.Temperature >= 0 && v.Temperature <= 1e6), "-temperature is %g, want 0 to 1e6", v.Temperature)
 	wrong.If(!(v.TopP > 0 && v.TopP <= 1), "-top-p is %g, want above 0, up to 1", v.TopP)
@@ -121,6 +111,7 @@ func (s *settings) check(rest []string, given map[string]bool) error {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	stderr = cli.Plain(stderr)
 	s, err := parse(args, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -167,15 +158,15 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 	if err := devices.Compile(ctx, stderr, device); err != nil {
 		return err
 	}
-	var folder fs.FS = m3tiny.Checkpoint()
-	if s.checkpoint != "" {
-		folder = os.DirFS(s.checkpoint)
+	folder, name, err := m3tiny.Open(s.checkpoint)
+	if err != nil {
+		return err
 	}
 	progress, loaded := cli.Progress(stderr, "load", "bytes")
 	head, err := mtp.LoadFS(ctx, folder, mtp.Options{Device: device, MaxDraft: s.drafts, Progress: progress, CacheFormat: attention.CacheF32})
 	loaded()
 	if err != nil {
-		return s.named(err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	defer func() { err = errors.Join(err, head.Close()) }()
 	c := head.Config()
@@ -188,7 +179,7 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 	pages := s.samples * ((len(prompt)+s.n+s.drafts)/c.Attention.BlockSize + 1)
 	model, err := target.Load(ctx, folder, head, pages, attention.CacheF32, nil)
 	if err != nil {
-		return s.named(err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	defer func() { err = errors.Join(err, model.Close()) }()
 	cache, err := head.NewCache(pages)
@@ -197,13 +188,8 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 	}
 	engine := &speculate.Engine{Target: model, Head: head, Cache: cache}
 	defer func() { err = errors.Join(err, engine.Close()) }()
-	if s.k == auto {
+	if s.k == cli.Auto {
 		engine.Controller = mtp.NewController(s.drafts)
 	}
 	return s.generate(ctx, engine, prompt, newPrinter(s, stdout, stderr))
-}
-
-// named says which checkpoint it was.
-func (s *settings) named(err error) error {
-	return fmt.Errorf("%s: %w", cmp.Or(s.checkpoint, "m3-tiny (built in)"), err)
 }

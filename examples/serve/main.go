@@ -16,7 +16,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -48,11 +47,6 @@ type settings struct {
 	grace                        time.Duration
 }
 
-const (
-	auto     = "auto"
-	mostAuto = 8 // drafts that -k auto chooses
-)
-
 func parse(args []string, stderr io.Writer) (*settings, error) {
 	s := &settings{}
 	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
@@ -64,7 +58,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.StringVar(&s.addr, "addr", "localhost:8080", "`host:port` to listen at")
 	flags.StringVar(&s.checkpoint, "checkpoint", "", "checkpoint `folder` of a target and its head; default: the built-in m3-tiny")
 	devices.Var(flags, &s.deviceName)
-	flags.StringVar(&s.k, "k", auto, "`drafts` per step, 0 to 64, or auto: as many as pay, up to "+strconv.Itoa(mostAuto)+"; 0: the target writes alone")
+	cli.Drafts(flags, &s.k, 0, cli.Auto)
 	flags.IntVar(&s.maxBatch, "max-batch", 16, "texts that are written at the same time, at most")
 	flags.IntVar(&s.maxPrompt, "max-prompt", 2048, "tokens of a prompt, at most")
 	flags.IntVar(&s.maxTokens, "max-tokens", 1024, "tokens that a request may ask for, at most")
@@ -86,11 +80,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 func (s *settings) check(rest []string) error {
 	var wrong cli.Refused
 	wrong.If(len(rest) > 0, "unexpected arguments %q", rest)
-	k, err := strconv.Atoi(s.k)
-	if s.drafts = k; s.k == auto {
-		s.drafts, err = mostAuto, nil
-	}
-	wrong.If(err != nil || s.drafts < 0 || s.drafts > 64, "-k is %s, want 0 to 64, or auto", s.k)
+	s.drafts = wrong.CheckDrafts(s.k, 0)
 	between := func(name string, value, least, most int) {
 		wrong.If(value < least || value > most, "%s is %d, want %d to %d", name, value, least, most)
 	}

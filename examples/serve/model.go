@@ -1,12 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -31,14 +28,14 @@ type model struct {
 
 // load loads the checkpoint and makes its scheduler, which does not run yet.
 func (s *server) load(ctx context.Context) (m *model, err error) {
-	var folder fs.FS = m3tiny.Checkpoint()
-	if s.checkpoint != "" {
-		folder = os.DirFS(s.checkpoint)
+	folder, name, err := m3tiny.Open(s.checkpoint)
+	if err != nil {
+		return nil, err
 	}
 	m = &model{loaded: time.Now(), closed: make(chan struct{})}
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("%s: %w", cmp.Or(s.checkpoint, "m3-tiny (built in)"), err), m.close())
+			err = errors.Join(fmt.Errorf("%s: %w", name, err), m.close())
 		}
 	}()
 	m.head, err = mtp.LoadFS(ctx, folder, mtp.Options{Device: s.device, MaxDraft: s.drafts, CacheFormat: attention.CacheF32, Logger: s.log})
@@ -65,7 +62,7 @@ func (s *server) load(ctx context.Context) (m *model, err error) {
 		return m, err
 	}
 	engine := &speculate.Engine{Target: m.target, Head: m.head, Cache: cache}
-	if s.k == auto {
+	if s.k == cli.Auto {
 		engine.Controller = mtp.NewController(s.drafts)
 	}
 	m.limits = limits{prompt: s.maxPrompt, tokens: s.maxTokens, n: min(128, s.queue), positions: c.Attention.Rope.Positions, model: s.modelName()}

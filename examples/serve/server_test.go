@@ -188,6 +188,7 @@ func TestWrongUsage(t *testing.T) {
 		{[]string{"-pages", "5", "-addr", "localhost:0"}, cli.Usage, "-pages is 5, want at least 97, for the longest request"},
 		{[]string{"-addr", "nowhere"}, cli.Failed, "serve: listen"},
 		{[]string{"-device", "abacus"}, cli.Usage, "want cpu, reference or hip[:n]"},
+		{[]string{"-checkpoint", "/none", "-addr", "localhost:0"}, cli.Failed, "serve: /none: no such file or directory\n"},
 		{[]string{"-checkpoint", t.TempDir(), "-addr", "localhost:0"}, cli.Failed, "config.json"},
 	} {
 		var stdout, stderr bytes.Buffer

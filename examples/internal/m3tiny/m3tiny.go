@@ -7,6 +7,8 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+
+	"github.com/drafthead/drafthead/examples/internal/cli"
 )
 
 //go:embed checkpoint traces
@@ -15,6 +17,16 @@ var files embed.FS
 // Checkpoint returns the checkpoint folder, with the target and the head: MXFP8 weights in
 // two shards, 9.4 MB.
 func Checkpoint() fs.FS { return sub("checkpoint") }
+
+// Open returns the files of a checkpoint folder, and what errors call it. "" is the
+// built-in checkpoint.
+func Open(dir string) (files fs.FS, name string, err error) {
+	if dir == "" {
+		return Checkpoint(), "m3-tiny (built in)", nil
+	}
+	files, err = cli.Folder(dir)
+	return files, dir, err
+}
 
 // Traces reads the embedded traces, in the order of their names.
 func Traces() ([]*Trace, error) {

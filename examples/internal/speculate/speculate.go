@@ -1,6 +1,6 @@
 // Package speculate is the loop of speculative decoding over a live target: a ragged batch
 // of texts, drafts by the head, one pass of the target over the newest token and the drafts
-// of each text, verification on the device, and both caches cut behind what was confirmed.
+// of each text, verification on the device, and both caches cut after what was confirmed.
 //
 //	text            t₀ … t₇ t₈          t₈ is the newest token; the target has run t₀ … t₇
 //	Head.Draft      rows of new hidden states with the tokens after them; drafts d₉ d₁₀
@@ -214,7 +214,7 @@ func (e *Engine) draft(ctx context.Context, turns []*turn) error {
 func (e *Engine) verify(ctx context.Context, turns []*turn, logits hip.Ptr) ([]mtp.Verified, error) {
 	var chains []mtp.Verification
 	for _, t := range turns {
-		// Of a repeatable text each row is a chain without drafts: one token to draw.
+		// A repeatable text draws the target's token at every row: each is a chain without drafts.
 		parts, draft := 1, t.draft
 		if t.Repeatable {
 			parts, draft = len(t.draft.Tokens)+1, mtp.Draft{}
@@ -263,7 +263,7 @@ func (e *Engine) undo(turns []*turn) error {
 	return errors.Join(errs...)
 }
 
-// keep appends what was confirmed, cuts the target's cache behind it, and keeps the hidden
+// keep appends what was confirmed, cuts the target's cache after it, and keeps the hidden
 // states for the head. hidden are those of all rows of the pass.
 func (e *Engine) keep(turns []*turn, results []mtp.Verified, hidden hip.Ptr) error {
 	var errs []error

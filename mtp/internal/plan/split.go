@@ -3,7 +3,7 @@ package plan
 // Split returns the step in pieces of at most most rows each, to run one after another:
 // whatever a row sees lies before it. The pieces give their hidden states end to end. They
 // have the step's rows, and which are wanted; Sources, Picks and Keeps are of the whole
-// step. A step that is no longer has one piece, itself.
+// step. A step that needs no split is returned as its only piece.
 func (s *Step) Split(most int) []*Step {
 	if s.Rows() <= most {
 		return []*Step{s}
