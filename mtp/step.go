@@ -13,6 +13,7 @@ import (
 type step struct {
 	*plan.Step
 	pieces []*step          // that run one after another in its place; most often one, itself
+	whole  [1]*step         // the memory of pieces then
 	all    *attention.Batch // its rows
 	wanted *attention.Batch // those that hidden states are made for
 
@@ -53,10 +54,11 @@ func (c *call) stage(s *step) error {
 	if c.batch.Observe != nil { // an observer sees all rows of a step
 		most = s.Rows()
 	}
-	for _, piece := range s.Split(most) {
-		if piece == s.Step {
-			s.pieces = append(s.pieces, s)
-		} else {
+	if s.Rows() <= most {
+		s.whole[0] = s
+		s.pieces = s.whole[:]
+	} else {
+		for _, piece := range s.Split(most) {
 			s.pieces = append(s.pieces, &step{Step: piece, drafted: s.drafted, draftedRoom: s.draftedRoom})
 		}
 	}
