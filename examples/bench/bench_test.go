@@ -168,7 +168,7 @@ func TestRefuses(t *testing.T) {
 		{"commit beyond them", []string{"-context", "500", "-commit", "4,525"}, cli.Usage, []string{"-commit is 4,525, and the head has 1024 positions: want at most 524 after the first -context of 500\n"}},
 
 		{"prefill beyond the positions", []string{"-prefill", "1025"}, cli.Usage, []string{"-prefill is 1025, and the head has 1024 positions"}},
-		{"no checkpoint", []string{"-checkpoint", absent}, cli.Failed, []string{absent, "config.json"}},
+		{"no checkpoint", []string{"-checkpoint", absent}, cli.Failed, []string{absent + ": no such file or directory\n"}},
 		{"no device", []string{"-device", "gpu"}, cli.Usage, []string{"want cpu, reference or hip[:n]"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
