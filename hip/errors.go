@@ -22,4 +22,8 @@ var (
 	// left the GPU in an undefined state. Close the device; another process can use the
 	// GPU.
 	ErrFault error = fail.Fault
+
+	// ErrGroup is a [Group] that has failed: a rank has ended, did not come in time, or was
+	// given other work. Close it and form a new one.
+	ErrGroup error = fail.Group
 )

@@ -19,6 +19,7 @@ var (
 	Mismatch    = New("differs from the reference")
 	NoSource    = New("the kernel has no GPU side")
 	Recording   = New("only launches and copies can be recorded")
+	Group       = New("the group has failed")
 )
 
 // Error is a text and what it wraps.
