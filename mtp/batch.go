@@ -18,9 +18,10 @@ type Batch struct {
 	Hidden Hidden
 
 	// Embeds are embeddings in place of the rows of embed_tokens, for inputs that are not
-	// tokens. If none are given, those of the tokens are used. Rows at position 0 are
-	// zeroed in either case. In a Draft they replace those of the batch's rows only; a
-	// chain that shifts tokens refuses them if it has more than one step.
+	// tokens: one for the token of each row, as Tokens has them. If none are given, those of
+	// the tokens are used. Rows at position 0 are zeroed in either case. Drafted tokens have
+	// those of embed_tokens. A chain that shifts tokens shifts Embeds with them, and rows that
+	// are given again bring theirs again.
 	Embeds Hidden
 
 	// Cache is where the rows with a BlockTable go. If no row has one, it may be nil.

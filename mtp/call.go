@@ -19,7 +19,8 @@ type call struct {
 	pages *attention.Transaction
 	w     *workspace
 
-	encoded int // batches of rows, in the words
+	embeds  values // of the batch, which tokens stand for; see useEmbeds
+	encoded int    // batches of rows, in the words
 }
 
 // given reports whether there is anything.

@@ -64,6 +64,7 @@ func newChain(c *call) *chain {
 		}
 	}
 	k.room = k.plan.MostDrafts()
+	c.useEmbeds(k.plan.Sequences, k.room)
 	return k
 }
 
@@ -191,7 +192,7 @@ func (c *chain) results() int {
 func (c *chain) prepare(part []*step) error {
 	w, first := c.w, c.queued == 0
 	if first {
-		c.stageInput(part[0])
+		c.stageInput(part[0], !c.head.chain.shifts() || c.plan.Steps == 1)
 	}
 	for i, s := range part {
 		s.drafted, s.draftedRoom = w.down.At(0), c.room

@@ -109,7 +109,7 @@
 //	Draft after Forward       yes     yes             again           again
 //	WriteTo and ReadSequence  yes     yes             yes             yes
 //	closed and computed anew  yes     yes             yes             yes
-//	Embeds                    yes     yes             one step        one step
+//	Embeds                    yes     yes             yes             yes
 //
 // again: the caller gives the last rows once more, one fewer than the chain has steps, and
 // these run at all steps from the target's hidden states. [Sequence.Resume] says from which
@@ -119,8 +119,6 @@
 //	from := seq.Resume() // mostly Len
 //	rows := mtp.Rows{Sequence: seq, Position: from, Tokens: text[from+1:], Drafts: 4}
 //	states := target[from:] // hidden states of the same rows
-//
-// one step: a later step would need the embedding of a token that is one further on.
 //
 // # How do prompts share pages?
 //

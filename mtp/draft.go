@@ -64,10 +64,10 @@ const maxDraft = 64
 // others. If any sequence has a MinProbability or an Allowed, Draft waits for each step.
 //
 // Errors are those of [Head.Forward]. Drafts, MinProbability or a field of Sampling out of
-// range, and a mask of Allowed that is wrong, are an [InputError] too, and so are rows that begin too late for a chain that shifts tokens: the
-// error says where they have to begin. Such a chain also refuses Batch.Embeds, unless it has
-// one step. If ctx ends before the last step is queued, or a launch fails, the sequences are
-// as they were before the call.
+// range, and a mask of Allowed that is wrong, are an [InputError] too, and so are rows that
+// begin too late for a chain that shifts tokens: the error says where they have to begin. If
+// ctx ends before the last step is queued, or a launch fails, the sequences are as they were
+// before the call.
 func (h *Head) Draft(ctx context.Context, b *Batch) ([]Draft, error) {
 	c, err := h.begin(ctx, b, h.checkDraft, h.claimDraft)
 	if err != nil {
@@ -93,9 +93,6 @@ func (h *Head) checkDraft(b *Batch) error {
 	most, name := maxDraft, ""
 	if h.chain.shifts() {
 		most, name = min(most, h.alignedSteps()), ": Options.MaxDraft of an aligned head"
-		if h.alignedSteps() > 1 && b.Embeds.given() {
-			return refuse("Embeds", "given", "tokens, which an aligned chain shifts", nil)
-		}
 	}
 	for i := range b.Sequences {
 		r := &b.Sequences[i]

@@ -78,6 +78,22 @@ func (f *cell) resume(s *mtp.Sequence, text, end, k int) {
 	require.Equal(f, end, s.Resume())
 }
 
+// withEmbeds gives a batch the embeddings of its tokens in their place.
+func (f *cell) withEmbeds(b *mtp.Batch) *mtp.Batch {
+	rows := &b.Sequences[0]
+	embeds, err := f.head.Embed(f.Context(), rows.Tokens)
+	require.NoError(f, err)
+	b.Embeds.Float32, rows.Tokens = embeds, make([]int32, len(rows.Tokens)) // which are not read
+	return b
+}
+
+// draftEmbeds is draft for rows from where s resumes on, with embeddings.
+func (f *cell) draftEmbeds(s *mtp.Sequence, text, end int) {
+	f.Helper()
+	b := f.withEmbeds(f.truth.passages[text].batch(s, s.Resume(), end))
+	f.require(draft(f, f.head, b, cellDrafts)[0], text, end, cellDrafts)
+}
+
 // require compares a draft with the k tokens that the float64 head drafts after rows of a text.
 func (f *cell) require(got mtp.Draft, text, rows, k int) {
 	f.Helper()
@@ -304,14 +320,22 @@ var features = map[string]func(f *cell){
 		f.draft(s, 0, 12, cellDrafts)
 	},
 	"Embeds": func(f *cell) {
-		s, x := newCache(f, f.head, 12).NewSequence(), &f.truth.passages[0]
-		for _, end := range []int{5, 9} {
-			b := x.batch(s, s.Len(), end)
-			embeds, err := f.head.Embed(f.Context(), b.Sequences[0].Tokens)
-			require.NoError(f, err)
-			b.Embeds.Float32 = embeds
-			b.Sequences[0].Tokens = make([]int32, end-s.Len()) // not read
-			f.require(draft(f, f.head, b, cellDrafts)[0], 0, end, cellDrafts)
+		cache := newCache(f, f.head, 24)
+		a := cache.NewSequence()
+		f.draftEmbeds(a, 0, 5)
+		f.draft(a, 0, 6, cellDrafts) // tokens between embeddings
+		f.draftEmbeds(a, 0, 9)
+		b, err := a.Fork()
+		require.NoError(f, err)
+		require.NoError(f, b.Truncate(f.shared()-1))
+		f.draftEmbeds(b, 1, f.shared()+1)
+		f.draftEmbeds(b, 1, cellRows)
+		f.draftEmbeds(a, 0, cellRows)
+		tables := newCache(f, f.head, 6)
+		for i, end := range []int{3, 9, cellRows} {
+			rows := f.truth.passages[0].batch(nil, max(0, []int{0, 3, 9}[i]-(f.c.steps()-1)), end)
+			rows.Sequences[0].BlockTable, rows.Cache = []int32{3, 0, 5, 1, 4, 2}, tables
+			f.require(draft(f, f.head, f.withEmbeds(rows), cellDrafts)[0], 0, end, cellDrafts)
 		}
 	},
 }
@@ -347,12 +371,6 @@ func TestEveryFeatureWithEveryChain(t *testing.T) {
 						feature(newCell(t, c, false, truths))
 					case "again":
 						feature(newCell(t, c, true, truths))
-					case "one step":
-						f := newCell(t, c, false, truths)
-						b := f.truth.passages[0].batch(newCache(t, f.head, 4).NewSequence(), 0, 3)
-						b.Embeds = b.Hidden
-						_, err := draftOf(t.Context(), f.head, b, 1)
-						require.ErrorIs(t, err, mtp.ErrInput)
 					default:
 						t.Fatal(cells[1+i])
 					}

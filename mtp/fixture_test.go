@@ -264,5 +264,13 @@ func (c chainCase) shifts() bool {
 	return c.resolved() == mtp.ChainAligned || c.resolved() == mtp.ChainTarget
 }
 
+// steps is how many steps run all rows: 1 unless tokens are shifted.
+func (c chainCase) steps() int {
+	if c.shifts() {
+		return c.maxDraft
+	}
+	return 1
+}
+
 // first reports whether the case drafts by ChainFirst.
 func (c chainCase) first() bool { return c.resolved() == mtp.ChainFirst }

@@ -59,8 +59,10 @@ func (c *call) hiddenStates(module int) (Hidden, error) {
 	if err := w.start(); err != nil {
 		return Hidden{}, err
 	}
-	s := &step{Step: plan.All(module, c.planned())}
-	c.stageInput(s)
+	sequences := c.planned()
+	c.useEmbeds(sequences, 0)
+	s := &step{Step: plan.All(module, sequences)}
+	c.stageInput(s, true)
 	if err := c.stage(s); err != nil {
 		return Hidden{}, err
 	}
@@ -99,6 +101,23 @@ func (c *call) planned() []plan.Sequence {
 		sequences[i] = plan.Sequence{Position: r.Position, Tokens: r.Tokens}
 	}
 	return sequences
+}
+
+// useEmbeds has the tokens of sequences stand for the batch's embeddings, if there are any:
+// −1−drafts−i for that of row i. Those from −1 to −drafts stand for drafts.
+func (c *call) useEmbeds(sequences []plan.Sequence, drafts int) {
+	if !c.batch.Embeds.given() {
+		return
+	}
+	row := 0
+	for i := range sequences {
+		s := &sequences[i]
+		s.Tokens = make([]int32, len(s.Tokens))
+		for j := range s.Tokens {
+			s.Tokens[j] = int32(-1 - drafts - row)
+			row++
+		}
+	}
 }
 
 // checkOutput checks Batch.Output.

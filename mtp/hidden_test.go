@@ -3,7 +3,6 @@ package mtp_test
 import (
 	"bytes"
 	"encoding/binary"
-	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -139,66 +138,6 @@ func TestForwardOutput(t *testing.T) {
 		})
 	}
 	require.Equal(t, littleEndian(want[1]), mem, "adopted memory is the caller's")
-}
-
-// TestEmbedsOfTheTable: embeddings that are those of the tokens change nothing,
-// others do, and position 0 is masked either way.
-func TestEmbedsOfTheTable(t *testing.T) {
-	const n = 11
-	for _, layout := range layouts {
-		t.Run(layout.String(), func(t *testing.T) {
-			d := openDevice(t, hip.Check(hip.NewHost(2)))
-			head := load(t, layout.files(t), mtp.Options{Device: d, Chain: mtp.ChainFirst})
-			cache, x := newCache(t, head, 24), randomPassage(202, n)
-			want := draft(t, head, x.batch(cache.NewSequence(), 0, n), 4)
-			embeds, err := head.Embed(t.Context(), x.tokens[1:])
-			require.NoError(t, err)
-			for i := range hiddenSize {
-				embeds[i] = 1e6 // of position 0
-			}
-			b := x.batch(cache.NewSequence(), 0, n)
-			b.Embeds = mtp.Hidden{Float32: embeds}
-			require.Equal(t, want, draft(t, head, b, 4))
-			b = x.batch(cache.NewSequence(), 0, n)
-			b.Embeds = mtp.Hidden{Device: upload(t, d, embeds)}
-			require.Equal(t, want, draft(t, head, b, 4))
-
-			states := forward(t, head, x.batch(cache.NewSequence(), 0, n), 0)
-			embeds[len(embeds)-1]++
-			b = x.batch(cache.NewSequence(), 0, n)
-			b.Embeds = mtp.Hidden{Float32: embeds}
-			got := forward(t, head, b, 0)
-			require.Equal(t, states[:(n-1)*hiddenSize], got[:(n-1)*hiddenSize])
-			require.NotEqual(t, states[(n-1)*hiddenSize:], got[(n-1)*hiddenSize:])
-		})
-	}
-}
-
-// TestEmbedsForms: embeddings may be handed over in each way, whatever the hidden
-// states are handed over in.
-func TestEmbedsForms(t *testing.T) {
-	const n = 9
-	x, embeds := randomPassage(204, n), randomPassage(205, n).hidden
-	for name, d := range map[string]hip.Device{"reference": hip.NewReference(), "host": hip.NewHost(2)} {
-		openDevice(t, d)
-		head := load(t, synthetic{format: "BF16"}.files(t), mtp.Options{Device: d})
-		cache := newCache(t, head, 4)
-		forwardWith := func(t *testing.T, hidden, embeds mtp.Hidden) []float32 {
-			s := cache.NewSequence()
-			defer s.Close()
-			b := x.batch(s, 0, n)
-			b.Hidden, b.Embeds = hidden, embeds
-			return forward(t, head, b, 0)
-		}
-		want := forwardWith(t, mtp.Hidden{Float32: x.hidden}, mtp.Hidden{Float32: embeds})
-		for hiddenName, hidden := range hiddenForms {
-			for embedsName, form := range hiddenForms {
-				t.Run(strings.Join([]string{name, hiddenName, embedsName}, "/"), func(t *testing.T) {
-					require.Equal(t, want, forwardWith(t, hidden(t, d, x.hidden), form(t, d, embeds)))
-				})
-			}
-		}
-	}
 }
 
 // TestEmbedAndLogits: rows come in any order, repeated, or not at all.

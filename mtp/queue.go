@@ -18,6 +18,7 @@ type queue struct {
 	device  hip.Device // the head's, or one that records
 	step    *step
 	topk    int         // blocks that there is room for, see [Cache]
+	embeds  values      // that negative tokens stand for; see useEmbeds
 	observe func(Stage) // nil: nothing is observed
 	err     error
 }
@@ -44,10 +45,10 @@ func (q *queue) embed(enorm, hnorm hip.Ptr) values {
 	}
 	q.do(both.rows, func() error {
 		return kernels.EmbedNorm(q.device, q.head.embed, &kernels.EmbedNormArgs{
-			Out: both.ptr, Masked: masked.ptr, States: s.states, Embeds: s.embeds.states,
+			Out: both.ptr, Masked: masked.ptr, States: s.states, Embeds: q.embeds.ptr,
 			Tokens: q.up.At(s.tokensAt), Drafted: s.drafted, Positions: q.up.At(s.allAt),
-			EmbedNorm: enorm, HiddenNorm: hnorm, Eps: c.Attention.Eps, Drafts: int64(s.draftedRoom), Rows: int32(both.rows),
-			Hidden: int32(c.HiddenSize), Vocab: int32(c.VocabSize),
+			EmbedNorm: enorm, HiddenNorm: hnorm, Eps: c.Attention.Eps, Drafts: int64(s.draftedRoom), EmbedRows: int64(q.embeds.rows),
+			Rows: int32(both.rows), Hidden: int32(c.HiddenSize), Vocab: int32(c.VocabSize),
 		})
 	})
 	q.saw(stageEmbedsMasked, masked)

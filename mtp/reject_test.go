@@ -166,8 +166,8 @@ func TestBadCalls(t *testing.T) {
 		"Draft aligned by table without rows again": {aligned, func(r *refusal) error {
 			return r.draft(r.edit(r.table(), func(_ *mtp.Batch, rows *mtp.Rows) { rows.Position = 5 }), 2)
 		}, mtp.ErrInput},
-		"Draft aligned of embeddings": {aligned, func(r *refusal) error {
-			return r.draft(r.edit(r.good(), func(b *mtp.Batch, _ *mtp.Rows) { b.Embeds.Float32 = make([]float32, 3*hiddenSize) }), 2)
+		"Draft aligned of too few embeddings": {aligned, func(r *refusal) error {
+			return r.draft(r.edit(r.good(), func(b *mtp.Batch, _ *mtp.Rows) { b.Embeds.Float32 = make([]float32, 2*hiddenSize) }), 2)
 		}, mtp.ErrInput},
 		"Draft by table past the positions": {one, func(r *refusal) error {
 			return r.draft(r.edit(r.table(), func(_ *mtp.Batch, rows *mtp.Rows) {

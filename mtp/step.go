@@ -21,7 +21,7 @@ type step struct {
 	allAt, wantedRowsAt                                                  int
 	paramsAt, maskRowsAt, masksAt, masks                                 int // how drafts are drawn
 
-	hidden, embeds input   // of the batch, at the first step
+	hidden, embeds input   // of the batch, at the first step; call.embeds is for all
 	states         hip.Ptr // that the rows start from
 	drafted        hip.Ptr // the drafts that tokens may stand for
 	draftedRoom    int     // how many there can be
@@ -29,12 +29,17 @@ type step struct {
 }
 
 // stageInput stages small hidden states and embeddings of the batch with the words. It
-// comes first, so that the addresses of the words are those of the call before.
-func (c *call) stageInput(s *step) {
+// comes first, so that the addresses of the words are those of the call before. Embeddings
+// that steps of a later part read, too, do not travel with the words, which may move then.
+func (c *call) stageInput(s *step, once bool) {
 	n := c.rows * c.head.config.HiddenSize
 	s.hidden = c.w.stageInput(&c.batch.Hidden, n)
-	if c.batch.Embeds.given() {
+	switch {
+	case !c.batch.Embeds.given():
+	case once:
 		s.embeds = c.w.stageInput(&c.batch.Embeds, n)
+	default:
+		s.embeds = input{n: n}
 	}
 	c.w.up.Align()
 }
@@ -128,6 +133,9 @@ func (c *call) place(s *step) {
 	}
 	s.hidden.place(c.w)
 	s.embeds.place(c.w)
+	if s.embeds.n > 0 {
+		c.embeds = values{s.embeds.states, c.rows, c.head.config.HiddenSize}
+	}
 	if s.hidden.n > 0 {
 		s.states = s.hidden.states
 	}
@@ -170,14 +178,11 @@ func (c *call) queue(d hip.Device, s *step) error {
 	if err := s.embeds.widen(d); err != nil {
 		return err
 	}
-	q := &queue{head: c.head, workspace: c.w, device: d, topk: c.cache.topk, observe: c.batch.Observe}
+	q := &queue{head: c.head, workspace: c.w, device: d, topk: c.cache.topk, observe: c.batch.Observe, embeds: c.embeds}
 	row, out, bytes := int64(0), int64(0), 4*int64(c.head.config.HiddenSize)
 	for _, q.step = range s.pieces {
 		if q.step != s {
 			q.step.states, q.step.out = s.states.Add(row*bytes), s.out.Add(out*bytes)
-			if s.embeds.states != 0 {
-				q.step.embeds.states = s.embeds.states.Add(row * bytes)
-			}
 			row, out = row+int64(q.step.Rows()), out+int64(q.step.OutRows())
 		}
 		c.head.modules[s.Module].forward(q)

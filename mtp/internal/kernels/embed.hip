@@ -1,4 +1,4 @@
-// e = embed[token], or the given embedding, zero where position is 0; out = [ rms(e;
+// e = embed[token], or a given embedding, zero where position is 0; out = [ rms(e;
 // enorm) | rms(hidden; hnorm) ]: a block for each half of each row. Twins:
 // embedNormTwin, gatherTwin.
 
@@ -9,7 +9,7 @@ struct EmbedNormArgs {
   const int32 *Tokens, *Drafted, *Positions;
   const float *EmbedNorm, *HiddenNorm;
   double Eps;
-  int64 Drafts;
+  int64 Drafts, EmbedRows;
   int32 Rows, Hidden, Segments, Vocab;
 };
 
@@ -57,11 +57,12 @@ KERNEL(rmsThreads) void embed_norm(EmbedNormArgs a) {
     from.values = a.States + row * n;
   } else {
     if (a.Positions[row] != 0) {
-      if (a.Embeds) {
-        from.values = a.Embeds + row * n;
+      const int32 token = a.Tokens[row];
+      const int64 i = -1 - (int64)token;
+      if (i >= a.Drafts) {
+        from.values = a.Embeds + (i - a.Drafts) * n;
       } else {
-        const int32 token = a.Tokens[row];
-        from = tokenRow(dst, a.Table, a.Segments, token < 0 ? a.Drafted[-1 - token] : token, n);
+        from = tokenRow(dst, a.Table, a.Segments, i < 0 ? token : a.Drafted[i], n);
       }
     }
     if (a.Masked) from.copy = a.Masked + row * n;

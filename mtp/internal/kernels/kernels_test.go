@@ -13,8 +13,8 @@ import (
 	"github.com/drafthead/drafthead/weights"
 )
 
-// TestEmbedNorm: e is the token's row, or what was given, and zero at position 0
-// whatever the token; each half is normalized with its own weights.
+// TestEmbedNorm: e is the row of the token, of a draft, or one of those given, and zero at
+// position 0 whatever the token; each half is normalized with its own weights.
 func TestEmbedNorm(t *testing.T) {
 	for _, hidden := range []int{33, 64, 8200} {
 		for _, format := range []weights.Format{weights.F32, weights.BF16} {
@@ -33,9 +33,9 @@ func testEmbedNorm(t *testing.T, hidden int, format weights.Format) {
 		}
 		return out
 	}
-	tokens, positions := []int32{6, 0, 3, 6, 2}, []int32{0, 1, 9, 0, 127}
-	rows := len(tokens)
-	table, states, given, enorm, hnorm := floats(vocab*hidden), floats(rows*hidden), floats(rows*hidden), floats(hidden), floats(hidden)
+	positions, drafted := []int32{0, 1, 9, 0, 127}, []int32{5, 3, 1}
+	rows := len(positions)
+	table, states, given, enorm, hnorm := floats(vocab*hidden), floats(rows*hidden), floats(4*hidden), floats(hidden), floats(hidden)
 	if format == weights.BF16 {
 		for i, v := range table {
 			table[i] = hip.ToBF16(v).Float32()
@@ -43,17 +43,21 @@ func testEmbedNorm(t *testing.T, hidden int, format weights.Format) {
 	}
 	table[6*hidden] = nan // masked where its token is at position 0
 
-	for name, useGiven := range map[string]bool{"table": false, "given": true} {
+	for name, tokens := range map[string][]int32{
+		"table": {6, 0, 3, 6, 2}, "drafts": {-1, -2, 4, -3, -1}, "given": {-4, -5, -6, -7, -4}, "each": {6, 4, -6, -7, -3},
+	} {
 		t.Run(name, func(t *testing.T) {
 			var wantMasked, want []float32
 			for row := range rows {
 				e := make([]float32, hidden)
-				switch {
+				switch token := int(tokens[row]); {
 				case positions[row] == 0:
-				case useGiven:
-					copy(e, given[row*hidden:])
+				case token >= 0:
+					copy(e, table[token*hidden:])
+				case token >= -len(drafted):
+					copy(e, table[int(drafted[-1-token])*hidden:])
 				default:
-					copy(e, table[int(tokens[row])*hidden:])
+					copy(e, given[(-1-token-len(drafted))*hidden:])
 				}
 				wantMasked = append(wantMasked, e...)
 				for _, half := range [][2][]float32{{e, enorm}, {states[row*hidden : (row+1)*hidden], hnorm}} {
@@ -63,7 +67,7 @@ func testEmbedNorm(t *testing.T, hidden int, format weights.Format) {
 				}
 			}
 			onDevices(t, func(t *testing.T, d hip.Device) {
-				masked, got := runEmbedNorm(t, d, useGiven, format, table, states, given, enorm, hnorm, tokens, positions)
+				masked, got := runEmbedNorm(t, d, format, table, states, given, enorm, hnorm, tokens, drafted, positions)
 				require.Equal(t, wantMasked, masked)
 				require.NoError(t, hiptest.Within(got, want, 1e-6))
 				require.Equal(t, make([]float32, hidden), got[:hidden], "the masked half stays zero")
@@ -135,7 +139,7 @@ func TestGatherAndWiden(t *testing.T) {
 }
 
 // runEmbedNorm launches embed_norm over a table that is stored as format.
-func runEmbedNorm(t *testing.T, d hip.Device, useGiven bool, format weights.Format, table, states, given, enorm, hnorm []float32, tokens, positions []int32) (masked, out []float32) {
+func runEmbedNorm(t *testing.T, d hip.Device, format weights.Format, table, states, given, enorm, hnorm []float32, tokens, drafted, positions []int32) (masked, out []float32) {
 	t.Helper()
 	floats := func(values []float32) hip.Ptr {
 		p, err := hip.Upload(d, values)
@@ -159,13 +163,12 @@ func runEmbedNorm(t *testing.T, d hip.Device, useGiven bool, format weights.Form
 	require.NoError(t, err)
 	at, err := hip.Upload(d, positions)
 	require.NoError(t, err)
+	drafts, err := hip.Upload(d, drafted)
+	require.NoError(t, err)
 	a := &EmbedNormArgs{
 		Out: floats(make([]float32, 2*rows*hidden)), Masked: floats(make([]float32, rows*hidden)), States: floats(states),
-		Tokens: ids, Positions: at, EmbedNorm: floats(enorm), HiddenNorm: floats(hnorm), Eps: 1e-6,
-		Rows: int32(rows), Hidden: int32(hidden), Vocab: int32(m.Rows),
-	}
-	if useGiven {
-		a.Embeds = floats(given)
+		Embeds: floats(given), Tokens: ids, Drafted: drafts, Positions: at, EmbedNorm: floats(enorm), HiddenNorm: floats(hnorm), Eps: 1e-6,
+		Drafts: int64(len(drafted)), EmbedRows: int64(len(given) / hidden), Rows: int32(rows), Hidden: int32(hidden), Vocab: int32(m.Rows),
 	}
 	require.NoError(t, EmbedNorm(d, m, a))
 	masked, out = make([]float32, rows*hidden), make([]float32, 2*rows*hidden)

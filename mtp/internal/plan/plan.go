@@ -21,7 +21,7 @@ func (r Rule) shifts() bool { return r == Aligned || r == Target }
 // Sequence is what a rule knows of a sequence.
 type Sequence struct {
 	Position int     // of the first confirmed row
-	Tokens   []int32 // of the confirmed rows, one each
+	Tokens   []int32 // of the confirmed rows, one each; a negative one stands for no draft of the call
 	Drafts   int     // the most tokens to draft
 	Again    bool    // nothing is carried: a rule that shifts runs all steps from Position on
 	Forgets  bool    // no row is kept for the next call
@@ -48,7 +48,7 @@ type Carried struct {
 type Step struct {
 	Module, Layer int
 	Spans         []Span
-	Tokens        []int32 // of the rows; −1−n stands for draft n of the call
+	Tokens        []int32 // of the rows, as Sequences have them; −1−n stands for draft n of the call
 
 	Sources []int32   // of the rows: a row that was handed on, or −1−c for Carried[c]; nil at step 0
 	Carried []Carried // that Sources and Shared name
