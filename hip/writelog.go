@@ -17,6 +17,7 @@ const (
 	kindFloat32
 	kindFloat64
 	kindBF16
+	kindE4M3
 )
 
 func kindOf[T any]() kind {
@@ -28,6 +29,8 @@ func kindOf[T any]() kind {
 		return kindFloat64
 	case BF16:
 		return kindBF16
+	case E4M3:
+		return kindE4M3
 	}
 	return kindExact
 }
@@ -43,6 +46,8 @@ func (k kind) at(mem []byte, size, i int) float64 {
 		return math.Float64frombits(binary.LittleEndian.Uint64(v))
 	case k == kindBF16:
 		return float64(BF16(binary.LittleEndian.Uint16(v)).Float32())
+	case k == kindE4M3:
+		return float64(E4M3(v[0]).Float32())
 	case size >= 8:
 		return float64(binary.LittleEndian.Uint64(v))
 	case size == 4:
@@ -54,7 +59,8 @@ func (k kind) at(mem []byte, size, i int) float64 {
 }
 
 // equal reports whether value i agrees: exact memory byte for byte, numbers
-// within bound, NaN with NaN, infinities with themselves.
+// within bound, or one code apart where they are E4M3, NaN with NaN, infinities with
+// themselves.
 func (k kind) equal(got, want []byte, size, i int, bound float64) bool {
 	if k == kindExact {
 		return bytes.Equal(got[i*size:(i+1)*size], want[i*size:(i+1)*size])
@@ -63,7 +69,18 @@ func (k kind) equal(got, want []byte, size, i int, bound float64) bool {
 	if g == w || math.IsNaN(g) && math.IsNaN(w) {
 		return true
 	}
+	if k == kindE4M3 {
+		return g == g && w == w && max(e4m3Steps(got[i])-e4m3Steps(want[i]), e4m3Steps(want[i])-e4m3Steps(got[i])) <= 1
+	}
 	return math.Abs(g-w) <= bound && !math.IsInf(w, 0)
+}
+
+// e4m3Steps is how many codes lie between 0 and a code that is a number.
+func e4m3Steps(code byte) int {
+	if code&0x80 != 0 {
+		return -int(code & 0x7f)
+	}
+	return int(code)
 }
 
 // write is a range that a kernel asked for with Out.

@@ -53,7 +53,7 @@ func encodeMXFP8Block(data []byte, values []float32) (scale byte) {
 func roundE4M3(data []byte, values []float32, scale byte) {
 	inverse := valueOfE8M0(254 - scale)
 	for i, v := range values {
-		data[i] = toE4M3(v * inverse)
+		data[i] = byte(hip.ToE4M3(v * inverse))
 	}
 }
 
@@ -66,24 +66,6 @@ func squaredError(data []byte, values []float32, scale byte) (sum float64) {
 		sum += off * off
 	}
 	return sum
-}
-
-// toE4M3 returns the code of the nearest value to v, ties to even; ±448 where v
-// is beyond. NaN keeps its sign.
-func toE4M3(v float32) byte {
-	bits := math.Float32bits(v)
-	sign, magnitude := byte(bits>>24)&0x80, bits&^(1<<31)
-	switch {
-	case magnitude > infinityBits:
-		return sign | 0x7f
-	case magnitude >= 0x43e00000: // 448
-		return sign | 0x7e
-	case magnitude < 121<<23: // below 2^−6, in steps of 2^−9: the last bit of 2^14 + v
-		return sign | byte(math.Float32bits(math.Float32frombits(magnitude)+1<<14))
-	}
-	// 20 bits of the mantissa go. A carry into the exponent is right as it is.
-	magnitude += 1<<19 - 1 + magnitude>>20&1
-	return sign | byte(magnitude>>20-(127-7)<<3)
 }
 
 // encodeINT8 writes a row as INT8: data holds len(values) bytes, scale a bfloat16 for each

@@ -28,31 +28,6 @@ func encode(f Format, values []float32) encoded {
 
 var inf = float32(math.Inf(1))
 
-func TestToE4M3(t *testing.T) {
-	for code := range 256 {
-		if v := e4m3[byte(code)]; v == v {
-			require.Equal(t, byte(code), toE4M3(v), "code %#x comes back", code)
-		}
-	}
-	// Between neighbors: the nearer, in the middle the one with the even code.
-	for code := byte(0); code < 0x7e; code++ {
-		low, high := e4m3[code], e4m3[code+1]
-		middle, even := (low+high)/2, (code+1)&^1
-		require.Equal(t, even, toE4M3(middle), "middle above %#x", code)
-		require.Equal(t, even|0x80, toE4M3(-middle))
-		require.Equal(t, code, toE4M3(math.Nextafter32(middle, 0)))
-		require.Equal(t, code+1, toE4M3(math.Nextafter32(middle, inf)))
-	}
-	for v, code := range map[float32]byte{
-		463: 0x7e, 1e30: 0x7e, inf: 0x7e, -449: 0xfe, -inf: 0xfe,
-		0x1p-10: 0, 0x1.8p-10: 1, 0x1p-149: 0, -0x1p-149: 0x80, float32(math.Copysign(0, -1)): 0x80,
-	} {
-		require.Equal(t, code, toE4M3(v), "%v", v)
-	}
-	require.Equal(t, byte(0x7f), toE4M3(float32(math.NaN())))
-	require.Equal(t, byte(0xff), toE4M3(float32(math.Copysign(math.NaN(), -1))))
-}
-
 // TestEncodeExactly: what a format can hold comes back as it is, at every scale.
 func TestEncodeExactly(t *testing.T) {
 	t.Run("MXFP8", func(t *testing.T) {
@@ -181,7 +156,7 @@ func TestEncodeMXFP8IsBest(t *testing.T) {
 		for scale := max(int(got.scale[0])-4, 0); scale <= min(int(got.scale[0])+4, 254); scale++ {
 			codes := make([]byte, len(values))
 			for i, v := range values {
-				codes[i] = toE4M3(float32(float64(v) / float64(valueOfE8M0(byte(scale)))))
+				codes[i] = byte(hip.ToE4M3(float32(float64(v) / float64(valueOfE8M0(byte(scale))))))
 			}
 			other := make([]float32, len(values))
 			MXFP8.Decode(other, codes, []byte{byte(scale)})

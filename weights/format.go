@@ -211,24 +211,12 @@ func decodeBlock(dst []float32, data []byte, block int, scale float32) ([]float3
 	return dst[n:], data[n:]
 }
 
-// e4m3 holds the values of the 256 codes of F8_E4M3: sign, 4 exponent bits with bias 7,
-// 3 mantissa bits; no infinities, 0x7F and 0xFF are NaN (OCP OFP8, section 5.2).
+// e4m3 holds the values of the 256 codes of F8_E4M3, see [hip.E4M3].
 var e4m3 = e4m3Values()
 
 func e4m3Values() (values [256]float32) {
 	for code := range values {
-		exponent, mantissa := code>>3&15, float64(code&7)
-		v := math.Ldexp(mantissa, -9)
-		if exponent > 0 {
-			v = math.Ldexp(8+mantissa, exponent-10)
-		}
-		if code&0x7f == 0x7f {
-			v = math.NaN()
-		}
-		if code&0x80 != 0 {
-			v = math.Copysign(v, -1)
-		}
-		values[code] = float32(v)
+		values[code] = hip.E4M3(code).Float32()
 	}
 	return values
 }

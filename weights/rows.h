@@ -33,13 +33,6 @@ DEVICE float floatOfF16(uint32 half) {
   return floatOfBits(bits | (half & 0x8000u) << 16);
 }
 
-// floatOfE4M3 decodes an OCP e4m3 code: 0x7f and 0xff are NaN. Its bits, moved to
-// those of a float32, are the value times 2^−120, subnormals included.
-DEVICE float floatOfE4M3(uint32 code) {
-  if ((code & 0x7fu) == 0x7fu) return notANumber();
-  return floatOfBits((code & 0x80u) << 24 | (code & 0x7fu) << 20) * 0x1p120f;
-}
-
 // floatOfE8M0 decodes a scale code s: 2^(s−127), NaN for 255, subnormal for 0.
 DEVICE float floatOfE8M0(uint32 code) {
   if (code == 255) return notANumber();

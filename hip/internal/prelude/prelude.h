@@ -148,6 +148,24 @@ DEVICE uint16 bf16OfFloat(float f) {
   return (uint16)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
+// floatOfE4M3 decodes an OCP e4m3 code: 0x7f and 0xff are NaN. Its bits, moved to
+// those of a float32, are the value times 2^−120, subnormals included. The twin is hip.E4M3.
+DEVICE float floatOfE4M3(uint32 code) {
+  if ((code & 0x7fu) == 0x7fu) return notANumber();
+  return floatOfBits((code & 0x80u) << 24 | (code & 0x7fu) << 20) * 0x1p120f;
+}
+
+// e4m3OfFloat rounds to nearest, ties to even, beyond 448 to 448. NaN stays NaN.
+DEVICE uint8 e4m3OfFloat(float f) {
+  const uint32 bits = bitsOfFloat(f), sign = bits >> 24 & 0x80u;
+  uint32 magnitude = bits & 0x7fffffffu;
+  if (f != f) return (uint8)(sign | 0x7fu);
+  if (magnitude >= 0x43e00000u) return (uint8)(sign | 0x7eu); // 448
+  if (magnitude < 121u << 23) return (uint8)(sign | (bitsOfFloat(floatOfBits(magnitude) + 0x1p14f) & 0xffu)); // in steps of 2^−9
+  magnitude += 0x7ffffu + (magnitude >> 20 & 1u); // a carry into the exponent is right as it is
+  return (uint8)(sign | ((magnitude >> 20) - (120u << 3)));
+}
+
 // ---------------------------------------------------------------- arithmetic
 
 #if defined(NVIDIA_GPU) && !defined(DH_NO_HEADERS)
