@@ -18,8 +18,11 @@ func scenarios() []scenario {
 		for i := range spans {
 			spans[i].seed = uint64(i + 1)
 		}
-		for _, format := range []CacheFormat{CacheF32, CacheBF16} {
-			all = append(all, scenario{name: name + map[CacheFormat]string{CacheF32: " F32", CacheBF16: " BF16"}[format], geometry: g, format: format, learned: randomLearned(&g), spans: spans})
+		for _, format := range cacheFormatsTested {
+			if format == CacheFP8Index && g.dense() {
+				continue // there are no index keys
+			}
+			all = append(all, scenario{name: name + " " + format.String(), geometry: g, format: format, learned: randomLearned(&g), spans: spans})
 		}
 	}
 	for _, rows := range []int{1, 2, 3, 63, 64, 65} {
@@ -76,8 +79,8 @@ func TestReferenceAgainstFormulas(t *testing.T) {
 			require.NoError(t, err)
 			want := s.naive()
 			bound := naiveBound
-			if s.format == CacheBF16 {
-				bound = 1e-3 // a float32 that sits on an edge of bfloat16 may go either way
+			if s.format != CacheF32 {
+				bound = 1e-3 // a float32 that sits on an edge of the format may go either way
 			}
 			require.NoError(t, hiptest.Within(got.qkv, want.qkv, naiveBound), "projection")
 			require.NoError(t, hiptest.Within(got.scores, want.scores, bound), "scores")
@@ -103,7 +106,7 @@ func scenarioCases() []hiptest.Case {
 	var cases []hiptest.Case
 	for _, s := range scenarios() {
 		bound := 1e-5
-		if s.format == CacheBF16 {
+		if s.format != CacheF32 {
 			bound = 1e-3 // as above
 		}
 		for _, stage := range []struct {
@@ -142,7 +145,7 @@ func TestEveryLaunchAgainstReference(t *testing.T) {
 
 // What shares a pass does not change a bit of the results.
 func TestRaggedBatchEqualsSingleSequences(t *testing.T) {
-	for _, name := range []string{"tiny ragged F32", "tiny ragged BF16", "tiny holes BF16", "dense ragged BF16", "dense holes F32"} {
+	for _, name := range []string{"tiny ragged F32", "tiny ragged BF16", "tiny ragged FP8", "tiny ragged FP8, index keys too", "tiny holes BF16", "dense ragged BF16", "dense holes F32"} {
 		all := scenarios()
 		s := all[slices.IndexFunc(all, func(s scenario) bool { return s.name == name })]
 		for _, d := range []hip.Device{hip.NewReference(), hip.NewHost()} {

@@ -40,6 +40,7 @@ type Cache struct {
 
 type cacheLayer struct {
 	keys, values, indexKeys hip.Ptr
+	keyScale, valueScale    float32 // 1 unless the format is scaled
 }
 
 // NewCache allocates a cache of the given number of pages for each layer. The device must
@@ -52,7 +53,7 @@ func NewCache(d hip.Device, g Geometry, layers, pages int, format CacheFormat) (
 	p := problems{op: "cache"}
 	p.refuse(d == nil, "device", d, "an open one")
 	p.refuse(layers < 1 || layers > maxWidth, "layers", layers, "1 to 2^20")
-	p.refuse(format != CacheBF16 && format != CacheF32, "format", format, "CacheBF16 or CacheF32")
+	p.refuse(!format.valid(), "format", format, cacheFormats)
 	most := math.MaxInt32 / g.BlockSize // slot numbers are int32
 	p.refuse(pages < 1 || pages > most, "pages", pages, fmt.Sprintf("1 to %d", most))
 	if err := p.err(); err != nil {
@@ -67,6 +68,7 @@ func NewCache(d hip.Device, g Geometry, layers, pages int, format CacheFormat) (
 		}
 	}
 	for l := range c.layers {
+		c.layers[l].keyScale, c.layers[l].valueScale = 1, 1
 		if err := c.layers[l].alloc(c, pages); err != nil {
 			err = fmt.Errorf("attention: cache of %d pages, layer %d: %w", pages, l, err)
 			if failed := c.free(); failed != nil { // nobody else knows the memory: once more
@@ -102,13 +104,34 @@ func (l *cacheLayer) alloc(c *Cache, pages int) (err error) {
 // buffers, and an error if a buffer of so many pages could not be addressed.
 func (c *Cache) pageBytes(pages int) (keys, index int64, err error) {
 	g := &c.geometry
-	slotBytes := int64(g.KVHeads) * int64(g.HeadDim) * c.format.bytes()
+	slotBytes := int64(g.KVHeads) * int64(g.HeadDim) * elementBytes(c.format.keys())
 	keys = slotBytes * int64(g.BlockSize)
-	index = int64(g.IndexDim) * int64(g.BlockSize) * c.format.bytes()
+	index = int64(g.IndexDim) * int64(g.BlockSize) * elementBytes(c.format.indexKeys())
 	if most := int64(math.MaxInt64) / int64(pages) / int64(g.BlockSize); slotBytes > most || int64(g.IndexDim)*4 > most {
 		return 0, 0, fmt.Errorf("cache: %w", hip.ErrOutOfMemory)
 	}
 	return keys, index, nil
+}
+
+// SetScales sets what keys and values of a layer are divided by before they are stored in
+// F8_E4M3, and multiplied with when attention reads them, as a checkpoint's k_scale and
+// v_scale say. They are 1 until then. What is stored already is not converted, so set them
+// before the first row, with no call under way. A scale that is not a finite number above 0,
+// and any of a cache whose format has no scales, is a [hip.InputError].
+func (c *Cache) SetScales(layer int, keys, values float32) error {
+	p := problems{op: "set scales"}
+	c.using.Lock()
+	defer c.using.Unlock()
+	p.cacheLayer(c, layer)
+	p.refuse(!c.format.scaled(), "format", c.format, "CacheFP8 or CacheFP8Index")
+	usable := func(scale float32) bool { return scale > 0 && scale <= math.MaxFloat32 }
+	p.refuse(!usable(keys), "keys", keys, "a finite number above 0")
+	p.refuse(!usable(values), "values", values, "a finite number above 0")
+	if err := p.err(); err != nil {
+		return err
+	}
+	c.layers[layer].keyScale, c.layers[layer].valueScale = keys, values
+	return nil
 }
 
 // Pages returns the number of pages of each layer.

@@ -14,12 +14,12 @@ func TestNewCache(t *testing.T) {
 	d := hip.NewReference()
 	t.Cleanup(func() { _ = d.Close() })
 	g := released()
-	for format, size := range map[CacheFormat]int64{CacheBF16: 2, CacheF32: 4} {
+	for format, size := range map[CacheFormat][2]int64{CacheBF16: {2, 2}, CacheF32: {4, 4}, CacheFP8: {1, 2}, CacheFP8Index: {1, 1}} {
 		c, err := NewCache(d, g, 3, 5, format)
 		require.NoError(t, err)
 		require.Equal(t, 5, c.Pages())
 		require.Equal(t, 5, c.FreePages())
-		require.Equal(t, 3*5*128*(2*2*128+128)*size+32*8, c.Bytes())
+		require.Equal(t, 3*5*128*(2*2*128*size[0]+128*size[1])+32*8, c.Bytes())
 		bytes, live := hiptest.InUse(d)
 		require.Equal(t, c.Bytes(), bytes)
 		require.Equal(t, 10, live)
@@ -41,7 +41,8 @@ func TestRefusedCaches(t *testing.T) {
 		"no layers":                    {0, 1, CacheF32, "layers"},
 		"no pages":                     {1, 0, CacheF32, "pages"},
 		"slots beyond int32":           {1, math.MaxInt32/4 + 1, CacheF32, "pages"},
-		"a format that does not exist": {1, 1, 2, "format"},
+		"a format that does not exist": {1, 1, 4, "format"},
+		"a negative format":            {1, 1, -1, "format"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := NewCache(d, tiny(), refused.layers, refused.pages, refused.format)

@@ -19,7 +19,7 @@ func TestDenseEqualsEveryBlockOnGPUs(t *testing.T) {
 }
 
 func testDenseEqualsEveryBlock(t *testing.T, d hip.Device) {
-	for _, format := range []CacheFormat{CacheBF16, CacheF32} {
+	for _, format := range []CacheFormat{CacheBF16, CacheF32, CacheFP8} {
 		for _, rows := range []int{1, 3, 40} {
 			sparse := scenario{geometry: tiny(), format: format, spans: []scenarioSpan{
 				{seed: 1, position: 33, rows: rows},

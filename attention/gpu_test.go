@@ -68,8 +68,12 @@ func TestAttendToNoNumbersOnGPUs(t *testing.T) {
 		g := tiny()
 		for _, rows := range attendRows(&g, d) {
 			for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
-				for _, values := range []bool{false, true} {
-					s := scenario{geometry: g, learned: randomLearned(&g), spans: []scenarioSpan{{seed: 1, position: 9, rows: rows}}}
+				for _, how := range []struct {
+					values bool
+					format CacheFormat
+				}{{false, CacheBF16}, {true, CacheBF16}, {false, CacheFP8}, {true, CacheFP8}} {
+					values := how.values
+					s := scenario{geometry: g, format: how.format, learned: randomLearned(&g), spans: []scenarioSpan{{seed: 1, position: 9, rows: rows}}}
 					s.edit = func(_, position int, columns []float32) {
 						at := g.Heads * g.HeadDim
 						if values {
@@ -80,7 +84,7 @@ func TestAttendToNoNumbersOnGPUs(t *testing.T) {
 						}
 					}
 					_, err := s.run(checked)
-					require.NoError(t, err, "%d rows, %v, in values %t", rows, bad, values)
+					require.NoError(t, err, "%d rows, %v, in values %t, %v", rows, bad, values, how.format)
 				}
 			}
 		}

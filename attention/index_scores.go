@@ -37,10 +37,10 @@ func Scores(b *Batch, layer int, qkv, scores hip.Ptr) error {
 	a := &scoresArgs{
 		IndexQ: qkv.Add(4 * int64(g.indexQColumn())), IndexKeys: l.indexKeys, Batch: b.words, Scores: scores, Stride: int64(g.Columns()),
 		Rows: n.rows, Sequences: n.sequences, TableEntries: n.tables, PresenceWords: n.presence,
-		IndexHeads: int32(g.KVHeads), IndexDim: int32(g.IndexDim), BlockSize: int32(g.BlockSize), Format: int32(b.cache.format),
+		IndexHeads: int32(g.KVHeads), IndexDim: int32(g.IndexDim), BlockSize: int32(g.BlockSize), Format: int32(b.cache.format.indexKeys()),
 		ScoreBlocks: int32(b.blocks), ChunkBlocks: int32(chunk),
 	}
-	cost := chunk * g.BlockSize * g.IndexDim * int(b.cache.format.bytes())
+	cost := chunk * g.BlockSize * g.IndexDim * int(elementBytes(b.cache.format.indexKeys()))
 	return p.launched(indexScores.Launch(b.device, hip.Grid{Blocks: b.rows * chunks, BlockCost: cost}, a))
 }
 
@@ -135,7 +135,7 @@ func (a *scoresArgs) each(b *hip.Blocks, score func(c *rowContext, queries []flo
 		for k := range n {
 			var keys vectors
 			if visible := c.keys(first+k, size); visible > 0 {
-				keys = readVectors(b, a.IndexKeys, CacheFormat(a.Format), dim, int64(c.table[first+k])*int64(size), visible)
+				keys = readVectors(b, a.IndexKeys, element(a.Format), dim, int64(c.table[first+k])*int64(size), visible)
 			}
 			score(&c, queries, first+k, keys, best)
 			for g := range out {

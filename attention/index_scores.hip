@@ -38,20 +38,26 @@ DEVICE void loadIndexQueries(scoreState *s, const float *q, int32 heads, int32 d
 
 // multiplyKeys adds the products of a thread's pieces, columns first to end, of keys
 // key, key + keyGroups, … below visible: sums[g·laneKeys + j] for key j. Keys are read 16
-// bytes at a time, which divides the length of a key.
-template <bool bf16> DEVICE void multiplyKeys(float *sums, const scoreState *s, const scoresArgs &a, int64 page, int32 key, int32 visible, int32 first, int32 end) {
+// bytes at a time, or 8 of e4m3, which divides the length of a key.
+template <int32 format> DEVICE void multiplyKeys(float *sums, const scoreState *s, const scoresArgs &a, int64 page, int32 key, int32 visible, int32 first, int32 end) {
 #pragma unroll 1
   for (int32 column = first + (int32)threadIdx.x % keyLanes * pieceColumns; column < end; column += keyLanes * pieceColumns) {
     Uint32x4 raw[laneKeys] = {};
 #pragma unroll
     for (int32 half = 0; half < 2; half++) {
-      if (bf16 ? half == 0 : column + 4 * half < end) {
+      if (format != cacheF32 ? half == 0 : column + 4 * half < end) {
 #pragma unroll
         for (int32 j = 0; j < laneKeys; j++) {
           const int64 at = (page + key + j * keyGroups) * a.IndexDim + column + 4 * half;
-          if (key + j * keyGroups < visible) raw[j] = *(const Uint32x4 *)((const uint8 *)a.IndexKeys + at * (bf16 ? 2 : 4));
+          if (key + j * keyGroups >= visible) continue;
+          if (format == cacheFP8) {
+            const uint64 codes = *(const uint64 *)((const uint8 *)a.IndexKeys + at);
+            raw[j].at[0] = (uint32)codes, raw[j].at[1] = (uint32)(codes >> 32);
+          } else {
+            raw[j] = *(const Uint32x4 *)((const uint8 *)a.IndexKeys + at * (format == cacheBF16 ? 2 : 4));
+          }
         }
-      } else if (!bf16) {
+      } else if (format == cacheF32) {
         break; // the last column was reached
       }
       Float32x4 keys[laneKeys];
@@ -59,8 +65,11 @@ template <bool bf16> DEVICE void multiplyKeys(float *sums, const scoreState *s, 
       for (int32 j = 0; j < laneKeys; j++) {
 #pragma unroll
         for (int32 i = 0; i < 4; i++) {
-          const uint32 word = raw[j].at[bf16 ? 2 * half + i / 2 : i];
-          keys[j].at[i] = !bf16 ? floatOfBits(word) : i % 2 == 0 ? floatOfBF16(word & 0xffffu) : floatOfBits(word & 0xffff0000u);
+          const uint32 word = raw[j].at[format == cacheFP8 ? half : format == cacheBF16 ? 2 * half + i / 2 : i];
+          keys[j].at[i] = format == cacheFP8   ? floatOfE4M3(word >> (8 * i) & 0xffu)
+                          : format == cacheF32 ? floatOfBits(word)
+                          : i % 2 == 0         ? floatOfBF16(word & 0xffffu)
+                                               : floatOfBits(word & 0xffff0000u);
         }
       }
 #pragma unroll
@@ -115,9 +124,11 @@ KERNEL(scoreThreads) void index_scores(scoresArgs a) {
           const int32 end = minimum(first + queryColumns, dim);
           if (dim > queryColumns) loadIndexQueries(&s, q, heads, dim, first);
           if (a.Format == cacheBF16 && dim % 8 == 0) {
-            multiplyKeys<true>(sums, &s, a, page, key, visible, first, end);
-          } else if (a.Format != cacheBF16 && dim % 4 == 0) {
-            multiplyKeys<false>(sums, &s, a, page, key, visible, first, end);
+            multiplyKeys<cacheBF16>(sums, &s, a, page, key, visible, first, end);
+          } else if (a.Format == cacheFP8 && dim % 8 == 0) {
+            multiplyKeys<cacheFP8>(sums, &s, a, page, key, visible, first, end);
+          } else if (a.Format == cacheF32 && dim % 4 == 0) {
+            multiplyKeys<cacheF32>(sums, &s, a, page, key, visible, first, end);
           } else {
             multiplyOddKeys(sums, &s, a, page, key, visible, first, end);
           }

@@ -53,13 +53,13 @@ func scoresVector(b *hip.Blocks, a *scoresArgs) {
 func newIndexScorer(b *hip.Blocks, a *scoresArgs) *indexScorer {
 	dim, quads := int(a.IndexDim), (int(a.IndexHeads)+3)/4
 	whole := 16
-	if CacheFormat(a.Format) == CacheBF16 {
+	if element(a.Format) == CacheBF16 {
 		whole = 32
 	}
 	padded := ceilDiv(dim, whole) * whole
 	s := &indexScorer{
 		b: b, a: a, simd: b.SIMD(), rows: viewRows(b, a.Batch, batchSize{a.Rows, a.Sequences, a.TableEntries, a.PresenceWords}),
-		dim: dim, padded: padded, quads: quads, inPlace: dim == padded,
+		dim: dim, padded: padded, quads: quads, inPlace: dim == padded && element(a.Format) != CacheFP8,
 		queries: hip.Scratch[float32](b, int(a.Rows)*quads*4*padded), best: hip.Scratch[float32](b, quads*4),
 		out: make([][]float32, tileRows*int(a.IndexHeads)),
 	}
@@ -70,7 +70,7 @@ func newIndexScorer(b *hip.Blocks, a *scoresArgs) *indexScorer {
 		s.keys = hip.Scratch[float32](b, int(a.BlockSize)*padded)
 		clear(s.keys) // of which columns past dim stay zero
 	}
-	if s.simd >= hip.SIMDAMX && s.inPlace && CacheFormat(a.Format) == CacheBF16 && a.BlockSize%64 == 0 {
+	if s.simd >= hip.SIMDAMX && s.inPlace && element(a.Format) == CacheBF16 && a.BlockSize%64 == 0 {
 		s.tiles = newTileScorer(s)
 	}
 	return s
@@ -90,7 +90,7 @@ func (s *indexScorer) setQueries(row int, dst []float32) {
 	if s.quads*4 != heads || s.dim != s.padded {
 		clear(dst)
 	}
-	evenAndOdd := s.inPlace && CacheFormat(s.a.Format) == CacheBF16
+	evenAndOdd := s.inPlace && element(s.a.Format) == CacheBF16
 	for h := range heads {
 		quad := dst[h/4*4*s.padded:][:4*s.padded]
 		for d, v := range q[h*s.dim : (h+1)*s.dim] {
@@ -153,7 +153,7 @@ func (s *indexScorer) block(c *rowContext, block int) vectors {
 	if visible == 0 {
 		return vectors{}
 	}
-	return readVectors(s.b, s.a.IndexKeys, CacheFormat(s.a.Format), s.dim, int64(c.table[block])*int64(s.a.BlockSize), visible)
+	return readVectors(s.b, s.a.IndexKeys, element(s.a.Format), s.dim, int64(c.table[block])*int64(s.a.BlockSize), visible)
 }
 
 // join raises the best scores to those of keys. A NaN stays: nothing is larger.
@@ -163,7 +163,7 @@ func (s *indexScorer) join(queries []float32, keys, next vectors) {
 		args.Next = keys.address()
 	}
 	switch {
-	case !s.inPlace:
+	case !s.inPlace: // which FP8 never is
 		for i := range keys.len() {
 			row := s.keys[i*s.padded:][:s.dim]
 			copy(row, keys.at(i, row))

@@ -88,7 +88,7 @@ func (s *scenario) naiveRow(columns []float32, position int) naiveRow {
 	g := &s.geometry
 	r := naiveRow{columns: columns}
 	at := 0
-	next := func(n int, weight []float32) []float64 {
+	next := func(n int, weight []float32, e element, scale float64) []float64 {
 		if n == 0 {
 			return nil
 		}
@@ -99,26 +99,36 @@ func (s *scenario) naiveRow(columns []float32, position int) naiveRow {
 		}
 		stored := widen(x)
 		for i := range stored {
-			if s.format == CacheBF16 {
+			switch e {
+			case CacheBF16:
 				stored[i] = float64(hip.ToBF16(x[i]).Float32())
+			case CacheFP8:
+				stored[i] = naiveE4M3(stored[i]/scale) * scale
 			}
 		}
 		return stored
 	}
 	for range g.Heads {
-		next(g.HeadDim, s.learned.qNorm)
+		next(g.HeadDim, s.learned.qNorm, CacheF32, 1)
 	}
 	for range g.KVHeads {
-		r.k = append(r.k, next(g.HeadDim, s.learned.kNorm))
+		r.k = append(r.k, next(g.HeadDim, s.learned.kNorm, s.format.keys(), float64(float32(testKeyScale))))
 	}
 	for range g.KVHeads {
-		r.v = append(r.v, next(g.HeadDim, nil))
+		r.v = append(r.v, next(g.HeadDim, nil, s.format.keys(), float64(float32(testValueScale))))
 	}
 	for range g.KVHeads {
-		next(g.IndexDim, s.learned.indexQNorm)
+		next(g.IndexDim, s.learned.indexQNorm, CacheF32, 1)
 	}
-	r.indexK = next(g.IndexDim, s.learned.indexKNorm)
+	r.indexK = next(g.IndexDim, s.learned.indexKNorm, s.format.indexKeys(), 1)
 	return r
+}
+
+// naiveE4M3 rounds to a multiple of the step at x, ties to even, and saturates.
+func naiveE4M3(x float64) float64 {
+	_, exponent := math.Frexp(x)
+	step := math.Ldexp(1, max(exponent-4, -9))
+	return max(-448, min(448, math.RoundToEven(x/step)*step))
 }
 
 func naiveNormRope(x, weight []float32, g *Geometry, position int) {

@@ -19,8 +19,8 @@ type Params struct {
 //	rope(rms(x; its norm's weight, Eps), position)
 //
 // in place (see [norm.RMSNorm] and [Rope]), rounded to float32 after the norm and after the
-// rotation. Insert then stores k, v and index_k at the row's slot; a bfloat16 cache rounds
-// them once more. v stays as projected.
+// rotation. Insert then stores k, v and index_k at the row's slot, as [CacheFormat] says; v
+// stays as projected. For F8_E4M3 the quotient by the scale is rounded to float32 first.
 func Insert(b *Batch, layer int, qkv hip.Ptr, params Params) error {
 	p := problems{op: "insert"}
 	if err := p.enter(b); err != nil {
@@ -46,8 +46,9 @@ func Insert(b *Batch, layer int, qkv hip.Ptr, params Params) error {
 		InverseFrequencies: b.cache.frequencies, Keys: l.keys, Values: l.values, IndexKeys: l.indexKeys, Batch: b.words,
 		Eps: g.Eps, AttentionFactor: g.Rope.AttentionFactor, Stride: int64(g.Columns()),
 		Rows: n.rows, Sequences: n.sequences, TableEntries: n.tables, PresenceWords: n.presence,
-		Heads: int32(g.Heads), KVHeads: int32(g.KVHeads), HeadDim: int32(g.HeadDim), IndexHeads: int32(g.KVHeads), IndexDim: int32(g.IndexDim),
-		RotaryDim: int32(2 * len(g.Rope.Frequencies)), BlockSize: int32(g.BlockSize), Format: int32(b.cache.format),
+		Heads: int32(g.Heads), KVHeads: int32(g.KVHeads), HeadDim: int32(g.HeadDim), IndexDim: int32(g.IndexDim),
+		RotaryDim: int32(2 * len(g.Rope.Frequencies)), BlockSize: int32(g.BlockSize),
+		Format: int32(b.cache.format.keys()), IndexFormat: int32(b.cache.format.indexKeys()), KeyScale: l.keyScale, ValueScale: l.valueScale,
 	}
 	grid := hip.Grid{Blocks: b.rows * a.heads(), BlockCost: 16 * max(g.HeadDim, g.IndexDim)}
 	return p.launched(insert.Launch(b.device, grid, a))
@@ -59,7 +60,7 @@ type insertArgs struct {
 	IndexQNorm, IndexKNorm hip.Ptr // float32 [IndexDim]
 	InverseFrequencies     hip.Ptr // float64 [RotaryDim/2]
 	Keys, Values           hip.Ptr // Format [pages, KVHeads, BlockSize, HeadDim]
-	IndexKeys              hip.Ptr // Format [pages, BlockSize, IndexDim]
+	IndexKeys              hip.Ptr // IndexFormat [pages, BlockSize, IndexDim]
 	Batch                  hip.Ptr // see Batch
 
 	Eps, AttentionFactor float64
@@ -67,8 +68,9 @@ type insertArgs struct {
 
 	Rows, Sequences, TableEntries, PresenceWords int32
 
-	Heads, KVHeads, HeadDim, IndexHeads, IndexDim int32
-	RotaryDim, BlockSize, Format                  int32
+	Heads, KVHeads, HeadDim, IndexDim         int32 // an index head for each KV head
+	RotaryDim, BlockSize, Format, IndexFormat int32
+	KeyScale, ValueScale                      float32
 }
 
 // heads is the number of vectors in a row: those of q, k, v, and where there are any those
@@ -76,7 +78,7 @@ type insertArgs struct {
 func (a *insertArgs) heads() int {
 	n := a.Heads + 2*a.KVHeads
 	if a.IndexDim > 0 {
-		n += a.IndexHeads + 1
+		n += a.KVHeads + 1
 	}
 	return int(n)
 }
@@ -104,14 +106,14 @@ func insertVectors(
 	rows := viewRows(b, a.Batch, batchSize{a.Rows, a.Sequences, a.TableEntries, a.PresenceWords})
 	frequencies := hip.In[float64](b, a.InverseFrequencies, int(a.RotaryDim/2))
 	turn := rotation{hip.Scratch[float32](b, len(frequencies)), hip.Scratch[float32](b, len(frequencies))}
-	format, turned := CacheFormat(a.Format), -1
+	turned := -1
 	for block := b.First; block < b.End; block++ {
 		row, i := block/a.heads(), block%a.heads()
 		v := a.vector(i)
 		at := a.QKV.Add((int64(row)*a.Stride + int64(v.column)) * 4)
 		slot := int64(rows.slots[row])
 		if v.norm == 0 {
-			storeVector(b, v.cache, format, a.slotOf(slot, v), hip.In[float32](b, at, v.dim))
+			storeVector(b, v.cache, v.element, a.slotOf(slot, v), hip.In[float32](b, at, v.dim), v.scale)
 			continue
 		}
 		if turned != row {
@@ -122,7 +124,7 @@ func insertVectors(
 		rms(x, x, hip.In[float32](b, v.norm, v.dim), a.Eps)
 		rotate(x, turn)
 		if v.cache != 0 {
-			storeVector(b, v.cache, format, a.slotOf(slot, v), x)
+			storeVector(b, v.cache, v.element, a.slotOf(slot, v), x, v.scale)
 		}
 	}
 }
@@ -133,28 +135,30 @@ type rowVector struct {
 	norm        hip.Ptr // 0: neither norm nor rotation
 	cache       hip.Ptr // 0: not stored
 	head, heads int     // in the cache
+	element     element
+	scale       float32
 }
 
 // vector returns vector i of a row.
 func (a *insertArgs) vector(i int) rowVector {
-	dim, heads, kvHeads, indexHeads := int(a.HeadDim), int(a.Heads), int(a.KVHeads), int(a.IndexHeads)
-	v := rowVector{column: i * dim, dim: dim, heads: kvHeads}
+	dim, heads, kvHeads := int(a.HeadDim), int(a.Heads), int(a.KVHeads)
+	v := rowVector{column: i * dim, dim: dim, heads: kvHeads, element: element(a.Format)}
 	if i < heads {
 		v.norm = a.QNorm
 		return v
 	}
 	if i -= heads; i < kvHeads {
-		v.norm, v.cache, v.head = a.KNorm, a.Keys, i
+		v.norm, v.cache, v.head, v.scale = a.KNorm, a.Keys, i, a.KeyScale
 		return v
 	}
 	if i -= kvHeads; i < kvHeads {
-		v.cache, v.head = a.Values, i
+		v.cache, v.head, v.scale = a.Values, i, a.ValueScale
 		return v
 	}
 	i -= kvHeads
 	v = rowVector{column: (heads+2*kvHeads)*dim + i*int(a.IndexDim), dim: int(a.IndexDim), heads: 1, norm: a.IndexQNorm}
-	if i == indexHeads {
-		v.norm, v.cache = a.IndexKNorm, a.IndexKeys
+	if i == kvHeads {
+		v.norm, v.cache, v.element, v.scale = a.IndexKNorm, a.IndexKeys, element(a.IndexFormat), 1
 	}
 	return v
 }

@@ -11,8 +11,9 @@ struct insertArgs {
   double Eps, AttentionFactor;
   int64 Stride;
   int32 Rows, Sequences, TableEntries, PresenceWords;
-  int32 Heads, KVHeads, HeadDim, IndexHeads, IndexDim;
-  int32 RotaryDim, BlockSize, Format;
+  int32 Heads, KVHeads, HeadDim, IndexDim;
+  int32 RotaryDim, BlockSize, Format, IndexFormat;
+  float KeyScale, ValueScale;
 };
 
 // rowVector is one vector of a row of the fused projection.
@@ -21,26 +22,28 @@ struct rowVector {
   const float *norm; // null: neither norm nor rotation
   void *cache;       // null: not stored
   int32 head, heads; // in the cache
+  int32 format;
+  float scale;
 };
 
 DEVICE rowVector vectorOf(const insertArgs &a, int32 i) {
-  rowVector v = {i * a.HeadDim, a.HeadDim, nullptr, nullptr, 0, a.KVHeads};
+  rowVector v = {i * a.HeadDim, a.HeadDim, nullptr, nullptr, 0, a.KVHeads, a.Format, 1};
   if (i < a.Heads) {
     v.norm = a.QNorm;
     return v;
   }
   if ((i -= a.Heads) < a.KVHeads) {
-    v.norm = a.KNorm, v.cache = a.Keys, v.head = i;
+    v.norm = a.KNorm, v.cache = a.Keys, v.head = i, v.scale = a.KeyScale;
     return v;
   }
   if ((i -= a.KVHeads) < a.KVHeads) {
-    v.cache = a.Values, v.head = i;
+    v.cache = a.Values, v.head = i, v.scale = a.ValueScale;
     return v;
   }
   i -= a.KVHeads;
   v.column = (a.Heads + 2 * a.KVHeads) * a.HeadDim + i * a.IndexDim;
   v.dim = a.IndexDim, v.heads = 1, v.norm = a.IndexQNorm;
-  if (i == a.IndexHeads) v.norm = a.IndexKNorm, v.cache = a.IndexKeys;
+  if (i == a.KVHeads) v.norm = a.IndexKNorm, v.cache = a.IndexKeys, v.format = a.IndexFormat;
   return v;
 }
 
@@ -58,7 +61,7 @@ DEVICE void rotate(float *x, int32 half, int32 position, const double *frequenci
 
 KERNEL(insertThreads) void qk_norm_rope_insert(insertArgs a) {
   __shared__ double waves[insertThreads / waveSize];
-  const int32 vectors = a.Heads + 2 * a.KVHeads + (a.IndexDim > 0 ? a.IndexHeads + 1 : 0);
+  const int32 vectors = a.Heads + 2 * a.KVHeads + (a.IndexDim > 0 ? a.KVHeads + 1 : 0);
   const int32 row = (int32)blockIdx.x / vectors;
   const batchView batch = viewBatch(a.Batch, a.Rows, a.Sequences, a.TableEntries);
   const rowVector v = vectorOf(a, (int32)blockIdx.x % vectors);
@@ -72,5 +75,5 @@ KERNEL(insertThreads) void qk_norm_rope_insert(insertArgs a) {
   if (!v.cache) return;
   const int64 slot = batch.slots[row], page = slot / a.BlockSize, within = slot % a.BlockSize;
   const int64 first = ((page * v.heads + v.head) * a.BlockSize + within) * v.dim;
-  for (int32 i = (int32)threadIdx.x; i < v.dim; i += (int32)blockDim.x) store(v.cache, a.Format, first + i, x[i]);
+  for (int32 i = (int32)threadIdx.x; i < v.dim; i += (int32)blockDim.x) store(v.cache, v.format, first + i, x[i], v.scale);
 }

@@ -80,11 +80,14 @@ func TestRotationDependsOnDistance(t *testing.T) {
 
 // What is inserted is found at the row's slot of its page, rounded once more.
 func TestInsertFillsTheSlot(t *testing.T) {
-	for _, format := range []CacheFormat{CacheF32, CacheBF16} {
+	for _, format := range cacheFormatsTested {
 		forEachDevice(t, func(t *testing.T, d hip.Device) {
 			g := tiny()
 			c, err := NewCache(d, g, 2, 5, format)
 			require.NoError(t, err)
+			if format.scaled() {
+				require.NoError(t, c.SetScales(1, testKeyScale, testValueScale))
+			}
 			a, b, l := &arena{d: d}, NewBatch(c), randomLearned(&g)
 			params, err := l.upload(a, &g)
 			require.NoError(t, err)
@@ -97,13 +100,13 @@ func TestInsertFillsTheSlot(t *testing.T) {
 				columns := rows[row*g.Columns():][:g.Columns()]
 				for head := range g.KVHeads {
 					at := ((slot/4)*g.KVHeads+head)*4 + slot%4
-					requireStored(t, c, c.layers[1].keys, at, columns[(g.Heads+head)*g.HeadDim:][:g.HeadDim])
-					requireStored(t, c, c.layers[1].values, at, columns[(g.Heads+g.KVHeads+head)*g.HeadDim:][:g.HeadDim])
+					requireStored(t, d, c.layers[1].keys, at, columns[(g.Heads+head)*g.HeadDim:][:g.HeadDim], format.keys(), testKeyScale)
+					requireStored(t, d, c.layers[1].values, at, columns[(g.Heads+g.KVHeads+head)*g.HeadDim:][:g.HeadDim], format.keys(), testValueScale)
 				}
-				requireStored(t, c, c.layers[1].indexKeys, slot, columns[g.Columns()-g.IndexDim:])
+				requireStored(t, d, c.layers[1].indexKeys, slot, columns[g.Columns()-g.IndexDim:], format.indexKeys(), 1)
 			}
 			for _, p := range []hip.Ptr{c.layers[0].keys, c.layers[0].values, c.layers[0].indexKeys} {
-				for _, v := range get[uint16](t, d, p, 5*g.BlockSize*g.IndexDim) {
+				for _, v := range get[uint8](t, d, p, 5*g.BlockSize*g.IndexDim) {
 					require.Zero(t, v, "the other layer is untouched")
 				}
 			}
@@ -114,15 +117,20 @@ func TestInsertFillsTheSlot(t *testing.T) {
 	}
 }
 
-func requireStored(t *testing.T, c *Cache, p hip.Ptr, vector int, want []float32) {
+func requireStored(t *testing.T, d hip.Device, p hip.Ptr, vector int, want []float32, e element, scale float32) {
 	t.Helper()
-	at := p.Add(int64(vector) * int64(len(want)) * c.format.bytes())
-	if c.format == CacheF32 {
-		require.Equal(t, want, get[float32](t, c.device, at, len(want)))
-		return
-	}
-	for i, v := range get[hip.BF16](t, c.device, at, len(want)) {
-		require.Equal(t, hip.ToBF16(want[i]), v, "value %d", i)
+	at := p.Add(int64(vector) * int64(len(want)) * elementBytes(e))
+	switch e {
+	case CacheF32:
+		require.Equal(t, want, get[float32](t, d, at, len(want)))
+	case CacheFP8:
+		for i, v := range get[hip.E4M3](t, d, at, len(want)) {
+			require.Equal(t, hip.ToE4M3(want[i]/scale), v, "value %d", i)
+		}
+	default:
+		for i, v := range get[hip.BF16](t, d, at, len(want)) {
+			require.Equal(t, hip.ToBF16(want[i]), v, "value %d", i)
+		}
 	}
 }
 
@@ -188,24 +196,27 @@ func TestNaNStaysInItsHead(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			forEachDevice(t, func(t *testing.T, d hip.Device) {
-				s := base
-				clean, err := s.run(d)
-				require.NoError(t, err)
-				s.edit = func(span, position int, columns []float32) {
-					if span == 0 && position == test.at {
-						columns[test.column] = nan
+				for _, format := range []CacheFormat{CacheF32, CacheFP8} {
+					s := base
+					s.format = format
+					clean, err := s.run(d)
+					require.NoError(t, err)
+					s.edit = func(span, position int, columns []float32) {
+						if span == 0 && position == test.at {
+							columns[test.column] = nan
+						}
 					}
-				}
-				got, err := s.run(d)
-				require.NoError(t, err)
-				want := clean.out
-				for i := range want {
-					if test.spoiled(i/(heads*g.HeadDim), i/g.HeadDim%heads, i%g.HeadDim) {
-						want[i] = nan
+					got, err := s.run(d)
+					require.NoError(t, err)
+					want := clean.out
+					for i := range want {
+						if test.spoiled(i/(heads*g.HeadDim), i/g.HeadDim%heads, i%g.HeadDim) {
+							want[i] = nan
+						}
 					}
+					require.NoError(t, hiptest.Within(got.out, want, 0), format)
+					require.Equal(t, clean.selected, got.selected, format)
 				}
-				require.NoError(t, hiptest.Within(got.out, want, 0))
-				require.Equal(t, clean.selected, got.selected)
 			})
 		})
 	}

@@ -52,14 +52,18 @@ DEVICE rowContext contextOf(const batchView &v, int32 row) {
   return {v.positions[row], v.tables + v.tableOffsets[s], holes < 0 ? nullptr : v.presence + holes};
 }
 
-// A cache holds bfloat16 or float32; Go gives cacheBF16, a CacheFormat.
+// A cache holds elements of bfloat16, float32 or e4m3; Go gives cacheBF16, cacheF32 and
+// cacheFP8. Only e4m3 is stored by a scale, and cached returns it without.
 DEVICE float cached(const void *cache, int32 format, int64 index) {
+  if (format == cacheFP8) return floatOfE4M3(((const uint8 *)cache)[index]);
   return format == cacheBF16 ? floatOfBF16(((const uint16 *)cache)[index]) : ((const float *)cache)[index];
 }
 
-DEVICE void store(void *cache, int32 format, int64 index, float value) {
+DEVICE void store(void *cache, int32 format, int64 index, float value, float scale) {
   if (format == cacheBF16) {
     ((uint16 *)cache)[index] = bf16OfFloat(value);
+  } else if (format == cacheFP8) {
+    ((uint8 *)cache)[index] = e4m3OfFloat(value / scale);
   } else {
     ((float *)cache)[index] = value;
   }

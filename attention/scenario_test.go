@@ -58,6 +58,11 @@ func (s *scenario) run(d hip.Device) (r *results, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.format.scaled() {
+		if err := c.SetScales(1, testKeyScale, testValueScale); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+	}
 	a := &arena{d: d}
 	b := NewBatch(c)
 	defer func() { err = errors.Join(err, b.Close(), a.close(), c.Close()) }()
@@ -175,6 +180,12 @@ func (s *scenario) upload(a *arena, b *Batch, spans []Span) error {
 	b.Place(p.Add(3 * 4))
 	return err
 }
+
+// The scales of scenarios in F8_E4M3: some keys saturate, some codes are subnormal.
+const testKeyScale, testValueScale = 0.0131, 0.31
+
+// cacheFormatsTested are all formats.
+var cacheFormatsTested = []CacheFormat{CacheF32, CacheBF16, CacheFP8, CacheFP8Index}
 
 // spoil fills a layer with NaN, so that a read of what is not there is seen.
 func spoil(c *Cache, layer int) error {

@@ -14,7 +14,8 @@ import (
 // A sequence as bytes, little-endian, in three parts, each followed by its CRC-32C:
 //
 //	preamble   magic [8], version, KVHeads, HeadDim, IndexDim, BlockSize, cache format, layers,
-//	           CRC-32C of the rope, positions of the sequence               uint32 each
+//	           CRC-32C of the rope, CRC-32C of the scales (of every layer those of keys and
+//	           values, float32; 0 in a format without scales), positions    uint32 each
 //	marks      of each layer: one past its last key, the number of words, and as many words,
 //	           bit j%32 of word j/32 set where position j holds a key; no words: no holes
 //	pages      of each layer its keys, values and index keys, as a [Cache] stores them: the
@@ -23,8 +24,8 @@ import (
 // Slots that hold no key are zero, so that the bytes depend on the sequence alone.
 const (
 	bytesMagic    = "dhkvseq\n"
-	bytesVersion  = 1
-	preambleBytes = len(bytesMagic) + 4*9
+	bytesVersion  = 2
+	preambleBytes = len(bytesMagic) + 4*10
 )
 
 // chunkBytes is how much of the pages is on the host at a time, or one page if that is more.
@@ -71,7 +72,7 @@ func (s *Sequence) WriteTo(w io.Writer) (int64, error) {
 }
 
 // ReadSequence returns a sequence with what [Sequence.WriteTo] wrote, of this cache or of
-// another with the same geometry, format and number of layers, on any device. It reads no
+// another with the same geometry, format, scales and number of layers, on any device. It reads no
 // byte more, and copies in chunks of a few megabytes.
 //
 // Bytes of another version, shape or format, or damaged ones, are a [hip.InputError] that
@@ -133,7 +134,19 @@ func (c *Cache) ReadSequence(r io.Reader) (_ *Sequence, err error) {
 func (c *Cache) preamble(length int) []byte {
 	g := &c.geometry
 	return appendWords([]byte(bytesMagic), bytesVersion, uint32(g.KVHeads), uint32(g.HeadDim), uint32(g.IndexDim),
-		uint32(g.BlockSize), uint32(c.format), uint32(len(c.layers)), g.Rope.sum(), uint32(length))
+		uint32(g.BlockSize), uint32(c.format), uint32(len(c.layers)), g.Rope.sum(), c.scalesSum(), uint32(length))
+}
+
+// scalesSum is the CRC-32C of what keys and values were divided by.
+func (c *Cache) scalesSum() uint32 {
+	if !c.format.scaled() {
+		return 0
+	}
+	var b []byte
+	for _, l := range c.layers {
+		b = appendWords(b, math.Float32bits(l.keyScale), math.Float32bits(l.valueScale))
+	}
+	return crc32.Checksum(b, castagnoli)
 }
 
 // sum is the CRC-32C of what keys are rotated by.
@@ -169,7 +182,7 @@ func (c *Cache) readPreamble(in *sealedReader) (length int, err error) {
 	if err := in.sealed("the preamble"); err != nil {
 		return 0, err
 	}
-	for i, field := range []string{"KVHeads", "HeadDim", "IndexDim", "BlockSize", "format", "layers", "CRC-32C of the Rope"} {
+	for i, field := range []string{"KVHeads", "HeadDim", "IndexDim", "BlockSize", "format", "layers", "CRC-32C of the Rope", "CRC-32C of the scales"} {
 		was, is := word(got, 1+i), word(want, 1+i)
 		if was == is {
 			continue
@@ -179,7 +192,7 @@ func (c *Cache) readPreamble(in *sealedReader) (length int, err error) {
 		}
 		return 0, in.refuse(field, was, fmt.Sprintf("%d, the cache's", is), nil)
 	}
-	positions, most := word(got, 8), c.geometry.Rope.Positions
+	positions, most := word(got, 9), c.geometry.Rope.Positions
 	if int64(positions) > int64(most) {
 		return 0, in.refuse("positions", positions, fmt.Sprintf("at most %d, those that there are", most), ErrPosition)
 	}

@@ -81,8 +81,8 @@ func TestSequenceBytesInChunks(t *testing.T) {
 	d := hip.NewHost(2)
 	t.Cleanup(func() { _ = d.Close() })
 	g := tiny()
-	g.BlockSize, g.HeadDim = 64, 512
-	for _, format := range []CacheFormat{CacheBF16, CacheF32} {
+	g.BlockSize, g.HeadDim = 64, 1024
+	for _, format := range []CacheFormat{CacheBF16, CacheF32, CacheFP8, CacheFP8Index} {
 		c := newCache(t, d, g, 1, 80, format)
 		s, other := c.NewSequence(), c.NewSequence()
 		grow := func(s *Sequence, from, to int) {
@@ -146,8 +146,8 @@ func TestBadSequenceBytes(t *testing.T) {
 		require.ErrorIs(t, refused(c, flipped), hip.ErrInput, "byte %d of %d", i, len(raw))
 	}
 	version := bytes.Clone(raw)
-	version[8] = 2
-	require.EqualError(t, refused(c, version), "attention: read sequence: version is 2, want 1")
+	version[8] = 1
+	require.EqualError(t, refused(c, version), "attention: read sequence: version is 1, want 2")
 	require.ErrorContains(t, refused(c, []byte("GIF89a and more than that")), `magic is "GIF89a a", want "dhkvseq\n"`)
 
 	for name, other := range map[string]struct {

@@ -55,11 +55,11 @@ func (c *Cache) runs(table []int32, marks *presence, layer int, do func(r run) b
 // clearAbsent zeroes the slots of the run's bytes that hold no key.
 func (r *run) clearAbsent(chunk []byte) {
 	g := &r.cache.geometry
-	heads, width := g.KVHeads, g.HeadDim
+	heads, width, stored := g.KVHeads, g.HeadDim, r.cache.format.keys()
 	if r.buffer == 2 {
-		heads, width = 1, g.IndexDim
+		heads, width, stored = 1, g.IndexDim, r.cache.format.indexKeys()
 	}
-	vector := width * int(r.cache.format.bytes())
+	vector := width * int(elementBytes(stored))
 	for page := range r.pages {
 		first := (r.block + page) * g.BlockSize
 		for slot := range g.BlockSize {

@@ -26,7 +26,9 @@ var (
 )
 
 // rowsSource is the HIP side of a [Batch] and of cache formats.
-func rowsSource() string { return hip.Define("cacheBF16", int(CacheBF16)) + rowsH }
+func rowsSource() string {
+	return hip.Define("cacheBF16", int(CacheBF16)) + hip.Define("cacheF32", int(CacheF32)) + hip.Define("cacheFP8", int(CacheFP8)) + rowsH
+}
 
 // sparseSource is what the kernels of sparse attention share: their arguments, and the keys
 // of a part.

@@ -9,6 +9,10 @@ struct sparseArgs {
   int32 Rows, Sequences, TableEntries, PresenceWords;
   int32 Heads, KVHeads, HeadDim, BlockSize;
   int32 TopkBlocks, BundleHeads, Bundles, Format;
+  float KeyScale, ValueScale;
+
+  // scoreScale is what a stored key's product with a query is multiplied by.
+  __device__ float scoreScale() const { return (float)(KeyScale / squareRoot((double)HeadDim)); }
 };
 
 // headBundle is up to BundleHeads query heads of a KV head, of one row.

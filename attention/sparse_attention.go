@@ -47,7 +47,8 @@ func Attend(b *Batch, layer int, qkv, selected, out hip.Ptr) error {
 		Q: qkv, Keys: l.keys, Values: l.values, Selected: selected, Batch: b.words, Out: out, Parts: b.shared.partial.Ptr(), Stride: int64(g.Columns()),
 		Rows: n.rows, Sequences: n.sequences, TableEntries: n.tables, PresenceWords: n.presence,
 		Heads: int32(g.Heads), KVHeads: int32(g.KVHeads), HeadDim: int32(g.HeadDim), BlockSize: int32(g.BlockSize),
-		TopkBlocks: int32(g.attended(b.blocks)), BundleHeads: int32(bundle), Bundles: int32(ceilDiv(group, bundle)), Format: int32(b.cache.format),
+		TopkBlocks: int32(g.attended(b.blocks)), BundleHeads: int32(bundle), Bundles: int32(ceilDiv(group, bundle)), Format: int32(b.cache.format.keys()),
+		KeyScale: l.keyScale, ValueScale: l.valueScale,
 	}
 	bundles := b.rows * g.KVHeads * int(a.Bundles)
 	if k.split {
@@ -84,6 +85,7 @@ type sparseArgs struct {
 
 	Heads, KVHeads, HeadDim, BlockSize       int32
 	TopkBlocks, BundleHeads, Bundles, Format int32
+	KeyScale, ValueScale                     float32
 }
 
 // sparseAttention has the kernels of [Attend]. The first two run one block per row, KV
@@ -138,7 +140,7 @@ func (s *sparseBlock) serves(b *Batch, g *Geometry, info hip.Info) bool {
 
 func sparseTwin(b *hip.Blocks, a *sparseArgs) {
 	dim := int(a.HeadDim)
-	scale := 1 / math.Sqrt(float64(dim))
+	scale := a.scoreScale()
 	vector, sum := hip.Scratch[float32](b, dim), hip.Scratch[float64](b, dim)
 	weights := hip.Scratch[float64](b, a.mostKeys())
 	a.each(b, func(q, out []float32, selected selectedKeys) {
@@ -162,7 +164,7 @@ func sparseTwin(b *hip.Blocks, a *sparseArgs) {
 				n++
 			})
 			for i, s := range sum {
-				out[i] = float32(s)
+				out[i] = float32(s * float64(a.ValueScale))
 			}
 		}
 	})
@@ -177,7 +179,7 @@ func sparseFast(b *hip.Blocks, a *sparseArgs) {
 		return
 	}
 	dim := int(a.HeadDim)
-	scale := float32(1 / math.Sqrt(float64(dim)))
+	scale := float32(a.scoreScale())
 	scaled := hip.Scratch[float32](b, int(a.BundleHeads)*dim)
 	weights := hip.Scratch[float32](b, a.mostKeys()*int(a.BundleHeads))
 	buffer := hip.Scratch[float32](b, 4*dim) // four vectors at a time
@@ -207,7 +209,21 @@ func sparseFast(b *hip.Blocks, a *sparseArgs) {
 			}
 		})
 		accumulate(out, pendingWeights[:pending], pendingValues[:pending])
+		a.scaleValues(out)
 	})
+}
+
+// scoreScale is what a stored key's product with a query is multiplied by.
+func (a *sparseArgs) scoreScale() float64 { return float64(a.KeyScale) / math.Sqrt(float64(a.HeadDim)) }
+
+// scaleValues makes sums of values of sums of stored values.
+func (a *sparseArgs) scaleValues(sums []float32) {
+	if a.ValueScale == 1 {
+		return
+	}
+	for i := range sums {
+		sums[i] *= a.ValueScale
+	}
 }
 
 // selectedKeys are the keys that a row attends to, in ascending position.
@@ -225,7 +241,7 @@ type keyRun struct {
 
 // read views the vectors of run i at p, which is keys or values.
 func (s *selectedKeys) read(p hip.Ptr, i int) vectors {
-	return readVectors(s.b, p, CacheFormat(s.a.Format), int(s.a.HeadDim), s.runs[i].first, s.runs[i].n)
+	return readVectors(s.b, p, element(s.a.Format), int(s.a.HeadDim), s.runs[i].first, s.runs[i].n)
 }
 
 // each calls f for every vector at p, with the run that it is in and its place there.

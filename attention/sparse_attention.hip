@@ -67,7 +67,7 @@ DEVICE void sparseAttention(const sparseArgs &a) {
   const int32 dim = a.HeadDim, size = a.BlockSize;
   const headBundle t = bundleOf(a, (int32)blockIdx.x);
   const rowContext c = contextOf(viewBatch(a.Batch, a.Rows, a.Sequences, a.TableEntries), t.row);
-  const float scale = (float)(1 / squareRoot((double)dim));
+  const float scale = a.scoreScale();
   const int32 part = (int32)threadIdx.x / attendColumns;
 
   // One turn, where the bundle has no more heads and columns than fit.
@@ -114,7 +114,7 @@ DEVICE void sparseAttention(const sparseArgs &a) {
         if (h >= heads) continue;
         // There are keys, but no score above −∞: the softmax is NaN.
         if (s.total[h] == 0 && any) sums[i] = notANumber();
-        out[(int64)h * dim] = any ? sums[i] / s.total[h] : 0;
+        out[(int64)h * dim] = any ? sums[i] / s.total[h] * a.ValueScale : 0;
       }
     }
     __syncthreads();

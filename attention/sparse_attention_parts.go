@@ -74,7 +74,7 @@ func sparsePartsTwin(b *hip.Blocks, a *sparseArgs) {
 	parts := int(a.TopkBlocks) * blockParts
 	buffer, sum := hip.Scratch[float32](b, dim), hip.Scratch[float64](b, dim)
 	weights, slots := hip.Scratch[float64](b, partKeys), hip.Scratch[int64](b, partKeys)
-	scale := 1 / math.Sqrt(float64(dim))
+	scale := a.scoreScale()
 	for i := b.First; i < b.End; i++ {
 		part, bundle, kv, row := i%parts, i/parts%bundles, i/parts/bundles%kvHeads, i/parts/bundles/kvHeads
 		c := rows.context(row)
@@ -97,7 +97,7 @@ func sparsePartsTwin(b *hip.Blocks, a *sparseArgs) {
 			q := hip.In[float32](b, a.Q.Add(4*(int64(row)*a.Stride+int64(h*dim))), dim)
 			top, total := math.Inf(-1), 0.0
 			for j, slot := range slots[:n] {
-				weights[j] = dot64(q, readVectors(b, a.Keys, CacheFormat(a.Format), dim, slot, 1).at(0, buffer)) * scale
+				weights[j] = dot64(q, readVectors(b, a.Keys, element(a.Format), dim, slot, 1).at(0, buffer)) * scale
 				top = max(top, weights[j])
 			}
 			clear(sum)
@@ -107,14 +107,14 @@ func sparsePartsTwin(b *hip.Blocks, a *sparseArgs) {
 					w = math.Exp(weights[j] - top)
 				}
 				total += w
-				for d, v := range readVectors(b, a.Values, CacheFormat(a.Format), dim, slot, 1).at(0, buffer) {
+				for d, v := range readVectors(b, a.Values, element(a.Format), dim, slot, 1).at(0, buffer) {
 					sum[d] += w * float64(v)
 				}
 			}
 			at := int64(row*int(a.Heads)+h)*int64(parts) + int64(part)
 			values := hip.Out[float32](b, a.Parts.Add(4*at*int64(dim)), dim)
 			for d, s := range sum {
-				values[d] = float32(s)
+				values[d] = float32(s * float64(a.ValueScale))
 			}
 			w := hip.Out[float32](b, a.Parts.Add(4*(int64(a.Rows)*int64(a.Heads)*int64(parts*dim)+2*at)), 2)
 			w[0], w[1] = float32(top), float32(total)

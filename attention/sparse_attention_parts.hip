@@ -42,14 +42,22 @@ DEVICE void loadQueries(partState *s, const headBundle &t, int32 dim) {
   }
 }
 
-// loadPart brings a part's keys or values into shared memory, 16 bytes a thread.
+// loadPart brings a part's keys or values, without their scale, into shared memory: 16 bytes
+// a thread, or 8 of e4m3.
 DEVICE void loadPart(partState *s, const sparseArgs &a, const rowContext &c, const void *cache, const keyPart &part) {
-  const int32 each = a.Format == cacheBF16 ? 8 : 4, pieces = a.HeadDim / each;
+  const int32 each = a.Format == cacheF32 ? 4 : 8, pieces = a.HeadDim / each;
 #pragma unroll 4
   for (int32 i = (int32)threadIdx.x; i < partKeys * pieces; i += partThreads) {
     const int32 slot = i / pieces, piece = i % pieces;
     Uint32x4 raw = {};
-    if (part.holds(c, slot)) raw = ((const Uint32x4 *)cache)[(part.first + slot) * pieces + piece];
+    const int64 at = (part.first + slot) * pieces + piece;
+    if (a.Format == cacheFP8) {
+      const uint64 codes = part.holds(c, slot) ? ((const uint64 *)cache)[at] : 0;
+#pragma unroll
+      for (int32 j = 0; j < 8; j++) s->stored[slot][2 * piece + j / 4].at[j % 4] = floatOfE4M3((uint32)(codes >> (8 * j)) & 0xffu);
+      continue;
+    }
+    if (part.holds(c, slot)) raw = ((const Uint32x4 *)cache)[at];
     if (a.Format == cacheBF16) {
       s->stored[slot][2 * piece] = {{floatOfBF16(raw.at[0] & 0xffffu), floatOfBits(raw.at[0] & 0xffff0000u), floatOfBF16(raw.at[1] & 0xffffu), floatOfBits(raw.at[1] & 0xffff0000u)}};
       s->stored[slot][2 * piece + 1] = {{floatOfBF16(raw.at[2] & 0xffffu), floatOfBits(raw.at[2] & 0xffff0000u), floatOfBF16(raw.at[3] & 0xffffu), floatOfBits(raw.at[3] & 0xffff0000u)}};
@@ -135,7 +143,7 @@ DEVICE void sparseParts(const sparseArgs &a) {
   loadQueries(&s, t, dim);
   loadPart(&s, a, c, a.Keys, part);
   __syncthreads();
-  scorePart(&s, c, part, dim, (float)(1 / squareRoot((double)dim)));
+  scorePart(&s, c, part, dim, a.scoreScale());
   __syncthreads();
   loadPart(&s, a, c, a.Values, part);
   for (int32 h = (int32)waveIndex(); h < partHeads; h += partThreads / (int32)waveSize) {
@@ -153,7 +161,7 @@ DEVICE void sparseParts(const sparseArgs &a) {
   sumPart(&s, part, head, column, sums);
 #pragma unroll
   for (int32 h = 0; h < sumHeads; h++) {
-    if (head + h < t.heads) values[(int64)(head + h) * parts * dim + column] = sums[h];
+    if (head + h < t.heads) values[(int64)(head + h) * parts * dim + column] = sums[h] * a.ValueScale;
   }
 }
 
@@ -163,7 +171,7 @@ DEVICE void sparseRows(const sparseArgs &a) {
   const int32 dim = a.HeadDim, parts = a.TopkBlocks * ceilDiv(a.BlockSize, partKeys);
   const headBundle t = bundleOf(a, (int32)blockIdx.x);
   const rowContext c = contextOf(viewBatch(a.Batch, a.Rows, a.Sequences, a.TableEntries), t.row);
-  const float scale = (float)(1 / squareRoot((double)dim));
+  const float scale = a.scoreScale();
   const int32 column = (int32)threadIdx.x % partDim, head = (int32)threadIdx.x / partDim * sumHeads;
   float sums[sumHeads] = {};
   if (threadIdx.x < partHeads) tops[threadIdx.x] = -infinity(), totals[threadIdx.x] = 0;
@@ -200,6 +208,6 @@ DEVICE void sparseRows(const sparseArgs &a) {
     if (head + h >= t.heads) continue;
     // There are keys, but no score above −∞: the softmax is NaN.
     const float total = tops[head + h] == -infinity() && totals[head + h] != 0 ? notANumber() : totals[head + h];
-    a.Out[((int64)t.row * a.Heads + t.head + head + h) * dim + column] = total == 0 ? 0 : sums[h] / total;
+    a.Out[((int64)t.row * a.Heads + t.head + head + h) * dim + column] = total == 0 ? 0 : sums[h] / total * a.ValueScale;
   }
 }

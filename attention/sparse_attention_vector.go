@@ -1,7 +1,6 @@
 package attention
 
 import (
-	"math"
 	"unsafe"
 
 	"github.com/drafthead/drafthead/hip"
@@ -61,7 +60,7 @@ func (t *headLanes) lanes(q, out []float32, selected *selectedKeys) {
 		scores := t.scores[: most*laneHeads : most*laneHeads][n*laneHeads:][:c.n*laneHeads]
 		keyScores(t.simd, &keyScoresArgs{
 			Scores: &scores[0], Queries: &t.queries[0], Keys: c.values, Dim: t.dim, Stride: t.padded,
-			Groups: (c.n + 15) / 16, Ahead: c.ahead, AheadStep: 32 * int(CacheFormat(t.a.Format).bytes()) / 2,
+			Groups: (c.n + 15) / 16, Ahead: c.ahead, AheadStep: 16 * int(elementBytes(element(t.a.Format))),
 		})
 		n += c.n
 	})
@@ -75,18 +74,19 @@ func (t *headLanes) lanes(q, out []float32, selected *selectedKeys) {
 	t.walk(t.a.Values, selected, func(c chunk) {
 		addValues(t.simd, &addValuesArgs{
 			Sums: &t.sums[0], Weights: &t.scores[n*laneHeads], Values: c.values, Dim: t.padded,
-			Keys: c.n, Ahead: c.ahead, AheadStep: 16 * int(CacheFormat(t.a.Format).bytes()),
+			Keys: c.n, Ahead: c.ahead, AheadStep: 16 * int(elementBytes(element(t.a.Format))),
 		})
 		n += c.n
 	})
 	for h := range len(q) / t.dim {
 		copy(out[h*t.dim:(h+1)*t.dim], t.sums[h*t.padded:])
 	}
+	t.a.scaleValues(out)
 }
 
 // setQueries lays out the scaled queries of up to laneHeads heads, head by lane.
 func (t *headLanes) setQueries(q []float32) {
-	scale := float32(1 / math.Sqrt(float64(t.dim)))
+	scale := float32(t.a.scoreScale())
 	heads := len(q) / t.dim
 	if heads < laneHeads {
 		clear(t.queries)
@@ -134,7 +134,7 @@ func (t *headLanes) walk(p hip.Ptr, selected *selectedKeys, f func(c chunk)) {
 func (t *headLanes) open(stored vectors) chunk {
 	n := stored.len()
 	switch {
-	case t.dim != t.padded:
+	case t.dim != t.padded || stored.fp8 != nil:
 		for i := range n {
 			row := t.chunk[i*t.padded:][:t.dim]
 			copy(row, stored.at(i, row))
@@ -151,8 +151,11 @@ func (t *headLanes) open(stored vectors) chunk {
 
 // address is a hint of where the vectors lie.
 func (v vectors) address() uintptr {
-	if v.f32 != nil {
+	switch {
+	case v.f32 != nil:
 		return uintptr(unsafe.Pointer(unsafe.SliceData(v.f32)))
+	case v.fp8 != nil:
+		return uintptr(unsafe.Pointer(unsafe.SliceData(v.fp8)))
 	}
 	return uintptr(unsafe.Pointer(unsafe.SliceData(v.bf16)))
 }

@@ -321,7 +321,7 @@ func TestVectorShapes(t *testing.T) {
 			checked := hip.Check(d)
 			defer checked.Close()
 			for _, g := range shapes {
-				for _, format := range []CacheFormat{CacheBF16, CacheF32} {
+				for _, format := range cacheFormatsTested {
 					last := 4*g.BlockSize + 1
 					s := scenario{geometry: g, format: format, learned: randomLearned(&g), spans: []scenarioSpan{
 						{seed: 1, position: last, rows: 3},
