@@ -12,12 +12,19 @@ import (
 // Config is the shape of a mixture of experts. Each field names its key of config.json.
 // With Experts 0 it is that of a dense MLP, which is the shared expert alone, of width
 // dense_intermediate_size; Intermediate, TopK and Scale are then 0.
+//
+// One rank of a parallel layer may hold some of the experts, some of the columns of each
+// (Intermediate and SharedIntermediate are then this rank's), and no shared expert: see the
+// package's documentation. FirstExpert and HeldExperts are not of config.json; both 0 stand
+// for all experts. A rank with a FirstExpert above 0 and HeldExperts 0 holds none.
 type Config struct {
 	Hidden             int // hidden_size
-	Intermediate       int // intermediate_size, of one routed expert
-	SharedIntermediate int // shared_intermediate_size
-	Experts            int // num_local_experts; 0: a dense MLP
+	Intermediate       int // intermediate_size, of one routed expert; any width
+	SharedIntermediate int // shared_intermediate_size; 0: no shared expert beside the routed ones
+	Experts            int // num_local_experts, of all ranks; 0: a dense MLP
 	TopK               int // num_experts_per_tok, 1 to Experts
+	FirstExpert        int // the first expert held, 0 to Experts
+	HeldExperts        int // how many are held, 0 to Experts − FirstExpert
 
 	Scale float64 // routed_scaling_factor
 	Alpha float64 // swiglu_alpha
@@ -40,7 +47,9 @@ func (c *Config) check(op string) error {
 	if !c.dense() {
 		size("Intermediate", c.Intermediate, math.MaxInt32/2)
 	}
-	size("SharedIntermediate", c.SharedIntermediate, math.MaxInt32/2)
+	if c.dense() || c.SharedIntermediate != 0 {
+		size("SharedIntermediate", c.SharedIntermediate, math.MaxInt32/2)
+	}
 	if c.dense() {
 		const none = "0, since Experts is 0"
 		if c.Intermediate != 0 {
@@ -52,9 +61,21 @@ func (c *Config) check(op string) error {
 		if c.Scale != 0 {
 			refuse("Scale", c.Scale, none)
 		}
+		if c.FirstExpert != 0 {
+			refuse("FirstExpert", c.FirstExpert, none)
+		}
+		if c.HeldExperts != 0 {
+			refuse("HeldExperts", c.HeldExperts, none)
+		}
 	} else {
 		size("Experts", c.Experts, math.MaxInt32-1)
 		size("TopK", c.TopK, max(c.Experts, 1))
+		experts := max(c.Experts, 0)
+		if c.FirstExpert < 0 || c.FirstExpert > experts {
+			refuse("FirstExpert", c.FirstExpert, fmt.Sprintf("0 to %d", experts))
+		} else if most := experts - c.FirstExpert; c.HeldExperts < 0 || c.HeldExperts > most {
+			refuse("HeldExperts", c.HeldExperts, fmt.Sprintf("0 to %d", most))
+		}
 	}
 	for _, number := range []struct {
 		field string
@@ -76,6 +97,17 @@ func (c *Config) check(op string) error {
 // dense reports whether the shared expert is all there is.
 func (c *Config) dense() bool { return c.Experts == 0 }
 
+// shared reports whether there is a shared expert.
+func (c *Config) shared() bool { return c.dense() || c.SharedIntermediate > 0 }
+
+// held returns how many experts the rank holds.
+func (c *Config) held() int {
+	if c.FirstExpert == 0 && c.HeldExperts == 0 {
+		return c.Experts
+	}
+	return c.HeldExperts
+}
+
 // checkRows bounds rows so that an int32 can count pairs.
 func (c *Config) checkRows(op string, rows int) error {
 	if most := math.MaxInt32 / max(c.TopK, 1); rows < 0 || rows > most {
@@ -90,8 +122,8 @@ func (c *Config) checkRows(op string, rows int) error {
 type Experts struct {
 	config Config
 	gate   *weights.Matrix // [Experts, Hidden]
-	w13    *weights.Matrix // [Experts · 2·Intermediate, Hidden]     per expert: w1 (gate) rows, then w3 (up) rows
-	w2     *weights.Matrix // [Experts · Hidden, Intermediate]       per expert: w2 (down) rows
+	w13    *weights.Matrix // [held · 2·Intermediate, Hidden]        per expert: w1 (gate) rows, then w3 (up) rows
+	w2     *weights.Matrix // [held · Hidden, Intermediate]          per expert: w2 (down) rows
 	gateUp *weights.Matrix // [2·SharedIntermediate, Hidden]         the shared expert's gate rows, then its up rows
 	down   *weights.Matrix // [Hidden, SharedIntermediate]           the shared expert's down rows
 	bias   hip.Ptr         // [Experts] float32
@@ -112,20 +144,44 @@ const (
 // [Experts] float32.
 //
 //	gate.weight                          [Experts, Hidden]
-//	experts.w13_weight                   [Experts · 2·Intermediate, Hidden]   per expert: w1 (gate) rows, then w3 (up) rows
-//	experts.w2_weight                    [Experts · Hidden, Intermediate]     per expert: w2 (down) rows
+//	experts.w13_weight                   [HeldExperts · 2·Intermediate, Hidden]   per expert: w1 (gate) rows, then w3 (up) rows
+//	experts.w2_weight                    [HeldExperts · Hidden, Intermediate]     per expert: w2 (down) rows
 //	shared_experts.gate_up_proj.weight   [2·SharedIntermediate, Hidden]       gate rows, then up rows
 //	shared_experts.down_proj.weight      [Hidden, SharedIntermediate]
 //
-// A dense MLP asks for the shared expert's two alone, whatever the layer calls them, and
-// has no bias. What does not fit is an error of [Experts.Forward], which looks at all of it.
+// Both of the experts are for all of them if the config names none, and their rows are
+// those of the experts held, from FirstExpert on. A matrix of which c leaves nothing is not
+// asked for: those of the experts if none is held, those of the shared expert if there is
+// none, and for a dense MLP all but the shared expert's two, whatever the layer calls them.
+// A dense MLP has no bias. What does not fit is an error of [Experts.Forward], which looks at
+// all of it.
 func NewExperts(c Config, matrix func(name string) *weights.Matrix, bias hip.Ptr) *Experts {
-	if c.dense() {
-		return &Experts{gateUp: matrix(nameGateUp), down: matrix(nameDown), bias: bias, config: c}
+	e := &Experts{bias: bias, config: c}
+	for _, w := range e.weights() {
+		if w.asked {
+			*w.matrix = matrix(w.name)
+		}
 	}
-	return &Experts{
-		gate: matrix(nameGate), w13: matrix(nameW13), w2: matrix(nameW2),
-		gateUp: matrix(nameGateUp), down: matrix(nameDown), bias: bias, config: c,
+	return e
+}
+
+// weight is a matrix, and whether the config asks for it.
+type weight struct {
+	name   string
+	asked  bool
+	matrix **weights.Matrix
+	shape  shape
+}
+
+func (e *Experts) weights() [5]weight {
+	c := &e.config
+	hidden, held, width, shared := int64(c.Hidden), int64(c.held()), int64(c.Intermediate), int64(c.SharedIntermediate)
+	return [...]weight{
+		{nameGate, !c.dense(), &e.gate, shape{int64(c.Experts), hidden}},
+		{nameW13, held > 0, &e.w13, shape{held * 2 * width, hidden}},
+		{nameW2, held > 0, &e.w2, shape{held * hidden, width}},
+		{nameGateUp, c.shared(), &e.gateUp, shape{2 * shared, hidden}},
+		{nameDown, c.shared(), &e.down, shape{hidden, shared}},
 	}
 }
 
@@ -135,22 +191,9 @@ func (e *Experts) check(op string) error {
 		return err // no shapes to compare with
 	}
 	var errs []error
-	for _, weight := range []struct {
-		name       string
-		matrix     *weights.Matrix
-		rows, cols int64
-	}{
-		{nameGate, e.gate, int64(e.config.Experts), int64(e.config.Hidden)},
-		{nameW13, e.w13, int64(e.config.Experts) * 2 * int64(e.config.Intermediate), int64(e.config.Hidden)},
-		{nameW2, e.w2, int64(e.config.Experts) * int64(e.config.Hidden), int64(e.config.Intermediate)},
-		{nameGateUp, e.gateUp, 2 * int64(e.config.SharedIntermediate), int64(e.config.Hidden)},
-		{nameDown, e.down, int64(e.config.Hidden), int64(e.config.SharedIntermediate)},
-	} {
-		if e.config.dense() && weight.name != nameGateUp && weight.name != nameDown {
-			continue
-		}
-		if got := shapeOf(weight.matrix); got != (shape{weight.rows, weight.cols}) {
-			errs = append(errs, &hip.InputError{Op: op, Field: weight.name, Got: got, Want: shape{weight.rows, weight.cols}.String()})
+	for _, w := range e.weights() {
+		if got := shapeOf(*w.matrix); w.asked && got != w.shape {
+			errs = append(errs, &hip.InputError{Op: op, Field: w.name, Got: got, Want: w.shape.String()})
 		}
 	}
 	switch {

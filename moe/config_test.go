@@ -26,9 +26,24 @@ func TestConfigCheck(t *testing.T) {
 		{"valid", func(*Config) {}, nil},
 		{"no limit", func(c *Config) { c.Limit = math.Inf(1) }, nil},
 		{"zero", func(c *Config) { *c = Config{} }, []string{"Hidden", "SharedIntermediate", "Limit"}},
+		{"no shared expert", func(c *Config) { c.SharedIntermediate = 0 }, nil},
+		{"a negative shared expert", func(c *Config) { c.SharedIntermediate = -1 }, []string{"SharedIntermediate"}},
+		{"the first expert", func(c *Config) { c.HeldExperts = 1 }, nil},
+		{"the last expert", func(c *Config) { c.FirstExpert, c.HeldExperts = 2, 1 }, nil},
+		{"all experts, said so", func(c *Config) { c.HeldExperts = 3 }, nil},
+		{"holds none", func(c *Config) { c.FirstExpert = 3 }, nil},
+		{"begins after the last", func(c *Config) { c.FirstExpert = 4 }, []string{"FirstExpert"}},
+		{"ends after the last", func(c *Config) { c.FirstExpert, c.HeldExperts = 2, 2 }, []string{"HeldExperts"}},
+		{"sum beyond an int", func(c *Config) { c.FirstExpert, c.HeldExperts = 1, math.MaxInt }, []string{"HeldExperts"}},
+		{"negative experts held", func(c *Config) { c.HeldExperts = -1 }, []string{"HeldExperts"}},
+		{"negative first expert", func(c *Config) { c.FirstExpert = math.MinInt }, []string{"FirstExpert"}},
+		{"dense holds experts", func(c *Config) {
+			*c = denseConfig(8, 6)
+			c.FirstExpert, c.HeldExperts = 1, 1
+		}, []string{"FirstExpert", "HeldExperts"}},
 		{"no expert but picks", func(c *Config) { c.Experts = 0 }, []string{"Intermediate", "TopK", "Scale"}},
 		{"dense", func(c *Config) { c.Experts, c.Intermediate, c.TopK, c.Scale = 0, 0, 0, 0 }, nil},
-		{"an expert without size", func(c *Config) { *c = Config{Experts: 1} }, []string{"Hidden", "Intermediate", "SharedIntermediate", "TopK", "Limit"}},
+		{"an expert without size", func(c *Config) { *c = Config{Experts: 1} }, []string{"Hidden", "Intermediate", "TopK", "Limit"}},
 		{"negative sizes", func(c *Config) { c.Hidden, c.Experts = -1, -2 }, []string{"Hidden", "Experts", "TopK"}},
 		{"more picks than experts", func(c *Config) { c.TopK = 4 }, []string{"TopK"}},
 		{"sizes beyond int32", func(c *Config) { c.Hidden, c.Intermediate = math.MaxInt, math.MaxInt32 }, []string{"Hidden", "Intermediate"}},
@@ -83,6 +98,7 @@ func TestForwardRefusesBadWeights(t *testing.T) {
 		{"gate and up mixed up with down", func(e *Experts) { e.gateUp, e.down = e.down, e.gateUp }, []string{nameGateUp, nameDown}},
 		{"another hidden size", func(e *Experts) { e.config.Hidden = 9 }, []string{nameGate, nameW13, nameW2, nameGateUp, nameDown}},
 		{"another intermediate size", func(e *Experts) { e.config.Intermediate = 5 }, []string{nameW13, nameW2}},
+		{"some experts of all", func(e *Experts) { e.config.HeldExperts = 2 }, []string{nameW13, nameW2}},
 		{"another number of experts", func(e *Experts) { e.config.Experts = 4 }, []string{nameGate, nameW13, nameW2}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -117,7 +133,7 @@ func TestForwardRefusesBadInput(t *testing.T) {
 	}{
 		{"negative rows", new(Workspace), x, x, x, -1, []string{"rows"}},
 		{"too many rows", new(Workspace), x, x, x, math.MaxInt32/2 + 1, []string{"rows"}},
-		{"no memory", new(Workspace), 0, 0, 0, 1, []string{"hidden", "residual", "x"}},
+		{"no memory", new(Workspace), 0, 0, 0, 1, []string{"hidden", "x"}},
 		{"no x", new(Workspace), x, x, 0, 1, []string{"x"}},
 		{"no workspace", nil, x, x, x, 1, []string{"ws"}},
 	} {

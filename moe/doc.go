@@ -25,6 +25,22 @@
 //
 // A layer without experts, a dense MLP, takes the last three.
 //
+// # What does a rank of a parallel layer compute?
+//
+// A part of the sum, by the same launches and from the same x. Each rank has the whole
+// router and picks among all experts, so ids and weights are those of one rank. Then
+//
+//   - whole experts are dealt: a rank holds HeldExperts of them from FirstExpert on. Picks
+//     of others cost it nothing, and a row that picked none of its own gets routed = 0;
+//   - or columns are cut: a rank's Intermediate is its part of each expert's, with the rows
+//     of w1 and w3 and the columns of w2 that belong to it;
+//   - or both. The shared expert is cut by columns likewise (SharedIntermediate), or all
+//     ranks but one leave it out (SharedIntermediate 0).
+//
+// Every column of every expert must be on one rank, and on that alone, and one rank must add
+// the residual: the others pass none. What [Experts.Forward] gives on the ranks then adds up
+// to what it gives on one rank that holds everything, but for the order of the sums.
+//
 // # Numerics
 //
 // Values between launches are float32. The reference device sums each in float64 and rounds

@@ -46,7 +46,7 @@ type expertsKernel struct {
 // serves.
 type expertBlock struct {
 	rows  int     // of the batch: as many pairs an expert may have
-	pairs int     // of all experts
+	pairs int     // of all experts held
 	each  float64 // more than so many pairs to an expert, on average
 	x     int     // pairs that are multiplied at a time on matrix units; 0: not on them
 
@@ -101,15 +101,16 @@ type expertsArgs struct {
 	Segments    int32
 	Pairs       int32
 	PairsPerX   int32 // pair p multiplies x[p / PairsPerX]
-	Experts     int32
+	Experts     int32 // held: those of the weights, of Offsets and of Active
 	In, Out     int32
 }
 
-// launchExperts launches the kernel for the pairs of rows rows.
-func launchExperts(d hip.Device, kernels []expertsKernel, w *weights.Matrix, rows int, a *expertsArgs) error {
+// launchExperts launches the kernel for the pairs of rows rows, of which here are those of
+// the experts held, on average.
+func launchExperts(d hip.Device, kernels []expertsKernel, w *weights.Matrix, rows, here int, a *expertsArgs) error {
 	k := hip.Choose(kernels, func(e *expertsKernel) bool {
 		return rows >= e.rows && (e.x == 0 ||
-			int(a.Pairs) >= e.pairs && float64(a.Pairs) > e.each*float64(a.Experts) && w.Tiled(d, a.X))
+			here >= e.pairs && float64(here) > e.each*float64(a.Experts) && w.Tiled(d, a.X))
 	})
 	return k.launch(d, w, a)
 }

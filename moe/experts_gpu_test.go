@@ -48,7 +48,7 @@ func testTiledExperts(t *testing.T, d hip.Device, format weights.Format, in, out
 		}
 		require.NoError(t, launchGroupByExpert(checked, &groupByExpertArgs{
 			IDs: upload(t, checked, ids), Offsets: a.Offsets, Order: a.Order, Active: a.Active, ActiveCount: a.ActiveCount,
-			Pairs: a.Pairs, Experts: a.Experts,
+			Pairs: a.Pairs, Experts: a.Experts, Held: a.Experts,
 		}))
 		a.X, a.PairsPerX = upload(t, checked, x), topK
 		of13, of2 := w13.upload(t, checked), w2.upload(t, checked)

@@ -54,7 +54,7 @@ func TestExpertsBlocks(t *testing.T) {
 			}
 			require.NoError(t, launchGroupByExpert(d, &groupByExpertArgs{
 				IDs: upload(t, d, ids), Offsets: a.Offsets, Order: a.Order, Active: a.Active, ActiveCount: a.ActiveCount,
-				Pairs: pairs, Experts: experts,
+				Pairs: pairs, Experts: experts, Held: experts,
 			}))
 			m := w2.upload(t, d)
 			a.Weights, a.Segments = m.Table()
@@ -90,7 +90,7 @@ func TestLaunchExpertsGrid(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			d := &gridRecorder{Device: hip.NewReference()}
 			w := exact([]float32{1, 2}).upload(t, d)
-			require.NoError(t, launchExperts(d, expertsDown, w, 2, &expertsArgs{Experts: c.experts, Pairs: c.pairs, Out: c.out}))
+			require.NoError(t, launchExperts(d, expertsDown, w, 2, int(c.pairs), &expertsArgs{Experts: c.experts, Pairs: c.pairs, Out: c.out}))
 			require.Equal(t, c.blocks, d.grid.Blocks)
 			require.Equal(t, fewDown.tile*8, d.grid.BlockCost, "bytes of the weights of a block")
 		})

@@ -23,6 +23,13 @@ func CompareGolden(t *testing.T, c Config, checkpoint *safetensors.Folder, recor
 	onEach(t, func(t *testing.T, d hip.Device) {
 		requireClose(t, m.forward(t, d, x, residual), want, 1e-5)
 	})
+	d := hip.NewReference()
+	defer func() { require.NoError(t, d.Close()) }()
+	for _, ranks := range []struct{ experts, columns int }{{2, 1}, {1, 2}, {1, 4}, {2, 2}} {
+		t.Run(fmt.Sprintf("%d × %d ranks", ranks.experts, ranks.columns), func(t *testing.T) {
+			requireClose(t, m.forwardRanks(t, d, ranks.experts, ranks.columns, x, residual), want, 1e-5)
+		})
+	}
 }
 
 // goldenMixture stacks the tensors of one module as the loader does.

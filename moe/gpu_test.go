@@ -119,6 +119,10 @@ func TestGroupOnGPUs(t *testing.T) {
 					}
 					want, got := runGroup(t, reference, ids, experts), runGroup(t, checked, ids, experts)
 					require.Equal(t, want, got, "%d pairs, %d of %d experts", pairs, picked, experts)
+					first := rng.IntN(experts)
+					held := 1 + rng.IntN(experts-first)
+					want, got = runGroupHeld(t, reference, ids, experts, first, held), runGroupHeld(t, checked, ids, experts, first, held)
+					require.Equal(t, want, got, "%d pairs, %d of %d experts, held %d from %d", pairs, picked, experts, held, first)
 				}
 			}
 		}

@@ -15,18 +15,52 @@ type groups struct {
 
 func runGroup(t *testing.T, d hip.Device, ids []int32, experts int) groups {
 	t.Helper()
-	most := min(experts, len(ids))
+	return runGroupHeld(t, d, ids, experts, 0, experts)
+}
+
+// runGroupHeld is runGroup of a rank that holds held experts from first on. order is that
+// of their pairs.
+func runGroupHeld(t *testing.T, d hip.Device, ids []int32, experts, first, held int) groups {
+	t.Helper()
+	const stale = -7
+	most := min(held, len(ids))
+	before := make([]int32, len(ids))
+	for i := range before {
+		before[i] = stale
+	}
 	a := groupByExpertArgs{
-		IDs: upload(t, d, ids), Offsets: alloc(t, d, experts+1), Order: alloc(t, d, len(ids)),
+		IDs: upload(t, d, ids), Offsets: alloc(t, d, held+1), Order: upload(t, d, before),
 		Active: alloc(t, d, most), ActiveCount: alloc(t, d, 1),
-		Pairs: int32(len(ids)), Experts: int32(experts),
+		Pairs: int32(len(ids)), Experts: int32(experts), First: int32(first), Held: int32(held),
 	}
 	require.NoError(t, launchGroupByExpert(d, &a))
 	count := read[int32](t, d, a.ActiveCount, 1)[0]
 	require.LessOrEqual(t, int(count), most)
-	return groups{
-		read[int32](t, d, a.Offsets, experts+1), read[int32](t, d, a.Order, len(ids)),
-		read[int32](t, d, a.Active, most)[:count],
+	offsets, order := read[int32](t, d, a.Offsets, held+1), read[int32](t, d, a.Order, len(ids))
+	require.LessOrEqual(t, int(offsets[held]), len(ids))
+	require.Equal(t, before[offsets[held]:], order[offsets[held]:], "stays")
+	return groups{offsets, order[:offsets[held]], read[int32](t, d, a.Active, most)[:count]}
+}
+
+// TestGroupByExpertHeld: pairs of other experts are left out, and the experts held are
+// counted from the first.
+func TestGroupByExpertHeld(t *testing.T) {
+	ids := []int32{5, 2, 2, 7, 0, 5}
+	for _, c := range []struct {
+		name        string
+		first, held int
+		want        groups
+	}{
+		{"the first", 0, 1, groups{[]int32{0, 1}, []int32{4}, []int32{0}}},
+		{"the middle", 2, 4, groups{[]int32{0, 2, 2, 2, 4}, []int32{1, 2, 0, 5}, []int32{0, 3}}},
+		{"the last", 6, 2, groups{[]int32{0, 0, 1}, []int32{3}, []int32{1}}},
+		{"none picked", 3, 2, groups{[]int32{0, 0, 0}, []int32{}, []int32{}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			onEach(t, func(t *testing.T, d hip.Device) {
+				require.Equal(t, c.want, runGroupHeld(t, d, ids, 8, c.first, c.held))
+			})
+		})
 	}
 }
 
@@ -91,7 +125,7 @@ func TestGroupByExpertBadID(t *testing.T) {
 		d := hip.NewReference()
 		a := groupByExpertArgs{
 			IDs: upload(t, d, []int32{0, id}), Offsets: alloc(t, d, 5), Order: alloc(t, d, 2),
-			Active: alloc(t, d, 2), ActiveCount: alloc(t, d, 1), Pairs: 2, Experts: 4,
+			Active: alloc(t, d, 2), ActiveCount: alloc(t, d, 1), Pairs: 2, Experts: 4, Held: 4,
 		}
 		err := launchGroupByExpert(d, &a)
 		require.ErrorIs(t, err, hip.ErrAccess, "id %d", id)

@@ -13,8 +13,11 @@ const opForward = "moe: forward"
 //
 //	hidden = residual + moe(x)
 //
+// or, on a rank that holds a part of the layer, its part of that sum: see the package.
+//
 // x is the normalized residual. hidden may be the memory of residual or of x; the three
-// must not overlap otherwise. Forward grows ws if it is too small and leaves the stages
+// must not overlap otherwise. Without a residual, the zero Ptr, hidden = moe(x). Forward
+// grows ws if it is too small and leaves the stages
 // there (see [Workspace.Stage]). rows = 0 does nothing.
 //
 // Forward checks everything before the first launch. The error joins a [hip.InputError] for
@@ -34,17 +37,19 @@ func (e *Experts) Forward(d hip.Device, ws *Workspace, hidden, residual, x hip.P
 	if err := ws.reserve(d, &e.config, rows); err != nil {
 		return fmt.Errorf("moe: workspace for %d rows: %w", rows, err)
 	}
-	stages := []func() error{
-		func() error { return e.route(d, ws, x, rows) },
-		func() error { return e.routedExperts(d, ws, x, rows) },
-		func() error { return e.sharedExpert(d, ws, x, rows) },
-		func() error { return e.combine(d, ws, hidden, residual, rows) },
-	}
-	if e.config.dense() {
-		stages = stages[2:]
-	}
-	for _, stage := range stages {
-		if err := stage(); err != nil {
+	for _, stage := range []struct {
+		there bool
+		run   func() error
+	}{
+		{!e.config.dense(), func() error { return e.route(d, ws, x, rows) }},
+		{e.config.held() > 0, func() error { return e.routedExperts(d, ws, x, rows) }},
+		{e.config.shared(), func() error { return e.sharedExpert(d, ws, x, rows) }},
+		{true, func() error { return e.combine(d, ws, hidden, residual, rows) }},
+	} {
+		if !stage.there {
+			continue
+		}
+		if err := stage.run(); err != nil {
 			return fmt.Errorf("moe: %w", err)
 		}
 	}
@@ -63,31 +68,33 @@ func (e *Experts) route(d hip.Device, ws *Workspace, x hip.Ptr, rows int) error 
 	})
 }
 
-// routedExperts fills expertOut, a row per pair, not yet weighted.
+// routedExperts fills expertOut, a row per pair, not yet weighted. Rows of pairs whose
+// expert is not held stay as they are.
 func (e *Experts) routedExperts(d hip.Device, ws *Workspace, x hip.Ptr, rows int) error {
-	pairs := int32(rows * e.config.TopK)
+	held, pairs := int32(e.config.held()), int32(rows*e.config.TopK)
+	here := int(int64(pairs) * int64(held) / int64(e.config.Experts)) // pairs of experts held, on average
 	err := launchGroupByExpert(d, &groupByExpertArgs{
 		IDs: ws.ids.Ptr(), Offsets: ws.offsets.Ptr(), Order: ws.order.Ptr(),
 		Active: ws.active.Ptr(), ActiveCount: ws.activeCount.Ptr(),
-		Pairs: pairs, Experts: int32(e.config.Experts),
+		Pairs: pairs, Experts: int32(e.config.Experts), First: int32(e.config.FirstExpert), Held: held,
 	})
 	if err != nil {
 		return err
 	}
 	grouped := expertsArgs{
 		Offsets: ws.offsets.Ptr(), Order: ws.order.Ptr(), Active: ws.active.Ptr(), ActiveCount: ws.activeCount.Ptr(),
-		Pairs: pairs, Experts: int32(e.config.Experts),
+		Pairs: pairs, Experts: held,
 	}
 	up, down := grouped, grouped
 	up.X, up.Y, up.PairsPerX = x, ws.intermediate.Ptr(), int32(e.config.TopK)
 	up.Alpha, up.Limit, up.Beta = e.config.Alpha, e.config.Limit, e.config.Beta
 	up.In, up.Out = int32(e.config.Hidden), int32(e.config.Intermediate)
-	if err := launchExperts(d, expertsGateUp, e.w13, rows, &up); err != nil {
+	if err := launchExperts(d, expertsGateUp, e.w13, rows, here, &up); err != nil {
 		return err
 	}
 	down.X, down.Y, down.PairsPerX = ws.intermediate.Ptr(), ws.expertOut.Ptr(), 1
 	down.In, down.Out = int32(e.config.Intermediate), int32(e.config.Hidden)
-	return launchExperts(d, expertsDown, e.w2, rows, &down)
+	return launchExperts(d, expertsDown, e.w2, rows, here, &down)
 }
 
 // sharedExpert fills shared.
@@ -103,11 +110,18 @@ func (e *Experts) sharedExpert(d hip.Device, ws *Workspace, x hip.Ptr, rows int)
 }
 
 func (e *Experts) combine(d hip.Device, ws *Workspace, hidden, residual hip.Ptr, rows int) error {
-	return launchCombine(d, &combineArgs{
+	a := combineArgs{
 		Hidden: hidden, Residual: residual, Y: ws.expertOut.Ptr(), Weights: ws.weights.Ptr(),
-		Shared: ws.shared.Ptr(), Routed: ws.Stage("moe_routed_out"), Total: ws.Stage("moe_out"),
-		Rows: int64(rows), TopK: int32(e.config.TopK), Cols: int32(e.config.Hidden),
-	})
+		Shared: ws.Stage("shared_out"), Routed: ws.Stage("moe_routed_out"), Total: ws.Stage("moe_out"),
+		Rows: int64(rows), Cols: int32(e.config.Hidden),
+	}
+	if held := e.config.held(); held > 0 {
+		a.TopK = int32(e.config.TopK)
+		if held < e.config.Experts {
+			a.IDs, a.First, a.Held = ws.ids.Ptr(), int32(e.config.FirstExpert), int32(held)
+		}
+	}
+	return launchCombine(d, &a)
 }
 
 func (e *Experts) checkInput(ws *Workspace, hidden, residual, x hip.Ptr, rows int) error {
@@ -119,7 +133,7 @@ func (e *Experts) checkInput(ws *Workspace, hidden, residual, x hip.Ptr, rows in
 		for _, argument := range []struct {
 			name string
 			ptr  hip.Ptr
-		}{{"hidden", hidden}, {"residual", residual}, {"x", x}} {
+		}{{"hidden", hidden}, {"x", x}} {
 			if argument.ptr == 0 {
 				errs = append(errs, &hip.InputError{Op: opForward, Field: argument.name, Got: "missing", Want: "float32 [rows, Hidden]"})
 			}

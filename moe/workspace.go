@@ -12,14 +12,15 @@ import (
 type Workspace struct {
 	observe bool // moe_routed_out and moe_out are stored too
 	dense   bool // the last Forward was that of a dense MLP
+	alone   bool // the last Forward had no shared expert
 
 	logits       hip.Buffer // [rows, Experts] float32
 	scores       hip.Buffer // [rows, Experts] float32
 	ids          hip.Buffer // [rows, TopK] int32
 	weights      hip.Buffer // [rows, TopK] float32
-	offsets      hip.Buffer // [Experts+1] int32
-	order        hip.Buffer // [rows · TopK] int32
-	active       hip.Buffer // [min(Experts, rows · TopK)] int32
+	offsets      hip.Buffer // [held+1] int32
+	order        hip.Buffer // [rows · TopK] int32, those of experts held first
+	active       hip.Buffer // [min(held, rows · TopK)] int32
 	activeCount  hip.Buffer // [1] int32
 	intermediate hip.Buffer // [rows · TopK, Intermediate] float32
 	expertOut    hip.Buffer // [rows · TopK, Hidden] float32
@@ -30,8 +31,9 @@ type Workspace struct {
 }
 
 // Stage returns the address of an intermediate result of the last Forward, or the zero Ptr
-// if there is none of that name; a dense MLP has shared_out and moe_out. The memory is the
-// workspace's, until its next Forward or Free.
+// if there is none of that name; a dense MLP has shared_out and moe_out, and without a
+// shared expert there is no shared_out. The memory is the workspace's, until its next
+// Forward or Free. Of a rank that holds a part, the last three are its own part of the sum.
 //
 //	router_scores    [rows, Experts] float32: s
 //	expert_ids       [rows, TopK] int32, by descending s + bias
@@ -41,7 +43,7 @@ type Workspace struct {
 //	moe_out          [rows, Hidden] float32: their sum, if observed
 func (w *Workspace) Stage(name string) hip.Ptr {
 	switch {
-	case name == "shared_out":
+	case name == "shared_out" && !w.alone:
 		return w.shared.Ptr()
 	case name == "moe_out" && w.observe:
 		return w.total.Ptr()
@@ -76,14 +78,20 @@ func (w *Workspace) Reserve(d hip.Device, c *Config, rows int, observe bool) err
 }
 
 func (w *Workspace) reserve(d hip.Device, c *Config, rows int) error {
-	w.dense = c.dense()
-	pairs := rows * c.TopK
-	observed, routed := 0, 0
+	w.dense, w.alone = c.dense(), !c.shared()
+	pairs, held := rows*c.TopK, c.held()
+	observed, routed, shared := 0, 0, 0
 	if w.observe {
 		observed = rows
 	}
 	if !w.dense {
 		routed = 1
+	}
+	if !w.alone {
+		shared = rows
+	}
+	if held == 0 {
+		pairs = 0
 	}
 	for _, size := range []struct {
 		buffer     *hip.Buffer
@@ -93,14 +101,14 @@ func (w *Workspace) reserve(d hip.Device, c *Config, rows int) error {
 		{&w.scores, rows, c.Experts},
 		{&w.ids, rows, c.TopK},
 		{&w.weights, rows, c.TopK},
-		{&w.offsets, routed, c.Experts + 1},
+		{&w.offsets, routed, held + 1},
 		{&w.order, 1, pairs},
-		{&w.active, 1, min(c.Experts, pairs)},
+		{&w.active, 1, min(held, pairs)},
 		{&w.activeCount, routed, 1},
 		{&w.intermediate, pairs, c.Intermediate},
 		{&w.expertOut, pairs, c.Hidden},
-		{&w.sharedInner, rows, c.SharedIntermediate},
-		{&w.shared, rows, c.Hidden},
+		{&w.sharedInner, shared, c.SharedIntermediate},
+		{&w.shared, shared, c.Hidden},
 		{&w.routed, observed * routed, c.Hidden},
 		{&w.total, observed, c.Hidden},
 	} {
