@@ -19,16 +19,21 @@ import (
 // Logits.
 func (h *Head) TopK(ctx context.Context, hidden Hidden, rows []int, step, k int) (ids []int32, probs []float32, err error) {
 	check := func() error {
-		if most := min(kernels.MaxTopK, h.draftHead.matrix.Rows); k < 1 || k > most {
+		if most := min(kernels.MaxTopK, h.draftHead.count); k < 1 || k > most {
 			return refuse("k", k, fmt.Sprintf("1 to %d", most), nil)
 		}
 		return nil
 	}
 	err = h.onRows(ctx, hidden, rows, step, check, func(w *workspace, in *input, n, module int) error {
+		results := 2*n*k + h.ranksResults()
 		if err := w.reserveTop(h, n, k); err != nil {
 			return err
 		}
-		if err := w.down.Expect(2 * n * k); err != nil {
+		if err := w.down.Expect(results); err != nil {
+			return err
+		}
+		check := w.stagePlans(h)
+		if err := w.up.Upload(); err != nil {
 			return err
 		}
 		err := w.run(false, func(d hip.Device) error {
@@ -39,19 +44,24 @@ func (h *Head) TopK(ctx context.Context, hidden Hidden, rows []int, step, k int)
 			if err := h.logits(d, w, h.draftHead.matrix, in.states, n, module); err != nil {
 				return err
 			}
-			if err := h.pickTokens(d, w, to, n, k); err != nil {
+			if err := h.pickTokens(d, w, to, w.up.At(check), w.down.At(2*n*k), n, k); err != nil {
 				return err
 			}
-			return w.down.Bring(d, 2*n*k)
+			return w.down.Bring(d, results)
 		})
 		if err != nil {
 			return err
 		}
-		values, err := w.wait(2 * n * k)
+		values, err := w.wait(results)
 		if err != nil {
 			return err
 		}
-		ids, probs = slices.Clone(values[:n*k]), slices.Clone(staging.Floats(values[n*k:]))
+		if h.ranks != nil {
+			if err := samePlans(values[2*n*k]); err != nil {
+				return err
+			}
+		}
+		ids, probs = slices.Clone(values[:n*k]), slices.Clone(staging.Floats(values[n*k:2*n*k]))
 		return nil
 	})
 	if err != nil {
@@ -62,15 +72,29 @@ func (h *Head) TopK(ctx context.Context, hidden Hidden, rows []int, step, k int)
 
 // reserveTop makes room for the k most likely tokens of each of rows rows.
 func (w *workspace) reserveTop(h *Head, rows, k int) error {
-	vocab := h.draftHead.matrix.Rows
+	vocab := h.draftHead.own
 	if err := w.growLogits(h.config.HiddenSize, rows, vocab); err != nil {
+		return err
+	}
+	if err := w.reserveRanks(h, rows, k, nil); err != nil {
 		return err
 	}
 	return w.top.Grow(w.device, rows, vocab, k)
 }
 
 // pickTokens sets to to the k most probable tokens, [rows, k], of rows rows of draft logits.
-func (h *Head) pickTokens(d hip.Device, w *workspace, to kernels.Picked, rows, k int) error {
-	unembed := &h.draftHead
-	return w.top.Pick(d, to, w.logits.Ptr(), unembed.tokens, rows, unembed.matrix.Rows, k)
+// check and differs are those of pickOverRanks.
+func (h *Head) pickTokens(d hip.Device, w *workspace, to kernels.Picked, check, differs hip.Ptr, rows, k int) error {
+	if h.ranks != nil {
+		return h.pickOverRanks(d, w, to, check, differs, rows, k)
+	}
+	return w.top.Pick(d, to, w.logits.Ptr(), h.draftHead.tokens, rows, h.draftHead.own, k)
+}
+
+// ranksResults is how many results pickOverRanks has beside the tokens.
+func (h *Head) ranksResults() int {
+	if h.ranks == nil {
+		return 0
+	}
+	return 1
 }

@@ -21,6 +21,7 @@ import (
 //	counts         [room]                 int32    if a draft is drawn
 //	lists: ids     [room, most]           int32
 //	       weights [room, most]           float32
+//	differs        [1]                    int32    in a parallel head
 //	               to a multiple of 16 bytes
 //	kept rows      [keeps, hidden_size]   float32
 //
@@ -54,7 +55,7 @@ func newChain(c *call) *chain {
 		}
 		k.stepwise = k.stepwise || r.MinProbability > 0 || r.Allowed != nil
 		if r.draws() {
-			k.most = min(sampling.MaxList, c.head.draftHead.matrix.Rows)
+			k.most = min(sampling.MaxList, c.head.draftHead.count)
 		}
 	}
 	if h.chain.shifts() {
@@ -79,6 +80,14 @@ func (h *Head) rule() plan.Rule {
 		return plan.ModOwn
 	}
 	return plan.First
+}
+
+// together runs the chain, on all ranks of a parallel head.
+func (c *chain) together(ctx context.Context) error {
+	if c.head.ranks == nil {
+		return c.run(ctx)
+	}
+	return c.head.together(ctx, c.batch.appendPlan(nil, 'd', 0), func() error { return c.run(ctx) })
 }
 
 // run plans, queues and collects the chain.
@@ -134,7 +143,10 @@ func (c *chain) listsEnd() int {
 }
 
 // keepsAt is where the kept rows begin in the results.
-func (c *chain) keepsAt() int { return (c.listsEnd() + 3) / 4 * 4 }
+func (c *chain) keepsAt() int { return (c.differsAt() + c.head.ranksResults() + 3) / 4 * 4 }
+
+// differsAt is where the ranks of a parallel head say which of them was given other work.
+func (c *chain) differsAt() int { return c.listsEnd() }
 
 // next plans up to n more steps.
 func (c *chain) next(n int) (part []*step) {
@@ -185,7 +197,7 @@ func (c *chain) results() int {
 	if last := c.before; last.FirstKeep+len(last.Keeps) > 0 {
 		return c.keepsAt() + (last.FirstKeep+len(last.Keeps))*c.head.config.HiddenSize
 	}
-	return c.listsEnd()
+	return c.differsAt() + c.head.ranksResults()
 }
 
 // prepare uploads what the steps of a part need, and makes room for what they compute.
@@ -203,6 +215,7 @@ func (c *chain) prepare(part []*step) error {
 		if err := c.stageSampling(c.queued+i, s); err != nil {
 			return err
 		}
+		s.plansAt = w.stagePlans(c.head)
 		w.up.Align()
 		s.carriedAt = w.up.Len()
 		for _, row := range s.Carried {
@@ -217,7 +230,10 @@ func (c *chain) prepare(part []*step) error {
 			return err
 		}
 		if c.most > 0 {
-			if err := w.sampler.GrowList(w.device, len(s.Picks), c.head.draftHead.matrix.Rows); err != nil {
+			if err := w.sampler.GrowList(w.device, len(s.Picks), c.head.draftHead.count); err != nil {
+				return err
+			}
+			if err := w.reserveRanks(c.head, len(s.Picks), 1, &c.head.draftHead.columns); err != nil {
 				return err
 			}
 		}
@@ -243,6 +259,11 @@ func (c *chain) collect(steps []*step) error {
 		return err
 	}
 	width := c.head.config.HiddenSize
+	if c.head.ranks != nil && c.plan.MostDrafts() > 0 {
+		if err := samePlans(values[c.differsAt()]); err != nil {
+			return err
+		}
+	}
 	for _, s := range steps {
 		for i, row := range s.Picks {
 			slot := s.FirstDraft + i

@@ -71,12 +71,12 @@ func (c *chain) mask(sequence int) ([]uint32, error) {
 
 // allow excludes the tokens of a step's logits that its masks do.
 func (c *chain) allow(d hip.Device, s *step) error {
-	if s.masks == 0 {
+	if s.masks == 0 || c.head.draftHead.own == 0 {
 		return nil
 	}
 	h, w := c.head, c.w
 	return sampling.Allow(d, w.logits.Ptr(), w.up.At(s.masksAt), w.up.At(s.maskRowsAt), h.draftHead.tokens,
-		len(s.Picks), s.masks, h.draftHead.matrix.Rows, h.maskWords(), false)
+		len(s.Picks), s.masks, h.draftHead.own, h.maskWords(), false)
 }
 
 // draw draws a step's drafts, in the place of the most likely tokens.
@@ -90,7 +90,14 @@ func (c *chain) draw(d hip.Device, s *step, to kernels.Picked) error {
 		IDs: to.IDs, Probabilities: to.Probabilities, Counts: w.down.At(c.listsAt() + s.FirstDraft),
 		ListIDs: w.down.At(ids + s.FirstDraft*c.most), ListWeights: w.down.At(ids + (c.room+s.FirstDraft)*c.most),
 	}
-	return w.sampler.List(d, out, w.logits.Ptr(), h.draftHead.tokens, w.up.At(s.paramsAt), len(s.Picks), h.draftHead.matrix.Rows, c.most)
+	logits, tokens := &w.logits, h.draftHead.tokens
+	if h.ranks != nil {
+		if err := h.join(d, w, len(s.Picks), &h.draftHead.columns); err != nil {
+			return err
+		}
+		logits, tokens = &w.joined, h.draftHead.all
+	}
+	return w.sampler.List(d, out, logits.Ptr(), tokens, w.up.At(s.paramsAt), len(s.Picks), h.draftHead.count, c.most)
 }
 
 // list returns what a draft was drawn from; nothing if it is the most likely token, since

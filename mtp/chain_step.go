@@ -104,7 +104,7 @@ func (c *chain) pick(d hip.Device, s *step) error {
 		return err
 	}
 	to := kernels.Picked{IDs: w.down.At(s.FirstDraft), Probabilities: w.down.At(c.room + s.FirstDraft)}
-	if err := h.pickTokens(d, w, to, n, 1); err != nil {
+	if err := h.pickTokens(d, w, to, w.up.At(s.plansAt), w.down.At(c.differsAt()), n, 1); err != nil {
 		return err
 	}
 	return c.draw(d, s, to)

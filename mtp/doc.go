@@ -120,6 +120,46 @@
 //	rows := mtp.Rows{Sequence: seq, Position: from, Tokens: text[from+1:], Drafts: 4}
 //	states := target[from:] // hidden states of the same rows
 //
+// # How does a head run on several GPUs?
+//
+// Each rank of a parallel head loads its share on its own device, and all ranks make the
+// same calls in the same order. All get the same drafts, from the same bits:
+//
+//	groups, err := hip.NewGroup(ctx, devices) // in one process; or one rank in each:
+//	id, err := hip.NewGroupID(device)         // on one of them, which hands it round
+//	group, err := hip.JoinGroup(ctx, device, id, rank, size)
+//
+//	head, err := mtp.Load(ctx, dir, mtp.Options{Device: device, Group: group})
+//
+// [Options.TensorParallel] and ExpertParallel say how the ranks share attention and the
+// experts, where that is not by tensor alone. A step sums over the ranks twice, and picks a
+// token from each rank's best ones:
+//
+//	on every rank               embedding, eh_proj, norms, router
+//	a rank's heads              attention, o_proj            all-reduce [rows, hidden_size]
+//	a rank's experts, columns   experts, shared expert       all-reduce [rows, hidden_size]
+//	a rank's rows of lm_head    its most probable tokens     all-gather of them
+//
+// eh_proj is whole on every rank: cut in two it would save as much time as the third
+// exchange takes that it would then need. embed_tokens is whole for the same reason; a row
+// of it is all that is read. Logits and drafts that are drawn gather rows of logits.
+//
+//	Load, Regroup                   by all ranks: they compare their options
+//	Draft, Forward, Logits, TopK    by all ranks, with the same rows, drafts, seeds and masks
+//	NewCache, NewSequence, …        each rank for itself: its caches hold its heads
+//	VerifySampled                   each rank for itself, with whole logits; all draw alike
+//	WriteTo and ReadSequence        each rank for itself, its own share
+//
+// Hidden states are whole on every rank. What an engine decides by time or by chance, such
+// as a [Controller]'s draft lengths, one rank decides for all. If several goroutines call a
+// rank, they must call all ranks in one order. A call on one rank waits for the others.
+//
+// A rank that fails, is canceled or does not come within the group's time limit ends the
+// group. The call then is a [hip.ErrGroup] on every rank, and nothing is committed on those
+// that report it. So are ranks that were given different work: an exchange carries a hash of
+// all calls so far. An [InputError] is each rank's own, and ends nothing. After a failure
+// all ranks form a new group and call [Head.Regroup], or close their heads.
+//
 // # How do prompts share pages?
 //
 // By rows, not by tokens. Of n tokens that two texts begin with, n−1 rows are the same,
@@ -190,6 +230,7 @@
 //	stats.go, memory.go     what a head did, and the memory that it uses
 //	logits.go               final norm, logits, embeddings
 //	sequence_bytes.go       a sequence on its way to another cache or machine
+//	ranks*.go, parallel.go  a rank of a parallel head, and its share
 //	candidates.go           the most probable tokens: TopK, and what Draft picks
 //	internal/plan           the rules of chains, as data
 //	internal/rope           the rules that make rotary frequencies

@@ -78,7 +78,7 @@ func (h *Head) Draft(ctx context.Context, b *Batch) ([]Draft, error) {
 		return nil, c.rollback(err)
 	}
 	chain := newChain(c)
-	if err := chain.run(ctx); err != nil {
+	if err := chain.together(ctx); err != nil {
 		return nil, c.rollback(err)
 	}
 	err = chain.commit()

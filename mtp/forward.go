@@ -45,7 +45,16 @@ func (h *Head) Forward(ctx context.Context, b *Batch, step int) (out Hidden, err
 			}
 		}
 	}()
-	if out, err = c.hiddenStates(step % len(h.modules)); err != nil {
+	run := func() error {
+		out, err = c.hiddenStates(step % len(h.modules))
+		return err
+	}
+	if h.ranks == nil {
+		err = run()
+	} else {
+		err = h.together(ctx, b.appendPlan(nil, 'f', step), run)
+	}
+	if err != nil {
 		return Hidden{}, c.rollback(err)
 	}
 	committed = true

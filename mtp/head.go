@@ -7,6 +7,7 @@ import (
 
 	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/moe"
 	"github.com/drafthead/drafthead/weights"
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
@@ -29,11 +30,13 @@ type Head struct {
 	checkpoint  *safetensors.Folder // open while the device reads it in place
 	loaded      *weights.Loaded
 
-	geometry  attention.Geometry
+	geometry  attention.Geometry // of this rank
+	experts   moe.Config         // of this rank
 	embed     *weights.Matrix
 	lmHead    *weights.Matrix
 	draftHead draftLMHead
 	modules   []module
+	ranks     *ranks // nil: the head runs alone
 
 	using      sync.RWMutex // held for reading during calls
 	closed     bool
@@ -81,7 +84,13 @@ func (h *Head) build() (err error) {
 	if !h.whole() {
 		return nil
 	}
-	h.geometry = c.Attention
+	shares, err := c.shares(h.options.parallel())
+	if err != nil {
+		return err
+	}
+	h.geometry, h.ranks = c.Attention, h.options.groupRanks()
+	h.geometry.Heads, h.geometry.KVHeads = shares.heads.Len(), shares.kvHeads.Len()
+	h.experts = h.expertsOf(shares)
 	h.embed, h.lmHead = h.options.Embed, h.options.LMHead
 	if h.embed == nil {
 		h.embed = h.loaded.Matrix(embedTokens)
@@ -92,15 +101,21 @@ func (h *Head) build() (err error) {
 	if c.TieWordEmbeddings && h.options.LMHead == nil {
 		h.lmHead = h.embed
 	}
+	if h.ranks != nil {
+		if err := h.buildRanks(); err != nil {
+			return err
+		}
+	}
 	for i := range c.NumMTPModules {
 		h.modules = append(h.modules, h.module(i))
 	}
 	return nil
 }
 
-// whole reports whether the head holds all parameters and not a rank's share.
+// whole reports whether the head can run: it holds all parameters, or its share of them in
+// a group that holds the others.
 func (h *Head) whole() bool {
-	return h.options.parallel().whole()
+	return h.options.Group != nil || h.options.parallel().whole()
 }
 
 // enter begins a call; leave ends it.
@@ -156,8 +171,10 @@ func (h *Head) release() error {
 	h.workspaces = slices.DeleteFunc(h.workspaces, func(w *workspace) bool { return done(w.free()) })
 	h.modules, h.draftHead.matrix, h.draftHead.vocabulary = nil, nil, nil
 	h.draftHead.made = slices.DeleteFunc(h.draftHead.made, func(m *weights.Matrix) bool { return done(m.Free(h.device)) })
-	if h.draftHead.tokens != 0 && done(h.device.Free(h.draftHead.tokens)) {
-		h.draftHead.tokens = 0
+	for _, p := range h.tables() {
+		if *p != 0 && done(h.device.Free(*p)) {
+			*p = 0
+		}
 	}
 	if h.loaded != nil && done(h.loaded.Close()) {
 		h.loaded = nil

@@ -32,6 +32,7 @@ import (
 // copies the weights, and nothing that happens to the files matters afterwards.
 func Load(ctx context.Context, dir string, opts Options) (*Head, error) {
 	if err := checkFolder(dir); err != nil {
+		opts.loadFailed(err)
 		return nil, err
 	}
 	head, err := LoadFS(ctx, os.DirFS(dir), opts)
@@ -42,6 +43,11 @@ func Load(ctx context.Context, dir string, opts Options) (*Head, error) {
 // files in memory where they are, and reads others into the device's memory.
 func LoadFS(ctx context.Context, fsys fs.FS, opts Options) (h *Head, err error) {
 	start := time.Now()
+	defer func() {
+		if err != nil {
+			opts.loadFailed(err)
+		}
+	}()
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("mtp: %w", err)
 	}
@@ -96,6 +102,11 @@ func (h *Head) load(ctx context.Context, plan *weights.Plan, start time.Time) (e
 	}
 	if err := h.build(); err != nil {
 		return err
+	}
+	if h.ranks != nil {
+		if err := h.meet(ctx); err != nil {
+			return err
+		}
 	}
 	if progress != nil {
 		progress = func(done, total int64) { opts.Progress(stored+done, stored+total) }

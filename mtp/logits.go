@@ -22,15 +22,30 @@ import (
 func (h *Head) Logits(ctx context.Context, hidden Hidden, rows []int, step int) ([]float32, error) {
 	var logits []float32
 	err := h.onRows(ctx, hidden, rows, step, nil, func(w *workspace, in *input, n, module int) error {
-		if err := w.growLogits(h.config.HiddenSize, n, h.lmHead.Rows); err != nil {
+		own := 0
+		if h.lmHead != nil {
+			own = h.lmHead.Rows
+		}
+		err := w.growLogits(h.config.HiddenSize, n, own)
+		if h.ranks != nil && err == nil {
+			err = w.reserveRanks(h, n, 1, &h.ranks.lmHead)
+		}
+		if err != nil {
 			return err
 		}
-		err := w.run(false, func(d hip.Device) error { return h.logitsOf(d, w, h.lmHead, in, n, module) })
+		from := &w.logits
+		err = w.run(false, func(d hip.Device) error {
+			if err := h.logitsOf(d, w, h.lmHead, in, n, module); err != nil || h.ranks == nil {
+				return err
+			}
+			from = &w.joined
+			return h.join(d, w, n, &h.ranks.lmHead)
+		})
 		if err != nil {
 			return err
 		}
 		logits = make([]float32, n*h.config.VocabSize)
-		return w.read(logits, w.logits.Ptr())
+		return w.read(logits, from.Ptr())
 	})
 	return logits, err
 }
@@ -93,7 +108,11 @@ func (h *Head) onRows(ctx context.Context, hidden Hidden, rows []int, step int, 
 	if err != nil {
 		return err
 	}
-	return do(w, &in, len(picked), step%len(h.modules))
+	run := func() error { return do(w, &in, len(picked), step%len(h.modules)) }
+	if h.ranks == nil {
+		return run()
+	}
+	return h.together(ctx, fmt.Appendf(nil, "rows %v of step %d", picked, step), run)
 }
 
 // pickRows checks the rows that Logits is asked for.
@@ -199,9 +218,9 @@ func (h *Head) finalNorm(d hip.Device, w *workspace, states hip.Ptr, rows, modul
 }
 
 // logits computes w.logits of rows rows of states, rows × m.Rows; m is lm_head or what
-// Draft has in its place.
+// Draft has in its place, nil for a rank without tokens.
 func (h *Head) logits(d hip.Device, w *workspace, m *weights.Matrix, states hip.Ptr, rows, module int) error {
-	if err := h.finalNorm(d, w, states, rows, module); err != nil {
+	if err := h.finalNorm(d, w, states, rows, module); err != nil || m == nil {
 		return err
 	}
 	return m.Product(d, w.logits.Ptr(), w.finalNormed.Ptr(), rows)

@@ -22,17 +22,17 @@ type module struct {
 // hidden states out, and in between keys and values into the cache. The lines are the
 // formulas of the package's doc.
 func (m *module) forward(q *queue) {
-	both := q.embed(m.enorm, m.hnorm)           // [ rms(e; enorm) | rms(h; hnorm) ]
-	x := q.product(&q.x, m.ehProj, both)        // x = eh_proj · both
-	normed := q.rms(x, m.inputNorm)             // rms(x; input_layernorm)
-	qkv := q.product(&q.qkv, m.qkv, normed)     // queries, keys, values, index queries and keys
-	q.insert(qkv, m)                            // normed and rotated; keys and values into the cache
-	x, qkv = q.wanted(x, qkv)                   // from here on, the rows whose hidden states are wanted
-	blocks := q.selectBlocks(qkv)               // the indexer's choice
-	context := q.attend(qkv, blocks)            // attention over the chosen blocks
-	attn := q.product(&q.attnOut, m.o, context) // o_proj · attention
-	r, n := q.addRMS(x, attn, m.postNorm)       // r = x + attn; n = rms(r; post_attention_layernorm)
-	q.experts(m.experts, r, n)                  // hidden = r + moe(n)
+	both := q.embed(m.enorm, m.hnorm)       // [ rms(e; enorm) | rms(h; hnorm) ]
+	x := q.product(&q.x, m.ehProj, both)    // x = eh_proj · both
+	normed := q.rms(x, m.inputNorm)         // rms(x; input_layernorm)
+	qkv := q.product(&q.qkv, m.qkv, normed) // queries, keys, values, index queries and keys
+	q.insert(qkv, m)                        // normed and rotated; keys and values into the cache
+	x, qkv = q.wanted(x, qkv)               // from here on, the rows whose hidden states are wanted
+	blocks := q.selectBlocks(qkv)           // the indexer's choice
+	context := q.attend(qkv, blocks)        // attention over the chosen blocks
+	attn := q.attentionOut(m.o, context)    // o_proj · attention, of the heads of all ranks
+	r, n := q.addRMS(x, attn, m.postNorm)   // r = x + attn; n = rms(r; post_attention_layernorm)
+	q.experts(m.experts, r, n)              // hidden = r + moe(n)
 }
 
 // module gathers the parameters of module i.
@@ -50,6 +50,6 @@ func (h *Head) module(i int) module {
 		qkv: matrix(attn + "qkv_proj.weight"), o: matrix(attn + "o_proj.weight"),
 		qNorm: vector(attn + "q_norm.weight"), kNorm: vector(attn + "k_norm.weight"),
 		indexQNorm: vector(attn + "index_q_norm.weight"), indexKNorm: vector(attn + "index_k_norm.weight"),
-		experts: moe.NewExperts(h.config.MoE, func(name string) *weights.Matrix { return matrix(sparse + name) }, vector(sparse+"e_score_correction_bias")),
+		experts: moe.NewExperts(h.experts, func(name string) *weights.Matrix { return matrix(sparse + name) }, vector(sparse+"e_score_correction_bias")),
 	}
 }

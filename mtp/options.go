@@ -88,18 +88,32 @@ type Options struct {
 
 	// Embed and LMHead are the target's own embed_tokens and lm_head, vocab_size ×
 	// hidden_size, in the memory of Device. The caller keeps owning them, and the
-	// checkpoint need not hold them.
+	// checkpoint need not hold them. For a rank of a Group LMHead may also be its rows
+	// alone.
 	Embed, LMHead *weights.Matrix
 
-	// TensorParallel and ExpertParallel load one rank's share of the parameters, cut as vLLM
-	// cuts them, to inspect or to share by [Head.Matrix]. Such a head cannot run: NewCache
-	// and every call that runs it return an [InputError] that wraps [errors.ErrUnsupported].
+	// Group makes the head one rank of a parallel head: every rank of the group loads its
+	// share on its own device, and all make the same calls in the same order. See "Parallel
+	// heads" in the package's doc. nil, or a group of one: the head runs alone.
+	//
+	// The caller closes the group after the head. If Load fails on one rank it ends the
+	// group, so that no other waits for it.
+	Group *hip.Group
+
+	// TensorParallel and ExpertParallel are one rank's share of the parameters. Without a
+	// Group they are loaded as vLLM cuts them, to inspect or to share by [Head.Matrix]. Such
+	// a head cannot run: NewCache and every call that runs it return an [InputError] that
+	// wraps [errors.ErrUnsupported]. With a Group both zero stand for TensorParallel by the
+	// group's ranks. Their sizes multiplied give the ranks of the group, and the experts
+	// that ExpertParallel deals are cut by TensorParallel as well; or both sizes are that of
+	// the group, as vLLM deals experts among the ranks that cut the rest.
 	//
 	// TensorParallel cuts attention heads, KV heads with their index heads (several ranks
 	// hold the same one if there are more ranks than KV heads), rows of gate and up
 	// projections, columns of down projections, and rows of the vocabulary. ExpertParallel
 	// deals out whole experts; TensorParallel then does not cut the routed experts. Every
-	// rank holds the norms, eh_proj, the router and the one index key.
+	// rank holds the norms, eh_proj, the router and the one index key. The ranks of a Group
+	// all hold embed_tokens, and cut the rows of lm_head among them.
 	TensorParallel, ExpertParallel Shard
 }
 
@@ -171,14 +185,15 @@ func (c *Config) checkOptions(opts Options) error {
 		field  string
 		matrix *weights.Matrix
 	}{{"Embed", opts.Embed}, {"LMHead", opts.LMHead}} {
-		if m.matrix != nil {
+		if m.matrix != nil && !(opts.Group != nil && m.field == "LMHead" && m.matrix.Rows == opts.parallel().group.rows(c.VocabSize).Len() && m.matrix.Cols == c.HiddenSize) {
 			refuseIf(m.matrix.Rows != c.VocabSize || m.matrix.Cols != c.HiddenSize, m.field,
 				fmt.Sprintf("%d × %d", m.matrix.Rows, m.matrix.Cols), fmt.Sprintf("%d × %d", c.VocabSize, c.HiddenSize))
 		}
 	}
 	format := opts.DraftLMHead
+	errs = append(errs, opts.checkGroup())
 	field, share := opts.parallel().cut()
-	refuseIf(field != "" && (format != 0 || opts.DraftVocabulary != nil), field, share, "a whole head, with DraftLMHead or DraftVocabulary")
+	refuseIf(field != "" && opts.Group == nil && (format != 0 || opts.DraftVocabulary != nil), field, share, "a whole head, with DraftLMHead or DraftVocabulary")
 	refuseIf(format != 0 && format != weights.MXFP8 && format != weights.INT8, "DraftLMHead", format, "MXFP8, INT8, or 0 for as stored")
 	errs = append(errs, checkDraftVocabulary(opts.DraftVocabulary, c.VocabSize))
 	refuseIf((opts.Embed != nil || opts.LMHead != nil) && opts.Device == nil, "Device", "nil", "the device of Embed and LMHead")

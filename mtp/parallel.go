@@ -12,10 +12,25 @@ type Shard struct {
 // parallel says which share of every parameter a rank holds: see [Options].
 type parallel struct {
 	tensor, expert Shard
+
+	// The ranks of a group cut the rows of lm_head among all of them and hold embed_tokens
+	// whole. In a grid of tensor × expert ranks the experts that are dealt are cut as well.
+	group Shard
+	grid  bool
 }
 
 // parallel returns the share that the options ask for.
-func (o *Options) parallel() parallel { return parallel{o.TensorParallel, o.ExpertParallel} }
+func (o *Options) parallel() parallel {
+	p := parallel{tensor: o.TensorParallel, expert: o.ExpertParallel}
+	if g := o.Group; g != nil {
+		p.group = Shard{g.Rank(), g.Size()}
+		if p.tensor == (Shard{}) && p.expert == (Shard{}) {
+			p.tensor = p.group
+		}
+		p.grid = max(1, p.tensor.Size)*max(1, p.expert.Size) == g.Size()
+	}
+	return p
+}
 
 // whole reports whether the share is everything.
 func (s Shard) whole() bool { return s.Size <= 1 }
@@ -99,6 +114,17 @@ func (s Shard) vocabulary(n int) (part interval, want string) {
 		return all(n), want
 	}
 	return interval{min(padded[0], n), min(padded[1], n)}, ""
+}
+
+// rowPadding: tiles of a product are so many rows.
+const rowPadding = 16
+
+// rows cuts n rows of lm_head, in multiples of 16 but for the last ones: later ranks may
+// hold fewer, or none.
+func (s Shard) rows(n int) interval {
+	each := (n + s.Size - 1) / s.Size
+	each = (each + rowPadding - 1) / rowPadding * rowPadding
+	return interval{min(s.Rank*each, n), min((s.Rank+1)*each, n)}
 }
 
 // interval is the half-open interval from its first number to before its second.

@@ -27,7 +27,7 @@ func tensorName(module int, name string) string {
 // Options.TensorParallel and ExpertParallel; zero Shards give the whole head. The error
 // joins an [InputError] for every share that cannot be cut.
 func (c *Config) Parameters(tensor, expert Shard) ([]weights.Param, error) {
-	return c.parameters(parallel{tensor, expert}, func(int) bool { return true })
+	return c.parameters(parallel{tensor: tensor, expert: expert}, func(int) bool { return true })
 }
 
 // parameters is Parameters, but with one parameter only of a module that is not there:
@@ -38,9 +38,9 @@ func (c *Config) parameters(p parallel, there func(module int) bool) ([]weights.
 		return nil, err
 	}
 	b := paramBuilder{config: c, shares: shares}
-	b.shared(embedTokens)
+	b.shared(embedTokens, shares.embed)
 	if !c.TieWordEmbeddings {
-		b.shared(lmHead)
+		b.shared(lmHead, shares.vocab)
 	}
 	for module := range c.NumMTPModules {
 		if !there(module) {
@@ -54,9 +54,9 @@ func (c *Config) parameters(p parallel, there func(module int) bool) ([]weights.
 
 // shares are a rank's ranges in the units in which parameters are cut.
 type shares struct {
-	heads, kvHeads       interval
-	intermediate, shared interval // inner width of a routed, of the shared expert
-	experts, vocab       interval
+	heads, kvHeads        interval
+	intermediate, shared  interval // inner width of a routed, of the shared expert
+	experts, embed, vocab interval
 }
 
 func (c *Config) shares(p parallel) (s shares, err error) {
@@ -77,12 +77,15 @@ func (c *Config) shares(p parallel) (s shares, err error) {
 	s.heads = cut("num_attention_heads", p.tensor.even, c.Attention.Heads)
 	s.kvHeads = cut("num_key_value_heads", p.tensor.replicated, c.Attention.KVHeads)
 	s.shared = cut("shared_intermediate_size", p.tensor.even, c.MoE.SharedIntermediate)
-	s.vocab = cut("vocab_size", p.tensor.vocabulary, c.VocabSize)
-	s.intermediate, s.experts = all(c.MoE.Intermediate), all(c.MoE.Experts)
-	if p.expert.whole() {
-		s.intermediate = cut("intermediate_size", p.tensor.even, c.MoE.Intermediate)
+	if p.group == (Shard{}) {
+		s.vocab = cut("vocab_size", p.tensor.vocabulary, c.VocabSize)
+		s.embed = s.vocab
 	} else {
-		s.experts = p.expert.uneven(c.MoE.Experts)
+		s.vocab, s.embed = p.group.rows(c.VocabSize), all(c.VocabSize)
+	}
+	s.intermediate, s.experts = all(c.MoE.Intermediate), p.expert.uneven(c.MoE.Experts)
+	if p.expert.whole() || p.grid {
+		s.intermediate = cut("intermediate_size", p.tensor.even, c.MoE.Intermediate)
 	}
 	return s, errors.Join(errs...)
 }
@@ -102,11 +105,11 @@ type paramBuilder struct {
 }
 
 // shared adds a matrix that the head shares with its target.
-func (b *paramBuilder) shared(name string) {
+func (b *paramBuilder) shared(name string, rows interval) {
 	c := b.config
 	b.params = append(b.params, weights.Param{Name: name, Parts: []weights.Part{{
 		Tensor: name, Shape: []int{c.VocabSize, c.HiddenSize},
-		KeepRows: b.shares.vocab, KeepCols: all(c.HiddenSize),
+		KeepRows: rows, KeepCols: all(c.HiddenSize),
 	}}})
 }
 

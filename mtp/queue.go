@@ -61,12 +61,24 @@ func (q *queue) embed(enorm, hnorm hip.Ptr) values {
 func (q *queue) product(to *hip.Buffer, w *weights.Matrix, x values) values {
 	y := values{to.Ptr(), x.rows, w.Rows}
 	q.do(x.rows, func() error { return w.Product(q.device, y.ptr, x.ptr, x.rows) })
-	switch to {
-	case &q.x:
+	if to == &q.x {
 		q.saw(stageEhProjOut, y)
-	case &q.attnOut:
-		q.saw(stageAttnOut, y)
 	}
+	return y
+}
+
+// attentionOut is the product with o_proj, summed over the ranks. Of those that hold the
+// same heads one adds them.
+func (q *queue) attentionOut(o *weights.Matrix, context values) values {
+	var y values
+	if q.head.adds() {
+		y = q.product(&q.attnOut, o, context)
+	} else {
+		y = values{q.attnOut.Ptr(), context.rows, o.Rows}
+		q.do(y.rows, func() error { return kernels.Clear(q.device, y.ptr, y.rows*y.width) })
+	}
+	q.sum(y)
+	q.saw(stageAttnOut, y)
 	return y
 }
 
@@ -156,7 +168,12 @@ func (q *queue) addRMS(x, y values, weight hip.Ptr) (sum, normed values) {
 
 // experts computes the step's hidden states, r + moe(n).
 func (q *queue) experts(e *moe.Experts, r, n values) {
-	q.do(r.rows, func() error { return e.Forward(q.device, &q.moe, q.step.out, r.ptr, n.ptr, r.rows) })
+	residual := r.ptr
+	if rank := q.head.ranks; rank != nil && rank.group.Rank() > 0 {
+		residual = 0 // added once
+	}
+	q.do(r.rows, func() error { return e.Forward(q.device, &q.moe, q.step.out, residual, n.ptr, r.rows) })
+	q.sum(values{q.step.out, r.rows, r.width})
 	c, at := q.head.config, q.moe.Stage
 	q.saw(stageRouterScores, values{at("router_scores"), r.rows, c.MoE.Experts})
 	q.sawInts(stageExpertIDs, values{at("expert_ids"), r.rows, c.MoE.TopK}, c.MoE.TopK)

@@ -15,13 +15,14 @@ import (
 // each end with their CRC-32C.
 //
 //	head      magic [8], version, hidden_size, num_mtp_modules, steps that shift tokens or 0,
-//	          1 with Options.PostNorm, Sequence.whole, 1 if states are carried   uint32 each,
+//	          1 with Options.PostNorm, Sequence.whole, 1 if states are carried, the rank
+//	          whose share of attention it is, and of how many                    uint32 each,
 //	          the rule's name [24], padded with zeros
 //	carried   hidden states of the last rows [min(steps−1, whole), hidden_size] float32
 const (
 	bytesMagic   = "dhmtpsq\n"
 	bytesVersion = 1
-	headWords    = 7
+	headWords    = 9
 	ruleBytes    = 24
 	headBytes    = len(bytesMagic) + 4*headWords + ruleBytes
 )
@@ -59,7 +60,8 @@ func (s *Sequence) WriteTo(w io.Writer) (n int64, err error) {
 }
 
 // ReadSequence returns a sequence with what [Sequence.WriteTo] wrote, of this head or of
-// another of the same geometry, rule and cache format, on any device. On the same kind of
+// another of the same geometry, rule and cache format, on any device. A rank of a parallel
+// head reads what the same rank of another one wrote. On the same kind of
 // device it drafts the same bits. That the weights are the same is not checked. It reads no
 // byte more than was written.
 //
@@ -114,6 +116,8 @@ func (s *Sequence) head() []byte {
 	if words[5] = uint32(s.whole); s.carry != nil {
 		words[6] = 1
 	}
+	share := h.options.parallel().tensor
+	words[7], words[8] = uint32(share.Rank), uint32(max(1, share.Size))
 	b := []byte(bytesMagic)
 	for _, v := range words {
 		b = binary.LittleEndian.AppendUint32(b, v)
@@ -147,7 +151,10 @@ func (s *Sequence) readHead(in *partReader) error {
 		}
 		return in.refuse("Options.Chain", fmt.Sprintf("%q", rule), fmt.Sprintf("%q, the head's", h.chain), nil)
 	}
-	for i, field := range []string{1: "hidden_size", 2: "num_mtp_modules", 3: "steps of the chain", 4: "Options.PostNorm (1: set)"} {
+	for i, field := range []string{1: "hidden_size", 2: "num_mtp_modules", 3: "steps of the chain", 4: "Options.PostNorm (1: set)", 7: "rank of TensorParallel", 8: "ranks of TensorParallel"} {
+		if field == "" {
+			continue // the sequence's own
+		}
 		if was, is := word(got, i), word(want, i); was != is {
 			return in.refuse(field, was, fmt.Sprintf("%d, the head's", is), nil)
 		}

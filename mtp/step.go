@@ -20,6 +20,7 @@ type step struct {
 	tokensAt, wantedAt, sourcesAt, sharedAt, picksAt, keepsAt, carriedAt int // in the words
 	allAt, wantedRowsAt                                                  int
 	paramsAt, maskRowsAt, masksAt, masks                                 int // how drafts are drawn
+	plansAt                                                              int // of ranks
 
 	hidden, embeds input   // of the batch, at the first step; call.embeds is for all
 	states         hip.Ptr // that the rows start from
@@ -159,7 +160,7 @@ func (c *call) reserveRows(s *step) error {
 	if observe {
 		observed = rows
 	}
-	if err := w.moe.Reserve(w.device, &h.config.MoE, out, observe); err != nil {
+	if err := w.moe.Reserve(w.device, &h.experts, out, observe); err != nil {
 		return err
 	}
 	return w.grow(

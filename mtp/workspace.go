@@ -38,6 +38,7 @@ type workspace struct {
 	attnOut, moeNormed           hip.Buffer
 	hidden, otherHidden          hip.Buffer // what steps hand on
 	picked, finalNormed, logits  hip.Buffer // of the rows that tokens are drafted from
+	record, gathered, joined     hip.Buffer // what ranks exchange of them
 }
 
 // keptGraphs is how many sequences of launches a workspace keeps as graphs. There is one
@@ -54,6 +55,7 @@ func (w *workspace) buffers() []*hip.Buffer {
 		&w.masked, &w.both, &w.x, &w.normed, &w.qkv, &w.wantedX, &w.wantedQKV,
 		&w.scores, &w.selected, &w.attnCtx, &w.attnOut, &w.moeNormed,
 		&w.hidden, &w.otherHidden, &w.picked, &w.finalNormed, &w.logits,
+		&w.record, &w.gathered, &w.joined,
 	}
 }
 

@@ -13,6 +13,12 @@ var (
 	copyWordsHIP string
 	//go:embed take_rows.hip
 	takeRowsHIP string
+	//go:embed topk_ranks.hip
+	topkRanksHIP string
+	//go:embed join_columns.hip
+	joinColumnsHIP string
+	//go:embed clear.hip
+	clearHIP string
 )
 
 // ceilDiv returns how many blocks of the given size n values take.

@@ -57,16 +57,25 @@ type Picked struct {
 // Pick sets out to the k largest of each of the rows of vocab float32 logits. tokens is
 // the token of each logit, int32; 0: its index. Grow comes first.
 func (t *TopK) Pick(d hip.Device, out Picked, logits, tokens hip.Ptr, rows, vocab, k int) error {
-	parts := topkPartsOf(vocab)
-	a := &topkArgs{
-		Logits: logits, Largest: t.largest.Ptr(), Index: t.index.Ptr(), Sums: t.sums.Ptr(), Tokens: tokens,
-		IDs: out.IDs, Probabilities: out.Probabilities,
-		Rows: int32(rows), Vocab: int32(vocab), Parts: int32(parts), K: int32(k),
-	}
-	if err := topkParts.Launch(d, hip.Grid{Blocks: rows * parts, BlockCost: 16 * topkPart}, a); err != nil {
+	a := t.args(logits, rows, vocab, k)
+	a.Tokens, a.IDs, a.Probabilities = tokens, out.IDs, out.Probabilities
+	if err := a.launchParts(d); err != nil {
 		return err
 	}
-	return topkMerge.Launch(d, hip.Grid{Blocks: rows, BlockCost: 16 * parts * k}, a)
+	return topkMerge.Launch(d, hip.Grid{Blocks: rows, BlockCost: 16 * int(a.Parts) * k}, a)
+}
+
+// args is the arguments of both kernels, but for the results.
+func (t *TopK) args(logits hip.Ptr, rows, vocab, k int) *topkArgs {
+	return &topkArgs{
+		Logits: logits, Largest: t.largest.Ptr(), Index: t.index.Ptr(), Sums: t.sums.Ptr(),
+		Rows: int32(rows), Vocab: int32(vocab), Parts: int32(topkPartsOf(vocab)), K: int32(k),
+	}
+}
+
+// launchParts finds the k largest of each part of each row.
+func (a *topkArgs) launchParts(d hip.Device) error {
+	return topkParts.Launch(d, hip.Grid{Blocks: int(a.Rows) * int(a.Parts), BlockCost: 16 * topkPart}, a)
 }
 
 // Free gives the memory back.
@@ -168,6 +177,14 @@ func countEqual(values []float32, want float32) float64 {
 	return n
 }
 
+// weightOf is exp(value − top), 1 also where both are infinite.
+func weightOf(value, top float32) float64 {
+	if value == top {
+		return 1
+	}
+	return math.Exp(float64(value) - float64(top))
+}
+
 func topkMergeTwin(b *hip.Blocks, a *topkArgs) {
 	rows, parts, k := int(a.Rows), int(a.Parts), int(a.K)
 	largest, index := hip.In[float32](b, a.Largest, rows*parts*k), hip.In[int32](b, a.Index, rows*parts*k)
@@ -183,18 +200,12 @@ func topkMergeTwin(b *hip.Blocks, a *topkArgs) {
 			}
 		}
 		top := values[0]
-		weight := func(v float32) float64 {
-			if v == top { // also where both are infinite
-				return 1
-			}
-			return math.Exp(float64(v) - float64(top))
-		}
 		sum := 0.0
 		for part := row * parts; part < (row+1)*parts; part++ {
-			sum += sums[part] * weight(largest[part*k])
+			sum += sums[part] * weightOf(largest[part*k], top)
 		}
 		for i := range best.count {
-			probabilities[row*k+i] = float32(weight(values[i]) / sum)
+			probabilities[row*k+i] = float32(weightOf(values[i], top) / sum)
 			if tokens != nil {
 				best.index[i] = tokens[best.index[i]]
 			}
