@@ -196,10 +196,16 @@ func (g *Group) Err() error {
 		return fail.With(fail.Closed, "group: rank %d of %d", g.rank, g.size)
 	}
 	if err := g.links.Err(); err != nil {
-		return fail.With(errors.Join(fail.Group, err), "rank %d of %d", g.rank, g.size)
+		return fail.With(&groupError{err}, "rank %d of %d", g.rank, g.size)
 	}
 	return nil
 }
+
+// groupError is an ErrGroup that says why.
+type groupError struct{ cause error }
+
+func (e *groupError) Error() string   { return fail.Group.Bare() + ": " + fail.Bare(e.cause) }
+func (e *groupError) Unwrap() []error { return []error{fail.Group, e.cause} }
 
 // Abort ends the group: what is queued on any rank of this process ends with an error, and
 // so does what comes. Only the first cause counts. It does not wait.

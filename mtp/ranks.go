@@ -1,6 +1,7 @@
 package mtp
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -91,11 +92,9 @@ func (h *Head) meet(ctx context.Context) error {
 
 	stop := h.ranks.group.Watch(ctx)
 	all, err := h.ranks.group.Exchange(own)
-	if failed := stop(); failed != nil {
-		return fmt.Errorf("mtp: %w", failed)
-	}
+	failed := stop()
 	if err != nil {
-		return fmt.Errorf("mtp: %w", err)
+		return fmt.Errorf("mtp: %w", cmp.Or(failed, err))
 	}
 	seen := make(map[string]int)
 	for rank, other := range all {
@@ -111,6 +110,9 @@ func (h *Head) meet(ctx context.Context) error {
 		if !slices.Equal(other[16:], own[16:]) {
 			return refuse("Options.Group", fmt.Sprintf("rank %d with another config or other options", rank), "the same head on all ranks", nil)
 		}
+	}
+	if failed != nil {
+		return fmt.Errorf("mtp: %w", failed)
 	}
 	return nil
 }

@@ -2,9 +2,13 @@ package mtp
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/attention"
+	"github.com/drafthead/drafthead/moe"
 )
 
 func TestShardCheck(t *testing.T) {
@@ -123,5 +127,84 @@ func TestShardsCover(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestGroupHoldsAll: over the ranks of a group every element of every tensor is held, once
+// or by every rank that needs it.
+func TestGroupHoldsAll(t *testing.T) {
+	config := &Config{HiddenSize: 64, VocabSize: 200, NumMTPModules: 1}
+	config.Attention = attention.Geometry{Heads: 8, KVHeads: 2, HeadDim: 16, IndexDim: 8}
+	config.MoE = moe.Config{Hidden: 64, Intermediate: 64, SharedIntermediate: 128, Experts: 6, TopK: 2}
+	for _, c := range []struct {
+		tp, ep int
+		dealt  bool
+	}{{2, 1, false}, {4, 1, false}, {8, 1, false}, {1, 2, false}, {1, 4, false}, {2, 2, false}, {2, 3, false}, {2, 2, true}, {4, 4, true}} {
+		ranks := c.tp * c.ep
+		if c.dealt {
+			ranks = c.tp
+		}
+		held := make(map[string]map[[2]int]int) // by tensor and element: how many ranks
+		for rank := range ranks {
+			p := parallel{tensor: Shard{rank % c.tp, c.tp}, expert: Shard{rank / c.tp, c.ep}, group: Shard{rank, ranks}, grid: !c.dealt}
+			if c.dealt {
+				p.expert.Rank = rank
+			}
+			params, err := config.parameters(p, func(int) bool { return true })
+			require.NoError(t, err)
+			for _, param := range params {
+				for _, part := range param.Parts {
+					if len(part.Shape) != 2 {
+						continue
+					}
+					if held[part.Tensor] == nil {
+						held[part.Tensor] = make(map[[2]int]int)
+					}
+					for row := part.KeepRows[0]; row < part.KeepRows[1]; row++ {
+						for col := part.KeepCols[0]; col < part.KeepCols[1]; col++ {
+							held[part.Tensor][[2]int{row, col}]++
+						}
+					}
+				}
+			}
+		}
+		for tensor, elements := range held {
+			want, shape := ranks, [2]int{}
+			name := tensor[strings.LastIndex(tensor[:len(tensor)-len(".weight")], ".")+1:]
+			switch copies := ranks / c.tp; {
+			case tensor == embedTokens:
+				shape = [2]int{200, 64}
+			case tensor == lmHead:
+				want, shape = 1, [2]int{200, 64}
+			case name == "q_proj.weight":
+				want, shape = copies, [2]int{128, 64}
+			case name == "o_proj.weight":
+				want, shape = copies, [2]int{64, 128}
+			case name == "k_proj.weight" || name == "v_proj.weight":
+				want, shape = copies*max(1, c.tp/2), [2]int{32, 64}
+			case name == "index_q_proj.weight":
+				want, shape = copies*max(1, c.tp/2), [2]int{16, 64}
+			case name == "index_k_proj.weight":
+				shape = [2]int{8, 64}
+			case name == "eh_proj.weight":
+				shape = [2]int{64, 128}
+			case name == "gate.weight":
+				shape = [2]int{6, 64}
+			case name == "w1.weight" || name == "w3.weight":
+				want, shape = 1, [2]int{64, 64}
+			case name == "w2.weight":
+				want, shape = 1, [2]int{64, 64}
+			case name == "gate_proj.weight" || name == "up_proj.weight":
+				want, shape = copies, [2]int{128, 64}
+			case name == "down_proj.weight":
+				want, shape = copies, [2]int{64, 128}
+			default:
+				t.Fatalf("%s: which ranks hold it?", tensor)
+			}
+			require.Len(t, elements, shape[0]*shape[1], "%s over tp %d, ep %d", tensor, c.tp, c.ep)
+			for at, n := range elements {
+				require.Equal(t, want, n, "%s %v over tp %d, ep %d", tensor, at, c.tp, c.ep)
+			}
+		}
 	}
 }
