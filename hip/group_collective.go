@@ -76,11 +76,7 @@ func (g *Group) queue(d Device, c collection) error {
 	if err := g.check(&c); err != nil {
 		return err
 	}
-	stream := uintptr(0)
-	if s, ok := As[streamer](d); ok {
-		stream = s.Stream()
-	}
-	if err := c.run(g.links, stream); err != nil {
+	if err := c.run(g.links, g.streamOf(d)); err != nil {
 		if failed := g.Err(); failed != nil {
 			return failed
 		}
@@ -90,6 +86,17 @@ func (g *Group) queue(d Device, c collection) error {
 }
 
 type streamer interface{ Stream() uintptr }
+
+// streamOf returns where d queues work. A device that does not say, since it wraps the
+// group's, queues where that does.
+func (g *Group) streamOf(d Device) uintptr {
+	for _, d := range []Device{d, g.device} {
+		if s, ok := As[streamer](d); ok {
+			return s.Stream()
+		}
+	}
+	return 0
+}
 
 // check returns an error unless the device knows the memory, if it can tell.
 func (g *Group) check(c *collection) error {

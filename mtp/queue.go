@@ -179,7 +179,9 @@ func (q *queue) experts(e *moe.Experts, r, n values) {
 	q.sawInts(stageExpertIDs, values{at("expert_ids"), r.rows, c.MoE.TopK}, c.MoE.TopK)
 	q.saw(stageExpertWeights, values{at("expert_weights"), r.rows, c.MoE.TopK})
 	q.saw(stageMoeRoutedOut, values{at("moe_routed_out"), r.rows, r.width})
-	q.saw(stageSharedOut, values{at("shared_out"), r.rows, r.width})
+	if shared := at("shared_out"); shared != 0 { // 0: another rank's
+		q.saw(stageSharedOut, values{shared, r.rows, r.width})
+	}
 	q.saw(stageMoeOut, values{at("moe_out"), r.rows, r.width})
 	q.saw(stageHidden, values{q.step.out, r.rows, r.width})
 }

@@ -165,6 +165,7 @@ func TestParallelCalls(t *testing.T) {
 	x := randomPassage(4, 12)
 	mask := func([]int32) []uint32 { return []uint32{0x0ff0f0f1, 0x00003333} }
 	type result struct {
+		stages         int
 		hidden, logits []float32
 		ids            []int32
 		probs          []float32
@@ -176,7 +177,9 @@ func TestParallelCalls(t *testing.T) {
 			return r, err
 		}
 		s := cache.NewSequence()
-		hidden, err := head.Forward(t.Context(), x.batch(s, 0, 8), 0)
+		observed := x.batch(s, 0, 8)
+		observed.Observe = func(mtp.Stage) { r.stages++ }
+		hidden, err := head.Forward(t.Context(), observed, 0)
 		if err != nil {
 			return r, err
 		}
@@ -219,6 +222,8 @@ func TestParallelCalls(t *testing.T) {
 					for i, d := range want.drafts {
 						require.Equal(t, d.Tokens, got.drafts[i].Tokens)
 					}
+					require.Greater(t, got.stages, 15)
+					got.stages = all[0].stages // a rank without a shared expert has one fewer
 					require.Equal(t, all[0], got)
 				}
 			})

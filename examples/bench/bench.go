@@ -11,6 +11,7 @@ import (
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
 	"github.com/drafthead/drafthead/examples/internal/devices"
+	"github.com/drafthead/drafthead/examples/internal/ranks"
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights/safetensors"
@@ -19,6 +20,7 @@ import (
 // session is a loaded head with all that measuring it takes.
 type session struct {
 	settings *settings
+	rank     *ranks.Rank
 	stderr   io.Writer
 	device   hip.Device
 	graphs   *graphTimer // the device, if it records graphs
@@ -36,17 +38,43 @@ type session struct {
 // runs that are observed: what these allocate is not part of the peak. Works with a head of
 // their own come last and do not count towards it either.
 func (s *settings) bench(ctx context.Context, stderr io.Writer) (out *summary, err error) {
-	device, err := devices.Open(s.device)
+	opened, err := devices.OpenAll(s.device, s.layout.Ranks())
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, device.Close()) }()
-	return s.benchOn(ctx, device, stderr)
+	defer func() {
+		for _, d := range opened {
+			err = errors.Join(err, d.Close())
+		}
+	}()
+	return s.benchOn(ctx, opened, stderr)
 }
 
-// benchOn is bench on a device that is open.
-func (s *settings) benchOn(ctx context.Context, device hip.Device, stderr io.Writer) (out *summary, err error) {
-	b := &session{settings: s, stderr: stderr, device: device, out: &summary{Device: s.device}}
+// benchOn is bench on devices that are open, one for each rank.
+func (s *settings) benchOn(ctx context.Context, opened []hip.Device, stderr io.Writer) (out *summary, err error) {
+	source, err := s.open(ctx, stderr)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, source.close()) }()
+	err = s.layout.On(ctx, opened, func(ctx context.Context, r *ranks.Rank) error {
+		stderr := stderr
+		if !r.First() {
+			stderr = io.Discard
+		}
+		o, err := s.benchRank(ctx, r, source, stderr)
+		if r.First() {
+			out = o
+		}
+		return err
+	})
+	return out, err
+}
+
+// benchRank is bench on one rank.
+func (s *settings) benchRank(ctx context.Context, r *ranks.Rank, source *source, stderr io.Writer) (out *summary, err error) {
+	b := &session{settings: s, rank: r, source: source, stderr: stderr, device: r.Device, out: &summary{Device: s.device}}
+	b.out.TensorParallel, b.out.ExpertParallel = s.layout.Tensor, s.layout.Expert
 	b.timeGraphs()
 	defer func() { err = errors.Join(err, b.close()) }()
 	if err := b.load(ctx); err != nil {
@@ -78,9 +106,6 @@ func (s *settings) benchOn(ctx context.Context, device hip.Device, stderr io.Wri
 // load opens the weights, and loads the head.
 func (b *session) load(ctx context.Context) (err error) {
 	s := b.settings
-	if b.source, err = s.open(ctx, b.stderr); err != nil {
-		return err
-	}
 	config, err := mtp.ReadConfig(b.source.fsys)
 	if err != nil {
 		return fmt.Errorf("%s: %w", safetensors.Printable(b.source.name), err)
@@ -91,9 +116,9 @@ func (b *session) load(ctx context.Context) (err error) {
 	progress, loaded := cli.Progress(b.stderr, "load", "bytes")
 	var clock loadClock
 	start := time.Now()
-	b.head, err = mtp.LoadFS(ctx, b.source.fsys, mtp.Options{
-		Device: b.device, Progress: clock.around(progress), Populate: s.populate, Chain: mtp.ChainFirst, Modules: s.modules,
-	})
+	b.head, err = mtp.LoadFS(ctx, b.source.fsys, b.options(mtp.Options{
+		Progress: clock.around(progress), Populate: s.populate, Chain: mtp.ChainFirst, Modules: s.modules,
+	}))
 	b.out.LoadSeconds = time.Since(start).Seconds()
 	loaded()
 	if err != nil {
@@ -108,8 +133,15 @@ func (b *session) load(ctx context.Context) (err error) {
 	}
 	b.out.Checkpoint, b.out.WeightBytes = b.source.name, b.head.Report().Bytes
 	b.out.DeviceName, b.out.Threads = b.device.Info().Name, b.device.Info().Threads
-	b.model, err = newModel(b.head.Config(), b.head.Matrix)
+	b.model, err = newModel(b.head.Config(), b.head.Matrix, b.rank)
 	return err
+}
+
+// options returns opts with the share of the rank, on the device that is timed.
+func (b *session) options(opts mtp.Options) mtp.Options {
+	opts = b.rank.Options(opts)
+	opts.Device = b.device
+	return opts
 }
 
 // firstDraft drafts one token from one row, in a cache of its own.
@@ -175,7 +207,7 @@ func (b *session) measure(ctx context.Context) ([][]timedRun, error) {
 			continue
 		}
 		runtime.GC() // of what came before
-		runs, err := measure(ctx, b.head, w, b.ceiling, b.settings.time)
+		runs, err := b.time(ctx, b.head, w)
 		if err != nil {
 			return nil, err
 		}
@@ -211,6 +243,9 @@ func (b *session) finish(ctx context.Context, timed [][]timedRun) error {
 		if err := b.measureGraph(ctx, w, &r); err != nil {
 			return err
 		}
+		if err := b.measureExchange(ctx, w, &r); err != nil {
+			return err
+		}
 		b.out.Rows = append(b.out.Rows, r)
 		for _, r := range timed[i] {
 			ceilings = append(ceilings, r.ceiling/1e9)
@@ -229,9 +264,6 @@ func (b *session) close() error {
 	errs = append(errs, b.device.Free(b.output))
 	if b.head != nil {
 		errs = append(errs, b.head.Close())
-	}
-	if b.source != nil {
-		errs = append(errs, b.source.close())
 	}
 	return errors.Join(errs...)
 }

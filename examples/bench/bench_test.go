@@ -168,6 +168,9 @@ func TestRefuses(t *testing.T) {
 		{"commit beyond them", []string{"-context", "500", "-commit", "4,525"}, cli.Usage, []string{"-commit is 4,525, and the head has 1024 positions: want at most 524 after the first -context of 500\n"}},
 
 		{"prefill beyond the positions", []string{"-prefill", "1025"}, cli.Usage, []string{"-prefill is 1025, and the head has 1024 positions"}},
+		{"ranks", []string{"-tp", "0", "-ep", "65"}, cli.Usage, []string{"-tp is 0, want 1 to 64", "-ep is 65, want 1 to 64"}},
+		{"kernels of ranks", []string{"-tp", "2", "-kernels"}, cli.Usage, []string{"-kernels and -products are for one device"}},
+		{"ranks that do not divide", []string{"-tp", "3"}, cli.Failed, []string{"TensorParallel.Size is 3", "a divisor of"}},
 		{"no checkpoint", []string{"-checkpoint", absent}, cli.Failed, []string{absent + ": no such file or directory\n"}},
 		{"no device", []string{"-device", "gpu"}, cli.Usage, []string{"want cpu, reference or hip[:n]"}},
 	} {
@@ -222,5 +225,26 @@ func TestProducts(t *testing.T) {
 			require.InEpsilon(t, 2*float64(r.Rows)*want.weights/float64(want.bytes), r.GFlops/r.GBps, 1e-9, r.Work)
 		}
 		require.Equal(t, want.rows, rows, want.work)
+	}
+}
+
+// TestRanks: several ranks measure the same works together, and what they exchange.
+func TestRanks(t *testing.T) {
+	for _, c := range []struct {
+		tp, ep int
+		flags  []string
+	}{{2, 1, []string{"-tp", "2"}}, {1, 2, []string{"-ep", "2"}}, {2, 2, []string{"-tp", "2", "-ep", "2"}}} {
+		code, stdout, stderr := runBench(append(c.flags, "-shape", "nano", "-time", "1ms", "-batch", "2", "-commit", "5", "-prefill", "3", "-context", "20", "-k", "2", "-json")...)
+		require.Equal(t, cli.OK, code, stderr)
+		var out summary
+		require.NoError(t, json.Unmarshal([]byte(stdout), &out))
+		require.Equal(t, [2]int{c.tp, c.ep}, [2]int{out.TensorParallel, out.ExpertParallel})
+		for _, r := range out.Rows {
+			require.Empty(t, r.Error, r.Work)
+			require.Positive(t, r.Seconds, r.Work)
+			if r.Bytes == 0 || r.ExchangeSeconds == 0 && !strings.Contains(r.Work, ",") {
+				t.Errorf("%s: %d bytes, exchange %v s", r.Work, r.Bytes, r.ExchangeSeconds)
+			}
+		}
 	}
 }

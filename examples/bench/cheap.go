@@ -102,7 +102,7 @@ func (b *session) cheapRow(ctx context.Context, w *work) (r row, err error) {
 	if err := checkRequantized(w.drafting.requantizedBytes(config), b.device.Info().IsGPU(), availableMemory); err != nil {
 		return row{}, err
 	}
-	options := mtp.Options{Device: b.device, DraftLMHead: w.drafting.format}
+	options := b.options(mtp.Options{DraftLMHead: w.drafting.format})
 	if n := w.drafting.tokens; n > 0 {
 		options.DraftVocabulary = draftTokens(config.VocabSize, n)
 	}
@@ -122,7 +122,7 @@ func (b *session) cheapRow(ctx context.Context, w *work) (r row, err error) {
 	defer func() { w.inputs = nil }()
 	model := *b.model
 	model.lmHead = head.DraftLMHead()
-	runs, err := measure(ctx, head, w, b.ceiling, b.settings.time)
+	runs, err := b.time(ctx, head, w)
 	if err != nil {
 		return row{}, err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/examples/internal/ranks"
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/mtp"
@@ -84,8 +85,10 @@ func loaded(t *testing.T) *session {
 	s, err := parse([]string{"-context", "40", "-time", "1ms"}, &strings.Builder{})
 	require.NoError(t, err)
 	device := hip.NewHost()
-	b := &session{settings: s, stderr: &strings.Builder{}, device: device, out: &summary{}}
-	t.Cleanup(func() { require.NoError(t, errors.Join(b.close(), device.Close())) })
+	b := &session{settings: s, rank: ranks.Only(device), stderr: &strings.Builder{}, device: device, out: &summary{}}
+	b.source, err = s.open(t.Context(), b.stderr)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, errors.Join(b.close(), b.source.close(), device.Close())) })
 	require.NoError(t, b.load(t.Context()))
 	require.NoError(t, b.prepare(t.Context()))
 	return b

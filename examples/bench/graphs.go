@@ -81,7 +81,16 @@ func (b *session) measureGraph(ctx context.Context, w *work, r *row) error {
 	}
 	var graph, host []float64
 	start := time.Now()
-	for i := 0; len(graph) < minRuns || time.Since(start) < b.settings.time/2 && len(graph) < maxRuns; i++ {
+	for i := 0; ; i++ {
+		more, err := b.rank.Agree(ctx, func() bool {
+			return len(graph) < minRuns || time.Since(start) < b.settings.time/2 && len(graph) < maxRuns
+		})
+		if err != nil {
+			return err
+		}
+		if !more {
+			break
+		}
 		b.graphs.take()
 		began := time.Now()
 		if err := w.run(ctx, b.head, i%w.variants()); err != nil {
@@ -101,17 +110,26 @@ func (b *session) measureGraph(ctx context.Context, w *work, r *row) error {
 
 // printGraphs writes what the host adds to the rows that are graphs.
 func (s *summary) printGraphs(w io.Writer) error {
+	return s.printTimes(w, "host           before and after the graphs of a call:", func(r *row) float64 {
+		if r.GraphSeconds == 0 {
+			return 0
+		}
+		return r.HostSeconds
+	})
+}
+
+// printTimes writes a time of each row that has one, in lines that fit a terminal.
+func (s *summary) printTimes(w io.Writer, line string, of func(r *row) float64) error {
 	var parts []string
-	for _, r := range s.Rows {
-		if r.GraphSeconds > 0 {
-			parts = append(parts, fmt.Sprintf("%s %.0f µs", r.title(), 1e6*r.HostSeconds))
+	for i := range s.Rows {
+		if seconds := of(&s.Rows[i]); seconds > 0 {
+			parts = append(parts, fmt.Sprintf("%s %.0f µs", s.Rows[i].title(), 1e6*seconds))
 		}
 	}
 	if len(parts) == 0 {
 		return nil
 	}
 	const indent = "               "
-	line := "host           before and after the graphs of a call:"
 	for i, part := range parts {
 		if i < len(parts)-1 {
 			part += ","

@@ -20,7 +20,7 @@ func TestGraphsAreTimed(t *testing.T) {
 	s, err := parse([]string{"-shape", "nano", "-time", "1ms", "-batch", "2", "-commit", "5", "-prefill", "3", "-context", "20", "-k", "2", "-cheap=false", "-kernels"}, io.Discard)
 	require.NoError(t, err)
 	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
-		out, err := s.benchOn(t.Context(), d, io.Discard)
+		out, err := s.benchOn(t.Context(), []hip.Device{d}, io.Discard)
 		require.NoError(t, err)
 		require.Len(t, out.Rows, 5)
 		for _, r := range out.Rows {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
 	"github.com/drafthead/drafthead/examples/internal/devices"
+	"github.com/drafthead/drafthead/examples/internal/ranks"
 	"github.com/drafthead/drafthead/examples/internal/synthetic"
 )
 
@@ -42,7 +43,9 @@ Bytes are what a call has to read, each once: the matrices, the picked experts,
 lm_head, and the selected blocks of the cache. "Of ceiling" says how near that
 comes to plain reading of the same memory by the same threads, which is measured
 before every run. Times are medians, spread is (p90 - p10) /
-median, GFLOP/s counts the products with weights.
+median, GFLOP/s counts the products with weights. With -tp or -ep all of that is of
+the first device, and "exchange" is how long its sums and gathers over the devices take
+by themselves.
 
 exit status: 0 measured, 1 not, 2 wrong usage
 
@@ -57,6 +60,7 @@ type settings struct {
 	shape      string
 	config     synthetic.Config // of shape
 	device     string
+	layout     ranks.Layout
 	modules    int
 	k          int
 	batches    []int
@@ -91,6 +95,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.StringVar(&s.shape, "shape", "", "`shape` of random weights: m3 or nano; default nano, unless there is a checkpoint")
 	experts := flags.Int("experts", 0, "routed `experts` of the shape, fewer than it has; 0: all of them")
 	devices.Var(flags, &s.device)
+	s.layout.Var(flags)
 	cli.Modules(flags, &s.modules)
 	flags.IntVar(&s.k, "k", 4, "drafts of a chain, 1 to 64")
 	counts := func(name, what string, defaults []int, less string, to *[]int) {
@@ -128,6 +133,8 @@ func (s *settings) resolve(experts int, rest []string) error {
 	wrong.If(len(rest) > 0, "unexpected arguments %q", rest)
 	wrong.If(s.k < 1 || s.k > 64, "-k is %d, want 1 to 64", s.k)
 	wrong.CheckModules(s.modules)
+	s.layout.Check(&wrong)
+	wrong.If(s.layout.Ranks() > 1 && (s.kernels || s.products), "-kernels and -products are for one device")
 	wrong.If(s.time <= 0, "-time is %v, want more", s.time)
 	wrong.If(s.checkpoint != "" && s.shape != "", "want -checkpoint or -shape, not both")
 	wrong.If(s.checkpoint != "" && experts != 0, "-experts is for a -shape")

@@ -24,19 +24,25 @@ type timedRun struct {
 	ceiling float64 // bytes per second
 }
 
-// measure alternates between the ceiling and the work for about the given time.
+// time alternates between the ceiling and the work for about the time that is set.
 // The first call, which makes room for the work, counts only if there is no time
-// for others.
-func measure(ctx context.Context, head *mtp.Head, w *work, c *ceiling, budget time.Duration) ([]timedRun, error) {
+// for others. The first rank's clock is that of all.
+func (b *session) time(ctx context.Context, head *mtp.Head, w *work) ([]timedRun, error) {
 	var runs []timedRun
-	start := time.Now()
+	start, budget := time.Now(), b.settings.time
 	warm := false
 	for len(runs) < maxRuns {
-		elapsed := time.Since(start)
-		if len(runs) >= minRuns && elapsed > budget || len(runs) > 0 && elapsed > patience*budget {
+		over, err := b.rank.Agree(ctx, func() bool {
+			elapsed := time.Since(start)
+			return len(runs) >= minRuns && elapsed > budget || len(runs) > 0 && elapsed > patience*budget
+		})
+		if err != nil {
+			return nil, err
+		}
+		if over {
 			break
 		}
-		rate, err := c.sample()
+		rate, err := b.ceiling.sample()
 		if err != nil {
 			return nil, err
 		}
@@ -46,9 +52,14 @@ func measure(ctx context.Context, head *mtp.Head, w *work, c *ceiling, budget ti
 			return nil, err
 		}
 		r := timedRun{input, time.Since(begin).Seconds(), rate}
-		if !warm && time.Since(start) <= patience*budget/2 {
-			warm = true
-			continue
+		if !warm {
+			warm, err = b.rank.Agree(ctx, func() bool { return time.Since(start) <= patience*budget/2 })
+			if err != nil {
+				return nil, err
+			}
+			if warm {
+				continue
+			}
 		}
 		runs = append(runs, r)
 	}
@@ -74,6 +85,10 @@ type row struct {
 
 	GraphSeconds float64 `json:"graph_seconds,omitempty"` // of the device, where a call is graphs
 	HostSeconds  float64 `json:"host_seconds,omitempty"`  // of a call beside it
+
+	// ExchangeSeconds is how long the sums and gathers of a call over the ranks take by
+	// themselves, with nobody to wait for.
+	ExchangeSeconds float64 `json:"exchange_seconds,omitempty"`
 
 	Error string `json:"error,omitempty"` // why there are no figures
 }

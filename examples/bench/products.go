@@ -107,7 +107,7 @@ func (b *session) measureProduct(ctx context.Context, name string, rows int, p *
 	}
 	defer func() { err = errors.Join(err, b.device.Free(p.y)) }()
 	w := &work{name: name, rows: rows, products: p}
-	runs, err := measure(ctx, b.head, w, b.ceiling, b.settings.time)
+	runs, err := b.time(ctx, b.head, w)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,9 @@ type summary struct {
 	DeviceName string `json:"device_name"`
 	Threads    int    `json:"threads"`
 
+	TensorParallel int `json:"tp"`
+	ExpertParallel int `json:"ep"`
+
 	CeilingGBps     float64 `json:"ceiling_gbps"`     // median over all reads between the runs
 	CeilingSpread   float64 `json:"ceiling_spread"`   // (p90 − p10) ÷ median
 	CeilingPrefetch int64   `json:"ceiling_prefetch"` // bytes ahead, the best that was found
@@ -74,6 +77,9 @@ func (s *summary) print(w io.Writer, wide bool) error {
 		fmt.Fprintf(w, "peak memory    %s resident, %s beyond the weights\n", cli.FormatBytes(s.PeakRSSBytes), cli.FormatBytes(s.PeakHeapBytes))
 	}
 	if err := s.printGraphs(w); err != nil {
+		return err
+	}
+	if err := s.printExchange(w); err != nil {
 		return err
 	}
 	if len(s.Kernels) > 0 {

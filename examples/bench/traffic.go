@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/drafthead/drafthead/examples/internal/ranks"
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
 )
@@ -14,14 +15,15 @@ type model struct {
 	ehProj, qkv, o, gate     *weights.Matrix
 	w13, w2                  *weights.Matrix // of all routed experts
 	sharedGateUp, sharedDown *weights.Matrix
-	experts, perToken        int
+	experts, perToken        int // held by the rank; picked in all
+	firstExpert              int
 	kvHeads, headDim         int
 	indexDim, block, topk    int
 	cacheValue               int64 // bytes of a value in the cache
 }
 
 // newModel finds the matrices by their parameters' names.
-func newModel(c *mtp.Config, matrix func(name string) *weights.Matrix) (*model, error) {
+func newModel(c *mtp.Config, matrix func(name string) *weights.Matrix, r *ranks.Rank) (*model, error) {
 	m := &model{
 		experts: c.MoE.Experts, perToken: c.MoE.TopK, kvHeads: c.Attention.KVHeads, headDim: c.Attention.HeadDim,
 		indexDim: c.Attention.IndexDim, block: c.Attention.BlockSize, topk: c.Attention.TopkBlocks,
@@ -45,6 +47,12 @@ func newModel(c *mtp.Config, matrix func(name string) *weights.Matrix) (*model, 
 		if *p.to = matrix(p.name); *p.to == nil {
 			return nil, fmt.Errorf("the head has no %s", p.name)
 		}
+	}
+	if layout := r.Layout(); layout.Ranks() > 1 {
+		m.kvHeads = max(1, m.kvHeads/layout.Tensor)
+		m.experts = m.w2.Rows / c.HiddenSize
+		dealt, more := c.MoE.Experts/layout.Expert, c.MoE.Experts%layout.Expert // the first hold one more
+		m.firstExpert = r.Expert()*dealt + min(r.Expert(), more)
 	}
 	return m, nil
 }
@@ -119,7 +127,9 @@ func (w *watcher) observe(s mtp.Stage) {
 	switch s.Name {
 	case "expert_ids":
 		w.now.rows = s.Shape[0]
-		w.now.picked = distinct(s.Int32)
+		w.now.picked = distinct(slices.DeleteFunc(slices.Clone(s.Int32), func(id int32) bool {
+			return int(id) < w.model.firstExpert || int(id) >= w.model.firstExpert+w.model.experts
+		}))
 	case "selected_blocks":
 		w.cache(s.Int32)
 	case "hidden":

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/examples/internal/ranks"
 	"github.com/drafthead/drafthead/examples/internal/synthetic"
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/mtp"
@@ -47,7 +48,7 @@ func released(t *testing.T) *model {
 			}
 		}
 		return nil
-	})
+	}, ranks.Only(nil))
 	require.NoError(t, err)
 	return m
 }
@@ -91,13 +92,13 @@ func TestFlopsOfAStep(t *testing.T) {
 }
 
 func TestModelNamesWhatIsMissing(t *testing.T) {
-	_, err := newModel(&mtp.Config{}, func(string) *weights.Matrix { return nil })
+	_, err := newModel(&mtp.Config{}, func(string) *weights.Matrix { return nil }, ranks.Only(nil))
 	require.ErrorContains(t, err, "model.embed_tokens.weight")
 }
 
 // TestWatcherCountsTheCache has 2 KV heads that select up to 2 blocks of 4 keys.
 func TestWatcherCountsTheCache(t *testing.T) {
-	m := &model{kvHeads: 2, topk: 2, block: 4}
+	m := &model{experts: 8, kvHeads: 2, topk: 2, block: 4}
 	w := watcher{model: m, drafts: true, spans: []span{{9, 11}, {5, 6}}}
 	w.observe(mtp.Stage{Name: "selected_blocks", Shape: []int{3, 2, 2}, Int32: []int32{
 		0, 2, 1, 2, // position 9: head 0, head 1
@@ -118,8 +119,10 @@ func TestTrafficIsThatOfTheCall(t *testing.T) {
 	s, err := parse([]string{"-k", "3", "-batch", "2", "-commit", "6", "-prefill", "5", "-context", "40", "-cheap=false"}, &strings.Builder{})
 	require.NoError(t, err)
 	device := hip.NewHost()
-	b := &session{settings: s, stderr: &strings.Builder{}, device: device, out: &summary{}}
-	defer func() { require.NoError(t, errors.Join(b.close(), device.Close())) }()
+	source, err := s.open(t.Context(), &strings.Builder{})
+	require.NoError(t, err)
+	b := &session{settings: s, rank: ranks.Only(device), source: source, stderr: &strings.Builder{}, device: device, out: &summary{}}
+	defer func() { require.NoError(t, errors.Join(b.close(), source.close(), device.Close())) }()
 	require.NoError(t, b.load(t.Context()))
 	require.NoError(t, b.prepare(t.Context()))
 	for _, w := range b.works {

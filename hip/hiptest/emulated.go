@@ -126,3 +126,9 @@ func (d *driver) Left() string {
 	}
 	return ""
 }
+
+// TwoGPUs opens the first two real GPUs for a test, which is skipped without them.
+func TwoGPUs(t testing.TB) []hip.Device {
+	t.Helper()
+	return need.TwoGPUs(t)
+}

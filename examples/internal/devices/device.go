@@ -77,6 +77,38 @@ func Open(name string) (hip.Device, error) {
 	return d, nil
 }
 
+// OpenAll opens n devices from the named one on: GPUs of the numbers that follow, or CPU
+// devices that share the cores. The caller closes them.
+func OpenAll(name string, n int) (opened []hip.Device, err error) {
+	if n == 1 {
+		d, err := Open(name)
+		return []hip.Device{d}, err
+	}
+	kind, number, err := parse(name)
+	if err != nil {
+		return nil, fmt.Errorf("device %q: %w", name, err)
+	}
+	for i := range n {
+		var d hip.Device
+		switch kind {
+		case "cpu":
+			d = hip.NewHost(max(1, runtime.GOMAXPROCS(0)/n))
+		case "reference":
+			d = hip.NewReference()
+		default:
+			d, err = Open(fmt.Sprintf("hip:%d", number+i))
+		}
+		if err != nil {
+			for _, d := range opened {
+				err = errors.Join(err, d.Close())
+			}
+			return nil, fmt.Errorf("%d devices from %q on: %w", n, name, err)
+		}
+		opened = append(opened, d)
+	}
+	return opened, nil
+}
+
 // Compile makes a GPU compile all kernels of the program, with a bar on w: the first time
 // takes seconds. On other devices it does nothing.
 func Compile(ctx context.Context, w io.Writer, d hip.Device) error {

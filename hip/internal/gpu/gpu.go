@@ -44,13 +44,14 @@ type device struct {
 	graphs    map[*graph]struct{}    // live
 	recorders map[*recorder]struct{} // at work
 	marks     map[uintptr]struct{}   // events of Time
+	groups    map[*communicator]struct{}
 }
 
 // open makes a device of d's GPU n. After a failure nothing is left over.
 func open(d *driver, n int, opts *hip.OpenOptions) (_ hip.Device, err error) {
 	g := &device{
 		driver: d, stream: opts.Stream, lent: opts.Stream != 0, blocking: opts.Blocking,
-		memory: memory.New(), graphs: make(map[*graph]struct{}), recorders: make(map[*recorder]struct{}), marks: make(map[uintptr]struct{}),
+		memory: memory.New(), graphs: make(map[*graph]struct{}), recorders: make(map[*recorder]struct{}), marks: make(map[uintptr]struct{}), groups: make(map[*communicator]struct{}),
 	}
 	g.uploads.size, g.reads.size = uploadStage, readStage
 	if g.about, g.handle, err = d.describe(n); err != nil {
@@ -123,6 +124,7 @@ func (g *device) wait(op string, c call, of uintptr, n int64) error {
 }
 
 func (g *device) Close() error {
+	g.abortGroups()
 	g.using.Lock()
 	defer g.using.Unlock()
 	if g.closed {
@@ -167,6 +169,9 @@ func (g *device) releaseAll(keep func(error)) {
 	}
 	for made := range g.graphs {
 		keep(made.destroy())
+	}
+	for c := range g.groups { // aborted, by Close
+		keep(c.wait())
 	}
 	for event := range g.marks {
 		keep(g.call("close", callEventDestroy, event))

@@ -10,6 +10,7 @@
 //	thread.go    the current device of a thread
 //	memory.go, transfer.go, launch.go, graph.go, timer.go
 //	kernels.go, compiler.go, codecache.go
+//	group*.go    RCCL and NCCL
 //	fault.go, errors.go
 package gpu
 
