@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/drafthead/drafthead/attention"
+	"github.com/drafthead/drafthead/examples/internal/ranks"
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/mtp"
 )
@@ -25,7 +26,7 @@ type caseResult struct {
 // caseRun is a case under way on one device.
 type caseRun struct {
 	dir     string
-	device  hip.Device
+	rank    *ranks.Rank
 	modules int // of mtp.Options
 	bound   float64
 	golden  *golden
@@ -52,9 +53,32 @@ func relativeBound(d hip.Device) float64 {
 	return hostBound
 }
 
-// verifyCase runs all stages and chains of a case folder.
-func verifyCase(ctx context.Context, dir string, device hip.Device, modules int) caseResult {
-	c := &caseRun{dir: dir, device: device, modules: modules, bound: relativeBound(device)}
+// verifyRanks runs a case on all ranks of a parallel head, each on one of the devices. The
+// result is the first rank's, or that of one at which something is over its bound.
+func verifyRanks(ctx context.Context, dir string, layout ranks.Layout, opened []hip.Device, modules int) caseResult {
+	results := make([]caseResult, len(opened))
+	err := layout.On(ctx, opened, func(ctx context.Context, r *ranks.Rank) error {
+		results[r.Number] = verifyCase(ctx, dir, r, modules)
+		if text := results[r.Number].Error; text != "" {
+			return errors.New(text) // ends the others
+		}
+		return nil
+	})
+	first := results[0]
+	for _, r := range results {
+		if first.OK && !r.OK {
+			first = r
+		}
+	}
+	if err != nil { // the first, of which others may be the consequence
+		first.Case, first.Path, first.OK, first.Error = filepath.Base(filepath.Clean(dir)), dir, false, err.Error()
+	}
+	return first
+}
+
+// verifyCase runs all stages and chains of a case folder on one rank.
+func verifyCase(ctx context.Context, dir string, rank *ranks.Rank, modules int) caseResult {
+	c := &caseRun{dir: dir, rank: rank, modules: modules, bound: relativeBound(rank.Device)}
 	err := c.all(ctx)
 	result := caseResult{Case: filepath.Base(filepath.Clean(dir)), Path: dir, OK: err == nil, Stages: c.results}
 	if err != nil {
@@ -130,9 +154,9 @@ func (c *caseRun) byHand(ctx context.Context) error {
 // withHead loads the case with some options for the time of a call. The cache
 // is float32, as golden data is.
 func (c *caseRun) withHead(ctx context.Context, opts mtp.Options, do func(*caseRun) error) (err error) {
-	opts.Device, opts.CacheFormat, opts.Modules = c.device, attention.CacheF32, c.modules
+	opts.CacheFormat, opts.Modules = attention.CacheF32, c.modules
 	run := *c
-	if run.head, err = mtp.LoadFS(ctx, os.DirFS(c.dir), opts); err != nil { // the folder is named already
+	if run.head, err = mtp.LoadFS(ctx, os.DirFS(c.dir), c.rank.Options(opts)); err != nil { // the folder is named already
 		return err
 	}
 	defer func() { err = errors.Join(err, run.head.Close()) }()

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/drafthead/drafthead/examples/internal/ranks"
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/hip/hiptest"
 )
@@ -26,7 +27,7 @@ func TestGoldenOnEmulations(t *testing.T) {
 				if name == checkedCase {
 					d = hip.Check(d)
 				}
-				r := verifyCase(context.Background(), dir, d, 0)
+				r := verifyCase(context.Background(), dir, ranks.Only(d), 0)
 				require.Empty(t, r.Error)
 				require.Greater(t, len(r.Stages), 30)
 				for _, s := range r.Stages {

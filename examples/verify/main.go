@@ -1,7 +1,7 @@
 // Verify runs golden case folders through the draft head, stage by stage, and
 // prints how far each result is from the expected one:
 //
-//	verify [-device D] [-check] [-json] [-v] [-wide] [-modules N] CASE...
+//	verify [-device D] [-tp N] [-ep N] [-check] [-json] [-v] [-wide] [-modules N] CASE...
 //
 // A case folder is a checkpoint with golden.safetensors beside it: inputs, the
 // stages of every MTP module, and draft chains. It exits with 1 if anything is
@@ -18,6 +18,7 @@ import (
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
 	"github.com/drafthead/drafthead/examples/internal/devices"
+	"github.com/drafthead/drafthead/examples/internal/ranks"
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
@@ -29,6 +30,9 @@ compares every stage of every MTP module, and every draft chain, with what is
 stored. Results may differ by 1e-5 of a stage's largest magnitude on cpu and
 reference, and by 2e-3 on a GPU; choices (blocks, experts, drafts) are equal, or
 reported as ties where the stored margin is within that rounding.
+
+With -tp or -ep every rank compares what it has: its own heads of stages that have
+heads, and all of the others but the experts' summands.
 
 With -check every kernel is compared with its reference, from the same input: if a
 stage is over its bound, this names the kernel at fault.
@@ -63,6 +67,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	wide := flags.Bool("wide", false, "print each case's outcome in one line, however long")
 	modules := 0
 	cli.Modules(flags, &modules)
+	var layout ranks.Layout
+	layout.Var(flags)
 	dirs, err := cli.Parse(flags, args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -75,28 +81,31 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return cli.Usage
 	}
 	var wrong cli.Refused
-	if wrong.CheckModules(modules); len(wrong) > 0 {
+	wrong.CheckModules(modules)
+	if layout.Check(&wrong); len(wrong) > 0 {
 		fmt.Fprintln(stderr, "verify:", wrong.Err())
 		return cli.Usage
 	}
-	device, err := devices.Open(name)
+	opened, err := devices.OpenAll(name, layout.Ranks())
 	if err != nil {
 		fmt.Fprintln(stderr, "verify:", err)
 		return cli.Failed
 	}
-	defer device.Close()
-	if err := devices.Compile(ctx, stderr, device); err != nil {
-		fmt.Fprintln(stderr, "verify:", err)
-		return cli.Failed
-	}
-	if *check {
-		device = hip.Check(device) // which closes with the device
+	for i, device := range opened {
+		defer device.Close()
+		if err := devices.Compile(ctx, stderr, device); err != nil {
+			fmt.Fprintln(stderr, "verify:", err)
+			return cli.Failed
+		}
+		if *check {
+			opened[i] = hip.Check(device) // which closes with the device
+		}
 	}
 	out := outcome{Device: name, OK: true}
 	progress, done := cli.Progress(stderr, "verify", "cases")
 	for i, dir := range dirs {
 		progress(int64(i), int64(len(dirs)))
-		result := verifyCase(ctx, dir, device, modules)
+		result := verifyRanks(ctx, dir, layout, opened, modules)
 		out.Cases = append(out.Cases, result)
 		out.OK = out.OK && result.OK
 		if !*asJSON {
