@@ -1,6 +1,8 @@
 package mtp
 
 import (
+	"errors"
+
 	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/hip"
 )
@@ -38,6 +40,9 @@ func (h *Head) NewCache(pages int) (*Cache, error) {
 	kv, err := attention.NewCache(h.device, g, layers, pages, h.options.CacheFormat)
 	if err != nil {
 		return nil, ofAttention("mtp: new cache", err)
+	}
+	if err := h.setKVScales(kv, layers); err != nil {
+		return nil, errors.Join(ofAttention("mtp: new cache", err), kv.Close())
 	}
 	c := &Cache{head: h, kv: kv, topk: g.TopkBlocks}
 	h.mu.Lock()

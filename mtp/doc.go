@@ -284,9 +284,10 @@
 // bounds, and other formats and weights that are not aligned go on in float32. Rotary
 // angles are computed in float64 and rounded once, as cosine and sine. Weights stay as they
 // are stored: float32, float16, bfloat16, MXFP8, or FP8 with 128 × 128 blocks, and lm_head
-// for drafts in INT8 on request. The cache is bfloat16, or float32 by
-// [Options.CacheFormat]. Ties go to the lower token, expert and block. On the reference
-// device a row has the same bits alone and in a batch.
+// for drafts in INT8 on request. The cache is bfloat16, or by
+// [Options.CacheFormat] float32, or F8_E4M3 by the scales of the checkpoint. Ties go to the
+// lower token, expert and block. On the reference device a row has the same bits alone and
+// in a batch.
 //
 // # Ownership and concurrency
 //

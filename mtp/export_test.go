@@ -25,20 +25,8 @@ var (
 	ErrToken   = errToken
 )
 
-// KVScales returns the scales of an fp8 KV cache that the checkpoint has for a module's
-// keys and values, and whether it has them. The head's own caches do not use them.
-func (h *Head) KVScales(module int) (k, v float32, ok bool) {
-	const attn = "transformer_layer.self_attn.attn."
-	_, ks := h.loaded.Vector(layerName(module, attn+"k_scale"))
-	_, vs := h.loaded.Vector(layerName(module, attn+"v_scale"))
-	if len(ks) == 0 {
-		return 0, 0, false
-	}
-	if len(vs) == 0 { // kv_scale: one for both
-		vs = ks
-	}
-	return ks[0], vs[0], true
-}
+// KVScales returns what an FP8 cache divides a module's keys and values by.
+func (h *Head) KVScales(module int) (k, v float32) { return h.kvScales(module) }
 
 // ParseConfig is ReadConfig of a text.
 var ParseConfig = parseConfig

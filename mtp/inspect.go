@@ -76,7 +76,7 @@ func (c *Config) plan(ctx context.Context, checkpoint *safetensors.Folder, modul
 	if err := c.checkOptions(opts); err != nil {
 		return nil, err
 	}
-	errs := []error{c.checkModules(modules, opts.Modules), c.checkTied(ctx, checkpoint, opts)}
+	errs := []error{c.checkModules(modules, opts.Modules), c.checkTied(ctx, checkpoint, opts), c.checkKVScales(checkpoint, opts)}
 	if err := c.checkExperts(modules, len(checkpoint.Tensors())); err != nil {
 		return nil, errors.Join(append(errs, err)...)
 	}

@@ -129,22 +129,21 @@ func TestKVScales(t *testing.T) {
 	for name, c := range map[string]struct {
 		stored map[string]float32
 		k, v   float32
-		ok     bool
 	}{
-		"none":             {},
-		"of k and v":       {map[string]float32{attn + "k_proj.k_scale": 0.5, attn + "v_proj.v_scale": 0.25}, 0.5, 0.25, true},
-		"one for both":     {map[string]float32{attn + "kv_scale": 3}, 3, 3, true},
-		"of the attention": {map[string]float32{attn + "k_scale": 2, attn + "v_scale": 4}, 2, 4, true},
+		"none":             {nil, 1, 1},
+		"of k and v":       {map[string]float32{attn + "k_proj.k_scale": 0.5, attn + "v_proj.v_scale": 0.25}, 0.5, 0.25},
+		"one for both":     {map[string]float32{attn + "kv_scale": 3}, 3, 3},
+		"of k alone":       {map[string]float32{attn + "k_proj.k_scale": 3}, 3, 3},
+		"of v alone":       {map[string]float32{attn + "v_proj.v_scale": 3}, 1, 3},
+		"of the attention": {map[string]float32{attn + "k_scale": 2, attn + "v_scale": 4}, 2, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			layout := synthetic{modules: 2, kvScales: c.stored, bundled: true}
 			head := load(t, layout.files(t), mtp.Options{})
-			k, v, ok := head.KVScales(1)
-			require.Equal(t, []any{c.k, c.v, c.ok}, []any{k, v, ok})
-			for _, other := range []int{0, 2, -1} {
-				_, _, ok = head.KVScales(other)
-				require.False(t, ok, "module %d", other)
-			}
+			k, v := head.KVScales(1)
+			require.Equal(t, []float32{c.k, c.v}, []float32{k, v})
+			k, v = head.KVScales(0)
+			require.Equal(t, []float32{1, 1}, []float32{k, v}, "the other module")
 		})
 	}
 }

@@ -41,8 +41,11 @@ type Options struct {
 	// for drafting. nil: no logging.
 	Logger *slog.Logger
 
-	// CacheFormat is how caches store keys and values: [attention.CacheBF16], the zero
-	// value, or [attention.CacheF32].
+	// CacheFormat is how caches store keys, values and index keys: [attention.CacheBF16], the
+	// zero value, [attention.CacheF32], or with about half the bytes [attention.CacheFP8] and
+	// [attention.CacheFP8Index]. FP8 divides keys and values by the module's k_scale and v_scale
+	// of the checkpoint, or by 1 where it has none; a kv_scale, or a k_scale alone, counts
+	// for both. A scale that is not a finite number above 0 is a [weights.Problem] then.
 	CacheFormat attention.CacheFormat
 
 	// Chain is the rule by which Draft goes from step to step.
@@ -180,7 +183,7 @@ func (c *Config) checkOptions(opts Options) error {
 	errs = append(errs, err)
 	refuseIf(opts.MaxRows < 0, "MaxRows", opts.MaxRows, "at least 1, or 0 for 1024")
 	refuseIf(opts.MaxDraft < 0 || opts.MaxDraft > maxDraft, "MaxDraft", opts.MaxDraft, fmt.Sprintf("0 to %d", maxDraft))
-	refuseIf(opts.CacheFormat != attention.CacheBF16 && opts.CacheFormat != attention.CacheF32, "CacheFormat", opts.CacheFormat, "CacheBF16 or CacheF32")
+	refuseIf(opts.CacheFormat < attention.CacheBF16 || opts.CacheFormat > attention.CacheFP8Index, "CacheFormat", opts.CacheFormat, "CacheBF16, CacheF32, CacheFP8 or CacheFP8Index")
 	for _, m := range []struct {
 		field  string
 		matrix *weights.Matrix

@@ -186,8 +186,8 @@ func (b *paramBuilder) module(m int) {
 	b.vector(m, attn+"k_norm.weight", d)
 	b.vector(m, attn+"index_q_norm.weight", a.IndexDim)
 	b.vector(m, attn+"index_k_norm.weight", a.IndexDim)
-	b.kvScale(m, attn+"attn.k_scale", attn+"k_proj.k_scale")
-	b.kvScale(m, attn+"attn.v_scale", attn+"v_proj.v_scale")
+	b.kvScale(m, keyScale, attn+"k_proj.k_scale")
+	b.kvScale(m, valueScale, attn+"v_proj.v_scale")
 
 	b.matrix(m, moe+"gate", whole(moe+"gate", c.MoE.Experts, h))
 	b.vector(m, moe+"e_score_correction_bias", c.MoE.Experts)

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/examples/internal/ranks"
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/mtp"
@@ -152,9 +151,12 @@ func (c *caseRun) byHand(ctx context.Context) error {
 }
 
 // withHead loads the case with some options for the time of a call. The cache
-// is float32, as golden data is.
+// is the case's: float32, unless its metadata say otherwise.
 func (c *caseRun) withHead(ctx context.Context, opts mtp.Options, do func(*caseRun) error) (err error) {
-	opts.CacheFormat, opts.Modules = attention.CacheF32, c.modules
+	if opts.CacheFormat, err = c.golden.cacheFormat(); err != nil {
+		return err
+	}
+	opts.Modules = c.modules
 	run := *c
 	if run.head, err = mtp.LoadFS(ctx, os.DirFS(c.dir), c.rank.Options(opts)); err != nil { // the folder is named already
 		return err

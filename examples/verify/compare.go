@@ -37,6 +37,32 @@ func compareFloats(name string, got, want []float32, relative float64) stageResu
 	return r
 }
 
+// compareCodes counts the F8_E4M3 codes that differ, which none may. With oneOff those
+// beside the expected one are reported as ties: a GPU may round a key differently.
+func compareCodes(name string, got, want []byte, oneOff bool) stageResult {
+	r := stageResult{Name: name, MaxRef: float64(len(want)), OK: len(got) == len(want)}
+	for i := 0; r.OK && i < len(want); i++ {
+		apart := steps(got[i]) - steps(want[i])
+		switch {
+		case got[i] == want[i]:
+		case oneOff && apart >= -1 && apart <= 1:
+			r.Ties++
+		default:
+			r.MaxAbs++
+		}
+	}
+	r.OK = r.OK && r.MaxAbs == 0
+	return r
+}
+
+// steps is how many codes lie between 0 and a code.
+func steps(code byte) int {
+	if code&0x80 != 0 {
+		return -int(code & 0x7f)
+	}
+	return int(code)
+}
+
 // compareInts wants equality. A row of integers that differs although its
 // margin is at most tie is a tie within rounding: reported, not an error.
 func compareInts(name string, got, want []int32, perMargin int, margins []float32, tie float64) stageResult {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
@@ -19,6 +20,21 @@ func openGolden(fsys fs.FS) (*golden, error) {
 		return nil, err
 	}
 	return &golden{file}, nil
+}
+
+// cacheFormat is how the case keeps keys and values, as the metadata say.
+func (g *golden) cacheFormat() (attention.CacheFormat, error) {
+	said := g.file.Metadata()
+	switch cache, index := said["cache"], said["index_cache"]; {
+	case cache == "" && index == "":
+		return attention.CacheF32, nil
+	case cache == "fp8" && index == "bf16":
+		return attention.CacheFP8, nil
+	case cache == "fp8" && index == "fp8":
+		return attention.CacheFP8Index, nil
+	default:
+		return 0, fmt.Errorf("golden.safetensors: cache %q with index_cache %q is not known", cache, index)
+	}
 }
 
 func (g *golden) close() error { return g.file.Close() }

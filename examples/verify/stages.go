@@ -8,6 +8,7 @@ import (
 
 	"github.com/drafthead/drafthead/examples/internal/ranks"
 	"github.com/drafthead/drafthead/mtp"
+	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // wholeRows are the stages that golden data stores for all rows, with the
@@ -47,6 +48,11 @@ func (c *caseRun) verifyModule(ctx context.Context, module int) error {
 				return err
 			}
 			if err := c.floats(name(stage), got); err != nil {
+				return err
+			}
+			continue
+		case "k_code", "v_code", "index_k_code":
+			if err := c.codes(name(stage), stage, module); err != nil {
 				return err
 			}
 			continue
@@ -114,6 +120,38 @@ func (c *caseRun) stage(name string, s mtp.Stage, module int) error {
 	}
 	perMargin := len(want) / max(len(margins), 1)
 	c.results = append(c.results, compareInts(name, s.Int32, want, max(perMargin, 1), margins, c.bound))
+	return nil
+}
+
+// codes compares what the cache holds of the rows, in F8_E4M3.
+func (c *caseRun) codes(name, stage string, module int) error {
+	want, _, err := c.golden.raw(name, safetensors.F8E4M3)
+	if err != nil {
+		return err
+	}
+	g := c.head.Config().Attention
+	buffer, width := map[string]int{"k_code": 0, "v_code": 1, "index_k_code": 2}[stage], g.HeadDim
+	if stage == "index_k_code" {
+		width = g.IndexDim
+	}
+	data, pageBytes, err := c.cache.Buffers(module)
+	if err != nil {
+		return err
+	}
+	heads := int(pageBytes[buffer]) / (g.BlockSize * width) // of the rank
+	table, got := c.everyModule.BlockTable(), []byte(nil)
+	for _, row := range c.prompt.rows {
+		page, slot := int(table[int(row)/g.BlockSize]), int(row)%g.BlockSize
+		for head := range heads {
+			code := make([]byte, width)
+			at := ((page*heads+head)*g.BlockSize + slot) * width
+			if err := c.rank.Device.Read(code, data[buffer].Add(int64(at))); err != nil {
+				return err
+			}
+			got = append(got, code...)
+		}
+	}
+	c.results = append(c.results, compareCodes(name, got, own(c.rank, want, len(c.prompt.rows), heads*width), c.rank.Device.Info().IsGPU()))
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -13,16 +14,16 @@ import (
 	"github.com/drafthead/drafthead/hip/hiptest"
 )
 
-// cases returns the names of the golden cases: those of the repository, and slim-real,
-// which is too large for it.
+// cases returns the names of the golden cases: those of the repository, and what is too
+// large for it.
 func cases(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(hiptest.Shared(t, "golden"), "*", "golden.safetensors"))
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
-	names := []string{"slim-real"}
+	names := []string{"slim-real", "tiny-fp8-cache", "tiny-fp8-cache-unscaled"}
 	for _, file := range files {
-		if name := filepath.Base(filepath.Dir(file)); name != "slim-real" {
+		if name := filepath.Base(filepath.Dir(file)); !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}

@@ -7,10 +7,12 @@ import (
 )
 
 // keys is what attention takes from every row of the sequence: the contents a
-// cache would have.
+// cache would have, rounded as it stores them.
 type keys struct {
 	positions    []int
 	k, v, indexK mat.Matrix // [NKV·D], [NKV·D], [ID] a row
+
+	computed struct{ k, v, indexK mat.Matrix } // before they are rounded
 }
 
 // keys projects, normalizes and rotates the keys of all rows.
@@ -18,12 +20,14 @@ func (h *Head) keys(m *module, n1 mat.Matrix, positions []int) keys {
 	eps := h.Config.Attention.Eps
 	k := rms(linear(m.kProj, n1), m.kNorm, eps)
 	indexK := rms(linear(m.indexKProj, n1), m.indexKNorm, eps)
-	return keys{
-		positions: positions,
-		k:         h.rope(k, h.Config.Attention.HeadDim, positions),
-		v:         linear(m.vProj, n1),
-		indexK:    h.rope(indexK, h.Config.Attention.IndexDim, positions),
-	}
+	all := keys{positions: positions}
+	computed := &all.computed
+	computed.k = h.rope(k, h.Config.Attention.HeadDim, positions)
+	computed.v = linear(m.vProj, n1)
+	computed.indexK = h.rope(indexK, h.Config.Attention.IndexDim, positions)
+	ofK, ofV, ofIndexK := h.roundings(m)
+	all.k, all.v, all.indexK = ofK.rounded(computed.k), ofV.rounded(computed.v), ofIndexK.rounded(computed.indexK)
+	return all
 }
 
 // rope rotates the first rotary_dim entries of every head of the given width,
@@ -58,10 +62,10 @@ func (h *Head) attention(m *module, s stages, n1 mat.Matrix, all keys, rows []in
 		positions[i] = all.positions[r]
 	}
 	q := s.keep("q", h.rope(rms(linear(m.qProj, n1), m.qNorm, eps), c.Attention.HeadDim, positions))
-	s.keep("k", gather(all.k, rows))
-	s.keep("v", gather(all.v, rows))
+	s.keep("k", gather(all.computed.k, rows))
+	s.keep("v", gather(all.computed.v, rows))
 	indexQ := s.keep("index_q", h.rope(rms(linear(m.indexQProj, n1), m.indexQNorm, eps), c.Attention.IndexDim, positions))
-	s.keep("index_k", gather(all.indexK, rows))
+	s.keep("index_k", gather(all.computed.indexK, rows))
 	selected := h.selectBlocks(s, indexQ, all, positions)
 
 	shared := c.Attention.Heads / c.Attention.KVHeads // query heads of one KV head

@@ -2,10 +2,12 @@ package reference
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 
 	"github.com/nlpodyssey/spago/mat"
 
+	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/hip"
 )
 
@@ -21,6 +23,9 @@ func (h *Head) check(module int, tokens, positions []int, hidden mat.Matrix, row
 	}
 	if module < 0 || module >= len(h.modules) {
 		return refused("module", module, fmt.Sprintf("at least 0 and less than %d", len(h.modules)))
+	}
+	if err := h.checkCache(opForward, module); err != nil {
+		return err
 	}
 	if err := h.checkHidden(opForward, hidden); err != nil {
 		return err
@@ -39,6 +44,23 @@ func (h *Head) check(module int, tokens, positions []int, hidden mat.Matrix, row
 		return err
 	}
 	return checkIncreasing("rows", rows, n)
+}
+
+// checkCache refuses a format that does not exist, and one by scales where a module's are
+// not finite numbers above 0.
+func (h *Head) checkCache(op string, module int) error {
+	m := &h.modules[module]
+	switch usable := func(scale float64) bool { return scale > 0 && !math.IsInf(scale, 1) }; h.CacheFormat {
+	case attention.CacheBF16, attention.CacheF32:
+		return nil
+	case attention.CacheFP8, attention.CacheFP8Index:
+		if usable(m.kScale) && usable(m.vScale) {
+			return nil
+		}
+		got := fmt.Sprintf("%v, with scales %v and %v of module %d", h.CacheFormat, m.kScale, m.vScale, module)
+		return &hip.InputError{Op: op, Field: "CacheFormat", Got: got, Want: "finite scales above 0, or another format"}
+	}
+	return &hip.InputError{Op: op, Field: "CacheFormat", Got: h.CacheFormat, Want: "CacheBF16, CacheF32, CacheFP8 or CacheFP8Index"}
 }
 
 func (h *Head) checkChain(tokens []int, hidden mat.Matrix, k int) error {

@@ -4,7 +4,7 @@
 // It runs one sequence, keeps no cache and has no kernels: it computes again from the given
 // rows whatever a layer has seen. It shares no decoder, no product and no selection with
 // the rest of the library, so that agreement means something; it shares only the config,
-// the rotary frequencies, the safetensors reader and hip.InputError. It holds the weights
+// the rotary frequencies, the names of cache formats, the safetensors reader and hip.InputError. It holds the weights
 // of all modules decoded, 8 bytes an element: use it for the checkpoints of tests, not for
 // one of the released size.
 //

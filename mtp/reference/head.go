@@ -8,6 +8,7 @@ import (
 
 	"github.com/nlpodyssey/spago/mat"
 
+	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
@@ -17,6 +18,11 @@ import (
 type Head struct {
 	// Config is the checkpoint's config; it belongs to the Head.
 	Config *mtp.Config
+
+	// CacheFormat is how keys, values and index keys are rounded between being computed and
+	// being attended to. Load sets [attention.CacheF32], which stands for not at all. It may be
+	// changed before the first call.
+	CacheFormat attention.CacheFormat
 
 	embed, lmHead mat.Matrix // [V, H]
 	modules       []module
@@ -32,6 +38,7 @@ type module struct {
 	qNorm, kNorm               []float64 // [D]
 	indexQProj, indexKProj     mat.Matrix
 	indexQNorm, indexKNorm     []float64 // [index_dim]
+	kScale, vScale             float64   // of an FP8 cache
 
 	gate                mat.Matrix // [E, H]
 	scoreCorrectionBias []float64  // [E]
@@ -59,7 +66,7 @@ func Load(fsys fs.FS) (*Head, error) {
 		return nil, err
 	}
 	l := &loader{checkpoint: checkpoint}
-	head := &Head{Config: config}
+	head := &Head{Config: config, CacheFormat: attention.CacheF32}
 	head.embed = l.matrix("model.embed_tokens.weight", config.VocabSize, config.HiddenSize)
 	head.lmHead = head.embed
 	if !config.TieWordEmbeddings {
@@ -196,6 +203,7 @@ func (l *loader) module(prefix string, c *mtp.Config) module {
 			w2: l.matrix(moe+"shared_experts.down_proj.weight", h, c.MoE.SharedIntermediate),
 		},
 	}
+	m.kScale, m.vScale = l.cacheScales(attn)
 	for e := range c.MoE.Experts {
 		if l.full() {
 			break
