@@ -22,7 +22,7 @@ func TestRanksOnGPUs(t *testing.T) {
 		for _, l := range []layout{{2, 1, false}, {1, 2, false}, {2, 2, true}} {
 			t.Run(fmt.Sprintf("%d modules/%v", modules, l), func(t *testing.T) {
 				opts := mtp.Options{MaxDraft: 3}
-				fsys := synthetic{modules: modules, format: "MXFP8", seed: 7}.files(t)
+				fsys := synthetic{modules: modules, format: "BF16", seed: 7}.files(t)
 				x := randomPassage(4, 70)
 				play := func(head *mtp.Head, times int) (got []drafted, err error) {
 					cache, err := head.NewCache(64)
