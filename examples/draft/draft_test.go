@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -206,4 +207,23 @@ func TestCanceled(t *testing.T) {
 	require.Equal(t, cli.Failed, run(ctx, nil, &out, &errs))
 	require.Contains(t, errs.String(), "context canceled")
 	require.Empty(t, out.String())
+}
+
+// TestRanks: a parallel head drafts along the traces what one device does.
+func TestRanks(t *testing.T) {
+	results := func(args ...string) []string {
+		code, stdout, stderr := runDraft(append(args, "-json")...)
+		require.Equal(t, cli.OK, code, stderr)
+		var out summary
+		require.NoError(t, json.Unmarshal([]byte(stdout), &out))
+		var figures []string
+		for _, r := range out.Traces {
+			figures = append(figures, fmt.Sprintf("%s: %d steps, %d of %d, %d mismatches", r.Name, r.Steps, r.Accepted, r.Drafted, r.Mismatches))
+		}
+		return figures
+	}
+	want := results()
+	for _, layout := range [][]string{{"-tp", "2"}, {"-ep", "2"}, {"-tp", "2", "-ep", "2"}, {"-tp", "4"}} {
+		require.Equal(t, want, results(layout...), "%v", layout)
+	}
 }

@@ -18,11 +18,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/examples/internal/cli"
 	"github.com/drafthead/drafthead/examples/internal/devices"
 	"github.com/drafthead/drafthead/examples/internal/m3tiny"
+	"github.com/drafthead/drafthead/examples/internal/ranks"
+	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
@@ -53,6 +56,7 @@ type settings struct {
 	traces     []string
 	k          int
 	device     string
+	layout     ranks.Layout
 	modules    int
 	chain      string
 	postNorm   bool
@@ -81,6 +85,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	})
 	flags.IntVar(&s.k, "k", 4, "drafts per step, 1 to 64")
 	devices.Var(flags, &s.device)
+	s.layout.Var(flags)
 	cli.Modules(flags, &s.modules)
 	flags.StringVar(&s.chain, "chain", "", "`rule` for several modules: chain, chain_mod_own, chain_aligned or chain_target; default: chain_aligned")
 	flags.BoolVar(&s.postNorm, "postnorm", false, "feed later steps with the hidden state after the final norm")
@@ -114,6 +119,8 @@ func (s *settings) check() error {
 		wrong.If(true, "-chain is %s, want %s, %s, %s or %s", s.chain, mtp.ChainFirst, mtp.ChainModOwn, mtp.ChainAligned, mtp.ChainTarget)
 	}
 	wrong.CheckModules(s.modules)
+	s.layout.Check(&wrong)
+	wrong.If(s.conventions && s.layout.Ranks() > 1, "-conventions runs on one device, not with -tp or -ep")
 	wrong.If(!(s.minProb >= 0 && s.minProb <= 1), "-min-prob is %g, want 0 to 1", s.minProb)
 	wrong.If(s.show < 0, "-show is %d, want 0 or more", s.show)
 	return errors.Join(wrong.Err(), s.cheaper.check())
@@ -143,14 +150,17 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 	if err := checkPairing(s.folder(), traces); err != nil {
 		return err
 	}
-	device, err := devices.Open(s.device)
+	opened, err := devices.OpenAll(s.device, s.layout.Ranks())
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, device.Close()) }()
-	if err := devices.Compile(ctx, stderr, device); err != nil {
-		return err
+	for _, d := range opened {
+		defer func() { err = errors.Join(err, d.Close()) }()
+		if err := devices.Compile(ctx, stderr, d); err != nil {
+			return err
+		}
 	}
+	device := opened[0]
 	opts := mtp.Options{
 		Device: device, Chain: mtp.Chain(s.chain), PostNorm: s.postNorm, MaxDraft: s.k, Modules: s.modules,
 	}
@@ -169,12 +179,7 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 		}
 		return out.print(stdout)
 	}
-	head, err := load(opts)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, head.Close()) }()
-	out, err := s.serveAll(ctx, head, traces, opts, load, stderr)
+	out, err := s.serveRanks(ctx, opened, traces, opts, stderr)
 	if err != nil {
 		return err
 	}
@@ -221,6 +226,37 @@ func (s *settings) readTraces() ([]*m3tiny.Trace, error) {
 		traces = append(traces, t)
 	}
 	return traces, nil
+}
+
+// serveRanks serves the traces on all ranks of a parallel head at once, each on one of the
+// devices. All must draft the same; the result is the first rank's.
+func (s *settings) serveRanks(ctx context.Context, opened []hip.Device, traces []*m3tiny.Trace, opts mtp.Options, stderr io.Writer) (*summary, error) {
+	outs := make([]*summary, len(opened))
+	err := s.layout.On(ctx, opened, func(ctx context.Context, r *ranks.Rank) (err error) {
+		stderr := stderr
+		if !r.First() {
+			stderr = io.Discard
+		}
+		load := func(opts mtp.Options) (*mtp.Head, error) { return s.load(ctx, r.Options(opts), stderr) }
+		head, err := load(opts)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, head.Close()) }()
+		outs[r.Number], err = s.serveAll(ctx, head, traces, opts, load, stderr)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for rank, out := range outs {
+		for i, t := range out.Traces {
+			if !slices.Equal(t.all, outs[0].Traces[i].all) {
+				return nil, fmt.Errorf("%s: rank %d drafts otherwise than rank 0", t.Name, rank)
+			}
+		}
+	}
+	return outs[0], nil
 }
 
 // serveAll serves the traces with the head. With the flags of a cheaper lm_head it

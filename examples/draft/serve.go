@@ -30,6 +30,7 @@ type traceResult struct {
 	equal      int
 	duration   time.Duration // of drafting, without the exact head beside it
 	first      []step        // as many as are shown
+	all        []int32       // drafts of every step, one after another
 }
 
 // step is one round of drafting and verification.
@@ -78,6 +79,7 @@ func serve(ctx context.Context, d, exact *drafter, t *m3tiny.Trace, k, show int,
 		if err != nil {
 			return nil, fmt.Errorf("%s, token %d: %w", t.Name, n, err)
 		}
+		r.all = append(r.all, drafts...)
 		if recorded != nil {
 			r.Mismatches += mismatches(drafts, recorded, n)
 		}
