@@ -117,7 +117,7 @@ func (b *session) load(ctx context.Context) (err error) {
 	var clock loadClock
 	start := time.Now()
 	b.head, err = mtp.LoadFS(ctx, b.source.fsys, b.options(mtp.Options{
-		Progress: clock.around(progress), Populate: s.populate, Chain: mtp.ChainFirst, Modules: s.modules,
+		Progress: clock.around(progress), Populate: s.populate, Chain: mtp.ChainFirst, Modules: s.modules, CacheFormat: s.cache,
 	}))
 	b.out.LoadSeconds = time.Since(start).Seconds()
 	loaded()
@@ -133,7 +133,7 @@ func (b *session) load(ctx context.Context) (err error) {
 	}
 	b.out.Checkpoint, b.out.WeightBytes = b.source.name, b.head.Report().Bytes
 	b.out.DeviceName, b.out.Threads = b.device.Info().Name, b.device.Info().Threads
-	b.model, err = newModel(b.head.Config(), b.head.Matrix, b.rank)
+	b.model, err = newModel(b.head.Config(), b.head.Matrix, b.rank, s.cache)
 	return err
 }
 
@@ -171,7 +171,7 @@ func (b *session) prepare(ctx context.Context) (err error) {
 	}
 	b.out.CacheBytes = b.cache.Bytes()
 	progress, done := cli.Progress(b.stderr, "fill the cache", "bytes")
-	err = fillCache(b.device, b.cache, progress)
+	err = fillCache(b.device, b.cache, b.settings.cache, progress)
 	done()
 	if err != nil {
 		return err

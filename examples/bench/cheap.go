@@ -76,7 +76,7 @@ func (d *drafting) requantizedBytes(c *mtp.Config) int64 {
 func (b *session) loadAnew(ctx context.Context, options mtp.Options) (*mtp.Head, error) {
 	progress, done := cli.Progress(b.stderr, "load once more", "bytes")
 	defer done()
-	options.Progress, options.Chain, options.Modules = progress, mtp.ChainFirst, b.settings.modules
+	options.Progress, options.Chain, options.Modules, options.CacheFormat = progress, mtp.ChainFirst, b.settings.modules, b.settings.cache
 	options.Embed = b.model.embed
 	if !b.head.Config().TieWordEmbeddings {
 		options.LMHead = b.model.lmHead
@@ -115,7 +115,7 @@ func (b *session) cheapRow(ctx context.Context, w *work) (r row, err error) {
 	if err != nil {
 		return row{}, err
 	}
-	if err := fillCache(b.device, cache, func(_, _ int64) {}); err != nil {
+	if err := fillCache(b.device, cache, b.settings.cache, func(_, _ int64) {}); err != nil {
 		return row{}, err
 	}
 	w.prepare(config, cache, rand.New(rand.NewPCG(1, 2)))

@@ -147,7 +147,7 @@ func (b *session) measureKernels(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := fillCache(b.device, cache, func(_, _ int64) {}); err != nil {
+	if err := fillCache(b.device, cache, b.settings.cache, func(_, _ int64) {}); err != nil {
 		return err
 	}
 	step.prepare(head.Config(), cache, rand.New(rand.NewPCG(1, 2)))

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/examples/internal/cli"
 	"github.com/drafthead/drafthead/examples/internal/devices"
 	"github.com/drafthead/drafthead/examples/internal/ranks"
@@ -62,6 +63,7 @@ type settings struct {
 	device     string
 	layout     ranks.Layout
 	modules    int
+	cache      attention.CacheFormat
 	k          int
 	batches    []int
 	commits    []int // nil: the defaults that the head has positions for
@@ -97,6 +99,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	devices.Var(flags, &s.device)
 	s.layout.Var(flags)
 	cli.Modules(flags, &s.modules)
+	cli.Cache(flags, &s.cache, "default: bf16")
 	flags.IntVar(&s.k, "k", 4, "drafts of a chain, 1 to 64")
 	counts := func(name, what string, defaults []int, less string, to *[]int) {
 		flags.Func(name, fmt.Sprintf("%s, as a `list` (default: %s%s)", what, listText(defaults), less), func(text string) (err error) {

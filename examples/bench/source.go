@@ -26,8 +26,8 @@ func (s *settings) longCache() int64 {
 	for _, n := range slices.Concat(defaultContexts, s.contexts) {
 		positions = max(positions, min(n, c.MaxPositionEmbeddings))
 	}
-	const value = 2 // bfloat16
-	return int64(positions) * int64(2*c.NumKeyValueHeads*c.HeadDim+c.Sparse.IndexDim) * value
+	keys, index := valueBytes(s.cache)
+	return int64(positions) * (int64(2*c.NumKeyValueHeads*c.HeadDim)*keys + int64(c.Sparse.IndexDim)*index)
 }
 
 // otherMemory is room for what is neither weights nor cache: buffers of a pass,

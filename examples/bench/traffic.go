@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/examples/internal/ranks"
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
@@ -19,16 +20,16 @@ type model struct {
 	firstExpert              int
 	kvHeads, headDim         int
 	indexDim, block, topk    int
-	cacheValue               int64 // bytes of a value in the cache
+	keyBytes, indexBytes     int64 // of a value in the cache: of keys and values, and of index keys
 }
 
 // newModel finds the matrices by their parameters' names.
-func newModel(c *mtp.Config, matrix func(name string) *weights.Matrix, r *ranks.Rank) (*model, error) {
+func newModel(c *mtp.Config, matrix func(name string) *weights.Matrix, r *ranks.Rank, cache attention.CacheFormat) (*model, error) {
 	m := &model{
 		experts: c.MoE.Experts, perToken: c.MoE.TopK, kvHeads: c.Attention.KVHeads, headDim: c.Attention.HeadDim,
 		indexDim: c.Attention.IndexDim, block: c.Attention.BlockSize, topk: c.Attention.TopkBlocks,
-		cacheValue: 2, // bfloat16
 	}
+	m.keyBytes, m.indexBytes = valueBytes(cache)
 	const layer = "model.layers.0."
 	const attn, moe = layer + "transformer_layer.self_attn.", layer + "transformer_layer.block_sparse_moe."
 	lmHead := "lm_head.weight"
@@ -87,8 +88,8 @@ func (m *model) bytes(p pass) int64 {
 	if p.sampled > 0 {
 		total += m.lmHead.Bytes()
 	}
-	total += p.indexKeys * int64(m.indexDim) * m.cacheValue
-	return total + p.keys*2*int64(m.headDim)*m.cacheValue
+	total += p.indexKeys * int64(m.indexDim) * m.indexBytes
+	return total + p.keys*2*int64(m.headDim)*m.keyBytes
 }
 
 // flops returns the multiplications and additions of a pass with weights: two

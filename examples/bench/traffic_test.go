@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/examples/internal/cli"
 	"github.com/drafthead/drafthead/examples/internal/ranks"
 	"github.com/drafthead/drafthead/examples/internal/synthetic"
@@ -48,7 +49,7 @@ func released(t *testing.T) *model {
 			}
 		}
 		return nil
-	}, ranks.Only(nil))
+	}, ranks.Only(nil), attention.CacheBF16)
 	require.NoError(t, err)
 	return m
 }
@@ -92,7 +93,7 @@ func TestFlopsOfAStep(t *testing.T) {
 }
 
 func TestModelNamesWhatIsMissing(t *testing.T) {
-	_, err := newModel(&mtp.Config{}, func(string) *weights.Matrix { return nil }, ranks.Only(nil))
+	_, err := newModel(&mtp.Config{}, func(string) *weights.Matrix { return nil }, ranks.Only(nil), 0)
 	require.ErrorContains(t, err, "model.embed_tokens.weight")
 }
 
@@ -198,6 +199,11 @@ func TestMemoryIsCheckedFirst(t *testing.T) {
 func TestLongCache(t *testing.T) {
 	s := &settings{config: synthetic.M3(), contexts: []int{8, 524_288}}
 	require.EqualValues(t, 524_288*(2048+256), s.longCache())
+	for format, want := range map[attention.CacheFormat]int64{attention.CacheF32: 2 * (2048 + 256), attention.CacheFP8: 1024 + 256, attention.CacheFP8Index: 1024 + 128} {
+		s.cache = format
+		require.EqualValues(t, 524_288*want, s.longCache())
+	}
+	s.cache = attention.CacheBF16
 	s.config.MaxPositionEmbeddings = 1000
 	require.EqualValues(t, 1000*(2048+256), s.longCache())
 }
@@ -213,4 +219,12 @@ func TestMemoryOfThisProcess(t *testing.T) {
 	available, err := availableMemory()
 	require.NoError(t, err)
 	require.Positive(t, available)
+}
+
+// TestStoredValues: the cache of a bench is filled in its format.
+func TestStoredValues(t *testing.T) {
+	values := []byte{0x80, 0x3f, 0x00, 0xc0} // 1 and −2
+	require.Equal(t, values, appendStored(nil, values, 2))
+	require.Equal(t, []byte{0, 0, 0x80, 0x3f, 0, 0, 0, 0xc0}, appendStored(nil, values, 4))
+	require.Equal(t, []byte{0x38, 0xc0}, appendStored(nil, values, 1))
 }

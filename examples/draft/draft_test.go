@@ -153,6 +153,8 @@ func TestOtherSettingsDraftToo(t *testing.T) {
 		args []string
 	}{
 		{&all, []string{"-bf16-cache"}},
+		{new(summary), []string{"-cache", "fp8"}},
+		{new(summary), []string{"-cache", "fp8-index"}},
 		{new(summary), []string{"-postnorm"}},
 		{new(summary), []string{"-chain", "chain_mod_own"}},
 		{new(summary), []string{"-chain", "chain_aligned"}},

@@ -61,7 +61,7 @@ type settings struct {
 	chain      string
 	postNorm   bool
 	minProb    float64
-	bf16Cache  bool
+	cache      attention.CacheFormat
 	cheaper    cheaper
 	show       int
 	asJSON     bool
@@ -90,7 +90,12 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.StringVar(&s.chain, "chain", "", "`rule` for several modules: chain, chain_mod_own, chain_aligned or chain_target; default: chain_aligned")
 	flags.BoolVar(&s.postNorm, "postnorm", false, "feed later steps with the hidden state after the final norm")
 	flags.Float64Var(&s.minProb, "min-prob", 0, "end a chain before a draft of lower `probability`, 0 to 1")
-	flags.BoolVar(&s.bf16Cache, "bf16-cache", false, "keep keys and values in bfloat16, as engines do; default float32, as the traces were recorded")
+	s.cache = attention.CacheF32
+	cli.Cache(flags, &s.cache, "default: f32, as the traces were recorded")
+	flags.BoolFunc("bf16-cache", "the same as -cache bf16, as engines do", func(string) error {
+		s.cache = attention.CacheBF16
+		return nil
+	})
 	flags.StringVar(&s.cheaper.format, "draft-lm-head", "stored", lmHeadUsage)
 	flags.StringVar(&s.cheaper.vocab, "draft-vocab", "", vocabUsage)
 	flags.IntVar(&s.show, "show", 12, "`steps` of the first trace to show as text")
@@ -163,9 +168,7 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 	device := opened[0]
 	opts := mtp.Options{
 		Device: device, Chain: mtp.Chain(s.chain), PostNorm: s.postNorm, MaxDraft: s.k, Modules: s.modules,
-	}
-	if !s.bf16Cache {
-		opts.CacheFormat = attention.CacheF32
+		CacheFormat: s.cache,
 	}
 	load := func(opts mtp.Options) (*mtp.Head, error) { return s.load(ctx, opts, stderr) }
 	if s.conventions {
