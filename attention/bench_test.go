@@ -1,6 +1,7 @@
 package attention
 
 import (
+	"encoding/binary"
 	"fmt"
 	"testing"
 
@@ -30,22 +31,29 @@ type bench struct {
 }
 
 // openBench has all of the context in the index, and keys and values where wanted.
-func openBench(b *testing.B, g Geometry, context, rows int) *bench {
+func openBench(b *testing.B, g Geometry, format CacheFormat, context, rows int) *bench {
 	b.Helper()
 	d := hip.NewHost()
-	c, err := NewCache(d, g, 1, context/g.BlockSize, CacheBF16)
+	c, err := NewCache(d, g, 1, context/g.BlockSize, format)
 	require.NoError(b, err)
 	x := &bench{device: d, geometry: g, cache: c, batch: NewBatch(c), arena: arena{d: d}}
 	keys, index, err := c.pageBytes(c.Pages())
 	require.NoError(b, err)
-	l := c.layers[0]
-	for p, n := range map[hip.Ptr]int64{l.keys: keys, l.values: keys, l.indexKeys: index} {
-		page := make([]hip.BF16, n/2)
-		for i, v := range randomValues(1, uint64(n), len(page)) {
-			page[i] = hip.ToBF16(v)
+	for i, p := range c.layers[0].buffers() {
+		n, stored := [...]int64{keys, keys, index}[i], format.keys()
+		if i == 2 {
+			stored = format.indexKeys()
+		}
+		page := make([]byte, 0, n)
+		for _, v := range randomValues(1, uint64(i), int(n/elementBytes(stored))) {
+			if stored == CacheFP8 {
+				page = append(page, byte(hip.ToE4M3(v)))
+			} else {
+				page = binary.LittleEndian.AppendUint16(page, uint16(hip.ToBF16(v)))
+			}
 		}
 		for i := range c.Pages() {
-			require.NoError(b, hip.WriteOf(d, p.Add(int64(i)*n), page))
+			require.NoError(b, d.Write(p.Add(int64(i)*n), page))
 		}
 	}
 	table := make([]int32, c.Pages())
@@ -77,16 +85,18 @@ func BenchmarkScores(b *testing.B) {
 	g := full()
 	g.Heads, g.HeadDim, g.Rope.Frequencies = g.KVHeads, 1, nil // a small cache but for its index
 	for _, shape := range []struct{ context, rows int }{{65536, 1}, {524288, 1}, {65536, 4}, {65536, 64}} {
-		b.Run(fmt.Sprintf("context=%d/rows=%d", shape.context, shape.rows), func(b *testing.B) {
-			x := openBench(b, g, shape.context, shape.rows)
-			defer x.close(b)
-			b.SetBytes(int64(shape.context) * int64(g.IndexDim) * 2)
-			for b.Loop() {
-				if err := Scores(x.batch, 0, x.qkv, x.scores); err != nil {
-					b.Fatal(err)
+		for _, format := range []CacheFormat{CacheBF16, CacheFP8Index} {
+			b.Run(fmt.Sprintf("context=%d/rows=%d/%v", shape.context, shape.rows, format.indexKeys()), func(b *testing.B) {
+				x := openBench(b, g, format, shape.context, shape.rows)
+				defer x.close(b)
+				b.SetBytes(int64(shape.context) * int64(g.IndexDim) * elementBytes(format.indexKeys()))
+				for b.Loop() {
+					if err := Scores(x.batch, 0, x.qkv, x.scores); err != nil {
+						b.Fatal(err)
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 }
 
@@ -95,19 +105,21 @@ func BenchmarkScores(b *testing.B) {
 func BenchmarkAttend(b *testing.B) {
 	g := full()
 	for _, shape := range []struct{ context, rows int }{{1024, 1}, {65536, 1}, {65536, 4}, {65536, 16}, {512, 512}, {65536, 512}} {
-		b.Run(fmt.Sprintf("context=%d/rows=%d", shape.context, shape.rows), func(b *testing.B) {
-			x := openBench(b, g, shape.context, shape.rows)
-			defer x.close(b)
-			selections := x.selections(b)
-			b.SetBytes(int64(shape.rows*min(x.batch.Blocks(), g.TopkBlocks)*g.BlockSize*g.KVHeads*g.HeadDim) * 4)
-			i := 0
-			for b.Loop() {
-				i++
-				if err := Attend(x.batch, 0, x.qkv, selections[i%len(selections)], x.out); err != nil {
-					b.Fatal(err)
+		for _, format := range []CacheFormat{CacheBF16, CacheFP8} {
+			b.Run(fmt.Sprintf("context=%d/rows=%d/%v", shape.context, shape.rows, format), func(b *testing.B) {
+				x := openBench(b, g, format, shape.context, shape.rows)
+				defer x.close(b)
+				selections := x.selections(b)
+				b.SetBytes(int64(shape.rows*min(x.batch.Blocks(), g.TopkBlocks)*g.BlockSize*g.KVHeads*g.HeadDim) * 2 * elementBytes(format.keys()))
+				i := 0
+				for b.Loop() {
+					i++
+					if err := Attend(x.batch, 0, x.qkv, selections[i%len(selections)], x.out); err != nil {
+						b.Fatal(err)
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 }
 
@@ -133,7 +145,7 @@ func (x *bench) selections(b *testing.B) []hip.Ptr {
 func BenchmarkInsert(b *testing.B) {
 	for _, rows := range []int{1, 4, 16, 512} {
 		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
-			x := openBench(b, full(), 1024, rows)
+			x := openBench(b, full(), CacheBF16, 1024, rows)
 			defer x.close(b)
 			for b.Loop() {
 				if err := Insert(x.batch, 0, x.qkv, x.params); err != nil {
@@ -149,7 +161,7 @@ func BenchmarkSelect(b *testing.B) {
 	g.Heads, g.HeadDim, g.IndexDim, g.Rope.Frequencies = g.KVHeads, 1, 1, nil
 	for _, shape := range []struct{ context, rows int }{{65536, 1}, {524288, 1}, {524288, 16}, {65536, 512}} {
 		b.Run(fmt.Sprintf("context=%d/rows=%d", shape.context, shape.rows), func(b *testing.B) {
-			x := openBench(b, g, shape.context, shape.rows)
+			x := openBench(b, g, CacheBF16, shape.context, shape.rows)
 			defer x.close(b)
 			for b.Loop() {
 				if err := Select(x.batch, x.scores, x.selected); err != nil {

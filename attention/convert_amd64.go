@@ -14,6 +14,16 @@ func widenAVX512(dst *float32, src *hip.BF16, n int)
 //go:noescape
 func widenAVX2(dst *float32, src *hip.BF16, n int)
 
+// widenFP8AVX512 converts n values, a multiple of 32, exactly. NaN stays NaN.
+//
+//go:noescape
+func widenFP8AVX512(dst *hip.BF16, src *hip.E4M3, n int)
+
+// widenFP8AVX2 is widenFP8AVX512.
+//
+//go:noescape
+func widenFP8AVX2(dst *hip.BF16, src *hip.E4M3, n int)
+
 // narrowAVX2 is hip.ToBF16 of n values, a multiple of 16.
 //
 //go:noescape

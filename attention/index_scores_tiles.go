@@ -116,6 +116,8 @@ func (t *tileScorer) rate(from, to, first int) {
 // block sets score k of the rows from … to−1 that see all of the block's keys.
 func (t *tileScorer) block(tile rowTile, queries []hip.BF16, from, to int, keys, next vectors, block, k int) {
 	s := t.s
+	c := s.rows.context(from)
+	keys = s.inPlaceOf(keys, k, c.table[block])
 	heads, size := int(s.a.IndexHeads), int(s.a.BlockSize)
 	args := tileScoresArgs{BF16: &keys.bf16[0], Scratch: &t.scratch[0], Dim: s.dim, Keys: size, Next: next.address()}
 	if args.Next == 0 {

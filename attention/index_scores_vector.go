@@ -18,14 +18,15 @@ type indexScorer struct {
 	simd hip.SIMD
 	rows rowsView
 
-	dim, padded int         // padded: to whole vectors
-	quads       int         // of heads
-	inPlace     bool        // stored keys are read as they lie
-	queries     []float32   // [rows, quads] in bestScores' order
-	keys        []float32   // [BlockSize, padded]: keys that are not read in place
-	best        []float32   // [quads·4]
-	out         [][]float32 // [rows of a tile, heads] of the blocks of a chunk
-	tiles       *tileScorer // nil: none
+	dim, padded int             // padded: to whole vectors
+	quads       int             // of heads
+	inPlace     bool            // stored keys are read as they lie, codes of F8_E4M3 as bfloat16
+	queries     []float32       // [rows, quads] in bestScores' order
+	keys        []float32       // [BlockSize, padded]: keys that are not read in place
+	converted   []convertedKeys // of a chunk of pages in F8_E4M3, for all rows
+	best        []float32       // [quads·4]
+	out         [][]float32     // [rows of a tile, heads] of the blocks of a chunk
+	tiles       *tileScorer     // nil: none
 }
 
 // scoresVector takes the launch's blocks in another order than the twin, all rows of a
@@ -52,14 +53,14 @@ func scoresVector(b *hip.Blocks, a *scoresArgs) {
 // newIndexScorer lays out the queries of all rows.
 func newIndexScorer(b *hip.Blocks, a *scoresArgs) *indexScorer {
 	dim, quads := int(a.IndexDim), (int(a.IndexHeads)+3)/4
-	whole := 16
-	if element(a.Format) == CacheBF16 {
-		whole = 32
+	whole := 32
+	if element(a.Format) == CacheF32 {
+		whole = 16
 	}
 	padded := ceilDiv(dim, whole) * whole
 	s := &indexScorer{
 		b: b, a: a, simd: b.SIMD(), rows: viewRows(b, a.Batch, batchSize{a.Rows, a.Sequences, a.TableEntries, a.PresenceWords}),
-		dim: dim, padded: padded, quads: quads, inPlace: dim == padded && element(a.Format) != CacheFP8,
+		dim: dim, padded: padded, quads: quads, inPlace: dim == padded,
 		queries: hip.Scratch[float32](b, int(a.Rows)*quads*4*padded), best: hip.Scratch[float32](b, quads*4),
 		out: make([][]float32, tileRows*int(a.IndexHeads)),
 	}
@@ -70,7 +71,13 @@ func newIndexScorer(b *hip.Blocks, a *scoresArgs) *indexScorer {
 		s.keys = hip.Scratch[float32](b, int(a.BlockSize)*padded)
 		clear(s.keys) // of which columns past dim stay zero
 	}
-	if s.simd >= hip.SIMDAMX && s.inPlace && element(a.Format) == CacheBF16 && a.BlockSize%64 == 0 {
+	if s.inPlace && element(a.Format) == CacheFP8 {
+		s.converted = make([]convertedKeys, a.ChunkBlocks)
+		for k := range s.converted {
+			s.converted[k] = convertedKeys{page: -1, words: hip.Scratch[hip.BF16](b, int(a.BlockSize)*dim)}
+		}
+	}
+	if s.simd >= hip.SIMDAMX && s.inPlace && element(a.Format) != CacheF32 && a.BlockSize%64 == 0 {
 		s.tiles = newTileScorer(s)
 	}
 	return s
@@ -90,7 +97,7 @@ func (s *indexScorer) setQueries(row int, dst []float32) {
 	if s.quads*4 != heads || s.dim != s.padded {
 		clear(dst)
 	}
-	evenAndOdd := s.inPlace && element(s.a.Format) == CacheBF16
+	evenAndOdd := s.inPlace && element(s.a.Format) != CacheF32
 	for h := range heads {
 		quad := dst[h/4*4*s.padded:][:4*s.padded]
 		for d, v := range q[h*s.dim : (h+1)*s.dim] {
@@ -130,6 +137,9 @@ func (s *indexScorer) rate(row, first int) {
 			keys = s.block(&c, first+k)
 		}
 		next = s.block(&c, first+k+1)
+		if keys.fp8 != nil && s.inPlace {
+			keys = s.inPlaceOf(keys, k, c.table[first+k])
+		}
 		for h := range s.best {
 			s.best[h] = float32(math.Inf(-1))
 		}
@@ -144,6 +154,27 @@ func (s *indexScorer) rate(row, first int) {
 			out[h][k] = s.best[h]
 		}
 	}
+}
+
+// convertedKeys is what there is of a page's codes as bfloat16.
+type convertedKeys struct {
+	page  int32 // −1: none
+	n     int   // values that are converted
+	words []hip.BF16
+}
+
+// inPlaceOf returns the keys of a page, which are those of block k of the chunk, as
+// bfloat16. Codes are converted once for all rows.
+func (s *indexScorer) inPlaceOf(keys vectors, k int, page int32) vectors {
+	if keys.fp8 == nil {
+		return keys
+	}
+	c, n := &s.converted[k], len(keys.fp8)
+	if c.page != page || c.n < n {
+		widenFP8(s.simd, &c.words[0], &keys.fp8[0], n)
+		c.page, c.n = page, n
+	}
+	return vectors{dim: keys.dim, bf16: c.words[:n]}
 }
 
 // block returns the keys of a block that are not after the row, none past its
@@ -163,7 +194,7 @@ func (s *indexScorer) join(queries []float32, keys, next vectors) {
 		args.Next = keys.address()
 	}
 	switch {
-	case !s.inPlace: // which FP8 never is
+	case !s.inPlace:
 		for i := range keys.len() {
 			row := s.keys[i*s.padded:][:s.dim]
 			copy(row, keys.at(i, row))

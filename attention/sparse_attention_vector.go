@@ -23,11 +23,12 @@ type headLanes struct {
 	a    *sparseArgs
 	simd hip.SIMD
 
-	dim, padded int       // padded: to whole vectors
-	queries     []float32 // [dim, laneHeads]
-	scores      []float32 // [keys, laneHeads], then room for what a group of 16 is short of
-	chunk       []float32 // [chunkKeys, padded]
-	sums        []float32 // [laneHeads, padded]
+	dim, padded int        // padded: to whole vectors
+	queries     []float32  // [dim, laneHeads]
+	scores      []float32  // [keys, laneHeads], then room for what a group of 16 is short of
+	chunk       []float32  // [chunkKeys, padded]
+	words       []hip.BF16 // [chunkKeys, padded]: codes of F8_E4M3 on their way to float32
+	sums        []float32  // [laneHeads, padded]
 }
 
 func newHeadLanes(b *hip.Blocks, a *sparseArgs) *headLanes {
@@ -39,6 +40,9 @@ func newHeadLanes(b *hip.Blocks, a *sparseArgs) *headLanes {
 		scores:  hip.Scratch[float32](b, (a.mostKeys()+15)*laneHeads),
 		chunk:   hip.Scratch[float32](b, chunkKeys*padded),
 		sums:    hip.Scratch[float32](b, laneHeads*padded),
+	}
+	if element(a.Format) == CacheFP8 {
+		t.words = hip.Scratch[hip.BF16](b, chunkKeys*padded)
 	}
 	clear(t.chunk) // of which columns past dim stay zero
 	return t
@@ -134,11 +138,14 @@ func (t *headLanes) walk(p hip.Ptr, selected *selectedKeys, f func(c chunk)) {
 func (t *headLanes) open(stored vectors) chunk {
 	n := stored.len()
 	switch {
-	case t.dim != t.padded || stored.fp8 != nil:
+	case t.dim != t.padded:
 		for i := range n {
 			row := t.chunk[i*t.padded:][:t.dim]
 			copy(row, stored.at(i, row))
 		}
+	case stored.fp8 != nil:
+		widenFP8(t.simd, &t.words[0], &stored.fp8[0], len(stored.fp8))
+		widenVector(t.simd, &t.chunk[0], &t.words[0], len(stored.fp8))
 	case stored.bf16 != nil:
 		widenVector(t.simd, &t.chunk[0], &stored.bf16[0], len(stored.bf16))
 	case n%16 == 0:

@@ -47,6 +47,15 @@ func widenVector(simd hip.SIMD, dst *float32, src *hip.BF16, n int) {
 	widenAVX2(dst, src, n)
 }
 
+// widenFP8 makes bfloat16 of n codes exactly, see widenFP8AVX512.
+func widenFP8(simd hip.SIMD, dst *hip.BF16, src *hip.E4M3, n int) {
+	if simd >= hip.SIMDAVX512 {
+		widenFP8AVX512(dst, src, n)
+		return
+	}
+	widenFP8AVX2(dst, src, n)
+}
+
 // All levels have these.
 func narrowVector(dst *hip.BF16, src *float32, n int)  { narrowAVX2(dst, src, n) }
 func rotateVector(low, high, cos, sin *float32, n int) { rotateAVX2(low, high, cos, sin, n) }

@@ -11,6 +11,7 @@ func keyScores(hip.SIMD, *keyScoresArgs)                     { panic(noVectors) 
 func addValues(hip.SIMD, *addValuesArgs)                     { panic(noVectors) }
 func bestScores(hip.SIMD, *bestScoresArgs)                   { panic(noVectors) }
 func widenVector(_ hip.SIMD, _ *float32, _ *hip.BF16, _ int) { panic(noVectors) }
+func widenFP8(_ hip.SIMD, _ *hip.BF16, _ *hip.E4M3, _ int)   { panic(noVectors) }
 func narrowVector(_ *hip.BF16, _ *float32, _ int)            { panic(noVectors) }
 func rotateVector(_, _, _, _ *float32, _ int)                { panic(noVectors) }
 func bestScoresTiles(*tileScoresArgs)                        { panic(noVectors) }

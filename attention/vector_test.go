@@ -280,6 +280,26 @@ func TestWidenAndNarrow(t *testing.T) {
 	})
 }
 
+func TestWidenFP8(t *testing.T) {
+	forEachVectorLevel(t, func(t *testing.T, simd hip.SIMD) {
+		for _, n := range []int{32, 64, 96, 256, 4096} {
+			stored, wide := hiptest.Guarded[hip.E4M3](t, n), hiptest.Guarded[hip.BF16](t, n)
+			for i := range stored {
+				stored[i] = hip.E4M3(i * 5)
+			}
+			widenFP8(simd, &wide[0], &stored[0], n)
+			for i, v := range wide {
+				want := stored[i].Float32()
+				if want != want {
+					require.True(t, v.Float32() != v.Float32(), "%#x", stored[i])
+					continue
+				}
+				require.Equal(t, hip.ToBF16(want), v, "%#x", stored[i])
+			}
+		}
+	})
+}
+
 func TestRotateWith(t *testing.T) {
 	for _, simd := range hip.SIMDLevels() {
 		for _, half := range []int{0, 1, 7, 8, 9, 15, 16, 17, 32, 64} {
