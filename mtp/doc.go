@@ -194,6 +194,14 @@
 //	opts.DraftLMHead = weights.INT8       // 53 % of the bytes; nearly all drafts are the same
 //	opts.DraftVocabulary = frequentTokens // 16 % of the bytes with 32 768 of 200 064 tokens
 //
+// With [Options.CacheFormat] caches hold more. Of the released head a position takes, in
+// each layer,
+//
+//	attention.CacheF32        4608 bytes
+//	attention.CacheBF16       2304
+//	attention.CacheFP8        1280
+//	attention.CacheFP8Index   1152
+//
 // Drafts are guesses and may be cheaper. What the target confirms stays exact, and so do
 // [Head.Logits]. examples/draft measures on traces of a target how much acceptance that
 // costs.
