@@ -35,6 +35,13 @@
 // ahead of their first launch. A [Replayer] makes graphs of sequences that are launched
 // again and again, if the device has graphs.
 //
+// # How do several devices work together?
+//
+// As a [Group]: each device is a rank of it, and all ranks call the same operations in the
+// same order, among their launches. GPUs exchange data by RCCL or NCCL, within a process
+// ([NewGroup]) or between processes and machines ([JoinGroup]); CPU devices of one process
+// by its memory. A rank that fails ends the group for all.
+//
 // # What is a kernel?
 //
 // One operation in two languages, with one argument struct of the same layout

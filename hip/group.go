@@ -100,11 +100,15 @@ func NewGroup(ctx context.Context, devices []Device, options ...GroupOptions) ([
 	if err != nil {
 		return nil, fail.With(err, op)
 	}
+	joinCtx, cancel := context.WithTimeoutCause(ctx, o.Timeout, fmt.Errorf("not all of %d ranks joined within %v", len(devices), o.Timeout))
+	defer cancel()
 	errs := make([]error, len(devices))
 	var joining sync.WaitGroup
 	for i, j := range joiners {
 		joining.Go(func() {
-			groups[i].links, errs[i] = j.JoinGroup(ctx, o.Library, id, i, len(devices))
+			if groups[i].links, errs[i] = j.JoinGroup(joinCtx, o.Library, id, i, len(devices)); errs[i] != nil {
+				cancel() // the others would wait for it
+			}
 		})
 	}
 	joining.Wait()
@@ -112,7 +116,9 @@ func NewGroup(ctx context.Context, devices []Device, options ...GroupOptions) ([
 		for _, g := range groups {
 			if g.links != nil {
 				g.links.Abort(err)
-				err = errors.Join(err, g.links.Close())
+				if failed := g.links.Close(); failed != nil { // nobody else knows of it: once more
+					err = errors.Join(err, failed, g.links.Close())
+				}
 			}
 		}
 		return nil, fail.With(err, op)
@@ -235,13 +241,17 @@ func (g *Group) Watch(ctx context.Context) (stop func() error) {
 }
 
 // Close gives back what the group took, once no graph of a [Replayer] holds an operation of
-// it. Other ranks that still wait for this one fail. Close of a closed group is [ErrClosed].
+// it. Other ranks that still wait for this one fail. What could not be given back, which is
+// the error then, the next Close gives back. Close of a closed group is [ErrClosed].
 func (g *Group) Close() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
 		return fail.Closed
 	}
+	if err := g.links.Close(); err != nil {
+		return err
+	}
 	g.closed = true
-	return g.links.Close()
+	return nil
 }

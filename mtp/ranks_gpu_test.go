@@ -17,13 +17,38 @@ import (
 // TestRanksOnGPUs: over two GPUs the ranks draft what one host drafts, with and without
 // graphs, also after a rank was canceled in the middle and they formed a new group.
 func TestRanksOnGPUs(t *testing.T) {
-	devices := hiptest.TwoGPUs(t)
-	for _, modules := range []int{1, 3} {
-		for _, l := range []layout{{2, 1, false}, {1, 2, false}, {2, 2, true}} {
+	ranksOnTwo(t, hiptest.TwoGPUs(t), hip.GroupOptions{Timeout: 20 * time.Second}, 70, []int{1, 3}, []layout{{2, 1, false}, {1, 2, false}, {2, 2, true}})
+}
+
+// TestRanksOnEmulations is the same on emulated GPUs with an emulated RCCL, and NCCL.
+func TestRanksOnEmulations(t *testing.T) {
+	if hiptest.RaceDetector {
+		t.Skip("the emulator's threads are not Go's: there are no races to find")
+	}
+	for i, kind := range []string{"hip", "hip 32 reverse", "cuda random"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			driver := hiptest.NewEmulator(t, kind, 1<<30)
+			devices := make([]hip.Device, 2)
+			for n := range devices {
+				d, err := hip.Open(n, driver.Options())
+				require.NoError(t, err)
+				t.Cleanup(func() { require.NoError(t, d.Close()) })
+				devices[n] = d
+			}
+			layouts := []layout{{2, 1, false}, {1, 2, false}, {2, 2, true}}[i : i+1]
+			ranksOnTwo(t, devices, hip.GroupOptions{Timeout: time.Minute, Library: driver.Options().Library}, 14, []int{1}, layouts)
+		})
+	}
+}
+
+func ranksOnTwo(t *testing.T, devices []hip.Device, groupOptions hip.GroupOptions, positions int, modules []int, layouts []layout) {
+	for _, modules := range modules {
+		for _, l := range layouts {
 			t.Run(fmt.Sprintf("%d modules/%v", modules, l), func(t *testing.T) {
 				opts := mtp.Options{MaxDraft: 3}
 				fsys := synthetic{modules: modules, format: "BF16", seed: 7}.files(t)
-				x := randomPassage(4, 70)
+				x := randomPassage(4, positions)
 				play := func(head *mtp.Head, times int) (got []drafted, err error) {
 					cache, err := head.NewCache(64)
 					if err != nil {
@@ -32,7 +57,7 @@ func TestRanksOnGPUs(t *testing.T) {
 					defer func() { err = errors.Join(err, cache.Close()) }()
 					for range times { // the second is recorded, the third replayed
 						s := cache.NewSequence()
-						for at := 0; at < 70; at += 7 {
+						for at := 0; at < positions; at += 7 {
 							d, err := draftOf(t.Context(), head, x.batch(s, at, at+7), 3)
 							if err != nil {
 								return nil, err
@@ -51,7 +76,7 @@ func TestRanksOnGPUs(t *testing.T) {
 				require.NoError(t, err)
 
 				form := func() []*hip.Group {
-					groups, err := hip.NewGroup(t.Context(), devices, hip.GroupOptions{Timeout: 20 * time.Second})
+					groups, err := hip.NewGroup(t.Context(), devices, groupOptions)
 					require.NoError(t, err)
 					return groups
 				}

@@ -56,8 +56,8 @@ var instances struct {
 
 // layout is the emulator's own Settings.
 type layout struct {
-	devices, wave, order, workers, memory, version, pools, eager int64
-	compiler, include, arch                                      *byte
+	devices, wave, order, workers, memory, version, pools, eager, groups int64
+	compiler, include, arch                                              *byte
 }
 
 // New returns an emulator that has given out nothing. The test fails if its devices have
@@ -73,7 +73,7 @@ func New(t testing.TB, e Settings) *Emulator {
 	require.NoError(t, err)
 	s := layout{
 		devices: int64(max(e.Devices, 0)), wave: int64(e.Wave), order: int64(e.Order), workers: int64(e.Workers),
-		memory: e.Memory, version: int64(e.Version), compiler: cString(compiler), include: cString(filepath.Join(i.built, "runtime")), arch: cString(e.Arch),
+		memory: e.Memory, version: int64(e.Version), groups: int64(e.Groups), compiler: cString(compiler), include: cString(filepath.Join(i.built, "runtime")), arch: cString(e.Arch),
 	}
 	if !e.NoPools {
 		s.pools = 1

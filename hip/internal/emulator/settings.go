@@ -41,6 +41,7 @@ type Settings struct {
 	Memory   int64 // bytes of each device; 0: 8 GB
 	Workers  int   // threads that run blocks; 0: one a core
 	Version  int   // as hipRuntimeGetVersion counts; 0: ROCm 6.4
+	Groups   int   // as ncclGetVersion counts; 0: 2.28
 	NoPools  bool  // memory cannot be allocated in the order of a stream
 	Eager    bool  // work runs when it is queued, not when it is waited for
 }
@@ -66,6 +67,9 @@ func (e *Settings) fill() {
 	}
 	if e.Memory == 0 {
 		e.Memory = 8 << 30
+	}
+	if e.Groups == 0 {
+		e.Groups = 22_800
 	}
 	if e.Version == 0 {
 		e.Version = 60_400_000
@@ -101,5 +105,5 @@ func Open(t testing.TB, e Settings) hip.Device {
 
 // Counts is what a driver has given out and not got back.
 type Counts struct {
-	Allocations, Pinned, Streams, Events, Modules, Graphs, Programs, Contexts int64
+	Allocations, Pinned, Streams, Events, Modules, Graphs, Programs, Contexts, Communicators int64
 }

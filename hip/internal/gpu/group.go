@@ -36,6 +36,8 @@ type communicator struct {
 	cause error         // of the abort
 	gone  chan struct{} // closed when the library has given all back
 	left  error         // what that said
+
+	failed bool // Close has returned left
 }
 
 // JoinGroup is a method that hip.JoinGroup looks for. When ctx ends first, the library
@@ -60,6 +62,9 @@ func (g *device) JoinGroup(ctx context.Context, library string, id collective.ID
 		go func() {
 			if <-joined == nil {
 				c.Abort(cause)
+				if c.Close() != nil {
+					_ = c.Close() // nobody else knows of it: once more
+				}
 			}
 		}()
 		return nil, cause
@@ -160,10 +165,13 @@ func (c *communicator) Abort(cause error) {
 	}
 }
 
-// giveBack is called once, by Abort or Close.
+// giveBack is called once, by Abort or Close, or again by a Close after it failed.
 func (c *communicator) giveBack(how groupCall) {
-	defer close(c.gone)
-	c.left = c.current("close group", func() error { return c.library.call("close group", how, c.handle) })
+	err := c.current("close group", func() error { return c.library.call("close group", how, c.handle) })
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.left = err
+	close(c.gone)
 }
 
 // groupPatience is how long Close waits for graphs to be closed and for other ranks.
@@ -171,24 +179,38 @@ const groupPatience = 10 * time.Second
 
 func (c *communicator) Close() error {
 	c.mu.Lock()
-	if c.cause == nil {
+	switch {
+	case c.cause == nil:
 		c.cause = fail.Closed
 		go c.giveBack(groupDestroy)
+	case c.failed: // the last time
+		c.gone, c.failed = make(chan struct{}), false
+		go c.giveBack(groupAbort)
 	}
 	c.mu.Unlock()
 	if err := c.wait(); err != nil {
 		return err
 	}
+	c.mu.Lock()
+	left := c.left
+	c.failed = left != nil
+	c.mu.Unlock() // Abort takes it after the device's
+	if left != nil {
+		return left
+	}
 	c.gpu.mu.Lock()
 	defer c.gpu.mu.Unlock()
 	delete(c.gpu.groups, c)
-	return c.left
+	return nil
 }
 
 // wait waits until the library has given all back.
 func (c *communicator) wait() error {
+	c.mu.RLock()
+	gone := c.gone
+	c.mu.RUnlock()
 	select {
-	case <-c.gone:
+	case <-gone:
 		return nil
 	case <-time.After(groupPatience):
 		return fail.With(errors.New("graphs still hold operations of the group"), "close group: not done within %v", groupPatience)

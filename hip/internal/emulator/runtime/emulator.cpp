@@ -12,10 +12,13 @@
 #include "compiler.cpp"
 #include "hip.cpp"
 #include "cuda.cpp"
+#include "groups.cpp"
 
-Settings settings = {1, 64, FORWARD, 0, (int64_t)8 << 30, 60400000, 1, 0, "c++", ".", ""};
+Settings settings = {1, 64, FORWARD, 0, (int64_t)8 << 30, 60400000, 1, 0, 22800, "c++", ".", ""};
 Counts counts;
 std::recursive_mutex all;
+std::condition_variable_any &met = *new std::condition_variable_any;  // never destroyed: a rank may wait at the end of the process
+thread_local int locks = 0;
 
 static thread_local std::string message;
 int fail(int code, const char *format, ...) {

@@ -63,17 +63,35 @@ struct Settings {
   int64_t version;  // what hipRuntimeGetVersion says
   int64_t pools;    // 0: no stream-ordered allocation
   int64_t eager;    // 1: work runs when it is queued
+  int64_t groups;   // what ncclGetVersion says
   const char *compiler, *include;
   const char *arch;  // of an AMD GPU; empty: none's
 };
 struct Counts {
-  int64_t allocations, pinned, streams, events, modules, graphs, programs, contexts;
+  int64_t allocations, pinned, streams, events, modules, graphs, programs, contexts, communicators;
 };
 
 extern Settings settings;
 extern Counts counts;
 extern std::recursive_mutex all;  // guards everything but the run of a kernel
-#define LOCK std::lock_guard<std::recursive_mutex> locked(all)
+extern thread_local int locks;  // that the thread holds
+struct Locked {
+  Locked() { all.lock(), locks++; }
+  ~Locked() { locks--, all.unlock(); }
+};
+#define LOCK Locked locked
+
+// meet waits until ready says so, while other threads use the emulator. Who makes it ready
+// notifies met.
+extern std::condition_variable_any &met;
+template <class Ready> void meet(Ready ready) {
+  met.notify_all();
+  const int held = locks;  // the wait gives back one
+  for (int i = 1; i < held; i++) all.unlock();
+  met.wait(all, ready);
+  for (int i = 1; i < held; i++) all.lock();
+  met.notify_all();
+}
 
 // fail sets what hipGetErrorString adds to the code, for the calling thread.
 int fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -108,6 +126,7 @@ struct Stream {
   unsigned long long posted = 0, ran = 0;
   Graph *capture = nullptr;
   int device = 0;
+  bool running = false;  // a piece of its work, in some thread
 };
 struct Device {
   int failed = OK;  // first error of queued work

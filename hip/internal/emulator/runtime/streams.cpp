@@ -22,12 +22,15 @@ static double milliseconds() {
 // work_off runs the first `upto` pieces of work ever posted to s.
 static void work_off(Stream *s, unsigned long long upto) {
   Device &d = device(s->device);
+  if (s->running) meet([s] { return !s->running; });
   while (!s->queue.empty() && s->ran < upto) {
     Work work = std::move(s->queue.front());
     s->queue.pop_front();
     s->ran++;
     if (d.failed && d.contexts) continue;  // a failed context runs nothing
+    s->running = true;  // the work of a group may wait
     int code = work();
+    s->running = false;
     if (code && !d.failed) {
       d.failed = code;
       d.message = last_message();
