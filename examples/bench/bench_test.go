@@ -154,7 +154,7 @@ func TestRefuses(t *testing.T) {
 		says []string
 	}{
 		{"help", []string{"-h"}, cli.OK, []string{"exit status", "long context", "-context list", "(default: 1,4,16)", "(default: 1024,65536, less where the head has fewer positions)"}},
-		{"unknown flag", []string{"-wrong"}, cli.Usage, []string{"usage: bench"}},
+		{"unknown flag", []string{"-wrong"}, cli.Usage, []string{"bench: flag provided but not defined: -wrong; run bench -h for its flags\n"}},
 		{"everything wrong", []string{"-shape", "m4", "-k", "65", "-time", "0s", "x"}, cli.Usage,
 			[]string{"want m3 or nano", "-k is 65", "-time is 0s", `"x"`}},
 		{"two sources", []string{"-shape", "nano", "-checkpoint", absent}, cli.Usage, []string{"not both"}},

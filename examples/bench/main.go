@@ -87,12 +87,7 @@ var (
 
 func parse(args []string, stderr io.Writer) (*settings, error) {
 	s := &settings{batches: defaultBatches}
-	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprint(flags.Output(), usage)
-		flags.PrintDefaults()
-	}
+	flags := cli.Flags("bench", usage, stderr)
 	flags.StringVar(&s.checkpoint, "checkpoint", "", "checkpoint `folder`, as downloaded or as synth writes it")
 	flags.StringVar(&s.shape, "shape", "", "`shape` of random weights: m3 or nano; default nano, unless there is a checkpoint")
 	experts := flags.Int("experts", 0, "routed `experts` of the shape, fewer than it has; 0: all of them")

@@ -181,7 +181,7 @@ func TestRefuses(t *testing.T) {
 		says string
 	}{
 		{[]string{"-h"}, cli.OK, "exit status"},
-		{[]string{"-wrong"}, cli.Usage, "usage: draft"},
+		{[]string{"-wrong"}, cli.Usage, "draft: flag provided but not defined: -wrong; run draft -h for its flags\n"},
 		{[]string{"-k", "0"}, cli.Usage, "-k is 0, want 1 to 64"},
 		{[]string{"-device", "hip:999"}, cli.Failed, "no GPU device"},
 		{[]string{"-checkpoint", filepath.Join(dir, "none")}, cli.Failed, "stat " + filepath.Join(dir, "none")},

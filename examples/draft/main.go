@@ -72,12 +72,7 @@ type settings struct {
 
 func parse(args []string, stderr io.Writer) (*settings, error) {
 	s := &settings{}
-	flags := flag.NewFlagSet("draft", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprint(flags.Output(), usage)
-		flags.PrintDefaults()
-	}
+	flags := cli.Flags("draft", usage, stderr)
 	flags.StringVar(&s.checkpoint, "checkpoint", "", "checkpoint `folder`; default: the built-in m3-tiny")
 	flags.Func("trace", "trace `file`; may be repeated, and further files may follow; default: the built-in traces", func(name string) error {
 		s.traces = append(s.traces, name)

@@ -123,7 +123,7 @@ func TestRefuses(t *testing.T) {
 		says string
 	}{
 		{[]string{"-h"}, cli.OK, "exit status"},
-		{[]string{"-wrong"}, cli.Usage, "usage: generate"},
+		{[]string{"-wrong"}, cli.Usage, "generate: flag provided but not defined: -wrong; run generate -h for its flags\n"},
 		{[]string{"x"}, cli.Usage, "generate: unexpected arguments [\"x\"]\n"},
 		{[]string{"-prompt", ""}, cli.Usage, "generate: -prompt is empty, want text\n"},
 		{[]string{"-prompt", "a", "-file", "b"}, cli.Usage, "generate: -prompt and -file are both given, want one\n"},

@@ -59,12 +59,7 @@ const defaultPrompt = "// Copy returns a copy of "
 
 func parse(args []string, stderr io.Writer) (*settings, error) {
 	s := &settings{}
-	flags := flag.NewFlagSet("generate", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprint(flags.Output(), usage)
-		flags.PrintDefaults()
-	}
+	flags := cli.Flags("generate", usage, stderr)
 	flags.StringVar(&s.prompt, "prompt", "", fmt.Sprintf("`text` to go on from; default: %q", defaultPrompt))
 	flags.StringVar(&s.file, "file", "", "`file` with the text to go on from")
 	flags.StringVar(&s.file, "f", "", "the same as -file")

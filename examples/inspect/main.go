@@ -40,12 +40,7 @@ func main() { cli.Main(run) }
 
 func run(_ context.Context, args []string, stdout, stderr io.Writer) int {
 	stdout, stderr = cli.Plain(stdout), cli.Plain(stderr)
-	flags := flag.NewFlagSet("inspect", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprint(flags.Output(), usage)
-		flags.PrintDefaults()
-	}
+	flags := cli.Flags("inspect", usage, stderr)
 	var opts mtp.Options
 	asJSON := flags.Bool("json", false, "print one JSON object in place of text")
 	wide := flags.Bool("wide", false, "print each parameter in one line, however long")
@@ -60,8 +55,7 @@ func run(_ context.Context, args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		return cli.Usage
 	case len(dirs) != 1:
-		fmt.Fprintf(stderr, "inspect: want one folder, got %d arguments %q\n", len(dirs), dirs)
-		flags.Usage()
+		cli.Wrong(flags, "want one folder, got %d arguments %q", len(dirs), dirs)
 		return cli.Usage
 	}
 	var wrong cli.Refused

@@ -37,7 +37,7 @@ func TestWrongUsage(t *testing.T) {
 			require.Equal(t, cli.Usage, code)
 			require.Empty(t, stdout)
 			require.Contains(t, stderr, test.says)
-			require.Contains(t, stderr, "usage: inspect [flags] DIR")
+			require.Regexp(t, "^inspect: .*; run inspect -h for its flags\n$", stderr)
 		})
 	}
 }

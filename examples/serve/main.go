@@ -49,12 +49,7 @@ type settings struct {
 
 func parse(args []string, stderr io.Writer) (*settings, error) {
 	s := &settings{}
-	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprint(flags.Output(), usageText)
-		flags.PrintDefaults()
-	}
+	flags := cli.Flags("serve", usageText, stderr)
 	flags.StringVar(&s.addr, "addr", "localhost:8080", "`host:port` to listen at")
 	flags.StringVar(&s.checkpoint, "checkpoint", "", "checkpoint `folder` of a target and its head; default: the built-in m3-tiny")
 	devices.Var(flags, &s.deviceName)

@@ -180,7 +180,7 @@ func TestWrongUsage(t *testing.T) {
 		says string
 	}{
 		{[]string{"-h"}, cli.OK, "exit status"},
-		{[]string{"-wrong"}, cli.Usage, "usage: serve"},
+		{[]string{"-wrong"}, cli.Usage, "serve: flag provided but not defined: -wrong; run serve -h for its flags\n"},
 		{[]string{"x"}, cli.Usage, `serve: unexpected arguments ["x"]`},
 		{[]string{"-k", "65", "-max-batch", "0"}, cli.Usage, "-k is 65, want 0 to 64, or auto\n-max-batch is 0, want 1 to 1024\n"},
 		{[]string{"-queue", "0"}, cli.Usage, "-queue is 0, want 1 to"},

@@ -44,12 +44,7 @@ var errUsage = errors.New("wrong usage")
 
 func parse(args []string, stderr io.Writer) (*settings, error) {
 	s := &settings{}
-	flags := flag.NewFlagSet("synth", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprint(flags.Output(), usage)
-		flags.PrintDefaults()
-	}
+	flags := cli.Flags("synth", usage, stderr)
 	flags.StringVar(&s.out, "out", "", "`folder` to write to; absent or empty")
 	shape := flags.String("shape", "m3", "`shape` of the head: m3 or nano")
 	experts := flags.Int("experts", 0, "routed `experts`, fewer than the shape has; 0: all of them")

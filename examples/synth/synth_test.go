@@ -155,7 +155,7 @@ func TestRunRefuses(t *testing.T) {
 	}{
 		{"help", []string{"-h"}, cli.OK, []string{"exit status"}},
 		{"no folder", []string{"-shape", "nano"}, cli.Usage, []string{"want -out DIR"}},
-		{"unknown flag", []string{"-out", out, "-wrong"}, cli.Usage, []string{"usage: synth"}},
+		{"unknown flag", []string{"-out", out, "-wrong"}, cli.Usage, []string{"synth: flag provided but not defined: -wrong; run synth -h for its flags\n"}},
 		{"everything wrong", []string{"-shape", "m4", "-format", "fp4", "x"}, cli.Usage,
 			[]string{"want -out DIR", `"x"`, "want m3 or nano", "want mxfp8 or bf16"}},
 		{"too many experts", []string{"-out", out, "-shape", "nano", "-experts", "9"}, cli.Usage, []string{"want 1 to 8"}},

@@ -53,12 +53,7 @@ type outcome struct {
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	stdout, stderr = cli.Plain(stdout), cli.Plain(stderr)
-	flags := flag.NewFlagSet("verify", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprint(flags.Output(), usage)
-		flags.PrintDefaults()
-	}
+	flags := cli.Flags("verify", usage, stderr)
 	var name string
 	devices.Var(flags, &name)
 	asJSON := flags.Bool("json", false, "print one JSON object in place of text")
@@ -76,8 +71,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		return cli.Usage
 	case len(dirs) == 0:
-		fmt.Fprintln(stderr, "verify: want at least one case folder")
-		flags.Usage()
+		cli.Wrong(flags, "want at least one case folder")
 		return cli.Usage
 	}
 	var wrong cli.Refused

@@ -106,8 +106,8 @@ func TestRunRefuses(t *testing.T) {
 		code int
 		says string
 	}{
-		{nil, cli.Usage, "want at least one case folder"},
-		{[]string{"-wrong", "x"}, cli.Usage, "usage: verify"},
+		{nil, cli.Usage, "verify: want at least one case folder; run verify -h for its flags\n"},
+		{[]string{"-wrong", "x"}, cli.Usage, "verify: flag provided but not defined: -wrong; run verify -h for its flags\n"},
 		{[]string{"-device", "abacus", "x"}, cli.Usage, "want cpu, reference or hip[:n]"},
 		{[]string{"-device", "", "x"}, cli.Usage, "want cpu, reference or hip[:n]"},
 		{[]string{"-device", "hip:999", "x"}, cli.Failed, "no GPU device"},

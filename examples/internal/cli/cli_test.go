@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -52,10 +53,24 @@ func TestParseInAnyOrder(t *testing.T) {
 		require.Equal(t, c.rest, rest, "%q", c.args)
 		require.Equal(t, 3, *n)
 	}
-	flags := flag.NewFlagSet("test", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	_, err := Parse(flags, []string{"a", "-wrong"})
-	require.Error(t, err)
+}
+
+// TestWrongFlag: a flag that is wrong is one line; only who asks for the usage gets it.
+func TestWrongFlag(t *testing.T) {
+	for _, c := range []struct{ args, want string }{
+		{"-wrong", "test: flag provided but not defined: -wrong; run test -h for its flags\n"},
+		{"a -n", "test: flag needs an argument: -n; run test -h for its flags\n"},
+		{"a -n b", "test: invalid value \"b\" for flag -n: parse error; run test -h for its flags\n"},
+		{"-n 4 ---n", "test: bad flag syntax: ---n; run test -h for its flags\n"},
+		{"a -h -wrong", "usage: test\n  -n int\n    \ta number\n"},
+	} {
+		var out bytes.Buffer
+		flags := Flags("test", "usage: test\n", &out)
+		flags.Int("n", 0, "a number")
+		_, err := Parse(flags, strings.Fields(c.args))
+		require.Error(t, err)
+		require.Equal(t, c.want, out.String())
+	}
 }
 
 func TestWriteJSON(t *testing.T) {

@@ -4,12 +4,44 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 )
+
+// Flags returns a program's flags. -h prints the usage and the flags to w.
+func Flags(name, usage string, w io.Writer) *flag.FlagSet {
+	flags := flag.NewFlagSet(name, flag.ContinueOnError)
+	flags.SetOutput(w)
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), usage)
+		flags.PrintDefaults()
+	}
+	return flags
+}
 
 // Parse parses flags and arguments in any order and returns the arguments:
 // package flag alone stops at the first argument. What follows "--" is never
-// taken for a flag.
+// taken for a flag. It prints the usage if that is asked for, and one line if a flag is wrong.
 func Parse(flags *flag.FlagSet, args []string) (arguments []string, err error) {
+	out := flags.Output()
+	flags.SetOutput(io.Discard) // package flag prints the usage with every error
+	arguments, err = parse(flags, args)
+	flags.SetOutput(out)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		flags.Usage()
+	case err != nil:
+		Wrong(flags, "%v", err)
+	}
+	return arguments, err
+}
+
+// Wrong prints what is wrong with a program's arguments, in one line that says where to read
+// more.
+func Wrong(flags *flag.FlagSet, format string, args ...any) {
+	fmt.Fprintf(flags.Output(), "%s: %s; run %[1]s -h for its flags\n", flags.Name(), fmt.Sprintf(format, args...))
+}
+
+func parse(flags *flag.FlagSet, args []string) (arguments []string, err error) {
 	for {
 		if err := flags.Parse(args); err != nil {
 			return nil, err
