@@ -200,6 +200,7 @@ func (c *Config) checkOptions(opts Options) error {
 	refuseIf(format != 0 && format != weights.MXFP8 && format != weights.INT8, "DraftLMHead", format, "MXFP8, INT8, or 0 for as stored")
 	errs = append(errs, checkDraftVocabulary(opts.DraftVocabulary, c.VocabSize))
 	refuseIf((opts.Embed != nil || opts.LMHead != nil) && opts.Device == nil, "Device", "nil", "the device of Embed and LMHead")
+	refuseIf(opts.Group != nil && opts.Group.Size() > 1 && opts.Device == nil, "Device", "nil", "the device of Group")
 	return errors.Join(errs...)
 }
 

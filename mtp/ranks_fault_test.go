@@ -118,6 +118,13 @@ func TestRankCannotLoad(t *testing.T) {
 		}, "rank 1 did not load"},
 		{"another chain", loadOn(func(o *mtp.Options) { o.Chain = mtp.ChainModOwn }), "with another config or other options"},
 		{"another layout", loadOn(func(o *mtp.Options) { o.ExpertParallel = mtp.Shard{Rank: 1, Size: 2} }), "of other sizes than on rank"},
+		{"no device", func(rank int, o *mtp.Options) error {
+			if rank == 1 {
+				o.Device = nil
+			}
+			_, err := mtp.LoadFS(t.Context(), fsys, *o)
+			return err
+		}, "Options.Device is nil, want the device of Group"},
 		{"the same share", loadOn(func(o *mtp.Options) { o.TensorParallel = mtp.Shard{Rank: 0, Size: 2} }), "the same on ranks 0 and 1"},
 		{"too few ranks", loadOn(func(o *mtp.Options) { o.TensorParallel = mtp.Shard{Rank: 1, Size: 4} }), "rank 1 did not load"},
 		{"ranks that do not divide", loadOn(func(o *mtp.Options) { o.TensorParallel = mtp.Shard{Rank: 1, Size: 3} }), "rank 1 did not load"},
