@@ -145,6 +145,7 @@ func TestRefuses(t *testing.T) {
 		{[]string{"-file", empty}, cli.Failed, "is empty, want text\n"},
 		{[]string{"-checkpoint", dir}, cli.Failed, "generate: " + dir + ": "},
 		{[]string{"-checkpoint", dir + "/none"}, cli.Failed, "generate: " + dir + "/none: no such file or directory\n"},
+		{[]string{"-checkpoint", "../../mtp/testdata/golden/tiny-f32"}, cli.Failed, "tiny-f32: this checkpoint has no target, no model.layers.* "},
 		{[]string{"-checkpoint", "generate_test.go"}, cli.Failed, "generate: generate_test.go is a file, want a folder\n"},
 	} {
 		code, stdout, stderr := runGenerate(c.args...)

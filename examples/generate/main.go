@@ -157,6 +157,9 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 	if err != nil {
 		return err
 	}
+	if err := target.Find(folder); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
 	progress, loaded := cli.Progress(stderr, "load", "bytes")
 	head, err := mtp.LoadFS(ctx, folder, mtp.Options{Device: device, MaxDraft: s.drafts, Progress: progress, CacheFormat: attention.CacheF32})
 	loaded()

@@ -38,6 +38,9 @@ func (s *server) load(ctx context.Context) (m *model, err error) {
 			err = errors.Join(fmt.Errorf("%s: %w", name, err), m.close())
 		}
 	}()
+	if err := target.Find(folder); err != nil {
+		return m, err
+	}
 	m.head, err = mtp.LoadFS(ctx, folder, mtp.Options{Device: s.device, MaxDraft: s.drafts, CacheFormat: attention.CacheF32, Logger: s.log})
 	if err != nil {
 		return m, err

@@ -189,6 +189,7 @@ func TestWrongUsage(t *testing.T) {
 		{[]string{"-addr", "nowhere"}, cli.Failed, "serve: listen"},
 		{[]string{"-device", "abacus"}, cli.Usage, "want cpu, reference or hip[:n]"},
 		{[]string{"-checkpoint", "/none", "-addr", "localhost:0"}, cli.Failed, "serve: /none: no such file or directory\n"},
+		{[]string{"-checkpoint", "../../mtp/testdata/golden/tiny-f32", "-addr", "localhost:0"}, cli.Failed, "tiny-f32: this checkpoint has no target, no model.layers.* "},
 		{[]string{"-checkpoint", t.TempDir(), "-addr", "localhost:0"}, cli.Failed, "config.json"},
 	} {
 		var stdout, stderr bytes.Buffer
