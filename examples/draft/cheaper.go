@@ -97,12 +97,15 @@ type comparison struct {
 	Exact       figures `json:"exact_lm_head"` // served with the exact one from start to end
 }
 
-// compare draws up what was found: out served with head, exactOut with exact.
+// compare draws up what was found: out served with head, exactOut with exact. A rank of a
+// parallel head counts its own rows of lm_head; it may have none.
 func compare(head, exact *mtp.Head, out, exactOut *summary) *comparison {
-	of := head.DraftLMHead()
-	c := &comparison{
-		Format: of.Formats()[0].String(), Vocabulary: of.Rows, VocabSize: exact.Config().VocabSize,
-		Bytes: of.Bytes(), StoredBytes: exact.DraftLMHead().Bytes(), Exact: exactOut.figures,
+	c := &comparison{VocabSize: exact.Config().VocabSize, Exact: exactOut.figures}
+	if own := head.DraftLMHead(); own != nil {
+		c.Format, c.Vocabulary, c.Bytes = own.Formats()[0].String(), own.Rows, own.Bytes()
+	}
+	if stored := exact.DraftLMHead(); stored != nil {
+		c.StoredBytes = stored.Bytes()
 	}
 	equal := 0
 	for _, t := range out.Traces {
@@ -110,6 +113,14 @@ func compare(head, exact *mtp.Head, out, exactOut *summary) *comparison {
 	}
 	c.EqualDrafts = ratio(equal, c.Compared)
 	return c
+}
+
+// addRank adds the rows of lm_head that another rank has.
+func (c *comparison) addRank(other *comparison) {
+	c.Format = cmp.Or(c.Format, other.Format)
+	c.Vocabulary += other.Vocabulary
+	c.Bytes += other.Bytes
+	c.StoredBytes += other.StoredBytes
 }
 
 // print sets the two heads side by side.

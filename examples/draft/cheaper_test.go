@@ -96,6 +96,33 @@ func TestCheaperLMHead(t *testing.T) {
 	}
 }
 
+// TestCheaperLMHeadOverRanks: what the ranks of a parallel head read is counted together, also
+// where the first or the last of them has no row of the draft vocabulary.
+func TestCheaperLMHeadOverRanks(t *testing.T) {
+	if hiptest.RaceDetector {
+		t.Skip("the heads are those of other tests")
+	}
+	high := filepath.Join(t.TempDir(), "high.txt")
+	require.NoError(t, os.WriteFile(high, []byte("255\n240\n"), 0o600))
+	trace := filepath.Join("..", "internal", "m3tiny", "traces", "trace-00.safetensors")
+	for _, cheaper := range [][]string{
+		{"-draft-lm-head", "int8"},
+		{"-draft-vocab", "50"}, // bytes of text: all below 128, on the first rank
+		{"-draft-vocab", high, "-draft-lm-head", "mxfp8"},
+	} {
+		args := append(cheaper, "-k", "2", trace)
+		want := summaryOf(t, args...).DraftLMHead
+		for _, layout := range [][]string{{"-tp", "2"}, {"-ep", "2"}, {"-tp", "2", "-ep", "2"}} {
+			got := summaryOf(t, append(layout, args...)...).DraftLMHead
+			require.Equal(t, want.Format, got.Format, "%v %v", cheaper, layout)
+			require.Equal(t, []int{want.Vocabulary, want.VocabSize}, []int{got.Vocabulary, got.VocabSize}, "%v %v", cheaper, layout)
+			require.Equal(t, []int64{want.Bytes, want.StoredBytes}, []int64{got.Bytes, got.StoredBytes}, "%v %v", cheaper, layout)
+			require.InDelta(t, want.EqualDrafts, got.EqualDrafts, 0.01, "%v %v", cheaper, layout)
+			require.Equal(t, want.Exact.PerPositionAcceptance, got.Exact.PerPositionAcceptance, "%v %v", cheaper, layout)
+		}
+	}
+}
+
 // TestEqualDraftsAtEveryPosition compares five drafts with those of the exact
 // head all along the traces: at least 99 of 100 are equal with INT8, as many of
 // the first drafts with MXFP8, whose later ones are fed with more differences.

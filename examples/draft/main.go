@@ -156,6 +156,8 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 	}
 	for _, d := range opened {
 		defer func() { err = errors.Join(err, d.Close()) }()
+	}
+	for _, d := range opened {
 		if err := devices.Compile(ctx, stderr, d); err != nil {
 			return err
 		}
@@ -247,14 +249,18 @@ func (s *settings) serveRanks(ctx context.Context, opened []hip.Device, traces [
 	if err != nil {
 		return nil, err
 	}
-	for rank, out := range outs {
-		for i, t := range out.Traces {
-			if !slices.Equal(t.all, outs[0].Traces[i].all) {
-				return nil, fmt.Errorf("%s: rank %d drafts otherwise than rank 0", t.Name, rank)
+	first := outs[0]
+	for i, out := range outs[1:] {
+		for j, t := range out.Traces {
+			if !slices.Equal(t.all, first.Traces[j].all) {
+				return nil, fmt.Errorf("%s: rank %d drafts otherwise than rank 0", t.Name, i+1)
 			}
 		}
+		if first.DraftLMHead != nil {
+			first.DraftLMHead.addRank(out.DraftLMHead)
+		}
 	}
-	return outs[0], nil
+	return first, nil
 }
 
 // serveAll serves the traces with the head. With the flags of a cheaper lm_head it
