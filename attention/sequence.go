@@ -127,7 +127,7 @@ func (s *Sequence) reserve(from, to int) error {
 }
 
 // Truncate drops the positions from n on, 0 ≤ n ≤ Len, in all layers, and gives back the
-// pages that are no longer needed, reserved ones too. Another n is a [hip.InputError]; after
+// pages that are no longer needed, reserved ones too. Any other n is a [hip.InputError]; after
 // Close the error is [ErrClosed].
 func (s *Sequence) Truncate(n int) error {
 	if err := s.enterOpen("truncate"); err != nil {

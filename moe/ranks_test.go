@@ -211,7 +211,7 @@ func (m *mixture) forwardRank(t *testing.T, d hip.Device, x, residual []float32,
 	return o
 }
 
-// poison fills n values of 4 bytes with NaN, which is no index either.
+// poison fills n values of 4 bytes with NaN. Read as an index it is out of range too.
 func poison(t *testing.T, d hip.Device, p hip.Ptr, n int) {
 	t.Helper()
 	values := make([]float32, n)

@@ -33,7 +33,7 @@ type Workspace struct {
 // Stage returns the address of an intermediate result of the last Forward, or the zero Ptr
 // if there is none of that name; a dense MLP has shared_out and moe_out, and without a
 // shared expert there is no shared_out. The memory is the workspace's, until its next
-// Forward or Free. Of a rank that holds a part, the last three are its own part of the sum.
+// Forward or Free. On a rank that holds a part, the last three are its summands.
 //
 //	router_scores    [rows, Experts] float32: s
 //	expert_ids       [rows, TopK] int32, by descending s + bias

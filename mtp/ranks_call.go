@@ -9,13 +9,10 @@ import (
 	"math"
 )
 
-// together runs a part of a call that all ranks run together; plan is what must be the same
-// on all of them. An error of one rank that the others cannot know of ends the group.
+// together runs a part of a call on a rank of a parallel head, which all ranks run together;
+// plan is what must be the same on all of them. An error of one rank that the others cannot know of ends the group.
 func (h *Head) together(ctx context.Context, plan []byte, run func() error) error {
 	r := h.ranks
-	if r == nil {
-		return run()
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.group.Err(); err != nil {
@@ -64,9 +61,4 @@ func (b *Batch) appendPlan(plan []byte, kind byte, step int) []byte {
 		}
 	}
 	return plan
-}
-
-// errPlans is a call that was given other work on some ranks.
-func errPlans(rank int32) error {
-	return fmt.Errorf("ranks 0 and %d were given different batches, in this call or in one before", rank)
 }

@@ -1,6 +1,8 @@
 package mtp
 
 import (
+	"fmt"
+
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/mtp/internal/kernels"
 )
@@ -71,5 +73,5 @@ func samePlans(differs int32) error {
 	if differs == 0 {
 		return nil
 	}
-	return errPlans(differs - 1)
+	return fmt.Errorf("ranks 0 and %d were given different batches, in this call or in one before", differs-1)
 }
