@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +45,41 @@ func TestStream(t *testing.T) {
 	require.Empty(t, last.Choices)
 	require.Equal(t, whole.Usage, last.Usage)
 	require.Equal(t, all[0].ID, last.ID)
+}
+
+// TestPrompts: all forms of a prompt are served, the texts of each prompt one after the
+// other, as if it were alone.
+func TestPrompts(t *testing.T) {
+	s := start(t)
+	one, two := prompt, "package main\n"
+	request := func(prompt any) fields {
+		return fields{"prompt": prompt, "max_tokens": 20, "n": 2, "seed": 3, "temperature": 0.7}
+	}
+	first, second := s.completion(t, request(one)), s.completion(t, request(two))
+	want := slices.Concat(first.Choices, second.Choices)
+	for i := range want {
+		want[i].Index = i
+	}
+	for _, both := range []any{
+		[]string{one, two},
+		[][]int32{tokensOf(one), tokensOf(two)},
+		[]any{one, tokensOf(two)},
+	} {
+		got := s.completion(t, request(both))
+		require.Equal(t, want, got.Choices)
+		require.Equal(t, &usage{PromptTokens: len(one + two), CompletionTokens: 80, TotalTokens: len(one+two) + 80}, got.Usage)
+		body := request(both)
+		body["stream"] = true
+		_, stream, err := s.post(t.Context(), body)
+		require.NoError(t, err)
+		require.Equal(t, want, joined(events(t, stream), 4))
+	}
+	for _, alone := range []any{[]string{one}, tokensOf(one), [][]int32{tokensOf(one)}} {
+		require.Equal(t, first.Choices, s.completion(t, request(alone)).Choices)
+	}
+	alike := fields{"prompt": []string{one, one}, "max_tokens": 40, "temperature": 1}
+	texts := s.completion(t, alike).Choices
+	require.NotEqual(t, texts[0].Text, texts[1].Text, "without a seed, prompts that are alike are drawn apart")
 }
 
 // TestSameTextWithoutDrafts: drafts change no text that is greedy or has a seed, and the
@@ -147,8 +184,21 @@ func TestRefuses(t *testing.T) {
 		{`[]`, 400, "", "invalid_value", "the body is a JSON array, want an object"},
 		{`{"prompt": "a"} x`, 400, "", "invalid_value", "the body goes on"},
 		{`{}`, 400, "prompt", "invalid_value", "prompt is missing"},
-		{`{"prompt": 3}`, 400, "prompt", "invalid_value", "prompt is a JSON number, want string"},
-		{`{"prompt": ""}`, 400, "prompt", "invalid_value", "empty"},
+		{`{"prompt": 3}`, 400, "prompt", "invalid_value", "prompt 0 is 3: it is neither a string nor integers; want a string, a list"},
+		{`{"prompt": ""}`, 400, "prompt", "invalid_value", "prompt 0 is empty"},
+		{`{"prompt": null}`, 400, "prompt", "invalid_value", "prompt is missing"},
+		{`{"prompt": []}`, 400, "prompt", "invalid_value", "prompt is missing or empty"},
+		{`{"prompt": [[]]}`, 400, "prompt", "invalid_value", "prompt 0 is empty"},
+		{`{"prompt": ["a", ""]}`, 400, "prompt", "invalid_value", "prompt 1 is empty"},
+		{`{"prompt": ["a", 1]}`, 400, "prompt", "invalid_value", "prompt 1 is 1: it is neither"},
+		{`{"prompt": ["a", null]}`, 400, "prompt", "invalid_value", "prompt 1 is null"},
+		{`{"prompt": [1, "a"]}`, 400, "prompt", "invalid_value", "neither a string nor integers"},
+		{`{"prompt": [1, null]}`, 400, "prompt", "invalid_value", "neither a string nor integers"},
+		{`{"prompt": [1.5]}`, 400, "prompt", "invalid_value", "neither a string nor integers"},
+		{`{"prompt": [[7], [65, 256]]}`, 400, "prompt", "invalid_value", "token 1 of prompt 1 is 256, want 0 to 255"},
+		{`{"prompt": [-1]}`, 400, "prompt", "invalid_value", "token 0 of prompt 0 is -1"},
+		{`{"prompt": ["a", "b", "c"], "n": 2}`, 400, "prompt", "invalid_value", "3 prompts, want at most 2, of 2 texts each"},
+		{`{"prompt": ["a", "` + strings.Repeat("a", 101) + `"]}`, 413, "prompt", "prompt_too_long", "prompt 1 has 101 tokens"},
 		{`{"prompt": "a", "max_tokens": 0}`, 400, "max_tokens", "invalid_value", "want 1 to 50"},
 		{`{"prompt": "a", "max_tokens": 51}`, 400, "max_tokens", "invalid_value", "want 1 to 50"},
 		{`{"prompt": "a", "max_tokens": 1.5}`, 400, "max_tokens", "invalid_value", "want an integer"},
@@ -167,7 +217,7 @@ func TestRefuses(t *testing.T) {
 		{`{"prompt": "a", "logprobs": 1}`, 400, "logprobs", "invalid_value", "not served"},
 		{`{"prompt": "a", "suffix": "b"}`, 400, "suffix", "invalid_value", "not served"},
 		{`{"prompt": "a", "best_of": 2}`, 400, "best_of", "invalid_value", "want n"},
-		{`{"prompt": "` + strings.Repeat("a", 101) + `"}`, 413, "prompt", "prompt_too_long", "101 tokens, want at most 100"},
+		{`{"prompt": "` + strings.Repeat("a", 101) + `"}`, 413, "prompt", "prompt_too_long", "prompt 0 has 101 tokens, want at most 100"},
 		{`{"prompt": "` + strings.Repeat("a", 1<<17) + `"}`, 413, "", "request_too_large", "the body has more than"},
 	} {
 		status, answer, err := s.post(t.Context(), c.body)
@@ -179,19 +229,54 @@ func TestRefuses(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 200, status, "%s", answer)
 	}
-	response, err := http.Get(s.web.URL + "/v1/completions")
-	require.NoError(t, err)
-	require.NoError(t, response.Body.Close())
-	require.Equal(t, http.StatusMethodNotAllowed, response.StatusCode)
+}
+
+// TestRoutes: the model is described under its name, and what is not served has an error
+// object too.
+func TestRoutes(t *testing.T) {
+	s := start(t)
+	ask := func(method, path string) (int, []byte, http.Header) {
+		r, err := http.NewRequestWithContext(t.Context(), method, s.web.URL+path, nil)
+		require.NoError(t, err)
+		response, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		defer response.Body.Close()
+		answer, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
+		return response.StatusCode, answer, response.Header
+	}
+	var one fields
+	var list struct{ Data []fields }
+	status, answer, _ := ask("GET", "/v1/models/m3-tiny")
+	require.Equal(t, 200, status)
+	require.NoError(t, json.Unmarshal(answer, &one))
+	require.Equal(t, []any{"m3-tiny", "model", "drafthead"}, []any{one["id"], one["object"], one["owned_by"]})
+	_, answer, _ = ask("GET", "/v1/models")
+	require.NoError(t, json.Unmarshal(answer, &list))
+	require.Equal(t, []fields{one}, list.Data)
+
+	status, answer, _ = ask("GET", "/v1/models/gpt")
+	checkError(t, status, answer, 404, "model", "model_not_found", `"gpt" does not exist`)
+	status, answer, _ = ask("POST", "/v1/chat/completions")
+	checkError(t, status, answer, 404, "", "unknown_url", "this server has POST /v1/completions")
+	for path, has := range map[string]string{"/v1/completions": "POST", "/v1/models": "GET", "/v1/models/m3-tiny": "GET"} {
+		status, answer, header := ask("DELETE", path)
+		checkError(t, status, answer, 405, "", "method_not_supported", "want "+has)
+		require.Equal(t, has, header.Get("Allow"))
+	}
 }
 
 func checkError(t *testing.T, status int, answer []byte, want int, param, code, says string) {
 	t.Helper()
-	var got struct{ Error apiError }
+	var got struct{ Error apiErrorJSON }
 	require.NoError(t, json.Unmarshal(answer, &got), "%s", answer)
 	require.Equal(t, want, status, "%s", answer)
-	require.Equal(t, param, got.Error.Param, "%s", answer)
-	require.Equal(t, code, got.Error.Code, "%s", answer)
+	require.Equal(t, code, *got.Error.Code, "%s", answer)
+	if param == "" {
+		require.Contains(t, string(answer), `"param":null`)
+	} else {
+		require.Equal(t, param, *got.Error.Param, "%s", answer)
+	}
 	require.Contains(t, got.Error.Message, says)
 	require.NotEmpty(t, got.Error.Type)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/drafthead/drafthead/examples/internal/speculate"
@@ -87,8 +88,10 @@ func (s *server) submit(ctx context.Context, r *request) (*answer, error) {
 		}
 		a := &answer{request: r, updated: make(chan struct{}, 1), counts: s.counts}
 		a.completion = completion{ID: fmt.Sprintf("cmpl-%016x", rand.Uint64()), Object: "text_completion", Created: time.Now().Unix(), Model: m.limits.model}
-		for i := range *r.N {
-			a.choices = append(a.choices, newChoice(ctx, r, i, s.drafts, a.updated))
+		for p := range r.Prompt {
+			for i := range *r.N {
+				a.choices = append(a.choices, newChoice(ctx, r, p, i, s.drafts, a.updated))
+			}
 		}
 		err := m.scheduler.submit(a.choices...)
 		if errors.Is(err, errEnding) && s.model() != m {
@@ -98,13 +101,13 @@ func (s *server) submit(ctx context.Context, r *request) (*answer, error) {
 	}
 }
 
-func newChoice(ctx context.Context, r *request, i, drafts int, updated chan<- struct{}) *choice {
-	prompt := []byte(*r.Prompt)
-	t := &speculate.Text{Most: len(prompt) + *r.MaxTokens, Drafts: drafts, Sampling: r.sampling(i), Repeatable: r.repeatable}
-	for _, b := range prompt {
-		t.Tokens = append(t.Tokens, int32(b))
-	}
-	c := &choice{ctx: ctx, text: t, promptLen: len(prompt), updated: updated}
+// newChoice returns text i after prompt p.
+func newChoice(ctx context.Context, r *request, p, i, drafts int, updated chan<- struct{}) *choice {
+	prompt := r.Prompt[p]
+	c := &choice{ctx: ctx, promptLen: len(prompt), updated: updated, text: &speculate.Text{
+		Tokens: slices.Clone(prompt), Most: len(prompt) + *r.MaxTokens,
+		Drafts: drafts, Sampling: r.sampling(p, i), Repeatable: r.repeatable,
+	}}
 	for _, stop := range r.Stop {
 		c.stops = append(c.stops, []byte(stop))
 	}
@@ -117,7 +120,7 @@ func (a *answer) wait() { <-a.updated }
 
 // whole answers with one JSON object, when all choices are complete.
 func (a *answer) whole(w http.ResponseWriter) error {
-	total := usage{PromptTokens: len(*a.Prompt)}
+	total := usage{PromptTokens: a.Prompt.len()}
 	for i, c := range a.choices {
 		text, tokens, reason, err := c.state()
 		for ; reason == "" && err == nil; text, tokens, reason, err = c.state() {
@@ -159,7 +162,7 @@ func (a *answer) stream(w http.ResponseWriter) error {
 		w.Header().Set("Cache-Control", "no-cache")
 	}
 	sent, ended := make([]int, len(a.choices)), make([]bool, len(a.choices))
-	total := usage{PromptTokens: len(*a.Prompt)}
+	total := usage{PromptTokens: a.Prompt.len()}
 	for left := len(a.choices); left > 0; {
 		for i, c := range a.choices {
 			text, tokens, reason, err := c.state()
@@ -206,11 +209,4 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(v) // a client that is gone needs no answer
-}
-
-func writeError(w http.ResponseWriter, err *apiError) {
-	if err.Status == http.StatusTooManyRequests || err.Status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "1")
-	}
-	writeJSON(w, err.Status, map[string]any{"error": err})
 }

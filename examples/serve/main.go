@@ -25,8 +25,8 @@ import (
 
 const usageText = `usage: serve [flags]
 
-Serves POST /v1/completions and GET /v1/models as OpenAI does, GET /metrics for Prometheus
-under vLLM's names, and GET /healthz. The built-in model, m3-tiny, is a small one of Go
+Serves POST /v1/completions, GET /v1/models and GET /v1/models/{id} as OpenAI does,
+GET /metrics for Prometheus under vLLM's names, and GET /healthz. The built-in model, m3-tiny, is a small one of Go
 source text; a token is a byte. The first interrupt lets running requests finish; SIGHUP
 loads the checkpoint again while requests run.
 

@@ -46,8 +46,8 @@ func (s *server) load(ctx context.Context) (m *model, err error) {
 		return m, err
 	}
 	c := m.head.Config()
-	if c.VocabSize != 256 {
-		return m, fmt.Errorf("the model has %d tokens, want 256, one for each byte", c.VocabSize)
+	if c.VocabSize != byteTokens {
+		return m, fmt.Errorf("the model has %d tokens, want %d, one for each byte", c.VocabSize, byteTokens)
 	}
 	least := (s.maxPrompt+s.maxTokens+s.drafts)/c.Attention.BlockSize + 1
 	pages := s.pages
@@ -68,7 +68,7 @@ func (s *server) load(ctx context.Context) (m *model, err error) {
 	if s.k == cli.Auto {
 		engine.Controller = mtp.NewController(s.drafts)
 	}
-	m.limits = limits{prompt: s.maxPrompt, tokens: s.maxTokens, n: min(128, s.queue), positions: c.Attention.Rope.Positions, model: s.modelName()}
+	m.limits = limits{prompt: s.maxPrompt, tokens: s.maxTokens, texts: s.mostTexts(), positions: c.Attention.Rope.Positions, model: s.modelName()}
 	m.scheduler = &scheduler{
 		engine: engine, most: s.maxBatch, queue: s.queue, rows: promptRows,
 		counts: s.counts, log: s.log, wake: make(chan struct{}, 1),
@@ -81,6 +81,9 @@ const (
 	promptRows   = 256 // of prompts, in a pass
 )
 
+// mostTexts is how many texts a request may ask for: what the queue can hold.
+func (s *settings) mostTexts() int { return min(128, s.queue) }
+
 // modelName is what clients call the model: the name of its folder.
 func (s *settings) modelName() string {
 	path, err := filepath.Abs(s.checkpoint)
@@ -88,6 +91,14 @@ func (s *settings) modelName() string {
 		return "m3-tiny"
 	}
 	return filepath.Base(path)
+}
+
+// describe is the model as OpenAI's clients read it.
+func (m *model) describe() map[string]any {
+	return map[string]any{
+		"id": m.limits.model, "object": "model", "created": m.loaded.Unix(), "owned_by": "drafthead",
+		"max_model_len": m.limits.positions,
+	}
 }
 
 func (m *model) close() error {

@@ -4,11 +4,9 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"strings"
 
 	"github.com/drafthead/drafthead/mtp"
 )
@@ -17,7 +15,7 @@ import (
 // for those that would change the text.
 type request struct {
 	Model         string         `json:"model"`
-	Prompt        *string        `json:"prompt"`
+	Prompt        prompts        `json:"prompt"`
 	MaxTokens     *int           `json:"max_tokens"`
 	Temperature   *float64       `json:"temperature"`
 	TopP          *float64       `json:"top_p"`
@@ -67,54 +65,6 @@ func shorten(data []byte) string {
 	return string(data)
 }
 
-// apiError is an error as OpenAI's clients read it.
-type apiError struct {
-	Status  int    `json:"-"`
-	Message string `json:"message"`
-	Type    string `json:"type"`
-	Param   string `json:"param,omitempty"`
-	Code    string `json:"code,omitempty"`
-}
-
-func (e *apiError) Error() string { return e.Message }
-
-// refuse is the error of a field that is wrong.
-func refuse(param, format string, args ...any) *apiError {
-	return &apiError{http.StatusBadRequest, fmt.Sprintf(format, args...), "invalid_request_error", param, "invalid_value"}
-}
-
-// toAPI returns any error as an apiError.
-func toAPI(err error) *apiError {
-	var api *apiError
-	var large *http.MaxBytesError
-	var wrong *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &api):
-		return api
-	case errors.As(err, &large):
-		return &apiError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than %d bytes", large.Limit), "invalid_request_error", "", "request_too_large"}
-	case errors.As(err, &wrong):
-		return refuse(wrong.Field, "%s is a JSON %s, want %s", cmp.Or(wrong.Field, "the body"), wrong.Value, wanted(wrong.Type.Kind().String()))
-	case errors.Is(err, errQueueFull):
-		return &apiError{http.StatusTooManyRequests, err.Error(), "rate_limit_error", "", "queue_full"}
-	case errors.Is(err, errStopping), errors.Is(err, errEnding):
-		return &apiError{http.StatusServiceUnavailable, errStopping.Error(), "server_error", "", "stopping"}
-	}
-	return &apiError{http.StatusInternalServerError, err.Error(), "server_error", "", "internal_error"}
-}
-
-func wanted(kind string) string {
-	switch {
-	case strings.HasPrefix(kind, "int"):
-		return "an integer"
-	case strings.HasPrefix(kind, "float"):
-		return "a number"
-	case kind == "struct":
-		return "an object"
-	}
-	return kind
-}
-
 // readRequest reads a body. What is wrong in it is an apiError.
 func readRequest(body io.Reader) (*request, error) {
 	r := &request{}
@@ -125,10 +75,9 @@ func readRequest(body io.Reader) (*request, error) {
 			err = cmp.Or(tooLarge(more), error(refuse("", "the body goes on after its JSON object")))
 		}
 	}
-	var large *http.MaxBytesError
 	var wrong *json.UnmarshalTypeError
 	var api *apiError
-	if err != nil && !errors.As(err, &large) && !errors.As(err, &wrong) && !errors.As(err, &api) {
+	if err != nil && tooLarge(err) == nil && !errors.As(err, &wrong) && !errors.As(err, &api) {
 		err = refuse("", "the body is not JSON: %v", err)
 	}
 	return r, err
@@ -145,8 +94,8 @@ func tooLarge(err error) error {
 
 // limits are what a request may ask for.
 type limits struct {
-	prompt, tokens int // at most
-	n              int
+	prompt, tokens int // of a text, at most
+	texts          int // at most
 	positions      int // of the model
 	model          string
 }
@@ -174,9 +123,7 @@ func (r *request) check(l limits) *apiError {
 	}
 	switch {
 	case r.Model != "" && r.Model != l.model:
-		return &apiError{http.StatusNotFound, fmt.Sprintf("the model %q does not exist; this server has %q", r.Model, l.model), "invalid_request_error", "model", "model_not_found"}
-	case r.Prompt == nil || *r.Prompt == "":
-		return refuse("prompt", "prompt is missing or empty, want a string")
+		return noModel(r.Model, l.model)
 	case tokens < 1 || tokens > l.tokens:
 		return refuse("max_tokens", "max_tokens is %d, want 1 to %d", tokens, l.tokens)
 	case !(temperature >= 0 && temperature <= 2):
@@ -187,8 +134,10 @@ func (r *request) check(l limits) *apiError {
 		return refuse("top_k", "top_k is %d, want 0 or more", r.TopK)
 	case !(r.MinP >= 0 && r.MinP <= 1):
 		return refuse("min_p", "min_p is %g, want 0 to 1", r.MinP)
-	case n < 1 || n > l.n:
-		return refuse("n", "n is %d, want 1 to %d", n, l.n)
+	case n < 1 || n > l.texts:
+		return refuse("n", "n is %d, want 1 to %d", n, l.texts)
+	case len(r.Prompt) > l.texts/n:
+		return refuse("prompt", "prompt has %d prompts, want at most %d, of %d texts each", len(r.Prompt), l.texts/n, n)
 	case r.BestOf != nil && *r.BestOf != n:
 		return refuse("best_of", "best_of is %d, want n: all texts are returned", *r.BestOf)
 	case r.Echo:
@@ -205,13 +154,7 @@ func (r *request) check(l limits) *apiError {
 			return refuse("stop", "a string of stop has %d bytes, want 1 to %d", len(stop), longestStop)
 		}
 	}
-	if len(*r.Prompt) > l.prompt {
-		return &apiError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the prompt has %d tokens, want at most %d", len(*r.Prompt), l.prompt), "invalid_request_error", "prompt", "prompt_too_long"}
-	}
-	if all := len(*r.Prompt) + tokens; all > l.positions {
-		return &apiError{http.StatusBadRequest, fmt.Sprintf("the prompt and max_tokens are %d tokens together, want at most %d, the model's positions", all, l.positions), "invalid_request_error", "max_tokens", "context_length_exceeded"}
-	}
-	return nil
+	return r.Prompt.check(tokens, l)
 }
 
 const (
@@ -219,7 +162,11 @@ const (
 	longestStop = 256
 )
 
-// sampling is that of choice i.
-func (r *request) sampling(i int) mtp.Sampling {
+// sampling is that of text i after prompt p. With a seed a prompt has the same texts in any
+// list; without one, prompts that are alike have texts of their own.
+func (r *request) sampling(p, i int) mtp.Sampling {
+	if !r.repeatable {
+		i += p * *r.N
+	}
 	return mtp.Sampling{Temperature: *r.Temperature, TopP: *r.TopP, TopK: r.TopK, MinP: r.MinP, Seed: uint64(*r.Seed), Stream: uint64(i)}
 }

@@ -115,7 +115,12 @@ func (s *server) handler() http.Handler {
 	prometheus.WrapRegistererWith(prometheus.Labels{"model_name": s.modelName()}, registry).MustRegister(collector{s}, s.counts.latency, s.counts.firstToken)
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/completions", s.complete)
+	mux.HandleFunc("/v1/completions", wrongMethod("POST"))
 	mux.HandleFunc("GET /v1/models", s.listModels)
+	mux.HandleFunc("GET /v1/models/{id}", s.describeModel)
+	mux.HandleFunc("/v1/models", wrongMethod("GET"))
+	mux.HandleFunc("/v1/models/{id}", wrongMethod("GET"))
+	mux.HandleFunc("/", noRoute)
 	mux.HandleFunc("GET /healthz", s.health)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	return mux
@@ -127,11 +132,19 @@ func (s *server) listModels(w http.ResponseWriter, _ *http.Request) {
 		writeError(w, toAPI(errStopping))
 		return
 	}
-	entry := map[string]any{
-		"id": m.limits.model, "object": "model", "created": m.loaded.Unix(), "owned_by": "drafthead",
-		"max_model_len": m.limits.positions,
+	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": []any{m.describe()}})
+}
+
+func (s *server) describeModel(w http.ResponseWriter, r *http.Request) {
+	m, id := s.model(), r.PathValue("id")
+	switch {
+	case m == nil:
+		writeError(w, toAPI(errStopping))
+	case id != m.limits.model:
+		writeError(w, noModel(id, m.limits.model))
+	default:
+		writeJSON(w, http.StatusOK, m.describe())
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": []any{entry}})
 }
 
 func (s *server) health(w http.ResponseWriter, _ *http.Request) {
@@ -142,8 +155,8 @@ func (s *server) health(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ok")
 }
 
-// mostBody is how many bytes a body may have: JSON may take six for a byte of the prompt.
-func (s *server) mostBody() int64 { return 6*int64(s.maxPrompt) + 1<<16 }
+// mostBody is how many bytes a body may have: JSON may take six for a byte of a prompt.
+func (s *server) mostBody() int64 { return 6*int64(s.maxPrompt)*int64(s.mostTexts()) + 1<<16 }
 
 // patience is how long a client may take to send a request, or to receive a piece of its
 // answer.

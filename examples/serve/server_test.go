@@ -34,19 +34,19 @@ func TestPreemption(t *testing.T) {
 	m, err := server.load(t.Context())
 	require.NoError(t, err)
 	tokens, temperature := 150, 0.0
-	prompts := []string{prompt, "func (r *Reader) ", "package main\n", "// Copy returns no"}
+	texts := []string{prompt, "func (r *Reader) ", "package main\n", "// Copy returns no"}
 	var choices []*choice
-	for i := range prompts {
-		r := &request{Prompt: &prompts[i], MaxTokens: &tokens, Temperature: &temperature}
+	for i := range texts {
+		r := &request{Prompt: prompts{tokensOf(texts[i])}, MaxTokens: &tokens, Temperature: &temperature}
 		require.Nil(t, r.check(m.limits))
-		choices = append(choices, newChoice(t.Context(), r, 0, s.drafts, make(chan struct{}, 1)))
+		choices = append(choices, newChoice(t.Context(), r, 0, 0, s.drafts, make(chan struct{}, 1)))
 	}
 	require.NoError(t, m.scheduler.submit(choices...))
 	m.scheduler.end()
 	require.ErrorIs(t, m.scheduler.submit(choices...), errEnding)
 	require.NoError(t, m.scheduler.run(t.Context()))
 	require.Positive(t, server.counts.preemptions.Load())
-	for i, want := range targetWrites(t, prompts, tokens) {
+	for i, want := range targetWrites(t, texts, tokens) {
 		answer, wrote, reason, err := choices[i].state()
 		require.NoError(t, err)
 		require.Equal(t, reasonLength, reason)
