@@ -270,7 +270,7 @@ func (f *folderFuzzer) compare(fsys fs.FS, options mtp.Options, got *mtp.Draft) 
 		tokens[i] %= head.Config.VocabSize
 	}
 	c := chainCase{modules: head.Config.NumMTPModules}
-	want, err := chainByForward(head, c, tokens[1:], mat.Data[float64](hidden), max(1, len(got.Tokens)))
+	want, err := chainByForward(head, c, tokens[1:], mat.Data[float64](hidden), max(1, len(got.Tokens)), nil)
 	if err != nil {
 		return fmt.Errorf("package reference does not run what drafts: %w", err)
 	}

@@ -1,6 +1,7 @@
 package mtp_test
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"sync"
@@ -20,9 +21,10 @@ type truth struct {
 	c        chainCase
 	passages []passage
 
-	mu     sync.Mutex
-	chains map[[2]int]func() (*trueChain, error) // by passage and rows
-	rows   map[[2]int]func() (*trueRows, error)  // by passage and module
+	mu      sync.Mutex
+	chains  map[[2]int]func() (*trueChain, error) // by passage and rows
+	rows    map[[2]int]func() (*trueRows, error)  // by passage and module
+	choices map[string]*trueChain                 // by passage, rows and tokens
 }
 
 // trueChain is a chain of drafts. margins[i] is how close the nearest choice up to draft i
@@ -31,6 +33,13 @@ type trueChain struct {
 	ids     []int32
 	probs   []float32
 	margins []float64
+	logits  [][]float64 // that each draft is chosen from; −∞ where a token is not allowed
+}
+
+// choice is how a chain's tokens are chosen where they are not the most likely ones.
+type choice struct {
+	tokens  []int32                        // those of a chain, whatever their probability
+	allowed func(drafted []int32) []uint32 // as Rows.Allowed; nil: all
 }
 
 // trueRows are the results of a module for all rows of a passage.
@@ -41,7 +50,7 @@ type trueRows struct {
 
 // newTruth makes up count passages of n positions. Each begins as one before it.
 func newTruth(head *reference.Head, c chainCase, seed uint64, count, n int) *truth {
-	o := &truth{head: head, c: c, chains: map[[2]int]func() (*trueChain, error){}, rows: map[[2]int]func() (*trueRows, error){}}
+	o := &truth{head: head, c: c, chains: map[[2]int]func() (*trueChain, error){}, rows: map[[2]int]func() (*trueRows, error){}, choices: map[string]*trueChain{}}
 	for i := range count {
 		x := randomPassage(seed+uint64(i), n)
 		if i > 0 {
@@ -81,8 +90,26 @@ func once[T any](mu *sync.Mutex, answers map[[2]int]func() (T, error), key [2]in
 func (o *truth) chain(p, n, k int) (*trueChain, error) {
 	return once(&o.mu, o.chains, [2]int{p, n}, func() (*trueChain, error) {
 		tokens, hidden := o.passages[p].prompt(n)
-		return chainByForward(o.head, o.c, tokens[1:], mat.Data[float64](hidden), k)
+		return chainByForward(o.head, o.c, tokens[1:], mat.Data[float64](hidden), k, nil)
 	})
+}
+
+// chosen returns the chain of the choice's tokens after the first n rows of a passage. The
+// choice's masks are those of its passage in all calls.
+func (o *truth) chosen(p, n int, by *choice) (*trueChain, error) {
+	o.mu.Lock()
+	key := fmt.Sprint(p, n, by.tokens, by.allowed == nil)
+	chain := o.choices[key]
+	o.mu.Unlock()
+	if chain != nil {
+		return chain, nil
+	}
+	tokens, hidden := o.passages[p].prompt(n)
+	chain, err := chainByForward(o.head, o.c, tokens[1:], mat.Data[float64](hidden), len(by.tokens), by)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.choices[key] = chain
+	return chain, err
 }
 
 // forward returns what a module makes of all rows of a passage.
@@ -120,8 +147,9 @@ func closest(stages map[string]mat.Matrix, row int) float64 {
 }
 
 // chainByForward drafts k tokens after the rows of tokens, in which tokens[i] follows
-// position i, by the case's rule and with the oracle's Forward alone.
-func chainByForward(head *reference.Head, c chainCase, tokens []int, hidden []float64, k int) (*trueChain, error) {
+// position i, by the case's rule and with the oracle's Forward alone. by nil: the most likely
+// ones.
+func chainByForward(head *reference.Head, c chainCase, tokens []int, hidden []float64, k int, by *choice) (*trueChain, error) {
 	type rows struct {
 		tokens, positions []int
 		hidden            []float64
@@ -157,26 +185,23 @@ func chainByForward(head *reference.Head, c chainCase, tokens []int, hidden []fl
 			margin = min(margin, closest(stages, row))
 		}
 		logits := mat.Data[float64](stages["logits"])[(computed-1)*vocabSize:]
-		if c.vocabulary != nil {
-			logits = slices.Clone(logits)
-			for id := range logits {
-				if !slices.Contains(c.vocabulary, int32(id)) {
-					logits[id] = math.Inf(-1)
-				}
+		logits = slices.Clone(logits)
+		var mask []uint32
+		if by != nil && by.allowed != nil {
+			mask = by.allowed(chain.ids)
+		}
+		for id := range logits {
+			if c.vocabulary != nil && !slices.Contains(c.vocabulary, int32(id)) || mask != nil && mask[id/32]>>(id%32)&1 == 0 {
+				logits[id] = math.Inf(-1)
 			}
 		}
-		best, second := 0, math.Inf(-1)
-		for id, v := range logits {
-			if v > logits[best] {
-				best = id
-			}
+		best, lead := leader(logits)
+		if by != nil {
+			best = int(by.tokens[step])
+		} else {
+			margin = min(margin, lead)
 		}
-		for id, v := range logits {
-			if id != best {
-				second = max(second, v)
-			}
-		}
-		margin = min(margin, logits[best]-second)
+		chain.logits = append(chain.logits, logits)
 		chain.ids, chain.margins = append(chain.ids, int32(best)), append(chain.margins, margin)
 		chain.probs = append(chain.probs, softmaxAt(float32s(mat.NewDense[float64](mat.WithBacking(logits))), best))
 		handed = mat.Data[float64](stages["hidden"])
@@ -188,6 +213,22 @@ func chainByForward(head *reference.Head, c chainCase, tokens []int, hidden []fl
 		}
 	}
 	return chain, nil
+}
+
+// leader returns the largest logit, and by how much it is larger than the others.
+func leader(logits []float64) (best int, lead float64) {
+	second := math.Inf(-1)
+	for id, v := range logits {
+		if v > logits[best] {
+			best = id
+		}
+	}
+	for id, v := range logits {
+		if id != best {
+			second = max(second, v)
+		}
+	}
+	return best, logits[best] - second
 }
 
 func ints(ids []int32) (all []int) {
@@ -207,7 +248,7 @@ func TestSoakOracle(t *testing.T) {
 	for _, c := range chainCases {
 		head := oracle(t, synthetic{modules: c.modules}.files(t))
 		tokens, hidden := randomPassage(1, n).prompt(n)
-		got, err := chainByForward(head, c, tokens[1:], mat.Data[float64](hidden), k)
+		got, err := chainByForward(head, c, tokens[1:], mat.Data[float64](hidden), k, nil)
 		require.NoError(t, err)
 		if c.rule() == "" {
 			if c.shifts() {

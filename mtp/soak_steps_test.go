@@ -32,6 +32,8 @@ var soakTable = []struct {
 	{"close", 2, (*soaker).close},
 	{"other cache", 1, (*soaker).otherCache},
 	{"block tables", 2, (*soaker).blockTables},
+	{"sample", 6, (*soaker).sample},
+	{"bytes", 3, (*soaker).bytes},
 }
 
 // input is the next n rows of x, after those from a position on again, with hidden states in

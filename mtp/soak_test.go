@@ -40,7 +40,8 @@ const (
 )
 
 // TestSoak: goroutines that share a head commit, draft, truncate, fork, preempt, cancel and
-// close sequences and caches at random, and every result is the float64 oracle's. Each
+// close sequences and caches, draw drafts under masks, verify them and move sequences between
+// heads at random, and every result is the float64 oracle's. Each
 // round has a checkpoint, a device and passages of its own, and leaves nothing.
 func TestSoak(t *testing.T) {
 	devices := []func() hip.Device{
@@ -73,6 +74,7 @@ func TestSoak(t *testing.T) {
 	t.Logf("%d rounds, steps %v", count.rounds, count.steps)
 	t.Logf("%d drafts and %d rows of hidden states compared, %d too close to tell, 0 wrong; caches were full %d times",
 		count.drafts.Load(), count.rows.Load(), count.ties.Load(), count.full.Load())
+	t.Logf("%d drafts drawn, %d chains verified as on the reference", count.drawn.Load(), count.verified.Load())
 	t.Logf("after the first round %v, at most %v", before, most)
 }
 
@@ -81,6 +83,7 @@ type soakCount struct {
 	rounds                   int
 	steps                    map[string]int
 	drafts, rows, ties, full atomic.Int64
+	drawn, verified          atomic.Int64 // drafts, and chains
 }
 
 // soak is one round.
@@ -88,6 +91,8 @@ type soak struct {
 	head  *mtp.Head
 	truth *truth
 	cache *mtp.Cache // of all workers, with too few pages for all
+	other *mtp.Head  // of the same checkpoint on the reference: it takes sequences over, and verifies
+	guest *mtp.Cache // of other
 	count *soakCount
 }
 
@@ -97,6 +102,9 @@ func soakRound(t *testing.T, c chainCase, layout synthetic, d hip.Device, seed u
 	options := c.options()
 	options.Device = openDevice(t, d)
 	r := &soak{head: load(t, os.DirFS(dir), options), count: count}
+	options.Device = openDevice(t, hip.NewReference())
+	r.other = load(t, os.DirFS(dir), options)
+	r.guest = newCache(t, r.other, soakWorkers*(soakRows+soakDrafts+blockSize)/blockSize)
 	r.truth = newTruth(oracle(t, os.DirFS(dir)), c, 1000*seed, 6, soakRows)
 	r.cache = newCache(t, r.head, soakWorkers*soakTalks*soakRows/blockSize/4)
 	workers, errs := make([]*soaker, soakWorkers), make([]error, soakWorkers)
@@ -114,9 +122,13 @@ func soakRound(t *testing.T, c chainCase, layout synthetic, d hip.Device, seed u
 		}
 	}
 	require.Equal(t, r.cache.Pages(), r.cache.FreePages())
-	require.NoError(t, r.head.Close())
+	require.Equal(t, r.guest.Pages(), r.guest.FreePages())
+	for _, head := range []*mtp.Head{r.head, r.other} {
+		d := head.Device()
+		require.NoError(t, head.Close())
+		requireEmpty(t, d)
+	}
 	require.Zero(t, mappedBelow(t, dir), "a mapping is left")
-	requireEmpty(t, options.Device)
 }
 
 // soaker is one goroutine of a round.
@@ -183,7 +195,9 @@ func (w *soaker) full(err error) (bool, error) {
 	if !errors.Is(err, attention.ErrCacheFull) || w.cache != w.soak.cache {
 		return false, err
 	}
-	w.count.full.Add(1)
+	if w.count.full.Add(1); len(w.talks) == 0 { // others have all pages
+		return true, nil
+	}
 	return true, w.drop(w.random.IntN(len(w.talks)))
 }
 
