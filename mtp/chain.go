@@ -2,6 +2,7 @@ package mtp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -40,6 +41,7 @@ type chain struct {
 	stepwise bool  // each step is a part
 	queued   int   // steps, of all parts
 	before   *step // the last that was queued
+	refused  error // of a mask, on a rank of a parallel head: the chain ends after the step
 	shared   int   // rows that step 0 of a target-fed chain handed on
 }
 
@@ -87,7 +89,11 @@ func (c *chain) together(ctx context.Context) error {
 	if c.head.ranks == nil {
 		return c.run(ctx)
 	}
-	return c.head.together(ctx, c.batch.appendPlan(nil, 'd', 0), func() error { return c.run(ctx) })
+	err := c.head.together(ctx, c.batch.appendPlan(nil, 'd', 0), func() error { return c.run(ctx) })
+	if err != nil && c.refused != nil && !errors.Is(err, c.refused) {
+		return fmt.Errorf("%w: %w", err, c.refused)
+	}
+	return err
 }
 
 // run plans, queues and collects the chain.
@@ -103,6 +109,9 @@ func (c *chain) run(ctx context.Context) error {
 			}
 			if err := c.collect(part); err != nil {
 				return err
+			}
+			if c.refused != nil {
+				return &agreedError{c.refused}
 			}
 		}
 		return nil

@@ -1,6 +1,7 @@
 package mtp
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/drafthead/drafthead/hip"
@@ -59,7 +60,15 @@ func (c *chain) mask(sequence int) ([]uint32, error) {
 	if mask == nil {
 		return nil, nil
 	}
-	if err := c.head.checkMask(sequence, len(tokens), mask); err != nil {
+	err := c.head.checkMask(sequence, len(tokens), mask)
+	if ranks := c.head.ranks; ranks != nil {
+		ranks.planMask(mask, err)
+		if err != nil { // the others learn of it from the exchange of this step
+			c.refused = cmp.Or(c.refused, err)
+			return nil, nil
+		}
+	}
+	if err != nil {
 		return nil, err
 	}
 	if v := c.head.draftHead.vocabulary; v != nil && !slices.ContainsFunc(v, func(token int32) bool { return allowed(mask, token) }) {

@@ -157,8 +157,13 @@
 // A rank that fails, is canceled or does not come within the group's time limit ends the
 // group. The call then is a [hip.ErrGroup] on every rank, and nothing is committed on those
 // that report it. So are ranks that were given different work: an exchange carries a hash of
-// all calls so far. An [InputError] is each rank's own, and ends nothing. After a failure
-// all ranks form a new group and call [Head.Regroup], or close their heads.
+// all calls so far, with masks, and with hidden states that lie in host memory. An
+// [InputError] is each rank's own, and ends nothing, but ranks whose arguments are right
+// wait for that one until the time limit. A mask of [Rows].Allowed that is wrong, which a
+// rank sees in the middle of a Draft, ends the call on all in the same step.
+//
+// After a failure all ranks form a new group and call [Head.Regroup], or close their heads.
+// A rank whose process has ended loads its share again while the others call Regroup.
 //
 // # How do prompts share pages?
 //

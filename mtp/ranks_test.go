@@ -249,10 +249,26 @@ func TestRanksDiffer(t *testing.T) {
 	}{
 		{"other tokens", func(s *mtp.Sequence) *mtp.Batch { return withDrafts(other.batch(s, 0, 8), 2) }, "ranks 0 and 1 were given different batches"},
 		{"more rows", func(s *mtp.Sequence) *mtp.Batch { return withDrafts(x.batch(s, 0, 9), 2) }, "ranks 0 and 1 were given different batches"},
+		{"other hidden states", func(s *mtp.Sequence) *mtp.Batch {
+			b := withDrafts(x.batch(s, 0, 8), 2)
+			b.Hidden.Float32 = append([]float32{}, b.Hidden.Float32...)
+			b.Hidden.Float32[3] += 1e-7
+			return b
+		}, "ranks 0 and 1 were given different batches"},
 		{"fewer drafts", func(s *mtp.Sequence) *mtp.Batch { return withDrafts(x.batch(s, 0, 8), 1) }, "ranks 0 and 1 were given different batches"},
 		{"another seed", func(s *mtp.Sequence) *mtp.Batch {
 			b := withDrafts(x.batch(s, 0, 8), 2)
 			b.Sequences[0].Sampling = &mtp.Sampling{Seed: 1}
+			return b
+		}, "ranks 0 and 1 were given different batches"},
+		{"another mask", func(s *mtp.Sequence) *mtp.Batch {
+			b := withDrafts(x.batch(s, 0, 8), 2)
+			b.Sequences[0].Allowed = func([]int32) []uint32 { return []uint32{1, 1} }
+			return b
+		}, "ranks 0 and 1 were given different batches"},
+		{"a wrong mask", func(s *mtp.Sequence) *mtp.Batch {
+			b := withDrafts(x.batch(s, 0, 8), 2)
+			b.Sequences[0].Allowed = func([]int32) []uint32 { return []uint32{1} }
 			return b
 		}, "ranks 0 and 1 were given different batches"},
 		{"nothing to draft", func(s *mtp.Sequence) *mtp.Batch { return x.batch(s, 0, 8) }, "for rank 1"},
@@ -324,4 +340,46 @@ func TestRankCanceled(t *testing.T) {
 		return nil
 	})
 	require.NoError(t, err)
+}
+
+// TestRanksRefuseMasks: a mask that is wrong on all ranks is an InputError on each, and
+// they draft on; wrong on one, it ends the call on all of them by the step's own exchange.
+func TestRanksRefuseMasks(t *testing.T) {
+	r := loadRanks(t, synthetic{}.files(t), mtp.Options{}, layout{2, 1, false}, newHosts())
+	x := randomPassage(4, 12)
+	sequences := make([]*mtp.Sequence, 2)
+	for rank, h := range r.heads {
+		sequences[rank] = newCache(t, h, 16).NewSequence()
+	}
+	draft := func(wrong func(rank, drafted int) bool) []error {
+		errs := make([]error, 2)
+		_ = r.each(func(rank int) error {
+			b := withDrafts(x.batch(sequences[rank], 0, 8), 4)
+			b.Sequences[0].Allowed = func(drafted []int32) []uint32 {
+				if wrong(rank, len(drafted)) {
+					return []uint32{0, 0}
+				}
+				return []uint32{0x0ff0f0f1, 0x00003333}
+			}
+			_, errs[rank] = r.heads[rank].Draft(t.Context(), b)
+			return nil
+		})
+		return errs
+	}
+	for at := range 4 {
+		for rank, err := range draft(func(_, drafted int) bool { return drafted == at }) {
+			var refused *mtp.InputError
+			require.ErrorAs(t, err, &refused)
+			require.Equal(t, "Allowed", refused.Field)
+			require.NotErrorIs(t, err, hip.ErrGroup)
+			require.Zero(t, sequences[rank].Len())
+		}
+	}
+	errs := draft(func(rank, drafted int) bool { return rank == 1 && drafted == 2 })
+	for _, err := range errs {
+		require.ErrorIs(t, err, hip.ErrGroup)
+		require.ErrorContains(t, err, "ranks 0 and 1 were given different batches")
+	}
+	require.NotErrorIs(t, errs[0], mtp.ErrInput)
+	require.ErrorIs(t, errs[1], mtp.ErrInput, "its own")
 }

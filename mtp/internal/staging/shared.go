@@ -51,3 +51,8 @@ func Bits(values []float32) []int32 {
 func Floats(bits []int32) []float32 {
 	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(bits))), len(bits))
 }
+
+// Bytes returns the same memory as bytes.
+func Bytes[T uint16 | uint32 | float32](values []T) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(values))), len(values)*int(unsafe.Sizeof(*new(T))))
+}
