@@ -74,7 +74,8 @@ DEVICE void scorePart(partState *s, const rowContext &c, const keyPart &part, in
   float scores[scoreHeads] = {};
   for (int32 from = 4 * half; from < dim / 4; from += 8) {
 #pragma unroll
-    for (int32 i = from; i < from + 4; i++) {
+    for (int32 c = 0; c < 4; c++) {
+      const int32 i = from + c;
       if (i >= dim / 4) break;
       const Float32x4 k = s->stored[key][i];
 #pragma unroll

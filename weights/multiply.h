@@ -16,12 +16,12 @@
 
 constexpr int32 multiplyWaves = multiplyThreads / waveSize;
 
-// multiplyGroup is the rows of weights that are in flight together: a wave of 32 on an
-// AMD GPU has registers for fewer.
-#if defined(__AMDGCN__) && DH_WAVE == 32
-constexpr int32 multiplyGroup = 4;
+// multiplyGroup is the rows of weights that are in flight together with N rows of x: an AMD
+// GPU has registers for fewer.
+#if defined(__AMDGCN__)
+template <int32 N> constexpr int32 multiplyGroup = N > 1 || DH_WAVE == 32 ? 4 : 8;
 #else
-constexpr int32 multiplyGroup = 8;
+template <int32 N> constexpr int32 multiplyGroup = N == 4 ? 4 : 8;
 #endif
 
 // multiplied is the shared memory of a block that multiplies.
@@ -44,7 +44,7 @@ template <int32 N> DEVICE bool aligned(const Segment *s, const float *const *x, 
 // x. Rows of weights after the last are read as the last and dropped.
 template <class Codec, int32 N>
 DEVICE void multiplyAligned(multiplied *m, int32 at, const Segment *s, int32 row, int32 count, const float *const *x, int32 cols) {
-  constexpr int32 columns = Codec::columns, group = N == 4 ? 4 : multiplyGroup;
+  constexpr int32 columns = Codec::columns, group = multiplyGroup<N>;
   const int32 format = s->format;
 #pragma unroll 1
   for (int32 first = 0; first < count; first += group) {

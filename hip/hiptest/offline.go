@@ -29,8 +29,8 @@ const (
 // structs are values of struct types; those that a source declares must be laid out as in
 // Go, too. It logs the table of resources. It skips kernels whose names begin with "test_".
 //
-// It needs clang-19; without it the test is skipped, or fails if DRAFTHEAD_REQUIRE_COMPILER
-// is 1.
+// It needs clang-19, and clang-22 for gfx950; without one of them what it compiles is
+// skipped, or fails if DRAFTHEAD_REQUIRE_COMPILER is 1.
 func CompileOffline(t *testing.T, structs ...any) {
 	if RaceDetector {
 		t.Skip("compilers run, and nothing of Go's: there are no races to find")

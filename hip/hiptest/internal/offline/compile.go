@@ -15,25 +15,30 @@ import (
 	"github.com/drafthead/drafthead/hip/internal/prelude"
 )
 
-// Command is the compiler that is looked for. Its AMD and NVIDIA code generators
-// are part of every build of clang.
-const Command = "clang-19"
+// The compilers that are looked for. The code generators for AMD and NVIDIA are part of
+// every build of clang; that for gfx950 came after version 19.
+const (
+	command       = "clang-19"
+	commandGfx950 = "clang-22"
+)
 
-// ErrNoCompiler is a machine without [Command].
-var ErrNoCompiler = errors.New("no " + Command)
+// ErrNoCompiler is a machine without the compiler of a target.
+var ErrNoCompiler = errors.New("no compiler")
 
-// Target is a GPU architecture as clang names it, and the lanes of its waves.
+// Target is a GPU architecture as clang names it, the lanes of its waves, and the compiler
+// that has it.
 type Target struct {
-	Name string
-	Wave int
+	Name    string
+	Wave    int
+	Command string
 }
 
-// Targets are what kernels are compiled for: AMD's CDNA 2 and 3 and RDNA 2, 3, 3.5
+// Targets are what kernels are compiled for: AMD's CDNA 2, 3 and 4 and RDNA 2, 3, 3.5
 // and 4, and NVIDIA's Hopper, as PTX.
 var Targets = []Target{
-	{"gfx90a", 64}, {"gfx942", 64},
-	{"gfx1030", 32}, {"gfx1100", 32}, {"gfx1151", 32}, {"gfx1200", 32}, {"gfx1201", 32},
-	{"sm_90", 32},
+	{"gfx90a", 64, command}, {"gfx942", 64, command}, {"gfx950", 64, commandGfx950},
+	{"gfx1030", 32, command}, {"gfx1100", 32, command}, {"gfx1151", 32, command}, {"gfx1200", 32, command}, {"gfx1201", 32, command},
+	{"sm_90", 32, command},
 }
 
 // PTX reports whether code for the target is PTX, which is compiled once more on the
@@ -44,7 +49,7 @@ func (t Target) PTX() bool { return strings.HasPrefix(t.Name, "sm_") }
 // assertions: C++ that must compile with it. Errors wrap [ErrNoCompiler] or hold
 // what the compiler said.
 func Compile(ctx context.Context, source, assertions string, t Target) (string, error) {
-	path, err := exec.LookPath(Command)
+	path, err := exec.LookPath(t.Command)
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrNoCompiler, err)
 	}
@@ -60,7 +65,7 @@ func Compile(ctx context.Context, source, assertions string, t Target) (string, 
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("%s for %s: %w\n%s", Command, t.Name, err, said.String())
+		return "", fmt.Errorf("%s for %s: %w\n%s", t.Command, t.Name, err, said.String())
 	}
 	return out.String(), nil
 }
