@@ -92,7 +92,7 @@ func TestMatrixUnits(t *testing.T) {
 	want := run(t, reference)
 	test := func(t *testing.T, d hip.Device) { require.Equal(t, want, run(t, d)) }
 	hiptest.OnGPUs(t, test)
-	hiptest.OnGPUs(t, test, "gfx906", "gfx1030", "gfx1100", "gfx1200")
+	hiptest.OnGPUs(t, test, "gfx906", "gfx1030", "gfx1100", "gfx1200", "gfx950")
 }
 
 func uploaded[T any](t *testing.T, d hip.Device, values []T) hip.Ptr {

@@ -43,7 +43,7 @@ func TestForwardOnGPUs(t *testing.T) {
 }
 
 // matrixUnits are architectures of AMD that multiply matrices in ways of their own.
-var matrixUnits = []string{"gfx906", "gfx1030", "gfx1100", "gfx1200"}
+var matrixUnits = []string{"gfx906", "gfx1030", "gfx1100", "gfx1200", "gfx950"}
 
 // TestTiledSharedExpertOnArchitectures: rows and columns beside the tiles of either kernel.
 func TestTiledSharedExpertOnArchitectures(t *testing.T) {

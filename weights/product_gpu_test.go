@@ -134,7 +134,7 @@ func TestTiledProductOnArchitectures(t *testing.T) {
 		}
 	}
 	cases = append(cases, onMatrixUnits(productCase("both formats/40 rows", 0, randomFloats(r, 40*cols), mixed...)))
-	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) { hiptest.Compare(t, hip.Check(d), cases...) }, "gfx906", "gfx1030", "gfx1100", "gfx1200")
+	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) { hiptest.Compare(t, hip.Check(d), cases...) }, "gfx906", "gfx1030", "gfx1100", "gfx1200", "gfx950")
 }
 
 // onMatrixUnits bounds a case by what the kernels for many rows of x may be off.

@@ -15,7 +15,7 @@ import (
 //
 // If architectures of AMD are given, it runs the test on emulations of those instead. Use
 // them for kernels that multiply on matrix units, which differ: "gfx1100" and "gfx1200"
-// (RDNA 3 and 4) have instructions of their own; "gfx1030" (RDNA 2) and "gfx906" (GCN, in
+// (RDNA 3 and 4) and "gfx950" (CDNA 4) have instructions of their own; "gfx1030" (RDNA 2) and "gfx906" (GCN, in
 // waves of 64) have none. All other differences are left to the compiler. These GPUs have
 // two compute units on every machine, so that the same kernels are chosen everywhere.
 func OnGPUs(t *testing.T, test func(t *testing.T, d hip.Device), architectures ...string) {

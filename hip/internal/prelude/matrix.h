@@ -121,8 +121,11 @@ DEVICE void multiplyPieces(float *d, const Piece &a, const Piece &high, const Pi
   for (int32 i = 0; i < Piece::values; i++) d[i] += products[i];
 }
 #elif defined(HAS_MULTIPLY_ADD_16X16) || defined(__gfx1200__) || defined(__gfx1201__) || defined(__GFX11__)
-// A unit takes pieceTaken columns of a lane.
-#if defined(HAS_MULTIPLY_ADD_16X16)
+// A unit takes pieceTaken columns of a lane, as values of type taken.
+#if defined(__gfx950__)
+constexpr int32 pieceTaken = 8;
+#define MULTIPLY_ADD(a, b, d) __builtin_amdgcn_mfma_f32_16x16x32_bf16(a, b, d, 0, 0, 0)
+#elif defined(HAS_MULTIPLY_ADD_16X16)
 constexpr int32 pieceTaken = 4;
 #define MULTIPLY_ADD(a, b, d) __builtin_amdgcn_mfma_f32_16x16x16bf16_1k(a, b, d, 0, 0, 0)
 #elif defined(__gfx1200__) || defined(__gfx1201__)
@@ -137,6 +140,11 @@ template <class T, int32 n> using Vector = emulator_vector<T, n>;
 #else
 template <class T, int32 n> using Vector = T __attribute__((ext_vector_type(n)));
 #endif
+#if defined(__gfx950__) && !defined(DH_EMULATED)
+typedef __bf16 taken;
+#else
+typedef short taken;
+#endif
 DEVICE void multiplyPieces(float *d, const Piece &a, const Piece &high, const Piece &low) {
   Vector<float, Piece::values> sums;
 #pragma unroll
@@ -146,7 +154,7 @@ DEVICE void multiplyPieces(float *d, const Piece &a, const Piece &high, const Pi
     const Piece &b = part == 0 ? low : high;
 #pragma unroll
     for (int32 k = 0; k < 8; k += pieceTaken / 2) {
-      Vector<short, pieceTaken> as, bs;
+      Vector<taken, pieceTaken> as, bs;
       __builtin_memcpy(&as, a.pairs[0] + k, sizeof(as));
       __builtin_memcpy(&bs, b.pairs[0] + k, sizeof(bs));
       sums = MULTIPLY_ADD(as, bs, sums);
@@ -156,6 +164,27 @@ DEVICE void multiplyPieces(float *d, const Piece &a, const Piece &high, const Pi
   for (int32 i = 0; i < Piece::values; i++) d[i] = sums[i];
 }
 #undef MULTIPLY_ADD
+#if defined(__gfx950__)
+// multiplyAddScaled is d += a · bᵀ of one wave: a and b are 16 rows of 128 MXFP8, d is 16 × 16
+// float32. Lane l, with g = l/16, holds
+//
+//	a[0], b[0]   row l%16, columns 16g … 16g+15
+//	a[1], b[1]   columns 64+16g … 64+16g+15
+//	scales       row l%16, of columns 32g … 32g+31, which mostly are not its own
+//	d[i]         row 4g+i of a, row l%16 of b
+#define HAS_MULTIPLY_ADD_SCALED 1
+DEVICE void multiplyAddScaled(float *d, const Uint32x4 *a, const Uint32x4 *b, uint32 aScale, uint32 bScale) {
+  Vector<int32, 8> as, bs;
+  __builtin_memcpy(&as, a, sizeof(as));
+  __builtin_memcpy(&bs, b, sizeof(bs));
+  Vector<float, 4> sums;
+#pragma unroll
+  for (int32 i = 0; i < 4; i++) sums[i] = d[i];
+  sums = __builtin_amdgcn_mfma_scale_f32_16x16x128_f8f6f4(as, bs, sums, 0, 0, 0, (int32)aScale, 0, (int32)bScale);
+#pragma unroll
+  for (int32 i = 0; i < 4; i++) d[i] = sums[i];
+}
+#endif
 #else
 #if defined(__GFX10__)
 template <int32 I> DEVICE uint32 pairOfRow(uint32 pair) { return (uint32)__builtin_amdgcn_update_dpp(0, (int)pair, 0x150 + I, 0xf, 0xf, false); } // row_share
