@@ -57,7 +57,7 @@ var instances struct {
 // layout is the emulator's own Settings.
 type layout struct {
 	devices, wave, order, workers, memory, version, pools, eager, groups int64
-	compiler, include, arch                                              *byte
+	compiler, include, arch, meetings                                    *byte
 }
 
 // New returns an emulator that has given out nothing. The test fails if its devices have
@@ -71,9 +71,12 @@ func New(t testing.TB, e Settings) *Emulator {
 	}
 	i, err := takeInstance(compiler)
 	require.NoError(t, err)
+	meetings, err := os.MkdirTemp("", "ranks-") // a short name: a group's id is the path of a file in it
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(meetings) })
 	s := layout{
 		devices: int64(max(e.Devices, 0)), wave: int64(e.Wave), order: int64(e.Order), workers: int64(e.Workers),
-		memory: e.Memory, version: int64(e.Version), groups: int64(e.Groups), compiler: cString(compiler), include: cString(filepath.Join(i.built, "runtime")), arch: cString(e.Arch),
+		memory: e.Memory, version: int64(e.Version), groups: int64(e.Groups), compiler: cString(compiler), include: cString(filepath.Join(i.built, "runtime")), arch: cString(e.Arch), meetings: cString(meetings),
 	}
 	if !e.NoPools {
 		s.pools = 1

@@ -14,7 +14,7 @@
 #include "cuda.cpp"
 #include "groups.cpp"
 
-Settings settings = {1, 64, FORWARD, 0, (int64_t)8 << 30, 60400000, 1, 0, 22800, "c++", ".", ""};
+Settings settings = {1, 64, FORWARD, 0, (int64_t)8 << 30, 60400000, 1, 0, 22800, "c++", ".", "", "."};
 Counts counts;
 std::recursive_mutex all;
 std::condition_variable_any &met = *new std::condition_variable_any;  // never destroyed: a rank may wait at the end of the process
@@ -44,14 +44,16 @@ int enter() {
 // emulator_configure sets what the next devices are. Nothing may be in use.
 API void emulator_configure(const Settings *s) {
   LOCK;
-  static std::string compiler, include, arch;
+  static std::string compiler, include, arch, meetings;
   compiler = s->compiler;
   include = s->include;
   arch = s->arch;
+  meetings = s->meetings;
   settings = *s;
   settings.compiler = compiler.c_str();
   settings.include = include.c_str();
   settings.arch = arch.c_str();
+  settings.meetings = meetings.c_str();
   for (int i = 0; i < settings.devices; i++) reset(i);
   calls_left = 0;
 }

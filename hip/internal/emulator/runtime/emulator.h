@@ -65,7 +65,8 @@ struct Settings {
   int64_t eager;    // 1: work runs when it is queued
   int64_t groups;   // what ncclGetVersion says
   const char *compiler, *include;
-  const char *arch;  // of an AMD GPU; empty: none's
+  const char *arch;      // of an AMD GPU; empty: none's
+  const char *meetings;  // folder of groups' files
 };
 struct Counts {
   int64_t allocations, pinned, streams, events, modules, graphs, programs, contexts, communicators;
@@ -82,13 +83,13 @@ struct Locked {
 #define LOCK Locked locked
 
 // meet waits until ready says so, while other threads use the emulator. Who makes it ready
-// notifies met.
+// notifies met, or is another process.
 extern std::condition_variable_any &met;
 template <class Ready> void meet(Ready ready) {
   met.notify_all();
   const int held = locks;  // the wait gives back one
   for (int i = 1; i < held; i++) all.unlock();
-  met.wait(all, ready);
+  while (!ready()) met.wait_for(all, std::chrono::microseconds(200));
   for (int i = 1; i < held; i++) all.lock();
   met.notify_all();
 }
