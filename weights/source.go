@@ -15,8 +15,14 @@ var (
 	multiplyH string
 	//go:embed tiles.h
 	tilesH string
+	//go:embed tiles_mxfp8.h
+	tilesMXFP8H string
 	//go:embed product.hip
 	productHIP string
+	//go:embed quantize_mxfp8.hip
+	quantizeMXFP8HIP string
+	//go:embed product_mxfp8.hip
+	productMXFP8HIP string
 )
 
 // KernelSource returns HIP source for kernels that read the rows of a [Matrix]: the HIP
@@ -28,13 +34,18 @@ var (
 //
 // which the files of this package that end in .h describe.
 func KernelSource() string {
-	return hip.Define("F32", int(F32)) + hip.Define("F16", int(F16)) + hip.Define("BF16", int(BF16)) +
-		hip.Define("MXFP8", int(MXFP8)) + hip.Define("FP8F32", int(FP8F32)) + hip.Define("FP8BF16", int(fp8BF16)) +
-		hip.Define("INT8", int(INT8)) + rowsH + codecsH +
+	return rowsSource() + codecsH +
 		hip.Define("multiplyTile", multiplyTile) + hip.Define("multiplyRows", multiplyRows) +
 		hip.Define("multiplyThreads", multiplyThreads) + multiplyH +
 		hip.Define("tileThreads", tileThreads) + hip.Define("wideTiles", wideTiles) +
 		hip.Define("narrowTile", narrowTile) + hip.Define("wideTile", wideTile) + tilesH
+}
+
+// rowsSource is what decodeRow alone needs.
+func rowsSource() string {
+	return hip.Define("F32", int(F32)) + hip.Define("F16", int(F16)) + hip.Define("BF16", int(BF16)) +
+		hip.Define("MXFP8", int(MXFP8)) + hip.Define("FP8F32", int(FP8F32)) + hip.Define("FP8BF16", int(fp8BF16)) +
+		hip.Define("INT8", int(INT8)) + rowsH
 }
 
 // How a block of a kernel with [KernelSource] divides its work.

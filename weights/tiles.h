@@ -229,9 +229,21 @@ template <int32 N> DEVICE float tileSum(const tileShared<N> *m, int32 i, int32 j
   return sum;
 }
 
-// tileSums multiplies weights of one format: row weightRow(j) of the matrix is row j of the
-// tile. It calls with(i, j) for each row i < count of x and each row of weights j <
+// eachTileSum calls with(i, j) for each row i < count of x and each row of weights j <
 // columns, threads side by side over j, which may read tileSum of row i.
+template <int32 N, class With> DEVICE void eachTileSum(tileShared<N> *m, const float (*sums)[N / 16][Piece::values], int32 count, int32 columns, With with) {
+#pragma unroll
+  for (int32 of = 0; of < N / 16; of++) {
+    if (16 * of >= count) break;
+    shareSums<N>(m, sums, of);
+    for (int32 k = (int32)threadIdx.x; k < 16 * columns; k += tileThreads) {
+      if (16 * of + k / columns < count) with(16 * of + k / columns, k % columns);
+    }
+  }
+}
+
+// tileSums multiplies weights of one format: row weightRow(j) of the matrix is row j of the
+// tile. It calls with(i, j) as eachTileSum does.
 template <int32 N, class WeightRow, class RowOfX, class With>
 DEVICE void tileSums(tileShared<N> *m, const Segment *segments, int32 n, WeightRow weightRow, RowOfX rowOfX, int32 count, int32 cols, int32 columns, With with) {
   float sums[Tiling<N>::strips][N / 16][Piece::values] = {};
@@ -244,12 +256,5 @@ DEVICE void tileSums(tileShared<N> *m, const Segment *segments, int32 n, WeightR
   } else {
     multiplyTiles<tileBF16, N>(m, sums, stored, rowOfX, count, cols);
   }
-#pragma unroll
-  for (int32 of = 0; of < N / 16; of++) {
-    if (16 * of >= count) break;
-    shareSums<N>(m, sums, of);
-    for (int32 k = (int32)threadIdx.x; k < 16 * columns; k += tileThreads) {
-      if (16 * of + k / columns < count) with(16 * of + k / columns, k % columns);
-    }
-  }
+  eachTileSum<N>(m, sums, count, columns, with);
 }

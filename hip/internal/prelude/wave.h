@@ -27,6 +27,7 @@ DEVICE uint32 shuffle(uint32 value, uint32 lane) { return __shfl_sync(~0u, value
 DEVICE uint32 shuffleXor(uint32 value, uint32 mask) { return __shfl_xor_sync(~0u, value, (int)mask); }
 #endif
 
+DEVICE uint32 swapLanes(uint32 value, uint32 mask) { return shuffleXor(value, mask); }
 DEVICE float swapLanes(float value, uint32 mask) { return floatOfBits(shuffleXor(bitsOfFloat(value), mask)); }
 DEVICE uint64 swapLanes(uint64 value, uint32 mask) {
   const uint32 low = shuffleXor((uint32)value, mask), high = shuffleXor((uint32)(value >> 32), mask);
