@@ -26,6 +26,12 @@ type Config struct {
 	FirstExpert        int // the first expert held, 0 to Experts
 	HeldExperts        int // how many are held, 0 to Experts − FirstExpert
 
+	// Activations is how rows are rounded that MXFP8 weights multiply, and is not of
+	// config.json. [hip.ActivationsMXFP8] rounds those of a Forward of at least 5 rows: for
+	// the routed experts, and for the gate and up rows of the shared expert, if all weights
+	// of the matrix are MXFP8.
+	Activations hip.Activations
+
 	Scale float64 // routed_scaling_factor
 	Alpha float64 // swiglu_alpha
 	Limit float64 // swiglu_limit, above 0; +Inf does not limit
@@ -87,6 +93,9 @@ func (c *Config) check(op string) error {
 		if math.IsNaN(number.got) || math.IsInf(number.got, 0) {
 			refuse(number.field, number.got, "a finite number")
 		}
+	}
+	if c.Activations != hip.ActivationsExact && c.Activations != hip.ActivationsMXFP8 {
+		refuse("Activations", c.Activations, "ActivationsExact or ActivationsMXFP8")
 	}
 	if !(c.Limit > 0) {
 		refuse("Limit", c.Limit, "above 0")

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/weights"
 )
 
 // Workspace is the device memory between the launches of an [Experts.Forward]. The zero
@@ -28,6 +29,9 @@ type Workspace struct {
 	shared       hip.Buffer // [rows, Hidden] float32
 	routed       hip.Buffer // [rows, Hidden] float32, if observed
 	total        hip.Buffer // [rows, Hidden] float32, if observed
+
+	rounded      weights.QuantizedRows // x, for gate and up rows
+	roundedInner weights.QuantizedRows // intermediate, and then sharedInner
 }
 
 // Stage returns the address of an intermediate result of the last Forward, or the zero Ptr
@@ -116,13 +120,17 @@ func (w *Workspace) reserve(d hip.Device, c *Config, rows int) error {
 			return err
 		}
 	}
-	return nil
+	if c.Activations == hip.ActivationsExact {
+		return nil
+	}
+	return errors.Join(w.rounded.Reserve(d, rows, c.Hidden),
+		w.roundedInner.Reserve(d, pairs, c.Intermediate), w.roundedInner.Reserve(d, shared, c.SharedIntermediate))
 }
 
 // Free returns all memory to d, after the work queued on it. The workspace can then be used
 // again.
 func (w *Workspace) Free(d hip.Device) error {
-	errs := []error{d.Sync()}
+	errs := []error{d.Sync(), w.rounded.Free(d), w.roundedInner.Free(d)}
 	for _, b := range []*hip.Buffer{
 		&w.logits, &w.scores, &w.ids, &w.weights, &w.offsets, &w.order, &w.active, &w.activeCount,
 		&w.intermediate, &w.expertOut, &w.sharedInner, &w.shared, &w.routed, &w.total,

@@ -48,6 +48,17 @@ type Options struct {
 	// for both. A scale that is not a finite number above 0 is a [weights.Problem] then.
 	CacheFormat attention.CacheFormat
 
+	// Activations is how products round the rows that weights stored as MXFP8 multiply. The
+	// zero value, [hip.ActivationsExact], rounds nothing. [hip.ActivationsMXFP8] rounds the
+	// rows of eh_proj, of the projections of attention, of the experts and of the shared
+	// expert to MXFP8 where a step has at least 5 of them: in prefills, commits and batches,
+	// not in the steps of few sequences. Results then are within 1e-2 of the largest of their stage,
+	// and drafts may change. All devices round by the same rule
+	// ([weights.QuantizedRows.Quantize]), and an AMD GPU of CDNA 4 multiplies what is rounded
+	// natively. The router, lm_head and weights of other formats always multiply the rows as
+	// they are.
+	Activations hip.Activations
+
 	// Chain is the rule by which Draft goes from step to step.
 	Chain Chain
 
@@ -184,6 +195,7 @@ func (c *Config) checkOptions(opts Options) error {
 	refuseIf(opts.MaxRows < 0, "MaxRows", opts.MaxRows, "at least 1, or 0 for 1024")
 	refuseIf(opts.MaxDraft < 0 || opts.MaxDraft > maxDraft, "MaxDraft", opts.MaxDraft, fmt.Sprintf("0 to %d", maxDraft))
 	refuseIf(opts.CacheFormat < attention.CacheBF16 || opts.CacheFormat > attention.CacheFP8Index, "CacheFormat", opts.CacheFormat, "CacheBF16, CacheF32, CacheFP8 or CacheFP8Index")
+	refuseIf(opts.Activations != hip.ActivationsExact && opts.Activations != hip.ActivationsMXFP8, "Activations", opts.Activations, "ActivationsExact or ActivationsMXFP8")
 	for _, m := range []struct {
 		field  string
 		matrix *weights.Matrix

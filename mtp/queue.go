@@ -60,7 +60,15 @@ func (q *queue) embed(enorm, hnorm hip.Ptr) values {
 // product sets to to w · x.
 func (q *queue) product(to *hip.Buffer, w *weights.Matrix, x values) values {
 	y := values{to.Ptr(), x.rows, w.Rows}
-	q.do(x.rows, func() error { return w.Product(q.device, y.ptr, x.ptr, x.rows) })
+	q.do(x.rows, func() error {
+		if !w.Quantizes(q.head.options.Activations, x.rows) {
+			return w.Product(q.device, y.ptr, x.ptr, x.rows)
+		}
+		if err := q.rounded.Quantize(q.device, x.ptr, x.rows, x.width); err != nil {
+			return err
+		}
+		return w.ProductQuantized(q.device, y.ptr, x.ptr, &q.rounded)
+	})
 	if to == &q.x {
 		q.saw(stageEhProjOut, y)
 	}

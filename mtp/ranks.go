@@ -185,6 +185,7 @@ func (h *Head) buildRanks() (err error) {
 // expertsOf returns the experts of a rank.
 func (h *Head) expertsOf(s shares) moe.Config {
 	c := h.config.MoE
+	c.Activations = h.options.Activations
 	c.Intermediate = s.intermediate.Len()
 	if c.SharedIntermediate = s.shared.Len(); !h.adds() {
 		c.SharedIntermediate = 0

@@ -1,6 +1,7 @@
 package mtp
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/drafthead/drafthead/attention"
@@ -162,6 +163,11 @@ func (c *call) reserveRows(s *step) error {
 	}
 	if err := w.moe.Reserve(w.device, &h.experts, out, observe); err != nil {
 		return err
+	}
+	if h.options.Activations != hip.ActivationsExact {
+		if err := errors.Join(w.rounded.Reserve(w.device, rows, 2*n), w.rounded.Reserve(w.device, out, g.Heads*g.HeadDim)); err != nil {
+			return err
+		}
 	}
 	return w.grow(
 		need{&w.masked, observed * n}, need{&w.both, rows * 2 * n}, need{&w.x, rows * n}, need{&w.normed, rows * n},

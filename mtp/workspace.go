@@ -9,6 +9,7 @@ import (
 	"github.com/drafthead/drafthead/mtp/internal/kernels"
 	"github.com/drafthead/drafthead/mtp/internal/sampling"
 	"github.com/drafthead/drafthead/mtp/internal/staging"
+	"github.com/drafthead/drafthead/weights"
 )
 
 // workspace is the device memory between the launches of a call. It grows to the largest
@@ -39,6 +40,8 @@ type workspace struct {
 	hidden, otherHidden          hip.Buffer // what steps hand on
 	picked, finalNormed, logits  hip.Buffer // of the rows that tokens are drafted from
 	record, gathered, joined     hip.Buffer // what ranks exchange of them
+
+	rounded weights.QuantizedRows // of the rows of one product
 }
 
 // keptGraphs is how many sequences of launches a workspace keeps as graphs. There is one
@@ -155,7 +158,7 @@ func (w *workspace) run(observed bool, launch func(d hip.Device) error) error {
 }
 
 func (w *workspace) free() error {
-	errs := []error{w.replay.Close(), w.moe.Free(w.device), w.closeBatches(), w.up.Free(), w.down.Free(), w.top.Free(w.device), w.sampler.Free(w.device)}
+	errs := []error{w.replay.Close(), w.moe.Free(w.device), w.closeBatches(), w.up.Free(), w.down.Free(), w.top.Free(w.device), w.sampler.Free(w.device), w.rounded.Free(w.device)}
 	for _, b := range w.buffers() {
 		errs = append(errs, b.Free(w.device))
 	}

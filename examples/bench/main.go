@@ -23,6 +23,7 @@ import (
 	"github.com/drafthead/drafthead/examples/internal/devices"
 	"github.com/drafthead/drafthead/examples/internal/ranks"
 	"github.com/drafthead/drafthead/examples/internal/synthetic"
+	"github.com/drafthead/drafthead/hip"
 )
 
 const usage = `usage: bench [-checkpoint DIR | -shape m3|nano] [flags]
@@ -64,6 +65,7 @@ type settings struct {
 	layout     ranks.Layout
 	modules    int
 	cache      attention.CacheFormat
+	activation hip.Activations
 	k          int
 	batches    []int
 	commits    []int // nil: the defaults that the head has positions for
@@ -95,6 +97,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	s.layout.Var(flags)
 	cli.Modules(flags, &s.modules)
 	cli.Cache(flags, &s.cache, "default: bf16")
+	cli.Activations(flags, &s.activation)
 	flags.IntVar(&s.k, "k", 4, "drafts of a chain, 1 to 64")
 	counts := func(name, what string, defaults []int, less string, to *[]int) {
 		flags.Func(name, fmt.Sprintf("%s, as a `list` (default: %s%s)", what, listText(defaults), less), func(text string) (err error) {
