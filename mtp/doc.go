@@ -298,7 +298,9 @@
 // angles are computed in float64 and rounded once, as cosine and sine. Weights stay as they
 // are stored: float32, float16, bfloat16, MXFP8, or FP8 with 128 × 128 blocks, and lm_head
 // for drafts in INT8 on request. The cache is bfloat16, or by
-// [Options.CacheFormat] float32, or F8_E4M3 by the scales of the checkpoint. Ties go to the
+// [Options.CacheFormat] float32, or F8_E4M3 by the scales of the checkpoint. By
+// [Options.Activations] the rows that MXFP8 weights multiply are rounded to MXFP8 where there
+// are at least 5, which is off by up to 5 % of a product's largest result. Ties go to the
 // lower token, expert and block. On the reference device a row has the same bits alone and
 // in a batch.
 //

@@ -52,11 +52,12 @@ type Options struct {
 	// zero value, [hip.ActivationsExact], rounds nothing. [hip.ActivationsMXFP8] rounds the
 	// rows of eh_proj, of the projections of attention, of the experts and of the shared
 	// expert to MXFP8 where a step has at least 5 of them: in prefills, commits and batches,
-	// not in the steps of few sequences. Results then are within 1e-2 of the largest of their stage,
-	// and drafts may change. All devices round by the same rule
-	// ([weights.QuantizedRows.Quantize]), and an AMD GPU of CDNA 4 multiplies what is rounded
-	// natively. The router, lm_head and weights of other formats always multiply the rows as
-	// they are.
+	// not in the steps of few sequences. A rounded value is off by up to 1/16 of itself, and
+	// one product by up to 5 % of its largest result in the golden cases, so drafts change:
+	// examples/draft -activations tells what that costs on traces. All devices round by the
+	// same rule ([weights.QuantizedRows.Quantize]), and an AMD GPU of CDNA 4 multiplies what is
+	// rounded natively. The router, lm_head and weights of other formats always multiply the
+	// rows as they are.
 	Activations hip.Activations
 
 	// Chain is the rule by which Draft goes from step to step.

@@ -27,6 +27,7 @@ type caseRun struct {
 	dir     string
 	rank    *ranks.Rank
 	modules int // of mtp.Options
+	rounds  hip.Activations
 	bound   float64
 	golden  *golden
 	prompt  prompt
@@ -156,7 +157,7 @@ func (c *caseRun) withHead(ctx context.Context, opts mtp.Options, do func(*caseR
 	if opts.CacheFormat, err = c.golden.cacheFormat(); err != nil {
 		return err
 	}
-	opts.Modules = c.modules
+	opts.Modules, opts.Activations = c.modules, c.rounds
 	run := *c
 	if run.head, err = mtp.LoadFS(ctx, os.DirFS(c.dir), c.rank.Options(opts)); err != nil { // the folder is named already
 		return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -92,6 +93,45 @@ func TestGoldenOverRanks(t *testing.T) {
 						require.Zero(t, s.Ties, "%s", s.Name)
 					}
 				})
+			}
+		}
+	}
+}
+
+// TestGoldenActivations: rows that are rounded to MXFP8 give the golden results of the first
+// rounded product within what rounding to 4 significant bits may do, on all devices alike.
+// The golden data are not rounded.
+func TestGoldenActivations(t *testing.T) {
+	const bound = 5e-2
+	for name, stages := range map[string][]string{
+		"tiny-mxfp8":      {"eh_proj_out"},
+		"tiny-mxfp8-e8m0": {"eh_proj_out"},
+		"slim-real":       {"q", "k", "v"}, // its eh_proj and indexer are bfloat16
+	} {
+		if hiptest.RaceDetector && name == "slim-real" {
+			continue
+		}
+		dir := caseFolder(t, name)
+		run := func(t *testing.T, d hip.Device) {
+			c := &caseRun{dir: dir, rank: ranks.Only(d), rounds: hip.ActivationsMXFP8, bound: bound}
+			require.NoError(t, c.all(t.Context()))
+			found := 0
+			for _, r := range c.results {
+				stage, ok := strings.CutPrefix(r.Name, "l0.")
+				if !ok || !slices.Contains(stages, stage) {
+					continue
+				}
+				found++
+				require.True(t, r.OK, "%s: off by %.3g, bound %.3g, largest %.3g", r.Name, r.MaxAbs, r.Bound, r.MaxRef)
+				require.Greater(t, r.MaxAbs, 1e-3*r.MaxRef, "%s is not rounded", r.Name)
+			}
+			require.Equal(t, len(stages), found)
+		}
+		t.Run(name+"/host", func(t *testing.T) { run(t, hip.NewHost(2)) })
+		if name != "slim-real" {
+			t.Run(name+"/reference", func(t *testing.T) { run(t, hip.NewReference()) })
+			if !hiptest.RaceDetector {
+				t.Run(name, func(t *testing.T) { hiptest.OnGPUs(t, run, "gfx950") })
 			}
 		}
 	}
