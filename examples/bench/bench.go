@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
-	"github.com/drafthead/drafthead/examples/internal/devices"
 	"github.com/drafthead/drafthead/examples/internal/ranks"
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/mtp"
@@ -38,7 +37,7 @@ type session struct {
 // runs that are observed: what these allocate is not part of the peak. Works with a head of
 // their own come last and do not count towards it either.
 func (s *settings) bench(ctx context.Context, stderr io.Writer) (out *summary, err error) {
-	opened, err := devices.OpenAll(s.device, s.layout.Ranks())
+	opened, err := s.layout.Open(s.device)
 	if err != nil {
 		return nil, err
 	}
@@ -57,6 +56,11 @@ func (s *settings) benchOn(ctx context.Context, opened []hip.Device, stderr io.W
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, source.close()) }()
+	if s.layout.Ranks() > 1 { // what is wrong with the checkpoint is not one rank's
+		if _, _, err := mtp.InspectFS(source.fsys, mtp.Options{Modules: s.modules}); err != nil {
+			return nil, fmt.Errorf("%s: %w", safetensors.Printable(source.name), err)
+		}
+	}
 	err = s.layout.On(ctx, opened, func(ctx context.Context, r *ranks.Rank) error {
 		stderr := stderr
 		if !r.First() {

@@ -195,6 +195,8 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) error {
 	switch {
 	case err != nil:
 		return err
+	case !s.layout.Prints():
+		return nil
 	case s.asJSON:
 		return cli.WriteJSON(stdout, out)
 	}

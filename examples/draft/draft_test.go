@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -222,6 +223,16 @@ func TestRanks(t *testing.T) {
 		require.Equal(t, cli.OK, code, stderr)
 		var out summary
 		require.NoError(t, json.Unmarshal([]byte(stdout), &out))
+		for _, n := range []struct {
+			flag string
+			got  int
+		}{{"-tp", out.TensorParallel}, {"-ep", out.ExpertParallel}} {
+			want := "1"
+			if i := slices.Index(args, n.flag); i >= 0 {
+				want = args[i+1]
+			}
+			require.Equal(t, want, fmt.Sprint(n.got), n.flag)
+		}
 		var figures []string
 		for _, r := range out.Traces {
 			figures = append(figures, fmt.Sprintf("%s: %d steps, %d of %d, %d mismatches", r.Name, r.Steps, r.Accepted, r.Drafted, r.Mismatches))
@@ -229,6 +240,12 @@ func TestRanks(t *testing.T) {
 		return figures
 	}
 	want := results()
+	for _, layout := range [][]string{nil, {"-tp", "2"}} {
+		args := append(layout, "-checkpoint", filepath.Join(t.TempDir(), "absent"))
+		code, _, stderr := runDraft(args...)
+		require.Equal(t, cli.Failed, code)
+		require.Contains(t, stderr, "draft: mtp: stat ", "it is not one rank's")
+	}
 	for _, layout := range [][]string{{"-tp", "2"}, {"-ep", "2"}, {"-tp", "2", "-ep", "2"}, {"-tp", "4"}, {"-ep", "4"}} {
 		require.Equal(t, want, results(layout...), "%v", layout)
 	}

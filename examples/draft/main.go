@@ -152,7 +152,12 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 	if err := checkPairing(s.folder(), traces); err != nil {
 		return err
 	}
-	opened, err := devices.OpenAll(s.device, s.layout.Ranks())
+	if s.checkpoint != "" && s.layout.Ranks() > 1 { // what is wrong with it is not one rank's
+		if _, _, err := mtp.Inspect(s.checkpoint, mtp.Options{Modules: s.modules}); err != nil {
+			return err
+		}
+	}
+	opened, err := s.layout.Open(s.device)
 	if err != nil {
 		return err
 	}
@@ -185,7 +190,11 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 	if err != nil {
 		return err
 	}
+	if !s.layout.Prints() {
+		return nil
+	}
 	out.Checkpoint, out.Device = cmp.Or(s.checkpoint, builtIn), s.device
+	out.TensorParallel, out.ExpertParallel = s.layout.Tensor, s.layout.Expert
 	if s.asJSON {
 		return cli.WriteJSON(stdout, out)
 	}
@@ -231,9 +240,9 @@ func (s *settings) readTraces() ([]*m3tiny.Trace, error) {
 }
 
 // serveRanks serves the traces on all ranks of a parallel head at once, each on one of the
-// devices. All must draft the same; the result is the first rank's.
+// devices. All must draft the same; the result is that of this process's first rank.
 func (s *settings) serveRanks(ctx context.Context, opened []hip.Device, traces []*m3tiny.Trace, opts mtp.Options, stderr io.Writer) (*summary, error) {
-	outs := make([]*summary, len(opened))
+	outs := make([]*summary, s.layout.Ranks())
 	err := s.layout.On(ctx, opened, func(ctx context.Context, r *ranks.Rank) (err error) {
 		stderr := stderr
 		if !r.First() {
@@ -245,24 +254,50 @@ func (s *settings) serveRanks(ctx context.Context, opened []hip.Device, traces [
 			return err
 		}
 		defer func() { err = errors.Join(err, head.Close()) }()
-		outs[r.Number], err = s.serveAll(ctx, head, traces, opts, load, stderr)
-		return err
+		out, err := s.serveAll(ctx, head, traces, opts, load, stderr)
+		if err != nil {
+			return err
+		}
+		outs[r.Number] = out
+		return out.join(ctx, r)
 	})
 	if err != nil {
 		return nil, err
 	}
-	first := outs[0]
-	for i, out := range outs[1:] {
-		for j, t := range out.Traces {
-			if !slices.Equal(t.all, first.Traces[j].all) {
-				return nil, fmt.Errorf("%s: rank %d drafts otherwise than rank 0", t.Name, i+1)
+	return outs[s.layout.Rank], nil
+}
+
+// served is what ranks tell each other of their results.
+type served struct {
+	Drafts      [][]int32 // by trace, of every step, one after another
+	DraftLMHead comparison
+}
+
+// join compares the drafts with those of the first rank, and adds what the others have of
+// lm_head.
+func (s *summary) join(ctx context.Context, r *ranks.Rank) error {
+	var own served
+	for _, t := range s.Traces {
+		own.Drafts = append(own.Drafts, t.all)
+	}
+	if s.DraftLMHead != nil {
+		own.DraftLMHead = *s.DraftLMHead
+	}
+	all, err := ranks.All(ctx, r, own)
+	if err != nil {
+		return err
+	}
+	for rank, other := range all {
+		for i, t := range s.Traces {
+			if !slices.Equal(other.Drafts[i], all[0].Drafts[i]) {
+				return fmt.Errorf("%s: rank %d drafts otherwise than rank 0", t.Name, rank)
 			}
 		}
-		if first.DraftLMHead != nil {
-			first.DraftLMHead.addRank(out.DraftLMHead)
+		if s.DraftLMHead != nil && rank != r.Number {
+			s.DraftLMHead.addRank(&other.DraftLMHead)
 		}
 	}
-	return first, nil
+	return nil
 }
 
 // serveAll serves the traces with the head. With the flags of a cheaper lm_head it

@@ -12,10 +12,14 @@ import (
 
 // summary is what -json prints.
 type summary struct {
-	Checkpoint string         `json:"checkpoint"`
-	Device     string         `json:"device"`
-	K          int            `json:"k"`
-	Traces     []*traceResult `json:"traces"`
+	Checkpoint string `json:"checkpoint"`
+	Device     string `json:"device"`
+	K          int    `json:"k"`
+
+	TensorParallel int `json:"tp"`
+	ExpertParallel int `json:"ep"`
+
+	Traces []*traceResult `json:"traces"`
 	figures
 	Warning     string      `json:"warning,omitempty"` // acceptance is near 0
 	DraftLMHead *comparison `json:"draft_lm_head,omitempty"`

@@ -55,39 +55,48 @@ func relativeBound(d hip.Device) float64 {
 
 // verifyRanks runs a case on all ranks of a parallel head, each on one of the devices. The
 // result is the first rank's, or that of one at which something is over its bound.
-func verifyRanks(ctx context.Context, dir string, layout ranks.Layout, opened []hip.Device, modules int) caseResult {
-	results := make([]caseResult, len(opened))
+func verifyRanks(ctx context.Context, dir string, layout ranks.Layout, opened []hip.Device, modules int) (result caseResult) {
+	failed := func(err error) caseResult {
+		return caseResult{Case: filepath.Base(filepath.Clean(dir)), Path: dir, Error: err.Error()}
+	}
+	if layout.Ranks() > 1 { // what is wrong with the checkpoint is not one rank's
+		if _, _, err := mtp.InspectFS(os.DirFS(dir), mtp.Options{Modules: modules}); err != nil {
+			return failed(err)
+		}
+	}
 	err := layout.On(ctx, opened, func(ctx context.Context, r *ranks.Rank) error {
-		results[r.Number] = verifyCase(ctx, dir, r, modules)
-		if text := results[r.Number].Error; text != "" {
-			return errors.New(text) // ends the others
+		own, err := verifyCase(ctx, dir, r, modules)
+		if err != nil {
+			return err // ends the others
+		}
+		all, err := ranks.All(ctx, r, own)
+		if err != nil {
+			return err
+		}
+		if r.Number != layout.Rank { // one rank of this process tells
+			return nil
+		}
+		result = all[0]
+		if i := slices.IndexFunc(all, func(r caseResult) bool { return !r.OK }); i >= 0 {
+			result = all[i]
 		}
 		return nil
 	})
-	first := results[0]
-	for _, r := range results {
-		if first.OK && !r.OK {
-			first = r
-		}
-	}
 	if err != nil { // the first, of which others may be the consequence
-		first.Case, first.Path, first.OK, first.Error = filepath.Base(filepath.Clean(dir)), dir, false, err.Error()
+		return failed(err)
 	}
-	return first
+	return result
 }
 
 // verifyCase runs all stages and chains of a case folder on one rank.
-func verifyCase(ctx context.Context, dir string, rank *ranks.Rank, modules int) caseResult {
+func verifyCase(ctx context.Context, dir string, rank *ranks.Rank, modules int) (caseResult, error) {
 	c := &caseRun{dir: dir, rank: rank, modules: modules, bound: relativeBound(rank.Device)}
 	err := c.all(ctx)
 	result := caseResult{Case: filepath.Base(filepath.Clean(dir)), Path: dir, OK: err == nil, Stages: c.results}
-	if err != nil {
-		result.Error = err.Error()
-	}
 	for _, s := range c.results {
 		result.OK = result.OK && s.OK
 	}
-	return result
+	return result, err
 }
 
 func (c *caseRun) all(ctx context.Context) (err error) {

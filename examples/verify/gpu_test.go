@@ -27,7 +27,8 @@ func TestGoldenOnEmulations(t *testing.T) {
 				if name == checkedCase {
 					d = hip.Check(d)
 				}
-				r := verifyCase(context.Background(), dir, ranks.Only(d), 0)
+				r, err := verifyCase(context.Background(), dir, ranks.Only(d), 0)
+				require.NoError(t, err)
 				require.Empty(t, r.Error)
 				require.Greater(t, len(r.Stages), 30)
 				for _, s := range r.Stages {

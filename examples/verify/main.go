@@ -80,7 +80,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "verify:", wrong.Err())
 		return cli.Usage
 	}
-	opened, err := devices.OpenAll(name, layout.Ranks())
+	opened, err := layout.Open(name)
 	if err != nil {
 		fmt.Fprintln(stderr, "verify:", err)
 		return cli.Failed
@@ -102,7 +102,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		result := verifyRanks(ctx, dir, layout, opened, modules)
 		out.Cases = append(out.Cases, result)
 		out.OK = out.OK && result.OK
-		if !*asJSON {
+		if !*asJSON && layout.Prints() {
 			done()
 			if err := result.print(stdout, *verbose, *wide); err != nil {
 				fmt.Fprintln(stderr, "verify:", err)
@@ -111,7 +111,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 	}
 	done()
-	if *asJSON {
+	if *asJSON && layout.Prints() {
 		if err := cli.WriteJSON(stdout, out); err != nil {
 			fmt.Fprintln(stderr, "verify:", err)
 			return cli.Failed

@@ -51,7 +51,8 @@ func TestGolden(t *testing.T) {
 			t.Run(name+"/"+on, func(t *testing.T) {
 				dir := caseFolder(t, name)
 				device := open()
-				result := verifyCase(context.Background(), dir, ranks.Only(device), 0)
+				result, err := verifyCase(context.Background(), dir, ranks.Only(device), 0)
+				require.NoError(t, err)
 				require.Empty(t, result.Error)
 				require.Greater(t, len(result.Stages), 30)
 				for _, s := range result.Stages {

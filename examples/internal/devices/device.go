@@ -80,33 +80,38 @@ func Open(name string) (hip.Device, error) {
 // OpenAll opens n devices from the named one on: GPUs of the numbers that follow, or CPU
 // devices that share the cores. The caller closes them.
 func OpenAll(name string, n int) (opened []hip.Device, err error) {
+	for i := range n {
+		d, err := OpenNth(name, i, n)
+		if err != nil {
+			for _, d := range opened {
+				err = errors.Join(err, d.Close())
+			}
+			return nil, err
+		}
+		opened = append(opened, d)
+	}
+	return opened, nil
+}
+
+// OpenNth opens the one of OpenAll with number i.
+func OpenNth(name string, i, n int) (d hip.Device, err error) {
 	if n == 1 {
-		d, err := Open(name)
-		return []hip.Device{d}, err
+		return Open(name)
 	}
 	kind, number, err := parse(name)
 	if err != nil {
 		return nil, fmt.Errorf("device %q: %w", name, err)
 	}
-	for i := range n {
-		var d hip.Device
-		switch kind {
-		case "cpu":
-			d = hip.NewHost(max(1, runtime.GOMAXPROCS(0)/n))
-		case "reference":
-			d = hip.NewReference()
-		default:
-			d, err = Open(fmt.Sprintf("hip:%d", number+i))
-		}
-		if err != nil {
-			for _, d := range opened {
-				err = errors.Join(err, d.Close())
-			}
-			return nil, fmt.Errorf("%d devices from %q on: %w", n, name, err)
-		}
-		opened = append(opened, d)
+	switch kind {
+	case "cpu":
+		return hip.NewHost(max(1, runtime.GOMAXPROCS(0)/n)), nil
+	case "reference":
+		return hip.NewReference(), nil
 	}
-	return opened, nil
+	if d, err = Open(fmt.Sprintf("hip:%d", number+i)); err != nil {
+		err = fmt.Errorf("%d devices from %q on: %w", n, name, err)
+	}
+	return d, err
 }
 
 // Compile makes a GPU compile all kernels of the program, with a bar on w: the first time
