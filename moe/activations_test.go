@@ -15,12 +15,12 @@ import (
 // TestActivations: a Forward that rounds its rows to MXFP8 equals the formulas with them
 // rounded, from 5 rows on; with fewer, it equals the one that does not round, bit for bit.
 func TestActivations(t *testing.T) {
-	exact := Config{Hidden: 64, Intermediate: 32, SharedIntermediate: 96, Experts: 4, TopK: 2, Scale: 2, Alpha: 1.702, Limit: 7, Beta: 1}
+	exact := Config{Hidden: 64, Intermediate: 32, SharedIntermediate: 96, Experts: 8, TopK: 2, Scale: 2, Alpha: 1.702, Limit: 7, Beta: 1}
 	rounding := exact
 	rounding.Activations = hip.ActivationsMXFP8
 	rng := rand.New(rand.NewPCG(50, 1))
 	m := randomMixture(rng, exact, weights.MXFP8)
-	for _, rows := range []int{4, 5, 9, 70} {
+	for _, rows := range []int{4, 5, 20, 70} {
 		x, residual := randomValues(rng, rows*exact.Hidden), randomValues(rng, rows*exact.Hidden)
 		test := func(t *testing.T, d hip.Device, bound float64) {
 			m.config = exact

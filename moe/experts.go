@@ -25,12 +25,16 @@ var (
 		expertsOf("experts_gate_up", "expertsFew<true, multiplyRows>", 0, expertBlock{rows: 2, halves: 2}),
 		expertsOf("experts_gate_up_tiled_16", "expertsTiles<true, 16>", 3, expertBlock{rows: 2, pairs: tiledPairs, each: 1.5, x: 16, halves: 2}),
 		expertsOf("experts_gate_up_tiled_64", "expertsTiles<true, 64>", 2, expertBlock{rows: 2, pairs: tiledPairs, each: 6, x: 64, halves: 2}),
+		expertsOf("experts_gate_up_mxfp8_16", "expertsTiles<true, 16, true>", 3, expertBlock{rows: 2, pairs: tiledPairs, each: 1.5, x: 16, halves: 2, rounded: true}),
+		expertsOf("experts_gate_up_mxfp8_64", "expertsTiles<true, 64, true>", 2, expertBlock{rows: 2, pairs: tiledPairs, each: 6, x: 64, halves: 2, rounded: true}),
 	}
 	expertsDown = []expertsKernel{
 		expertsOf("experts_down_one", "expertsFew<false, 1>", 4, expertBlock{rows: 1, halves: 1}),
 		expertsOf("experts_down", "expertsFew<false, multiplyRows>", 0, expertBlock{rows: 2, halves: 1}),
 		expertsOf("experts_down_tiled_16", "expertsTiles<false, 16>", 3, expertBlock{rows: 2, pairs: tiledPairs, each: 1.5, x: 16, halves: 1}),
 		expertsOf("experts_down_tiled_64", "expertsTiles<false, 64>", 2, expertBlock{rows: 2, pairs: tiledPairs, each: 6, x: 64, halves: 1}),
+		expertsOf("experts_down_mxfp8_16", "expertsTiles<false, 16, true>", 3, expertBlock{rows: 2, pairs: tiledPairs, each: 1.5, x: 16, halves: 1, rounded: true}),
+		expertsOf("experts_down_mxfp8_64", "expertsTiles<false, 64, true>", 2, expertBlock{rows: 2, pairs: tiledPairs, each: 6, x: 64, halves: 1, rounded: true}),
 	}
 )
 
@@ -49,6 +53,8 @@ type expertBlock struct {
 	pairs int     // of all experts held
 	each  float64 // more than so many pairs to an expert, on average
 	x     int     // pairs that are multiplied at a time on matrix units; 0: not on them
+
+	rounded bool // x is rounded to MXFP8, and is multiplied so
 
 	halves int // rows of weights for an output column: gate and up, or one
 	tile   int // output columns of a block
@@ -78,7 +84,7 @@ func (e expertBlock) String() string {
 	case e.x == 0:
 		return fmt.Sprintf("%d rows on", e.rows)
 	}
-	return fmt.Sprintf("%d pairs, over %v each, matrix units", e.pairs, e.each)
+	return fmt.Sprintf("%d pairs, over %v each, matrix units%s", e.pairs, e.each, roundedText(e.rounded))
 }
 
 // expertsArgs has the grid (slot of the list of active experts) × (tile of
@@ -89,6 +95,8 @@ func (e expertBlock) String() string {
 //	columns      ├─ tile ─┼─ tile ─┼─ tile ─┤
 type expertsArgs struct {
 	X           hip.Ptr // [Pairs/PairsPerX, In] float32
+	Codes       hip.Ptr // of X, if it is rounded: see [weights.QuantizedRows.Rows]; or 0
+	Scales      hip.Ptr
 	Y           hip.Ptr // [Pairs, Out] float32, written
 	Weights     hip.Ptr // [Segments] weights.Segment
 	Offsets     hip.Ptr // as groupByExpert wrote them
@@ -109,7 +117,7 @@ type expertsArgs struct {
 // the experts held, on average.
 func launchExperts(d hip.Device, kernels []expertsKernel, w *weights.Matrix, rows, here int, a *expertsArgs) error {
 	k := hip.Choose(kernels, func(e *expertsKernel) bool {
-		return rows >= e.rows && (e.x == 0 ||
+		return rows >= e.rows && (!e.rounded || a.Codes != 0) && (e.x == 0 ||
 			here >= e.pairs && float64(here) > e.each*float64(a.Experts) && w.Tiled(d, a.X))
 	})
 	return k.launch(d, w, a)

@@ -4,6 +4,7 @@
 
 struct expertsArgs {
   const float *X;
+  const uint8 *Codes, *Scales;
   float *Y;
   const Segment *Weights;
   const int32 *Offsets, *Order, *Active, *ActiveCount;
@@ -37,7 +38,7 @@ template <bool gated, int32 most> DEVICE void expertsFew(const expertsArgs &a) {
 // expertsTiles is for experts with many pairs. A block multiplies a tile of the weights of
 // an expert with all its pairs on matrix units, N at a time. It reads the weights again for
 // every N.
-template <bool gated, int32 N> DEVICE void expertsTiles(const expertsArgs &a) {
+template <bool gated, int32 N, bool quantized = false> DEVICE void expertsTiles(const expertsArgs &a) {
   __shared__ tileShared<N> m;
   constexpr int32 tile = Tiling<N>::rows / (gated ? 2 : 1);
   const int32 tiles = ceilDiv(a.Out, tile), slot = (int32)blockIdx.x / tiles;
@@ -48,14 +49,15 @@ template <bool gated, int32 N> DEVICE void expertsTiles(const expertsArgs &a) {
   const int32 row = expert * (gated ? 2 : 1) * a.Out + first;
 #pragma unroll 1
   for (int32 pair = 0; pair < pairs; pair += N) {
-    const auto rowOfX = [&](int32 i) { return a.X + (int64)(picked[minimum(pair + i, pairs - 1)] / a.PairsPerX) * a.In; };
+    const auto rowOfX = [&](int32 i) { return (int64)(picked[minimum(pair + i, pairs - 1)] / a.PairsPerX); };
+    const quantizedRows x = {a.X, a.Codes, a.Scales};
     const auto store = [&](int32 i, int32 j, float y) { a.Y[(int64)picked[pair + i] * a.Out + first + j] = y; };
     const int32 rows = minimum(N, pairs - pair);
     if constexpr (gated) {
-      multiplyGateUpTiles<N>(&m, a.Weights, a.Segments, row, row + a.Out, count, {a.Alpha, a.Limit, a.Beta}, rowOfX, rows, a.In, store);
+      multiplyGateUpTiles<N, quantized>(&m, a.Weights, a.Segments, row, row + a.Out, count, {a.Alpha, a.Limit, a.Beta}, x, rowOfX, rows, a.In, store);
     } else {
       const auto weightRow = [&](int32 j) { return row + minimum(j, count - 1); };
-      tileSums<N>(&m, a.Weights, a.Segments, weightRow, rowOfX, rows, a.In, tile, [&](int32 i, int32 j) {
+      tileSumsOf<N, quantized>(&m, a.Weights, a.Segments, weightRow, x, rowOfX, rows, a.In, tile, [&](int32 i, int32 j) {
         if (j < count) store(i, j, tileSum<N>(&m, i, j));
       });
     }

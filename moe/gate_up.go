@@ -53,6 +53,14 @@ func (g *gateUp) multiply(gate, up, count, n int) []float32 {
 	return y
 }
 
+// roundedText says in the table of kernels that one takes rounded rows.
+func roundedText(rounded bool) string {
+	if rounded {
+		return ", rounded x"
+	}
+	return ""
+}
+
 // rowBytes is roughly the bytes of a row of weights, for [hip.Grid.BlockCost].
 func rowBytes(w *weights.Matrix) int { return int(w.Bytes() / int64(w.Rows)) }
 

@@ -18,6 +18,8 @@ var gateUpSwiGLU = []gateUpKernel{
 	gateUpSwiGLUOf("gate_up_swiglu", "gateUpSwiGLUFew<4>", 0, gateUpBlock{from: 2}),
 	gateUpSwiGLUOf("gate_up_swiglu_tiled_16", "gateUpSwiGLUTiles<16>", 2, gateUpBlock{from: 5, x: 16}),
 	gateUpSwiGLUOf("gate_up_swiglu_tiled_32", "gateUpSwiGLUTiles<32>", 2, gateUpBlock{from: 17, x: 32}),
+	gateUpSwiGLUOf("gate_up_swiglu_mxfp8_16", "gateUpSwiGLUTiles<16, true>", 2, gateUpBlock{from: 5, x: 16, rounded: true}),
+	gateUpSwiGLUOf("gate_up_swiglu_mxfp8_32", "gateUpSwiGLUTiles<32, true>", 2, gateUpBlock{from: 17, x: 32, rounded: true}),
 }
 
 // gateUpKernel is a kernel of [gateUpSwiGLU].
@@ -31,6 +33,8 @@ type gateUpBlock struct {
 	from int // rows of x
 	x    int // rows of x of a block, on matrix units; 0: all of them, not on those
 	tile int // output columns of a block
+
+	rounded bool // x is rounded to MXFP8, and is multiplied so
 }
 
 func gateUpSwiGLUOf(name, template string, resident int, block gateUpBlock) gateUpKernel {
@@ -53,7 +57,7 @@ func (g gateUpBlock) String() string {
 	case g.x == 0:
 		return fmt.Sprintf("%d rows on", g.from)
 	}
-	return fmt.Sprintf("%d rows on, matrix units", g.from)
+	return fmt.Sprintf("%d rows on, matrix units%s", g.from, roundedText(g.rounded))
 }
 
 // parts is how many blocks share a tile of columns.
@@ -66,6 +70,8 @@ func (g *gateUpBlock) parts(rows int32) int {
 
 type gateUpSwiGLUArgs struct {
 	X        hip.Ptr // [Rows, In] float32
+	Codes    hip.Ptr // of X, if it is rounded: see [weights.QuantizedRows.Rows]; or 0
+	Scales   hip.Ptr
 	Y        hip.Ptr // [Rows, Out] float32, written
 	Weights  hip.Ptr // [Segments] weights.Segment
 	Alpha    float64
@@ -79,7 +85,7 @@ type gateUpSwiGLUArgs struct {
 func launchGateUpSwiGLU(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) error {
 	a.Weights, a.Segments = w.Table()
 	k := hip.Choose(gateUpSwiGLU, func(g *gateUpKernel) bool {
-		return int(a.Rows) >= g.from && (g.x == 0 || w.Tiled(d, a.X))
+		return int(a.Rows) >= g.from && (!g.rounded || a.Codes != 0) && (g.x == 0 || w.Tiled(d, a.X))
 	})
 	return k.Launch(d, hip.Grid{
 		Blocks:    tiles(int(a.Out), k.tile) * k.parts(a.Rows),

@@ -3,6 +3,7 @@
 
 struct gateUpSwiGLUArgs {
   const float *X;
+  const uint8 *Codes, *Scales;
   float *Y;
   const Segment *Weights;
   double Alpha, Limit, Beta;
@@ -25,12 +26,12 @@ template <int32 most> DEVICE void gateUpSwiGLUFew(const gateUpSwiGLUArgs &a) {
 
 // gateUpSwiGLUTiles is for many rows: a block does one tile of columns and of rows; rows
 // count fastest.
-template <int32 N> DEVICE void gateUpSwiGLUTiles(const gateUpSwiGLUArgs &a) {
+template <int32 N, bool quantized = false> DEVICE void gateUpSwiGLUTiles(const gateUpSwiGLUArgs &a) {
   __shared__ tileShared<N> m;
   constexpr int32 tile = Tiling<N>::rows / 2;
   const int32 tiles = ceilDiv(a.Rows, N);
   const int32 first = (int32)blockIdx.x / tiles * tile, row = (int32)blockIdx.x % tiles * N;
-  const auto rowOfX = [&](int32 i) { return a.X + (int64)minimum(row + i, a.Rows - 1) * a.In; };
-  multiplyGateUpTiles<N>(&m, a.Weights, a.Segments, first, a.Out + first, minimum(tile, a.Out - first), {a.Alpha, a.Limit, a.Beta}, rowOfX,
-                         minimum(N, a.Rows - row), a.In, [&](int32 i, int32 j, float y) { a.Y[(int64)(row + i) * a.Out + first + j] = y; });
+  const auto rowOfX = [&](int32 i) { return (int64)minimum(row + i, a.Rows - 1); };
+  multiplyGateUpTiles<N, quantized>(&m, a.Weights, a.Segments, first, a.Out + first, minimum(tile, a.Out - first), {a.Alpha, a.Limit, a.Beta},
+                                    {a.X, a.Codes, a.Scales}, rowOfX, minimum(N, a.Rows - row), a.In, [&](int32 i, int32 j, float y) { a.Y[(int64)(row + i) * a.Out + first + j] = y; });
 }

@@ -87,32 +87,32 @@ func (e *Experts) routedExperts(d hip.Device, ws *Workspace, x hip.Ptr, rows int
 		Pairs: pairs, Experts: held,
 	}
 	up, down := grouped, grouped
-	if x, err = e.round(d, &ws.rounded, e.w13, x, rows, rows); err != nil {
+	if up.X, up.Codes, up.Scales, err = e.round(d, &ws.rounded, e.w13, x, rows, rows); err != nil {
 		return err
 	}
-	up.X, up.Y, up.PairsPerX = x, ws.intermediate.Ptr(), int32(e.config.TopK)
+	up.Y, up.PairsPerX = ws.intermediate.Ptr(), int32(e.config.TopK)
 	up.Alpha, up.Limit, up.Beta = e.config.Alpha, e.config.Limit, e.config.Beta
 	up.In, up.Out = int32(e.config.Hidden), int32(e.config.Intermediate)
 	if err := launchExperts(d, expertsGateUp, e.w13, rows, here, &up); err != nil {
 		return err
 	}
-	inner, err := e.round(d, &ws.roundedInner, e.w2, ws.intermediate.Ptr(), rows, int(pairs))
+	down.X, down.Codes, down.Scales, err = e.round(d, &ws.roundedInner, e.w2, ws.intermediate.Ptr(), rows, int(pairs))
 	if err != nil {
 		return err
 	}
-	down.X, down.Y, down.PairsPerX = inner, ws.expertOut.Ptr(), 1
+	down.Y, down.PairsPerX = ws.expertOut.Ptr(), 1
 	down.In, down.Out = int32(e.config.Intermediate), int32(e.config.Hidden)
 	return launchExperts(d, expertsDown, e.w2, rows, here, &down)
 }
 
 // sharedExpert fills shared.
 func (e *Experts) sharedExpert(d hip.Device, ws *Workspace, x hip.Ptr, rows int) error {
-	x, err := e.round(d, &ws.rounded, e.gateUp, x, rows, rows)
+	x, codes, scales, err := e.round(d, &ws.rounded, e.gateUp, x, rows, rows)
 	if err != nil {
 		return err
 	}
 	err = launchGateUpSwiGLU(d, e.gateUp, &gateUpSwiGLUArgs{
-		X: x, Y: ws.sharedInner.Ptr(), Alpha: e.config.Alpha, Limit: e.config.Limit, Beta: e.config.Beta,
+		X: x, Codes: codes, Scales: scales, Y: ws.sharedInner.Ptr(), Alpha: e.config.Alpha, Limit: e.config.Limit, Beta: e.config.Beta,
 		Rows: int32(rows), In: int32(e.config.Hidden), Out: int32(e.config.SharedIntermediate),
 	})
 	if err != nil {
@@ -128,15 +128,16 @@ func (e *Experts) sharedExpert(d hip.Device, ws *Workspace, x hip.Ptr, rows int)
 }
 
 // round returns the n rows of x for products with m in a Forward of rows rows: x itself, or
-// those that it rounds.
-func (e *Experts) round(d hip.Device, q *weights.QuantizedRows, m *weights.Matrix, x hip.Ptr, rows, n int) (hip.Ptr, error) {
+// those that it rounds, with their codes and scales.
+func (e *Experts) round(d hip.Device, q *weights.QuantizedRows, m *weights.Matrix, x hip.Ptr, rows, n int) (values, codes, scales hip.Ptr, err error) {
 	if !m.Quantizes(e.config.Activations, rows) || len(m.Formats()) > 1 {
-		return x, nil
+		return x, 0, 0, nil
 	}
 	if err := q.Quantize(d, x, n, m.Cols); err != nil {
-		return 0, err
+		return 0, 0, 0, err
 	}
-	return q.Values(), nil
+	values, codes, scales = q.Rows()
+	return values, codes, scales, nil
 }
 
 func (e *Experts) combine(d hip.Device, ws *Workspace, hidden, residual hip.Ptr, rows int) error {

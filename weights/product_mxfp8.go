@@ -69,7 +69,7 @@ type productQuantizedKernel struct {
 func productQuantizedOf(name, template string, resident int, block productBlock) productQuantizedKernel {
 	tile, threads, maxError := TileOf(block.x)
 	block.tile = tile
-	k := hip.NewKernel(name, KernelSource()+tilesMXFP8H+productMXFP8HIP, block.quantizedTwin).
+	k := hip.NewKernel(name, KernelSource()+productMXFP8HIP, block.quantizedTwin).
 		Instance(template, threads, resident, block.String()).
 		Fast(maxError, block.quantizedHost)
 	return productQuantizedKernel{k, block}

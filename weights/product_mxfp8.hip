@@ -41,7 +41,6 @@ template <int32 N> DEVICE void productQuantizedTiles(const productQuantizedArgs 
   const int32 tiles = ceilDiv(a.Rows, N);
   const int32 first = (int32)blockIdx.x / tiles * tiling::rows, row = (int32)blockIdx.x % tiles * N;
   const int32 last = minimum(first + tiling::rows, a.Out) - 1, count = minimum(N, a.Rows - row);
-  const quantizedRows quantized = {a.Values, a.Codes, a.Scales};
   const auto rowOfX = [&](int32 i) { return (int64)minimum(row + i, a.Rows - 1); };
 #pragma unroll 1
   for (int32 start = first, end; start <= last; start = end + 1) { // once, unless formats differ within the tile
@@ -51,9 +50,9 @@ template <int32 N> DEVICE void productQuantizedTiles(const productQuantizedArgs 
       if (start <= first + j && first + j <= end) a.Y[(int64)(row + i) * a.Out + first + j] = tileSum<N>(&m, i, j);
     };
     if (segmentOf(a.Weights, a.Segments, start)->format == MXFP8) {
-      tileSumsQuantized<N>(&m, a.Weights, a.Segments, weightRow, quantized, rowOfX, count, a.In, tiling::rows, with);
+      tileSumsOf<N, true>(&m, a.Weights, a.Segments, weightRow, {a.Values, a.Codes, a.Scales}, rowOfX, count, a.In, tiling::rows, with);
     } else {
-      tileSums<N>(&m, a.Weights, a.Segments, weightRow, [&](int32 i) { return a.X + rowOfX(i) * a.In; }, count, a.In, tiling::rows, with);
+      tileSumsOf<N, false>(&m, a.Weights, a.Segments, weightRow, {a.X}, rowOfX, count, a.In, tiling::rows, with);
     }
   }
 }

@@ -48,9 +48,9 @@ func (q *QuantizedRows) Quantize(d hip.Device, x hip.Ptr, rows, cols int) error 
 	})
 }
 
-// Values returns the rounded rows as float32, rows × cols, until the next Quantize, Reserve
-// or Free.
-func (q *QuantizedRows) Values() hip.Ptr { return q.values }
+// Rows returns the rounded rows for the arguments of a kernel: as float32, rows × cols, their
+// codes and their scales. They are valid until the next Quantize, Reserve or Free.
+func (q *QuantizedRows) Rows() (values, codes, scales hip.Ptr) { return q.values, q.codes, q.scales }
 
 // Free returns the memory to d, after the work queued on it.
 func (q *QuantizedRows) Free(d hip.Device) error {

@@ -31,6 +31,7 @@ var (
 //	decodeRow                    Rows.Decode, by the threads of a block
 //	multiplyFew                  products with a few rows of x: TileOf(1)
 //	tileSums, tileSum            products with 16, 32 or 64 of them on matrix units
+//	tileSumsQuantized            the same, of rows that are rounded to MXFP8
 //
 // which the files of this package that end in .h describe.
 func KernelSource() string {
@@ -38,7 +39,7 @@ func KernelSource() string {
 		hip.Define("multiplyTile", multiplyTile) + hip.Define("multiplyRows", multiplyRows) +
 		hip.Define("multiplyThreads", multiplyThreads) + multiplyH +
 		hip.Define("tileThreads", tileThreads) + hip.Define("wideTiles", wideTiles) +
-		hip.Define("narrowTile", narrowTile) + hip.Define("wideTile", wideTile) + tilesH
+		hip.Define("narrowTile", narrowTile) + hip.Define("wideTile", wideTile) + tilesH + tilesMXFP8H
 }
 
 // rowsSource is what decodeRow alone needs.

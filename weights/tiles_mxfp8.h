@@ -101,3 +101,13 @@ DEVICE void tileSumsQuantized(tileShared<N> *m, const Segment *segments, int32 n
 #endif
   eachTileSum<N>(m, sums, count, columns, with);
 }
+
+// tileSumsOf is tileSumsQuantized, or tileSums of the values of x.
+template <int32 N, bool quantized, class WeightRow, class RowOfX, class With>
+DEVICE void tileSumsOf(tileShared<N> *m, const Segment *segments, int32 n, WeightRow weightRow, const quantizedRows &x, RowOfX rowOfX, int32 count, int32 cols, int32 columns, With with) {
+  if constexpr (quantized) {
+    tileSumsQuantized<N>(m, segments, n, weightRow, x, rowOfX, count, cols, columns, with);
+  } else {
+    tileSums<N>(m, segments, n, weightRow, [&](int32 i) { return x.values + rowOfX(i) * cols; }, count, cols, columns, with);
+  }
+}
