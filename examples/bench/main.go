@@ -9,11 +9,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -77,7 +79,9 @@ type settings struct {
 	kernels    bool
 	products   bool
 	asJSON     bool
+	saved      string   // file for the JSON object beside the table
 	wide       bool
+	plots      []string // files to draw, nil: measure
 }
 
 var (
@@ -117,9 +121,18 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.DurationVar(&s.time, "time", 3*time.Second, "how `long` each row is measured, for at least 3 runs if they are not far longer")
 	flags.BoolVar(&s.wide, "wide", false, "print all of a row: experts, bytes, operations and runs too")
 	flags.BoolVar(&s.asJSON, "json", false, "print one JSON object in place of a table")
+	flags.StringVar(&s.saved, "out", "", "write what -json prints to a `file` too")
+	plots := flags.Bool("plot", false, "measure nothing: print an SVG of step times by the number of devices, of runs whose -json output is in the files that follow")
 	rest, err := cli.Parse(flags, args)
 	if err != nil {
 		return nil, err
+	}
+	if *plots {
+		if s.plots = rest; len(rest) == 0 {
+			cli.Wrong(flags, "-plot wants the files of runs")
+			return nil, errNoPlots
+		}
+		return s, nil
 	}
 	if err := s.resolve(*experts, rest); err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
@@ -127,6 +140,8 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	}
 	return s, nil
 }
+
+var errNoPlots = errors.New("nothing to plot")
 
 // resolve checks the values of the flags and reports all that are wrong.
 func (s *settings) resolve(experts int, rest []string) error {
@@ -191,14 +206,29 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) error {
+	if s.plots != nil {
+		return plot(stdout, s.plots)
+	}
 	out, err := s.bench(ctx, stderr)
-	switch {
-	case err != nil:
+	if err != nil || !s.layout.Prints() {
 		return err
-	case !s.layout.Prints():
-		return nil
-	case s.asJSON:
+	}
+	if s.saved != "" {
+		if err := out.save(s.saved); err != nil {
+			return err
+		}
+	}
+	if s.asJSON {
 		return cli.WriteJSON(stdout, out)
 	}
 	return out.print(stdout, s.wide)
+}
+
+// save writes the summary to a file, as -json prints it.
+func (s *summary) save(name string) error {
+	var text bytes.Buffer
+	if err := cli.WriteJSON(&text, s); err != nil {
+		return err
+	}
+	return os.WriteFile(name, text.Bytes(), 0o644)
 }

@@ -246,7 +246,7 @@ func TestRanks(t *testing.T) {
 		require.Equal(t, cli.Failed, code)
 		require.Contains(t, stderr, "draft: mtp: stat ", "it is not one rank's")
 	}
-	for _, layout := range [][]string{{"-tp", "2"}, {"-ep", "2"}, {"-tp", "2", "-ep", "2"}, {"-tp", "4"}, {"-ep", "4"}} {
+	for _, layout := range [][]string{{"-tp", "2"}, {"-ep", "2"}, {"-tp", "2", "-ep", "2"}, {"-tp", "8"}, {"-ep", "8"}, {"-tp", "4", "-ep", "2"}} {
 		require.Equal(t, want, results(layout...), "%v", layout)
 	}
 	trace := filepath.Join("..", "internal", "m3tiny", "traces", "trace-00.safetensors")

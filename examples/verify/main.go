@@ -102,7 +102,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		result := verifyRanks(ctx, dir, layout, opened, modules)
 		out.Cases = append(out.Cases, result)
 		out.OK = out.OK && result.OK
-		if !*asJSON && layout.Prints() {
+		if !*asJSON && (layout.Prints() || result.Error != "") {
 			done()
 			if err := result.print(stdout, *verbose, *wide); err != nil {
 				fmt.Fprintln(stderr, "verify:", err)

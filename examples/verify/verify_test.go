@@ -70,7 +70,7 @@ func TestGolden(t *testing.T) {
 // Cuts through the blocks that share a scale are refused: those of cases whose matrices are
 // smaller than any model's.
 func TestGoldenOverRanks(t *testing.T) {
-	for _, layout := range []ranks.Layout{{Tensor: 2, Expert: 1}, {Tensor: 4, Expert: 1}, {Tensor: 1, Expert: 2}, {Tensor: 1, Expert: 4}, {Tensor: 2, Expert: 2}} {
+	for _, layout := range []ranks.Layout{{Tensor: 2, Expert: 1}, {Tensor: 4, Expert: 1}, {Tensor: 1, Expert: 2}, {Tensor: 1, Expert: 4}, {Tensor: 2, Expert: 2}, {Tensor: 4, Expert: 2}, {Tensor: 1, Expert: 8}} {
 		for _, name := range cases(t) {
 			if name == "slim-real" {
 				continue // its 900 rows are run on one rank
