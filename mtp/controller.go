@@ -23,7 +23,7 @@ import (
 //
 //	tokens  = Σ over sequences ( 1 + Σ over j < k of the probability that drafts 0 … j are accepted )
 //	seconds = Σ over steps j   ( a draft step of the sequences with k > j ) + the target over Σ ( k + 1 ) rows
-//	lengths = those with the most tokens / seconds
+//	lengths = those with the most tokens / seconds; none if they lead by less than 2 %
 //
 // and now and then drafts one token where it would draft none, for 1 % of the time, to
 // notice when that changes.
@@ -57,7 +57,9 @@ func NewController(most int) *Controller {
 }
 
 // ReportDraft reports that a Draft of chains of these lengths, one for each sequence of
-// the batch, took so long.
+// the batch, took so long. Lengths that are all 0 are what the draft layer costs where
+// nothing is drafted. An engine may then let rows add up and commit them together: it reports
+// each sequence's share of a step, the time by the number of rows that a sequence had.
 func (c *Controller) ReportDraft(lengths []int, took time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -124,21 +126,28 @@ func (c *Controller) Lengths(requests ...*Acceptance) []int {
 	if k := c.try(slices.Max(lengths)); k >= 0 {
 		return slices.Repeat([]int{k}, len(requests))
 	}
-	c.probe(lengths, requests)
+	c.probe(lengths, requests, accepted)
 	return lengths
 }
 
-// probe gives one draft to requests that had none for a while. Where nothing is drafted,
-// all of the batch probe at once: a draft step costs hardly more for all than for one.
-// That takes 1 % of the time, and happens at least every 64 calls. If the target accepted most
-// drafts of the call before, the next call probes again.
-func (c *Controller) probe(lengths []int, requests []*Acceptance) {
-	after, won := 16, 2*c.accepted > c.drafted
+// probe gives one draft to requests that had none for a while; accepted are the probabilities
+// of [Controller.best]. Where nothing is drafted, all of the batch probe at once, which costs
+// 1 % of the time, but happens at least every 64 calls. The next call probes again if the
+// target accepted so many drafts that they paid.
+func (c *Controller) probe(lengths []int, requests []*Acceptance, accepted [][]float64) {
+	n, after := len(requests), 16
+	plain := c.commit.of(n) + c.target.of(n)          // seconds of a step without drafts
+	more := c.drafts.of(n) + c.target.of(2*n) - plain // that a draft each adds
+	paid := float64(c.accepted)*plain > float64(c.drafted)*more
 	c.drafted, c.accepted = 0, 0
 	if slices.Max(lengths) > 0 {
 		c.idle = 0
 	} else {
-		if c.idle++; c.idle < c.patience(len(requests)) && !won {
+		first := 0.0 // of how many first drafts are expected to be accepted
+		for _, p := range accepted {
+			first += p[0]
+		}
+		if c.idle++; c.idle < patience(plain, more-plain*first/float64(n)) && !paid {
 			return
 		}
 		c.idle, after = 0, 0
@@ -150,13 +159,13 @@ func (c *Controller) probe(lengths []int, requests []*Acceptance) {
 	}
 }
 
-// patience is the number of calls without drafts after which drafting is tried again.
-func (c *Controller) patience(sequences int) int {
-	draft, target := c.drafts.of(sequences), c.target.of(sequences)
-	if target == 0 {
+// patience is the number of calls without drafts, of so many seconds each, after which
+// drafting is tried again, if that loses so many seconds.
+func patience(plain, loses float64) int {
+	if plain == 0 {
 		return 8
 	}
-	return int(min(max(8, 100*draft/target), 64))
+	return int(min(max(8, 100*loses/plain), 64))
 }
 
 // try returns the length of the next call that is made to learn costs, or −1. It goes no
@@ -196,7 +205,7 @@ func (c *Controller) best(accepted [][]float64) []int {
 		passes[i] = c.target.of(n + i)
 	}
 
-	best, highest := make([]int, n), float64(n)/(c.commit.of(n)+passes[0]+tiny)
+	best, highest := make([]int, n), worthwhile*float64(n)/(c.commit.of(n)+passes[0]+tiny)
 	lengths, sequences := make([]int, n), make([]int, c.most)
 	for most := 1; most <= c.most; most++ {
 		clear(lengths)
@@ -221,8 +230,10 @@ func (c *Controller) best(accepted [][]float64) []int {
 	return best
 }
 
-// tiny keeps a rate finite before costs are known.
-const tiny = 1e-12
+const (
+	tiny       = 1e-12 // keeps a rate finite before costs are known
+	worthwhile = 1.02  // of the rate without drafts: a lead that is smaller may be luck
+)
 
 // drafting returns how many sequences draft in each step.
 func drafting(lengths []int) []int {

@@ -40,7 +40,7 @@ func (a *acceptance) add(drafted, accepted int) {
 
 const (
 	firstRate   = 0.7 // of a draft of which nothing is known
-	priorChains = 8   // that what is known otherwise counts for
+	priorChains = 4   // that what is known otherwise counts for
 )
 
 // rates estimates, for each of n places, the probability that its draft is accepted once
@@ -48,10 +48,7 @@ const (
 // all requests, moved as the place before differs from its own; without others, that of the
 // place before.
 func (a *acceptance) rates(n int, others []float64) []float64 {
-	rates, weight := make([]float64, n), 4.0
-	if others != nil {
-		weight = 4
-	}
+	rates := make([]float64, n)
 	for j := range rates {
 		prior := firstRate
 		switch {
@@ -64,7 +61,7 @@ func (a *acceptance) rates(n int, others []float64) []float64 {
 		}
 		rates[j] = prior
 		if j < len(a.tried) {
-			rates[j] = (a.accepted[j] + weight*prior) / (a.tried[j] + weight)
+			rates[j] = (a.accepted[j] + priorChains*prior) / (a.tried[j] + priorChains)
 		}
 	}
 	return rates

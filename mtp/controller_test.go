@@ -113,7 +113,7 @@ func TestControllerConstant(t *testing.T) {
 		for _, a := range []float64{0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95} {
 			line := fmt.Sprintf("%d sequences, acceptance %.2f:", sequences, a)
 			for _, draft := range []float64{0.01, 0.03, 0.1, 0.2, 0.3} {
-				for _, row := range []float64{0, 0.03} {
+				for _, row := range []float64{0, 0.03, 0.5} {
 					w := &workload{rate: func(int) float64 { return a }, draft: draft, join: draft / 50, row: row, commit: draft / 4, noise: 0.05}
 					k, fixed := bestFixed(w, sequences, 1)
 					got := learned(w, sequences, steps, 1) / fixed
@@ -190,7 +190,7 @@ func TestControllerGivesUpAndReturns(t *testing.T) {
 			drafted += k
 		}
 	}
-	require.LessOrEqual(t, drafted, 12)
+	require.LessOrEqual(t, drafted, 15)
 	require.Positive(t, drafted)
 	last := 0
 	for range 120 {
