@@ -23,7 +23,7 @@ import (
 //
 //	tokens  = Σ over sequences ( 1 + Σ over j < k of the probability that drafts 0 … j are accepted )
 //	seconds = Σ over steps j   ( a draft step of the sequences with k > j ) + the target over Σ ( k + 1 ) rows
-//	lengths = those with the most tokens / seconds; none if they lead by less than 2 %
+//	lengths = those with the most tokens / seconds; none if they lead by less than 3 %
 //
 // and now and then drafts one token where it would draft none, for 1 % of the time, to
 // notice when that changes.
@@ -36,6 +36,8 @@ type Controller struct {
 	warmUp            int        // calls of Lengths that were made to learn costs
 	warm              bool       // these are over
 	idle              int        // calls of Lengths since one with a draft
+	probes            int        // of requests that draft nothing otherwise
+	paid              bool       // the last probe did
 	drafted, accepted int        // since the last call of Lengths
 	pooled            acceptance // of all requests
 	drafts            costs      // of a draft step, by sequences in it
@@ -57,9 +59,9 @@ func NewController(most int) *Controller {
 }
 
 // ReportDraft reports that a Draft of chains of these lengths, one for each sequence of
-// the batch, took so long. Lengths that are all 0 are what the draft layer costs where
-// nothing is drafted. An engine may then let rows add up and commit them together: it reports
-// each sequence's share of a step, the time by the number of rows that a sequence had.
+// the batch, took so long. Lengths that are all 0 are what the head costs where nothing is
+// drafted. An engine may let rows wait instead until something is, and report nothing of
+// those that it then gives the head beforehand.
 func (c *Controller) ReportDraft(lengths []int, took time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -131,32 +133,67 @@ func (c *Controller) Lengths(requests ...*Acceptance) []int {
 }
 
 // probe gives one draft to requests that had none for a while; accepted are the probabilities
-// of [Controller.best]. Where nothing is drafted, all of the batch probe at once, which costs
-// 1 % of the time, but happens at least every 64 calls. The next call probes again if the
-// target accepted so many drafts that they paid.
+// of [Controller.best]. Where nothing is drafted, that costs 1 % of the time, but happens at
+// least every 64 calls. If the target then accepts so many drafts that they pay, it probes
+// again soon.
 func (c *Controller) probe(lengths []int, requests []*Acceptance, accepted [][]float64) {
-	n, after := len(requests), 16
-	plain := c.commit.of(n) + c.target.of(n)          // seconds of a step without drafts
-	more := c.drafts.of(n) + c.target.of(2*n) - plain // that a draft each adds
-	paid := float64(c.accepted)*plain > float64(c.drafted)*more
-	c.drafted, c.accepted = 0, 0
 	if slices.Max(lengths) > 0 {
-		c.idle = 0
-	} else {
-		first := 0.0 // of how many first drafts are expected to be accepted
-		for _, p := range accepted {
-			first += p[0]
+		c.idle, c.drafted, c.accepted = 0, 0, 0
+		for i, a := range requests {
+			if lengths[i] == 0 && (a.idle >= 16 || a.won) {
+				lengths[i] = 1
+			}
 		}
-		if c.idle++; c.idle < patience(plain, more-plain*first/float64(n)) && !paid {
-			return
-		}
-		c.idle, after = 0, 0
+		return
 	}
+	n := len(requests)
+	plain := c.commit.of(n) + c.target.of(n) // seconds of a step without drafts
+	more := func(drafts int) float64 { return c.drafts.of(drafts) + c.target.of(n+drafts) - plain }
+	// All probe, if that costs hardly more than one.
+	drafts := 1
+	if more(n) < 2*more(1) {
+		drafts = n
+	}
+	first := 0.0 // of how many first drafts of all requests are expected to be accepted
+	for _, p := range accepted {
+		first += p[0]
+	}
+	loses := more(drafts) - plain*first/float64(n)*float64(drafts)/float64(n)
+	paid := float64(c.accepted)/float64(n)*plain > more(min(max(1, c.drafted), n))
+	if c.drafted > 0 {
+		c.paid = paid
+	}
+	c.drafted, c.accepted = 0, 0
+	wait := patience(plain, loses)
+	switch {
+	case c.paid && drafts == n:
+		wait = 1
+	case c.paid: // a single draft says little
+		wait = min(wait, 4)
+	}
+	if c.idle++; c.idle < wait {
+		return
+	}
+	c.idle, c.paid = 0, false
+	c.probes++
+	for i := range lengths {
+		lengths[i] = 1
+	}
+	if drafts < n {
+		clear(lengths)
+		lengths[c.prober(requests)] = 1
+	}
+}
+
+// prober is the request that probes alone: mostly the one that did so last, whose rows the
+// head has seen but for a few, and in turn the one that has waited longest.
+func (c *Controller) prober(requests []*Acceptance) (best int) {
 	for i, a := range requests {
-		if lengths[i] == 0 && (a.idle >= after || a.won) {
-			lengths[i] = 1
+		if c.probes%4 > 0 && a.idle < requests[best].idle || c.probes%4 == 0 && a.idle > requests[best].idle {
+			best = i
 		}
 	}
+	return best
 }
 
 // patience is the number of calls without drafts, of so many seconds each, after which
@@ -232,7 +269,7 @@ func (c *Controller) best(accepted [][]float64) []int {
 
 const (
 	tiny       = 1e-12 // keeps a rate finite before costs are known
-	worthwhile = 1.02  // of the rate without drafts: a lead that is smaller may be luck
+	worthwhile = 1.03  // of the rate without drafts: a lead that is smaller may be luck
 )
 
 // drafting returns how many sequences draft in each step.

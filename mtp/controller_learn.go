@@ -87,7 +87,7 @@ type costs struct {
 
 type costBucket struct {
 	size   int
-	recent [7]float64
+	recent [15]float64
 	count  int
 	last   int // report
 	median float64

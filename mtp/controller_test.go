@@ -20,6 +20,8 @@ type workload struct {
 	row    float64 // each further row of a target pass
 	commit float64 // a Draft without drafts
 	noise  float64 // relative, of each time
+
+	pace func(step int) float64 // how much longer all takes; nil: no longer
 }
 
 // engine runs requests in one batch and counts.
@@ -29,9 +31,13 @@ type engine struct {
 	seconds, tokens float64
 }
 
-func (e *engine) took(expected float64) time.Duration {
+// took returns what is measured. All that is compared is at the same pace, which does not
+// count.
+func (e *engine) took(n int, expected float64) time.Duration {
 	seconds := expected * math.Exp(e.noise*e.random.NormFloat64())
-	e.seconds += seconds
+	if e.seconds += seconds; e.pace != nil {
+		seconds *= e.pace(n)
+	}
 	return time.Duration(seconds * float64(time.Millisecond))
 }
 
@@ -47,8 +53,8 @@ func (e *engine) step(n int, lengths []int, c *Controller, requests []*Acceptanc
 	for _, k := range lengths {
 		rows += k + 1
 	}
-	draftTook := e.took(draft)
-	targetTook := e.took(1 + e.row*float64(rows-1))
+	draftTook := e.took(n, draft)
+	targetTook := e.took(n, 1+e.row*float64(rows-1))
 	for i, k := range lengths {
 		accepted, rate := 0, e.rate(n)
 		for accepted < k && e.random.Float64() < rate {
@@ -125,6 +131,28 @@ func TestControllerConstant(t *testing.T) {
 			t.Log(line)
 		}
 		t.Logf("worst: %.3f", worst)
+	}
+}
+
+// TestControllerPace: a machine that is up to half as slow again in turn costs little, also where
+// drafts are worth nearly what they cost.
+func TestControllerPace(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 7))
+	slower := make([]float64, 4000)
+	for n, current := 0, 1.0; n < len(slower); n++ {
+		if random.IntN(60) == 0 {
+			current = 1 + random.Float64()/2
+		}
+		slower[n] = current
+	}
+	for _, a := range []float64{0.5, 0.8, 0.9} {
+		for _, row := range []float64{0.03, 0.2, 0.5, 0.8} {
+			w := &workload{rate: func(int) float64 { return a }, draft: 0.2, join: 0.1, row: row, commit: 0.1, noise: 0.1, pace: func(n int) float64 { return slower[n] }}
+			k, fixed := bestFixed(w, 8, 1)
+			got := learned(w, 8, len(slower), 3) / fixed
+			t.Logf("acceptance %.2f, row %.2f: best length %d, %.3f of it", a, row, k, got)
+			require.Greater(t, got, 0.93)
+		}
 	}
 }
 

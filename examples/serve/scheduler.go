@@ -153,7 +153,7 @@ func (s *scheduler) admit() {
 		from, common := s.alike(c.text)
 		ready := 0
 		if from != nil {
-			if ready = min(common, from.Ready()); common-ready > s.pageSize() {
+			if ready = min(common, from.Ran()); common-ready > s.pageSize() {
 				i++
 				continue
 			}
@@ -193,7 +193,7 @@ func (s *scheduler) alike(t *speculate.Text) (best *speculate.Text, common int) 
 		}
 	}
 	for _, k := range s.kept {
-		consider(k, min(len(t.Tokens)-1, k.Ready())) // it gets no further
+		consider(k, min(len(t.Tokens)-1, k.Ran())) // it gets no further
 	}
 	for _, c := range s.running {
 		consider(c.text, len(t.Tokens)-1)

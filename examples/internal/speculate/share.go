@@ -1,6 +1,10 @@
 package speculate
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/drafthead/drafthead/mtp"
+)
 
 // Ran is how many of a text's tokens the target has run.
 func (t *Text) Ran() int {
@@ -8,14 +12,6 @@ func (t *Text) Ran() int {
 		return 0
 	}
 	return t.target.Len()
-}
-
-// Ready is how many rows of a text others can share now. The head may be a pass late.
-func (t *Text) Ready() int {
-	if t.Drafts > 0 && t.head != nil {
-		return min(t.Ran(), t.head.Len())
-	}
-	return t.Ran()
 }
 
 // Common is how many tokens two texts begin with alike.
@@ -40,7 +36,7 @@ func (e *Engine) Share(t, from *Text) (rows int, err error) {
 	if t.target != nil || from.target == nil {
 		return 0, nil
 	}
-	n := min(t.Common(from)-1, from.Ready(), len(t.Tokens)-1)
+	n := min(t.Common(from)-1, from.Ran(), len(t.Tokens)-1)
 	if n < 1 || (t.Drafts > 0) != (from.Drafts > 0) {
 		return 0, nil
 	}
@@ -50,22 +46,27 @@ func (e *Engine) Share(t, from *Text) (rows int, err error) {
 	}
 	head := e.Cache.NewSequence()
 	if t.Drafts > 0 {
-		if head, err = from.head.Fork(); err == nil {
-			err = head.Truncate(n)
-		}
+		n, head, err = e.shareHead(t, from, n)
 	}
-	if err == nil {
-		if t.Drafts > 0 {
-			n = head.Resume() // earlier, where a chain runs rows again
-		}
-		err = target.Truncate(n)
-	}
-	if err != nil {
-		if head != nil {
-			err = errors.Join(err, head.Close())
-		}
-		return 0, errors.Join(err, target.Close())
+	if err = errors.Join(err, target.Truncate(n)); err != nil {
+		t.pending = 0
+		return 0, errors.Join(err, head.Close(), target.Close())
 	}
 	t.target, t.head = target, head
 	return n, nil
+}
+
+// shareHead forks the head's sequence of a text for the first n rows, and copies those that
+// wait for the head. It returns from which row on the target has to run.
+func (e *Engine) shareHead(t, from *Text, n int) (int, *mtp.Sequence, error) {
+	head, err := from.head.Fork()
+	if err != nil {
+		return n, nil, err
+	}
+	if waiting := n - head.Len(); waiting > 0 {
+		hidden := from.hidden.Ptr().Add(4 * int64(from.given) * int64(e.Target.Config.HiddenSize))
+		return n, head, e.await(t, hidden, waiting)
+	}
+	err = head.Truncate(n)
+	return head.Resume(), head, err // earlier, where a chain runs rows again
 }

@@ -35,7 +35,7 @@ func checkShare(t *testing.T, e *Engine, chain mtp.Chain) {
 		require.NoError(t, err)
 		require.Equal(t, rows, shares.Ran())
 		require.LessOrEqual(t, rows, shares.Common(from)-1)
-		most, again := min(shares.Common(from)-1, from.Ready()), 0
+		most, again := min(shares.Common(from)-1, from.Ran()), 0
 		if chain == mtp.ChainAligned {
 			again = 7 // rows that a chain of 8 steps runs again
 		}

@@ -35,6 +35,7 @@ type Engine struct {
 	Controller *mtp.Controller
 
 	gathered hip.Buffer // hidden states of a Draft, text by text
+	idle     bool       // the controller has just drafted nothing
 }
 
 // Text is a prompt and what the engine wrote after it. Release it in the end.
@@ -57,8 +58,10 @@ type Text struct {
 
 	target     *attention.Sequence
 	head       *mtp.Sequence
-	hidden     hip.Buffer // [pending, HiddenSize] float32: the target's, which the head has not seen
-	pending    int        // rows, up to the last that the target has run
+	hidden     hip.Buffer // [room, HiddenSize] float32: the target's, given + pending rows of it
+	room       int
+	given      int // rows that the head has seen
+	pending    int // rows that it has not, up to the last that the target has run
 	acceptance mtp.Acceptance
 }
 
@@ -72,7 +75,7 @@ func (e *Engine) Release(t *Text) error {
 	if t.target != nil {
 		errs = append(errs, t.target.Close(), t.head.Close())
 	}
-	t.target, t.head, t.pending = nil, nil, 0
+	t.target, t.head, t.room, t.given, t.pending = nil, nil, 0, 0, 0
 	return errors.Join(errs...)
 }
 
@@ -84,6 +87,7 @@ type turn struct {
 	*Text
 	run    []int32 // tokens that the target runs, drafts among them
 	writes bool    // the last known token is among them
+	length int     // of the chain that is wanted
 	draft  mtp.Draft
 }
 
@@ -123,12 +127,12 @@ func (e *Engine) Step(ctx context.Context, texts []*Text) error {
 	if err != nil {
 		return err
 	}
-	if e.Controller != nil && !prompts {
-		e.Controller.ReportTarget(rows, time.Since(start))
-	}
 	results, err := e.verify(ctx, turns, logits)
 	if err != nil {
 		return errors.Join(err, e.undo(turns))
+	}
+	if e.Controller != nil && !prompts { // verification too takes its time for each row
+		e.Controller.ReportTarget(rows, time.Since(start))
 	}
 	return e.keep(turns, results, hidden)
 }
@@ -138,75 +142,6 @@ func (e *Engine) chunk() int {
 		return e.Chunk
 	}
 	return 128
-}
-
-// drafts is how many tokens may be drafted after the newest one: the target has to run them,
-// and to write one more.
-func (e *Engine) drafts(t *turn) int {
-	last := e.Target.Config.Attention.Rope.Positions - 1
-	return max(0, min(t.Drafts, t.Most-len(t.Tokens)-1, last-t.target.Len()))
-}
-
-// draft commits the rows whose hidden states are new, and drafts after those that reach the
-// newest token but one.
-func (e *Engine) draft(ctx context.Context, turns []*turn) error {
-	var with []*turn
-	var most []int
-	var requests []*mtp.Acceptance
-	var samplings []*mtp.Sampling
-	rows, prompts := 0, false
-	for _, t := range turns {
-		if t.pending == 0 {
-			continue
-		}
-		drafts, sampling := 0, &t.Sampling
-		if t.Repeatable {
-			sampling = nil
-		}
-		samplings = append(samplings, sampling)
-		if t.target.Len() == len(t.Tokens)-1 {
-			drafts = e.drafts(t)
-		}
-		with, most, requests = append(with, t), append(most, drafts), append(requests, &t.acceptance)
-		rows, prompts = rows+t.pending, prompts || t.pending > t.Drafts+1
-	}
-	if len(with) == 0 {
-		return nil
-	}
-	if e.Controller != nil {
-		for i, n := range e.Controller.Lengths(requests...) {
-			most[i] = min(most[i], n)
-		}
-	}
-	size := 4 * int64(e.Target.Config.HiddenSize)
-	if err := e.gathered.Grow(e.Head.Device(), rows, int(size)); err != nil {
-		return err
-	}
-	b := &mtp.Batch{Hidden: mtp.Hidden{Device: e.gathered.Ptr()}}
-	at := e.gathered.Ptr()
-	for i, t := range with {
-		if err := e.Head.Device().Copy(at, t.hidden.Ptr(), int64(t.pending)*size); err != nil {
-			return err
-		}
-		at = at.Add(int64(t.pending) * size)
-		end := t.target.Len() // of the rows, whose tokens are one position further
-		b.Sequences = append(b.Sequences, mtp.Rows{
-			Sequence: t.head, Position: end - t.pending, Tokens: t.Tokens[end-t.pending+1 : end+1],
-			Drafts: most[i], Sampling: samplings[i],
-		})
-	}
-	start := time.Now()
-	drafts, err := e.Head.Draft(ctx, b)
-	if err != nil {
-		return err
-	}
-	if e.Controller != nil && !prompts {
-		e.Controller.ReportDraft(most, time.Since(start))
-	}
-	for i, t := range with {
-		t.draft, t.Err, t.pending = drafts[i], drafts[i].Err, 0
-	}
-	return nil
 }
 
 // verify decides about the drafts of the texts that write. A text that does not gets no
@@ -283,8 +218,7 @@ func (e *Engine) keep(turns []*turn, results []mtp.Verified, hidden hip.Ptr) err
 			}
 		}
 		if t.Drafts > 0 {
-			errs = append(errs, t.hidden.Grow(e.Head.Device(), rows, int(size)), e.Head.Device().Copy(t.hidden.Ptr(), hidden, int64(rows)*size))
-			t.pending = rows
+			errs = append(errs, e.await(t.Text, hidden, rows))
 		}
 		hidden = hidden.Add(int64(len(t.run)) * size)
 	}
