@@ -164,6 +164,9 @@ func (c *chain) next(n int) (part []*step) {
 		if p == nil {
 			break
 		}
+		if part == nil {
+			part = make([]*step, 0, min(n, maxDraft))
+		}
 		part = append(part, &step{Step: p})
 	}
 	return part
@@ -301,6 +304,10 @@ func (c *chain) add(sequence int, id int32, probability float32) bool {
 	case float64(probability) < c.batch.Sequences[sequence].MinProbability:
 		c.plan.End(sequence)
 	default:
+		if d.Tokens == nil {
+			most := c.batch.Sequences[sequence].Drafts
+			d.Tokens, d.Probs = make([]int32, 0, most), make([]float32, 0, most)
+		}
 		d.Tokens, d.Probs = append(d.Tokens, id), append(d.Probs, probability)
 		return true
 	}

@@ -155,12 +155,11 @@ func (c *call) checkSequences() error {
 // checkPosition is checkSequences for the rows of Sequences[i].
 func (r *Rows) checkPosition(i int) error {
 	n, resume, from := r.Sequence.Len(), r.Sequence.Resume(), r.Sequence.wholeFrom()
+	if r.Position == n && resume == n || r.Position <= from && r.Position+len(r.Tokens) >= n {
+		return nil
+	}
 	want := fmt.Sprintf("%d, the rows that the sequence has", n)
 	switch {
-	case r.Position == n && resume == n:
-		return nil
-	case r.Position <= from && r.Position+len(r.Tokens) >= n:
-		return nil
 	case r.Position <= from:
 		got := fmt.Sprintf("%d rows at position %d", len(r.Tokens), r.Position)
 		return refuseRows(i, "Tokens", got, fmt.Sprintf("at least %d, up to the end of the sequence", n-r.Position), nil)

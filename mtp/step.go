@@ -78,12 +78,15 @@ func (c *call) stage(s *step) error {
 }
 
 func (c *call) stageRows(s *step) (err error) {
-	spans := make([]attention.Span, len(s.Spans))
-	for j, span := range s.Spans {
-		if spans[j], err = c.pages.Span(span.Sequence, s.Layer, span.From, span.Rows); err != nil {
+	spans := c.w.spans[:0] // Encode keeps none of them
+	for _, span := range s.Spans {
+		of, err := c.pages.Span(span.Sequence, s.Layer, span.From, span.Rows)
+		if err != nil {
 			return fmt.Errorf("mtp: Sequences[%d]: %w", span.Sequence, err)
 		}
+		spans = append(spans, of)
 	}
+	c.w.spans = spans
 	s.tokensAt = c.w.up.Add(s.Tokens)
 	s.all, s.allAt, err = c.encode(spans)
 	if s.wanted = s.all; err != nil || len(s.Wanted) == 0 {

@@ -26,6 +26,7 @@ type workspace struct {
 
 	batches []*attention.Batch // of the steps of a call, for the cache that was used last
 	owner   *attention.Cache
+	spans   []attention.Span // of a step, while it is encoded
 	moe     moe.Workspace
 	top     kernels.TopK
 	sampler sampling.Sampler
@@ -187,6 +188,7 @@ const (
 
 // giveWorkspace returns the workspace of a call of so many rows.
 func (h *Head) giveWorkspace(w *workspace, rows int) {
+	clear(w.spans[:cap(w.spans)]) // which know pages of sequences
 	settled := w.settle() == nil // if not, the call has failed already, and the next one settles it
 	h.mu.Lock()
 	h.calls++

@@ -138,6 +138,9 @@ func (c *Call) Next() *Step {
 	s.FirstDraft, s.FirstKeep = c.count, c.keeps
 	for i, row := range s.Picks {
 		sequence := s.SpanOf(row).Sequence
+		if c.numbers[sequence] == nil {
+			c.numbers[sequence] = make([]int32, 0, c.Sequences[sequence].Drafts)
+		}
 		c.numbers[sequence] = append(c.numbers[sequence], int32(c.count+i))
 	}
 	c.count, c.keeps, c.last = c.count+len(s.Picks), c.keeps+len(s.Keeps), s
