@@ -165,7 +165,7 @@ func (c *chain) next(n int) (part []*step) {
 			break
 		}
 		if part == nil {
-			part = make([]*step, 0, min(n, maxDraft))
+			part = make([]*step, 0, min(n, 8))
 		}
 		part = append(part, &step{Step: p})
 	}

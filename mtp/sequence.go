@@ -81,7 +81,13 @@ func (s *Sequence) Reserve(n int) error {
 }
 
 // Truncate drops the rows from position n on, 0 ≤ n ≤ Len. Another n is an [InputError].
-// A sequence that becomes shorter carries nothing any more: see [Sequence.Resume].
+//
+// A sequence that becomes shorter carries nothing any more: see [Sequence.Resume]. What it
+// carried belongs to its last rows, and what it would need belongs to the rows before n. To
+// keep that of every row would take hidden_size float32 for each step but the last, at the
+// released width with 4 steps 74 kB a row, many times what the row takes in the cache. The
+// rows that run again instead are as many as the chain has steps, less one, and an engine
+// that shares a beginning or goes back to one has their hidden states.
 func (s *Sequence) Truncate(n int) error {
 	if err := s.enter("truncate"); err != nil {
 		return err

@@ -189,7 +189,7 @@ const (
 // giveWorkspace returns the workspace of a call of so many rows.
 func (h *Head) giveWorkspace(w *workspace, rows int) {
 	clear(w.spans[:cap(w.spans)]) // which know pages of sequences
-	settled := w.settle() == nil // if not, the call has failed already, and the next one settles it
+	settled := w.settle() == nil  // if not, the call has failed already, and the next one settles it
 	h.mu.Lock()
 	h.calls++
 	w.lastCall = h.calls

@@ -111,16 +111,21 @@ type Call struct {
 
 	step         int
 	last         *Step
-	ended        []bool
-	numbers      [][]int32 // by sequence: the numbers of its drafts
-	shared       []int     // by sequence: its first row of Shared
+	chains       []chain // by sequence
+	shared       []int   // by sequence: its first row of Shared
 	count, keeps int
+}
+
+// chain is what a sequence has drafted.
+type chain struct {
+	numbers []int32 // of its drafts
+	ended   bool
 }
 
 // Next returns the next step, or nil after the last.
 func (c *Call) Next() *Step {
-	if c.ended == nil {
-		c.ended, c.numbers = make([]bool, len(c.Sequences)), make([][]int32, len(c.Sequences))
+	if c.chains == nil {
+		c.chains = make([]chain, len(c.Sequences))
 	}
 	var s *Step
 	switch {
@@ -138,10 +143,11 @@ func (c *Call) Next() *Step {
 	s.FirstDraft, s.FirstKeep = c.count, c.keeps
 	for i, row := range s.Picks {
 		sequence := s.SpanOf(row).Sequence
-		if c.numbers[sequence] == nil {
-			c.numbers[sequence] = make([]int32, 0, c.Sequences[sequence].Drafts)
+		of := &c.chains[sequence]
+		if of.numbers == nil {
+			of.numbers = make([]int32, 0, c.Sequences[sequence].Drafts)
 		}
-		c.numbers[sequence] = append(c.numbers[sequence], int32(c.count+i))
+		of.numbers = append(of.numbers, int32(c.count+i))
 	}
 	c.count, c.keeps, c.last = c.count+len(s.Picks), c.keeps+len(s.Keeps), s
 	return s
@@ -149,10 +155,10 @@ func (c *Call) Next() *Step {
 
 // End ends the drafting of a sequence after the tokens it has. Its confirmed rows still
 // run, where the rule has them run at every step.
-func (c *Call) End(sequence int) { c.ended[sequence] = true }
+func (c *Call) End(sequence int) { c.chains[sequence].ended = true }
 
 // Ended reports whether End was called for a sequence.
-func (c *Call) Ended(sequence int) bool { return c.ended[sequence] }
+func (c *Call) Ended(sequence int) bool { return c.chains[sequence].ended }
 
 // MostDrafts is the drafts that the call can come to.
 func (c *Call) MostDrafts() int {
@@ -186,11 +192,11 @@ func (c *Call) MostKeeps() int {
 
 // drafting reports whether a sequence drafts a token at the present step.
 func (c *Call) drafting(sequence int) bool {
-	return c.step < c.Sequences[sequence].Drafts && !c.ended[sequence]
+	return c.step < c.Sequences[sequence].Drafts && !c.chains[sequence].ended
 }
 
 // draft is the token of draft n of a sequence.
-func (c *Call) draft(sequence, n int) int32 { return -1 - c.numbers[sequence][n] }
+func (c *Call) draft(sequence, n int) int32 { return -1 - c.chains[sequence].numbers[n] }
 
 // All returns the step of one module over all confirmed rows.
 func All(module int, sequences []Sequence) *Step {
