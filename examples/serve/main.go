@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -110,6 +111,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func (s *settings) run(ctx context.Context, stderr io.Writer, reloads <-chan os.Signal) (err error) {
+	if os.Getenv("GOGC") == "" {
+		// Weights and caches are most of the heap on a CPU. They hold no pointers, so that a
+		// collection costs little; one that waits for as much garbage as they have costs memory.
+		debug.SetGCPercent(25)
+	}
 	device, err := devices.Open(s.deviceName)
 	if err != nil {
 		return err

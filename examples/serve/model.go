@@ -70,7 +70,7 @@ func (s *server) load(ctx context.Context) (m *model, err error) {
 	}
 	m.limits = limits{prompt: s.maxPrompt, tokens: s.maxTokens, texts: s.mostTexts(), positions: c.Attention.Rope.Positions, model: s.modelName()}
 	m.scheduler = &scheduler{
-		engine: engine, most: s.maxBatch, queue: s.queue, rows: promptRows,
+		engine: engine, most: s.maxBatch, queue: s.queue, rows: promptRows, positions: m.limits.positions,
 		counts: s.counts, log: s.log, wake: make(chan struct{}, 1),
 	}
 	return m, nil

@@ -26,8 +26,10 @@ type scheduler struct {
 	most   int // choices that run at a time
 	queue  int // choices that wait, at most
 	rows   int // of prompts in one pass
-	counts *counters
-	log    *slog.Logger
+
+	positions int // of the model
+	counts    *counters
+	log       *slog.Logger
 
 	mu      sync.Mutex // for waiting and ending
 	waiting []*choice
@@ -66,6 +68,28 @@ func (s *scheduler) end() {
 	defer s.mu.Unlock()
 	s.ending = true
 	s.signal()
+}
+
+// hand ends the scheduler, and lets another that has just begun take the choices that have
+// not: they need not wait for memory that this one holds, nor this one live for them.
+func (s *scheduler) hand(to *scheduler) {
+	s.mu.Lock()
+	s.ending = true
+	var begun, others []*choice
+	for _, c := range s.waiting {
+		if c.started || c.text.Most > to.positions {
+			begun = append(begun, c)
+		} else {
+			others = append(others, c)
+		}
+	}
+	s.waiting = begun
+	s.signal()
+	s.mu.Unlock()
+	to.mu.Lock()
+	defer to.mu.Unlock()
+	to.waiting = append(others, to.waiting...)
+	to.signal()
 }
 
 func (s *scheduler) signal() {

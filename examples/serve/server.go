@@ -69,9 +69,19 @@ func (s *server) reload(ctx context.Context) error {
 	go s.serve(m)
 	s.log.Info("loaded", "model", m.limits.model, "pages", m.target.Cache.Pages(), "seconds", time.Since(start).Seconds())
 	for _, old := range before {
-		old.scheduler.end()
+		old.scheduler.hand(m.scheduler)
 	}
 	return nil
+}
+
+// replaced is closed when the model before the last has ended; nil if there is none.
+func (s *server) replaced() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.models) < 2 {
+		return nil
+	}
+	return s.models[len(s.models)-2].closed
 }
 
 // serve runs a model's scheduler to its end and closes the model.
@@ -163,7 +173,8 @@ func (s *server) mostBody() int64 { return 6*int64(s.maxPrompt)*int64(s.mostText
 const patience = 10 * time.Second
 
 // listen serves HTTP until ctx ends, and then finishes what is under way, for as long as
-// -grace. Each value of reloads asks for a reload.
+// -grace. Each value of reloads asks for a reload. It waits while a model that was replaced
+// still has requests, so that there are two at most.
 func (s *server) listen(ctx context.Context, reloads <-chan os.Signal) error {
 	listener, err := net.Listen("tcp", s.addr)
 	if err != nil {
@@ -176,12 +187,18 @@ func (s *server) listen(ctx context.Context, reloads <-chan os.Signal) error {
 	served := make(chan error, 1)
 	go func() { served <- web.Serve(listener) }()
 	s.log.Info("listening", "url", "http://"+listener.Addr().String())
+	asked, replaced := reloads, (<-chan struct{})(nil)
 	for {
 		select {
-		case <-reloads:
+		case <-asked:
 			if err := s.reload(ctx); err != nil {
 				s.log.Error("reload failed, the model before serves on", "error", err)
+			} else if replaced = s.replaced(); replaced != nil {
+				asked = nil
 			}
+			continue
+		case <-replaced:
+			asked, replaced = reloads, nil
 			continue
 		case err = <-served:
 		case <-ctx.Done():
