@@ -10,7 +10,9 @@
 //
 //	sample_allow    logits of tokens that a mask excludes become −∞
 //	sample_weights  the weights of rows of logits
-//	sample_filter   the lowest weight that min-p, top-k and top-p leave; sums of what is left
+//	sample_filter   the lowest weight that min-p, top-k and top-p leave; sums of what is left.
+//	                On a GPU the parts of a long row are searched together: sample_filter_bins
+//	                and sample_filter_narrow
 //	sample_list     a row's tokens with their weights, at most [MaxList], and one drawn from them
 //	sample_decide   how many drafts are accepted, by standard or by block verification
 //	sample_draw     the token after them

@@ -20,7 +20,7 @@ const (
 
 // source returns the source of a kernel with the constants and numbers of all.
 func source(kernel string) string {
-	return hip.Define("part", part) + hip.Define("threads", threads) + hip.Define("maxList", MaxList) +
+	return hip.Define("part", part) + hip.Define("threads", threads) + hip.Define("maxList", MaxList) + hip.Define("filterBins", bins) +
 		hip.Define("flagProbabilities", FlagProbabilities) + hip.Define("flagGreedy", FlagGreedy) +
 		hip.Define("purposeDraft", purposeDraft) + hip.Define("purposeAccept", purposeAccept) + hip.Define("purposeNext", purposeNext) +
 		samplingH + kernel

@@ -54,15 +54,8 @@ func filterTwin(b *hip.Blocks, a *sampleFilterArgs) {
 
 // leastOf returns the least weight that the filters leave.
 func leastOf(weights []float32, q *Params, most int) float32 {
-	low := uint32(lowestBits)
+	low := lowOf(q)
 	if q.Flags&FlagProbabilities == 0 {
-		if q.MinP > 0 {
-			least := math.Float32bits(float32(q.MinP))
-			if float64(math.Float32frombits(least)) < q.MinP {
-				least++
-			}
-			low = max(low, least)
-		}
 		low = largestFew(weights, int(q.TopK), low)
 		if q.TopP > 0 && q.TopP < 1 {
 			if sum := measureOf(weights, false, low); sum > 0 {
@@ -71,6 +64,18 @@ func leastOf(weights []float32, q *Params, most int) float32 {
 		}
 	}
 	return math.Float32frombits(largestFew(weights, most, low))
+}
+
+// lowOf returns the bits from which on min-p leaves weights.
+func lowOf(q *Params) uint32 {
+	if q.Flags&FlagProbabilities != 0 || !(q.MinP > 0) {
+		return lowestBits
+	}
+	least := math.Float32bits(float32(q.MinP))
+	if float64(math.Float32frombits(least)) < q.MinP {
+		least++
+	}
+	return max(lowestBits, least)
 }
 
 // largestFew returns the bits of the least of the few largest weights, or low if there are

@@ -3,6 +3,7 @@ package sampling
 import (
 	"errors"
 	"math"
+	"unsafe"
 
 	"github.com/drafthead/drafthead/hip"
 )
@@ -12,11 +13,12 @@ import (
 type Sampler struct {
 	weights, largest, least, sums hip.Buffer
 	chances, scales               hip.Buffer
+	bins, states                  hip.Buffer // of a filter that is split
 }
 
 // Free gives the memory back.
 func (s *Sampler) Free(d hip.Device) error {
-	return errors.Join(s.weights.Free(d), s.largest.Free(d), s.least.Free(d), s.sums.Free(d), s.chances.Free(d), s.scales.Free(d))
+	return errors.Join(s.weights.Free(d), s.largest.Free(d), s.least.Free(d), s.sums.Free(d), s.chances.Free(d), s.scales.Free(d), s.bins.Free(d), s.states.Free(d))
 }
 
 // Allow sets out to exclude tokens from rows of logits: they get −∞, or 0 if they are
@@ -44,10 +46,27 @@ func (s *Sampler) weigh(d hip.Device, to, logits, params hip.Ptr, rows, vocab, m
 	if err := errors.Join(weightsMax.Launch(d, grid, a), weights.Launch(d, grid, a)); err != nil {
 		return err
 	}
+	if splits(d, vocab) {
+		return s.launchSplit(d, sampleFilterSplitArgs{
+			Weights: to, Params: params, State: s.states.Ptr(), Bins: s.bins.Ptr(), Least: s.least.Ptr(),
+			Rows: int32(rows), Vocab: int32(vocab), Parts: int32(parts), Most: int32(most),
+		})
+	}
 	return filter.Launch(d, hip.Grid{Blocks: rows, BlockCost: 32 * vocab}, &sampleFilterArgs{
 		Weights: to, Params: params, Least: s.least.Ptr(),
 		Rows: int32(rows), Vocab: int32(vocab), Parts: int32(parts), Most: int32(most),
 	})
+}
+
+// splits reports whether several blocks look at a row's weights together.
+func splits(d hip.Device, vocab int) bool { return d.Info().IsGPU() && partsOf(vocab) > 1 }
+
+// growSplit makes room for a filter that is split.
+func (s *Sampler) growSplit(d hip.Device, rows, vocab int) error {
+	if !splits(d, vocab) {
+		return nil
+	}
+	return errors.Join(s.bins.Grow(d, rows*partsOf(vocab)*bins, 8), s.states.Grow(d, rows, int(unsafe.Sizeof(filterState{}))))
 }
 
 // Listed is where List leaves its results: the most likely token of each row and its
@@ -61,7 +80,7 @@ type Listed struct {
 
 // GrowList makes room for List.
 func (s *Sampler) GrowList(d hip.Device, rows, vocab int) error {
-	return errors.Join(s.weights.Grow(d, rows*vocab, 4), s.largest.Grow(d, rows*partsOf(vocab), 4), s.least.Grow(d, rows, 4))
+	return errors.Join(s.growSplit(d, rows, vocab), s.weights.Grow(d, rows*vocab, 4), s.largest.Grow(d, rows*partsOf(vocab), 4), s.least.Grow(d, rows, 4))
 }
 
 // List sets out to draw a token for each row of logits from its at most most likely ones,
@@ -98,7 +117,7 @@ type Chains struct {
 func (s *Sampler) GrowVerify(d hip.Device, rows, vocab, chains int) error {
 	parts := partsOf(vocab)
 	return errors.Join(
-		s.largest.Grow(d, rows*parts, 4), s.least.Grow(d, rows, 4), s.sums.Grow(d, rows*parts, 8),
+		s.growSplit(d, rows, vocab), s.largest.Grow(d, rows*parts, 4), s.least.Grow(d, rows, 4), s.sums.Grow(d, rows*parts, 8),
 		s.chances.Grow(d, rows, 8), s.scales.Grow(d, chains, 8),
 	)
 }

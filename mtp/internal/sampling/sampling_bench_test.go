@@ -1,6 +1,7 @@
 package sampling
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -10,17 +11,32 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// BenchmarkSampling draws a draft, and verifies a chain of 4, from the released vocabulary.
+// BenchmarkSampling draws a draft, and verifies a chain of 4, from the released vocabulary, on
+// the CPU and on the first GPU if there is one:
+//
+//	go test ./mtp/internal/sampling -run '^$' -bench Sampling
 func BenchmarkSampling(b *testing.B) {
+	b.Run("cpu", func(b *testing.B) { benchmarkSampling(b, hip.NewHost()) })
+	b.Run("gpu", func(b *testing.B) {
+		d, err := hip.Open(0)
+		if errors.Is(err, hip.ErrNoDevice) {
+			b.Skip(err)
+		}
+		require.NoError(b, err)
+		benchmarkSampling(b, d)
+	})
+}
+
+func benchmarkSampling(b *testing.B, d hip.Device) {
 	const vocab, drafts = 200064, 4
 	random := rand.New(rand.NewPCG(7, 2))
 	logits := make([]float32, (drafts+1)*vocab)
 	for i := range logits {
 		logits[i] = float32(3 * random.NormFloat64())
 	}
+	b.Cleanup(func() { require.NoError(b, d.Close()) })
+	in := upload(b, d, logits)
 	for _, q := range []Params{{Temperature: 0.7}, {Temperature: 0.7, TopK: 50, TopP: 0.9}} {
-		d := hip.NewHost()
-		in := upload(b, d, logits)
 		var s Sampler
 		b.Run(fmt.Sprintf("list/top-k=%d", q.TopK), func(b *testing.B) {
 			require.NoError(b, s.GrowList(d, 1, vocab))
@@ -31,6 +47,7 @@ func BenchmarkSampling(b *testing.B) {
 			params := upload(b, d, []Params{q})
 			for b.Loop() {
 				require.NoError(b, s.List(d, out, in, 0, params, 1, vocab, MaxList))
+				require.NoError(b, d.Sync())
 			}
 		})
 		b.Run(fmt.Sprintf("verify/top-k=%d", q.TopK), func(b *testing.B) {
@@ -47,9 +64,11 @@ func BenchmarkSampling(b *testing.B) {
 			}
 			work, err := d.Alloc(int64(4 * len(logits)))
 			require.NoError(b, err)
+			b.Cleanup(func() { _ = d.Free(work) })
 			for b.Loop() {
 				require.NoError(b, d.Copy(work, in, int64(4*len(logits))))
 				require.NoError(b, s.Verify(d, c, work, vocab))
+				require.NoError(b, d.Sync())
 			}
 		})
 		require.NoError(b, s.Free(d))
