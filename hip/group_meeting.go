@@ -24,6 +24,7 @@ type meeting struct {
 
 	mu     sync.Mutex
 	rounds map[int]*round // that not all have come to, by their number
+	gone   map[int]error  // ranks that have left, which no later round may wait for
 	err    error
 	failed chan struct{} // closed once err is there
 }
@@ -48,7 +49,7 @@ type member struct {
 }
 
 func newMeeting(devices []Device) (members []collective.Communicator) {
-	m := &meeting{size: len(devices), rounds: make(map[int]*round), failed: make(chan struct{})}
+	m := &meeting{size: len(devices), rounds: make(map[int]*round), gone: make(map[int]error), failed: make(chan struct{})}
 	for rank, d := range devices {
 		members = append(members, &member{meeting: m, device: d, rank: rank})
 	}
@@ -81,6 +82,7 @@ func (m *member) meet(what string, part []byte, combine func(parts [][]byte) []b
 		delete(m.rounds, number)
 		close(r.ready)
 	}
+	m.checkGone()
 	m.mu.Unlock()
 	select {
 	case <-r.ready:
@@ -92,6 +94,17 @@ func (m *member) meet(what string, part []byte, combine func(parts [][]byte) []b
 		return r.result, nil
 	default:
 		return nil, m.err
+	}
+}
+
+// checkGone ends the meeting if a rank waits for one that has left, with mu held.
+func (m *meeting) checkGone() {
+	for _, r := range m.rounds {
+		for rank, err := range m.gone {
+			if !r.here[rank] {
+				m.fail(m.waiting(err))
+			}
+		}
 	}
 }
 
@@ -186,9 +199,12 @@ func (m *meeting) waiting(cause error) error {
 	return fmt.Errorf("%w; rank %d waits at %s for rank %s", cause, r.first, r.what, strings.Join(missing, ", "))
 }
 
-// Close makes ranks that wait for this one fail.
+// Close makes ranks fail that wait for this one, now or later. What all have come to counts.
 func (m *member) Close() error {
-	m.Abort(fail.With(fail.Closed, "rank %d has left the group", m.rank))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gone[m.rank] = fail.With(fail.Closed, "rank %d has left the group", m.rank)
+	m.checkGone()
 	return nil
 }
 

@@ -192,6 +192,27 @@ func TestGroupFails(t *testing.T) {
 	}
 }
 
+// TestRankLeaves: a rank that leaves takes nothing from those that it has exchanged data
+// with. Who waits for it afterwards fails.
+func TestRankLeaves(t *testing.T) {
+	for range 20 {
+		groups, devices := newGroup(t, 3)
+		for rank, err := range eachRank(groups, devices, func(g *hip.Group, _ hip.Device) error {
+			_, err := g.Exchange([]byte{1})
+			return errors.Join(err, g.Close())
+		}) {
+			require.NoError(t, err, "rank %d", rank)
+		}
+	}
+	groups, devices := newGroup(t, 2)
+	require.NoError(t, groups[1].Close())
+	require.NoError(t, groups[0].Err())
+	_, err := groups[0].Exchange([]byte{1})
+	require.ErrorIs(t, err, hip.ErrGroup)
+	require.ErrorContains(t, err, "rank 1 has left the group")
+	require.NoError(t, errors.Join(groups[0].Close(), devices[0].Sync()))
+}
+
 func TestGroupRefuses(t *testing.T) {
 	groups, devices := newGroup(t, 2)
 	d, g := devices[0], groups[0]

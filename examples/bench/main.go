@@ -79,7 +79,7 @@ type settings struct {
 	kernels    bool
 	products   bool
 	asJSON     bool
-	saved      string   // file for the JSON object beside the table
+	saved      string // file for the JSON object beside the table
 	wide       bool
 	plots      []string // files to draw, nil: measure
 }

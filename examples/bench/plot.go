@@ -114,7 +114,7 @@ const (
 	plotLeft, plotRight, plotTop, plotBottom = 60.0, 440.0, 40.0, 350.0
 	labelGap                                 = 16.0
 	ink, faint                               = "#222222", "#dddddd"
-	font                               = "font-family=\"sans-serif\" font-size=\"12\""
+	font                                     = "font-family=\"sans-serif\" font-size=\"12\""
 )
 
 var curveColors = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"}

@@ -169,6 +169,37 @@ func TestGroupLibrary(t *testing.T) {
 	require.ErrorContains(t, err, "1 GPUs and 1 others")
 }
 
+// TestGroupOfCheckedGPUs: GPUs that are checked need no library. Their groups exchange data
+// by way of the host, as the copies that the checks compare with need it.
+func TestGroupOfCheckedGPUs(t *testing.T) {
+	m := emulator.New(t, emulator.Settings{Devices: 2, Workers: 1})
+	devices := twoOf(t, m)
+	absent := hip.GroupOptions{Library: t.TempDir() + "/librccl.so"}
+	_, err := hip.NewGroup(t.Context(), devices, absent)
+	require.Error(t, err)
+	_, err = hip.NewGroup(t.Context(), []hip.Device{hip.Check(devices[0]), devices[1]}, absent)
+	require.ErrorContains(t, err, "1 GPUs and 1 others")
+	devices = []hip.Device{hip.Check(devices[0]), hip.Check(devices[1])}
+	groups, err := hip.NewGroup(t.Context(), devices, absent)
+	require.NoError(t, err)
+	for _, err := range onRanks(groups, devices, func(rank int, g *hip.Group, d hip.Device) error {
+		values := []float32{float32(1 + rank), 10}
+		p, err := hip.Upload(d, values)
+		if err := errors.Join(err, g.AllReduce(d, p, 2), hip.ReadOf(d, values, p), d.Free(p)); err != nil || values[0] != 3 || values[1] != 20 {
+			return fmt.Errorf("%v, %w", values, err)
+		}
+		all, err := g.Exchange([]byte{byte(rank)})
+		if err != nil || all[0][0] != 0 || all[1][0] != 1 {
+			return fmt.Errorf("exchange: %v, %w", all, err)
+		}
+		return g.Close()
+	}) {
+		require.NoError(t, err)
+	}
+	_, err = hip.NewGroupID(devices[0])
+	require.ErrorIs(t, err, errors.ErrUnsupported, "between processes there is no host in common")
+}
+
 // TestGroupCallsMayFail: whichever call of the library or the driver fails, it is an error,
 // and nothing is left.
 func TestGroupCallsMayFail(t *testing.T) {

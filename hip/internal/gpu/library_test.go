@@ -72,3 +72,15 @@ func TestSearchGoesOn(t *testing.T) {
 	s.groups[0] = named("libnone.so.1")
 	require.ErrorContains(t, open(""), "libnone.so.1: not found")
 }
+
+// TestGroupLibraryWithoutFunction: a library that is not RCCL or NCCL, or an old one, is an
+// error that names the function that it lacks.
+func TestGroupLibraryWithoutFunction(t *testing.T) {
+	for _, platform := range []string{platformHIP, platformCUDA} {
+		_, err := openGroupLibrary(platform, "libm.so.6")
+		var lacks *LibraryError
+		require.ErrorAs(t, err, &lacks)
+		require.Equal(t, LibraryError{Library: "libm.so.6", Symbol: "ncclGetVersion", Err: errAbsent}, *lacks)
+		require.EqualError(t, err, "hip: libm.so.6: ncclGetVersion: not in this library")
+	}
+}
