@@ -296,7 +296,7 @@
 // splits each activation into two bfloat16, which leave out 2^−18 of it. Experts have other
 // bounds, and other formats and weights that are not aligned go on in float32. Rotary
 // angles are computed in float64 and rounded once, as cosine and sine. Weights stay as they
-// are stored: float32, float16, bfloat16, MXFP8, or FP8 with 128 × 128 blocks, and lm_head
+// are stored: float32, float16, bfloat16, MXFP8, MXFP4, NVFP4, or FP8 with 128 × 128 blocks, and lm_head
 // for drafts in INT8 on request. The cache is bfloat16, or by
 // [Options.CacheFormat] float32, or F8_E4M3 by the scales of the checkpoint. By
 // [Options.Activations] the rows that MXFP8 weights multiply are rounded to MXFP8 where there

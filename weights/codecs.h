@@ -4,7 +4,7 @@
 // A codec decodes four columns of one access of 16 bytes, the q-th four, without their
 // scale. nan collects whether any code was NaN, so that not every value must be tested.
 struct codecF32 {
-  static constexpr int32 columns = 4; // of an access
+  static constexpr int32 columns = 4, scaleColumns = 4; // of an access
   static constexpr bool scaled = false, blocks = false;
   DEVICE void decode(float *v, const Uint32x4 &w, int32, uint32 &) {
 #pragma unroll
@@ -12,10 +12,11 @@ struct codecF32 {
   }
   DEVICE float scale(const uint8 *, int32, uint32) { return 1; }
   DEVICE bool isNaN(uint32) { return false; }
+  DEVICE float total(const Segment *, float sum) { return sum; } // what a scale of the matrix makes of a row's sum
 };
 
 struct codecF16 : codecF32 {
-  static constexpr int32 columns = 8;
+  static constexpr int32 columns = 8, scaleColumns = 8;
   DEVICE void decode(float *v, const Uint32x4 &w, int32 q, uint32 &) {
 #pragma unroll
     for (int32 i = 0; i < 4; i++) v[i] = floatOfF16(w.at[2 * q + i / 2] >> 16 * (i % 2) & 0xffffu);
@@ -23,7 +24,7 @@ struct codecF16 : codecF32 {
 };
 
 struct codecBF16 : codecF32 {
-  static constexpr int32 columns = 8;
+  static constexpr int32 columns = 8, scaleColumns = 8;
   DEVICE void decode(float *v, const Uint32x4 &w, int32 q, uint32 &) {
 #pragma unroll
     for (int32 i = 0; i < 4; i += 2) {
@@ -36,8 +37,9 @@ struct codecBF16 : codecF32 {
 #if defined(NVIDIA_GPU) && __CUDA_ARCH__ >= 890
 // codecE4M3 has the GPU make float16 of two codes, which is exact, and keeps NaN.
 struct codecE4M3 {
-  static constexpr int32 columns = 16;
+  static constexpr int32 columns = 16, scaleColumns = 16; // of an access and a scale, at least
   static constexpr bool scaled = true, blocks = false; // scales of 128 rows
+  DEVICE float total(const Segment *, float sum) { return sum; }
   DEVICE void decode(float *v, const Uint32x4 &w, int32 q, uint32 &) {
     uint32 halves[2];
     asm("{ .reg .b16 l, h; mov.b32 {l, h}, %2; cvt.rn.f16x2.e4m3x2 %0, l; cvt.rn.f16x2.e4m3x2 %1, h; }"
@@ -54,8 +56,9 @@ struct codecE4M3 {
 // codecE4M3 moves a code to the top, and with its sign copied to where a float32's
 // exponent begins; see floatOfE4M3.
 struct codecE4M3 {
-  static constexpr int32 columns = 16;
+  static constexpr int32 columns = 16, scaleColumns = 16; // of an access and a scale, at least
   static constexpr bool scaled = true, blocks = false; // scales of 128 rows
+  DEVICE float total(const Segment *, float sum) { return sum; }
   DEVICE void decode(float *v, const Uint32x4 &w, int32 q, uint32 &nan) {
 #pragma unroll
     for (int32 i = 0; i < 4; i++) {
@@ -85,4 +88,21 @@ struct codecINT8 : codecE4M3 {
   }
   DEVICE bool isNaN(uint32) { return false; }
   DEVICE float scale(const uint8 *scales, int32, uint32 c) { return floatOfBF16(unaligned16(scales + 2 * (c / 32))); }
+};
+
+// codecMXFP4 and codecNVFP4 move a code of four bits to a float32's top, as floatOfE2M1
+// does. An access of NVFP4 has two scales.
+struct codecMXFP4 : codecE4M3 {
+  static constexpr int32 columns = 32, scaleColumns = 32;
+  DEVICE void decode(float *v, const Uint32x4 &w, int32 q, uint32 &) {
+#pragma unroll
+    for (int32 i = 0; i < 4; i++) v[i] = floatOfE2M1(w.at[q / 2] >> (16 * (q % 2) + 4 * i));
+  }
+  DEVICE bool isNaN(uint32) { return false; }
+  DEVICE float scale(const uint8 *scales, int32, uint32 c) { return floatOfE8M0(scales[c / 32]); }
+};
+struct codecNVFP4 : codecMXFP4 {
+  static constexpr int32 scaleColumns = 16;
+  DEVICE float scale(const uint8 *scales, int32, uint32 c) { return floatOfE4M3(scales[c / 16]); }
+  DEVICE float total(const Segment *s, float sum) { return sum * s->factor / s->divisor; }
 };

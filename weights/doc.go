@@ -46,10 +46,12 @@
 //	F32, F16, BF16    as they are
 //	MXFP8             e4m3 · 2^(s−127), one scale per row and 32 columns
 //	FP8 128x128       e4m3 · s, one float32 or bfloat16 scale per 128 × 128 block
+//	MXFP4             e2m1 · 2^(s−127), one scale per row and 32 columns
+//	NVFP4             e2m1 · e4m3, one scale per row and 16 columns, · a float32 of the matrix
 //	INT8              int8 · s, one bfloat16 scale per row and 32 columns; in no checkpoint
 //
-// The stored tensor decides its format, not the config. [Matrix.Requantize] makes an MXFP8
-// or INT8 copy of a matrix, and [Matrix.Select] a matrix of some of its rows, in place.
+// The stored tensor decides its format, not the config. [Matrix.Requantize] makes an MXFP8,
+// INT8 or MXFP4 copy of a matrix, and [Matrix.Select] a matrix of some of its rows, in place.
 // [Format.Decode] rounds once to float32. [Matrix.Product] computes y = x · wᵀ;
 // [Rows.Multiply] defines it and says how the host sums. No row of a product depends on
 // another.

@@ -22,6 +22,8 @@ const (
 	FP8F32           // e4m3 with one float32 scale per 128 × 128 block; the same with bfloat16 scales has no name
 	fp8BF16          // e4m3 with one bfloat16 scale per 128 × 128 block
 	INT8             // 8-bit integers with one bfloat16 scale per row and 32 columns
+	MXFP4            // e2m1, two a byte, with one power-of-two scale per row and 32 columns
+	NVFP4            // e2m1, two a byte, with one e4m3 scale per row and 16 columns, and one float32 for all of it
 	endFormat        // number of formats + 1
 )
 
@@ -40,13 +42,23 @@ const (
 //	scale   [rows, ceil(cols/32)]   bfloat16, little-endian
 //	value   weight[r][c] · scale[r][c/32]
 //
+// MXFP4 and NVFP4, with two codes a byte, the even column in the low nibble:
+//
+//	weight  [rows, ceil(cols/2)]    codes 0 … 7: 0, 0.5, 1, 1.5, 2, 3, 4, 6; 8 … 15: the same below zero
+//	scale   [rows, ceil(cols/32)]   MXFP4: bytes s, standing for 2^(s−127); 255 is NaN
+//	scale   [rows, ceil(cols/16)]   NVFP4: e4m3 bytes, whose sign counts; 0x7f and 0xff are NaN
+//	value   e2m1(weight[r][c]) · scale[r][c/32], and of NVFP4 also · factor ÷ divisor
+//
+// A matrix of NVFP4 has a float32 that is one of the two; the other is 1. Products apply it
+// to the sum of a row. Scales never go through float16, which does not hold them.
+//
 // A value is a float32, rounded once. With power-of-two scales rounding changes no value
 // within the range of float32, and with INT8 none at all: 15 bits are enough for the
 // product.
 //
 // To add a format, change:
 //
-//   - weights: the constant and the row of this table, with decode here; encode.go if drafts
+//   - weights: the constant and the row of this table, with decode here or in fp4.go; encode.go if drafts
 //     may be requantized to it, with the text of requantize.go; the Define in source.go; the
 //     text of plan_fit.go, if a tensor of it is not told by its dtypes
 //   - kernels: perRow and valueAt in rows.h, a codec in codecs.h, the row's bytes and the
@@ -66,14 +78,17 @@ var formats = [endFormat]struct {
 	decode    func(dst []float32, data, scale []byte)
 	encode    func(data, scale []byte, values []float32) // nil: nothing is requantized to it
 	made      bool                                       // in memory alone; no tensor is taken for it
+	packed    bool                                       // two columns a byte
 }{
 	F32:     {name: "F32", weight: safetensors.F32, decode: decodeF32},
 	F16:     {name: "F16", weight: safetensors.F16, decode: decodeF16},
 	BF16:    {name: "BF16", weight: safetensors.BF16, decode: decodeBF16},
-	MXFP8:   {"MXFP8", safetensors.F8E4M3, []safetensors.Dtype{safetensors.U8, "F8_E8M0"}, 1, 32, decodeMXFP8, encodeMXFP8, false},
-	FP8F32:  {"FP8 128x128 (F32 scales)", safetensors.F8E4M3, []safetensors.Dtype{safetensors.F32}, 128, 128, decodeFP8F32, nil, false},
-	fp8BF16: {"FP8 128x128 (BF16 scales)", safetensors.F8E4M3, []safetensors.Dtype{safetensors.BF16}, 128, 128, decodeFP8BF16, nil, false},
-	INT8:    {"INT8", "I8", []safetensors.Dtype{safetensors.BF16}, 1, 32, decodeINT8, encodeINT8, true},
+	MXFP8:   {"MXFP8", safetensors.F8E4M3, []safetensors.Dtype{safetensors.U8, "F8_E8M0"}, 1, 32, decodeMXFP8, encodeMXFP8, false, false},
+	FP8F32:  {"FP8 128x128 (F32 scales)", safetensors.F8E4M3, []safetensors.Dtype{safetensors.F32}, 128, 128, decodeFP8F32, nil, false, false},
+	fp8BF16: {"FP8 128x128 (BF16 scales)", safetensors.F8E4M3, []safetensors.Dtype{safetensors.BF16}, 128, 128, decodeFP8BF16, nil, false, false},
+	INT8:    {"INT8", "I8", []safetensors.Dtype{safetensors.BF16}, 1, 32, decodeINT8, encodeINT8, true, false},
+	MXFP4:   {"MXFP4", safetensors.U8, []safetensors.Dtype{safetensors.U8, "F8_E8M0"}, 1, 32, decodeMXFP4, encodeMXFP4, false, true},
+	NVFP4:   {"NVFP4", safetensors.U8, []safetensors.Dtype{safetensors.F8E4M3}, 1, 16, decodeNVFP4, nil, false, true},
 }
 
 // valid reports whether f is one of the formats.
@@ -89,7 +104,20 @@ func (f Format) String() string {
 
 // rowBytes returns the bytes of cols stored values, without scales. f is valid,
 // here and in the methods below.
-func (f Format) rowBytes(cols int) int64 { return int64(cols) * int64(formats[f].weight.Bits()/8) }
+func (f Format) rowBytes(cols int) int64 {
+	if formats[f].packed {
+		return int64(ceilDiv(cols, 2))
+	}
+	return int64(cols) * int64(formats[f].weight.Bits()/8)
+}
+
+// storedShape returns the shape of the weight tensor of rows × cols values.
+func (f Format) storedShape(rows, cols int) []int {
+	if formats[f].packed {
+		cols = ceilDiv(cols, 2)
+	}
+	return []int{rows, cols}
+}
 
 // quantized reports whether the format has scales.
 func (f Format) quantized() bool { return formats[f].blockCols > 0 }
@@ -124,7 +152,8 @@ func (f Format) scaleRowBytes(cols int) int64 {
 }
 
 // Decode writes the values of one row. data holds len(dst) stored values, scale
-// the row's scales, if the format has any. Neither needs alignment.
+// the row's scales, if the format has any. Neither needs alignment. The values of NVFP4 are
+// without the scale that all of a matrix has in common.
 func (f Format) Decode(dst []float32, data, scale []byte) { formats[f].decode(dst, data, scale) }
 
 func ceilDiv(a, b int) int { return a/b + min(a%b, 1) }

@@ -85,6 +85,7 @@ func TestDecode(t *testing.T) {
 				got := make([]float32, cols+1)
 				got[cols] = -7
 				f.Decode(got[:cols], odd(s.data), odd(s.scale))
+				s.of.scale(got[:cols])
 				require.Equal(t, s.values, got[:cols])
 				require.Equal(t, float32(-7), got[cols])
 			})
@@ -136,6 +137,8 @@ func TestFormatTable(t *testing.T) {
 		{FP8F32, "FP8 128x128 (F32 scales)", 33, 2, 1, 4},
 		{fp8BF16, "FP8 128x128 (BF16 scales)", 33, 2, 1, 2},
 		{INT8, "INT8", 33, 129, 2, 2},
+		{MXFP4, "MXFP4", 17, 129, 2, 1},
+		{NVFP4, "NVFP4", 17, 129, 3, 1},
 	}
 	require.Len(t, tests, int(endFormat-1))
 	for i, test := range tests {

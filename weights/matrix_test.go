@@ -15,14 +15,14 @@ import (
 // TestSegmentLayout: kernels in C++ read the same struct.
 func TestSegmentLayout(t *testing.T) {
 	offsets := map[string]uintptr{
-		"data": 0, "scale": 8, "rowStride": 16, "scaleStride": 24, "first": 32, "rows": 36, "format": 40, "scaleRow": 44,
+		"data": 0, "scale": 8, "rowStride": 16, "scaleStride": 24, "first": 32, "rows": 36, "format": 40, "scaleRow": 44, "of": 48,
 	}
 	segment := reflect.TypeFor[Segment]()
 	require.Equal(t, len(offsets), segment.NumField())
 	for i := range segment.NumField() {
 		require.Equal(t, offsets[segment.Field(i).Name], segment.Field(i).Offset, segment.Field(i).Name)
 	}
-	require.Equal(t, uintptr(48), segment.Size())
+	require.Equal(t, uintptr(56), segment.Size())
 }
 
 func TestNewMatrixErrors(t *testing.T) {

@@ -33,6 +33,7 @@ struct multiplied {
 // aligned reports whether rows of weights and of x can be read in accesses of 16
 // bytes, without a rest.
 template <int32 N> DEVICE bool aligned(const Segment *s, const float *const *x, int32 cols) {
+  if ((s->format == MXFP4 || s->format == NVFP4) && cols % 32 != 0) return false;
   const int64 rowBytes = s->format == F32 ? 4 * (int64)cols : s->format == F16 || s->format == BF16 ? 2 * (int64)cols : cols;
   uint64 all = (uint64)s->data | (uint64)s->rowStride | (uint64)rowBytes;
 #pragma unroll
@@ -58,10 +59,12 @@ DEVICE void multiplyAligned(multiplied *m, int32 at, const Segment *s, int32 row
     for (uint32 c = threadIdx.x * columns; c < (uint32)cols; c += multiplyThreads * columns) {
       Uint32x4 weights[group];
 #pragma unroll
-      for (int32 r = 0; r < group; r++) weights[r] = *(const Uint32x4 *)(data + minimum(r, last) * stride + c * (16 / columns));
+      for (int32 r = 0; r < group; r++) weights[r] = *(const Uint32x4 *)(data + minimum(r, last) * stride + (columns > 16 ? c / (columns / 16) : c * (16 / columns)));
+#pragma unroll
+      for (int32 block = 0; block < columns; block += Codec::scaleColumns) {
       float parts[group * N] = {}; // of a scaled format: what the scale applies to
 #pragma unroll
-      for (int32 q = 0; q < columns / 4; q++) {
+      for (int32 q = block / 4; q < (block + Codec::scaleColumns) / 4; q++) {
         Float32x4 xs[N];
 #pragma unroll
         for (int32 i = 0; i < N; i++) xs[i] = *(const Float32x4 *)(x[i] + (c + 4 * q));
@@ -81,9 +84,10 @@ DEVICE void multiplyAligned(multiplied *m, int32 at, const Segment *s, int32 row
 #pragma unroll
       for (int32 r = 0; r < group; r++) {
         const int32 scaleRow = s->scaleRow + at0 + minimum(r, last);
-        const float scale = Codec::scale(s->scale + (Codec::blocks ? scaleRow / 128 : scaleRow) * scaleStride, format, c);
+        const float scale = Codec::scale(s->scale + (Codec::blocks ? scaleRow / 128 : scaleRow) * scaleStride, format, c + block);
 #pragma unroll
         for (int32 i = 0; i < N; i++) sums[r * N + i] = fusedMultiplyAdd(parts[r * N + i], scale, sums[r * N + i]);
+      }
       }
     }
 #pragma unroll
@@ -95,7 +99,7 @@ DEVICE void multiplyAligned(multiplied *m, int32 at, const Segment *s, int32 row
     waveSumEach<group * N>(sums);
     constexpr int32 lanes = waveSize / (group * N);
     const int32 r = (int32)laneIndex() / lanes / N, i = (int32)laneIndex() / lanes % N;
-    if (laneIndex() % lanes == 0 && first + r < count) m->waves[waveIndex()][i][at + first + r] = sums[0];
+    if (laneIndex() % lanes == 0 && first + r < count) m->waves[waveIndex()][i][at + first + r] = Codec::total(s, sums[0]);
   }
 }
 
@@ -152,6 +156,8 @@ DEVICE void multiply(multiplied *m, const Segment *segments, int32 n, int32 firs
     case FP8F32:
     case FP8BF16: multiplyAligned<codecFP8, N>(m, at, s, row, run, x, cols); break;
     case INT8: multiplyAligned<codecINT8, N>(m, at, s, row, run, x, cols); break;
+    case MXFP4: multiplyAligned<codecMXFP4, N>(m, at, s, row, run, x, cols); break;
+    case NVFP4: multiplyAligned<codecNVFP4, N>(m, at, s, row, run, x, cols); break;
     default: multiplyUnaligned<N>(m, at, s, row, run, x, cols);
     }
     at += run;

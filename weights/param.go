@@ -192,19 +192,19 @@ func newInventory(params []Param) *inventory {
 }
 
 // find maps a tensor name to its part. mapped is its result of [MapName], "" where it is not
-// the head's. scale reports whether the tensor holds the part's block scales.
-func (v *inventory) find(name, mapped string) (o owner, scale, found bool) {
+// the head's. The role is what the tensor is to the part.
+func (v *inventory) find(name, mapped string) (o owner, r role, found bool) {
 	if mapped == "" {
 		name = strings.Replace(strings.TrimPrefix(name, bundledPrefix), scaleSuffix+"_inv", scaleSuffix, 1)
-		name, scale = weightOfScale(name)
+		name, r = roleOf(name)
 		o, found = v.parts[partKey{"", name, -1}]
-		return o, scale, found
+		return o, r, found
 	}
-	weight, scale := weightOfScale(mapped)
+	weight, r := roleOf(mapped)
 	if key, ok := keyOfMapped(weight, v.names); ok {
 		o, found = v.parts[key]
 	}
-	return o, scale, found
+	return o, r, found
 }
 
 // scope is what a parameter that is not the head's takes its tensor from: "model.layers."

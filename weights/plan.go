@@ -46,14 +46,40 @@ func ownTensor(name string) bool {
 	return strings.HasPrefix(name, headPrefix)
 }
 
-// weightOfScale returns the name of the weight that a scale belongs to; any
-// other name as it is.
-func weightOfScale(mapped string) (weight string, scale bool) {
-	base, scale := strings.CutSuffix(mapped, scaleSuffix)
-	if !scale {
-		return mapped, false
+// role is what a tensor is to the matrix that it belongs to.
+type role int
+
+const (
+	roleWeight  role = iota
+	roleScale        // of blocks
+	roleDivisor      // of all of the matrix
+	roleFactor       // of all of the matrix
+	roleUnused       // of activations that are quantized beforehand, which this library does not do
+)
+
+// roles are the names of what lies beside a weight, or stands for it, after "_inv" is cut
+// off: those of compressed-tensors, Quark and ModelOpt.
+var roles = [...]struct {
+	suffix string
+	role   role
+}{
+	{scaleSuffix, roleScale},
+	{"weight_packed", roleWeight},
+	{"weight_global_scale", roleDivisor},
+	{"weight_scale_2", roleFactor},
+	{"input_global_scale", roleUnused},
+	{"input_scale", roleUnused},
+}
+
+// roleOf returns the name of the weight that a tensor belongs to, and what it is to it; any
+// other name is that of a weight.
+func roleOf(mapped string) (weight string, r role) {
+	for _, s := range &roles {
+		if base, found := strings.CutSuffix(mapped, s.suffix); found && (base == "" || strings.HasSuffix(base, ".")) {
+			return base + weightSuffix, s.role
+		}
 	}
-	return base + weightSuffix, true
+	return mapped, roleWeight
 }
 
 // Plan says for every parameter which bytes of which tensors make it up. NewPlan has
@@ -67,11 +93,28 @@ type Plan struct {
 
 // origin is where a part comes from.
 type origin struct {
-	weight, scale *safetensors.Tensor // both nil: an optional part that is absent
-	format        Format
+	weight, scale  *safetensors.Tensor // both nil: an optional part that is absent
+	global, unused *safetensors.Tensor // of 4-bit formats
+	divides        bool                // global does
+	format         Format
+	of             global // what the global scale says
 }
 
-// NewPlan matches every parameter to its tensors. It reads no weights. The plan owns params
+// slot returns where a tensor of that role belongs.
+func (s *origin) slot(r role) **safetensors.Tensor {
+	switch r {
+	case roleScale:
+		return &s.scale
+	case roleDivisor, roleFactor:
+		return &s.global
+	case roleUnused:
+		return &s.unused
+	}
+	return &s.weight
+}
+
+// NewPlan matches every parameter to its tensors. It reads no weights but the scales
+// of whole matrices, of NVFP4. The plan owns params
 // from then on. The error joins a [*Problem] for everything that is wrong with the
 // checkpoint, the first 100 of a rule: see [Problems]. A parameter that no checkpoint could
 // satisfy is a [*hip.InputError].
@@ -169,7 +212,7 @@ func (a *audit) add(p *Problem) {
 // take gives a tensor to the part it belongs to.
 func (a *audit) take(t *safetensors.Tensor) {
 	mapped, ours := MapName(t.Name)
-	o, scale, found := a.inventory.find(t.Name, mapped)
+	o, role, found := a.inventory.find(t.Name, mapped)
 	if !found {
 		if a.owns(t.Name, ours) {
 			a.problem(t.Name, "", ruleUnexpected, "", "")
@@ -186,15 +229,14 @@ func (a *audit) take(t *safetensors.Tensor) {
 	if layer, ok := MTPLayer(t.Name); ok {
 		a.layers[layer] = true
 	}
-	slot := &a.sources[o.param][o.part].weight
-	if scale {
-		slot = &a.sources[o.param][o.part].scale
-	}
+	source := &a.sources[o.param][o.part]
+	slot := source.slot(role)
 	if *slot != nil {
 		a.problem(t.Name, a.inventory.params[o.param].Name, ruleLoadedTwice, "also "+safetensors.Printable((*slot).Name), "")
 		return
 	}
 	*slot = t
+	source.divides = source.divides || role == roleDivisor
 }
 
 // owns reports whether a tensor that no parameter takes belongs to the head. mapped is set

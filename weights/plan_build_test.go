@@ -1,9 +1,11 @@
 package weights
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -137,7 +139,14 @@ func synthesize(params []Param, formatOf func(tensor string) Format) *synthetic 
 			}
 			w := newStored(r, f, of.rows(), of.cols())
 			s.values[of.Tensor] = w.values
-			s.parts = append(s.parts, part{of.Tensor, formats[f].weight, of.Shape, string(w.data)})
+			shape := of.Shape
+			if f.quantized() {
+				shape = f.storedShape(of.rows(), of.cols())
+			}
+			s.parts = append(s.parts, part{of.Tensor, formats[f].weight, shape, string(w.data)})
+			if f == NVFP4 {
+				s.parts = append(s.parts, part{strings.TrimSuffix(of.Tensor, "weight") + "weight_global_scale", safetensors.F32, []int{1}, string(binary.LittleEndian.AppendUint32(nil, math.Float32bits(w.of.divisor)))})
+			}
 			if f.quantized() {
 				rows, cols := f.scaleShape(of.rows(), of.cols())
 				s.parts = append(s.parts, part{of.Tensor + "_scale_inv", formats[f].scales[0], []int{rows, cols}, string(w.scale)})

@@ -12,8 +12,12 @@ import (
 // shapes of weight and scale, and a share that cuts through a scale.
 func (a *audit) check(p *Param, part *Part, s *origin) {
 	switch {
-	case s.weight == nil && s.scale != nil:
-		a.problem(s.scale.Name, p.Name, ruleStrayScale, "", "a weight beside it")
+	case s.weight == nil && (s.scale != nil || s.global != nil || s.unused != nil):
+		for _, t := range []*safetensors.Tensor{s.scale, s.global, s.unused} {
+			if t != nil {
+				a.problem(t.Name, p.Name, ruleStrayScale, "", "a weight beside it")
+			}
+		}
 		return
 	case s.weight == nil:
 		if !p.Optional {
@@ -21,7 +25,7 @@ func (a *audit) check(p *Param, part *Part, s *origin) {
 		}
 		return
 	}
-	if got, want := s.weight.Shape, wantShapes(part); !fits(got, want) {
+	if got, want := s.weight.Shape, wantShapes(part, s.weight.Dtype); !fits(got, want) {
 		a.problem(s.weight.Name, p.Name, ruleWrongShape, safetensors.Printable(fmt.Sprint(got)), fmt.Sprint(want[0]))
 	}
 	format, want, rule := a.formatOf(p, s)
@@ -30,6 +34,7 @@ func (a *audit) check(p *Param, part *Part, s *origin) {
 		return
 	}
 	s.format = format
+	a.checkGlobal(p, s)
 	if !format.quantized() {
 		return
 	}
@@ -75,12 +80,12 @@ func wantDtypes(vector bool, s *origin) string {
 	switch {
 	case vector:
 		return "F32, F16 or BF16"
-	case s.weight.Dtype != safetensors.F8E4M3:
-		return "F32, F16, BF16 or F8_E4M3"
+	case s.weight.Dtype != safetensors.F8E4M3 && s.weight.Dtype != safetensors.U8:
+		return "F32, F16, BF16, F8_E4M3 or U8"
 	}
 	var dtypes []string
 	for f := Format(1); f < endFormat; f++ {
-		if f.quantized() && !formats[f].made {
+		if f.quantized() && !formats[f].made && formats[f].weight == s.weight.Dtype {
 			for _, d := range formats[f].scales {
 				dtypes = append(dtypes, string(d))
 			}
@@ -98,10 +103,16 @@ func describe(s *origin) string {
 	return fmt.Sprintf("%v with %v scales", s.weight.Dtype, s.scale.Dtype)
 }
 
-// wantShapes returns the shapes that a part may have, the usual one first.
-func wantShapes(part *Part) [][]int {
-	if len(part.Shape) == 0 {
-		return [][]int{{}, {1}}
+// scalarShapes are those of one number.
+var scalarShapes = [][]int{{}, {1}}
+
+// wantShapes returns the shapes that a part of a dtype may have, the usual one first.
+func wantShapes(part *Part, dtype safetensors.Dtype) [][]int {
+	switch {
+	case len(part.Shape) == 0:
+		return scalarShapes
+	case len(part.Shape) == 2 && dtype == safetensors.U8:
+		return [][]int{MXFP4.storedShape(part.rows(), part.cols())}
 	}
 	return [][]int{part.Shape}
 }

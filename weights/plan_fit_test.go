@@ -81,7 +81,7 @@ func TestPlanAccepts(t *testing.T) {
 func TestPlanTakesNoINT8(t *testing.T) {
 	_, err := planOf(t, synthesize(headOf(t, smallHead, Parallel{}), always(INT8)))
 	require.ErrorIs(t, err, ruleWrongDtype)
-	require.ErrorContains(t, err, "got I8 with BF16 scales, want F32, F16, BF16 or F8_E4M3")
+	require.ErrorContains(t, err, "got I8 with BF16 scales, want F32, F16, BF16, F8_E4M3 or U8")
 }
 
 // TestPlanReportsTheFirstOfAKind: a checkpoint with thousands of tensors too many has an

@@ -16,15 +16,18 @@ var ErrMissing error = ruleMissing
 
 // What can be wrong with a tensor, seen from the parameter that wants it.
 const (
-	ruleMissing      ruleText = "tensor is missing"
-	ruleMissingLayer ruleText = "no tensor of the MTP layer"
-	ruleUnexpected   ruleText = "no parameter takes the tensor" // though it is under the head's own prefix
-	ruleLoadedTwice  ruleText = "part is given twice"
-	ruleWrongShape   ruleText = "wrong shape"
-	ruleWrongDtype   ruleText = "wrong dtype"
-	ruleMissingScale ruleText = "weight has no scales"
-	ruleStrayScale   ruleText = "scales without a quantized weight"
-	ruleCutBlock     ruleText = "share cuts through a scale block"
+	ruleMissing       ruleText = "tensor is missing"
+	ruleMissingLayer  ruleText = "no tensor of the MTP layer"
+	ruleUnexpected    ruleText = "no parameter takes the tensor" // though it is under the head's own prefix
+	ruleLoadedTwice   ruleText = "part is given twice"
+	ruleWrongShape    ruleText = "wrong shape"
+	ruleWrongDtype    ruleText = "wrong dtype"
+	ruleMissingScale  ruleText = "weight has no scales"
+	ruleStrayScale    ruleText = "scales without a quantized weight"
+	ruleMissingGlobal ruleText = "weight has no scale of the whole matrix"
+	ruleBadGlobal     ruleText = "scale of the whole matrix is of no use"
+	ruleUnreadable    ruleText = "tensor cannot be read"
+	ruleCutBlock      ruleText = "share cuts through a scale block"
 )
 
 // ruleText is a rule in words, and an error of its own, so that errors.Is finds it.

@@ -56,8 +56,10 @@ func (r *Report) add(p *Param, sources []origin) {
 		data, scale := s.share(part)
 		bytes := data.bytes() + scale.bytes()
 		row.tensors++
-		if s.scale != nil {
-			row.tensors++
+		for _, t := range []*safetensors.Tensor{s.scale, s.global} {
+			if t != nil {
+				row.tensors++
+			}
 		}
 		row.rows += rows
 		row.bytes += bytes

@@ -65,7 +65,7 @@ var faults = []fault{
 		moeTensor + "experts.0.w2.weight_scale_inv", ruleWrongShape, []string{"got [64 2], want [64 1]"}},
 	{"transposed", change(ehProj, func(p *part) { *p = zeros(p.name, p.dtype, 128, 64) }), ehProj, ruleWrongShape, []string{"got [128 64], want [64 128]"}},
 	{"matrix of integers", change(moeTensor+"experts.0.w3.weight", func(p *part) { *p = zeros(p.name, "I32", p.shape...) }),
-		moeTensor + "experts.0.w3.weight", ruleWrongDtype, []string{"got I32", "want F32, F16, BF16 or F8_E4M3"}},
+		moeTensor + "experts.0.w3.weight", ruleWrongDtype, []string{"got I32", "want F32, F16, BF16, F8_E4M3 or U8"}},
 	{"vector of fp8", change(moeTensor+"e_score_correction_bias", func(p *part) { *p = zeros(p.name, safetensors.F8E4M3, 2) }),
 		moeTensor + "e_score_correction_bias", ruleWrongDtype, []string{"want F32, F16 or BF16"}},
 	{"scalar of another shape", change(attnTensor+"k_proj.k_scale", func(p *part) { *p = zeros(p.name, safetensors.F32, 2) }), attnTensor + "k_proj.k_scale", ruleWrongShape, []string{"got [2], want []"}},

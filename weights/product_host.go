@@ -10,6 +10,11 @@ func (r *Rows) multiplyHost(y []float32, yStride, first, count int) {
 	for count > 0 {
 		s := r.stored(first, count)
 		r.multiplyRun(y, yStride, &s, r.x)
+		if s.of != one { // of sums, which are fewer than values
+			for i := range r.x.n {
+				s.of.scale(y[i*yStride:][:s.rows])
+			}
+		}
 		y, first, count = y[min(s.rows, len(y)):], first+s.rows, count-s.rows
 	}
 }

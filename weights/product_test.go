@@ -197,11 +197,12 @@ func TestProductNaN(t *testing.T) {
 	ones := func(f Format) stored {
 		s := newStored(rand.New(rand.NewPCG(1, 5)), f, out, cols)
 		one, scale := map[Format][]byte{
-			F32: {0, 0, 0x80, 0x3f}, F16: {0, 0x3c}, BF16: {0x80, 0x3f}, MXFP8: {0x38}, FP8F32: {0x38}, fp8BF16: {0x38}, INT8: {1},
-		}[f], map[Format][]byte{MXFP8: {127}, FP8F32: {0, 0, 0x80, 0x3f}, fp8BF16: {0x80, 0x3f}, INT8: {0x80, 0x3f}}[f]
+			F32: {0, 0, 0x80, 0x3f}, F16: {0, 0x3c}, BF16: {0x80, 0x3f}, MXFP8: {0x38}, FP8F32: {0x38}, fp8BF16: {0x38}, INT8: {1}, MXFP4: {0x22}, NVFP4: {0x22},
+		}[f], map[Format][]byte{MXFP8: {127}, FP8F32: {0, 0, 0x80, 0x3f}, fp8BF16: {0x80, 0x3f}, INT8: {0x80, 0x3f}, MXFP4: {127}, NVFP4: {0x38}}[f]
 		for i := range s.data {
 			s.data[i] = one[i%len(one)]
 		}
+		s.of = global{1, 1}
 		for i := range s.scale {
 			s.scale[i] = scale[i%len(scale)]
 		}
@@ -219,6 +220,8 @@ func TestProductNaN(t *testing.T) {
 		{"MXFP8 weight", MXFP8, func(s *stored, _ []float32) { s.data[3*cols+1] = 0x7f }, func(_, col int) bool { return col == 3 }},
 		{"FP8 F32 scale", FP8F32, func(s *stored, _ []float32) { s.scale[2*4+2] = 0xc0; s.scale[2*4+3] = 0x7f }, func(_, col int) bool { return col >= 128 }},
 		{"INT8 scale", INT8, func(s *stored, _ []float32) { s.scale[2*(4*6+1)] = 0xc0; s.scale[2*(4*6+1)+1] = 0x7f }, func(_, col int) bool { return col == 4 }},
+		{"MXFP4 scale", MXFP4, func(s *stored, _ []float32) { s.scale[2*6+4] = 255 }, func(_, col int) bool { return col == 2 }},
+		{"NVFP4 scale", NVFP4, func(s *stored, _ []float32) { s.scale[3*11+10] = 0xff }, func(_, col int) bool { return col == 3 }},
 		{"FP8 BF16 scale", fp8BF16, func(s *stored, _ []float32) { s.scale[0] = 0xc0; s.scale[1] = 0x7f }, func(_, col int) bool { return col < 128 }},
 	}
 	for _, f := range allFormats {

@@ -15,13 +15,14 @@ import (
 // time.
 const requantizeChunk = 2 << 20
 
-// Requantize returns a copy of m in format f, MXFP8 or INT8, in its own memory on d, the
+// Requantize returns a copy of m in format f, MXFP8, INT8 or MXFP4, in its own memory on d, the
 // device of m. The caller frees it and may free m before. Each value is decoded to a
 // float32 and rounded to the nearest value of f:
 //
 //	MXFP8   e4m3, of 4 significant bits, saturating; of all power-of-two scales
 //	        the one with the least squared error of its 32 columns
 //	INT8    within half a step, the largest magnitude of its 32 columns ÷ 127
+//	MXFP4   e2m1, of 2 significant bits, saturating; its scale as that of MXFP8
 //
 // Ties go to even. A block of columns that holds NaN or an infinity becomes NaN.
 // The result does not depend on the device, nor on the number of goroutines.
@@ -32,7 +33,7 @@ const requantizeChunk = 2 << 20
 // everything taken is given back.
 func (m *Matrix) Requantize(ctx context.Context, d hip.Device, f Format, progress func(done, total int64)) (*Matrix, error) {
 	if !f.valid() || formats[f].encode == nil {
-		return nil, &hip.InputError{Op: "weights: requantize", Field: "format", Got: f, Want: "MXFP8 or INT8"}
+		return nil, &hip.InputError{Op: "weights: requantize", Field: "format", Got: f, Want: "MXFP8, INT8 or MXFP4"}
 	}
 	q, err := m.blank(d, f)
 	returned := false
@@ -171,6 +172,9 @@ func (c *rowChunk) requantize(r *requantizer, first, n int) error {
 				stored = c.scale[int64(row)*s.format.scaleRowBytes(cols):]
 			}
 			s.format.Decode(c.row, c.data[int64(j)*s.format.rowBytes(cols):], stored)
+			if s.format == NVFP4 {
+				s.of.scale(c.row)
+			}
 			formats[to.format].encode(data[:to.rowStride], scale[:to.scaleStride], c.row)
 			data, scale = data[to.rowStride:], scale[to.scaleStride:]
 		}

@@ -40,6 +40,7 @@ type run struct {
 	rows                   int
 	data, scale            []byte
 	rowStride, scaleStride int // 0: the rows share their scales
+	of                     global
 }
 
 // row returns the stored bytes of one row of a matrix with cols columns, from
@@ -64,7 +65,10 @@ func (r *Rows) stored(first, count int) run {
 	if block := formats[s.format].blockRows; block > 1 { // rows of one scale
 		n = min(n, int64(block)-(int64(s.scaleRow)+in)%int64(block))
 	}
-	out := run{format: s.format, rows: int(n), rowStride: int(s.rowStride)}
+	out := run{format: s.format, rows: int(n), rowStride: int(s.rowStride), of: one}
+	if s.format == NVFP4 {
+		out.of = s.of
+	}
 	out.data = hip.In[byte](r.b, s.data.Add(in*s.rowStride), int((n-1)*s.rowStride+bytes))
 	if !s.format.quantized() {
 		return out
@@ -107,6 +111,7 @@ func (r *Rows) Decode(dst []float32, row int) {
 	s := r.stored(row, 1)
 	data, scale := s.row(0, 0, r.cols)
 	s.format.Decode(dst[:r.cols], data, scale)
+	s.of.scale(dst[:r.cols])
 }
 
 // decoded returns scratch memory for one row.

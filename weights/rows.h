@@ -6,6 +6,7 @@ struct Segment {
   const uint8 *data, *scale; // aligned to nothing
   int64 rowStride, scaleStride;
   int32 first, rows, format, scaleRow;
+  float factor, divisor; // of NVFP4
 };
 
 // segmentOf returns the segment that holds a row. Segments of equal size, as the
@@ -39,19 +40,24 @@ DEVICE float floatOfE8M0(uint32 code) {
   return floatOfBits(code == 0 ? 1u << 22 : code << 23);
 }
 
+// floatOfE2M1 decodes a code of four bits. Its bits, moved to those of a float32, are the
+// value times 2^−126, subnormals included.
+DEVICE float floatOfE2M1(uint32 code) { return floatOfBits((code & 8u) << 28 | (code & 7u) << 22) * 0x1p126f; }
+
 DEVICE uint32 unaligned16(const uint8 *p) { return p[0] | (uint32)p[1] << 8; }
 DEVICE uint32 unaligned32(const uint8 *p) { return unaligned16(p) | unaligned16(p + 2) << 16; }
 
 // storedRow is one row of a segment.
 struct storedRow {
   const uint8 *data, *scale;
+  float factor, divisor;
 };
 
 DEVICE storedRow rowOf(const Segment *s, int32 row) {
   const int64 in = row - s->first;
-  const bool perRow = s->format == MXFP8 || s->format == INT8;
+  const bool perRow = s->format == MXFP8 || s->format == INT8 || s->format == MXFP4 || s->format == NVFP4;
   const int64 scaleRow = perRow ? s->scaleRow + in : (s->scaleRow + in) / 128;
-  return {s->data + in * s->rowStride, s->scale + scaleRow * s->scaleStride};
+  return {s->data + in * s->rowStride, s->scale + scaleRow * s->scaleStride, s->factor, s->divisor};
 }
 
 // valueAt decodes one value of a row, whatever its alignment.
@@ -64,6 +70,8 @@ DEVICE float valueAt(storedRow row, int32 format, int32 c) {
   case FP8F32: return floatOfE4M3(row.data[c]) * floatOfBits(unaligned32(row.scale + 4 * (c / 128)));
   case FP8BF16: return floatOfE4M3(row.data[c]) * floatOfBF16(unaligned16(row.scale + 2 * (c / 128)));
   case INT8: return (float)(int8)row.data[c] * floatOfBF16(unaligned16(row.scale + 2 * (c / 32)));
+  case MXFP4: return floatOfE2M1(row.data[c / 2] >> 4 * (c % 2)) * floatOfE8M0(row.scale[c / 32]);
+  case NVFP4: return floatOfE2M1(row.data[c / 2] >> 4 * (c % 2)) * floatOfE4M3(row.scale[c / 16]) * row.factor / row.divisor;
   default: return notANumber();
   }
 }

@@ -70,7 +70,7 @@ func stacked(t *testing.T, d hip.Device) (*arena, *Matrix, []stored) {
 	var parts []stored
 	for i, f := range allFormats {
 		whole := newStored(r, f, 400, 300)
-		seg, part := shareOf(a, whole, interval{[]int{1, 0, 100, 130, 255, 256, 3}[i], 300 + i}, interval{128, 299})
+		seg, part := shareOf(a, whole, interval{[]int{1, 0, 100, 130, 255, 256, 3, 77, 6}[i], 300 + i}, interval{128, 299})
 		segments, parts = append(segments, seg), append(parts, part)
 	}
 	m := a.matrixOf(171, segments...)

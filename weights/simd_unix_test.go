@@ -52,7 +52,9 @@ func TestProductAtGuardPages(t *testing.T) {
 						require.NoError(t, err)
 						return p
 					}
-					m, err := NewMatrix(d, cols, []Segment{DenseSegment(f, rows, cols, adopt(data, false), adopt(scale, false))})
+					segment := DenseSegment(f, rows, cols, adopt(data, false), adopt(scale, false))
+					segment.of = s.of
+					m, err := NewMatrix(d, cols, []Segment{segment})
 					require.NoError(t, err)
 					require.NoError(t, m.Product(d, adopt(yMem, true), adopt(xMem, false), n))
 					y := unsafe.Slice((*float32)(unsafe.Pointer(&yMem[0])), n*rows)

@@ -46,7 +46,7 @@ func KernelSource() string {
 func rowsSource() string {
 	return hip.Define("F32", int(F32)) + hip.Define("F16", int(F16)) + hip.Define("BF16", int(BF16)) +
 		hip.Define("MXFP8", int(MXFP8)) + hip.Define("FP8F32", int(FP8F32)) + hip.Define("FP8BF16", int(fp8BF16)) +
-		hip.Define("INT8", int(INT8)) + rowsH
+		hip.Define("INT8", int(INT8)) + hip.Define("MXFP4", int(MXFP4)) + hip.Define("NVFP4", int(NVFP4)) + rowsH
 }
 
 // How a block of a kernel with [KernelSource] divides its work.

@@ -13,19 +13,23 @@ type stored struct {
 	format      Format
 	rows, cols  int
 	data, scale []byte
+	of          global
 	values      []float32 // [rows, cols]
 }
 
 // checkpointFormats are those that tensors are stored in, allFormats all rows of
 // the format table.
 var (
-	checkpointFormats = []Format{F32, F16, BF16, MXFP8, FP8F32, fp8BF16}
-	allFormats        = []Format{F32, F16, BF16, MXFP8, FP8F32, fp8BF16, INT8}
+	checkpointFormats = []Format{F32, F16, BF16, MXFP8, FP8F32, fp8BF16, MXFP4, NVFP4}
+	allFormats        = []Format{F32, F16, BF16, MXFP8, FP8F32, fp8BF16, INT8, MXFP4, NVFP4}
 )
 
 // newStored returns random weights without NaN, of magnitudes about 1.
 func newStored(r *rand.Rand, f Format, rows, cols int) stored {
-	s := stored{format: f, rows: rows, cols: cols}
+	s := stored{format: f, rows: rows, cols: cols, of: one}
+	if f == NVFP4 {
+		s.of = global{1, float32(r.Float64() + 1)}
+	}
 	scaleRows, scaleCols := f.scaleShape(rows, cols)
 	var scales []float64
 	for range scaleRows * scaleCols {
@@ -35,10 +39,15 @@ func newStored(r *rand.Rand, f Format, rows, cols int) stored {
 	}
 	for i := range rows * cols {
 		var v float64
-		s.data, v = appendValue(s.data, r, f)
+		if formats[f].packed {
+			s.data, v = appendFP4(s.data, r, i%cols)
+		} else {
+			s.data, v = appendValue(s.data, r, f)
+		}
 		if f.quantized() {
 			row, col := i/cols/formats[f].blockRows, i%cols/formats[f].blockCols
 			v *= scales[row*scaleCols+col]
+			v = v * float64(s.of.factor) / float64(s.of.divisor)
 		}
 		s.values = append(s.values, float32(v))
 	}
@@ -65,6 +74,17 @@ func appendValue(b []byte, r *rand.Rand, f Format) ([]byte, float64) {
 	return append(b, code), e4m3Value(code)
 }
 
+// appendFP4 appends a random e2m1 of column c, or puts it into the last byte's high nibble.
+func appendFP4(b []byte, r *rand.Rand, c int) ([]byte, float64) {
+	code := byte(r.Uint32N(16))
+	v := minifloat(int(code>>3), int(code>>1&3), float64(code&1)/2, 1)
+	if c%2 == 0 {
+		return append(b, code), v
+	}
+	b[len(b)-1] |= code << 4
+	return b, v
+}
+
 // appendScale appends a random stored scale and returns it.
 func appendScale(b []byte, r *rand.Rand, f Format) ([]byte, float64) {
 	v := float32(r.Float64() + 0.5)
@@ -74,6 +94,10 @@ func appendScale(b []byte, r *rand.Rand, f Format) ([]byte, float64) {
 	case fp8BF16, INT8:
 		h := hip.ToBF16(v)
 		return binary.LittleEndian.AppendUint16(b, uint16(h)), float64(h.Float32())
+	}
+	if f == NVFP4 {
+		code := byte(0x20 + r.Uint32N(0x20))
+		return append(b, code), e4m3Value(code)
 	}
 	code := byte(115 + r.Uint32N(16))
 	return append(b, code), math.Ldexp(1, int(code)-127)
@@ -139,7 +163,9 @@ func (a *arena) floats(values []float32) hip.Ptr {
 }
 
 func (a *arena) segment(s stored, pad int) Segment {
-	return DenseSegment(s.format, s.rows, s.cols, a.bytes(s.data, pad), a.bytes(s.scale, pad))
+	segment := DenseSegment(s.format, s.rows, s.cols, a.bytes(s.data, pad), a.bytes(s.scale, pad))
+	segment.of = s.of
+	return segment
 }
 
 // matrix uploads the segments, all of cols columns, pad bytes off alignment.

@@ -45,6 +45,7 @@ const (
 type seen struct {
 	dtype safetensors.Dtype
 	scale bool
+	four  bool // codes of 4 bits, or scales of them that cannot make an infinity
 	flags atomic.Uint32
 }
 
@@ -55,6 +56,9 @@ func (s *seen) add(p []byte, off int64) {
 	l, ok := lanesOf[s.dtype]
 	width := int64(s.dtype.Bits() / 8)
 	switch {
+	case s.four && !s.scale:
+		s.addE2M1(p)
+		return
 	case !ok:
 		s.addE8M0(p)
 		return
@@ -84,10 +88,20 @@ func (s *seen) add(p []byte, off int64) {
 	if carries&l.carry != 0 {
 		flags |= seenNotFinite
 	}
-	if s.scale { // float scales are few: those of 128 × 128 codes each
+	if s.scale && !s.four { // float scales are few: those of 128 × 128 codes each
 		flags |= seenLarge
 	}
 	s.flags.Or(flags)
+}
+
+// addE2M1 looks at codes of 4 bits, which are all finite.
+func (s *seen) addE2M1(p []byte) {
+	for _, codes := range p {
+		if codes&0x77 != 0 {
+			s.flags.Or(seenNonZero)
+			return
+		}
+	}
 }
 
 // addE8M0 looks at scales of powers of two, of which none is zero.
@@ -123,9 +137,10 @@ func (c *valueCheck) watch(p *Param, part *Part, s *origin, data, scale *area) {
 		return
 	}
 	v := &partValues{param: p, part: part, source: s}
-	v.data.dtype, data.seen = s.weight.Dtype, &v.data
+	v.data.dtype, v.data.four, data.seen = s.weight.Dtype, formats[s.format].packed, &v.data
 	if scale.tensor != nil {
 		v.scale.dtype, v.scale.scale, scale.seen = s.scale.Dtype, true, &v.scale
+		v.scale.four = s.format == NVFP4 && 6*448*float64(s.of.factor)/float64(s.of.divisor) <= math.MaxFloat32
 	}
 	c.parts = append(c.parts, v)
 }
@@ -141,7 +156,11 @@ func (c *valueCheck) err(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("weights: check: %w", err)
 		}
-		switch name := v.source.weight.Name; {
+		name := v.source.weight.Name
+		if v.scale.has(seenNotFinite) && formats[v.source.format].packed {
+			name = v.source.scale.Name
+		}
+		switch {
 		case !finite:
 			a.problem(name, v.param.Name, ruleNotFinite, "", "")
 		case zero && !strings.HasSuffix(name, biasSuffix):
@@ -153,7 +172,7 @@ func (c *valueCheck) err(ctx context.Context) error {
 
 // judge says what is wrong with a part. It decodes one where a product may overflow.
 func (v *partValues) judge(ctx context.Context) (zero, finite bool, err error) {
-	zero = !v.data.has(seenNonZero)
+	zero = !v.data.has(seenNonZero) || v.source.format == NVFP4 && !v.scale.has(seenNonZero)
 	finite = !v.data.has(seenNotFinite) && !v.scale.has(seenNotFinite)
 	if !finite || !v.scale.has(seenLarge) && !v.data.has(seenLarge) {
 		return zero, finite, nil
@@ -164,7 +183,7 @@ func (v *partValues) judge(ctx context.Context) (zero, finite bool, err error) {
 // decode looks at every value of a part as it is computed with.
 func (v *partValues) decode(ctx context.Context) (zero, finite bool, err error) {
 	data, scale := v.source.share(v.part)
-	row := make([]float32, data.width/v.source.format.rowBytes(1))
+	row := make([]float32, v.part.keepCols().Len())
 	raw, scales := make([]byte, data.width), make([]byte, scale.width)
 	zero = true
 	block := max(1, formats[v.source.format].blockRows)
@@ -179,6 +198,7 @@ func (v *partValues) decode(ctx context.Context) (zero, finite bool, err error) 
 			}
 		}
 		v.source.format.Decode(row, raw, scales)
+		v.source.of.scale(row)
 		for _, x := range row {
 			zero = zero && x == 0
 			if !isFinite(x) {

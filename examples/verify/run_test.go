@@ -25,7 +25,8 @@ func runVerify(args ...string) (code int, stdout, stderr string) {
 // caseFolder returns the case of that name.
 func caseFolder(t *testing.T, name string) string {
 	t.Helper()
-	if name == "tiny-fp8-cache" || name == "tiny-fp8-cache-unscaled" {
+	switch name {
+	case "tiny-fp8-cache", "tiny-fp8-cache-unscaled", "tiny-mxfp4-quark", "tiny-nvfp4":
 		return hiptest.Shared(t, "golden-next", name)
 	}
 	return hiptest.Shared(t, "golden", name)

@@ -14,6 +14,7 @@ import (
 // that shares a float scale.
 const (
 	mxBlock     = 32
+	nvBlock     = 16 // of NVFP4
 	squareBlock = 128
 )
 

@@ -31,13 +31,14 @@ var goldenCases = []string{
 	"tiny-f32", "tiny-bf16-bundled-sharded", "tiny-mxfp8", "tiny-mxfp8-e8m0",
 	"tiny-init1-local2", "tiny-init3-local2", "tiny-local0", "tiny-3modules", "slim-real",
 	"tiny-fp8-cache", "tiny-fp8-cache-unscaled", "tiny-fp8-index",
+	"tiny-mxfp4", "tiny-mxfp4-quark", "tiny-nvfp4", "tiny-nvfp4-modelopt",
 }
 
-// caseFolder returns the folder of a case: two with FP8 caches do not come with the
-// repository.
+// caseFolder returns the folder of a case: some do not come with the repository.
 func caseFolder(t *testing.T, name string) string {
 	t.Helper()
-	if name == "tiny-fp8-cache" || name == "tiny-fp8-cache-unscaled" {
+	switch name {
+	case "tiny-fp8-cache", "tiny-fp8-cache-unscaled", "tiny-mxfp4-quark", "tiny-nvfp4":
 		return hiptest.Shared(t, "golden-next", name)
 	}
 	return hiptest.Shared(t, "golden", name)

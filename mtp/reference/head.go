@@ -151,6 +151,9 @@ func (l *loader) vector(name string, n int) []float64 {
 // matrix decodes a tensor of shape [rows, cols]. It is quantized exactly when
 // it is F8_E4M3, and then its scales must lie beside it.
 func (l *loader) matrix(name string, rows, cols int) mat.Matrix {
+	if m, ok := l.fourBits(name, rows, cols); ok {
+		return m
+	}
 	t, ok := l.require(name, rows, cols)
 	if !ok {
 		return nil
