@@ -1,7 +1,6 @@
 package moe
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"testing"
 
@@ -18,37 +17,38 @@ func TestActivations(t *testing.T) {
 	exact := Config{Hidden: 64, Intermediate: 32, SharedIntermediate: 96, Experts: 8, TopK: 2, Scale: 2, Alpha: 1.702, Limit: 7, Beta: 1}
 	rounding := exact
 	rounding.Activations = hip.ActivationsMXFP8
+	inputs := map[int][2][]float32{} // x and residual of so many rows
 	rng := rand.New(rand.NewPCG(50, 1))
 	m := randomMixture(rng, exact, weights.MXFP8)
 	for _, rows := range []int{4, 5, 20, 70} {
-		x, residual := randomValues(rng, rows*exact.Hidden), randomValues(rng, rows*exact.Hidden)
-		test := func(t *testing.T, d hip.Device, bound float64) {
+		inputs[rows] = [2][]float32{randomValues(rng, rows*exact.Hidden), randomValues(rng, rows*exact.Hidden)}
+	}
+	test := func(t *testing.T, d hip.Device, bound float64) {
+		for rows, in := range inputs {
 			m.config = exact
-			plain := m.forward(t, d, x, residual)
+			plain := m.forward(t, d, in[0], in[1])
 			m.config = rounding
-			got, want := m.forward(t, d, x, residual), m.forwardNaive(x, residual)
+			got, want := m.forward(t, d, in[0], in[1]), m.forwardNaive(in[0], in[1])
 			requireClose(t, got, want, bound)
 			if rows < 5 {
 				require.Equal(t, plain, got)
-			} else {
-				require.Error(t, hiptest.Within(got.routed, plain.routed, 1e-3), "not rounded")
-				require.Error(t, hiptest.Within(got.shared, plain.shared, 1e-3), "not rounded")
-				require.NoError(t, hiptest.Within(got.moeOut, plain.moeOut, 0.1))
+				continue
 			}
+			require.Error(t, hiptest.Within(got.routed, plain.routed, 1e-3), "%d rows are not rounded", rows)
+			require.Error(t, hiptest.Within(got.shared, plain.shared, 1e-3), "%d rows are not rounded", rows)
+			require.NoError(t, hiptest.Within(got.moeOut, plain.moeOut, 0.1))
 		}
-		for name, open := range devices {
-			t.Run(fmt.Sprintf("%s/%d rows", name, rows), func(t *testing.T) {
-				d := open()
-				t.Cleanup(func() { require.NoError(t, d.Close()) })
-				test(t, d, 1e-5)
-			})
-		}
-		t.Run(fmt.Sprintf("%d rows", rows), func(t *testing.T) {
-			onGPU := func(t *testing.T, d hip.Device) { test(t, hip.Check(d), 1e-4) }
-			hiptest.OnGPUs(t, onGPU)
-			hiptest.OnGPUs(t, onGPU, "gfx950")
+	}
+	for name, open := range devices {
+		t.Run(name, func(t *testing.T) {
+			d := open()
+			t.Cleanup(func() { require.NoError(t, d.Close()) })
+			test(t, d, 1e-5)
 		})
 	}
+	onGPU := func(t *testing.T, d hip.Device) { test(t, hip.Check(d), 1e-4) }
+	hiptest.OnGPUs(t, onGPU)
+	hiptest.OnGPUs(t, onGPU, "gfx950")
 }
 
 // TestActivationsOfOtherWeights: matrices that are not MXFP8 throughout multiply what is not

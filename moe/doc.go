@@ -23,7 +23,8 @@
 //	product (gate) → route → group_by_expert → experts_gate_up → experts_down
 //	gate_up_swiglu → product (down) → moe_combine
 //
-// A layer without experts, a dense MLP, takes the last three.
+// A layer without experts, a dense MLP, takes the last three. Where Config.Activations rounds
+// rows, quantize_mxfp8 goes before each of the four products of experts.
 //
 // # What does a rank of a parallel layer compute?
 //

@@ -13,6 +13,7 @@
 //	m := loaded.Matrix("model.layers.0.eh_proj.weight")
 //	err = m.Product(device, y, x, rows)                            // y = x · mᵀ
 //
+// [Matrix.ProductQuantized] multiplies rows of x that a [QuantizedRows] holds rounded to MXFP8.
 // Package mtp does this for a head; its Config.Parameters gives params.
 //
 // # What is a parameter made of?
