@@ -74,6 +74,7 @@ type Config struct {
 	MoE moe.Config
 
 	nextn        int           // num_nextn_predict_layers beside num_mtp_modules; 0: none
+	shareBlock   int           // of parallel, as the plan of the parameters found it
 	quantization *quantization // quantization_config; nil when the checkpoint has none
 }
 

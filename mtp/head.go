@@ -84,7 +84,9 @@ func (h *Head) build() (err error) {
 	if !h.whole() {
 		return nil
 	}
-	shares, err := c.shares(h.options.parallel())
+	p := h.options.parallel()
+	p.block = c.shareBlock
+	shares, err := c.shares(p)
 	if err != nil {
 		return err
 	}

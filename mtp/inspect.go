@@ -80,9 +80,45 @@ func (c *Config) plan(ctx context.Context, checkpoint *safetensors.Folder, modul
 	if err := c.checkExperts(modules, len(checkpoint.Tensors())); err != nil {
 		return nil, errors.Join(append(errs, err)...)
 	}
-	params, err := c.parameters(opts.parallel(), func(module int) bool { return modules[module] > 0 })
+	p := opts.parallel()
+	plan, err := c.planShare(checkpoint, modules, opts, p)
+	if err != nil && opts.Group != nil && !p.tensor.whole() {
+		for _, p.block = range []int{16, 32, 128} { // of NVFP4, MXFP4 and MXFP8, and FP8
+			if uneven := c.planBlocks(checkpoint, modules, opts, p); uneven != nil {
+				plan, err, c.shareBlock = uneven, nil, p.block
+				break
+			}
+		}
+	}
+	if err := errors.Join(append(errs, err)...); err != nil {
+		return nil, err
+	}
+	c.noteTied(checkpoint, plan.Report(), opts)
+	return plan, nil
+}
+
+// planBlocks is planShare if the shares of all ranks fit, so that all decide alike, and
+// otherwise nil.
+func (c *Config) planBlocks(checkpoint *safetensors.Folder, modules moduleTensors, opts Options, p parallel) (own *weights.Plan) {
+	for rank := range p.tensor.Size {
+		other := p
+		other.tensor.Rank = rank
+		plan, err := c.planShare(checkpoint, modules, opts, other)
+		if err != nil {
+			return nil
+		}
+		if rank == p.tensor.Rank {
+			own = plan
+		}
+	}
+	return own
+}
+
+// planShare matches the parameters of a share to the tensors.
+func (c *Config) planShare(checkpoint *safetensors.Folder, modules moduleTensors, opts Options, p parallel) (*weights.Plan, error) {
+	params, err := c.parameters(p, func(module int) bool { return modules[module] > 0 })
 	if err != nil {
-		return nil, errors.Join(append(errs, err)...)
+		return nil, err
 	}
 	wanted := params[:0]
 	for _, p := range params {
@@ -91,12 +127,7 @@ func (c *Config) plan(ctx context.Context, checkpoint *safetensors.Folder, modul
 		}
 		wanted = append(wanted, p)
 	}
-	plan, err := weights.NewPlan(checkpoint, wanted)
-	if err := errors.Join(append(errs, err)...); err != nil {
-		return nil, err
-	}
-	c.noteTied(checkpoint, plan.Report(), opts)
-	return plan, nil
+	return weights.NewPlan(checkpoint, wanted)
 }
 
 // checkFolder refuses a path that is not a folder: the errors of files in it would not say

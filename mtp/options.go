@@ -128,7 +128,9 @@ type Options struct {
 	// projections, columns of down projections, and rows of the vocabulary. ExpertParallel
 	// deals out whole experts; TensorParallel then does not cut the routed experts. Every
 	// rank holds the norms, eh_proj, the router and the one index key. The ranks of a Group
-	// all hold embed_tokens, and cut the rows of lm_head among them.
+	// all hold embed_tokens, and cut the rows of lm_head among them. Where equal parts of an
+	// expert would cut through the blocks that share a scale, they hold whole blocks, some
+	// ranks one more than others.
 	TensorParallel, ExpertParallel Shard
 }
 

@@ -17,6 +17,11 @@ type parallel struct {
 	// whole. In a grid of tensor × expert ranks the experts that are dealt are cut as well.
 	group Shard
 	grid  bool
+
+	// block is how many columns of the experts share a scale, where equal parts would cut
+	// through one: the ranks of a group then hold whole blocks, some one more than others.
+	// 0: equal parts.
+	block int
 }
 
 // parallel returns the share that the options ask for.
@@ -101,6 +106,15 @@ func (s Shard) uneven(n int) interval {
 		end++
 	}
 	return interval{first, end}
+}
+
+// blocks cuts n into whole blocks, as uneven does; 0 stands for even.
+func (s Shard) blocks(n, block int) (part interval, want string) {
+	if block == 0 || s.whole() || (n+block-1)/block < s.Size {
+		return s.even(n)
+	}
+	part = times(s.uneven((n+block-1)/block), block)
+	return interval{part[0], min(part[1], n)}, ""
 }
 
 // vocabPadding: vLLM pads a parallel vocabulary to a multiple of it.

@@ -116,7 +116,7 @@ func TestParametersRefuseShares(t *testing.T) {
 	}{
 		"heads and widths that do not divide": {
 			mtp.Shard{Size: 5}, mtp.Shard{},
-			[]string{"num_attention_heads", "num_key_value_heads", "intermediate_size", "shared_intermediate_size", "vocab_size"},
+			[]string{"num_attention_heads", "num_key_value_heads", "intermediate_size", "shared_intermediate_size", "vocab_size", "TensorParallel.Size is 5, want one of 1, 2, 4, 8, 16, 32, 64 for this head"},
 		},
 		"a rank outside":        {mtp.Shard{Rank: 2, Size: 2}, mtp.Shard{}, []string{"rank 2 of 2"}},
 		"two ranks outside":     {mtp.Shard{Rank: -1, Size: 2}, mtp.Shard{Rank: 3, Size: 3}, []string{"rank -1 of 2", "rank 3 of 3"}},

@@ -3,6 +3,7 @@ package mtp
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/drafthead/drafthead/weights"
 )
@@ -59,7 +60,30 @@ type shares struct {
 	experts, embed, vocab interval
 }
 
+// shares returns those of a rank. If they cannot be cut, the last of the errors says how
+// many ranks can share the head.
 func (c *Config) shares(p parallel) (s shares, err error) {
+	if err := errors.Join(p.tensor.check("TensorParallel"), p.expert.check("ExpertParallel")); err != nil {
+		return s, err
+	}
+	if s, err = c.cut(p); err == nil {
+		return s, nil
+	}
+	const most = 64
+	var sizes []string
+	for n := 1; n <= most; n++ {
+		q := p
+		q.tensor = Shard{0, n}
+		if _, err := c.cut(q); err == nil {
+			sizes = append(sizes, fmt.Sprint(n))
+		}
+	}
+	return s, errors.Join(err, &InputError{
+		Op: "mtp: parameters", Field: "TensorParallel.Size", Got: p.tensor.Size, Want: fmt.Sprintf("one of %s for this head", strings.Join(sizes, ", ")),
+	})
+}
+
+func (c *Config) cut(p parallel) (s shares, err error) {
 	var errs []error
 	cut := func(what string, f func(int) (r interval, want string), n int) interval {
 		r, want := f(n)
@@ -70,13 +94,10 @@ func (c *Config) shares(p parallel) (s shares, err error) {
 		}
 		return r
 	}
-	errs = append(errs, p.tensor.check("TensorParallel"), p.expert.check("ExpertParallel"))
-	if err := errors.Join(errs...); err != nil {
-		return s, err
-	}
 	s.heads = cut("num_attention_heads", p.tensor.even, c.Attention.Heads)
 	s.kvHeads = cut("num_key_value_heads", p.tensor.replicated, c.Attention.KVHeads)
-	s.shared = cut("shared_intermediate_size", p.tensor.even, c.MoE.SharedIntermediate)
+	blocks := func(n int) (interval, string) { return p.tensor.blocks(n, p.block) }
+	s.shared = cut("shared_intermediate_size", blocks, c.MoE.SharedIntermediate)
 	if p.group == (Shard{}) {
 		s.vocab = cut("vocab_size", p.tensor.vocabulary, c.VocabSize)
 		s.embed = s.vocab
@@ -85,7 +106,7 @@ func (c *Config) shares(p parallel) (s shares, err error) {
 	}
 	s.intermediate, s.experts = all(c.MoE.Intermediate), p.expert.uneven(c.MoE.Experts)
 	if p.expert.whole() || p.grid {
-		s.intermediate = cut("intermediate_size", p.tensor.even, c.MoE.Intermediate)
+		s.intermediate = cut("intermediate_size", blocks, c.MoE.Intermediate)
 	}
 	return s, errors.Join(errs...)
 }

@@ -208,3 +208,31 @@ func TestGroupHoldsAll(t *testing.T) {
 		}
 	}
 }
+
+// TestBlocksOfRanks: parts are whole blocks, as equal as they can be, each held once; equal
+// parts where ranks are more than blocks.
+func TestBlocksOfRanks(t *testing.T) {
+	for n := 1; n <= 200; n++ {
+		for size := 1; size <= 9; size++ {
+			for _, block := range []int{0, 32} {
+				at, shortest, longest := 0, n, 0
+				for rank := range size {
+					part, want := Shard{rank, size}.blocks(n, block)
+					even, evenWant := Shard{rank, size}.even(n)
+					if block == 0 || size == 1 || (n+block-1)/block < size {
+						require.Equal(t, even, part)
+						require.Equal(t, evenWant, want)
+						at = n
+						continue
+					}
+					require.Empty(t, want)
+					require.Equal(t, at, part[0])
+					require.Zero(t, part[0]%block)
+					shortest, longest, at = min(shortest, part.Len()), max(longest, part.Len()), part[1]
+				}
+				require.Equal(t, n, at)
+				require.LessOrEqual(t, longest-shortest, 2*block-1, "a block more, and the last may be short")
+			}
+		}
+	}
+}
