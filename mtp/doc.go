@@ -131,6 +131,8 @@
 //
 //	head, err := mtp.Load(ctx, dir, mtp.Options{Device: device, Group: group})
 //
+// examples/internal/ranks does both for the programs, where an id goes round by a file.
+//
 // [Options.TensorParallel] and ExpertParallel say how the ranks share attention and the
 // experts, where that is not by tensor alone. A step sums over the ranks twice, and picks a
 // token from each rank's best ones:

@@ -178,7 +178,11 @@ func (p *rankProcess) run(t *testing.T) {
 	if !p.Again {
 		join("first", time.Minute)
 		play("before")
-		join("second", 3*time.Second)
+		limit := 3 * time.Second
+		if p.Device == "GPU" { // NCCL takes a while to join
+			limit = 10 * time.Second
+		}
+		join("second", limit)
 		cache := newCache(t, head, 16)
 		b := withDrafts(rankPassage.batch(cache.NewSequence(), 0, 7), 3)
 		b.Sequences[0].Allowed = func(drafted []int32) []uint32 {
