@@ -2,6 +2,10 @@ package main
 
 import (
 	"context"
+	"flag"
+	"fmt"
+	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -38,4 +42,33 @@ func TestGoldenOnEmulations(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestGoldenOverProcesses: ranks that meet by a file, as in processes of their own, here of
+// one with emulated GPUs, tell each other what they found.
+func TestGoldenOverProcesses(t *testing.T) {
+	if hiptest.RaceDetector {
+		t.Skip("the emulator's threads are not Go's: there are no races to find")
+	}
+	driver := hiptest.NewEmulator(t, "cuda", 1<<30)
+	results := make([]caseResult, 2)
+	var all sync.WaitGroup
+	group := filepath.Join(t.TempDir(), "group")
+	for rank := range results {
+		var layout ranks.Layout
+		flags := flag.NewFlagSet("test", flag.ContinueOnError)
+		layout.Var(flags)
+		require.NoError(t, flags.Parse([]string{"-tp", "2", "-group", group, "-rank", fmt.Sprint(rank), "-group-library", driver.Options().Library}))
+		d, err := hip.Open(rank, driver.Options())
+		require.NoError(t, err)
+		defer func() { require.NoError(t, d.Close()) }()
+		all.Go(func() {
+			results[rank] = verifyRanks(t.Context(), caseFolder(t, "tiny-f32"), layout, []hip.Device{d}, 0)
+		})
+	}
+	all.Wait()
+	require.Empty(t, results[0].Error)
+	require.True(t, results[0].OK)
+	require.Greater(t, len(results[0].Stages), 30)
+	require.Equal(t, results[0], results[1])
 }
