@@ -84,7 +84,7 @@ func (e expertBlock) String() string {
 	case e.x == 0:
 		return fmt.Sprintf("%d rows on", e.rows)
 	}
-	return fmt.Sprintf("%d pairs, over %v each, matrix units%s", e.pairs, e.each, roundedText(e.rounded))
+	return fmt.Sprintf("%d pairs, over %v each, %s", e.pairs, e.each, unitsText(e.rounded))
 }
 
 // expertsArgs has the grid (slot of the list of active experts) × (tile of

@@ -53,12 +53,13 @@ func (g *gateUp) multiply(gate, up, count, n int) []float32 {
 	return y
 }
 
-// roundedText says in the table of kernels that one takes rounded rows.
-func roundedText(rounded bool) string {
+// unitsText says in the table of kernels that one multiplies on matrix units, and by rounded
+// rows if it does. A line of the table fits a terminal.
+func unitsText(rounded bool) string {
 	if rounded {
-		return ", rounded x"
+		return "x rounded"
 	}
-	return ""
+	return "matrix units"
 }
 
 // rowBytes is roughly the bytes of a row of weights, for [hip.Grid.BlockCost].

@@ -57,7 +57,7 @@ func (g gateUpBlock) String() string {
 	case g.x == 0:
 		return fmt.Sprintf("%d rows on", g.from)
 	}
-	return fmt.Sprintf("%d rows on, matrix units%s", g.from, roundedText(g.rounded))
+	return fmt.Sprintf("%d rows on, %s", g.from, unitsText(g.rounded))
 }
 
 // parts is how many blocks share a tile of columns.
