@@ -79,7 +79,9 @@ func survival(rates []float64) []float64 {
 
 // costs estimates seconds by size. Sizes from 8 on share a bucket with their neighbors,
 // 8 buckets for each power of two. Each keeps its last reports, of which the median counts,
-// so that a first call or a pause of the machine does not.
+// so that a first call or a pause of the machine does not. How far a median lies off the line
+// through all counts as far as that is more than reports of one size differ: else a size that
+// was reported at a quiet time would look cheap.
 type costs struct {
 	buckets []costBucket // by ascending size
 	reports int
@@ -89,9 +91,14 @@ type costBucket struct {
 	size   int
 	recent [15]float64
 	count  int
-	last   int // report
-	median float64
+	last   int     // report
+	median float64 // of recent
+	spread float64 // of recent, relative: half of them lie within so much around the median; 0: unknown
+	value  float64 // that counts
 }
+
+// known is how many reports the bucket keeps.
+func (b *costBucket) known() int { return min(b.count, len(b.recent)) }
 
 // lifetime is how many reports of other sizes a bucket outlives. What it says may have
 // changed, and as long as it looks expensive nothing would correct it.
@@ -110,12 +117,48 @@ func (c *costs) add(size int, seconds float64) {
 	b.recent[b.count%len(b.recent)] = seconds
 	b.count++
 	sorted := b.recent
-	known := sorted[:min(b.count, len(sorted))]
+	known := sorted[:b.known()]
 	slices.Sort(known)
 	b.median = known[(len(known)-1)/2]
+	if n := len(known); n >= 4 && b.median > 0 {
+		b.spread = (known[n-1-n/4] - known[n/4]) / 2 / b.median
+	}
 	c.reports++
 	b.last = c.reports
 	c.buckets = slices.DeleteFunc(c.buckets, func(b costBucket) bool { return b.last < c.reports-lifetime })
+	c.smooth()
+}
+
+// smooth sets what the buckets' values are: line + off · off² / (off² + error²), off being
+// median − line. The line is the one of least squares, relative to the medians. The error is
+// the spread of all buckets: what slows a machine down lasts for many reports, so that a
+// median of them is not much surer than one.
+func (c *costs) smooth() {
+	var n, sizes, times, squares, products, spreads, spread float64
+	for i := range c.buckets {
+		b := &c.buckets[i]
+		w, size := float64(b.known())/max(tiny, b.median*b.median), float64(b.size)
+		n, sizes, times = n+w, sizes+w*size, times+w*b.median
+		squares, products = squares+w*size*size, products+w*size*b.median
+		if b.spread > 0 {
+			spreads, spread = spreads+float64(b.known()), spread+float64(b.known())*b.spread
+		}
+	}
+	rise := 0.0
+	if d := n*squares - sizes*sizes; d > 0 {
+		rise = max(0, (n*products-sizes*times)/d)
+	}
+	first := (times - rise*sizes) / n
+	for i := range c.buckets {
+		b := &c.buckets[i]
+		b.value = b.median
+		if line := first + rise*float64(b.size); line > 0 && spreads > 0 {
+			off, e := b.median-line, spread/spreads*b.median
+			if off != 0 {
+				b.value = line + off*(off*off/(off*off+e*e))
+			}
+		}
+	}
 }
 
 func bucketOf(size int) int {
@@ -137,27 +180,27 @@ func (c *costs) of(size int) float64 {
 	i, found := slices.BinarySearchFunc(b, size, func(b costBucket, size int) int { return b.size - size })
 	switch {
 	case found:
-		return b[i].median
+		return b[i].value
 	case i == 0:
 		for j := range b {
 			if 2*b[j].size >= 3*b[0].size {
-				return max(b[0].median-slope(&b[0], &b[j])*float64(b[0].size-size), b[0].median*float64(size)/float64(b[0].size))
+				return max(b[0].value-slope(&b[0], &b[j])*float64(b[0].size-size), b[0].value*float64(size)/float64(b[0].size))
 			}
 		}
-		return b[0].median
+		return b[0].value
 	case i == len(b):
 		last := &b[len(b)-1]
 		for j := len(b) - 2; j >= 0; j-- {
 			if 3*b[j].size <= 2*last.size {
-				return last.median + slope(&b[j], last)*float64(size-last.size)
+				return last.value + slope(&b[j], last)*float64(size-last.size)
 			}
 		}
-		return last.median
+		return last.value
 	}
-	return b[i-1].median + (b[i].median-b[i-1].median)*float64(size-b[i-1].size)/float64(b[i].size-b[i-1].size)
+	return b[i-1].value + (b[i].value-b[i-1].value)*float64(size-b[i-1].size)/float64(b[i].size-b[i-1].size)
 }
 
 // slope is the seconds that one more costs between two sizes, and at least 0.
 func slope(low, high *costBucket) float64 {
-	return max(0, (high.median-low.median)/float64(high.size-low.size))
+	return max(0, (high.value-low.value)/float64(high.size-low.size))
 }
