@@ -32,7 +32,7 @@ func (q *QuantizedRows) Reserve(d hip.Device, rows, cols int) error {
 //
 // This is the conversion of the OCP Microscaling Formats specification 1.0, section 6.3.
 // Thirty-two zeros have the scale 0, which is 2^−127. With a NaN or an infinity among them
-// 32 columns are NaN: their scale is 255 and their codes are 0.
+// 32 columns are NaN: their scale and all their codes are.
 func (q *QuantizedRows) Quantize(d hip.Device, x hip.Ptr, rows, cols int) error {
 	if err := q.Reserve(d, rows, cols); err != nil {
 		return err
@@ -90,9 +90,8 @@ var quantize = hip.NewKernel("quantize_mxfp8", rowsSource()+quantizeMXFP8HIP, fu
 func quantizeMXFP8(values []float32, codes []byte, x []float32) (scale byte) {
 	largest := largestBits(x)
 	if largest >= infinityBits {
-		clear(codes)
 		for i := range values {
-			values[i] = float32(math.NaN())
+			codes[i], values[i] = 0x7f, float32(math.NaN())
 		}
 		return 255
 	}

@@ -21,7 +21,7 @@ KERNEL(256) void quantize_mxfp8(quantizeMXFP8Args a) {
   const uint32 largest = waveFold<largerBits, 16>(bitsOfFloat(x) & 0x7fffffffu);
   const bool finite = largest < 0x7f800000u;
   const uint32 scale = !finite ? 255 : largest >> 23 < 8 ? 0 : (largest >> 23) - 8;
-  const uint8 code = finite ? e4m3OfFloat(x * floatOfE8M0(254 - scale)) : 0;
+  const uint8 code = finite ? e4m3OfFloat(x * floatOfE8M0(254 - scale)) : 0x7f;
   if (!there) return;
   a.Codes[at] = code;
   a.Values[at] = floatOfE4M3(code) * floatOfE8M0(scale);
