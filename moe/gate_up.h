@@ -6,15 +6,15 @@
 // stays: comparisons with it are false.
 struct swiGLU {
   double alpha, limit, beta;
-
-  __device__ float activate(float gate, float up) const {
-    double g = gate, u = up;
-    if (g > limit) g = limit;
-    if (u > limit) u = limit;
-    if (u < -limit) u = -limit;
-    return (float)(g * (1 / (1 + exp64(-alpha * g))) * (u + beta));
-  }
 };
+
+DEVICE float activate(const swiGLU &act, float gate, float up) {
+  double g = gate, u = up;
+  if (g > act.limit) g = act.limit;
+  if (u > act.limit) u = act.limit;
+  if (u < -act.limit) u = -act.limit;
+  return (float)(g * (1 / (1 + exp64(-act.alpha * g))) * (u + act.beta));
+}
 
 struct gateUpShared {
   multiplied m; // the result is in m.sums
@@ -33,7 +33,7 @@ DEVICE int32 multiplyGateUp(gateUpShared *s, const Segment *segments, int32 n, i
       if (half == 0) {
         s->gate[i][j] = s->m.sums[i][j];
       } else if (j < count) {
-        s->m.sums[i][j] = act.activate(s->gate[i][j], s->m.sums[i][j]);
+        s->m.sums[i][j] = activate(act, s->gate[i][j], s->m.sums[i][j]);
       }
     }
     __syncthreads();
@@ -52,6 +52,6 @@ DEVICE void multiplyGateUpTiles(tileShared<N> *m, const Segment *segments, int32
   constexpr int32 half = Tiling<N>::rows / 2;
   const auto weightRow = [&](int32 j) { return (j < half ? gate : up) + minimum(j % half, count - 1); };
   tileSumsOf<N, quantized>(m, segments, n, weightRow, x, rowOfX, rows, cols, half, [&](int32 i, int32 j) {
-    if (j < count) store(i, j, act.activate(tileSum<N>(m, i, j), tileSum<N>(m, i, half + j)));
+    if (j < count) store(i, j, activate(act, tileSum<N>(m, i, j), tileSum<N>(m, i, half + j)));
   });
 }

@@ -16,12 +16,12 @@
 
 constexpr int32 multiplyWaves = multiplyThreads / waveSize;
 
-// multiplyGroup is the rows of weights that are in flight together with N rows of x: an AMD
-// GPU has registers for fewer.
+// multiplyGroup is the rows of weights that are in flight together with N rows of x, in
+// accesses of so many columns: an AMD GPU has registers for fewer.
 #if defined(__AMDGCN__)
-template <int32 N> constexpr int32 multiplyGroup = N > 1 || DH_WAVE == 32 ? 4 : 8;
+template <int32 N, int32 columns> constexpr int32 multiplyGroup = (N > 1 || DH_WAVE == 32 ? 4 : 8) / (columns > 16 && DH_WAVE == 64 ? 2 : 1);
 #else
-template <int32 N> constexpr int32 multiplyGroup = N == 4 ? 4 : 8;
+template <int32 N, int32 columns> constexpr int32 multiplyGroup = N == 4 ? 4 : 8;
 #endif
 
 // multiplied is the shared memory of a block that multiplies.
@@ -33,9 +33,9 @@ struct multiplied {
 // aligned reports whether rows of weights and of x can be read in accesses of 16
 // bytes, without a rest.
 template <int32 N> DEVICE bool aligned(const Segment *s, const float *const *x, int32 cols) {
-  if ((s->format == MXFP4 || s->format == NVFP4) && cols % 32 != 0) return false;
   const int64 rowBytes = s->format == F32 ? 4 * (int64)cols : s->format == F16 || s->format == BF16 ? 2 * (int64)cols : cols;
-  uint64 all = (uint64)s->data | (uint64)s->rowStride | (uint64)rowBytes;
+  const bool rest = (s->format == MXFP4 || s->format == NVFP4) && cols % 32 != 0;
+  uint64 all = (uint64)s->data | (uint64)s->rowStride | (uint64)rowBytes | (uint64)rest;
 #pragma unroll
   for (int32 i = 0; i < N; i++) all |= (uint64)x[i];
   return all % 16 == 0;
@@ -45,7 +45,7 @@ template <int32 N> DEVICE bool aligned(const Segment *s, const float *const *x, 
 // x. Rows of weights after the last are read as the last and dropped.
 template <class Codec, int32 N>
 DEVICE void multiplyAligned(multiplied *m, int32 at, const Segment *s, int32 row, int32 count, const float *const *x, int32 cols) {
-  constexpr int32 columns = Codec::columns, group = multiplyGroup<N>;
+  constexpr int32 columns = Codec::columns, group = multiplyGroup<N, columns>;
   const int32 format = s->format;
 #pragma unroll 1
   for (int32 first = 0; first < count; first += group) {

@@ -55,7 +55,7 @@ type productQuantizedArgs struct {
 // productQuantized has the kernels of [Matrix.ProductQuantized], as product has those of
 // [Matrix.Product]. The first serves any device and number of rows.
 var productQuantized = []productQuantizedKernel{
-	productQuantizedOf("product_mxfp8", "productQuantizedRows<4>", 0, productBlock{from: manyRows, x: 4}),
+	productQuantizedOf("product_mxfp8", "productQuantizedRows<1>", 0, productBlock{from: manyRows, x: 1}),
 	productQuantizedOf("product_mxfp8_tiled_16", "productQuantizedTiles<16>", 2, productBlock{from: manyRows, on: tileable, x: 16}),
 	productQuantizedOf("product_mxfp8_tiled_32", "productQuantizedTiles<32>", 2, productBlock{from: 17, on: tileable, x: 32}),
 	productQuantizedOf("product_mxfp8_tiled_64", "productQuantizedTiles<64>", 2, productBlock{from: 33, on: tileableFull, x: 64}),
