@@ -28,6 +28,16 @@ func decodeMXFP8AVX2(a *decodeArgs)
 //go:noescape
 func decodeINT8AVX2(a *decodeArgs)
 
+// decodeMXFP4AVX2 decodes a panel of MXFP4, each value rounded once.
+//
+//go:noescape
+func decodeMXFP4AVX2(a *decodeArgs)
+
+// decodeNVFP4AVX2 decodes a panel of NVFP4, each value rounded once.
+//
+//go:noescape
+func decodeNVFP4AVX2(a *decodeArgs)
+
 // decodeF32AVX512 decodes a panel of F32, each value rounded once.
 //
 //go:noescape
@@ -54,7 +64,27 @@ func decodeMXFP8AVX512(a *decodeArgs)
 //go:noescape
 func decodeINT8AVX512(a *decodeArgs)
 
+// decodeMXFP4AVX512 decodes a panel of MXFP4, each value rounded once.
+//
+//go:noescape
+func decodeMXFP4AVX512(a *decodeArgs)
+
+// decodeNVFP4AVX512 decodes a panel of NVFP4, each value rounded once.
+//
+//go:noescape
+func decodeNVFP4AVX512(a *decodeArgs)
+
 // decodeMXFP8VBMI decodes a panel of MXFP8, each value rounded once.
 //
 //go:noescape
 func decodeMXFP8VBMI(a *decodeArgs)
+
+// decodeMXFP4VBMI decodes a panel of MXFP4, each value rounded once.
+//
+//go:noescape
+func decodeMXFP4VBMI(a *decodeArgs)
+
+// decodeNVFP4VBMI decodes a panel of NVFP4, each value rounded once.
+//
+//go:noescape
+func decodeNVFP4VBMI(a *decodeArgs)

@@ -75,3 +75,45 @@ func dotINT8AVX512(a *dotArgs)
 //
 //go:noescape
 func dotMXFP8VBMI(a *dotArgs)
+
+// dotMXFP4AVX2 computes y[j] = Σ w[j][c]·x[c] for rows stored as MXFP4: products and
+// their sums over 32 columns in float32, by lanes, times the scale, added up in
+// float32.
+//
+//go:noescape
+func dotMXFP4AVX2(a *dotArgs)
+
+// dotNVFP4AVX2 computes y[j] = Σ w[j][c]·x[c] for rows stored as NVFP4: products and
+// their sums over 16 columns in float32, by lanes, times the scale, added up in
+// float32.
+//
+//go:noescape
+func dotNVFP4AVX2(a *dotArgs)
+
+// dotMXFP4AVX512 computes y[j] = Σ w[j][c]·x[c] for rows stored as MXFP4: products and
+// their sums over 32 columns in float32, by lanes, times the scale, added up in
+// float32.
+//
+//go:noescape
+func dotMXFP4AVX512(a *dotArgs)
+
+// dotNVFP4AVX512 computes y[j] = Σ w[j][c]·x[c] for rows stored as NVFP4: products and
+// their sums over 16 columns in float32, by lanes, times the scale, added up in
+// float32.
+//
+//go:noescape
+func dotNVFP4AVX512(a *dotArgs)
+
+// dotMXFP4VBMI computes y[j] = Σ w[j][c]·x[c] for rows stored as MXFP4: products and
+// their sums over 32 columns in float32, by lanes, times the scale, added up in
+// float32.
+//
+//go:noescape
+func dotMXFP4VBMI(a *dotArgs)
+
+// dotNVFP4VBMI computes y[j] = Σ w[j][c]·x[c] for rows stored as NVFP4: products and
+// their sums over 16 columns in float32, by lanes, times the scale, added up in
+// float32.
+//
+//go:noescape
+func dotNVFP4VBMI(a *dotArgs)

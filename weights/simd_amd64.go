@@ -8,6 +8,7 @@ var avx2 = &vectorLevel{
 	lanes: 8, dotsRows: 2, rowsAtOnce: 3,
 	dot: [endFormat]func(*dotArgs){
 		F32: dotF32AVX2, F16: dotF16AVX2, BF16: dotBF16AVX2, MXFP8: dotMXFP8AVX2, INT8: dotINT8AVX2,
+		MXFP4: dotMXFP4AVX2, NVFP4: dotNVFP4AVX2,
 	},
 	dots: [endFormat][maxDots + 1]func(*dotsArgs){
 		F32:   {1: dots1F32AVX2, 2: dots2F32AVX2, 3: dots3F32AVX2, 4: dots4F32AVX2},
@@ -15,9 +16,12 @@ var avx2 = &vectorLevel{
 		BF16:  {1: dots1BF16AVX2, 2: dots2BF16AVX2, 3: dots3BF16AVX2, 4: dots4BF16AVX2},
 		INT8:  {1: dots1INT8AVX2, 2: dots2INT8AVX2, 3: dots3INT8AVX2, 4: dots4INT8AVX2},
 		MXFP8: {1: dots1MXFP8AVX2, 2: dots2MXFP8AVX2, 3: dots3MXFP8AVX2, 4: dots4MXFP8AVX2},
+		MXFP4: {1: dots1MXFP4AVX2, 2: dots2MXFP4AVX2, 3: dots3MXFP4AVX2, 4: dots4MXFP4AVX2},
+		NVFP4: {1: dots1NVFP4AVX2, 2: dots2NVFP4AVX2, 3: dots3NVFP4AVX2, 4: dots4NVFP4AVX2},
 	},
 	decode: [endFormat]func(*decodeArgs){
 		F32: decodeF32AVX2, F16: decodeF16AVX2, BF16: decodeBF16AVX2, MXFP8: decodeMXFP8AVX2, INT8: decodeINT8AVX2,
+		MXFP4: decodeMXFP4AVX2, NVFP4: decodeNVFP4AVX2,
 	},
 	product:  [5]func(*productPanelArgs){1: product4x1AVX2, 2: product4x2AVX2, 3: product4x3AVX2},
 	sumLanes: sumLanesAVX2,
@@ -27,6 +31,7 @@ var avx512 = &vectorLevel{
 	lanes: 16, dotsRows: 4, rowsAtOnce: 4,
 	dot: [endFormat]func(*dotArgs){
 		F32: dotF32AVX512, F16: dotF16AVX512, BF16: dotBF16AVX512, MXFP8: dotMXFP8AVX512, INT8: dotINT8AVX512,
+		MXFP4: dotMXFP4AVX512, NVFP4: dotNVFP4AVX512,
 	},
 	dots: [endFormat][maxDots + 1]func(*dotsArgs){
 		F32:   {1: dots1F32AVX512, 2: dots2F32AVX512, 3: dots3F32AVX512, 4: dots4F32AVX512},
@@ -34,9 +39,12 @@ var avx512 = &vectorLevel{
 		BF16:  {1: dots1BF16AVX512, 2: dots2BF16AVX512, 3: dots3BF16AVX512, 4: dots4BF16AVX512},
 		INT8:  {1: dots1INT8AVX512, 2: dots2INT8AVX512, 3: dots3INT8AVX512, 4: dots4INT8AVX512},
 		MXFP8: {1: dots1MXFP8AVX512, 2: dots2MXFP8AVX512, 3: dots3MXFP8AVX512, 4: dots4MXFP8AVX512},
+		MXFP4: {1: dots1MXFP4AVX512, 2: dots2MXFP4AVX512, 3: dots3MXFP4AVX512, 4: dots4MXFP4AVX512},
+		NVFP4: {1: dots1NVFP4AVX512, 2: dots2NVFP4AVX512, 3: dots3NVFP4AVX512, 4: dots4NVFP4AVX512},
 	},
 	decode: [endFormat]func(*decodeArgs){
 		F32: decodeF32AVX512, F16: decodeF16AVX512, BF16: decodeBF16AVX512, MXFP8: decodeMXFP8AVX512, INT8: decodeINT8AVX512,
+		MXFP4: decodeMXFP4AVX512, NVFP4: decodeNVFP4AVX512,
 	},
 	product:  [5]func(*productPanelArgs){1: product4x1AVX512, 2: product4x2AVX512, 3: product4x3AVX512, 4: product4x4AVX512},
 	sumLanes: sumLanesAVX512,
@@ -49,6 +57,10 @@ func withTables(level *vectorLevel, tiles bool) *vectorLevel {
 	l := *level
 	l.dot[MXFP8], l.decode[MXFP8] = dotMXFP8VBMI, decodeMXFP8VBMI
 	l.dots[MXFP8] = [maxDots + 1]func(*dotsArgs){1: dots1MXFP8VBMI, 2: dots2MXFP8VBMI, 3: dots3MXFP8VBMI, 4: dots4MXFP8VBMI}
+	l.dot[MXFP4], l.decode[MXFP4] = dotMXFP4VBMI, decodeMXFP4VBMI
+	l.dots[MXFP4] = [maxDots + 1]func(*dotsArgs){1: dots1MXFP4VBMI, 2: dots2MXFP4VBMI, 3: dots3MXFP4VBMI, 4: dots4MXFP4VBMI}
+	l.dot[NVFP4], l.decode[NVFP4] = dotNVFP4VBMI, decodeNVFP4VBMI
+	l.dots[NVFP4] = [maxDots + 1]func(*dotsArgs){1: dots1NVFP4VBMI, 2: dots2NVFP4VBMI, 3: dots3NVFP4VBMI, 4: dots4NVFP4VBMI}
 	if tiles {
 		l.streamTiles = [endFormat][maxStreamTiles + 1]func(*streamTilesArgs){
 			BF16:  {1: streamTiles1BF16, 2: streamTiles2BF16, 3: streamTiles3BF16},

@@ -47,7 +47,7 @@ func decode(file *asm.File, level asm.Level, d decoder) {
 		f.Op("MOVQ", rowNext, next)
 		f.Op("MOVQ", field("chunks"), chunks)
 		f.Loop("chunk", chunks, func() {
-			for offset := 0; offset < d.stored*chunk; offset += 64 {
+			for offset := 0; offset < d.bytes(); offset += 64 {
 				f.Op("PREFETCHT0", next.At(offset))
 			}
 			decoding.chunk(w.At, scale.At, func(i int, v asm.Vec) {
@@ -56,8 +56,8 @@ func decode(file *asm.File, level asm.Level, d decoder) {
 				}
 				f.Op("VMOVUPS", v, panel.At(i*level.Bytes))
 			})
-			f.Op("ADDQ", d.stored*chunk, w)
-			f.Op("ADDQ", d.stored*chunk, next)
+			f.Op("ADDQ", d.bytes(), w)
+			f.Op("ADDQ", d.bytes(), next)
 			if d.scale > 0 {
 				f.Op("ADDQ", d.scale*chunk/32, scale)
 			}

@@ -40,6 +40,11 @@ func dotFile() *asm.File {
 		dotINT8(f, level)
 	}
 	dotE4M3ByLookup(f)
+	for _, level := range levels {
+		for _, format := range fp4Formats {
+			dotFourBits(f, level, format)
+		}
+	}
 	return f
 }
 

@@ -79,7 +79,7 @@ func dots(file *asm.File, level asm.Level, d decoder, n int) {
 		f.Op("MOVQ", field("chunks"), chunks)
 		f.Loop("chunk", chunks, func() {
 			for j := range rows {
-				for offset := 0; offset < d.stored*chunk; offset += 64 {
+				for offset := 0; offset < d.bytes(); offset += 64 {
 					f.Op("PREFETCHT0", ws[j].Plus(ahead+offset))
 				}
 				decoding.chunk(ws[j].Plus, ss[j].Plus, func(i int, v asm.Vec) {
@@ -88,8 +88,8 @@ func dots(file *asm.File, level asm.Level, d decoder, n int) {
 					}
 				})
 			}
-			f.Op("ADDQ", d.stored*chunk, w)
-			f.Op("ADDQ", d.stored*chunk, w3)
+			f.Op("ADDQ", d.bytes(), w)
+			f.Op("ADDQ", d.bytes(), w3)
 			if d.scale > 0 {
 				f.Op("ADDQ", d.scale*chunk/32, scale)
 				f.Op("ADDQ", d.scale*chunk/32, scale3)

@@ -7,7 +7,8 @@ import "github.com/drafthead/drafthead/hip/internal/asmgen/asm"
 type decoder struct {
 	format      string
 	stored      int  // bytes of a value
-	scale       int  // bytes of a scale of 32 columns; 0: none
+	packed      bool // two values a byte
+	scale       int  // bytes of the scales of 32 columns; 0: none
 	temporaries int  // vectors that the caller lends it
 	short8      bool // values are 2^8 too small
 	findsNaN    bool // which it does not decode
@@ -16,6 +17,14 @@ type decoder struct {
 	load func(f *asm.Func, at asm.Mem, v asm.Vec)
 	// begin takes vectors for constants, sets them, and returns what uses them.
 	begin func(f *asm.Func, r lent) decoding
+}
+
+// bytes is the size of a chunk.
+func (d *decoder) bytes() int {
+	if d.packed {
+		return chunk / 2
+	}
+	return d.stored * chunk
 }
 
 // lent is the registers of a function that are a decoder's.
@@ -38,9 +47,9 @@ type decoding struct {
 // level's below.
 func decoders(level asm.Level) []decoder {
 	if level == asm.VBMI {
-		return []decoder{e4m3ByLookup()}
+		return append([]decoder{e4m3ByLookup()}, fourBitDecoders(level)...)
 	}
-	return []decoder{plainF32(level), plainF16(level), plainBF16(level), e4m3ByHalves(level), int8Scaled(level)}
+	return append([]decoder{plainF32(level), plainF16(level), plainBF16(level), e4m3ByHalves(level), int8Scaled(level)}, fourBitDecoders(level)...)
 }
 
 func plainF32(level asm.Level) decoder {

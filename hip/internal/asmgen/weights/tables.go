@@ -51,6 +51,29 @@ func tables() *asm.File {
 		binary.LittleEndian.PutUint32(scales[4*s:], math.Float32bits(v))
 	}
 	f.Table("e8m0", scales)
+	// The 16 values of e2m1, and what moves the codes of 16 columns to the lowest bits of 16
+	// lanes: shifts of double words, and for each byte of a lane's quadruple word the lowest
+	// of the eight bits that it becomes.
+	values, shifts, moves := make([]byte, 64), make([]byte, 64), make([]byte, 64)
+	for lane := range 16 {
+		code := lane & 7
+		v := math.Ldexp(float64(2+code&1), code>>1-2)
+		if code < 2 {
+			v = float64(code) / 2
+		}
+		binary.LittleEndian.PutUint32(values[4*lane:], math.Float32bits(float32(math.Copysign(v, float64(7-lane)+0.5))))
+		shifts[4*lane] = byte(4 * (lane % 8))
+		moves[4*lane] = byte(4 * lane)
+	}
+	f.Table("e2m1Floats", values)
+	f.Table("nibbleShifts", shifts)
+	f.Table("nibbleMoves", moves)
+	e4m3 := make([]byte, 4*256)
+	for code := range 256 {
+		bits := uint32(bf16(code&127))<<16 | uint32(code>>7)<<31
+		binary.LittleEndian.PutUint32(e4m3[4*code:], bits)
+	}
+	f.Table("e4m3Floats", e4m3)
 	f.Table("two8", bytes.Repeat([]byte{0, 0, 0x80, 0x43}, 4))
 	f.Table("quietNaN", []byte{0, 0, 0xc0, 0x7f, 0, 0, 0, 0})
 	// What a scale adds to the bits of a bfloat16, for both halves of a double word.
