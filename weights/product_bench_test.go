@@ -44,7 +44,7 @@ func BenchmarkProduct(b *testing.B) {
 func coldCase(b *testing.B, f Format, rows int) hiptest.Case {
 	r := rand.New(rand.NewPCG(6, 1))
 	row := newStored(r, f, formats[f].blockRows+1, benchIn) // repeated, as random values take long
-	s := stored{format: f, rows: benchOut, cols: benchIn}
+	s := stored{format: f, rows: benchOut, cols: benchIn, of: row.of}
 	scaleRows, scaleCols := f.scaleShape(benchOut, benchIn)
 	fill := func(src []byte, n int) []byte {
 		dst := make([]byte, 0, n+len(src))
