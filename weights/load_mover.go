@@ -135,7 +135,7 @@ func (m *mover) segment(p *Param, part *Part, s *origin) (Segment, error) {
 	data, scale := s.share(part)
 	m.check.watch(p, part, s, &data, &scale)
 	param := p.Name
-	seg := Segment{rows: int32(data.rows), format: s.format, of: s.of}
+	seg := Segment{rows: int32(data.rows), format: s.format, global: s.of}
 	var err error
 	if seg.data, seg.rowStride, err = m.move(param, &data); err != nil || !s.format.quantized() {
 		return seg, err

@@ -39,7 +39,7 @@ func matrixValues(t testing.TB, d hip.Device, m *Matrix) []float32 {
 				require.NoError(t, d.Read(scale, s.scale.Add(at*s.scaleStride)))
 			}
 			f.Decode(row, data, scale)
-			s.of.scale(row)
+			s.global.scale(row)
 			values = append(values, row...)
 		}
 	}

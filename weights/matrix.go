@@ -22,8 +22,8 @@ type Segment struct {
 	first                  int32 // row of the matrix with which the segment begins
 	rows                   int32
 	format                 Format
-	scaleRow               int32  // rows of its first scale block that lie before the segment
-	of                     global // of NVFP4
+	scaleRow               int32 // rows of its first scale block that lie before the segment
+	global                       // of NVFP4
 }
 
 // Matrix is rows × cols weights in device memory, the operand of a product. A parameter
@@ -97,7 +97,7 @@ func (m *Matrix) check() error {
 			continue
 		}
 		stride := s.format.rowBytes(m.Cols)
-		refuse(s.format == NVFP4 && !s.of.valid(), of("of"), s.of, "positive finite numbers")
+		refuse(s.format == NVFP4 && !s.global.valid(), of("global"), s.global, "positive finite numbers")
 		refuse(s.rowStride < stride, of("rowStride"), s.rowStride, fmt.Sprintf("at least %d bytes", stride))
 		if !s.format.quantized() {
 			continue
@@ -115,7 +115,7 @@ func (m *Matrix) check() error {
 // DenseSegment describes rows × cols weights stored without gaps at data, with
 // their scales, if the format has any, at scale.
 func DenseSegment(f Format, rows, cols int, data, scale hip.Ptr) Segment {
-	s := Segment{data: data, scale: scale, rowStride: f.rowBytes(cols), rows: int32(rows), format: f, of: one}
+	s := Segment{data: data, scale: scale, rowStride: f.rowBytes(cols), rows: int32(rows), format: f, global: one}
 	if f.quantized() {
 		s.scaleStride = f.scaleRowBytes(cols)
 	}

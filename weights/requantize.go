@@ -173,7 +173,7 @@ func (c *rowChunk) requantize(r *requantizer, first, n int) error {
 			}
 			s.format.Decode(c.row, c.data[int64(j)*s.format.rowBytes(cols):], stored)
 			if s.format == NVFP4 {
-				s.of.scale(c.row)
+				s.global.scale(c.row)
 			}
 			formats[to.format].encode(data[:to.rowStride], scale[:to.scaleStride], c.row)
 			data, scale = data[to.rowStride:], scale[to.scaleStride:]

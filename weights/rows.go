@@ -67,7 +67,7 @@ func (r *Rows) stored(first, count int) run {
 	}
 	out := run{format: s.format, rows: int(n), rowStride: int(s.rowStride), of: one}
 	if s.format == NVFP4 {
-		out.of = s.of
+		out.of = s.global
 	}
 	out.data = hip.In[byte](r.b, s.data.Add(in*s.rowStride), int((n-1)*s.rowStride+bytes))
 	if !s.format.quantized() {

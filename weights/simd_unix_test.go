@@ -53,7 +53,7 @@ func TestProductAtGuardPages(t *testing.T) {
 						return p
 					}
 					segment := DenseSegment(f, rows, cols, adopt(data, false), adopt(scale, false))
-					segment.of = s.of
+					segment.global = s.of
 					m, err := NewMatrix(d, cols, []Segment{segment})
 					require.NoError(t, err)
 					require.NoError(t, m.Product(d, adopt(yMem, true), adopt(xMem, false), n))

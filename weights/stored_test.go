@@ -164,7 +164,7 @@ func (a *arena) floats(values []float32) hip.Ptr {
 
 func (a *arena) segment(s stored, pad int) Segment {
 	segment := DenseSegment(s.format, s.rows, s.cols, a.bytes(s.data, pad), a.bytes(s.scale, pad))
-	segment.of = s.of
+	segment.global = s.of
 	return segment
 }
 
