@@ -47,6 +47,9 @@ func (b *Buffer) Grow(d Device, n, size int) error {
 // Free returns the memory to d, after the work queued on it. The buffer is then empty, and
 // freeing it again does nothing.
 func (b *Buffer) Free(d Device) error {
+	if b.ptr == 0 {
+		return nil
+	}
 	if err := d.Free(b.ptr); err != nil {
 		return err
 	}
