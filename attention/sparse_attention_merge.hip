@@ -2,6 +2,7 @@
 // head, a block each; see sparseMerge. The twin is sparseMergeTwin; Go gives mergeThreads.
 
 KERNEL(mergeThreads) void sparse_attention_merge(sparseArgs a) {
+  startNext();
   const int32 dim = a.HeadDim, parts = a.TopkBlocks * ceilDiv(a.BlockSize, partKeys);
   const int64 i = blockIdx.x;
   const float *w = a.Parts + (int64)a.Rows * a.Heads * parts * dim + 2 * i * parts;

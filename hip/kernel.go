@@ -80,6 +80,14 @@ func (k *KernelOf[A]) Instance(template string, threads, resident int, serves st
 	return k
 }
 
+// StartsEarly says that every thread of the kernel calls awaitInput before it reads or
+// writes what launches before it write or read, and returns k. A GPU that can then starts
+// the kernel's blocks while the last blocks of the launch before it run. See the prelude.
+func (k *KernelOf[A]) StartsEarly() *KernelOf[A] {
+	k.known.Early = true
+	return k
+}
+
 // Fast sets the Go side that [NewHost] runs, and returns k. maxError is the kernel's bound
 // (see [Kernel.Declared]); 0 keeps the default of 1e-5.
 func (k *KernelOf[A]) Fast(maxError float64, f func(b *Blocks, a *A)) *KernelOf[A] {

@@ -49,6 +49,7 @@ DEVICE void placePairs(const groupByExpertArgs &a, int32 from, int32 *next, int3
 }
 
 KERNEL(groupThreads) void group_by_expert(groupByExpertArgs a) {
+  startNext();
   __shared__ int32 waves[groupWaves], next[groupThreads], counts[groupWaves][groupThreads];
   __shared__ uint32 pairs[groupThreads];
   const int32 thread = (int32)threadIdx.x;

@@ -25,6 +25,7 @@ struct addedRow {
 };
 
 KERNEL(rmsThreads) void rms_norm(rmsNormArgs a) {
+  startNext();
   __shared__ double waves[rmsThreads / waveSize];
   const int64 row = blockIdx.x;
   float *y = a.Y + row * a.N;

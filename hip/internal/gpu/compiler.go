@@ -22,6 +22,7 @@ type compiler struct {
 	name    string  // of the library
 	version string
 	arch    string
+	target  string // what it compiles for
 	options []string
 	ptx     bool // the driver makes the code
 	cache   *codeCache
@@ -50,20 +51,22 @@ func (c *compiler) prepare(about *GPU) error {
 	}
 	c.version = fmt.Sprintf("%d.%d", major, minor)
 	c.options = []string{fmt.Sprintf("-DDH_WAVE=%d", about.WaveSize), "-std=c++17"}
+	c.target = c.arch
 	if c.driver.platform == platformHIP {
 		// Only for the device's own architecture: older releases of the compiler end
 		// the process over one that they do not know.
 		c.options = append(c.options, "-O3", "--offload-arch="+c.arch)
 		return nil
 	}
-	target, err := c.target(about.Arch)
-	c.options = append(c.options, "--gpu-architecture="+target)
+	var err error
+	c.target, err = c.targetOf(about.Arch)
+	c.options = append(c.options, "--gpu-architecture="+c.target)
 	return err
 }
 
-// target returns what NVRTC compiles for: the GPU's own code or, where it is older
+// targetOf returns what NVRTC compiles for: the GPU's own code or, where it is older
 // than the GPU, the newest PTX that the driver can translate.
-func (c *compiler) target(arch string) (string, error) {
+func (c *compiler) targetOf(arch string) (string, error) {
 	d := c.driver
 	if d.function[callArchCount] == 0 || d.function[callArchs] == 0 {
 		return arch, nil

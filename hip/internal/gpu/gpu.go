@@ -25,6 +25,7 @@ type device struct {
 	stream   uintptr
 	lent     bool // the stream is the caller's
 	pools    bool // memory is allocated in the order of the stream
+	early    bool // kernels may start early
 	blocking bool
 
 	memory   *memory.Table
@@ -60,6 +61,7 @@ func open(d *driver, n int, opts *hip.OpenOptions) (_ hip.Device, err error) {
 	if g.compiler, err = openCompiler(d, &g.about, opts); err != nil {
 		return nil, err
 	}
+	g.early = d.canStartEarly(g.compiler)
 	if err := g.prepare(); err != nil {
 		return nil, errors.Join(err, g.release())
 	}

@@ -27,6 +27,7 @@ type function struct {
 	handle   uintptr
 	size     uintptr // of the argument struct
 	pointers []uintptr
+	early    bool // see [device.launchEarly]
 }
 
 // module is a source's code on the device, or on the way there.
@@ -57,7 +58,7 @@ func (g *device) function(k *hip.Kernel) (*function, error) {
 			return nil, err
 		}
 	}
-	f := &function{size: known.Args.Size(), pointers: pointersOf(known.Args)}
+	f := &function{size: known.Args.Size(), pointers: pointersOf(known.Args), early: known.Early && g.early}
 	name := append([]byte(k.Name), 0)
 	if err := g.call("load", callModuleFunction, uintptr(unsafe.Pointer(&f.handle)), m.handle, uintptr(unsafe.Pointer(&name[0]))); err != nil {
 		return nil, compileError(k.Name, g.about.Arch, "", err)

@@ -48,6 +48,9 @@ func (g *device) launchOn(stream uintptr, count *launched, k *hip.Kernel, grid h
 	frame := g.frames.get()
 	frame.set(args, f.size)
 	err = count.queue(1, k, func() error {
+		if f.early {
+			return g.launchEarly(f, grid, stream, frame)
+		}
 		return g.driver.call("launch", callLaunch, f.handle, uintptr(grid.Blocks), 1, 1, uintptr(grid.Threads), 1, 1, 0, stream, uintptr(unsafe.Pointer(&frame.params)), 0)
 	})
 	g.frames.put(frame) // the driver has copied the arguments
@@ -135,6 +138,7 @@ const maxArgs = 4096
 type frame struct {
 	params [1]unsafe.Pointer // the kernel's only parameter
 	values [maxArgs / 8]uint64
+	early  earlyLaunch
 	pin    runtime.Pinner
 }
 
@@ -161,6 +165,7 @@ func (s *frames) get() *frame {
 	f := new(frame)
 	f.pin.Pin(f)
 	f.params[0] = unsafe.Pointer(&f.values)
+	f.early.config.attributes = &f.early.attribute
 	return f
 }
 

@@ -48,6 +48,7 @@ const (
 	callModuleUnload
 	callModuleFunction
 	callLaunch
+	callLaunchEarly // CUDA
 
 	callCaptureBegin
 	callCaptureEnd
@@ -134,6 +135,7 @@ var symbols = [numCalls]symbol{
 	callModuleUnload:   {hip: named("hipModuleUnload"), cuda: named("cuModuleUnload")},
 	callModuleFunction: {hip: named("hipModuleGetFunction"), cuda: named("cuModuleGetFunction")},
 	callLaunch:         {hip: named("hipModuleLaunchKernel"), cuda: named("cuLaunchKernel")},
+	callLaunchEarly:    {cuda: named("cuLaunchKernelEx"), optional: true},
 
 	callCaptureBegin:     {hip: named("hipStreamBeginCapture"), cuda: named("cuStreamBeginCapture_v2"), optional: true},
 	callCaptureEnd:       {hip: named("hipStreamEndCapture"), cuda: named("cuStreamEndCapture"), optional: true},

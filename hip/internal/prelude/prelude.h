@@ -86,6 +86,19 @@ REGISTER(GridDim, __nvvm_read_ptx_sreg_nctaid_x())
 #define KERNEL(...) extern "C" __global__ __launch_bounds__(__VA_ARGS__)
 #endif
 
+// A kernel that StartsEarly may run while the launch before it ends. It calls awaitInput,
+// in every thread, before it reads or writes anything that launches before it write or
+// read; from there on they have ended and their writes are seen. startNext lets the launch
+// after it start early, if it does, once every block has called startNext or ended. Where
+// launches run one after another neither has anything to do.
+#if defined(NVIDIA_GPU) && __CUDA_ARCH__ >= 900
+DEVICE void startNext() { asm volatile("griddepcontrol.launch_dependents;"); }
+DEVICE void awaitInput() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+#else
+DEVICE void startNext() {}
+DEVICE void awaitInput() {}
+#endif
+
 // 16 bytes are the widest access of one thread.
 struct alignas(16) Uint32x4 {
   uint32 at[4];
@@ -93,6 +106,20 @@ struct alignas(16) Uint32x4 {
 struct alignas(16) Float32x4 {
   float at[4];
 };
+
+// loadOnce reads what no other thread reads soon, past the nearest cache, which keeps what
+// all of them read.
+DEVICE Uint32x4 loadOnce(const Uint32x4 *p) {
+#if defined(NVIDIA_GPU)
+  Uint32x4 v;
+  asm volatile("{ .reg .u64 g; cvta.to.global.u64 g, %4; ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [g]; }"
+               : "=r"(v.at[0]), "=r"(v.at[1]), "=r"(v.at[2]), "=r"(v.at[3])
+               : "l"(p));
+  return v;
+#else
+  return *p;
+#endif
+}
 
 // ---------------------------------------------------------------- bits of floats
 

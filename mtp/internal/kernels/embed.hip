@@ -46,6 +46,7 @@ DEVICE embeddingRow tokenRow(float *dst, const Segment *table, int32 segments, i
 }
 
 KERNEL(rmsThreads) void embed_norm(EmbedNormArgs a) {
+  startNext();
   __shared__ double waves[rmsThreads / waveSize];
   const int64 row = blockIdx.x / 2;
   const int32 n = a.Hidden;

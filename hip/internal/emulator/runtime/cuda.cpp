@@ -109,6 +109,21 @@ API int cuLaunchKernel(Function *f, unsigned gx, unsigned gy, unsigned gz, unsig
   CONTEXT;
   return hipModuleLaunchKernel(f, gx, gy, gz, bx, by, bz, shared, s, params, extra);
 }
+// A launch that may start early starts in its turn: what it waits for has then ended.
+struct LaunchAttribute {
+  unsigned id, pad, value[16];
+};
+struct LaunchConfig {
+  unsigned grid[3], block[3], shared;
+  Stream *stream;
+  const LaunchAttribute *attributes;
+  unsigned count;
+};
+API int cuLaunchKernelEx(const LaunchConfig *c, Function *f, void **params, void **extra) {
+  CONTEXT;
+  if (c->count != 1 || c->attributes->id != 6 || c->attributes->value[0] != 1) return fail(INVALID_VALUE, "attributes of a launch");
+  return hipModuleLaunchKernel(f, c->grid[0], c->grid[1], c->grid[2], c->block[0], c->block[1], c->block[2], c->shared, c->stream, params, extra);
+}
 API int cuGetErrorString(int code, const char **text) {
   *text = hipGetErrorString(code);
   return OK;
