@@ -22,6 +22,7 @@ import (
 var (
 	expertsGateUp = []expertsKernel{
 		expertsOf("experts_gate_up_one", "expertsFew<true, 1>", 4, expertBlock{rows: 1, halves: 2}),
+		expertsOf("experts_gate_up_stream", "expertsStream<true>", weights.StreamResident(2), expertBlock{rows: 1, stream: true, halves: 2}),
 		expertsOf("experts_gate_up", "expertsFew<true, multiplyRows>", 0, expertBlock{rows: 2, halves: 2}),
 		expertsOf("experts_gate_up_tiled_16", "expertsTiles<true, 16>", 3, expertBlock{rows: 2, pairs: tiledPairs, each: 1.5, x: 16, halves: 2}),
 		expertsOf("experts_gate_up_tiled_64", "expertsTiles<true, 64>", 2, expertBlock{rows: 2, pairs: tiledPairs, each: 6, x: 64, halves: 2}),
@@ -30,6 +31,7 @@ var (
 	}
 	expertsDown = []expertsKernel{
 		expertsOf("experts_down_one", "expertsFew<false, 1>", 4, expertBlock{rows: 1, halves: 1}),
+		expertsOf("experts_down_stream", "expertsStream<false>", weights.StreamResident(1), expertBlock{rows: 1, stream: true, halves: 1}),
 		expertsOf("experts_down", "expertsFew<false, multiplyRows>", 0, expertBlock{rows: 2, halves: 1}),
 		expertsOf("experts_down_tiled_16", "expertsTiles<false, 16>", 3, expertBlock{rows: 2, pairs: tiledPairs, each: 1.5, x: 16, halves: 1}),
 		expertsOf("experts_down_tiled_64", "expertsTiles<false, 64>", 2, expertBlock{rows: 2, pairs: tiledPairs, each: 6, x: 64, halves: 1}),
@@ -56,6 +58,8 @@ type expertBlock struct {
 
 	rounded bool // x is rounded to MXFP8, and is multiplied so
 
+	stream bool // one row of the batch, on a GPU, with weights that [weights.Matrix.Streams]
+
 	halves int // rows of weights for an output column: gate and up, or one
 	tile   int // output columns of a block
 }
@@ -73,12 +77,17 @@ func expertsOf(name, template string, resident int, block expertBlock) expertsKe
 	k := hip.NewKernel(name, gateUpSource()+expertsHIP, side(definition)).
 		Instance(template, threads, resident, block.String()).
 		Fast(maxError, side(host))
+	if block.stream {
+		k.StartsEarly()
+	}
 	return expertsKernel{k, block}
 }
 
 // String says when the kernel serves.
 func (e expertBlock) String() string {
 	switch {
+	case e.stream:
+		return "1 row, GPU"
 	case e.rows == 1:
 		return "1 row"
 	case e.x == 0:
@@ -111,12 +120,16 @@ type expertsArgs struct {
 	PairsPerX   int32 // pair p multiplies x[p / PairsPerX]
 	Experts     int32 // held: those of the weights, of Offsets and of Active
 	In, Out     int32
+	Tile        int64 // output columns of a block
 }
 
 // launchExperts launches the kernel for the pairs of rows rows, of which here are those of
 // the experts held, on average.
 func launchExperts(d hip.Device, kernels []expertsKernel, w *weights.Matrix, rows, here int, a *expertsArgs) error {
 	k := hip.Choose(kernels, func(e *expertsKernel) bool {
+		if e.stream {
+			return rows == 1 && w.SameFormat() && w.Streams(d, a.X, int(a.Out))
+		}
 		return rows >= e.rows && (!e.rounded || a.Codes != 0) && (e.x == 0 ||
 			here >= e.pairs && float64(here) > e.each*float64(a.Experts) && w.Tiled(d, a.X))
 	})
@@ -126,8 +139,10 @@ func launchExperts(d hip.Device, kernels []expertsKernel, w *weights.Matrix, row
 // launch launches a block for each slot and tile of columns.
 func (e *expertsKernel) launch(d hip.Device, w *weights.Matrix, a *expertsArgs) error {
 	a.Weights, a.Segments = w.Table()
-	return e.Launch(d, hip.Grid{
-		Blocks:    min(int(a.Experts), int(a.Pairs)) * tiles(int(a.Out), e.tile),
-		BlockCost: e.tile * e.halves * rowBytes(w),
-	}, a)
+	slots, tile := min(int(a.Experts), int(a.Pairs)), e.tile
+	if e.stream {
+		tile = max(1, weights.StreamTile(d, slots*int(a.Out)*e.halves, e.halves)/e.halves)
+	}
+	a.Tile = int64(tile)
+	return e.Launch(d, hip.Grid{Blocks: slots * tiles(int(a.Out), tile), BlockCost: tile * e.halves * rowBytes(w)}, a)
 }

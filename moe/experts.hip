@@ -10,7 +10,32 @@ struct expertsArgs {
   const int32 *Offsets, *Order, *Active, *ActiveCount;
   double Alpha, Limit, Beta;
   int32 Segments, Pairs, PairsPerX, Experts, In, Out;
+  int64 Tile;
 };
+
+// expertsStream has one block per picked expert and tile of output columns, for experts with
+// one pair, each of whose matrices lies in one segment.
+template <bool gated> DEVICE void expertsStream(const expertsArgs &a) {
+  __shared__ streamShared m;
+  const int32 tile = (int32)a.Tile, tiles = ceilDiv(a.Out, tile), slot = (int32)blockIdx.x / tiles;
+  startNext();
+  awaitInput();
+  if (slot >= *a.ActiveCount) return;
+  const int32 expert = a.Active[slot], first = (int32)blockIdx.x % tiles * tile, count = minimum(tile, a.Out - first);
+  const int32 pair = a.Order[a.Offsets[expert]], row = expert * (gated ? 2 : 1) * a.Out + first;
+  const float *x = a.X + (int64)(pair / a.PairsPerX) * a.In;
+  float *y = a.Y + (int64)pair * a.Out + first;
+  if constexpr (gated) {
+    gateUpStream(&m, a.Weights, a.Segments, row, row + a.Out, count, {a.Alpha, a.Limit, a.Beta}, x, a.In, [] {}, y);
+  } else {
+    const Segment *s = segmentOf(a.Weights, a.Segments, row);
+    const streamRows run = streamRowsOf(s, row, count);
+    multiplyStream<streamLoads, 1>(&m, s->format, &run, x, a.In, [] {}, [&](int32 from, float sum) {
+      const int32 j = from + (int32)threadIdx.x;
+      if (threadIdx.x < streamLoads && j < count) y[j] = sum;
+    });
+  }
+}
 
 // expertsFew has one block per picked expert and tile of columns. It does up to most pairs
 // at a time.

@@ -49,7 +49,7 @@ func TestExpertsBlocks(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			d := hip.NewReference()
 			a := expertsArgs{
-				X: upload(t, d, x), Y: upload(t, d, poisoned), Pairs: pairs, PairsPerX: 1, Experts: experts, In: in, Out: out,
+				X: upload(t, d, x), Y: upload(t, d, poisoned), Pairs: pairs, PairsPerX: 1, Experts: experts, In: in, Out: out, Tile: int64(fewDown.tile),
 				Offsets: alloc(t, d, experts+1), Order: alloc(t, d, pairs), Active: alloc(t, d, experts), ActiveCount: alloc(t, d, 1),
 			}
 			require.NoError(t, launchGroupByExpert(d, &groupByExpertArgs{

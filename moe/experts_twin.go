@@ -19,7 +19,7 @@ func (e *expertBlock) gateUp(with arithmetic) func(*hip.Blocks, *expertsArgs) {
 	return func(b *hip.Blocks, a *expertsArgs) {
 		w, out := with.open(b, a.Weights, a.Segments, a.In), int(a.Out)
 		g := newGateUp(b, w, with, swiGLU{a.Alpha, a.Limit, a.Beta}, gatherRows, runColumns)
-		eachExpertRun(b, a, e.tile, w, func(expert, first, count, n int) []float32 {
+		eachExpertRun(b, a, int(a.Tile), w, func(expert, first, count, n int) []float32 {
 			gate := expert*2*out + first
 			return g.multiply(gate, gate+out, count, n)
 		})
@@ -30,7 +30,7 @@ func (e *expertBlock) down(with arithmetic) func(*hip.Blocks, *expertsArgs) {
 	return func(b *hip.Blocks, a *expertsArgs) {
 		y := hip.Scratch[float32](b, gatherRows*runColumns)
 		w, out := with.open(b, a.Weights, a.Segments, a.In), int(a.Out)
-		eachExpertRun(b, a, e.tile, w, func(expert, first, count, n int) []float32 {
+		eachExpertRun(b, a, int(a.Tile), w, func(expert, first, count, n int) []float32 {
 			w.Multiply(y, count, expert*out+first, count)
 			return y
 		})

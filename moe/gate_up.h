@@ -43,6 +43,20 @@ DEVICE int32 multiplyGateUp(gateUpShared *s, const Segment *segments, int32 n, i
 
 static_assert(multiplyThreads >= multiplyRows * multiplyTile, "a thread for each product");
 
+// gateUpStream is the same for one row of x, with gate and up weights that each lie in one
+// segment and have one format. It stores the tile in y. See multiplyStream for ready.
+template <class Ready>
+DEVICE void gateUpStream(streamShared *m, const Segment *segments, int32 n, int32 gate, int32 up, int32 count, swiGLU act, const float *x, int32 cols, Ready ready, float *y) {
+  constexpr int32 each = streamLoads / 2; // output columns of a group
+  const Segment *s = segmentOf(segments, n, gate);
+  const streamRows runs[2] = {streamRowsOf(s, gate, count), streamRowsOf(segmentOf(segments, n, up), up, count)};
+  multiplyStream<streamLoads, 2>(m, s->format, runs, x, cols, ready, [&](int32 from, float sum) {
+    const int32 j = from + (int32)threadIdx.x;
+    const float product = swapLanes(sum, each); // up, in the lanes of gate
+    if (threadIdx.x < each && j < count) y[j] = activate(act, sum, product);
+  });
+}
+
 // multiplyGateUpTiles is the same for many rows of x: a tile of weights is as many rows of
 // gate as of up. It calls store(i, j, y[i][j]) for i < rows and j < count, at most
 // half a tile. Row i of the tile is row rowOfX(i) of x, of which it multiplies the codes if

@@ -15,6 +15,7 @@ import (
 // [weights.Matrix.Product].
 var gateUpSwiGLU = []gateUpKernel{
 	gateUpSwiGLUOf("gate_up_swiglu_one", "gateUpSwiGLUFew<1>", 4, gateUpBlock{from: 1}),
+	gateUpSwiGLUOf("gate_up_swiglu_stream", "gateUpSwiGLUStream", weights.StreamResident(2), gateUpBlock{from: 1, stream: true}),
 	gateUpSwiGLUOf("gate_up_swiglu", "gateUpSwiGLUFew<4>", 0, gateUpBlock{from: 2}),
 	gateUpSwiGLUOf("gate_up_swiglu_tiled_16", "gateUpSwiGLUTiles<16>", 2, gateUpBlock{from: 5, x: 16}),
 	gateUpSwiGLUOf("gate_up_swiglu_tiled_32", "gateUpSwiGLUTiles<32>", 2, gateUpBlock{from: 17, x: 32}),
@@ -30,9 +31,10 @@ type gateUpKernel struct {
 
 // gateUpBlock says what one block of a kernel does, and from how many rows on it serves.
 type gateUpBlock struct {
-	from int // rows of x
-	x    int // rows of x of a block, on matrix units; 0: all of them, not on those
-	tile int // output columns of a block
+	from   int  // rows of x
+	x      int  // rows of x of a block, on matrix units; 0: all of them, not on those
+	stream bool // one row, on a GPU, with weights that [weights.Matrix.Streams]
+	tile   int  // output columns of a block
 
 	rounded bool // x is rounded to MXFP8, and is multiplied so
 }
@@ -46,12 +48,17 @@ func gateUpSwiGLUOf(name, template string, resident int, block gateUpBlock) gate
 	k := hip.NewKernel(name, gateUpSource()+gateUpSwiGLUHIP, block.columns(definition)).
 		Instance(template, threads, resident, block.String()).
 		Fast(maxError, block.columns(host))
+	if block.stream {
+		k.StartsEarly()
+	}
 	return gateUpKernel{k, block}
 }
 
 // String says when the kernel serves.
 func (g gateUpBlock) String() string {
 	switch {
+	case g.stream:
+		return "1 row, GPU"
 	case g.from == 1:
 		return "1 row"
 	case g.x == 0:
@@ -80,16 +87,25 @@ type gateUpSwiGLUArgs struct {
 	Segments int32
 	Rows     int32
 	In, Out  int32
+	Tile     int64 // output columns of a block
 }
 
 func launchGateUpSwiGLU(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) error {
 	a.Weights, a.Segments = w.Table()
 	k := hip.Choose(gateUpSwiGLU, func(g *gateUpKernel) bool {
+		if g.stream {
+			return a.Rows == 1 && w.SameFormat() && w.Streams(d, a.X, int(a.Out))
+		}
 		return int(a.Rows) >= g.from && (!g.rounded || a.Codes != 0) && (g.x == 0 || w.Tiled(d, a.X))
 	})
+	tile := k.tile
+	if k.stream {
+		tile = max(1, weights.StreamTile(d, 2*int(a.Out), 2)/2)
+	}
+	a.Tile = int64(tile)
 	return k.Launch(d, hip.Grid{
-		Blocks:    tiles(int(a.Out), k.tile) * k.parts(a.Rows),
-		BlockCost: k.tile * 2 * rowBytes(w),
+		Blocks:    tiles(int(a.Out), tile) * k.parts(a.Rows),
+		BlockCost: tile * 2 * rowBytes(w),
 	}, a)
 }
 
@@ -97,8 +113,8 @@ func launchGateUpSwiGLU(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) er
 // first does the work of all.
 func (g *gateUpBlock) columns(with arithmetic) func(*hip.Blocks, *gateUpSwiGLUArgs) {
 	return func(b *hip.Blocks, a *gateUpSwiGLUArgs) {
-		parts := g.parts(a.Rows)
-		gateUpColumns(b, a, tiles(b.First, parts)*g.tile, tiles(b.End, parts)*g.tile, with)
+		parts, tile := g.parts(a.Rows), int(a.Tile)
+		gateUpColumns(b, a, tiles(b.First, parts)*tile, tiles(b.End, parts)*tile, with)
 	}
 }
 

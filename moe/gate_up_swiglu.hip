@@ -8,7 +8,16 @@ struct gateUpSwiGLUArgs {
   const Segment *Weights;
   double Alpha, Limit, Beta;
   int32 Segments, Rows, In, Out;
+  int64 Tile;
 };
+
+// gateUpSwiGLUStream does one tile of columns in a block, for one row.
+DEVICE void gateUpSwiGLUStream(const gateUpSwiGLUArgs &a) {
+  __shared__ streamShared m;
+  const int32 tile = (int32)a.Tile, first = (int32)blockIdx.x * tile;
+  startNext();
+  gateUpStream(&m, a.Weights, a.Segments, first, a.Out + first, minimum(tile, a.Out - first), {a.Alpha, a.Limit, a.Beta}, a.X, a.In, awaitInput, a.Y + first);
+}
 
 // gateUpSwiGLUFew does one tile of columns in a block, for all rows, up to most at a time.
 template <int32 most> DEVICE void gateUpSwiGLUFew(const gateUpSwiGLUArgs &a) {

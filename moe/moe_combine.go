@@ -32,7 +32,7 @@ type combineArgs struct {
 
 const (
 	combineThreads = 256
-	combineTile    = 1024 // columns of one block
+	combineTile    = 256 // columns of one block
 )
 
 func launchCombine(d hip.Device, a *combineArgs) error {

@@ -3,6 +3,8 @@
 
 // A codec decodes four columns of one access of 16 bytes, the q-th four, without their
 // scale. nan collects whether any code was NaN, so that not every value must be tested.
+// scale reads the scale of column c; scaleBits reads it as it is stored, aligned to its
+// size, and scaleOf decodes that, so that nobody waits for it where it is read.
 struct codecF32 {
   static constexpr int32 columns = 4, scaleColumns = 4; // of an access
   static constexpr bool scaled = false, blocks = false;
@@ -11,6 +13,8 @@ struct codecF32 {
     for (int32 i = 0; i < 4; i++) v[i] = floatOfBits(w.at[i]);
   }
   DEVICE float scale(const uint8 *, int32, uint32) { return 1; }
+  DEVICE uint32 scaleBits(const uint8 *, int32, uint32) { return 0; }
+  DEVICE float scaleOf(uint32, int32) { return 1; }
   DEVICE bool isNaN(uint32) { return false; }
   DEVICE float total(const Segment *, float sum) { return sum; } // what a scale of the matrix makes of a row's sum
 };
@@ -72,10 +76,16 @@ struct codecE4M3 {
 #endif
 
 struct codecMXFP8 : codecE4M3 {
-  DEVICE float scale(const uint8 *scales, int32, uint32 c) { return floatOfE8M0(scales[c / 32]); }
+  DEVICE uint32 scaleBits(const uint8 *scales, int32, uint32 c) { return scales[c / 32]; }
+  DEVICE float scaleOf(uint32 bits, int32) { return floatOfE8M0(bits); }
+  DEVICE float scale(const uint8 *scales, int32 format, uint32 c) { return scaleOf(scaleBits(scales, format, c), format); }
 };
 struct codecFP8 : codecE4M3 { // scales of float32 or, half as wide, bfloat16
   static constexpr bool blocks = true;
+  DEVICE uint32 scaleBits(const uint8 *scales, int32 format, uint32 c) {
+    return format == FP8F32 ? ((const uint32 *)scales)[c / 128] : ((const uint16 *)scales)[c / 128];
+  }
+  DEVICE float scaleOf(uint32 bits, int32 format) { return format == FP8F32 ? floatOfBits(bits) : floatOfBF16(bits); }
   DEVICE float scale(const uint8 *scales, int32 format, uint32 c) {
     return format == FP8F32 ? floatOfBits(unaligned32(scales + 4 * (c / 128))) : floatOfBF16(unaligned16(scales + 2 * (c / 128)));
   }
@@ -88,6 +98,8 @@ struct codecINT8 : codecE4M3 {
   }
   DEVICE bool isNaN(uint32) { return false; }
   DEVICE float scale(const uint8 *scales, int32, uint32 c) { return floatOfBF16(unaligned16(scales + 2 * (c / 32))); }
+  DEVICE uint32 scaleBits(const uint8 *scales, int32, uint32 c) { return ((const uint16 *)scales)[c / 32]; }
+  DEVICE float scaleOf(uint32 bits, int32) { return floatOfBF16(bits); }
 };
 
 // codecMXFP4 and codecNVFP4 move a code of four bits to a float32's top, as floatOfE2M1
@@ -99,10 +111,14 @@ struct codecMXFP4 : codecE4M3 {
     for (int32 i = 0; i < 4; i++) v[i] = floatOfE2M1(w.at[q / 2] >> (16 * (q % 2) + 4 * i));
   }
   DEVICE bool isNaN(uint32) { return false; }
-  DEVICE float scale(const uint8 *scales, int32, uint32 c) { return floatOfE8M0(scales[c / 32]); }
+  DEVICE uint32 scaleBits(const uint8 *scales, int32, uint32 c) { return scales[c / 32]; }
+  DEVICE float scaleOf(uint32 bits, int32) { return floatOfE8M0(bits); }
+  DEVICE float scale(const uint8 *scales, int32 format, uint32 c) { return scaleOf(scaleBits(scales, format, c), format); }
 };
 struct codecNVFP4 : codecMXFP4 {
   static constexpr int32 scaleColumns = 16;
-  DEVICE float scale(const uint8 *scales, int32, uint32 c) { return floatOfE4M3(scales[c / 16]); }
+  DEVICE uint32 scaleBits(const uint8 *scales, int32, uint32 c) { return scales[c / 16]; }
+  DEVICE float scaleOf(uint32 bits, int32) { return floatOfE4M3(bits); }
+  DEVICE float scale(const uint8 *scales, int32 format, uint32 c) { return scaleOf(scaleBits(scales, format, c), format); }
   DEVICE float total(const Segment *s, float sum) { return sum * s->factor / s->divisor; }
 };

@@ -27,9 +27,10 @@ func (m *Matrix) Product(d hip.Device, y, x hip.Ptr, rows int) error {
 	}
 	work := productWork{m: m, d: d, x: x, rows: rows}
 	k := hip.Choose(product, work.served)
-	return k.Launch(d, k.grid(m, rows), &productArgs{
+	tile := work.tile(k)
+	return k.Launch(d, k.grid(m, rows, tile), &productArgs{
 		X: x, Y: y, Weights: m.table, Segments: int32(len(m.segments)),
-		Rows: int32(rows), Out: int32(m.Rows), In: int32(m.Cols),
+		Rows: int32(rows), Out: int32(m.Rows), In: int32(m.Cols), Tile: int64(tile),
 	})
 }
 
@@ -39,6 +40,7 @@ type productArgs struct {
 	Segments int32
 	Rows     int32
 	Out, In  int32
+	Tile     int64 // rows of weights of a block
 }
 
 // product has the kernels of y = x · wᵀ, from how many rows of x on each serves, and on
@@ -46,6 +48,8 @@ type productArgs struct {
 // x, see [TileOf]; the others sum in float32.
 var product = []productKernel{
 	productOf("product_one", "productFew<1>", 4, productBlock{from: 1}),
+	productOf("product_stream", "productStream<streamLoads>", streamResident, productBlock{from: 1, on: streamable}),
+	productOf("product_stream_narrow", "productStream<1>", streamResident, productBlock{from: 1, on: streamableNarrow}),
 	productOf("product", "productFew<4>", 0, productBlock{from: 2}),
 	productOf("product_rows", "productRows<4>", 0, productBlock{from: manyRows, on: gpus, x: 4}),
 	productOf("product_tiled_16", "productTiles<16>", 2, productBlock{from: manyRows, on: tileable, x: 16}),
@@ -76,10 +80,12 @@ type productBlock struct {
 type units int
 
 const (
-	anything     units = iota
-	gpus               // a GPU
-	tileable           // a GPU, and weights and x that tiles read as they lie: see tiledMixed
-	tileableFull       // the same, with a block for every compute unit
+	anything         units = iota
+	streamable             // a GPU, one row of x, and weights and x that lie as streams read them: see Streams
+	streamableNarrow       // the same, and fewer rows of weights than keep a GPU busy
+	gpus                   // a GPU
+	tileable               // a GPU, and weights and x that tiles read as they lie: see tiledMixed
+	tileableFull           // the same, with a block for every compute unit
 )
 
 func productOf(name, template string, resident int, block productBlock) productKernel {
@@ -88,13 +94,16 @@ func productOf(name, template string, resident int, block productBlock) productK
 	k := hip.NewKernel(name, KernelSource()+productHIP, block.twin).
 		Instance(template, threads, resident, block.String()).
 		Fast(maxError, block.host)
+	if block.on == streamable || block.on == streamableNarrow {
+		k.StartsEarly()
+	}
 	return productKernel{k, block}
 }
 
 // String says when the kernel serves.
 func (p productBlock) String() string {
 	if p.from == 1 {
-		return "1 row"
+		return "1 row" + [...]string{anything: "", streamable: ", GPU", streamableNarrow: ", GPU, few rows of weights"}[p.on]
 	}
 	on := [...]string{gpus: ", GPU", tileable: ", matrix units", tileableFull: ", all matrix units"}[p.on]
 	return fmt.Sprintf("%d rows on%s", p.from, on)
@@ -108,8 +117,8 @@ func (p *productBlock) parts(rows int) int {
 	return ceilDiv(rows, p.x)
 }
 
-func (p *productBlock) grid(m *Matrix, rows int) hip.Grid {
-	return hip.Grid{Blocks: ceilDiv(m.Rows, p.tile) * p.parts(rows), BlockCost: p.tile * m.rowBytes()}
+func (p *productBlock) grid(m *Matrix, rows, tile int) hip.Grid {
+	return hip.Grid{Blocks: ceilDiv(m.Rows, tile) * p.parts(rows), BlockCost: tile * m.rowBytes()}
 }
 
 // productWork is a launch for which a kernel is chosen.
@@ -125,9 +134,11 @@ func (w *productWork) served(p *productKernel) bool {
 	switch {
 	case w.rows < p.from:
 		return false
+	case p.on == streamable || p.on == streamableNarrow:
+		return w.rows == 1 && w.tile(p) > 0
 	case p.on == gpus:
 		return w.d.Info().IsGPU()
-	case p.on == tileableFull && p.grid(w.m, w.rows).Blocks < w.d.Info().Threads:
+	case p.on == tileableFull && p.grid(w.m, w.rows, p.tile).Blocks < w.d.Info().Threads:
 		return false
 	case p.on >= tileable:
 		return w.m.tiledMixed(w.d, w.x)
@@ -135,16 +146,30 @@ func (w *productWork) served(p *productKernel) bool {
 	return true
 }
 
+// tile returns how many rows of weights one block of a kernel does, or 0 if it cannot.
+func (w *productWork) tile(p *productKernel) int {
+	switch p.on {
+	case streamable:
+		for _, tile := range [...]int{StreamTile(w.d, w.m.Rows, 1), streamTile, streamLoads} {
+			if w.m.Streams(w.d, w.x, tile) {
+				return tile
+			}
+		}
+		return 0
+	case streamableNarrow:
+		if w.m.Rows > streamLoads*w.d.Info().Threads || !w.m.Streams(w.d, w.x, 1) {
+			return 0
+		}
+		return 1
+	}
+	return p.tile
+}
+
 // Tiled reports whether kernels on matrix units (see [KernelSource]) can multiply m with
 // rows of x, m.Cols float32 each: d is a GPU, and the weights are bfloat16 or MXFP8, all
 // the same, and lie, as x does, in accesses of 16 bytes.
 func (m *Matrix) Tiled(d hip.Device, x hip.Ptr) bool {
-	for _, s := range m.segments {
-		if s.format != m.segments[0].format {
-			return false
-		}
-	}
-	return m.tiledMixed(d, x)
+	return m.SameFormat() && m.tiledMixed(d, x)
 }
 
 // tiledMixed is Tiled for kernels that multiply weights of both formats.

@@ -6,6 +6,7 @@ struct productArgs {
   float *Y;
   const Segment *Weights;
   int32 Segments, Rows, Out, In;
+  int64 Tile;
 };
 
 // multiplyRowsOfX multiplies rows start … end−1 of x with the rows of weights from first,
@@ -22,6 +23,20 @@ template <int32 most> DEVICE void multiplyRowsOfX(const productArgs &a, int32 fi
     }
     __syncthreads();
   }
+}
+
+// productStream does one tile of rows of weights in a block, all in one segment, for one row
+// of x, R of them at a time.
+template <int32 R> DEVICE void productStream(const productArgs &a) {
+  __shared__ streamShared m;
+  const int32 tile = (int32)a.Tile, first = (int32)blockIdx.x * tile;
+  startNext();
+  const Segment *s = segmentOf(a.Weights, a.Segments, first);
+  const streamRows run = streamRowsOf(s, first, minimum(tile, a.Out - first));
+  multiplyStream<R, 1>(&m, s->format, &run, a.X, a.In, awaitInput, [&](int32 from, float sum) {
+    const int32 j = from + (int32)threadIdx.x;
+    if (threadIdx.x < R && j <= run.last) a.Y[first + j] = sum;
+  });
 }
 
 // productFew does one tile of rows of weights in a block, for all rows of x, up to most at

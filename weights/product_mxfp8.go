@@ -34,7 +34,7 @@ func (m *Matrix) ProductQuantized(d hip.Device, y, x hip.Ptr, q *QuantizedRows) 
 		of := productKernel{productBlock: p.productBlock}
 		return work.served(&of) && (p.on < tileable || q.values%16 == 0)
 	})
-	return k.Launch(d, k.grid(m, q.rows), &productQuantizedArgs{
+	return k.Launch(d, k.grid(m, q.rows, k.tile), &productQuantizedArgs{
 		X: x, Values: q.values, Codes: q.codes, Scales: q.scales, Y: y, Weights: m.table, Segments: int32(len(m.segments)),
 		Rows: int32(q.rows), Out: int32(m.Rows), In: int32(m.Cols),
 	})

@@ -8,8 +8,8 @@ func (p *productBlock) host(b *hip.Blocks, a *productArgs) { p.multiply(b, a, fa
 // multiply does all blocks that share a tile of weights at once: they have neighboring
 // numbers, and the first does the work of all.
 func (p *productBlock) multiply(b *hip.Blocks, a *productArgs, exact bool) {
-	n, in, out, parts := int(a.Rows), int(a.In), int(a.Out), p.parts(int(a.Rows))
-	first, end := ceilDiv(b.First, parts)*p.tile, min(ceilDiv(b.End, parts)*p.tile, out)
+	n, in, out, parts, tile := int(a.Rows), int(a.In), int(a.Out), p.parts(int(a.Rows)), int(a.Tile)
+	first, end := ceilDiv(b.First, parts)*tile, min(ceilDiv(b.End, parts)*tile, out)
 	if first >= end {
 		return
 	}

@@ -13,6 +13,8 @@ var (
 	codecsH string
 	//go:embed multiply.h
 	multiplyH string
+	//go:embed stream.h
+	streamH string
 	//go:embed tiles.h
 	tilesH string
 	//go:embed tiles_mxfp8.h
@@ -30,6 +32,7 @@ var (
 //
 //	decodeRow                    Rows.Decode, by the threads of a block
 //	multiplyFew                  products with a few rows of x: TileOf(1)
+//	multiplyStream               products with one row of x: Matrix.Streams
 //	tileSums, tileSum            products with 16, 32 or 64 of them on matrix units
 //	tileSumsQuantized            the same, of rows that are rounded to MXFP8
 //
@@ -37,7 +40,7 @@ var (
 func KernelSource() string {
 	return rowsSource() + codecsH +
 		hip.Define("multiplyTile", multiplyTile) + hip.Define("multiplyRows", multiplyRows) +
-		hip.Define("multiplyThreads", multiplyThreads) + multiplyH +
+		hip.Define("multiplyThreads", multiplyThreads) + multiplyH + hip.Define("streamLoads", streamLoads) + streamH +
 		hip.Define("tileThreads", tileThreads) + hip.Define("wideTiles", wideTiles) +
 		hip.Define("narrowTile", narrowTile) + hip.Define("wideTile", wideTile) + tilesH + tilesMXFP8H
 }
