@@ -15,7 +15,7 @@ import (
 // TestSegmentLayout: kernels in C++ read the same struct.
 func TestSegmentLayout(t *testing.T) {
 	offsets := map[string]uintptr{
-		"data": 0, "scale": 8, "rowStride": 16, "scaleStride": 24, "first": 32, "rows": 36, "format": 40, "scaleRow": 44, "of": 48,
+		"data": 0, "scale": 8, "rowStride": 16, "scaleStride": 24, "first": 32, "rows": 36, "format": 40, "scaleRow": 44, "global": 48,
 	}
 	segment := reflect.TypeFor[Segment]()
 	require.Equal(t, len(offsets), segment.NumField())
