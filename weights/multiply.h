@@ -19,7 +19,7 @@ constexpr int32 multiplyWaves = multiplyThreads / waveSize;
 // multiplyGroup is the rows of weights that are in flight together with N rows of x, in
 // accesses of so many columns: an AMD GPU has registers for fewer.
 #if defined(__AMDGCN__)
-template <int32 N, int32 columns> constexpr int32 multiplyGroup = (N > 1 || DH_WAVE == 32 ? 4 : 8) / (columns > 16 && DH_WAVE == 64 ? 2 : 1);
+template <int32 N, int32 columns> constexpr int32 multiplyGroup = (N > 1 || DH_WAVE == 32 ? 4 : 8) / (columns > 16 ? 2 : 1);
 #else
 template <int32 N, int32 columns> constexpr int32 multiplyGroup = N == 4 ? 4 : 8;
 #endif
