@@ -60,7 +60,7 @@ func coldCase(b *testing.B, f Format, rows int) hiptest.Case {
 	x := randomFloats(r, rows*benchIn)
 	b.SetBytes(int64(len(s.data) + len(s.scale)))
 	return hiptest.Case{
-		Name: f.String(), MaxError: productBound,
+		Name: f.String(), MaxError: 1e-5, // all results are those of one row, whose sum may cancel
 		Setup: func(t testing.TB, d hip.Device) (func() error, func() ([]float32, []int32, error)) {
 			a := &arena{d: d}
 			t.Cleanup(func() { require.NoError(t, a.free()) })

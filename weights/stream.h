@@ -37,8 +37,8 @@ DEVICE streamRows streamRowsOf(const Segment *s, int32 row, int32 count) {
 // streamFetch is what a thread has fetched of a group: R/H rows of each of H runs. Rows after
 // the last of a run are read as the last and dropped.
 template <class Codec, int32 R, int32 H> struct streamFetch {
+  static constexpr int32 perAccess = Codec::columns / Codec::scaleColumns; // scales
   Uint32x4 weights[streamLoads];
-  static constexpr int32 perAccess = Codec::columns / Codec::scaleColumns;
   uint32 scales[streamLoads * perAccess]; // as they are stored
 
   static constexpr int32 width = multiplyThreads * Codec::columns; // columns that lie apart
@@ -61,9 +61,10 @@ template <class Codec, int32 R, int32 H> struct streamFetch {
 };
 
 // streamOf sums the rows of H runs of one format, R/H of each at a time. ready is called once
-// the first weights are on their way, before x is read. done(from, sum) is called by the
-// threads of the first wave after a group: thread r < R/H has the sum of row from + r of the
-// first run, and the R/H threads after it those of the second.
+// the first weights, which no launch writes, are on their way, and before x is read.
+// done(from, sum) is called by the threads of the first wave after a group: thread r < R/H
+// has the sum of row from + r of the first run, and the R/H threads after it those of the
+// second.
 template <class Codec, int32 R, int32 H, class Ready, class Done>
 DEVICE void streamOf(streamShared *m, int32 format, const streamRows *runs, const float *x, int32 cols, Ready ready, Done done) {
   typedef streamFetch<Codec, R, H> fetch;
