@@ -35,9 +35,10 @@ type choice struct {
 	err    error
 }
 
-// deliver takes what the engine wrote since the last call, and returns how many tokens that
-// were and whether the text has ended.
-func (c *choice) deliver() (wrote int, reason string) {
+// deliver takes what the engine wrote since the last call, and returns why the text has
+// ended, or "". It calls count with that and with how many tokens were written, before
+// anybody sees them: who has the answer finds it counted.
+func (c *choice) deliver(count func(wrote int, reason string)) (reason string) {
 	before := len(c.written)
 	for _, t := range c.text.Tokens[c.promptLen+before:] {
 		c.written = append(c.written, byte(t))
@@ -56,10 +57,11 @@ func (c *choice) deliver() (wrote int, reason string) {
 		c.sure, c.tokens = certain(c.written, c.stops), len(c.written)
 	}
 	c.answer = c.written[:c.sure:c.sure]
+	count(c.tokens-before, c.reason)
 	if len(c.written) > before || c.reason != "" {
 		c.notify()
 	}
-	return c.tokens - before, c.reason
+	return c.reason
 }
 
 // fail ends the choice with an error.

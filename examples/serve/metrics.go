@@ -32,6 +32,14 @@ func newCounters() *counters {
 	}
 }
 
+// wrote counts tokens of a choice, and the choice if it has ended for a reason.
+func (c *counters) wrote(tokens int, reason string) {
+	c.generated.Add(int64(tokens))
+	if reason != "" {
+		c.finished(reason)
+	}
+}
+
 // finished counts a choice that has ended.
 func (c *counters) finished(reason string) {
 	c.mu.Lock()

@@ -295,12 +295,10 @@ func (s *scheduler) preempt() {
 // begin alike.
 func (s *scheduler) deliver() {
 	s.setRunning(slices.DeleteFunc(s.running, func(c *choice) bool {
-		wrote, reason := c.deliver()
-		s.counts.generated.Add(int64(wrote))
+		reason := c.deliver(s.counts.wrote)
 		if reason == "" {
 			return false
 		}
-		s.counts.finished(reason)
 		if reason == reasonError {
 			s.release(c.text)
 		} else if s.kept = append(s.kept, c.text); len(s.kept) > s.most {
