@@ -128,7 +128,7 @@ type expertsArgs struct {
 func launchExperts(d hip.Device, kernels []expertsKernel, w *weights.Matrix, rows, here int, a *expertsArgs) error {
 	k := hip.Choose(kernels, func(e *expertsKernel) bool {
 		if e.stream {
-			return rows == 1 && w.SameFormat() && w.Streams(d, a.X, int(a.Out))
+			return rows == 1 && w.Streams(d, a.X, int(a.Out)) && w.SameFormat()
 		}
 		return rows >= e.rows && (!e.rounded || a.Codes != 0) && (e.x == 0 ||
 			here >= e.pairs && float64(here) > e.each*float64(a.Experts) && w.Tiled(d, a.X))

@@ -94,7 +94,7 @@ func launchGateUpSwiGLU(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) er
 	a.Weights, a.Segments = w.Table()
 	k := hip.Choose(gateUpSwiGLU, func(g *gateUpKernel) bool {
 		if g.stream {
-			return a.Rows == 1 && w.SameFormat() && w.Streams(d, a.X, int(a.Out))
+			return a.Rows == 1 && w.Streams(d, a.X, int(a.Out)) && w.SameFormat()
 		}
 		return int(a.Rows) >= g.from && (!g.rounded || a.Codes != 0) && (g.x == 0 || w.Tiled(d, a.X))
 	})

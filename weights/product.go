@@ -135,7 +135,7 @@ func (w *productWork) served(p *productKernel) bool {
 	case w.rows < p.from:
 		return false
 	case p.on == streamable || p.on == streamableNarrow:
-		return w.rows == 1 && w.tile(p) > 0
+		return w.rows == 1 && w.d.Info().IsGPU() && w.tile(p) > 0
 	case p.on == gpus:
 		return w.d.Info().IsGPU()
 	case p.on == tileableFull && p.grid(w.m, w.rows, p.tile).Blocks < w.d.Info().Threads:
