@@ -1,8 +1,8 @@
 package cli
 
 import (
+	"errors"
 	"flag"
-	"fmt"
 
 	"github.com/drafthead/drafthead/hip"
 )
@@ -17,6 +17,6 @@ func Activations(flags *flag.FlagSet, to *hip.Activations) {
 				return nil
 			}
 		}
-		return fmt.Errorf("%q: want exact or mxfp8", text)
+		return errors.New("want exact or mxfp8")
 	})
 }

@@ -27,6 +27,6 @@ func TestActivations(t *testing.T) {
 		require.Equal(t, want, a)
 	}
 	_, err = parse("-activations", "fp8")
-	require.ErrorContains(t, err, `"fp8": want exact or mxfp8`)
+	require.ErrorContains(t, err, `"fp8" for flag -activations: want exact or mxfp8`)
 	require.Equal(t, "Activations(7)", hip.Activations(7).String())
 }

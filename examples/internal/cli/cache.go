@@ -1,8 +1,8 @@
 package cli
 
 import (
+	"errors"
 	"flag"
-	"fmt"
 
 	"github.com/drafthead/drafthead/attention"
 )
@@ -18,7 +18,7 @@ func Cache(flags *flag.FlagSet, to *attention.CacheFormat, usage string) {
 	flags.Func("cache", "keep keys and values as this `format`: bf16, f32, fp8, by the checkpoint's scales, or fp8-index, index keys too; "+usage, func(text string) error {
 		format, known := cacheFormats[text]
 		if !known {
-			return fmt.Errorf("%q: want bf16, f32, fp8 or fp8-index", text)
+			return errors.New("want bf16, f32, fp8 or fp8-index")
 		}
 		*to = format
 		return nil

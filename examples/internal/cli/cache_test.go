@@ -28,5 +28,5 @@ func TestCache(t *testing.T) {
 		require.Equal(t, want, format)
 	}
 	_, err = parse("-cache", "FP9")
-	require.ErrorContains(t, err, `"FP9": want bf16, f32, fp8 or fp8-index`)
+	require.ErrorContains(t, err, `"FP9" for flag -cache: want bf16, f32, fp8 or fp8-index`)
 }

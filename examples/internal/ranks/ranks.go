@@ -48,7 +48,8 @@ func (l Layout) Check(wrong *cli.Refused) {
 	wrong.If(l.Tensor < 1 || l.Tensor > most, "-tp is %d, want 1 to %d", l.Tensor, most)
 	wrong.If(l.Expert < 1 || l.Expert > most, "-ep is %d, want 1 to %d", l.Expert, most)
 	wrong.If(l.Group == "" && l.Rank != 0, "-rank is for one process for each rank: it wants -group")
-	wrong.If(l.Group != "" && (l.Ranks() < 2 || l.Rank < 0 || l.Rank >= l.Ranks()), "-rank is %d of -tp %d × -ep %d, want one of two ranks or more", l.Rank, l.Tensor, l.Expert)
+	wrong.If(l.Group != "" && l.Ranks() < 2, "-group is for two ranks or more: it wants -tp or -ep")
+	wrong.If(l.Group != "" && l.Ranks() >= 2 && (l.Rank < 0 || l.Rank >= l.Ranks()), "-rank is %d, want 0 to %d: -tp %d × -ep %d", l.Rank, l.Ranks()-1, l.Tensor, l.Expert)
 	wrong.If(l.Tensor >= 1 && l.Expert >= 1 && l.Ranks() > most, "-tp %d and -ep %d are %d devices, want at most %d", l.Tensor, l.Expert, l.Ranks(), most)
 }
 

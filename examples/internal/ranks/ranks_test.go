@@ -46,9 +46,9 @@ func TestLayout(t *testing.T) {
 		"-ep is 65, want 1 to 64":             {"-ep", "65"},
 		"-tp 16 and -ep 8 are 128 devices":    {"-tp", "16", "-ep", "8"},
 		"it wants -group":                     {"-tp", "2", "-rank", "1"},
-		"-rank is 2 of -tp 2 × -ep 1":         {"-tp", "2", "-rank", "2", "-group", "id"},
-		"-rank is -1 of -tp 2 × -ep 1":        {"-tp", "2", "-rank", "-1", "-group", "id"},
-		"-rank is 0 of -tp 1 × -ep 1, want o": {"-group", "id"},
+		"-rank is 2, want 0 to 1: -tp 2":      {"-tp", "2", "-rank", "2", "-group", "id"},
+		"-rank is -1, want 0 to 1: -tp":       {"-tp", "2", "-rank", "-1", "-group", "id"},
+		"-group is for two ranks or more: it": {"-group", "id"},
 	} {
 		_, err := parsed(t, args...)
 		require.ErrorContains(t, err, says)
