@@ -7,7 +7,7 @@
 // In three steps: take inventory, plan, and only then move bytes.
 //
 //	c, err := weights.OpenCheckpoint(fsys)                         // headers, all checked
-//	plan, err := weights.NewPlan(c, params) // every parameter matched
+//	plan, err := weights.NewPlan(c, params)                        // every parameter matched
 //	fmt.Print(plan.Report())
 //	loaded, err := plan.Load(ctx, device, false, false, nil)
 //	m := loaded.Matrix("model.layers.0.eh_proj.weight")

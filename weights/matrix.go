@@ -40,8 +40,8 @@ type Segment struct {
 //	└────────┘ Rows
 //
 // A Matrix owns its table of segments, but the memory of its weights only if
-// [Matrix.Requantize] made it. It never changes, so several goroutines may use it until
-// Free.
+// [Matrix.Requantize] made it. Its weights never change: several goroutines may use
+// it until Free, and a product may read them before launches that were queued before it end.
 type Matrix struct {
 	Rows, Cols int
 
