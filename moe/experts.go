@@ -141,7 +141,7 @@ func (e *expertsKernel) launch(d hip.Device, w *weights.Matrix, a *expertsArgs) 
 	a.Weights, a.Segments = w.Table()
 	slots, tile := min(int(a.Experts), int(a.Pairs)), e.tile
 	if e.stream {
-		tile = max(1, weights.StreamTile(d, slots*int(a.Out)*e.halves, e.halves)/e.halves)
+		tile = weights.StreamTile(d, slots*int(a.Out)*e.halves, e.halves) / e.halves
 	}
 	a.Tile = int64(tile)
 	return e.Launch(d, hip.Grid{Blocks: slots * tiles(int(a.Out), tile), BlockCost: tile * e.halves * rowBytes(w)}, a)

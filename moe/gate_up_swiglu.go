@@ -100,7 +100,7 @@ func launchGateUpSwiGLU(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) er
 	})
 	tile := k.tile
 	if k.stream {
-		tile = max(1, weights.StreamTile(d, 2*int(a.Out), 2)/2)
+		tile = weights.StreamTile(d, 2*int(a.Out), 2) / 2
 	}
 	a.Tile = int64(tile)
 	return k.Launch(d, hip.Grid{

@@ -1,7 +1,8 @@
 package gpu
 
 import (
-	"fmt"
+	"strconv"
+	"strings"
 	"unsafe"
 
 	"github.com/drafthead/drafthead/hip"
@@ -28,11 +29,8 @@ func (d *driver) canStartEarly(c *compiler) bool {
 	if d.function[callLaunchEarly] == 0 || d.version < earlyVersion {
 		return false
 	}
-	var target int
-	_, err := fmt.Sscanf(c.target, "sm_%d", &target)
-	if err != nil {
-		_, err = fmt.Sscanf(c.target, "compute_%d", &target)
-	}
+	_, number, _ := strings.Cut(c.target, "_") // of sm_90 or compute_90
+	target, err := strconv.Atoi(number)
 	return err == nil && target >= earlyTarget
 }
 
