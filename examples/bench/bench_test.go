@@ -136,6 +136,23 @@ func TestCheckpointFolder(t *testing.T) {
 	require.Equal(t, 1023, got.Rows[5].Context)
 }
 
+// TestFourBitExperts: a step reads routed experts in four bits, and what else it reads is the
+// same as with mxfp8. An expert of shape nano has 3·256·256 weights, of which 2 are picked.
+func TestFourBitExperts(t *testing.T) {
+	bytes := make(map[string]int64)
+	for _, format := range []string{"mxfp8", "mxfp4", "nvfp4"} {
+		code, stdout, stderr := runBench("-format", format, "-time", "1ms", "-batch", "2", "-commit", "5", "-prefill", "3", "-context", "20", "-k", "2", "-cheap=false", "-json")
+		require.Equal(t, cli.OK, code, stderr)
+		var got summary
+		require.NoError(t, json.Unmarshal([]byte(stdout), &got))
+		require.Equal(t, format != "mxfp8", strings.HasSuffix(got.Checkpoint, strings.ToUpper(format)), got.Checkpoint)
+		bytes[format] = got.Rows[0].Bytes
+	}
+	const picked = 2 * 3 * 256 * 256
+	require.EqualValues(t, picked/2, bytes["mxfp8"]-bytes["mxfp4"])
+	require.EqualValues(t, picked/32, bytes["nvfp4"]-bytes["mxfp4"])
+}
+
 func TestReferenceDevice(t *testing.T) {
 	code, stdout, stderr := runBench("-device", "reference", "-time", "1ms", "-batch", "1", "-commit", "2", "-prefill", "2", "-context", "8", "-json")
 	require.Equal(t, cli.OK, code, stderr)
@@ -158,6 +175,8 @@ func TestRefuses(t *testing.T) {
 		{"everything wrong", []string{"-shape", "m4", "-k", "65", "-time", "0s", "x"}, cli.Usage,
 			[]string{"want m3 or nano", "-k is 65", "-time is 0s", `"x"`}},
 		{"two sources", []string{"-shape", "nano", "-checkpoint", absent}, cli.Usage, []string{"not both"}},
+		{"format of a checkpoint", []string{"-format", "mxfp4", "-checkpoint", absent}, cli.Usage, []string{"-format is for a -shape"}},
+		{"unknown format", []string{"-format", "fp5"}, cli.Usage, []string{`-format: "fp5": want mxfp8, bf16, mxfp4 or nvfp4`}},
 		{"experts of a checkpoint", []string{"-experts", "2", "-checkpoint", absent}, cli.Usage, []string{"-experts is for a -shape"}},
 		{"too many experts", []string{"-experts", "9"}, cli.Usage, []string{"want 1 to 8"}},
 		{"no list", []string{"-batch", "1,,4"}, cli.Usage, []string{`-batch: ""`}},

@@ -10,6 +10,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -26,6 +27,7 @@ import (
 	"github.com/drafthead/drafthead/examples/internal/ranks"
 	"github.com/drafthead/drafthead/examples/internal/synthetic"
 	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/weights"
 )
 
 const usage = `usage: bench [-checkpoint DIR | -shape m3|nano] [flags]
@@ -63,6 +65,7 @@ type settings struct {
 	checkpoint string
 	shape      string
 	config     synthetic.Config // of shape
+	format     weights.Format   // likewise
 	device     string
 	layout     ranks.Layout
 	modules    int
@@ -97,6 +100,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.StringVar(&s.checkpoint, "checkpoint", "", "checkpoint `folder`, as downloaded or as synth writes it")
 	flags.StringVar(&s.shape, "shape", "", "`shape` of random weights: m3 or nano; default nano, unless there is a checkpoint")
 	experts := flags.Int("experts", 0, "routed `experts` of the shape, fewer than it has; 0: all of them")
+	format := flags.String("format", "", "`format` of the shape's matrices: "+synthetic.FormatNames+"; the last two are for routed experts, the others mxfp8 (default mxfp8)")
 	devices.Var(flags, &s.device)
 	s.layout.Var(flags)
 	cli.Modules(flags, &s.modules)
@@ -134,7 +138,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 		}
 		return s, nil
 	}
-	if err := s.resolve(*experts, rest); err != nil {
+	if err := s.resolve(*experts, *format, rest); err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
 		return nil, err
 	}
@@ -144,7 +148,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 var errNoPlots = errors.New("nothing to plot")
 
 // resolve checks the values of the flags and reports all that are wrong.
-func (s *settings) resolve(experts int, rest []string) error {
+func (s *settings) resolve(experts int, format string, rest []string) error {
 	var wrong cli.Refused
 	wrong.If(len(rest) > 0, "unexpected arguments %q", rest)
 	wrong.If(s.k < 1 || s.k > 64, "-k is %d, want 1 to 64", s.k)
@@ -154,11 +158,15 @@ func (s *settings) resolve(experts int, rest []string) error {
 	wrong.If(s.time <= 0, "-time is %v, want more", s.time)
 	wrong.If(s.checkpoint != "" && s.shape != "", "want -checkpoint or -shape, not both")
 	wrong.If(s.checkpoint != "" && experts != 0, "-experts is for a -shape")
+	wrong.If(s.checkpoint != "" && format != "", "-format is for a -shape")
 	if s.checkpoint == "" {
 		if s.shape == "" {
 			s.shape = "nano"
 		}
 		var err error
+		if s.format, err = synthetic.FormatOf(cmp.Or(format, "mxfp8")); err != nil {
+			wrong.If(true, "-format: %w", err)
+		}
 		if s.config, err = synthetic.Shape(s.shape); err != nil {
 			wrong.If(true, "-shape: %w", err)
 		} else if experts != 0 {

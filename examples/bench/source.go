@@ -10,6 +10,7 @@ import (
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
 	"github.com/drafthead/drafthead/examples/internal/synthetic"
+	"github.com/drafthead/drafthead/weights"
 )
 
 // source is where the weights come from.
@@ -43,7 +44,7 @@ func (s *settings) open(ctx context.Context, stderr io.Writer) (*source, error) 
 		}
 		return &source{name: s.checkpoint, fsys: files, close: func() error { return nil }}, nil
 	}
-	checkpoint, err := synthetic.New(s.config, synthetic.Options{})
+	checkpoint, err := synthetic.New(s.config, synthetic.Options{Format: s.format})
 	if err != nil {
 		return nil, err
 	}
@@ -57,6 +58,9 @@ func (s *settings) open(ctx context.Context, stderr io.Writer) (*source, error) 
 		return nil, err
 	}
 	name := fmt.Sprintf("random weights of shape %s, %d experts", s.shape, s.config.NumLocalExperts)
+	if s.format != weights.MXFP8 {
+		name += fmt.Sprintf(", %v", s.format)
+	}
 	return &source{name: name, fsys: memory, inMemory: memory.Size(), close: memory.Close}, nil
 }
 

@@ -84,9 +84,11 @@ func TestGoldenCheckpointsLoad(t *testing.T) {
 		"tiny-bf16-bundled-sharded": {"minimax_m3_vl", 3, []string{"BF16", "F32"}, []ignored{
 			{"language_model.model.layers", 7}, {"vision_tower.vision_model", 5},
 		}},
-		"tiny-mxfp8":      {"minimax_m3_mtp", 1, []string{"BF16", "F32", "MXFP8"}, nil},
-		"tiny-mxfp8-e8m0": {"minimax_m3_mtp", 1, []string{"BF16", "MXFP8"}, nil},
-		"slim-real":       {"minimax_m3_mtp", 1, []string{"BF16", "F32", "MXFP8"}, nil},
+		"tiny-mxfp8":          {"minimax_m3_mtp", 1, []string{"BF16", "F32", "MXFP8"}, nil},
+		"tiny-mxfp8-e8m0":     {"minimax_m3_mtp", 1, []string{"BF16", "MXFP8"}, nil},
+		"tiny-mxfp4":          {"minimax_m3_mtp", 1, []string{"BF16", "F32", "MXFP4"}, nil},
+		"tiny-nvfp4-modelopt": {"minimax_m3_mtp", 1, []string{"BF16", "F32", "MXFP8", "NVFP4"}, nil},
+		"slim-real":           {"minimax_m3_mtp", 1, []string{"BF16", "F32", "MXFP8"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, object := inspectJSON(t, hiptest.Shared(t, "golden", name))

@@ -19,23 +19,33 @@ const (
 // builder collects the tensors of a checkpoint.
 type builder struct {
 	Options
-	tensors []Tensor
-	plain   []string // modules of matrices that are not of Options.Format
+	tensors    []Tensor
+	parameters int64
+	plain      []string // modules of matrices that are not quantized
 
 	// Tables are shared by the tensors of one deviation.
 	bf16 map[float64]*[4096]uint16
 	f32  map[float64]*[4096]uint32
-	fp8  map[float64]*fp8Tables
+	fp8  map[float64]*blockTables
+	fp4  map[float64]*fp4Tables
 }
 
-type fp8Tables struct{ codes, scales *[256]uint8 }
+// blockTables are codes and scales of blocks.
+type blockTables struct{ codes, scales *[256]uint8 }
+
+// fp4Tables are those of four-bit codes, and what every tensor of NVFP4 has one of.
+type fp4Tables struct {
+	blockTables
+	global, input *[4096]uint32 // the same number throughout
+}
 
 func newBuilder(opts Options) *builder {
 	return &builder{
 		Options: opts,
 		bf16:    make(map[float64]*[4096]uint16),
 		f32:     make(map[float64]*[4096]uint32),
-		fp8:     make(map[float64]*fp8Tables),
+		fp8:     make(map[float64]*blockTables),
+		fp4:     make(map[float64]*fp4Tables),
 	}
 }
 
@@ -53,14 +63,17 @@ func (b *builder) parameter(p *weights.Param) error {
 }
 
 // part adds one tensor, stored as in the released checkpoint: norms, embed_tokens
-// and lm_head as BF16, the router as F32, all else in the chosen format.
+// and lm_head as BF16, the router as F32, all else in the chosen format, which may be one of
+// routed experts alone.
 func (b *builder) part(part *weights.Part) error {
 	shape := part.Shape
 	vector := len(shape) < 2
-	even := 1.0
+	even, values := 1.0, int64(shape[0])
 	if !vector {
 		even = 1 / math.Sqrt(float64(shape[1]))
+		values *= int64(shape[1])
 	}
+	b.parameters += values
 	name := part.Tensor
 	switch {
 	case name == "model.embed_tokens.weight":
@@ -75,6 +88,8 @@ func (b *builder) part(part *weights.Part) error {
 		b.add(name, safetensors.BF16, shape, b.normal(safetensors.BF16, normDeviation))
 	case b.Format == weights.BF16:
 		b.add(name, safetensors.BF16, shape, b.normal(safetensors.BF16, even))
+	case b.Format != weights.MXFP8 && strings.Contains(name, ".block_sparse_moe.experts."):
+		return b.fourBits(strings.TrimSuffix(name, ".weight"), shape, even)
 	default:
 		return b.quantized(name, shape, even)
 	}
@@ -95,12 +110,34 @@ func (b *builder) quantized(name string, shape []int, deviation float64) error {
 		if err != nil {
 			return err
 		}
-		tables = &fp8Tables{codes, scales}
+		tables = &blockTables{codes, scales}
 		b.fp8[deviation] = tables
 	}
 	rows, cols := shape[0], (shape[1]+31)/32 // of MXFP8 scales
 	b.add(name, safetensors.F8E4M3, shape, stream{bytes: tables.codes})
 	b.add(name+scaleSuffix, safetensors.U8, []int{rows, cols}, stream{bytes: tables.scales})
+	return nil
+}
+
+// fourBits adds the tensors of a matrix in four bits, as compressed-tensors names them.
+func (b *builder) fourBits(module string, shape []int, deviation float64) error {
+	tables, ok := b.fp4[deviation]
+	if !ok {
+		var err error
+		if tables, err = fp4Normal(b.Format, deviation); err != nil {
+			return err
+		}
+		b.fp4[deviation] = tables
+	}
+	rows, cols := shape[0], shape[1]
+	b.add(module+".weight_packed", safetensors.U8, []int{rows, (cols + 1) / 2}, stream{bytes: tables.codes})
+	if b.Format == weights.MXFP4 {
+		b.add(module+".weight_scale", safetensors.U8, []int{rows, (cols + 31) / 32}, stream{bytes: tables.scales})
+		return nil
+	}
+	b.add(module+".weight_scale", safetensors.F8E4M3, []int{rows, (cols + 15) / 16}, stream{bytes: tables.scales})
+	b.add(module+".weight_global_scale", safetensors.F32, []int{1}, stream{singles: tables.global})
+	b.add(module+".input_global_scale", safetensors.F32, []int{1}, stream{singles: tables.input})
 	return nil
 }
 

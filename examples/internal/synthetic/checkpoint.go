@@ -17,6 +17,7 @@ import (
 	"bytes"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/drafthead/drafthead/mtp"
@@ -30,7 +31,8 @@ const DefaultShardSize = 5_000_000_000
 // Options say how the weights of a config are made up.
 type Options struct {
 	// Format is what the matrices of the MTP modules, but for the router, are
-	// stored as: weights.MXFP8, also when zero, or weights.BF16.
+	// stored as: weights.MXFP8, also when zero, or weights.BF16. With weights.MXFP4 or
+	// weights.NVFP4 those of the routed experts are, and the others weights.MXFP8.
 	Format weights.Format
 	// Seed chooses the weights.
 	Seed uint64
@@ -41,15 +43,16 @@ type Options struct {
 
 // Checkpoint is a made-up checkpoint.
 type Checkpoint struct {
-	tensors []Tensor
-	files   []File
+	tensors    []Tensor
+	files      []File
+	parameters int64
 }
 
 // Tensor is one tensor of a checkpoint.
 type Tensor struct {
 	Name  string
 	Dtype safetensors.Dtype
-	Shape []int // [rows, columns], [rows] of a vector
+	Shape []int // as stored: [rows, columns], of four-bit codes [rows, columns/2]; [rows] of a vector
 
 	values stream
 }
@@ -66,6 +69,22 @@ func (t *Tensor) Elements() int64 {
 // Size returns the bytes that the values take.
 func (t *Tensor) Size() int64 { return t.Elements() * int64(t.Dtype.Bits()/8) }
 
+// formats are the values of Options.Format.
+var formats = []weights.Format{weights.MXFP8, weights.BF16, weights.MXFP4, weights.NVFP4}
+
+// FormatNames are the names of the values of Options.Format, as programs take them.
+const FormatNames = "mxfp8, bf16, mxfp4 or nvfp4"
+
+// FormatOf returns the value of Options.Format that has a name of FormatNames.
+func FormatOf(name string) (weights.Format, error) {
+	for _, f := range formats {
+		if name == strings.ToLower(f.String()) {
+			return f, nil
+		}
+	}
+	return 0, fmt.Errorf("%q: want %s", name, FormatNames)
+}
+
 // scaleSuffix ends the name of the scales beside a quantized weight.
 const scaleSuffix = "_scale_inv"
 
@@ -74,8 +93,8 @@ func New(config Config, opts Options) (*Checkpoint, error) {
 	if opts.Format == 0 {
 		opts.Format = weights.MXFP8
 	}
-	if opts.Format != weights.MXFP8 && opts.Format != weights.BF16 {
-		return nil, fmt.Errorf("synthetic checkpoint: format %v: want %v or %v", opts.Format, weights.MXFP8, weights.BF16)
+	if !slices.Contains(formats, opts.Format) {
+		return nil, fmt.Errorf("synthetic checkpoint: format %v: want one of %v", opts.Format, formats)
 	}
 	if opts.ShardSize == 0 {
 		opts.ShardSize = DefaultShardSize
@@ -91,10 +110,8 @@ func New(config Config, opts Options) (*Checkpoint, error) {
 			return nil, fmt.Errorf("synthetic checkpoint: %s: %w", params[i].Name, err)
 		}
 	}
-	if opts.Format == weights.MXFP8 {
-		config.Quantization = mxfp8(b.plain)
-	}
-	c := &Checkpoint{tensors: b.tensors}
+	config.Quantization = quantization(opts.Format, b.plain)
+	c := &Checkpoint{tensors: b.tensors, parameters: b.parameters}
 	if c.files, err = files(&config, b.tensors, opts.ShardSize); err != nil {
 		return nil, fmt.Errorf("synthetic checkpoint: %w", err)
 	}
@@ -119,14 +136,7 @@ func parameters(config *Config) ([]weights.Param, error) {
 func (c *Checkpoint) Tensors() []Tensor { return c.tensors }
 
 // Parameters returns the number of weights, scales not counted.
-func (c *Checkpoint) Parameters() (n int64) {
-	for i := range c.tensors {
-		if t := &c.tensors[i]; !strings.HasSuffix(t.Name, scaleSuffix) {
-			n += t.Elements()
-		}
-	}
-	return n
-}
+func (c *Checkpoint) Parameters() int64 { return c.parameters }
 
 // Files returns the files of the checkpoint's folder: the weights, their index
 // where there are several shards, and config.json last. The slice belongs to the

@@ -130,6 +130,56 @@ func TestM3HasTheTensorsOfTheTable(t *testing.T) {
 	require.Equal(t, slices.Sorted(maps.Keys(expected)), slices.Sorted(maps.Keys(got)))
 }
 
+// TestFourBitsAreOfRoutedExperts: all other tensors are those of the checkpoint in MXFP8, byte
+// by byte, and the experts have half its bits.
+func TestFourBitsAreOfRoutedExperts(t *testing.T) {
+	const routed = ".block_sparse_moe.experts."
+	fp8 := contentsOf(t, plan(t, small(), Options{}))
+	for format, ends := range map[weights.Format][]string{
+		weights.MXFP4: {".weight_packed", ".weight_scale"},
+		weights.NVFP4: {".weight_packed", ".weight_scale", ".weight_global_scale", ".input_global_scale"},
+	} {
+		c := plan(t, small(), Options{Format: format})
+		others := 0
+		for name, data := range contentsOf(t, c) {
+			if strings.Contains(name, routed) {
+				require.Contains(t, ends, name[strings.LastIndex(name, "."):])
+				continue
+			}
+			others++
+			require.Equal(t, fp8[name], data, name)
+		}
+		require.Equal(t, len(fp8)-2*3*2*3, others, "weights and scales of 3 matrices of 3 experts of 2 modules")
+		_, report, err := mtp.InspectFS(c.FS(), mtp.Options{})
+		require.NoError(t, err)
+		require.Equal(t, c.Parameters(), report.Parameters)
+		require.Positive(t, report.Formats[format.String()])
+	}
+}
+
+func TestM3InFourBitsHasItsSizes(t *testing.T) {
+	for format, gigabytes := range map[weights.Format]struct{ experts, all float64 }{
+		weights.MXFP4: {3.850, 9.025}, weights.NVFP4: {4.077, 9.251},
+	} {
+		c := plan(t, M3(), Options{Format: format})
+		experts := size(c, func(name string) bool { return strings.Contains(name, ".experts.") })
+		require.InDelta(t, gigabytes.experts, float64(experts)/1e9, 0.001)
+		require.InDelta(t, gigabytes.all, float64(c.Size())/1e9, 0.005)
+	}
+}
+
+func TestFormatNames(t *testing.T) {
+	for _, f := range formats {
+		name := strings.ToLower(f.String())
+		require.Contains(t, FormatNames, name)
+		got, err := FormatOf(name)
+		require.NoError(t, err)
+		require.Equal(t, f, got)
+	}
+	_, err := FormatOf("fp5")
+	require.ErrorContains(t, err, "want "+FormatNames)
+}
+
 func TestFolderIsAFileSystem(t *testing.T) {
 	single, sharded := plan(t, small(), Options{}), plan(t, small(), Options{ShardSize: 20_000})
 	require.NoError(t, fstest.TestFS(single.FS(), "config.json", "model.safetensors"))

@@ -3,7 +3,6 @@ package synthetic
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 )
 
 // Config is the config.json of a standalone MTP checkpoint, key by key. Package
@@ -40,7 +39,7 @@ type Config struct {
 	NumMTPModules          int             `json:"num_mtp_modules"`
 	Sparse                 SparseAttention `json:"sparse_attention_config"`
 	TorchDtype             string          `json:"torch_dtype"`
-	Quantization           *Quantization   `json:"quantization_config,omitempty"` // set by New
+	Quantization           any             `json:"quantization_config,omitempty"` // set by New
 }
 
 // SparseAttention is sparse_attention_config.
@@ -53,16 +52,6 @@ type SparseAttention struct {
 	ScoreType     string `json:"sparse_score_type"`
 	InitBlock     int    `json:"sparse_init_block"`
 	LocalBlock    int    `json:"sparse_local_block"`
-}
-
-// Quantization is quantization_config.
-type Quantization struct {
-	QuantMethod      string   `json:"quant_method"`
-	ActivationScheme string   `json:"activation_scheme"`
-	Fmt              string   `json:"fmt"`
-	ScaleFmt         string   `json:"scale_fmt"`
-	WeightBlockSize  [2]int   `json:"weight_block_size"`
-	IgnoredLayers    []string `json:"ignored_layers"`
 }
 
 // M3 returns the config of the released MiniMax-M3 head, without quantization.
@@ -119,15 +108,6 @@ func (c Config) WithExperts(n int) (Config, error) {
 	}
 	c.NumLocalExperts, c.NumExpertsPerTok = n, min(n, c.NumExpertsPerTok)
 	return c, nil
-}
-
-// mxfp8 is the quantization_config of a checkpoint in which the ignored modules
-// are left as they are.
-func mxfp8(ignored []string) *Quantization {
-	return &Quantization{
-		QuantMethod: "mxfp8", ActivationScheme: "dynamic", Fmt: "e4m3", ScaleFmt: "ue8m0",
-		WeightBlockSize: [2]int{1, 32}, IgnoredLayers: slices.Sorted(slices.Values(ignored)),
-	}
 }
 
 // json returns the text of config.json.

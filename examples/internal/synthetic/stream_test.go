@@ -74,6 +74,33 @@ func TestNormal(t *testing.T) {
 	}
 }
 
+func TestNormalInFourBits(t *testing.T) {
+	const rows, cols = 256, 1024
+	data := func(bytes *[256]uint8, size int) []byte {
+		p, s := make([]byte, size), stream{key: streamKey(1, t.Name()), bytes: bytes}
+		s.readAt(p, 0)
+		return p
+	}
+	for _, format := range []weights.Format{weights.MXFP4, weights.NVFP4} {
+		for _, deviation := range []float64{1e-30, 0.0127, 1, 3.3, 1e30} {
+			tables, err := fp4Normal(format, deviation)
+			require.NoError(t, err)
+			values := make([]float32, rows*cols)
+			format.Decode(values, data(tables.codes, rows*cols/2), data(tables.scales, rows*cols/16))
+			mean, got := moments(values)
+			require.InDelta(t, 0, mean/got, 0.01, "%v of %g", format, deviation)
+			if format == weights.NVFP4 {
+				got /= float64(math.Float32frombits(tables.global[4095]))
+			}
+			require.InDelta(t, 1, got/deviation, 0.025, "%v of %g", format, deviation)
+		}
+		for _, deviation := range []float64{0, 1e-60, 1e60, math.Inf(1), math.NaN()} {
+			_, err := fp4Normal(format, deviation)
+			require.ErrorContains(t, err, "out of the range of "+format.String(), "%g", deviation)
+		}
+	}
+}
+
 func TestMXFP8CodesAreNumbers(t *testing.T) {
 	for exponent := -117; exponent < 120; exponent++ {
 		codes, scales, err := mxfp8Normal(math.Ldexp(1.3, exponent))
