@@ -13,6 +13,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/drafthead/drafthead/examples/internal/plot"
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/mtp"
 )
@@ -206,11 +207,11 @@ func (s *summary) printKernels(w io.Writer) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "kernel of a step\tlaunches\tms\tof sum\t")
 	for _, k := range append(slices.Clone(s.Kernels), sum) {
-		fmt.Fprintf(table, "%s\t%d\t%s\t%.1f %%\t\n", k.Kernel, k.Launches, digits(k.Seconds*1e3), 100*k.Seconds/sum.Seconds)
+		fmt.Fprintf(table, "%s\t%d\t%s\t%.1f %%\t\n", k.Kernel, k.Launches, plot.Digits(k.Seconds*1e3), 100*k.Seconds/sum.Seconds)
 	}
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\none launch at a time, with which a step takes %s ms\n", digits(s.KernelsStepSeconds*1e3))
+	_, err := fmt.Fprintf(w, "\none launch at a time, with which a step takes %s ms\n", plot.Digits(s.KernelsStepSeconds*1e3))
 	return err
 }

@@ -84,7 +84,8 @@ type settings struct {
 	asJSON     bool
 	saved      string // file for the JSON object beside the table
 	wide       bool
-	plots      []string // files to draw, nil: measure
+	plot       string   // SVG to draw
+	plots      []string // runs to draw, nil: measure one
 }
 
 var (
@@ -126,16 +127,13 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.BoolVar(&s.wide, "wide", false, "print all of a row: experts, bytes, operations and runs too")
 	flags.BoolVar(&s.asJSON, "json", false, "print one JSON object in place of a table")
 	flags.StringVar(&s.saved, "out", "", "write what -json prints to a `file` too")
-	plots := flags.Bool("plot", false, "measure nothing: print an SVG of step times by the number of devices, of runs whose -json output is in the files that follow")
+	flags.StringVar(&s.plot, "plot", "", "draw a `file` of SVG: step times by context; with files that follow measure nothing, and draw the runs whose -json output they are, by context or by the number of devices, or those of draft -json by the number of drafts")
 	rest, err := cli.Parse(flags, args)
 	if err != nil {
 		return nil, err
 	}
-	if *plots {
-		if s.plots = rest; len(rest) == 0 {
-			cli.Wrong(flags, "-plot wants the files of runs")
-			return nil, errNoPlots
-		}
+	if s.plot != "" && len(rest) > 0 {
+		s.plots = rest
 		return s, nil
 	}
 	if err := s.resolve(*experts, *format, rest); err != nil {
@@ -144,8 +142,6 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	}
 	return s, nil
 }
-
-var errNoPlots = errors.New("nothing to plot")
 
 // resolve checks the values of the flags and reports all that are wrong.
 func (s *settings) resolve(experts int, format string, rest []string) error {
@@ -215,7 +211,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if s.plots != nil {
-		return plot(stdout, s.plots)
+		return plotFiles(s.plot, s.plots)
 	}
 	out, err := s.bench(ctx, stderr)
 	if err != nil || !s.layout.Prints() {
@@ -223,6 +219,11 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) error {
 	}
 	if s.saved != "" {
 		if err := out.save(s.saved); err != nil {
+			return err
+		}
+	}
+	if s.plot != "" {
+		if err := plotRuns(s.plot, []*summary{out}); err != nil {
 			return err
 		}
 	}

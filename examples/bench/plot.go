@@ -5,62 +5,112 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"html"
-	"io"
 	"math"
 	"os"
 	"slices"
 	"strings"
 
+	"github.com/drafthead/drafthead/examples/internal/plot"
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
-// curve is how long a work takes by the number of devices.
-type curve struct {
-	name   string
-	dashed bool // a floor, not a measurement
-	points []point
+// plotted is what -plot takes of a file: of a run of bench, or of draft.
+type plotted struct {
+	summary
+	K                 int     `json:"k"`
+	MeanTokensPerStep float64 `json:"mean_tokens_per_step"`
 }
 
-type point struct {
-	devices int
-	ms      float64
-}
-
-// plot draws the runs whose -json output is in the files, as SVG.
-func plot(w io.Writer, files []string) error {
+// plotFiles draws runs whose -json output is in the files: of bench the time of a step by
+// the number of devices, if that differs, and by the context if not; of draft the tokens a
+// step by the number of drafts.
+func plotFiles(svg string, files []string) error {
 	var runs []*summary
+	var drafts []*plotted
 	for _, name := range files {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			return err
 		}
-		s := &summary{}
-		if err := json.Unmarshal(text, s); err != nil {
-			return fmt.Errorf("%s: %w, want what bench -json prints", safetensors.Printable(name), err)
+		p := &plotted{}
+		if err := json.Unmarshal(text, p); err != nil {
+			return fmt.Errorf("%s: %w, want what bench -json or draft -json prints", safetensors.Printable(name), err)
 		}
-		if s.TensorParallel < 1 || s.TensorParallel > maxCount || s.ExpertParallel < 1 || s.ExpertParallel > maxCount {
-			return fmt.Errorf("%s: tp is %d and ep is %d, want at least 1", safetensors.Printable(name), s.TensorParallel, s.ExpertParallel)
+		if p.TensorParallel < 1 || p.TensorParallel > maxCount || p.ExpertParallel < 1 || p.ExpertParallel > maxCount {
+			return fmt.Errorf("%s: tp is %d and ep is %d, want at least 1: what bench -json or draft -json prints", safetensors.Printable(name), p.TensorParallel, p.ExpertParallel)
 		}
-		runs = append(runs, s)
+		if p.MeanTokensPerStep > 0 {
+			drafts = append(drafts, p)
+		} else {
+			runs = append(runs, &p.summary)
+		}
 	}
-	curves := curvesOf(runs)
-	if len(curves) == 0 {
-		return errors.New("no run has a step or a batch, of which -plot draws the time by the number of devices")
+	switch {
+	case len(drafts) == 0:
+		return plotRuns(svg, runs)
+	case len(runs) == 0:
+		return draftChart(drafts).Save(svg)
 	}
-	return draw(w, runs[0].DeviceName, curves)
+	return errors.New("-plot got runs of bench and of draft, want runs of one of them")
 }
 
-// curvesOf returns the steps and the largest batches of the runs, by what their ranks share,
-// and below them the floor of a step: its bytes on each device by the rate of plain reading.
-func curvesOf(runs []*summary) (curves []curve) {
-	add := func(name string, dashed bool, p point) {
-		i := slices.IndexFunc(curves, func(c curve) bool { return c.name == name })
-		if i < 0 {
-			i = len(curves)
-			curves = append(curves, curve{name: name, dashed: dashed})
+// plotRuns draws runs of bench.
+func plotRuns(svg string, runs []*summary) error {
+	chart := contextChart(runs)
+	for _, s := range runs {
+		if s.TensorParallel*s.ExpertParallel > 1 {
+			chart = deviceChart(runs)
 		}
-		curves[i].points = append(curves[i].points, p)
+	}
+	if len(chart.Curves) == 0 {
+		return errors.New("no run has a step or a batch, whose times -plot draws")
+	}
+	return chart.Save(svg)
+}
+
+// add adds a point to the curve of that name.
+func add(curves []plot.Curve, name string, dashed bool, p plot.Point) []plot.Curve {
+	i := slices.IndexFunc(curves, func(c plot.Curve) bool { return c.Name == name })
+	if i < 0 {
+		i = len(curves)
+		curves = append(curves, plot.Curve{Name: name, Dashed: dashed})
+	}
+	curves[i].Points = append(curves[i].Points, p)
+	slices.SortStableFunc(curves[i].Points, func(a, b plot.Point) int { return cmp.Compare(a.X, b.X) })
+	return curves
+}
+
+// contextChart has the steps of each device by the positions before them.
+func contextChart(runs []*summary) *plot.Chart {
+	c := &plot.Chart{
+		Title: "A draft step, in ms, after so many positions",
+		X:     plot.Axis{Log: true, Label: positions},
+		Y:     plot.Axis{Log: true},
+	}
+	for _, s := range runs {
+		for i := range s.Rows {
+			if r := &s.Rows[i]; r.Error == "" && r.Seconds > 0 && r.Context > 0 && (r.Work == "step" || r.Work == "long context") {
+				c.Curves = add(c.Curves, s.DeviceName, false, plot.Point{X: float64(r.Context), Y: 1e3 * r.Seconds})
+			}
+		}
+	}
+	return c
+}
+
+// positions writes 65536 as 64k.
+func positions(v float64) string {
+	if k := v / 1024; k >= 1 && k == math.Floor(k) {
+		return fmt.Sprintf("%gk", k)
+	}
+	return fmt.Sprint(v)
+}
+
+// deviceChart has the steps and the largest batches of the runs, by what their ranks share,
+// and below them the floor of a step: its bytes on each device by the rate of plain reading.
+func deviceChart(runs []*summary) *plot.Chart {
+	c := &plot.Chart{
+		Title: "ms by the number of devices, " + runs[0].DeviceName,
+		X:     plot.Axis{Log: true},
 	}
 	largest := 0
 	for _, s := range runs {
@@ -80,7 +130,7 @@ func curvesOf(runs []*summary) (curves []curve) {
 		case s.ExpertParallel > 1:
 			layouts = []string{", -ep"}
 		}
-		n := s.TensorParallel * s.ExpertParallel
+		n := float64(s.TensorParallel * s.ExpertParallel)
 		for i := range s.Rows {
 			r := &s.Rows[i]
 			if r.Error != "" || !(r.Seconds > 0) {
@@ -89,104 +139,37 @@ func curvesOf(runs []*summary) (curves []curve) {
 			for _, layout := range layouts {
 				switch {
 				case r.Work == "step":
-					add("step"+layout, false, point{n, 1e3 * r.Seconds})
+					c.Curves = add(c.Curves, "step"+layout, false, plot.Point{X: n, Y: 1e3 * r.Seconds})
 					if layout == "" && r.Ceiling > 0 {
-						add("floor of a step", true, point{n, float64(r.Bytes) / r.Ceiling / 1e6})
+						c.Curves = add(c.Curves, "floor of a step", true, plot.Point{X: n, Y: float64(r.Bytes) / r.Ceiling / 1e6})
 					}
 				case r.Work == "batch" && r.Rows == largest && largest > 1:
-					add(fmt.Sprintf("batch of %d%s", largest, layout), false, point{n, 1e3 * r.Seconds})
+					c.Curves = add(c.Curves, fmt.Sprintf("batch of %d%s", largest, layout), false, plot.Point{X: n, Y: 1e3 * r.Seconds})
 				}
 			}
 		}
 	}
-	for i := range curves {
-		slices.SortStableFunc(curves[i].points, func(a, b point) int { return cmp.Compare(a.devices, b.devices) })
-	}
 	// A layout without a run of its own has one device alone.
-	return slices.DeleteFunc(curves, func(c curve) bool {
-		return c.points[len(c.points)-1].devices == 1 && strings.HasSuffix(c.name, "-ep")
+	c.Curves = slices.DeleteFunc(c.Curves, func(c plot.Curve) bool {
+		return c.Points[len(c.Points)-1].X == 1 && strings.HasSuffix(c.Name, "-ep")
 	})
+	return c
 }
 
-// The picture, the frame within it, and the distance of labels.
-const (
-	plotWidth, plotHeight                    = 640, 400
-	plotLeft, plotRight, plotTop, plotBottom = 60.0, 440.0, 40.0, 350.0
-	labelGap                                 = 16.0
-	ink, faint                               = "#222222", "#dddddd"
-	font                                     = "font-family=\"sans-serif\" font-size=\"12\""
-)
+// draftShares are what a draft costs of a step of the target, in the plot of speedups.
+var draftShares = []float64{0.02, 0.05, 0.1}
 
-var curveColors = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"}
-
-// draw writes the curves: devices to the right, each tick twice the one before, and
-// milliseconds from 0 up.
-func draw(w io.Writer, title string, curves []curve) error {
-	most, highest := 1, 0.0
-	for _, c := range curves {
-		for _, p := range c.points {
-			most, highest = max(most, p.devices), max(highest, p.ms)
+// draftChart has the tokens a step by the number of drafts, and what comes of them: tokens
+// a step ÷ (1 + k · draft ÷ target), for a target whose step takes as long with k more rows.
+func draftChart(runs []*plotted) *plot.Chart {
+	c := &plot.Chart{Title: "Tokens a step, and the speedup expected, by drafts a step"}
+	for _, p := range runs {
+		k := float64(p.K)
+		c.Curves = add(c.Curves, "tokens a step", false, plot.Point{X: k, Y: p.MeanTokensPerStep})
+		for _, share := range draftShares {
+			name := fmt.Sprintf("speedup, draft %g %% of target", 100*share)
+			c.Curves = add(c.Curves, name, true, plot.Point{X: k, Y: p.MeanTokensPerStep / (1 + k*share)})
 		}
 	}
-	tick := math.Pow(10, math.Floor(math.Log10(highest)))
-	for highest/tick < 4 {
-		tick /= 2
-	}
-	top := tick * math.Ceil(highest/tick)
-	x := func(devices int) float64 {
-		if most == 1 {
-			return plotLeft
-		}
-		return plotLeft + (plotRight-plotLeft)*math.Log2(float64(devices))/math.Log2(float64(most))
-	}
-	y := func(ms float64) float64 { return plotBottom - (plotBottom-plotTop)*ms/top }
-
-	var failed error
-	put := func(format string, args ...any) {
-		if failed == nil {
-			_, failed = fmt.Fprintf(w, format+"\n", args...)
-		}
-	}
-	text := func(x, y float64, anchor, color, words string) {
-		put(`<text x="%.1f" y="%.1f" text-anchor="%s" fill="%s">%s</text>`, x, y, anchor, color, html.EscapeString(safetensors.Printable(words)))
-	}
-	put(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" %s>`, plotWidth, plotHeight, font)
-	put(`<rect width="100%%" height="100%%" fill="white"/>`)
-	text(plotLeft, 22, "start", ink, "ms by the number of devices, "+title)
-	for i := 0; float64(i)*tick <= top*1.001; i++ {
-		at := y(float64(i) * tick)
-		put(`<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="%s"/>`, plotLeft, at, plotRight, at, faint)
-		text(plotLeft-8, at+4, "end", ink, fmt.Sprintf("%.4g", float64(i)*tick))
-	}
-	for n := 1; n <= most; n *= 2 {
-		text(x(n), plotBottom+20, "middle", ink, fmt.Sprint(n))
-	}
-	labels := slices.Clone(curves)
-	end := func(c curve) float64 { return y(c.points[len(c.points)-1].ms) }
-	slices.SortStableFunc(labels, func(a, b curve) int { return cmp.Compare(end(a), end(b)) })
-	color := make(map[string]string)
-	for i, c := range curves {
-		color[c.name] = curveColors[i%len(curveColors)]
-		dashes := ""
-		if c.dashed {
-			color[c.name], dashes = "#777777", ` stroke-dasharray="5 4"`
-		}
-		path := ""
-		for j, p := range c.points {
-			path += fmt.Sprintf("%c%.1f %.1f", "ML"[min(j, 1)], x(p.devices), y(p.ms))
-		}
-		put(`<path d="%s" fill="none" stroke="%s" stroke-width="2"%s/>`, path, color[c.name], dashes)
-		for _, p := range c.points {
-			if !c.dashed {
-				put(`<circle cx="%.1f" cy="%.1f" r="3" fill="%s"><title>%s on %d: %s ms</title></circle>`, x(p.devices), y(p.ms), color[c.name], html.EscapeString(c.name), p.devices, digits(p.ms))
-			}
-		}
-	}
-	at := math.Inf(-1)
-	for _, c := range labels {
-		at = max(at+labelGap, end(c)+4)
-		text(plotRight+10, at, "start", color[c.name], fmt.Sprintf("%s: %s", c.name, digits(c.points[len(c.points)-1].ms)))
-	}
-	put(`</svg>`)
-	return failed
+	return c
 }

@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
+	"github.com/drafthead/drafthead/examples/internal/plot"
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
@@ -67,8 +68,8 @@ func (s *summary) print(w io.Writer, wide bool) error {
 			fmt.Fprintf(w, "\n%s: %s\n", r.Work, r.Error)
 		}
 	}
-	fmt.Fprintf(w, "\nread ceiling   %s GB/s, spread %.1f %%, of the same %d threads between the runs\n", digits(s.CeilingGBps), 100*s.CeilingSpread, s.Threads)
-	fmt.Fprintf(w, "load           %s s, to the first draft %s s\n", digits(s.LoadSeconds), digits(s.FirstDraftSeconds))
+	fmt.Fprintf(w, "\nread ceiling   %s GB/s, spread %.1f %%, of the same %d threads between the runs\n", plot.Digits(s.CeilingGBps), 100*s.CeilingSpread, s.Threads)
+	fmt.Fprintf(w, "load           %s s, to the first draft %s s\n", plot.Digits(s.LoadSeconds), plot.Digits(s.FirstDraftSeconds))
 	if s.Upload != nil {
 		s.Upload.print(w)
 	}
@@ -99,7 +100,7 @@ func (r *row) print(table io.Writer) {
 		return
 	}
 	fmt.Fprintf(table, "%s\t%d\t%d\t%s\t%.1f %%\t%s\t%.1f %%\t\n", work, r.Rows, r.Context,
-		digits(r.Seconds*1e3), 100*r.Spread, digits(r.GBps), 100*r.Ratio)
+		plot.Digits(r.Seconds*1e3), 100*r.Spread, plot.Digits(r.GBps), 100*r.Ratio)
 }
 
 // printWide writes all that a row has.
@@ -110,18 +111,5 @@ func (r *row) printWide(table io.Writer) {
 		return
 	}
 	fmt.Fprintf(table, "%s\t%d\t%d\t%.1f\t%s\t%s\t%.1f %%\t%s\t%.1f %%\t%s\t%d\t\n", work, r.Rows, r.Context, r.Experts,
-		digits(float64(r.Bytes)/1e6), digits(r.Seconds*1e3), 100*r.Spread, digits(r.GBps), 100*r.Ratio, digits(r.GFlops), r.Runs)
-}
-
-// digits shows a number with about three digits that count.
-func digits(v float64) string {
-	switch {
-	case v >= 100:
-		return fmt.Sprintf("%.0f", v)
-	case v >= 10:
-		return fmt.Sprintf("%.1f", v)
-	case v >= 1:
-		return fmt.Sprintf("%.2f", v)
-	}
-	return fmt.Sprintf("%.3f", v)
+		plot.Digits(float64(r.Bytes)/1e6), plot.Digits(r.Seconds*1e3), 100*r.Spread, plot.Digits(r.GBps), 100*r.Ratio, plot.Digits(r.GFlops), r.Runs)
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/drafthead/drafthead/examples/internal/plot"
 	"github.com/drafthead/drafthead/hip"
 )
 
@@ -176,7 +177,7 @@ func readDirect(file io.ReaderAt, first, parts, readers int) float64 {
 func (u *upload) print(w io.Writer) {
 	disk := "disk not measured"
 	if u.DiskGBps > 0 {
-		disk = fmt.Sprintf("disk %s GB/s", digits(u.DiskGBps))
+		disk = fmt.Sprintf("disk %s GB/s", plot.Digits(u.DiskGBps))
 	}
-	fmt.Fprintf(w, "upload         %s GB/s, bus %s GB/s, %s: %.1f %% of the slower\n", digits(u.GBps), digits(u.BusGBps), disk, 100*u.Ratio)
+	fmt.Fprintf(w, "upload         %s GB/s, bus %s GB/s, %s: %.1f %% of the slower\n", plot.Digits(u.GBps), plot.Digits(u.BusGBps), disk, 100*u.Ratio)
 }

@@ -57,6 +57,24 @@ func TestBuiltIn(t *testing.T) {
 	}
 }
 
+// TestReadmeDrafts: the README's picture is drawn from what the program prints today.
+func TestReadmeDrafts(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("..", "bench", "testdata", "readme", "draft-*.json"))
+	require.NoError(t, err)
+	require.Len(t, files, 8)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		var recorded, got summary
+		require.NoError(t, json.Unmarshal(text, &recorded))
+		code, out, stderr := runDraft("-json", "-k", fmt.Sprint(recorded.K))
+		require.Equal(t, cli.OK, code, stderr)
+		require.NoError(t, json.Unmarshal([]byte(out), &got))
+		require.InDelta(t, recorded.MeanTokensPerStep, got.MeanTokensPerStep, 1e-4, "%s, see README.md beside it", file)
+		require.InDeltaSlice(t, recorded.PerPositionAcceptance, got.PerPositionAcceptance, 1e-4, file)
+	}
+}
+
 // checkFigures runs the program and compares its figures, with no mismatch.
 func checkFigures(t *testing.T, want expected, traces int, args ...string) {
 	t.Helper()
