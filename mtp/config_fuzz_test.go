@@ -67,6 +67,13 @@ func FuzzConfig(f *testing.F) {
 	f.Add(bundled(f))
 	f.Add(editedConfig(f, releasedConfig, set("rope_scaling", `{"rope_type": "yarn", "factor": 4, "beta_fast": 32, "mscale": 1, "mscale_all_dim": 1}`)))
 	f.Add(editedConfig(f, releasedConfig, set("rope_parameters", `{"rope_type": "linear", "factor": 1.5, "rope_theta": 5000000}`)))
+	for _, quantization := range []string{
+		`{"quant_method": "compressed-tensors", "format": "mixed-precision", "config_groups": {"group_0": {"format": "nvfp4-pack-quantized", "targets": ["Linear", "re:.*"], "weights": {"num_bits": 4, "type": "float", "group_size": 16}}}, "ignore": ["lm_head", "re:.*gate$"]}`,
+		`{"quant_method": "quark", "exclude": ["*gate"], "global_quant_config": {"weight": {"dtype": "fp4", "group_size": 32}}, "layer_quant_config": {"*w2": {"weight": [{}]}}, "layer_type_quant_config": {"nn.Linear": {"weight": null}}}`,
+		`{"quant_method": "modelopt", "quantization": {"quant_algo": "MIXED_PRECISION", "exclude_modules": ["[!a-z]*"], "quantized_layers": {"model.mtp.layers.0.eh_proj": {"quant_algo": "MXFP8"}}}}`,
+	} {
+		f.Add(editedConfig(f, releasedConfig, set("quantization_config", quantization)))
+	}
 	f.Add([]byte(`{"model_type": "minimax_m3_vl", "text_config": {}}`))
 	f.Add([]byte(`{"a": [[[[1e999, "\ud800"]]]], "a": null}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -78,6 +85,9 @@ func FuzzConfig(f *testing.F) {
 		}
 		requireInvariants(t, c)
 		if _, quantized := c.QuantizationSays(); quantized {
+			if err := c.CompileQuantization(); err != nil {
+				require.ErrorIs(t, err, mtp.ErrPattern)
+			}
 			if _, err := mtp.Ignored(c.IgnoredLayers(), "language_model.model.mtp.layers.0.eh_proj"); err != nil {
 				require.ErrorIs(t, err, mtp.ErrPattern)
 			}

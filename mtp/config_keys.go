@@ -16,7 +16,10 @@ var knownKeys = setOf(slices.Concat(ropeKeys, []string{
 	"index_topk_blocks", "sparse_block_size", "index_block_size", "sparse_init_block",
 	"index_init_blocks", "sparse_local_block", "index_local_blocks", "rope_scaling",
 	"rope_parameters", "rotary_dim", "quantization_config", "quant_method", "quant_algo",
-	"ignored_layers", "modules_to_not_convert", "quantization",
+	"ignored_layers", "modules_to_not_convert", "quantization", "ignore", "config_groups",
+	"targets", "format", "weights", "type", "num_bits", "group_size", "exclude",
+	"global_quant_config", "layer_quant_config", "layer_type_quant_config", "weight", "dtype",
+	"mx_element_dtype", "scale_format", "exclude_modules", "quantized_layers",
 }))
 
 func setOf(keys []string) map[string]bool {

@@ -47,6 +47,16 @@ func TestConfigMemoryIsBounded(t *testing.T) {
 	layers := func(list string) []edit {
 		return []edit{set("quantization_config", `{"quant_method": "mxfp8", "ignored_layers": [`+list+`]}`)}
 	}
+	method := func(name, more string) []edit {
+		return []edit{set("quantization_config", `{"quant_method": "`+name+`", `+more+`}`)}
+	}
+	named := func(value string) string {
+		var s strings.Builder
+		for i := range n {
+			fmt.Fprintf(&s, `,"model.mtp.layers.0.%d":%s`, i, value)
+		}
+		return s.String()[1:]
+	}
 	for name, c := range map[string]struct {
 		edits []edit
 		more  string // members
@@ -66,6 +76,11 @@ func TestConfigMemoryIsBounded(t *testing.T) {
 		"names of other modules": {layers(many(`"m.0"`)), "", ""},
 		"names of the head's":    {layers(many(`"lm_head"`)), "", ""},
 		"numbers for names":      {layers(many(`0`)), "", ""},
+		"modules one by one":     {method("modelopt", `"quant_algo": "MIXED_PRECISION", "quantized_layers": {`+named(`{"quant_algo":"NVFP4"}`)+"}"), "", ""},
+		"modules of no type":     {method("modelopt", `"quant_algo": "MIXED_PRECISION", "quantized_layers": {`+named("0")+"}"), "", ""},
+		"groups":                 {method("compressed-tensors", `"config_groups": {`+named(`{"targets":["re:a","b"],"format":"dense"}`)+"}"), "", ""},
+		"targets":                {method("compressed-tensors", `"config_groups": {"a":{"targets":[`+many(`"re:((a"`)+"]}}"), "", ""},
+		"layers with wildcards":  {method("quark", `"layer_quant_config": {`+named(`{"weight":[]}`)+"}"), "", ""},
 		"text":                   {nil, `"router_dtype":"` + strings.Repeat("x", n) + `"`, "router_dtype: unsupported"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -47,15 +47,21 @@ func (c *Config) DropQuantization() { c.quantization = nil }
 
 // Ignored reports whether entries of ignored_layers exempt a module.
 func Ignored(entries []string, module string) (bool, error) {
-	m, err := newIgnoredModules(entries)
+	m, err := newPatternCompiler().compile(moduleList{entries: entries, below: true})
 	if err != nil {
 		return false, err
 	}
-	return m.ignored(module)
+	return m.has(module)
+}
+
+// CompileQuantization compiles all lists of modules.
+func (c *Config) CompileQuantization() error {
+	_, err := c.quantization.compile()
+	return err
 }
 
 // IgnoredLayers are the entries that are compared with what is stored.
-func (c *Config) IgnoredLayers() []string { return c.quantization.ignoredLayers }
+func (c *Config) IgnoredLayers() []string { return c.quantization.ignored.entries }
 
 // ConfigProblem is one problem of a config.
 type ConfigProblem struct {

@@ -31,8 +31,8 @@ func InspectFS(fsys fs.FS, opts Options) (*Config, *weights.Report, error) {
 		return config, nil, err
 	}
 	report := plan.Report()
-	report.Notes = append(report.Notes, config.quantizationNotes(checkpoint)...)
-	report.Notes = append(report.Notes, modelOptNotes(fsys)...)
+	report.Notes = append(report.Notes, config.quantization.quantizationNotes(checkpoint)...)
+	report.Notes = append(report.Notes, config.modelOptNotes(fsys, checkpoint)...)
 	if opts.CheckWeights {
 		notes, err := plan.CheckWeights(context.Background(), opts.Progress)
 		report.Notes = append(report.Notes, notes...)

@@ -20,46 +20,103 @@ const (
 	maxModuleName   = 1 << 10
 	patternTime     = time.Second
 
-	patternPrefix = "re:" // of an entry of ignored_layers
+	patternPrefix = "re:" // of an expression in a list of modules
+	wildcards     = "*?["
 )
 
 // errPattern is a pattern that does not compile or takes too long.
 var errPattern = errors.New("bad pattern")
 
-// ignoredModules answers whether ignored_layers exempts a module from quantization.
-type ignoredModules struct {
-	modules  map[string]bool
-	patterns []ignorePattern
+// patternCompiler compiles the patterns of several lists, within bounds for all of them. All
+// that is asked of the results has to be answered by the deadline.
+type patternCompiler struct {
+	patterns, bytes int
+	deadline        time.Time
+}
+
+func newPatternCompiler() *patternCompiler {
+	return &patternCompiler{deadline: time.Now().Add(patternTime)}
+}
+
+// modules answers whether a list names a module.
+type modules struct {
+	names    map[string]bool
+	below    bool // names stand for all that is in the module too
+	patterns []modulePattern
 	deadline time.Time
 }
 
-// ignorePattern is one compiled "re:" entry.
-type ignorePattern struct {
+// modulePattern is one compiled pattern of a list.
+type modulePattern struct {
 	entry   string
 	matcher *regexp2.Regexp
 }
 
-// newIgnoredModules compiles the entries of ignored_layers. All that is asked of the
-// result has to be answered within patternTime.
-func newIgnoredModules(entries []string) (*ignoredModules, error) {
-	m := &ignoredModules{modules: make(map[string]bool), deadline: time.Now().Add(patternTime)}
-	bytes := 0
-	for i, entry := range entries {
-		expression, isPattern := strings.CutPrefix(entry, patternPrefix)
+// pattern returns the Python expression that an entry stands for, unless it is a name.
+func (l moduleList) pattern(entry string) (expression string, ok bool) {
+	if expression, ok := strings.CutPrefix(entry, patternPrefix); ok {
+		return expression, true
+	}
+	if l.globs && strings.ContainsAny(entry, wildcards) {
+		return fromGlob(entry), true
+	}
+	return "", false
+}
+
+// compile compiles the entries of a list.
+func (c *patternCompiler) compile(l moduleList) (*modules, error) {
+	m := &modules{names: make(map[string]bool), below: l.below, deadline: c.deadline}
+	for i, entry := range l.entries {
+		expression, isPattern := l.pattern(entry)
 		if !isPattern {
-			m.modules[entry] = true
+			m.names[entry] = true
 			continue
 		}
-		if bytes += len(expression); bytes > maxPatternBytes || len(m.patterns) == maxPatterns {
+		if c.bytes += len(expression); c.bytes > maxPatternBytes || c.patterns == maxPatterns {
 			return nil, fmt.Errorf("%w: more than %d patterns or %d bytes of them", errPattern, maxPatterns, maxPatternBytes)
 		}
+		c.patterns++
 		matcher, err := compilePattern(expression)
 		if err != nil {
 			return nil, fmt.Errorf("%w: entry %d, %s: %s", errPattern, i, safetensors.Printable(entry), safetensors.Printable(err.Error()))
 		}
-		m.patterns = append(m.patterns, ignorePattern{entry, matcher})
+		m.patterns = append(m.patterns, modulePattern{entry, matcher})
 	}
 	return m, nil
+}
+
+// fromGlob rewrites a name with wildcards, as Python's fnmatch takes it, as an expression:
+// * is any text, ? a character, [a-z] and [!a-z] are classes.
+func fromGlob(glob string) string {
+	var out strings.Builder
+	for i := 0; i < len(glob); i++ {
+		switch c := glob[i]; c {
+		case '*':
+			out.WriteString("(?s:.*)")
+		case '?':
+			out.WriteString("(?s:.)")
+		case '[':
+			members, _, closed := strings.Cut(glob[min(i+2, len(glob)):], "]")
+			if !closed || i+2 >= len(glob) {
+				out.WriteString(`\[`)
+				continue
+			}
+			members = string(glob[i+1]) + members // the first may be ] itself
+			i += len(members) + 1
+			if inverse, ok := strings.CutPrefix(members, "!"); ok {
+				members = "^" + strings.ReplaceAll(inverse, `\`, `\\`)
+			} else {
+				members = strings.ReplaceAll(members, `\`, `\\`)
+				if members[0] == '^' {
+					members = `\` + members
+				}
+			}
+			out.WriteString("[" + members + "]")
+		default:
+			out.WriteString(regexp2.Escape(string(c)))
+		}
+	}
+	return out.String() + `\Z`
 }
 
 // compilePattern compiles a Python regular expression.
@@ -92,22 +149,21 @@ func counts(expression string) int {
 	}
 }
 
-// ignored reports whether a module is exempt. The module is a checkpoint name without
-// ".weight"; it is tried both with and without the "language_model." prefix. A plain
-// entry exempts the module of that name and all below it; a pattern must match from the
-// module's first character, as Python's re.match. A pattern that does not finish in time
-// is an error that names it and matches errPattern.
-func (m *ignoredModules) ignored(module string) (bool, error) {
+// has reports whether the list names a module. The module is a checkpoint name without
+// ".weight"; it is tried both with and without the "language_model." prefix. A pattern must
+// match from the module's first character, as Python's re.match. A pattern that does not
+// finish in time is an error that names it and matches errPattern.
+func (m *modules) has(module string) (bool, error) {
 	bare := strings.TrimPrefix(module, bundledPrefix)
 	if len(bare) > maxModuleName {
 		return false, nil // no module of the head
 	}
 	for _, name := range []string{bare, bundledPrefix + bare} {
-		if m.modules[name] {
+		if m.names[name] {
 			return true, nil
 		}
 		for i, char := range name {
-			if char == '.' && m.modules[name[:i]] {
+			if m.below && char == '.' && m.names[name[:i]] {
 				return true, nil
 			}
 		}
@@ -124,7 +180,7 @@ func (m *ignoredModules) ignored(module string) (bool, error) {
 // match reports whether a pattern matches name from its first character. The search goes
 // through starting points in order, so a match at 0 exists exactly when the first one
 // found is there.
-func (m *ignoredModules) match(p ignorePattern, name string) (bool, error) {
+func (m *modules) match(p modulePattern, name string) (bool, error) {
 	left := time.Until(m.deadline)
 	if left > 0 {
 		p.matcher.MatchTimeout = left
