@@ -120,7 +120,7 @@ func TestRestrictedTies(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, m.Free(d)) }()
 	for _, vocabulary := range [][]int32{{40, 3, 17}, {3, 17, 40}, {17}} {
-		for _, format := range []weights.Format{0, weights.MXFP8, weights.INT8} {
+		for _, format := range []weights.Format{0, weights.MXFP8, weights.INT8, weights.MXFP4} {
 			opts := mtp.Options{Device: d, LMHead: m, DraftVocabulary: vocabulary, DraftLMHead: format}
 			head := load(t, synthetic{}.files(t), opts)
 			b := atLeast(randomPassage(601, 5).batch(newCache(t, head, 4).NewSequence(), 0, 5), 1/float64(len(vocabulary))*0.999)
@@ -161,7 +161,7 @@ func TestRequantizedDrafts(t *testing.T) {
 	if hiptest.RaceDetector {
 		cases = cases[:1] // rules differ in what one goroutine does
 	}
-	for _, format := range []weights.Format{weights.MXFP8, weights.INT8} {
+	for _, format := range []weights.Format{weights.MXFP8, weights.INT8, weights.MXFP4} {
 		for _, stored := range []string{"F32", "MXFP8"} { // of which the latter keeps lm_head in BF16
 			for _, c := range cases {
 				t.Run(fmt.Sprintf("%v of %s/%s", format, stored, c.name), func(t *testing.T) {
@@ -204,7 +204,7 @@ func f32Matrix(t testing.TB, d hip.Device, values []float32) *weights.Matrix {
 // tied to embed_tokens, or the engine's, with the same drafts.
 func TestCheaperLMHeadFromEverywhere(t *testing.T) {
 	whole := synthetic{modules: 3, tiedCopy: true}
-	for _, format := range []weights.Format{0, weights.MXFP8, weights.INT8} {
+	for _, format := range []weights.Format{0, weights.MXFP8, weights.INT8, weights.MXFP4} {
 		for _, vocabulary := range [][]int32{nil, someTokens(602, 19)} {
 			t.Run(fmt.Sprintf("%v/%d tokens", format, len(vocabulary)), func(t *testing.T) {
 				opts := mtp.Options{DraftLMHead: format, DraftVocabulary: vocabulary}
@@ -280,7 +280,7 @@ func TestCheaperLMHeadRefused(t *testing.T) {
 		want error
 		says string
 	}{
-		"BF16":             {mtp.Options{DraftLMHead: weights.BF16}, mtp.ErrInput, "Options.DraftLMHead is BF16, want MXFP8, INT8"},
+		"BF16":             {mtp.Options{DraftLMHead: weights.BF16}, mtp.ErrInput, "Options.DraftLMHead is BF16, want INT8, MXFP8"},
 		"no format":        {mtp.Options{DraftLMHead: 77}, mtp.ErrInput, "Options.DraftLMHead is Format(77)"},
 		"empty":            {mtp.Options{DraftVocabulary: []int32{}}, mtp.ErrInput, "Options.DraftVocabulary is empty"},
 		"negative":         {tokens(3, -1), mtp.ErrToken, "Options.DraftVocabulary[1] is -1, want 0 to 47"},

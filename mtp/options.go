@@ -89,6 +89,7 @@ type Options struct {
 	//
 	//	weights.INT8    53 % of bfloat16's bytes, within 0.4 % of the largest of 32 weights
 	//	weights.MXFP8   52 %, rounded to 4 significant bits: more drafts change
+	//	weights.MXFP4   27 %, rounded to 2: one draft of 20 changes, with a vocabulary of bytes
 	//
 	// 0, or the format it already has, uses lm_head as stored. Logits always uses lm_head
 	// itself, so verification stays exact. The copy takes memory beside lm_head. See
@@ -212,7 +213,7 @@ func (c *Config) checkOptions(opts Options) error {
 	errs = append(errs, opts.checkGroup())
 	field, share := opts.parallel().cut()
 	refuseIf(field != "" && opts.Group == nil && (format != 0 || opts.DraftVocabulary != nil), field, share, "a whole head, with DraftLMHead or DraftVocabulary")
-	refuseIf(format != 0 && format != weights.MXFP8 && format != weights.INT8, "DraftLMHead", format, "MXFP8, INT8, or 0 for as stored")
+	refuseIf(format != 0 && format != weights.MXFP8 && format != weights.INT8 && format != weights.MXFP4, "DraftLMHead", format, "INT8, MXFP8, MXFP4, or 0 for as stored")
 	errs = append(errs, checkDraftVocabulary(opts.DraftVocabulary, c.VocabSize))
 	refuseIf((opts.Embed != nil || opts.LMHead != nil) && opts.Device == nil, "Device", "nil", "the device of Embed and LMHead")
 	refuseIf(opts.Group != nil && opts.Group.Size() > 1 && opts.Device == nil, "Device", "nil", "the device of Group")

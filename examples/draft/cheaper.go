@@ -18,14 +18,15 @@ import (
 
 const (
 	lmHeadUsage = "`format` of the lm_head that drafts are picked with: int8 or mxfp8, requantized at load, halve\n" +
-		"the bytes of bfloat16; stored: as it is. The exact one drafts beside it, to compare"
+		"the bytes of bfloat16, mxfp4 halves them again; stored: as it is. The exact one drafts beside\n" +
+		"it, to compare"
 	vocabUsage = "draft only tokens of a `list`: a file of ids, one a line or a JSON array; or a number N, the N\n" +
 		"most frequent tokens of the traces' prompts. They hold nothing of what is drafted, yet begin\n" +
 		"the same texts, which flatters: to judge a list for use, count over other text"
 )
 
 // lmHeadFormats are the values of -draft-lm-head.
-var lmHeadFormats = map[string]weights.Format{"stored": 0, "int8": weights.INT8, "mxfp8": weights.MXFP8}
+var lmHeadFormats = map[string]weights.Format{"stored": 0, "int8": weights.INT8, "mxfp8": weights.MXFP8, "mxfp4": weights.MXFP4}
 
 // cheaper is what the flags ask drafts to read in place of all of lm_head.
 type cheaper struct {
@@ -142,7 +143,7 @@ func (c *comparison) print(w io.Writer, with figures) error {
 // check refuses an unknown format.
 func (c *cheaper) check() error {
 	if _, ok := lmHeadFormats[c.format]; !ok {
-		return cli.WrongUsage("-draft-lm-head is %s, want stored, int8 or mxfp8", c.format)
+		return cli.WrongUsage("-draft-lm-head is %s, want stored, int8, mxfp8 or mxfp4", c.format)
 	}
 	if n, err := strconv.Atoi(c.vocab); err == nil && n < 1 {
 		return cli.WrongUsage("-draft-vocab is %d, want at least 1, or a file", n)

@@ -67,6 +67,7 @@ func TestCheaperLMHead(t *testing.T) {
 		{[]string{"-draft-vocab", allTokens(t)}, "BF16", 256, 256 * 512, 1, 0},
 		{[]string{"-draft-lm-head", "int8"}, "INT8", 256, 256 * (256 + 16), 0.99, 0.01},
 		{[]string{"-draft-lm-head", "mxfp8"}, "MXFP8", 256, 256 * (256 + 8), 0.975, 0.05},
+		{[]string{"-draft-lm-head", "mxfp4"}, "MXFP4", 256, 256 * (128 + 8), 0.94, 0.05},
 		{[]string{"-draft-vocab", "50"}, "BF16", 50, 50 * 512, 0.94, 0.15},
 		{[]string{"-draft-vocab", "50", "-draft-lm-head", "int8"}, "INT8", 50, 50 * (256 + 16), 0.94, 0.15},
 		{[]string{"-draft-vocab", "1"}, "BF16", 1, 512, 0.1, 3},
@@ -107,6 +108,7 @@ func TestCheaperLMHeadOverRanks(t *testing.T) {
 	trace := filepath.Join("..", "internal", "m3tiny", "traces", "trace-00.safetensors")
 	for _, cheaper := range [][]string{
 		{"-draft-lm-head", "int8"},
+		{"-draft-lm-head", "mxfp4"},
 		{"-draft-vocab", "50"}, // bytes of text: all below 128, on the first rank
 		{"-draft-vocab", high, "-draft-lm-head", "mxfp8"},
 	} {
@@ -213,7 +215,7 @@ func TestCheaperRefuses(t *testing.T) {
 		code int
 		says string
 	}{
-		{[]string{"-draft-lm-head", "int4"}, cli.Usage, "-draft-lm-head is int4, want stored, int8 or mxfp8"},
+		{[]string{"-draft-lm-head", "int4"}, cli.Usage, "-draft-lm-head is int4, want stored, int8, mxfp8 or mxfp4"},
 		{[]string{"-draft-vocab", "0"}, cli.Usage, "-draft-vocab is 0, want at least 1, or a file"},
 		{[]string{"-draft-vocab", "257"}, cli.Usage, "-draft-vocab is 257, want at most 256"},
 		{[]string{"-draft-vocab", twice + "x"}, cli.Failed, "twice.txtx"},
