@@ -155,7 +155,7 @@ func storeVector(b *hip.Blocks, p hip.Ptr, e element, index int64, x []float32, 
 	}
 	stored := hip.Out[hip.BF16](b, at, len(x))
 	whole := 0
-	if b.SIMD() >= hip.SIMDAVX2 && len(x) >= 16 {
+	if hasVectors(b.SIMD()) && len(x) >= 16 {
 		whole = len(x) &^ 15
 		narrowVector(&stored[0], &x[0], whole)
 	}

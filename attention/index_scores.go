@@ -90,7 +90,7 @@ func scoresTwin(b *hip.Blocks, a *scoresArgs) {
 }
 
 func scoresFast(b *hip.Blocks, a *scoresArgs) {
-	if b.SIMD() >= hip.SIMDAVX2 {
+	if hasVectors(b.SIMD()) {
 		scoresVector(b, a)
 		return
 	}

@@ -77,7 +77,7 @@ func newIndexScorer(b *hip.Blocks, a *scoresArgs) *indexScorer {
 			s.converted[k] = convertedKeys{page: -1, words: hip.Scratch[hip.BF16](b, int(a.BlockSize)*dim)}
 		}
 	}
-	if s.simd >= hip.SIMDAMX && s.inPlace && element(a.Format) != CacheF32 && a.BlockSize%64 == 0 {
+	if s.simd == hip.SIMDAMX && s.inPlace && element(a.Format) != CacheF32 && a.BlockSize%64 == 0 {
 		s.tiles = newTileScorer(s)
 	}
 	return s

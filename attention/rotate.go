@@ -46,7 +46,7 @@ func rotate32(x []float32, r rotation) {
 func rotateWith(simd hip.SIMD, x []float32, r rotation) {
 	half := len(r.cos)
 	whole := half &^ 7
-	if simd < hip.SIMDAVX2 || whole == 0 {
+	if !hasVectors(simd) || whole == 0 {
 		rotate32(x, r)
 		return
 	}

@@ -174,7 +174,7 @@ func sparseTwin(b *hip.Blocks, a *sparseArgs) {
 // read once for all of them. Scores are kept, [key][head], and not merged as
 // they come: there are at most TopkBlocks·BlockSize of them a head.
 func sparseFast(b *hip.Blocks, a *sparseArgs) {
-	if b.SIMD() >= hip.SIMDAVX2 {
+	if hasVectors(b.SIMD()) {
 		a.each(b, newHeadLanes(b, a).attend)
 		return
 	}

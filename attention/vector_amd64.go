@@ -4,6 +4,9 @@ import "github.com/drafthead/drafthead/hip"
 
 //go:generate go run ../hip/internal/asmgen attention
 
+// hasVectors reports whether a level has the functions of this file.
+func hasVectors(simd hip.SIMD) bool { return simd >= hip.SIMDAVX2 }
+
 // keyScores rates groups of 16 keys for the 16 heads of a tile, see
 // keyScoresAVX512.
 func keyScores(simd hip.SIMD, a *keyScoresArgs) {

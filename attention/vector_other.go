@@ -4,7 +4,10 @@ package attention
 
 import "github.com/drafthead/drafthead/hip"
 
-// Without vector instructions no level above hip.SIMDNone reaches these.
+// hasVectors reports whether a level has vector functions.
+func hasVectors(hip.SIMD) bool { return false }
+
+// No level has vector functions, and none reaches these.
 const noVectors = "attention: no vector instructions on this architecture"
 
 func keyScores(hip.SIMD, *keyScoresArgs)                     { panic(noVectors) }

@@ -26,7 +26,7 @@ func NewHost(threads ...int) Device {
 
 // Tests of every level of vector instructions make hosts that are bounded to it.
 func init() {
-	registry.SetHost(func(threads, level int) any { return newHost(threads, min(SIMD(level), bestSIMD())) })
+	registry.SetHost(func(threads, level int) any { return newHost(threads, boundedSIMD(SIMD(level))) })
 }
 
 func newHost(threads int, simd SIMD) Device {

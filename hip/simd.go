@@ -3,7 +3,8 @@ package hip
 import "fmt"
 
 // SIMD is a level of vector instructions that the host's kernel variants may
-// use. Each level includes the ones before it. The zero SIMD names none.
+// use. Each level includes those of the same processors before it. The zero SIMD
+// names none.
 type SIMD int
 
 const (
@@ -12,11 +13,13 @@ const (
 	SIMDAVX512                     // AVX-512 F, BW, DQ and VL
 	SIMDAVX512VBMI                 // byte permutations too
 	SIMDAMX                        // bfloat16 tiles too
+	SIMDNEON                       // on arm64: what every such processor has
 )
 
 var simdNames = [...]string{
 	SIMDNone: "plain Go", SIMDAVX2: "AVX2",
 	SIMDAVX512: "AVX-512", SIMDAVX512VBMI: "AVX-512 VBMI", SIMDAMX: "AMX",
+	SIMDNEON: "NEON",
 }
 
 func (s SIMD) String() string {
@@ -29,8 +32,17 @@ func (s SIMD) String() string {
 // SIMDLevels returns the levels of this machine, from SIMDNone up.
 func SIMDLevels() []SIMD {
 	levels := []SIMD{SIMDNone}
-	for s := SIMDAVX2; s <= bestSIMD(); s++ {
+	for s := leastSIMD; s <= bestSIMD(); s++ {
 		levels = append(levels, s)
 	}
 	return levels
+}
+
+// boundedSIMD returns the highest level of this machine that is at most bound.
+func boundedSIMD(bound SIMD) SIMD {
+	levels := SIMDLevels()
+	for len(levels) > 1 && levels[len(levels)-1] > bound {
+		levels = levels[:len(levels)-1]
+	}
+	return levels[len(levels)-1]
 }

@@ -8,6 +8,8 @@ import (
 
 //go:generate go run ./internal/asmgen hip
 
+const leastSIMD = SIMDAVX2 // that has vectors
+
 // bestSIMD returns the highest level whose instructions, and those of all levels
 // below, the processor and the operating system offer.
 var bestSIMD = sync.OnceValue(func() SIMD {

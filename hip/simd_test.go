@@ -22,8 +22,8 @@ func storeLevel(b *hip.Blocks, a *levelArgs) {
 func TestSIMD(t *testing.T) {
 	levels := hip.SIMDLevels()
 	require.Equal(t, hip.SIMDNone, levels[0])
-	for i, want := range levels {
-		require.Equal(t, hip.SIMDNone+hip.SIMD(i), want)
+	require.IsIncreasing(t, levels)
+	for _, want := range levels {
 		d := hip.NewHostAt(1, want)
 		require.Contains(t, d.Info().Name, want.String())
 		requireLevel(t, d, want)
@@ -32,7 +32,7 @@ func TestSIMD(t *testing.T) {
 	requireLevel(t, hip.NewHost(), best)
 	requireLevel(t, hip.NewReference(), hip.SIMDNone)
 	// A bound above the machine's is the machine's.
-	for _, bound := range []hip.SIMD{hip.SIMDAMX, hip.SIMDAMX + 1} {
+	for _, bound := range []hip.SIMD{hip.SIMDNEON, hip.SIMDNEON + 1} {
 		requireLevel(t, hip.NewHostAt(0, bound), best)
 	}
 }

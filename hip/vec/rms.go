@@ -34,7 +34,7 @@ func rms32(dst, x, w []float32, eps float64) {
 // at every level). It leaves a row whose float32 squares overflow or vanish to RMS64.
 func RMS(simd hip.SIMD, dst, x, w []float32, eps float64) {
 	whole := len(x) &^ 15
-	if simd < hip.SIMDAVX2 || whole == 0 {
+	if !hasVectors(simd) || whole == 0 {
 		rms32(dst, x, w, eps)
 		return
 	}
@@ -53,7 +53,7 @@ func RMS(simd hip.SIMD, dst, x, w []float32, eps float64) {
 func Add(simd hip.SIMD, sum, x []float32) {
 	sum = sum[:len(x)]
 	whole := 0
-	if simd >= hip.SIMDAVX2 && len(x) >= 16 {
+	if hasVectors(simd) && len(x) >= 16 {
 		whole = len(x) &^ 15
 		addVector(simd, &sum[0], &x[0], whole)
 	}

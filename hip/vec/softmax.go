@@ -21,7 +21,7 @@ func Softmax(simd hip.SIMD, x []float32, columns int) {
 	if len(x) == 0 {
 		return
 	}
-	if simd < hip.SIMDAVX2 || columns != columnsAtOnce {
+	if !hasVectors(simd) || columns != columnsAtOnce {
 		for c := range columns {
 			softmaxColumn(x, c, columns)
 		}
@@ -59,7 +59,7 @@ func softmaxColumn(x []float32, first, stride int) {
 // must not be empty.
 func Largest(simd hip.SIMD, x []float32) int {
 	whole := len(x) &^ (columnsAtOnce - 1)
-	if simd < hip.SIMDAVX2 || whole == 0 {
+	if !hasVectors(simd) || whole == 0 {
 		return largest(x)
 	}
 	var tops [columnsAtOnce]float32
@@ -94,7 +94,7 @@ func largest(x []float32) int {
 // change a float32 sum that is at least 1.
 func ExpSum(simd hip.SIMD, x []float32, top float32) float64 {
 	sum, whole := 0.0, len(x)&^(columnsAtOnce-1)
-	if simd < hip.SIMDAVX2 {
+	if !hasVectors(simd) {
 		whole = 0
 	}
 	if whole > 0 {

@@ -4,6 +4,9 @@ import "github.com/drafthead/drafthead/hip"
 
 //go:generate go run ../internal/asmgen vec
 
+// hasVectors reports whether a level has the functions of this file.
+func hasVectors(simd hip.SIMD) bool { return simd >= hip.SIMDAVX2 }
+
 // The vector parts of [RMS] and [Add], for n values, a multiple of 16.
 
 func sumSquaresVector(simd hip.SIMD, x *float32, n int) float32 {

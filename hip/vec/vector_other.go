@@ -4,7 +4,10 @@ package vec
 
 import "github.com/drafthead/drafthead/hip"
 
-// Without vector instructions no level above hip.SIMDNone reaches these.
+// hasVectors reports whether a level has vector functions.
+func hasVectors(hip.SIMD) bool { return false }
+
+// No level has vector functions, and none reaches these.
 const noVectors = "vec: no vector instructions on this architecture"
 
 func sumSquaresVector(hip.SIMD, *float32, int) float32 { panic(noVectors) }

@@ -34,9 +34,32 @@
 // are K1 and up. The functions call none, and may use R14 and X15, which Go code keeps
 // for itself: the wrapper that Go calls them by sets both again.
 //
+// On arm64 a register stands for what the Go code calls it, [asm.Func.Register] takes the
+// lowest that is free. R27 is the assembler's and R28 the goroutine's.
+//
+// # Two processors
+//
+// An operation's functions for amd64 and for arm64 are written side by side: dots.go and
+// dots_neon.go, format.go and format_neon.go. What the assembler does not know of arm64,
+// [asm.Func.Word] encodes. In weights a turn of the inner loop, and all that is in it, has so
+// many instructions for each weight, with one row of x and with four:
+//
+//	         AVX2         AVX512       VBMI         NEON
+//	F32      0.36  0.73   0.21  0.40                0.50  1.35
+//	F16      0.33  0.70   0.18  0.37                0.65  1.57
+//	BF16     0.45  0.83   0.24  0.43                0.65  1.57
+//	MXFP8    0.77  1.20   0.45  0.64   0.42  0.58   1.31  2.29
+//	INT8     0.64  1.08   0.45  0.61                1.31  2.29
+//	MXFP4    1.08  1.52   0.48  0.67   0.42  0.61   1.28  2.51
+//	NVFP4    1.17  1.58   0.55  0.73   0.48  0.67   1.41  2.57
+//
+// NEON has half of AVX2's lanes, and loads are instructions of their own. How fast the
+// functions for arm64 are has not been measured: they ran in an emulator.
+//
 // # To add a weight format
 //
-//  1. Write its decoder for each level, as those in hip/internal/asmgen/weights/format.go:
+//  1. Write its decoder for each level, as those in hip/internal/asmgen/weights/format.go
+//     and format_neon.go:
 //     how many bytes a value and a scale have, and how a chunk of 64 columns becomes vectors of
 //     float32. The functions dots1 … dots4, in a file of their own, and decode are
 //     made of it.
@@ -44,13 +67,14 @@
 //     where a format may save work by multiplying before it scales.
 //  3. For tile registers, if its values are exact in bfloat16, write its tileDecoder.
 //  4. Generate, and name the functions in the levels of the library's
-//     weights/simd_amd64.go. Tests there compare every level with plain Go.
+//     weights/simd_amd64.go and simd_arm64.go. Tests there compare every level with plain
+//     Go.
 //
 // # To add a level or a processor
 //
 // A level is an [asm.Level], whose name its functions end with: VDPBF16PS would be one
 // after VBMI, with decoders to bfloat16 in place of those to float32. Its functions go
 // where families loop over levels. Another processor brings registers and memory
-// operands, as package asm's amd64.go and tiles.go are for this one, and rooms for it;
-// signatures, labels, tables and files are the same.
+// operands, as package asm's amd64.go and arm64.go are for these two, and functions of its
+// own; signatures, labels, tables and files are the same.
 package main

@@ -52,9 +52,9 @@ func main() {
 func texts(files []*asm.File) map[string]string {
 	t := map[string]string{}
 	for _, f := range files {
-		t[f.Name+"_amd64.s"] = f.Assembly()
+		t[f.BaseName()+".s"] = f.Assembly()
 		if declarations := f.Declarations(); declarations != "" {
-			t[f.Name+"_amd64.go"] = declarations
+			t[f.BaseName()+".go"] = declarations
 		}
 	}
 	return t
@@ -62,7 +62,7 @@ func texts(files []*asm.File) map[string]string {
 
 // write puts files into a folder, and removes those that only an earlier generator wrote.
 func write(folder string, texts map[string]string) error {
-	old, err := filepath.Glob(filepath.Join(folder, "*_amd64.*"))
+	old, err := filepath.Glob(filepath.Join(folder, "*_a*64.*")) // amd64 and arm64
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func TestFilesAreGenerated(t *testing.T) {
 // is not there.
 func TestDeclarationsReadWell(t *testing.T) {
 	declared := regexp.MustCompile(`(?m)^func (\w+)\(`)
-	named := regexp.MustCompile(`\b[a-z]\w*(AVX2|AVX512|VBMI)\b|\b[a-z]\w*Tiles\w*\b`)
+	named := regexp.MustCompile(`\b[a-z]\w*(AVX2|AVX512|VBMI|NEON)\b|\b[a-z]\w*Tiles\w*\b`)
 	for _, r := range rooms {
 		functions, all := map[string]bool{}, ""
 		for name, text := range texts(r.files()) {

@@ -11,14 +11,15 @@ type Level struct {
 	Bytes     int    // of a vector
 	Registers int    // that there are of vectors
 	Xor       string // sets a vector to zero
+	arm64     bool
 }
 
 var (
 	NoVectors = Level{}
-	AVX2      = Level{"AVX2", 32, 16, "VPXOR"}
-	AVX512    = Level{"AVX512", 64, 32, "VPXORD"}
-	VBMI      = Level{"VBMI", 64, 32, "VPXORD"}  // and permutations of bytes
-	AMX       = Level{"Tiles", 64, 32, "VPXORD"} // and tiles of bfloat16
+	AVX2      = Level{Name: "AVX2", Bytes: 32, Registers: 16, Xor: "VPXOR"}
+	AVX512    = Level{Name: "AVX512", Bytes: 64, Registers: 32, Xor: "VPXORD"}
+	VBMI      = Level{Name: "VBMI", Bytes: 64, Registers: 32, Xor: "VPXORD"}  // and permutations of bytes
+	AMX       = Level{Name: "Tiles", Bytes: 64, Registers: 32, Xor: "VPXORD"} // and tiles of bfloat16
 )
 
 // Lanes is the float32 values of a vector.
@@ -50,17 +51,23 @@ func (r GP) At(offset int) Mem { return Mem{base: string(r), offset: offset} }
 // Vec is a vector register, as wide as its function's level has them.
 type Vec struct {
 	number, bytes int
+	shape         string // arm64: what it holds, see [Vec.As]
 }
 
-func (v Vec) String() string { return fmt.Sprintf("%c%d", " XY Z"[v.bytes/16], v.number) }
+func (v Vec) String() string {
+	if v.shape != "" {
+		return v.arm64()
+	}
+	return fmt.Sprintf("%c%d", " XY Z"[v.bytes/16], v.number)
+}
 
 // X, Y and Z are the register's 16, 32 and 64 bytes.
-func (v Vec) X() Vec { return Vec{v.number, 16} }
-func (v Vec) Y() Vec { return Vec{v.number, 32} }
-func (v Vec) Z() Vec { return Vec{v.number, 64} }
+func (v Vec) X() Vec { return Vec{number: v.number, bytes: 16} }
+func (v Vec) Y() Vec { return Vec{number: v.number, bytes: 32} }
+func (v Vec) Z() Vec { return Vec{number: v.number, bytes: 64} }
 
 // Half is the register's lower half.
-func (v Vec) Half() Vec { return Vec{v.number, v.bytes / 2} }
+func (v Vec) Half() Vec { return Vec{number: v.number, bytes: v.bytes / 2} }
 
 // Mask is a register of AVX-512's masks.
 type Mask string
@@ -122,7 +129,7 @@ func (f *Func) Take(r GP) GP {
 func (f *Func) Vectors(n int) []Vec {
 	var taken []Vec
 	for i := 0; i < f.Level.Registers && len(taken) < n; i++ {
-		if v := (Vec{i, f.Level.Bytes}); !f.taken[v] {
+		if v := f.Level.vector(i); !f.taken[v] {
 			f.claim(v)
 			taken = append(taken, v)
 		}
@@ -133,6 +140,14 @@ func (f *Func) Vectors(n int) []Vec {
 	return taken
 }
 
+func (l Level) vector(i int) Vec {
+	v := Vec{number: i, bytes: l.Bytes}
+	if l.arm64 {
+		v.shape = "S4"
+	}
+	return v
+}
+
 // Vector takes the lowest vector register that is free.
 func (f *Func) Vector() Vec { return f.Vectors(1)[0] }
 
@@ -141,7 +156,7 @@ func (f *Func) Vector() Vec { return f.Vectors(1)[0] }
 func (f *Func) Top(n int) []Vec {
 	var taken []Vec
 	for i := f.Level.Registers - 1; i >= 0 && len(taken) < n; i-- {
-		if v := (Vec{i, f.Level.Bytes}); !f.taken[v] {
+		if v := f.Level.vector(i); !f.taken[v] {
 			f.claim(v)
 			taken = append(taken, v)
 		}
@@ -162,6 +177,9 @@ func (f *Func) claim(register any) {
 // Clear sets vectors to zero.
 func (f *Func) Clear(vectors ...Vec) {
 	for _, v := range vectors {
+		if f.Level.arm64 {
+			v = v.As("B16")
+		}
 		f.Op(f.Level.Xor, v, v, v)
 	}
 }

@@ -1,6 +1,7 @@
 // Package asm writes Go assembly: files of functions and tables, and the Go
 // declarations that go with them. What it knows of a processor is its registers, in
-// amd64.go and tiles.go, and where arguments lie, in signature.go.
+// amd64.go and tiles.go, or arm64.go and words.go, and where arguments lie, in
+// signature.go.
 package asm
 
 import (
@@ -13,8 +14,9 @@ import (
 // functions.
 type File struct {
 	Package string
-	Name    string // "dots_avx2" becomes dots_avx2_amd64.s and dots_avx2_amd64.go
+	Name    string // "dots_bf16" becomes dots_bf16_amd64.s and dots_bf16_amd64.go
 	Doc     string // what the file holds, at the head of the assembly
+	ARM64   bool   // for arm64, not amd64
 
 	// Constants are those that the functions were written for. The Go file asserts
 	// that the package's constants of these names have these values.
@@ -28,6 +30,14 @@ type File struct {
 type Constant struct {
 	Name  string
 	Value int
+}
+
+// BaseName is the name of the .s and of the Go file, without what tells them apart.
+func (f *File) BaseName() string {
+	if f.ARM64 {
+		return f.Name + "_arm64"
+	}
+	return f.Name + "_amd64"
 }
 
 // Header is the first line of every file.

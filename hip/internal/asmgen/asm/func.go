@@ -88,11 +88,16 @@ func (f *Func) Mark(label string) string {
 	return label
 }
 
-// Loop repeats body until counter, a register or memory that it decrements, is zero:
-// once at least.
+// Loop repeats body until counter, a register or on amd64 memory that it decrements, is
+// zero: once at least.
 func (f *Func) Loop(name string, counter any, body func()) {
 	label := f.Mark(f.Label(name))
 	body()
+	if f.Level.arm64 {
+		f.Op("SUBS", 1, counter)
+		f.Op("BNE", label)
+		return
+	}
 	f.Op("DECQ", counter)
 	f.Op("JNZ", label)
 }
@@ -109,7 +114,9 @@ func (f *Func) Each(name string, index, n GP, step int, body func()) {
 
 // Return ends a function that has used vectors.
 func (f *Func) Return() {
-	f.Op("VZEROUPPER")
+	if !f.Level.arm64 {
+		f.Op("VZEROUPPER")
+	}
 	f.Op("RET")
 }
 

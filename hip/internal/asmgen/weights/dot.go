@@ -138,13 +138,13 @@ func dotPlain(file *asm.File, level asm.Level, d decoder) {
 	})
 }
 
-const docScaled = "computes y[j] = Σ w[j][c]·x[c] for rows stored as %s: products and their sums over 32 columns " +
+const docScaled = "computes y[j] = Σ w[j][c]·x[c] for rows stored as %s: products and their sums over %d columns " +
 	"in float32, by lanes, times the scale, added up in float32."
 
 // dotE4M3ByHalves is for processors without byte permutations: e4m3 is widened by way
 // of half precision, and only the codes of NaN need care.
 func dotE4M3ByHalves(file *asm.File, level asm.Level) {
-	dot(file, level, "MXFP8", fmt.Sprintf(docScaled, "MXFP8"), func(f *dotFunc) dotBody {
+	dot(file, level, "MXFP8", fmt.Sprintf(docScaled, "MXFP8", 32), func(f *dotFunc) dotBody {
 		h := halves{largest: f.Vector(), exponent: f.Vector(), sign: f.Vector()}
 		block, spare, pair := f.temporaries[0], f.temporaries[1], f.temporaries[2:4]
 		return dotBody{
@@ -202,7 +202,7 @@ func (f *dotFunc) addScaled(v, spare, sum asm.Vec) {
 }
 
 func dotINT8(file *asm.File, level asm.Level) {
-	dot(file, level, "INT8", fmt.Sprintf(docScaled, "INT8"), func(f *dotFunc) dotBody {
+	dot(file, level, "INT8", fmt.Sprintf(docScaled, "INT8", 32), func(f *dotFunc) dotBody {
 		block, factor, pair := f.temporaries[0], f.temporaries[1], f.temporaries[2:4]
 		return dotBody{chunk: func() {
 			f.prefetch(chunk)

@@ -24,9 +24,18 @@ var levels = []asm.Level{asm.AVX2, asm.AVX512, asm.VBMI}
 // and for dots one for each format.
 func Files() []*asm.File {
 	files := append([]*asm.File{tables(), dotFile()}, dotsFiles()...)
-	return append(files, decodeFile(), panelFile(), tilesFile(), streamFile())
+	files = append(files, decodeFile(), panelFile(), tilesFile(), streamFile())
+	files = append(files, neonTables(), neonDotFile())
+	return append(append(files, neonDotsFiles()...), neonDecodeFile(), neonPanelFile())
 }
 
 func file(name, doc string, constants ...asm.Constant) *asm.File {
 	return &asm.File{Package: "weights", Name: name, Doc: doc, Constants: constants}
+}
+
+// neonFile is a file of the same name for arm64.
+func neonFile(name, doc string, constants ...asm.Constant) *asm.File {
+	f := file(name, doc, constants...)
+	f.ARM64 = true
+	return f
 }

@@ -98,9 +98,7 @@ func fourBitDecoders(level asm.Level) (decoders []decoder) {
 
 // dotFourBits multiplies the columns of a scale before it applies the scale.
 func dotFourBits(file *asm.File, level asm.Level, format fp4Format) {
-	doc := fmt.Sprintf("computes y[j] = Σ w[j][c]·x[c] for rows stored as %s: products and their sums over %d columns "+
-		"in float32, by lanes, times the scale, added up in float32.", format.name, format.columns)
-	dot(file, level, format.name, doc, func(f *dotFunc) dotBody {
+	dot(file, level, format.name, fmt.Sprintf(docScaled, format.name, format.columns), func(f *dotFunc) dotBody {
 		f.Op("LEAQ", asm.Table(format.scales), f.scales)
 		n := newNibbles(f.Func, f.code)
 		spare := f.temporaries[0]

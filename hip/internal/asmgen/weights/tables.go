@@ -41,16 +41,7 @@ func tables() *asm.File {
 	}
 	f.Table("wordOrder", words)
 
-	// 2^(s−127), and NaN for 255.
-	scales := make([]byte, 4*256)
-	for s := range 256 {
-		v := float32(math.Ldexp(1, s-127))
-		if s == 255 {
-			v = float32(math.NaN())
-		}
-		binary.LittleEndian.PutUint32(scales[4*s:], math.Float32bits(v))
-	}
-	f.Table("e8m0", scales)
+	scaleTables(f)
 	// The 16 values of e2m1, and what moves the codes of 16 columns to the lowest bits of 16
 	// lanes: shifts of double words, and for each byte of a lane's quadruple word the lowest
 	// of the eight bits that it becomes.
@@ -68,14 +59,6 @@ func tables() *asm.File {
 	f.Table("e2m1Floats", values)
 	f.Table("nibbleShifts", shifts)
 	f.Table("nibbleMoves", moves)
-	e4m3 := make([]byte, 4*256)
-	for code := range 256 {
-		bits := uint32(bf16(code&127))<<16 | uint32(code>>7)<<31
-		binary.LittleEndian.PutUint32(e4m3[4*code:], bits)
-	}
-	f.Table("e4m3Floats", e4m3)
-	f.Table("two8", bytes.Repeat([]byte{0, 0, 0x80, 0x43}, 4))
-	f.Table("quietNaN", []byte{0, 0, 0xc0, 0x7f, 0, 0, 0, 0})
 	// What a scale adds to the bits of a bfloat16, for both halves of a double word.
 	exponents := make([]byte, 4*256)
 	for s := range 256 {
@@ -85,6 +68,37 @@ func tables() *asm.File {
 	f.Table("e8m0Exponent", exponents)
 	f.Table("tileConfig", asm.TileConfig())
 	return f
+}
+
+// neonTables is the part of tables that arm64 needs.
+func neonTables() *asm.File {
+	f := neonFile("tables", "Values that the functions look up.")
+	scaleTables(f)
+	// The upper bytes of e2m1 as half precision.
+	f.Table("e2m1Halves", []byte{0, 0x38, 0x3c, 0x3e, 0x40, 0x42, 0x44, 0x46, 0x80, 0xb8, 0xbc, 0xbe, 0xc0, 0xc2, 0xc4, 0xc6})
+	return f
+}
+
+// scaleTables defines the values of scales, those of e8m0, 2^(s−127), and NaN for 255, and
+// those of e4m3, and what widening by way of half precision needs.
+func scaleTables(f *asm.File) {
+	scales := make([]byte, 4*256)
+	for s := range 256 {
+		v := float32(math.Ldexp(1, s-127))
+		if s == 255 {
+			v = float32(math.NaN())
+		}
+		binary.LittleEndian.PutUint32(scales[4*s:], math.Float32bits(v))
+	}
+	f.Table("e8m0", scales)
+	e4m3 := make([]byte, 4*256)
+	for code := range 256 {
+		bits := uint32(bf16(code&127))<<16 | uint32(code>>7)<<31
+		binary.LittleEndian.PutUint32(e4m3[4*code:], bits)
+	}
+	f.Table("e4m3Floats", e4m3)
+	f.Table("two8", bytes.Repeat([]byte{0, 0, 0x80, 0x43}, 4))
+	f.Table("quietNaN", []byte{0, 0, 0xc0, 0x7f, 0, 0, 0, 0})
 }
 
 // bf16 is the value of an e4m3 code below 128, as bfloat16.

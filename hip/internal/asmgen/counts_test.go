@@ -1,0 +1,64 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip/internal/asmgen/weights"
+)
+
+// TestInstructionsOfAWeight: the table in the generator's doc is what the inner loops have.
+// One row of x takes dot where a format has scales, and else dots1.
+func TestInstructionsOfAWeight(t *testing.T) {
+	const chunk = 64
+	text := ""
+	for _, file := range texts(weights.Files()) {
+		text += file
+	}
+	count := func(function string) int {
+		_, body, found := strings.Cut(text, "\nTEXT ·"+function+"(SB)")
+		if !found {
+			return 0
+		}
+		_, body, found = strings.Cut(body, "\nchunk:\n")
+		require.True(t, found, function)
+		body, _, found = strings.Cut(body, " chunk\n") // what branches to it
+		require.True(t, found, function)
+		return len(regexp.MustCompile(`(?m)^\t`).FindAllString(body, -1))
+	}
+	levels := []struct {
+		name string
+		rows int // of weights, side by side
+	}{{"AVX2", 2}, {"AVX512", 4}, {"VBMI", 4}, {"NEON", 4}}
+	var table strings.Builder
+	for _, l := range levels {
+		fmt.Fprintf(&table, "%-13s", l.name)
+	}
+	lines := []string{"         " + table.String()}
+	for _, format := range []string{"F32", "F16", "BF16", "MXFP8", "INT8", "MXFP4", "NVFP4"} {
+		line := fmt.Sprintf("%-9s", format)
+		for _, l := range levels {
+			one := float64(count("dot"+format+l.name)) / chunk
+			if format == "F32" || strings.HasSuffix(format, "F16") {
+				one = float64(count("dots1"+format+l.name)) / chunk / float64(l.rows)
+			}
+			four := float64(count("dots4"+format+l.name)) / chunk / float64(l.rows)
+			if four == 0 {
+				line += strings.Repeat(" ", 13)
+				continue
+			}
+			line += fmt.Sprintf("%.2f  %.2f   ", one, four)
+		}
+		lines = append(lines, line)
+	}
+	doc, err := os.ReadFile("doc.go")
+	require.NoError(t, err)
+	for _, line := range lines {
+		require.Contains(t, string(doc), "//\t"+strings.TrimRight(line, " ")+"\n")
+	}
+}

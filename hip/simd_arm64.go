@@ -1,0 +1,5 @@
+package hip
+
+const leastSIMD = SIMDNEON
+
+func bestSIMD() SIMD { return SIMDNEON }

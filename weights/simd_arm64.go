@@ -1,0 +1,34 @@
+package weights
+
+import "github.com/drafthead/drafthead/hip"
+
+var neon = &vectorLevel{
+	lanes: 4, dotsRows: 4, rowsAtOnce: 4,
+	dot: [endFormat]func(*dotArgs){
+		F32: dotF32NEON, F16: dotF16NEON, BF16: dotBF16NEON, MXFP8: dotMXFP8NEON, INT8: dotINT8NEON,
+		MXFP4: dotMXFP4NEON, NVFP4: dotNVFP4NEON,
+	},
+	dots: [endFormat][maxDots + 1]func(*dotsArgs){
+		F32:   {1: dots1F32NEON, 2: dots2F32NEON, 3: dots3F32NEON, 4: dots4F32NEON},
+		F16:   {1: dots1F16NEON, 2: dots2F16NEON, 3: dots3F16NEON, 4: dots4F16NEON},
+		BF16:  {1: dots1BF16NEON, 2: dots2BF16NEON, 3: dots3BF16NEON, 4: dots4BF16NEON},
+		INT8:  {1: dots1INT8NEON, 2: dots2INT8NEON, 3: dots3INT8NEON, 4: dots4INT8NEON},
+		MXFP8: {1: dots1MXFP8NEON, 2: dots2MXFP8NEON, 3: dots3MXFP8NEON, 4: dots4MXFP8NEON},
+		MXFP4: {1: dots1MXFP4NEON, 2: dots2MXFP4NEON, 3: dots3MXFP4NEON, 4: dots4MXFP4NEON},
+		NVFP4: {1: dots1NVFP4NEON, 2: dots2NVFP4NEON, 3: dots3NVFP4NEON, 4: dots4NVFP4NEON},
+	},
+	decode: [endFormat]func(*decodeArgs){
+		F32: decodeF32NEON, F16: decodeF16NEON, BF16: decodeBF16NEON, MXFP8: decodeMXFP8NEON, INT8: decodeINT8NEON,
+		MXFP4: decodeMXFP4NEON, NVFP4: decodeNVFP4NEON,
+	},
+	product:  [5]func(*productPanelArgs){1: product4x1NEON, 2: product4x2NEON, 3: product4x3NEON, 4: product4x4NEON},
+	sumLanes: sumLanesNEON,
+}
+
+// vectorsOf returns the assembly of a level; nil: plain Go.
+func vectorsOf(s hip.SIMD) *vectorLevel {
+	if s == hip.SIMDNEON {
+		return neon
+	}
+	return nil
+}

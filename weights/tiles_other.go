@@ -1,0 +1,8 @@
+//go:build !amd64
+
+package weights
+
+// No level has tiles, and none reaches these.
+
+func splitBF16(*splitBF16Args) { panic("no assembly") }
+func packTiles(*packTilesArgs) { panic("no assembly") }
