@@ -30,7 +30,7 @@ func rms32(dst, x, w []float32, eps float64) {
 }
 
 // RMS is [RMS64] in float32, with vector instructions up to simd. It sums squares in 64
-// strands (AVX-512), 32 (AVX2) or 8 (plain Go, and the values after the last multiple of 16
+// strands (AVX-512), 32 (AVX2, NEON) or 8 (plain Go, and the values after the last multiple of 16
 // at every level). It leaves a row whose float32 squares overflow or vanish to RMS64.
 func RMS(simd hip.SIMD, dst, x, w []float32, eps float64) {
 	whole := len(x) &^ 15

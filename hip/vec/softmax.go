@@ -16,7 +16,7 @@ const columnsAtOnce = 16
 // The length of x must be a multiple of columns. A NaN or +Inf makes its column NaN. With
 // vector instructions, which need 16 columns, exponentials are float32 within 2^-22
 // of their value, and 0 below e^-86.5; their sum is float32, with row r in strand r mod 4
-// (AVX-512) or r mod 2 (AVX2). Otherwise both are float64.
+// (AVX-512) or r mod 2 (AVX2, NEON). Otherwise both are float64.
 func Softmax(simd hip.SIMD, x []float32, columns int) {
 	if len(x) == 0 {
 		return
@@ -89,7 +89,7 @@ func largest(x []float32) int {
 
 // ExpSum returns Σ exp(x[i] − top) for a finite top that is at least every x[i], or NaN if
 // an x[i] is NaN. With vector instructions it computes exponentials as [Softmax] does and
-// sums them in 64 (AVX-512) or 32 (AVX2) float32 strands and then in float64; otherwise it
+// sums them in 64 (AVX-512) or 32 (AVX2, NEON) float32 strands and then in float64; otherwise it
 // uses float64. Terms below e^-30 may be left out: with fewer than 2^18 of them they cannot
 // change a float32 sum that is at least 1.
 func ExpSum(simd hip.SIMD, x []float32, top float32) float64 {

@@ -193,6 +193,11 @@ func (f *Func) Broadcast(bits uint32, by GP, to Vec) {
 
 // BroadcastFloat sets all lanes of a vector, by way of a general register.
 func (f *Func) BroadcastFloat(value float32, by GP, to Vec) {
+	if f.Level.arm64 {
+		f.Op("MOVD", math.Float32bits(value), by)
+		f.Op("VDUP", by, to)
+		return
+	}
 	f.Op("MOVL", math.Float32bits(value), by)
 	if f.Level.Bytes == 64 {
 		f.Op("VPBROADCASTD", by, to)

@@ -29,14 +29,18 @@ const (
 var shape4 = []string{"S4", "S4", "S4"}
 
 // words are the instructions by their names. What ends a name after a point tells
-// instructions of the same name apart: .E has a lane as its first operand, .S the
-// destination's shape.
+// instructions of the same name apart: .E has a lane and .I a mask as its first operand,
+// .S the destination's shape.
 var words = map[string]word{
 	"FADD":    {bits: 0x4e20d400, shapes: shape4},
 	"FSUB":    {bits: 0x4ea0d400, shapes: shape4}, // the second operand less the first
 	"FMUL":    {bits: 0x6e20dc00, shapes: shape4},
 	"FADDP":   {bits: 0x6e20d400, shapes: shape4}, // sums of neighbors: the second operand's, then the first's
-	"FMAXNM":  {bits: 0x4e20c400, shapes: shape4}, // the larger number, if one of the two is NaN the other
+	"FCMGT":   {bits: 0x6ea0e400, shapes: shape4}, // all bits where the second operand is the larger one
+	"FCMEQ":   {bits: 0x4e20e400, shapes: shape4},
+	"FRINTN":  {bits: 0x4e218800, shapes: []string{"S4", "S4"}}, // to the nearest integer
+	"FCVTNS":  {bits: 0x4e21a800, shapes: []string{"S4", "S4"}},
+	"BIC":     {bits: 0x4e601c00, shapes: []string{"B16", "B16", "B16"}}, // the second operand without the bits of the first
 	"FMUL.E":  {bits: 0x4f809000, shapes: shape4, constant: lane},
 	"FMLA.E":  {bits: 0x4f801000, shapes: shape4, constant: lane},
 	"SCVTF":   {bits: 0x4e21d800, shapes: []string{"S4", "S4"}},
@@ -48,7 +52,7 @@ var words = map[string]word{
 	"SXTL2.S": {bits: 0x4f10a400, shapes: []string{"H8", "S4"}},
 	"SHLL":    {bits: 0x2e213800, shapes: []string{"B8", "H8"}}, // by the bits of a lane
 	"SHLL2":   {bits: 0x6e213800, shapes: []string{"B16", "H8"}},
-	"BIC":     {bits: 0x6f00b400, shapes: []string{"H8"}, constant: byteUpper},
+	"BIC.I":   {bits: 0x6f00b400, shapes: []string{"H8"}, constant: byteUpper},
 	"UMAXV":   {bits: 0x6e30a800, shapes: []string{"B16", "F"}},
 }
 

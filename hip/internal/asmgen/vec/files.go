@@ -6,7 +6,9 @@ import "github.com/drafthead/drafthead/hip/internal/asmgen/asm"
 var levels = []asm.Level{asm.AVX512, asm.AVX2}
 
 // Files returns the assembly of package vec.
-func Files() []*asm.File { return []*asm.File{rmsFile(), softmaxFile()} }
+func Files() []*asm.File {
+	return []*asm.File{rmsFile(), softmaxFile(), neonRMSFile(), neonSoftmaxFile()}
+}
 
 // doc is the comment of a function: the second level refers to the first, whose name
 // ends with AVX512.

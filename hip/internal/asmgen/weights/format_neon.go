@@ -177,7 +177,7 @@ func (h neonHalves) widen(f *asm.Func, to []asm.Vec) {
 		f.Word("SSHLL", 7, last, to[1])
 	}
 	for _, v := range odd(to) {
-		f.Word("BIC", secondBit, v)
+		f.Word("BIC.I", secondBit, v)
 	}
 	widenHalves(f, to)
 }
