@@ -16,11 +16,17 @@ type Blocks struct {
 	scratch *scratch
 	writes  *writeLog // what the launch writes, where somebody asked
 	simd    SIMD
+
+	activations Activations
 }
 
 // SIMD returns the vector instructions that the call may use: SIMDNone if the twin runs as
 // the definition.
 func (b *Blocks) SIMD() SIMD { return max(b.simd, SIMDNone) }
+
+// Activations is how products round what they multiply with weights, on a host that was
+// opened so, see [HostOptions]; [ActivationsExact] elsewhere.
+func (b *Blocks) Activations() Activations { return b.activations }
 
 // In returns n values of T at p, for reading. The zero Ptr, or n = 0, gives nil. T is plain
 // data: numbers, or structs of numbers.

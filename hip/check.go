@@ -169,6 +169,14 @@ func (c *checked) Launch(k *Kernel, grid Grid, args unsafe.Pointer) error {
 	return errors.Join(failed, first)
 }
 
+// rounding is what a host rounds activations by, which is for its kernels to do.
+func (c *checked) rounding() float64 {
+	if h, ok := As[interface{ rounding() float64 }](c.Device); ok {
+		return h.rounding()
+	}
+	return 0
+}
+
 // compare applies the bound to one written range.
 func (c *checked) compare(k *Kernel, args unsafe.Pointer, w write, got, want []byte) error {
 	bound := 0.0
@@ -178,9 +186,10 @@ func (c *checked) compare(k *Kernel, args unsafe.Pointer, w write, got, want []b
 				bound = v // never a NaN
 			}
 		}
-		bound *= k.maxError
+		largest := bound
+		bound *= max(k.maxError, c.rounding())
 		if w.kind == kindBF16 { // one step of the stored format
-			bound = max(bound, bound/k.maxError/128)
+			bound = max(bound, largest/128)
 		}
 	}
 	for i := range w.n {

@@ -381,3 +381,34 @@ func TestCheckOfAllocationsThatTouch(t *testing.T) {
 	require.Equal(t, []byte{1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 5, 0, 0, 0, 6, 0, 0, 0, 7, 0, 0, 0, 8, 0, 0, 0}, mem)
 	require.NoError(t, d.Close())
 }
+
+// TestOpenHost: what the options say is what the device is, and what they cannot say is
+// refused with the way out.
+func TestOpenHost(t *testing.T) {
+	plain := hip.NewHost(3)
+	d, err := hip.OpenHost(hip.HostOptions{Threads: 3})
+	require.NoError(t, err)
+	require.Equal(t, plain.Info(), d.Info())
+	require.NoError(t, d.Close())
+	require.NoError(t, plain.Close())
+
+	levels := hip.SIMDLevels()
+	for _, a := range []hip.Activations{hip.ActivationsBF16x2, hip.ActivationsBF16} {
+		d, err := hip.OpenHost(hip.HostOptions{Activations: a})
+		require.NoError(t, err)
+		if best := levels[len(levels)-1]; best == hip.SIMDAVX512BF16 || best == hip.SIMDAMX {
+			require.Contains(t, d.Info().Name, ", "+a.String()+" activations")
+		} else {
+			require.NotContains(t, d.Info().Name, "activations", "the machine multiplies exactly")
+		}
+		require.NoError(t, d.Close())
+	}
+	for _, a := range []hip.Activations{hip.ActivationsMXFP8, -1, 99} {
+		d, err := hip.OpenHost(hip.HostOptions{Activations: a})
+		require.Nil(t, d)
+		var wrong *hip.InputError
+		require.ErrorAs(t, err, &wrong)
+		require.Equal(t, "Activations", wrong.Field)
+		require.ErrorContains(t, err, "mtp.Options.Activations")
+	}
+}

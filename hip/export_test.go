@@ -28,7 +28,7 @@ func CheckRange(d Device, p Ptr, n int64, write bool) error {
 var ErrMismatch error = fail.Mismatch
 
 // NewHostAt returns a host that is bounded to a level of vector instructions.
-func NewHostAt(threads int, level SIMD) Device { return registry.Host(threads, int(level)).(Device) }
+func NewHostAt(threads int, level SIMD) Device { return registry.Host(threads, int(level), 0).(Device) }
 
 // Bytes returns how much there is room for.
 func (b *Buffer) Bytes() int64 { return b.bytes }

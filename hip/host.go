@@ -21,20 +21,52 @@ func NewHost(threads ...int) Device {
 	if len(threads) > 0 {
 		n = threads[0]
 	}
-	return newHost(n, bestSIMD())
+	return newHost(HostOptions{Threads: n}, bestSIMD())
+}
+
+// HostOptions say what [OpenHost] opens. The zero value is what [NewHost] returns.
+type HostOptions struct {
+	// Threads is how many workers there are, including the calling goroutine. 0, or less:
+	// one per usable core.
+	Threads int
+
+	// Activations is how products round the rows that they multiply with weights:
+	// [ActivationsExact], [ActivationsBF16x2] or [ActivationsBF16]. It counts where the
+	// processor multiplies bfloat16, see [SIMDAVX512BF16], and the weights have no more
+	// bits; elsewhere products are exact.
+	Activations Activations
+}
+
+// OpenHost returns the CPU device, as [NewHost] does, with options. A value that
+// Activations cannot have is an [InputError].
+func OpenHost(o HostOptions) (Device, error) {
+	if !o.Activations.ofHost() {
+		return nil, &InputError{Op: "hip: open host", Field: "Activations", Got: o.Activations,
+			Want: "ActivationsExact, ActivationsBF16x2 or ActivationsBF16; a head rounds to MXFP8 by mtp.Options.Activations"}
+	}
+	return newHost(o, bestSIMD()), nil
 }
 
 // Tests of every level of vector instructions make hosts that are bounded to it.
 func init() {
-	registry.SetHost(func(threads, level int) any { return newHost(threads, boundedSIMD(SIMD(level))) })
+	registry.SetHost(func(threads, level, activations int) any {
+		return newHost(HostOptions{threads, Activations(activations)}, boundedSIMD(SIMD(level)))
+	})
 }
 
-func newHost(threads int, simd SIMD) Device {
+func newHost(o HostOptions, simd SIMD) Device {
+	threads := o.Threads
 	if threads <= 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
-	h := &host{cpu: cpu{mem: memory.New()}, threads: threads, simd: simd}
+	if simd != SIMDAVX512BF16 && simd != SIMDAMX {
+		o.Activations = ActivationsExact
+	}
+	h := &host{cpu: cpu{mem: memory.New()}, threads: threads, simd: simd, activations: o.Activations}
 	h.info = Info{Name: fmt.Sprintf("CPU, %d threads, %v", threads, simd), Kind: "cpu", Threads: threads}
+	if o.Activations != ActivationsExact {
+		h.info.Name += fmt.Sprintf(", %v activations", o.Activations)
+	}
 	h.jobs = make(chan *job, h.threads)
 	for range h.threads - 1 {
 		h.workers.Add(1)
@@ -49,6 +81,9 @@ type host struct {
 	threads int
 	simd    SIMD
 	jobs    chan *job // a job is sent once per helper it may use
+
+	activations Activations
+
 	workers sync.WaitGroup
 	scratch sync.Pool    // *scratch
 	using   sync.RWMutex // held for reading during a launch, for writing by Close
@@ -85,6 +120,9 @@ const (
 )
 
 func (h *host) Info() Info { return h.info }
+
+// rounding bounds what rounded activations add to the error of a product.
+func (h *host) rounding() float64 { return h.activations.maxError() }
 
 func (h *host) Launch(k *Kernel, grid Grid, args unsafe.Pointer) error {
 	if err := checkGrid(k, grid); err != nil {
@@ -209,7 +247,7 @@ func (h *host) runParts(j *job) {
 		}
 		if !j.failed.Load() {
 			s.reset()
-			b := Blocks{First: first, End: end, mem: h.mem, scratch: s, simd: h.simd}
+			b := Blocks{First: first, End: end, mem: h.mem, scratch: s, simd: h.simd, activations: h.activations}
 			if err := runBlocks(j.kernel, j.run, &b, j.args); err != nil && j.failed.CompareAndSwap(false, true) {
 				j.err = err
 			}

@@ -12,13 +12,14 @@ const (
 	SIMDAVX2                       // AVX2, FMA and F16C
 	SIMDAVX512                     // AVX-512 F, BW, DQ and VL
 	SIMDAVX512VBMI                 // byte permutations too
+	SIMDAVX512BF16                 // dot products of pairs of bfloat16 too
 	SIMDAMX                        // bfloat16 tiles too
 	SIMDNEON                       // on arm64: what every such processor has
 )
 
 var simdNames = [...]string{
 	SIMDNone: "plain Go", SIMDAVX2: "AVX2",
-	SIMDAVX512: "AVX-512", SIMDAVX512VBMI: "AVX-512 VBMI", SIMDAMX: "AMX",
+	SIMDAVX512: "AVX-512", SIMDAVX512VBMI: "AVX-512 VBMI", SIMDAVX512BF16: "AVX-512 BF16", SIMDAMX: "AMX",
 	SIMDNEON: "NEON",
 }
 

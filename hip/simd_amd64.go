@@ -21,8 +21,10 @@ var bestSIMD = sync.OnceValue(func() SIMD {
 		return SIMDAVX2
 	case !x.HasAVX512VBMI:
 		return SIMDAVX512
-	case !x.HasAMXTile || !x.HasAMXBF16 || !requestTiles():
+	case !x.HasAVX512BF16:
 		return SIMDAVX512VBMI
+	case !x.HasAMXTile || !x.HasAMXBF16 || !requestTiles():
+		return SIMDAVX512BF16
 	}
 	return SIMDAMX
 })

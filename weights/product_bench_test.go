@@ -1,6 +1,7 @@
 package weights
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"testing"
 
@@ -32,12 +33,26 @@ func BenchmarkProduct(b *testing.B) {
 		{"MXFP4/1", MXFP4, 1}, {"MXFP4/4", MXFP4, 4}, {"MXFP4/16", MXFP4, 16}, {"NVFP4/1", NVFP4, 1}, {"NVFP4/4", NVFP4, 4}, {"NVFP4/16", NVFP4, 16},
 		{"F32/1", F32, 1}, {"F16/1", F16, 1}, {"FP8/1", FP8F32, 1},
 	} {
-		b.Run(bench.name, func(b *testing.B) {
-			d := hip.NewHost()
-			defer d.Close()
-			hiptest.Compare(b, d, coldCase(b, bench.format, bench.rows))
-		})
+		for _, a := range productActivations(bench.format) {
+			b.Run(fmt.Sprintf("%s/%v", bench.name, a), func(b *testing.B) {
+				d, err := hip.OpenHost(hip.HostOptions{Activations: a})
+				require.NoError(b, err)
+				defer d.Close()
+				c := coldCase(b, bench.format, bench.rows)
+				c.MaxError = max(c.MaxError, roundingBound(a))
+				hiptest.Compare(b, d, c)
+				b.ReportMetric(2*float64(bench.rows)*benchOut*benchIn*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+			})
+		}
 	}
+}
+
+// productActivations are the roundings that make a difference for a format.
+func productActivations(f Format) []hip.Activations {
+	if f == BF16 || f == MXFP8 {
+		return []hip.Activations{hip.ActivationsExact, hip.ActivationsBF16x2, hip.ActivationsBF16}
+	}
+	return []hip.Activations{hip.ActivationsExact}
 }
 
 // coldCase multiplies rows rows with a different copy of the weights each run.

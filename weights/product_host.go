@@ -1,9 +1,6 @@
 package weights
 
-import (
-	"iter"
-	"unsafe"
-)
+import "unsafe"
 
 // multiplyHost multiplies in float32, see [Rows.Multiply].
 func (r *Rows) multiplyHost(y []float32, yStride, first, count int) {
@@ -30,6 +27,8 @@ func (r *Rows) multiplyRun(y []float32, yStride int, s *run, x *operand) {
 		return
 	}
 	switch {
+	case x.pairs[s.format] != nil:
+		r.multiplyPairs(y, yStride, s, x)
 	case x.n == 1 && (s.format.quantized() || s.rows < r.level.dotsRows):
 		r.multiplyRow(y, s, x)
 	case x.columns.tiles != nil && r.level.streamTiles[s.format][1] != nil:
@@ -66,13 +65,15 @@ func (r *Rows) multiplyDots(y []float32, yStride int, s *run, x *operand) {
 	for first := 0; first < rows; first += nearRows {
 		n := min(nearRows, rows-first)
 		data, scale := s.row(first, 0, r.cols)
-		for i, count := range evenly(x.n, maxDots) {
-			d := dotsArgs{
+		for i, count := 0, 0; i < x.n; i += count {
+			count = evenShare(x.n-i, maxDots)
+			d := &r.calls.dots
+			*d = dotsArgs{
 				w: &data[0], scale: unsafe.SliceData(scale), x: &x.x[i*r.cols], y: &totals[0],
 				groups: n / level.dotsRows, chunks: whole / chunkColumns,
 				rowStride: s.rowStride, scaleStride: s.scaleStride, xStride: 4 * r.cols,
 			}
-			level.dots[s.format][count](&d)
+			level.dots[s.format][count](d)
 			if d.special != 0 {
 				some := s.slice(first, n)
 				r.multiplyPanels(y[first:], yStride, &some, x)
@@ -96,19 +97,9 @@ func (r *Rows) multiplyDots(y []float32, yStride int, s *run, x *operand) {
 	}
 }
 
-// evenly divides n rows into as few runs of at most that many as there can be, as long as
-// each other but for one: it yields where each begins, and how many rows it has.
-func evenly(n, most int) iter.Seq2[int, int] {
-	return func(yield func(first, count int) bool) {
-		for first, runs := 0, ceilDiv(n, most); runs > 0; runs-- {
-			count := ceilDiv(n-first, runs)
-			if !yield(first, count) {
-				return
-			}
-			first += count
-		}
-	}
-}
+// evenShare returns how many of n rows to take, at most that many, so that the same for
+// what is left takes them all in as few runs as can be, as long as each other but for one.
+func evenShare(n, most int) int { return ceilDiv(n, ceilDiv(n, most)) }
 
 const (
 	// nearRows is the rows of weights that are multiplied with all rows of x before

@@ -57,20 +57,24 @@ func (g *panelGroup) multiply() {
 		for four := range fours {
 			row := g.first + four*panelRows
 			data, scale := s.row(row, c, cols)
-			d := decodeArgs{
+			d := &g.r.calls.decode
+			*d = decodeArgs{
 				panel: unsafe.Pointer(&g.panel[0]), w: &data[0], scale: unsafe.SliceData(scale), next: s.ahead(row, c, whole, groupRows),
 				rows: min(panelRows, s.rows-row), chunks: width / chunkColumns,
 				panelStride: 4 * panelColumns, rowStride: s.rowStride, scaleStride: s.scaleStride,
 			}
-			level.decode[s.format](&d)
+			level.decode[s.format](d)
 			if d.special != 0 {
 				g.decodePlain(row, c, width)
 			}
-			for i, n := range evenly(g.n, level.rowsAtOnce) {
-				level.product[n](&productPanelArgs{
+			for i, n := 0, 0; i < g.n; i += n {
+				n = evenShare(g.n-i, level.rowsAtOnce)
+				p := &g.r.calls.product
+				*p = productPanelArgs{
 					panel: &g.panel[0], x: &g.x[i*cols+c], sums: &g.sums[panelRows*(four*g.n+i)*level.lanes],
 					chunks: width / chunkColumns, panelStride: 4 * panelColumns, xStride: 4 * cols,
-				})
+				}
+				level.product[n](p)
 			}
 		}
 	}
@@ -100,7 +104,8 @@ func (g *panelGroup) store(y []float32, yStride int, totals []float32) {
 	g.r.level.sumLanes(&sumLanesArgs{sums: &g.sums[0], y: &totals[0], n: fours * panelRows * g.n})
 	for four := range fours {
 		rows := min(panelRows, g.rows-four*panelRows)
-		for first, n := range evenly(g.n, g.r.level.rowsAtOnce) {
+		for first, n := 0, 0; first < g.n; first += n {
+			n = evenShare(g.n-first, g.r.level.rowsAtOnce)
 			of := totals[panelRows*(four*g.n+first):]
 			for j := range rows {
 				for i := range n {

@@ -27,6 +27,8 @@ type operand struct {
 	x       []float32 // [n, cols]
 	n       int
 	columns tileColumns // of the host's, where it has a use for them
+
+	pairs [endFormat][]uint16 // the same, see splitRows, in the order of the format
 }
 
 // Load takes n rows of x, n × cols, which Multiply multiplies from then on. They must not
@@ -36,6 +38,9 @@ func (r *Rows) Load(x []float32, n int) {
 	o := &operand{x: x[:n*r.cols], n: n}
 	if !r.exact && r.useTiles(n) {
 		o.columns = r.packColumns(o.x, n)
+	}
+	if !r.exact {
+		r.splitRows(o)
 	}
 	r.x = o
 }
@@ -53,12 +58,20 @@ func (r *Rows) Load(x []float32, n int) {
 //	plain Go         over 32 columns in float32, over these sums in float64
 //	AVX2, AVX-512    in 8 or 16 lanes and several sums a lane, then over these;
 //	                 for one row of MXFP8 and INT8 over 32 columns first
+//	AVX-512 BF16     for MXFP8 and BF16 where the device rounds activations, see
+//	                 [hip.HostOptions]: x as one or two bfloat16, in 16 lanes, a
+//	                 pair of columns after the other; up to 8 rows of MXFP8 over 64
+//	                 columns first, more over the first parts of 1024 columns, then
+//	                 over the next parts
 //	AMX              for several rows of MXFP8 and BF16: x as three bfloat16 that
 //	                 add up to it, pair by pair of columns in order, then over the
 //	                 three sums
 //
 // The error is a few units in the last place of the sum of the magnitudes of its
-// terms. Columns after the last 64 are added in float64.
+// terms, beside what rounding of x adds. Columns after the last 64 are added in float64,
+// with x as it is. The last two take what is below 2^−126, in x, in its parts, in bfloat16
+// weights and in products before their scale, for zero: of each x up to 2^−126 for every
+// part is lost.
 func (r *Rows) Multiply(y []float32, yStride, first, count int) {
 	if r.exact {
 		r.multiplyExact(y, yStride, first, count)

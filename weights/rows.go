@@ -17,6 +17,7 @@ type Rows struct {
 	at       int // segment of the row that was read last
 	level    *vectorLevel
 	exact    bool
+	parts    int      // bfloat16 that stand for a value of x in products of pairs
 	x        *operand // what Multiply multiplies with
 
 	// Scratch that one call after the other uses.
@@ -26,12 +27,25 @@ type Rows struct {
 	tileSums      []float32
 	tiles, halves []uint16
 	tilePanel     []uint16
+	pairs         [endFormat][]uint16
+	pairsPanel    []uint16
+	calls         calls
+}
+
+// calls is arguments of functions that are called through tables: on the stack they would
+// be allocated once more for each call.
+type calls struct {
+	dots         dotsArgs
+	decode       decodeArgs
+	product      productPanelArgs
+	pairs        pairsArgs
+	productPairs productPairsArgs
 }
 
 // OpenRows opens the matrix whose n segments lie at table; [Matrix.Table] returns both.
 // exact makes Multiply the definition of a product, for the twins of kernels.
 func OpenRows(b *hip.Blocks, table hip.Ptr, n, cols int, exact bool) *Rows {
-	return &Rows{b: b, segments: hip.In[Segment](b, table, n), cols: cols, level: vectorsOf(b.SIMD()), exact: exact}
+	return &Rows{b: b, segments: hip.In[Segment](b, table, n), cols: cols, level: vectorsOf(b.SIMD()), exact: exact, parts: partsOf(b.Activations())}
 }
 
 // run is stored rows of one segment, in their order.

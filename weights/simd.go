@@ -14,6 +14,12 @@ type vectorLevel struct {
 	product     [5]func(*productPanelArgs) // by rows of x
 	sumLanes    func(*sumLanesArgs)
 	streamTiles [endFormat][maxStreamTiles + 1]func(*streamTilesArgs) // by tiles of columns
+
+	// Of pairs of bfloat16, for formats whose values have no more bits.
+	split        [endFormat][parts + 1]func(*splitArgs)                        // by parts of x
+	pairs        [endFormat][maxStoredParts + 1][maxPairs + 1]func(*pairsArgs) // by parts and rows of x
+	decodePairs  [endFormat]func(*decodeArgs)
+	productPairs [maxPanelX + 1]func(*productPairsArgs) // by rows of x
 }
 
 // The arguments of the assembly. Columns are counted in chunks, strides in bytes.
@@ -93,4 +99,40 @@ type splitBF16Args struct {
 	x              *float32
 	high, mid, low *uint16
 	chunks         int
+}
+
+const (
+	maxPairs       = 4 // rows of x that pairs takes at most
+	maxStoredParts = 2 // and parts of each
+	pairsRows      = 4 // rows of weights that it takes side by side
+
+	pairsPanelRows    = 8 // rows of weights that productPairs takes
+	maxPanelX         = 3 // and of x, at most
+	pairsPanelColumns = 1024
+	pairsPanelStride  = pairsPanelColumns + 32
+)
+
+type splitArgs struct {
+	x      *float32
+	to     *uint16 // [chunks][parts][chunkColumns]
+	chunks int
+}
+
+type pairsArgs struct {
+	w, scale                        *byte
+	x                               *uint16  // rows as split has them, xStride bytes apart
+	y                               *float32 // [rows][rows of x]
+	groups                          int      // of pairsRows rows
+	chunks                          int
+	rowStride, scaleStride, xStride int
+	//lint:ignore U1000 the assembly uses it
+	saved [3]uintptr // of the function's own
+}
+
+type productPairsArgs struct {
+	panel, x      *uint16 // x: one of the parts
+	sums          *float32
+	chunks        int
+	xStride, step int // bytes from row to row of x, and from a chunk to the next
+	first         int // not 0: sums hold nothing yet
 }

@@ -50,10 +50,14 @@ var avx512 = &vectorLevel{
 	sumLanes: sumLanesAVX512,
 }
 
-var avx512VBMI, amx = withTables(avx512, false), withTables(avx512, true)
+var (
+	avx512VBMI = withTables(avx512)
+	avx512BF16 = withPairs(avx512VBMI)
+	amx        = withTiles(avx512BF16)
+)
 
-// withTables returns the level with byte permutations, and tiles if there are.
-func withTables(level *vectorLevel, tiles bool) *vectorLevel {
+// withTables returns the level with byte permutations.
+func withTables(level *vectorLevel) *vectorLevel {
 	l := *level
 	l.dot[MXFP8], l.decode[MXFP8] = dotMXFP8VBMI, decodeMXFP8VBMI
 	l.dots[MXFP8] = [maxDots + 1]func(*dotsArgs){1: dots1MXFP8VBMI, 2: dots2MXFP8VBMI, 3: dots3MXFP8VBMI, 4: dots4MXFP8VBMI}
@@ -61,11 +65,37 @@ func withTables(level *vectorLevel, tiles bool) *vectorLevel {
 	l.dots[MXFP4] = [maxDots + 1]func(*dotsArgs){1: dots1MXFP4VBMI, 2: dots2MXFP4VBMI, 3: dots3MXFP4VBMI, 4: dots4MXFP4VBMI}
 	l.dot[NVFP4], l.decode[NVFP4] = dotNVFP4VBMI, decodeNVFP4VBMI
 	l.dots[NVFP4] = [maxDots + 1]func(*dotsArgs){1: dots1NVFP4VBMI, 2: dots2NVFP4VBMI, 3: dots3NVFP4VBMI, 4: dots4NVFP4VBMI}
-	if tiles {
-		l.streamTiles = [endFormat][maxStreamTiles + 1]func(*streamTilesArgs){
-			BF16:  {1: streamTiles1BF16, 2: streamTiles2BF16, 3: streamTiles3BF16},
-			MXFP8: {1: streamTiles1MXFP8, 2: streamTiles2MXFP8, 3: streamTiles3MXFP8},
-		}
+	return &l
+}
+
+// withPairs returns the level with dot products of pairs of bfloat16.
+func withPairs(level *vectorLevel) *vectorLevel {
+	l := *level
+	l.split = [endFormat][parts + 1]func(*splitArgs){
+		BF16:  {1: split1BF16, 2: split2BF16, 3: split3BF16},
+		MXFP8: {1: split1MXFP8, 2: split2MXFP8, 3: split3MXFP8},
+	}
+	l.pairs = [endFormat][maxStoredParts + 1][maxPairs + 1]func(*pairsArgs){
+		BF16: {
+			1: {1: pairs1x1BF16, 2: pairs2x1BF16, 3: pairs3x1BF16, 4: pairs4x1BF16},
+			2: {1: pairs1x2BF16, 2: pairs2x2BF16, 3: pairs3x2BF16, 4: pairs4x2BF16},
+		},
+		MXFP8: {
+			1: {1: pairs1x1MXFP8, 2: pairs2x1MXFP8, 3: pairs3x1MXFP8, 4: pairs4x1MXFP8},
+			2: {1: pairs1x2MXFP8, 2: pairs2x2MXFP8, 3: pairs3x2MXFP8, 4: pairs4x2MXFP8},
+		},
+	}
+	l.decodePairs = [endFormat]func(*decodeArgs){BF16: decodePairsBF16, MXFP8: decodePairsMXFP8}
+	l.productPairs = [maxPanelX + 1]func(*productPairsArgs){1: product8x1Pairs, 2: product8x2Pairs, 3: product8x3Pairs}
+	return &l
+}
+
+// withTiles returns the level with tiles of bfloat16.
+func withTiles(level *vectorLevel) *vectorLevel {
+	l := *level
+	l.streamTiles = [endFormat][maxStreamTiles + 1]func(*streamTilesArgs){
+		BF16:  {1: streamTiles1BF16, 2: streamTiles2BF16, 3: streamTiles3BF16},
+		MXFP8: {1: streamTiles1MXFP8, 2: streamTiles2MXFP8, 3: streamTiles3MXFP8},
 	}
 	return &l
 }
@@ -75,6 +105,8 @@ func vectorsOf(s hip.SIMD) *vectorLevel {
 	switch {
 	case s >= hip.SIMDAMX:
 		return amx
+	case s == hip.SIMDAVX512BF16:
+		return avx512BF16
 	case s == hip.SIMDAVX512VBMI:
 		return avx512VBMI
 	case s == hip.SIMDAVX512:

@@ -72,9 +72,10 @@
 //
 // # To add a level or a processor
 //
-// A level is an [asm.Level], whose name its functions end with: VDPBF16PS would be one
-// after VBMI, with decoders to bfloat16 in place of those to float32. Its functions go
-// where families loop over levels. Another processor brings registers and memory
-// operands, as package asm's amd64.go and arm64.go are for these two, and functions of its
-// own; signatures, labels, tables and files are the same.
+// A level is an [asm.Level], whose name its functions end with. Its functions go where
+// families loop over levels; those of pairs of bfloat16, for the levels from [asm.BF16] on,
+// have families of their own, with decoders to bfloat16 in place of those to float32.
+// Another processor brings registers and memory operands, as package asm's amd64.go and
+// arm64.go are for these two, and functions of its own; signatures, labels, tables and
+// files are the same.
 package main

@@ -68,11 +68,12 @@ func SetOpener(o any) { opener = o }
 // Opener returns what SetOpener was given, or nil.
 func Opener() any { return opener }
 
-var host func(threads, level int) any
+var host func(threads, level, activations int) any
 
 // SetHost is called while a program starts, by package hip.
-func SetHost(bounded func(threads, level int) any) { host = bounded }
+func SetHost(bounded func(threads, level, activations int) any) { host = bounded }
 
 // Host returns a hip.Device of the CPU with that many threads, 0 for one per usable core,
-// that uses vector instructions up to a level, which is a hip.SIMD.
-func Host(threads, level int) any { return host(threads, level) }
+// that uses vector instructions up to a level, which is a hip.SIMD, and rounds what products
+// multiply as a hip.Activations says.
+func Host(threads, level, activations int) any { return host(threads, level, activations) }

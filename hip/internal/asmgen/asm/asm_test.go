@@ -129,3 +129,36 @@ func TestAllocation(t *testing.T) {
 	require.Equal(t, []string{"row", "row2", "chunk"}, []string{f.Label("row"), f.Label("row"), f.Label("chunk")})
 	require.Equal(t, "[first-16(SP) second-8(SP)]", fmt.Sprint(f.Slots(8, "first", "second")))
 }
+
+// TestPairs: instructions with 64 bytes that the assembler does not know, as a disassembler
+// reads them: registers above 15 in every place, and memory with an offset of one byte and
+// of four, with an index, and at registers that need a byte more.
+func TestPairs(t *testing.T) {
+	f := new(File).Func(BF16, "f(a *args)", "is one")
+	v := f.Vectors(32)
+	f.AddPairs(v[3], v[2], v[1])
+	f.AddPairs(v[31], v[17], v[9])
+	f.AddPairs(v[12], v[30], v[24])
+	f.AddPairs(SI.At(64), v[17], v[9])
+	f.AddPairs(SI.At(-64), v[17], v[9])
+	f.AddPairs(SI.At(70), v[17], v[9])
+	f.AddPairs(R12.At(8192), v[17], v[9])
+	f.AddPairs(R11.At(0).Index(R8, 2), v[7], v[30])
+	f.AddPairs(AX.At(4096).Index(BX, 1), v[20], v[3])
+	f.Narrow(v[21], v[10])
+	f.Narrow(v[2], v[30])
+	require.Equal(t, `	BYTE $0x62; BYTE $0xf2; BYTE $0x6e; BYTE $0x48; BYTE $0x52; BYTE $0xcb // VDPBF16PS Z3, Z2, Z1
+	BYTE $0x62; BYTE $0x12; BYTE $0x76; BYTE $0x40; BYTE $0x52; BYTE $0xcf // VDPBF16PS Z31, Z17, Z9
+	BYTE $0x62; BYTE $0x42; BYTE $0x0e; BYTE $0x40; BYTE $0x52; BYTE $0xc4 // VDPBF16PS Z12, Z30, Z24
+	BYTE $0x62; BYTE $0x72; BYTE $0x76; BYTE $0x40; BYTE $0x52; BYTE $0x4e; BYTE $0x01 // VDPBF16PS 64(SI), Z17, Z9
+	BYTE $0x62; BYTE $0x72; BYTE $0x76; BYTE $0x40; BYTE $0x52; BYTE $0x4e; BYTE $0xff // VDPBF16PS -64(SI), Z17, Z9
+	BYTE $0x62; BYTE $0x72; BYTE $0x76; BYTE $0x40; BYTE $0x52; BYTE $0x8e; BYTE $0x46; BYTE $0x00; BYTE $0x00; BYTE $0x00 // VDPBF16PS 70(SI), Z17, Z9
+	BYTE $0x62; BYTE $0x52; BYTE $0x76; BYTE $0x40; BYTE $0x52; BYTE $0x8c; BYTE $0x24; BYTE $0x00; BYTE $0x20; BYTE $0x00; BYTE $0x00 // VDPBF16PS 8192(R12), Z17, Z9
+	BYTE $0x62; BYTE $0x02; BYTE $0x46; BYTE $0x48; BYTE $0x52; BYTE $0x74; BYTE $0x43; BYTE $0x00 // VDPBF16PS (R11)(R8*2), Z7, Z30
+	BYTE $0x62; BYTE $0xf2; BYTE $0x5e; BYTE $0x40; BYTE $0x52; BYTE $0x5c; BYTE $0x18; BYTE $0x40 // VDPBF16PS 4096(AX)(BX*1), Z20, Z3
+	BYTE $0x62; BYTE $0x32; BYTE $0x7e; BYTE $0x48; BYTE $0x72; BYTE $0xd5 // VCVTNEPS2BF16 Z21, Y10
+	BYTE $0x62; BYTE $0x62; BYTE $0x7e; BYTE $0x48; BYTE $0x72; BYTE $0xf2 // VCVTNEPS2BF16 Z2, Y30
+`, f.body.String())
+	require.Panics(t, func() { f.AddPairs(Table("x"), v[0], v[1]) })
+	require.Panics(t, func() { f.AddPairs(1, v[0], v[1]) })
+}

@@ -35,11 +35,11 @@ func tables() *asm.File {
 	}
 	f.Table("floatOrder", floats)
 	// The same for words in the order of the columns, 0 … 31 and 32 … 63.
-	words := make([]byte, 64)
+	order := make([]byte, 64)
 	for i := range 32 {
-		words[16*(i/8)+i%8], words[16*(i/8)+8+i%8] = byte(i), byte(32+i)
+		order[16*(i/8)+i%8], order[16*(i/8)+8+i%8] = byte(i), byte(32+i)
 	}
-	f.Table("wordOrder", words)
+	f.Table("wordOrder", order)
 
 	scaleTables(f)
 	// The 16 values of e2m1, and what moves the codes of 16 columns to the lowest bits of 16
@@ -66,6 +66,21 @@ func tables() *asm.File {
 		binary.LittleEndian.PutUint32(exponents[4*s:], uint32(delta)<<16|uint32(delta))
 	}
 	f.Table("e8m0Exponent", exponents)
+	// Which of 16 scales the double words, and the words, of an unpacked chunk are
+	// multiplied by, and what leads to the next chunk's.
+	lanes, words := make([]byte, 64), make([]byte, 64)
+	for i := range 16 {
+		lanes[4*i] = byte(i / 8)
+	}
+	for i := range 32 {
+		words[2*i] = byte(i / 16)
+	}
+	f.Table("laneOfScale", lanes)
+	f.Table("nextLanes", bytes.Repeat([]byte{2, 0, 0, 0}, 16))
+	f.Table("wordOfScale", words)
+	f.Table("nextWords", bytes.Repeat([]byte{2, 0}, 32))
+	f.Table("infinity", []byte{0, 0, 0x80, 0x7f, 0, 0, 0, 0})
+	f.Table("topBit", []byte{0, 0, 0x40, 0, 0, 0, 0, 0})
 	f.Table("tileConfig", asm.TileConfig())
 	return f
 }
