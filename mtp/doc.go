@@ -1,6 +1,7 @@
 // Package mtp loads and runs the multi-token-prediction (MTP) draft head of MiniMax-M3. The
 // head drafts the next few tokens from the target model's hidden states; the target then
-// confirms or corrects them in one forward.
+// confirms or corrects them in one forward. GUIDE.md, beside this file, leads an engine's
+// author from a target to drafts in production.
 //
 // # How do I draft?
 //
@@ -306,8 +307,8 @@
 // [Options.CacheFormat] float32, or F8_E4M3 by the scales of the checkpoint. By
 // [Options.Activations] the rows that MXFP8 weights multiply are rounded to MXFP8 where there
 // are at least 5, which is off by up to 5 % of a product's largest result. Ties go to the
-// lower token, expert and block. On the reference device a row has the same bits alone and
-// in a batch.
+// lower token, expert and block. No row's result depends on the other rows of a batch; their
+// number may change its rounding, except on the reference device and in plain Go.
 //
 // # Ownership and concurrency
 //

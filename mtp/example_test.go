@@ -2,70 +2,58 @@ package mtp_test
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"log"
 	"os"
 	"path/filepath"
 	"strings"
-	"testing"
 	"testing/fstest"
 
-	"github.com/stretchr/testify/require"
-
+	"github.com/drafthead/drafthead/examples/m3tiny"
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
-	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 // tiny is the folder of a small trained model with its head, and of traces of it.
-var tiny = filepath.Join("..", "examples", "internal", "m3tiny")
+var tiny = filepath.Join("..", "examples", "m3tiny")
 
-func generate(ctx context.Context, dir string, target *recording) error {
-	head, err := mtp.Load(ctx, dir, mtp.Options{}) // or the reasons why not
-	if err != nil {
-		return err
-	}
+// Draft along a text, four tokens at a time. The target is a recording of one, whose tokens
+// are bytes.
+func Example() {
+	ctx := context.Background()
+	head, err := mtp.LoadFS(ctx, m3tiny.Checkpoint(), mtp.Options{})
+	check(err) // every reason why not
 	defer head.Close()
 	cache, err := head.NewCache(64) // pages of sparse_block_size tokens
-	if err != nil {
-		return err
-	}
+	check(err)
 	seq := cache.NewSequence()
-	tokens, hidden := target.prompt() // per position: the token after it, the target's hidden state at it
+	target := m3tiny.NewTarget()      // a recording; in its place your engine
+	tokens, hidden := target.Prompt() // per position: the token after it, the hidden state at it
 	for range 4 {
 		rows := []mtp.Rows{{Sequence: seq, Position: seq.Len(), Tokens: tokens, Drafts: 4}}
-		drafts, err := head.Draft(ctx, &mtp.Batch{Sequences: rows, Hidden: mtp.Hidden{BFloat16: hidden}})
-		if err != nil {
-			return err
-		}
-		chosen, states := target.run(seq.Len(), drafts[0].Tokens) // one forward of the target checks them all
+		batch := &mtp.Batch{Sequences: rows, Hidden: mtp.Hidden{BFloat16: hidden}}
+		drafts, err := head.Draft(ctx, batch)
+		check(err)
+		draft := drafts[0].Tokens
+		chosen, states := target.Run(draft) // one forward checks them all
 		accepted, next, err := mtp.Verify(drafts[0], chosen)
-		if err != nil {
-			return err
-		}
-		fmt.Printf("drafted %-8q accepted %d, then %q\n", text(drafts[0].Tokens...), accepted, text(next))
-		tokens = append(drafts[0].Tokens[:accepted], next)
+		check(err)
+		fmt.Printf("drafted %q: %d accepted, then %q\n", m3tiny.Text(draft...), accepted, m3tiny.Text(next))
+		tokens = append(draft[:accepted], next) // the next rows: what is confirmed
 		hidden = states[:len(tokens)*head.Config().HiddenSize]
 	}
-	return nil
+	// Output:
+	// drafted "ing.": 4 accepted, then "B"
+	// drafted "inar": 4 accepted, then "y"
+	// drafted "Mars": 4 accepted, then "h"
+	// drafted "aler": 4 accepted, then "]"
 }
 
-// Draft along a text, four tokens at a time. The target is a recording of one;
-// its tokens are bytes.
-func Example() {
-	target, err := openRecording(filepath.Join(tiny, "traces", "trace-00.safetensors"))
-	if err == nil {
-		err = generate(context.Background(), filepath.Join(tiny, "checkpoint"), target)
-	}
+func check(err error) {
 	if err != nil {
-		fmt.Println(err)
+		log.Fatal(err)
 	}
-	// Output:
-	// drafted "ing."   accepted 4, then "B"
-	// drafted "inar"   accepted 4, then "y"
-	// drafted "Mars"   accepted 4, then "h"
-	// drafted "aler"   accepted 4, then "]"
 }
 
 // What does a checkpoint hold, and would it load?
@@ -140,89 +128,8 @@ func ExampleHead_VerifySampled() {
 	verified, err := head.VerifySampled(context.Background(), chains)
 	texts := map[string]int{}
 	for i, v := range verified {
-		texts[text(append(chains[i].Draft.Tokens[:v.Accepted:v.Accepted], v.Next)...)]++
+		texts[m3tiny.Text(append(chains[i].Draft.Tokens[:v.Accepted:v.Accepted], v.Next)...)]++
 	}
 	fmt.Println(texts, err)
 	// Output: map[ac:677 b:323] <nil>
-}
-
-// recording plays a target: its text and its hidden states are known beforehand.
-type recording struct {
-	promptLen int
-	tokens    []int32  // of the whole text
-	hidden    []uint16 // [len(tokens), width] bfloat16, after the final norm
-	width     int
-}
-
-// prompt returns the token after each position of the prompt, and the hidden
-// state at it.
-func (r *recording) prompt() (tokens []int32, hidden []uint16) {
-	return r.tokens[1 : r.promptLen+1], r.hidden[:r.promptLen*r.width]
-}
-
-// run plays a forward from position p on, over the newest token and the drafts
-// after it: the token chosen after each, and their hidden states.
-func (r *recording) run(p int, drafts []int32) (chosen []int32, hidden []uint16) {
-	end := p + len(drafts) + 1
-	return r.tokens[p+1 : end+1], r.hidden[p*r.width : end*r.width]
-}
-
-func text(tokens ...int32) string {
-	var s strings.Builder
-	for _, t := range tokens {
-		s.WriteByte(byte(t))
-	}
-	return s.String()
-}
-
-func openRecording(path string) (*recording, error) {
-	f, err := safetensors.Open(os.DirFS(filepath.Dir(path)), filepath.Base(path))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	r := new(recording)
-	promptLen, err := readAll[int64](f, "prompt_len")
-	if err != nil {
-		return nil, err
-	}
-	tokens, err := readAll[int64](f, "tokens")
-	if err != nil {
-		return nil, err
-	}
-	r.promptLen = int(promptLen[0])
-	for _, t := range tokens {
-		r.tokens = append(r.tokens, int32(t))
-	}
-	r.hidden, err = readAll[uint16](f, "hidden")
-	r.width = len(r.hidden) / len(r.tokens)
-	return r, err
-}
-
-// readAll returns the values of a tensor that T stands for.
-func readAll[T int64 | uint16](f *safetensors.File, name string) ([]T, error) {
-	tensor, ok := f.Tensor(name)
-	if !ok {
-		return nil, fmt.Errorf("%s: no tensor %s", f.Name(), name)
-	}
-	data := make([]byte, tensor.Size())
-	if _, err := tensor.ReadAt(data, 0); err != nil {
-		return nil, err
-	}
-	values := make([]T, len(data)/binary.Size(T(0)))
-	_, err := binary.Decode(data, binary.LittleEndian, values)
-	return values, err
-}
-
-// TestReadmeShowsTheExample: the program in the README is generate, word for word.
-func TestReadmeShowsTheExample(t *testing.T) {
-	source, err := os.ReadFile("example_test.go")
-	require.NoError(t, err)
-	_, rest, found := strings.Cut(string(source), "\nfunc generate(")
-	require.True(t, found)
-	body, _, found := strings.Cut(rest, "\n}\n")
-	require.True(t, found)
-	readme, err := os.ReadFile(filepath.Join("..", "README.md"))
-	require.NoError(t, err)
-	require.Contains(t, strings.ReplaceAll(string(readme), "\r\n", "\n"), "func generate("+body+"\n}\n")
 }

@@ -2,7 +2,6 @@ package mtp_test
 
 import (
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -34,14 +33,14 @@ func clone(s mtp.Stage) mtp.Stage {
 }
 
 // TestStagesAreAsDocumented: names, order, rows and shapes, step by step, and memory that
-// nobody writes to afterwards. The README has the same names.
+// nobody writes to afterwards. GUIDE.md has the same names.
 func TestStagesAreAsDocumented(t *testing.T) {
 	names := stageNames(t)
 	require.Len(t, names, 23)
 	firstWanted := slices.Index(names, "block_scores")
-	readme, err := os.ReadFile(filepath.Join("..", "README.md"))
+	guide, err := os.ReadFile("GUIDE.md")
 	require.NoError(t, err)
-	require.Contains(t, strings.Join(strings.Fields(string(readme)), " "), "`"+strings.Join(names, "`, `")+"`")
+	require.Contains(t, strings.Join(strings.Fields(string(guide)), " "), "`"+strings.Join(names, "`, `")+"`")
 
 	const heads, kvHeads, headDim, indexHeads, indexDim, topBlocks, experts, topk = 4, 2, 8, 2, 8, 3, 5, 2
 	shapes := func(rows, blocks int) map[string][]int {

@@ -10,7 +10,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
-	"github.com/drafthead/drafthead/examples/internal/m3tiny"
+	"github.com/drafthead/drafthead/examples/m3tiny"
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights"
 	"github.com/drafthead/drafthead/weights/safetensors"

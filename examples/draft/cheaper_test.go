@@ -15,7 +15,7 @@ import (
 
 	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/examples/internal/cli"
-	"github.com/drafthead/drafthead/examples/internal/m3tiny"
+	"github.com/drafthead/drafthead/examples/m3tiny"
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/mtp"
@@ -52,7 +52,7 @@ func TestCheaperLMHead(t *testing.T) {
 	}
 	var traces []string
 	for _, trace := range []string{"trace-00", "trace-02", "trace-04"} {
-		traces = append(traces, filepath.Join("..", "internal", "m3tiny", "traces", trace+".safetensors"))
+		traces = append(traces, filepath.Join("..", "m3tiny", "traces", trace+".safetensors"))
 	}
 	exact := summaryOf(t, traces...)
 	require.Nil(t, exact.DraftLMHead)
@@ -105,7 +105,7 @@ func TestCheaperLMHeadOverRanks(t *testing.T) {
 	}
 	high := filepath.Join(t.TempDir(), "high.txt")
 	require.NoError(t, os.WriteFile(high, []byte("255\n240\n"), 0o600))
-	trace := filepath.Join("..", "internal", "m3tiny", "traces", "trace-00.safetensors")
+	trace := filepath.Join("..", "m3tiny", "traces", "trace-00.safetensors")
 	for _, cheaper := range [][]string{
 		{"-draft-lm-head", "int8"},
 		{"-draft-lm-head", "mxfp4"},
@@ -199,7 +199,7 @@ func TestCheaperText(t *testing.T) {
 	if hiptest.RaceDetector {
 		t.Skip("what is printed does not depend on the race detector")
 	}
-	trace := filepath.Join("..", "internal", "m3tiny", "traces", "trace-02.safetensors")
+	trace := filepath.Join("..", "m3tiny", "traces", "trace-02.safetensors")
 	code, stdout, stderr := runDraft("-k", "2", "-show", "0", "-draft-lm-head", "int8", "-draft-vocab", "90", trace)
 	require.Equal(t, cli.OK, code, stderr)
 	for _, want := range []string{"lm_head for drafts  tokens   bytes", " INT8 ", " exact     256  131072", "drafts are equal; ", " % of the bytes are read"} {

@@ -9,7 +9,7 @@ import (
 	"slices"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
-	"github.com/drafthead/drafthead/examples/internal/m3tiny"
+	"github.com/drafthead/drafthead/examples/m3tiny"
 	"github.com/drafthead/drafthead/mtp"
 )
 

@@ -15,7 +15,7 @@ import (
 
 	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/examples/internal/cli"
-	"github.com/drafthead/drafthead/examples/internal/m3tiny"
+	"github.com/drafthead/drafthead/examples/m3tiny"
 	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/mtp"
 	"github.com/drafthead/drafthead/weights/safetensors"

@@ -161,7 +161,7 @@ func TestText(t *testing.T) {
 
 func TestOtherSettingsDraftToo(t *testing.T) {
 	dir := t.TempDir()
-	trace := filepath.Join("..", "internal", "m3tiny", "traces", "trace-02.safetensors")
+	trace := filepath.Join("..", "m3tiny", "traces", "trace-02.safetensors")
 	raw, err := os.ReadFile(trace)
 	require.NoError(t, err)
 	own := filepath.Join(dir, "own.safetensors")
@@ -267,7 +267,7 @@ func TestRanks(t *testing.T) {
 	for _, layout := range [][]string{{"-tp", "2"}, {"-ep", "2"}, {"-tp", "2", "-ep", "2"}, {"-tp", "8"}, {"-ep", "8"}, {"-tp", "4", "-ep", "2"}} {
 		require.Equal(t, want, results(layout...), "%v", layout)
 	}
-	trace := filepath.Join("..", "internal", "m3tiny", "traces", "trace-00.safetensors")
+	trace := filepath.Join("..", "m3tiny", "traces", "trace-00.safetensors")
 	for _, layout := range [][]string{{"-tp", "2"}, {"-ep", "2"}} {
 		require.Equal(t, want[:1], results(append(layout, "-device", "reference", trace)...), "reference, %v", layout)
 	}

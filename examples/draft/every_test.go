@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/attention"
-	"github.com/drafthead/drafthead/examples/internal/m3tiny"
+	"github.com/drafthead/drafthead/examples/m3tiny"
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/mtp"
@@ -98,7 +98,7 @@ func everyPosition(t *testing.T, head *mtp.Head, stride int) {
 
 func TestTraceFiles(t *testing.T) {
 	for _, trace := range []string{"trace-00", "trace-04"} {
-		path := filepath.Join("..", "internal", "m3tiny", "traces")
+		path := filepath.Join("..", "m3tiny", "traces")
 		got, err := m3tiny.ReadTrace(os.DirFS(path), trace+".safetensors")
 		require.NoError(t, err)
 		require.Equal(t, trace, got.Name)

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/drafthead/drafthead/examples/internal/m3tiny"
+	"github.com/drafthead/drafthead/examples/m3tiny"
 	"github.com/drafthead/drafthead/mtp"
 )
 

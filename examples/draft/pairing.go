@@ -5,7 +5,7 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/drafthead/drafthead/examples/internal/m3tiny"
+	"github.com/drafthead/drafthead/examples/m3tiny"
 )
 
 // checkPairing refuses traces that name another model than the checkpoint's.

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
-	"github.com/drafthead/drafthead/examples/internal/m3tiny"
+	"github.com/drafthead/drafthead/examples/m3tiny"
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
@@ -60,7 +60,7 @@ func TestTraceOfAnotherModel(t *testing.T) {
 	require.Equal(t, cli.OK, code)
 	require.NotContains(t, stdout, "warning")
 
-	trace := filepath.Join("..", "internal", "m3tiny", "traces", "trace-00.safetensors")
+	trace := filepath.Join("..", "m3tiny", "traces", "trace-00.safetensors")
 	code, stdout, _ = runDraft("-json", "-k", "2", "-checkpoint", other, trace)
 	require.Equal(t, cli.OK, code)
 	var got summary
@@ -76,7 +76,7 @@ func TestTraceOfAnotherModel(t *testing.T) {
 func TestTraceThatNamesItsModel(t *testing.T) {
 	name, err := m3tiny.LMHeadHash(m3tiny.Checkpoint())
 	require.NoError(t, err)
-	source := os.DirFS(filepath.Join("..", "internal", "m3tiny", "traces"))
+	source := os.DirFS(filepath.Join("..", "m3tiny", "traces"))
 	for lmHead, want := range map[string]int{name: cli.OK, "sha256:00": cli.Failed, "": cli.OK} {
 		file, err := safetensors.Open(source, "trace-00.safetensors")
 		require.NoError(t, err)

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/drafthead/drafthead/examples/internal/m3tiny"
+	"github.com/drafthead/drafthead/examples/m3tiny"
 	"github.com/drafthead/drafthead/mtp"
 )
 

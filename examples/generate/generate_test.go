@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
-	"github.com/drafthead/drafthead/examples/internal/m3tiny"
 	"github.com/drafthead/drafthead/examples/internal/speculate"
+	"github.com/drafthead/drafthead/examples/m3tiny"
 )
 
 func runGenerate(args ...string) (code int, stdout, stderr string) {

@@ -20,7 +20,6 @@ import (
 	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/examples/internal/cli"
 	"github.com/drafthead/drafthead/examples/internal/devices"
-	"github.com/drafthead/drafthead/examples/internal/m3tiny"
 	"github.com/drafthead/drafthead/examples/internal/speculate"
 	"github.com/drafthead/drafthead/examples/internal/target"
 	"github.com/drafthead/drafthead/mtp"
@@ -153,7 +152,7 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 	if err := devices.Compile(ctx, stderr, device); err != nil {
 		return err
 	}
-	folder, name, err := m3tiny.Open(s.checkpoint)
+	folder, name, err := target.Open(s.checkpoint)
 	if err != nil {
 		return err
 	}

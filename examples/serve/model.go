@@ -9,7 +9,6 @@ import (
 
 	"github.com/drafthead/drafthead/attention"
 	"github.com/drafthead/drafthead/examples/internal/cli"
-	"github.com/drafthead/drafthead/examples/internal/m3tiny"
 	"github.com/drafthead/drafthead/examples/internal/speculate"
 	"github.com/drafthead/drafthead/examples/internal/target"
 	"github.com/drafthead/drafthead/mtp"
@@ -28,7 +27,7 @@ type model struct {
 
 // load loads the checkpoint and makes its scheduler, which does not run yet.
 func (s *server) load(ctx context.Context) (m *model, err error) {
-	folder, name, err := m3tiny.Open(s.checkpoint)
+	folder, name, err := target.Open(s.checkpoint)
 	if err != nil {
 		return nil, err
 	}

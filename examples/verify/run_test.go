@@ -157,3 +157,33 @@ func TestFirstModules(t *testing.T) {
 	require.Equal(t, cli.Usage, code)
 	require.Contains(t, stderr, "-modules is 65")
 }
+
+// TestRunSmallestCase: a case needs no more than the rows and one stage, as the guide for
+// engine authors says; one without a stage compares nothing, and says so.
+func TestRunSmallestCase(t *testing.T) {
+	from := caseFolder(t, "tiny-f32")
+	file, err := safetensors.Open(os.DirFS(from), "golden.safetensors")
+	require.NoError(t, err)
+	defer file.Close()
+	smallest := func(names ...string) string {
+		dir := t.TempDir()
+		require.NoError(t, os.CopyFS(dir, os.DirFS(from)))
+		var tensors []*safetensors.Tensor
+		for _, name := range append(names, "in.seq_tokens", "in.tokens", "in.positions", "in.target_hidden", "rows") {
+			tensor, ok := file.Tensor(name)
+			require.True(t, ok, name)
+			tensors = append(tensors, tensor)
+		}
+		var text bytes.Buffer
+		require.NoError(t, safetensors.Write(&text, nil, tensors))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "golden.safetensors"), text.Bytes(), 0o600))
+		return dir
+	}
+	code, stdout, stderr := runVerify("-v", smallest("l0.hidden", "l0.logits"))
+	require.Equal(t, cli.OK, code, stderr)
+	require.Contains(t, stdout, "l0.hidden")
+	require.Contains(t, stdout, "l0.logits")
+	code, stdout, _ = runVerify(smallest())
+	require.Equal(t, cli.Failed, code)
+	require.Contains(t, stdout, "nothing to compare, want a stage")
+}

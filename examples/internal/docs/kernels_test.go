@@ -25,7 +25,6 @@ var (
 // .hip has the kernels of its name, and of that name with something after it, one that ends
 // in .h has none of its own. Every kernel is of such a file.
 func TestKernelFiles(t *testing.T) {
-	root := filepath.Join("..", "..", "..")
 	names := map[string]bool{} // of kernels that GPUs run
 	for _, k := range hip.Kernels() {
 		if threads, _, _ := k.Declared(); threads > 0 {

@@ -29,7 +29,6 @@ var link = regexp.MustCompile(`(?:^|(\bu?int\d+|\bb?float\d+)?[\s(,;:])\[\*?((?:
 // TestDocLinks: what is in brackets in a comment of this module is a symbol that there
 // is. Code within comments has no links, and comments after code give shapes.
 func TestDocLinks(t *testing.T) {
-	root := filepath.Join("..", "..", "..")
 	require.FileExists(t, filepath.Join(root, "go.mod"))
 	symbols := symbolTable{}
 	checked := 0

@@ -22,7 +22,6 @@ const mostZipped = 16_000_000
 // Reference data is not in it: its folder is a module of its own, and a module's zip
 // has none of the modules below.
 func TestModuleZip(t *testing.T) {
-	root := filepath.Join("..", "..", "..")
 	if _, err := os.Stat(filepath.Join(root, ".git")); err != nil {
 		t.Skipf("not a clone: %v", err)
 	}

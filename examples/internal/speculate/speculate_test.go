@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/drafthead/drafthead/attention"
-	"github.com/drafthead/drafthead/examples/internal/m3tiny"
 	"github.com/drafthead/drafthead/examples/internal/target"
+	"github.com/drafthead/drafthead/examples/m3tiny"
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/hip/hiptest"
 	"github.com/drafthead/drafthead/mtp"

@@ -1,14 +1,13 @@
 // Package m3tiny is a small trained model with its MTP head, and traces of it, embedded: a
 // byte-level model of the MiniMax-M3 architecture, trained on Go source text. It is what
-// the example programs and tests draft with. README.md says where the files come from.
+// the example programs and tests draft with, and what a program can be tried on that has no
+// target yet: see [Target]. README.md says where the files come from.
 package m3tiny
 
 import (
 	"embed"
 	"fmt"
 	"io/fs"
-
-	"github.com/drafthead/drafthead/examples/internal/cli"
 )
 
 //go:embed checkpoint traces
@@ -17,16 +16,6 @@ var files embed.FS
 // Checkpoint returns the checkpoint folder, with the target and the head: MXFP8 weights in
 // two shards, 9.4 MB.
 func Checkpoint() fs.FS { return sub("checkpoint") }
-
-// Open returns the files of a checkpoint folder, and what errors call it. "" is the
-// built-in checkpoint.
-func Open(dir string) (files fs.FS, name string, err error) {
-	if dir == "" {
-		return Checkpoint(), "m3-tiny (built in)", nil
-	}
-	files, err = cli.Folder(dir)
-	return files, dir, err
-}
 
 // Traces reads the embedded traces, in the order of their names.
 func Traces() ([]*Trace, error) {
