@@ -56,7 +56,7 @@ func TestStaticDrafts(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("builds for Linux")
 	}
-	out, err := exec.Command(build(t, ".", runtime.GOARCH), "../m3tiny/checkpoint").CombinedOutput()
+	out, err := exec.Command(build(t, ".", runtime.GOARCH), "../../m3tiny/checkpoint").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	tokens, opened, _ := strings.Cut(string(out), "\n")
 	require.Len(t, strings.Fields(tokens), 4)
