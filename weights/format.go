@@ -60,15 +60,17 @@ const (
 //
 //   - weights: the constant and the row of this table, with decode here or in fp4.go; encode.go if drafts
 //     may be requantized to it, with the text of requantize.go; the Define in source.go; the
-//     text of plan_fit.go, if a tensor of it is not told by its dtypes
+//     text of plan_fit.go, if a tensor of it is not told by its dtypes; lanesOf in values.go
+//   - tests: checkpointFormats, allFormats and appendValue in stored_test.go, by which every
+//     product runs it, and the tables that these then find too short
 //   - kernels: perRow and valueAt in rows.h, a codec in codecs.h, the row's bytes and the
-//     switch in multiply.h; tiles.h and tiledMixed in product.go if its values are exact in
-//     bfloat16
+//     switch in multiply.h, the switch in stream.h; tiles.h and tiledMixed in product.go if
+//     its values are exact in bfloat16
 //   - assembly, which may be left out, since product_host.go then decodes rows:
 //     hip/internal/asmgen/weights (format.go, dot.go, tiledecoder.go), go generate, and the
 //     tables of simd_amd64.go
 //   - mtp: config_quant.go, options.go; mtp/reference: decode.go, head.go, and golden cases
-//   - docs: weights/doc.go, mtp/doc.go, README.md
+//   - docs: weights/doc.go, mtp/doc.go, README.md, .github/CHANGELOG.md
 var formats = [endFormat]struct {
 	name      string
 	weight    safetensors.Dtype
