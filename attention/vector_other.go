@@ -1,4 +1,4 @@
-//go:build !amd64
+//go:build !amd64 && !arm64
 
 package attention
 
@@ -17,4 +17,3 @@ func widenVector(_ hip.SIMD, _ *float32, _ *hip.BF16, _ int) { panic(noVectors) 
 func widenFP8(_ hip.SIMD, _ *hip.BF16, _ *hip.E4M3, _ int)   { panic(noVectors) }
 func narrowVector(_ *hip.BF16, _ *float32, _ int)            { panic(noVectors) }
 func rotateVector(_, _, _, _ *float32, _ int)                { panic(noVectors) }
-func bestScoresTiles(*tileScoresArgs)                        { panic(noVectors) }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -12,7 +13,8 @@ import (
 	"github.com/drafthead/drafthead/hip/internal/asmgen/weights"
 )
 
-// TestInstructionsOfAWeight: the table in the generator's doc is what the inner loops have.
+// TestInstructionsOfAWeight: the tables in the generator's doc and in hip/CPU.md are what the
+// inner loops have.
 // One row of x takes dot where a format has scales, and else dots1.
 func TestInstructionsOfAWeight(t *testing.T) {
 	const chunk = 64
@@ -40,8 +42,10 @@ func TestInstructionsOfAWeight(t *testing.T) {
 		fmt.Fprintf(&table, "%-13s", l.name)
 	}
 	lines := []string{"         " + table.String()}
+	cpu, err := os.ReadFile(filepath.Join(root, "hip/CPU.md"))
+	require.NoError(t, err)
 	for _, format := range []string{"F32", "F16", "BF16", "MXFP8", "INT8", "MXFP4", "NVFP4"} {
-		line := fmt.Sprintf("%-9s", format)
+		line, row := fmt.Sprintf("%-9s", format), "\n| "+format+" |"
 		for _, l := range levels {
 			one := float64(count("dot"+format+l.name)) / chunk
 			if format == "F32" || strings.HasSuffix(format, "F16") {
@@ -50,11 +54,14 @@ func TestInstructionsOfAWeight(t *testing.T) {
 			four := float64(count("dots4"+format+l.name)) / chunk / float64(l.rows)
 			if four == 0 {
 				line += strings.Repeat(" ", 13)
+				row += " |"
 				continue
 			}
+			row += fmt.Sprintf(" %.2f |", one)
 			line += fmt.Sprintf("%.2f  %.2f   ", one, four)
 		}
 		lines = append(lines, line)
+		require.Contains(t, string(cpu), row+"\n")
 	}
 	doc, err := os.ReadFile("doc.go")
 	require.NoError(t, err)

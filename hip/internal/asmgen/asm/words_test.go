@@ -27,6 +27,7 @@ func TestWords(t *testing.T) {
 		"fmul v3.4s, v2.4s, v17.s[3]": {func(f *Func) { f.Word("FMUL.E", v(17).Lane(3), v(2), v(3)) }, 0x4fb19843},
 		"fmla v3.4s, v2.4s, v17.s[1]": {func(f *Func) { f.Word("FMLA.E", v(17).Lane(1), v(2), v(3)) }, 0x4fb11043},
 		"fmla v3.4s, v2.4s, v4.s[2]":  {func(f *Func) { f.Word("FMLA.E", v(4).Lane(2), v(2), v(3)) }, 0x4f841843},
+		"fneg v9.4s, v8.4s":           {func(f *Func) { f.Word("FNEG", v(8), v(9)) }, 0x6ea0f909},
 		"scvtf v9.4s, v8.4s":          {func(f *Func) { f.Word("SCVTF", v(8), v(9)) }, 0x4e21d909},
 		"fcvtl v9.4s, v8.4h":          {func(f *Func) { f.Word("FCVTL", v(8), v(9)) }, 0x0e217909},
 		"fcvtl2 v9.4s, v8.8h":         {func(f *Func) { f.Word("FCVTL2", v(8), v(9)) }, 0x4e217909},

@@ -173,12 +173,14 @@ func narrow(file *asm.File) {
 // unordered compares with NaN.
 const unordered = 3
 
-func rotate(file *asm.File) {
-	f := file.Func(asm.AVX2, "rotateAVX2(low, high, cos, sin *float32, n int)", `turns n pairs, a multiple of 8:
+const docRotate = `turns n pairs, a multiple of 8:
 
 	low[j], high[j] = low[j]·cos[j] − high[j]·sin[j], high[j]·cos[j] + low[j]·sin[j]
 
-The products with sin are rounded to float32, those with cos fused with the sums.`)
+The products with sin are rounded to float32, those with cos fused with the sums.`
+
+func rotate(file *asm.File) {
+	f := file.Func(asm.AVX2, "rotateAVX2(low, high, cos, sin *float32, n int)", docRotate)
 	names := []string{"low", "high", "cos", "sin"}
 	at := []asm.GP{f.Take(asm.DI), f.Take(asm.SI), f.Take(asm.AX), f.Take(asm.DX)}
 	n, i := f.Take(asm.CX), f.Take(asm.BX)

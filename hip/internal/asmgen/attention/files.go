@@ -8,10 +8,17 @@ var levels = []asm.Level{asm.AVX512, asm.AVX2}
 
 // Files returns the assembly of package attention.
 func Files() []*asm.File {
-	return []*asm.File{headsFile(), convertFile(), indexFile(), indexTilesFile()}
+	return []*asm.File{headsFile(), convertFile(), indexFile(), indexTilesFile(), neonHeadsFile(), neonConvertFile(), neonIndexFile()}
 }
 
 func file(name, doc string) *asm.File { return &asm.File{Package: "attention", Name: name, Doc: doc} }
+
+// neonFile is a file of the same name for arm64.
+func neonFile(name, doc string) *asm.File {
+	f := file(name, doc)
+	f.ARM64 = true
+	return f
+}
 
 // doc is the comment of a function of several levels: others refer to the first, whose
 // name ends with AVX512.

@@ -134,15 +134,16 @@ func store(f *asm.Func, sums []asm.Vec, to asm.GP) {
 	f.Op("ADDQ", len(sums)*f.Level.Bytes, to)
 }
 
-// addValues takes, of two vectors of columns, the sums of eight heads at a time, or
-// four.
-func addValues(file *asm.File, level asm.Level) {
-	f := file.Func(level, "addValues"+level.Name+"(a *addValuesArgs)", doc(level, "addValues",
-		`adds to Sums[h][d], for each lane h of 16 and d < Dim, which is a multiple of 32,
+const docAddValues = `adds to Sums[h][d], for each lane h of 16 and d < Dim, which is a multiple of 32,
 
 	Σ Weights[j][h]·Values[j][d]                      j ascending, j < Keys
 
-summed from 0 in float32 with fused multiply-adds, one strand. Meanwhile it asks for the memory at Ahead, AheadStep bytes for each key and 32·8 products.`, ""))
+summed from 0 in float32 with fused multiply-adds, one strand. Meanwhile it asks for the memory at Ahead, AheadStep bytes for each key and 32·8 products.`
+
+// addValues takes, of two vectors of columns, the sums of eight heads at a time, or
+// four.
+func addValues(file *asm.File, level asm.Level) {
+	f := file.Func(level, "addValues"+level.Name+"(a *addValuesArgs)", doc(level, "addValues", docAddValues, ""))
 	args, sums, weights := f.Take(asm.AX), f.Take(asm.R10), f.Take(asm.R9)
 	rowBytes, column := f.Take(asm.BX), f.Take(asm.R8)
 	value, weight, keys := f.Take(asm.SI), f.Take(asm.DX), f.Take(asm.CX)
