@@ -72,6 +72,7 @@ func TestWriteRemovesOldFiles(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(folder, name), []byte(text), 0o644))
 	}
 	put("old_amd64.s", asm.Header)
+	put("old_arm64.s", asm.Header)
 	put("hand_amd64.go", "package p\n")
 	require.NoError(t, write(folder, map[string]string{"new_amd64.s": asm.Header}))
 	entries, err := os.ReadDir(folder)
