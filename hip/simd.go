@@ -11,7 +11,7 @@ const (
 	SIMDNone       SIMD = 1 + iota // plain Go
 	SIMDAVX2                       // AVX2, FMA and F16C
 	SIMDAVX512                     // AVX-512 F, BW, DQ and VL
-	SIMDAVX512VBMI                 // byte permutations too
+	SIMDAVX512VBMI                 // permutations of bytes and their products (VNNI) too
 	SIMDAVX512BF16                 // dot products of pairs of bfloat16 too
 	SIMDAMX                        // bfloat16 tiles too
 	SIMDNEON                       // on arm64: what every such processor has

@@ -19,7 +19,7 @@ var bestSIMD = sync.OnceValue(func() SIMD {
 		return SIMDNone
 	case !x.HasAVX512F || !x.HasAVX512BW || !x.HasAVX512DQ || !x.HasAVX512VL:
 		return SIMDAVX2
-	case !x.HasAVX512VBMI:
+	case !x.HasAVX512VBMI || !x.HasAVX512VNNI:
 		return SIMDAVX512
 	case !x.HasAVX512BF16:
 		return SIMDAVX512VBMI

@@ -29,6 +29,8 @@ func (r *Rows) multiplyRun(y []float32, yStride int, s *run, x *operand) {
 	switch {
 	case x.pairs[s.format] != nil:
 		r.multiplyPairs(y, yStride, s, x)
+	case x.digits != nil && r.level.digits[s.format] != nil:
+		r.multiplyDigits(y, yStride, s, x)
 	case x.n == 1 && (s.format.quantized() || s.rows < r.level.dotsRows):
 		r.multiplyRow(y, s, x)
 	case x.columns.tiles != nil && r.level.streamTiles[s.format][1] != nil:

@@ -27,6 +27,7 @@ type operand struct {
 	x       []float32 // [n, cols]
 	n       int
 	columns tileColumns // of the host's, where it has a use for them
+	digits  [][]byte    // likewise, of each row; nil: it has none
 
 	pairs [endFormat][]uint16 // the same, see splitRows, in the order of the format
 }
@@ -38,6 +39,9 @@ func (r *Rows) Load(x []float32, n int) {
 	o := &operand{x: x[:n*r.cols], n: n}
 	if !r.exact && r.useTiles(n) {
 		o.columns = r.packColumns(o.x, n)
+	}
+	if !r.exact && r.useDigits(n) {
+		o.digits = r.packDigits(o.x, n)
 	}
 	if !r.exact {
 		r.splitRows(o)
@@ -52,12 +56,15 @@ func (r *Rows) Load(x []float32, n int) {
 //
 // Rows that were opened as exact are summed in float64, from the first column to the last,
 // and rounded once: the definition of a product. Others are summed in float32, in an order
-// that depends on the vector instructions, the format and whether there is more than one
-// row of x, but never on the other rows of x:
+// that depends on the vector instructions, the format and how many rows of x there are, but
+// never on the other rows of x:
 //
 //	plain Go         over 32 columns in float32, over these sums in float64
 //	AVX2, AVX-512    in 8 or 16 lanes and several sums a lane, then over these;
 //	                 for one row of MXFP8 and INT8 over 32 columns first
+//	AVX-512 VBMI     up to 8 rows of MXFP4 and NVFP4: x as multiples of a power of two,
+//	                 2^23 at most, of 16 columns; exact sums over these, rounded and
+//	                 added up in 16 lanes, over 256 columns and more
 //	AVX-512 BF16     for MXFP8 and BF16 where the device rounds activations, see
 //	                 [hip.HostOptions]: x as one or two bfloat16, in 16 lanes, a
 //	                 pair of columns after the other; up to 8 rows of MXFP8 over 64
@@ -68,7 +75,8 @@ func (r *Rows) Load(x []float32, n int) {
 //	                 three sums
 //
 // The error is a few units in the last place of the sum of the magnitudes of its
-// terms, beside what rounding of x adds. Columns after the last 64 are added in float64,
+// terms, beside what rounding of x adds; with x as multiples, each term has the largest x of
+// its 16 columns in that sum. Columns after the last 64 are added in float64,
 // with x as it is. The last two take what is below 2^−126, in x, in its parts, in bfloat16
 // weights and in products before their scale, for zero: of each x up to 2^−126 for every
 // part is lost.

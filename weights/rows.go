@@ -29,6 +29,7 @@ type Rows struct {
 	tilePanel     []uint16
 	pairs         [endFormat][]uint16
 	pairsPanel    []uint16
+	digits        []byte
 	calls         calls
 }
 
@@ -40,6 +41,7 @@ type calls struct {
 	product      productPanelArgs
 	pairs        pairsArgs
 	productPairs productPairsArgs
+	digits       dotDigitsArgs
 }
 
 // OpenRows opens the matrix whose n segments lie at table; [Matrix.Table] returns both.

@@ -13,6 +13,7 @@ type vectorLevel struct {
 	decode      [endFormat]func(*decodeArgs)
 	product     [5]func(*productPanelArgs) // by rows of x
 	sumLanes    func(*sumLanesArgs)
+	digits      [endFormat]func(*dotDigitsArgs)
 	streamTiles [endFormat][maxStreamTiles + 1]func(*streamTilesArgs) // by tiles of columns
 
 	// Of pairs of bfloat16, for formats whose values have no more bits.
@@ -89,6 +90,23 @@ const (
 	streamColumns = 128 // the columns of a panel
 	streamStride  = streamColumns + 32
 )
+
+type packDigitsArgs struct {
+	x       *float32
+	digits  *byte // [groups][digitBytes]
+	groups  int   // of digitColumns columns
+	special int   // set to 1, see the function
+}
+
+// dotDigitsArgs are two runs of as many rows, the second some bytes after the first.
+type dotDigitsArgs struct {
+	w, scale                     *byte
+	digits                       *byte // as packDigits makes them
+	y                            *float32
+	rows, groups                 int
+	rowStride, scaleStride       int
+	second, secondScale, secondY int
+}
 
 type packTilesArgs struct {
 	tiles, rows   *uint16

@@ -56,7 +56,7 @@ var (
 	amx        = withTiles(avx512BF16)
 )
 
-// withTables returns the level with byte permutations.
+// withTables returns the level with permutations and products of bytes.
 func withTables(level *vectorLevel) *vectorLevel {
 	l := *level
 	l.dot[MXFP8], l.decode[MXFP8] = dotMXFP8VBMI, decodeMXFP8VBMI
@@ -65,6 +65,7 @@ func withTables(level *vectorLevel) *vectorLevel {
 	l.dots[MXFP4] = [maxDots + 1]func(*dotsArgs){1: dots1MXFP4VBMI, 2: dots2MXFP4VBMI, 3: dots3MXFP4VBMI, 4: dots4MXFP4VBMI}
 	l.dot[NVFP4], l.decode[NVFP4] = dotNVFP4VBMI, decodeNVFP4VBMI
 	l.dots[NVFP4] = [maxDots + 1]func(*dotsArgs){1: dots1NVFP4VBMI, 2: dots2NVFP4VBMI, 3: dots3NVFP4VBMI, 4: dots4NVFP4VBMI}
+	l.digits = [endFormat]func(*dotDigitsArgs){MXFP4: dotDigitsMXFP4, NVFP4: dotDigitsNVFP4}
 	return &l
 }
 

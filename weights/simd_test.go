@@ -88,7 +88,7 @@ func TestProductOfAllCodes(t *testing.T) {
 func TestProductOfInfinities(t *testing.T) {
 	const rows, cols = 40, 256
 	inf := float32(math.Inf(1))
-	for _, f := range []Format{F32, F16, BF16, MXFP8} {
+	for _, f := range []Format{F32, F16, BF16, MXFP8, MXFP4, NVFP4} {
 		for _, n := range []int{1, 3, 5, 16, 17, 40} {
 			s := newStored(rand.New(rand.NewPCG(7, 3)), f, rows, cols)
 			x := randomFloats(rand.New(rand.NewPCG(7, 4)), n*cols)

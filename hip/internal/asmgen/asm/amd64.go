@@ -19,6 +19,7 @@ var (
 	AVX2      = Level{Name: "AVX2", Bytes: 32, Registers: 16, Xor: "VPXOR"}
 	AVX512    = Level{Name: "AVX512", Bytes: 64, Registers: 32, Xor: "VPXORD"}
 	VBMI      = Level{Name: "VBMI", Bytes: 64, Registers: 32, Xor: "VPXORD"}  // and permutations of bytes
+	VNNI      = Level{Name: "VNNI", Bytes: 64, Registers: 32, Xor: "VPXORD"}  // and products of bytes, as every processor of the level VBMI has
 	BF16      = Level{Name: "Pairs", Bytes: 64, Registers: 32, Xor: "VPXORD"} // and dot products of pairs of bfloat16
 	AMX       = Level{Name: "Tiles", Bytes: 64, Registers: 32, Xor: "VPXORD"} // and tiles of bfloat16
 )

@@ -1,0 +1,92 @@
+package weights
+
+const (
+	// digitColumns is the columns that dotDigits takes at a time, digitBytes what packDigits
+	// makes of as many columns of x.
+	digitColumns = 256
+	digitBytes   = 896
+
+	// digitRows is the rows of x up to which that is faster than to decode the weights to
+	// float32, and nearDigits the rows of weights that meet all of them before the next ones.
+	digitRows  = 8
+	nearDigits = 64
+)
+
+// useDigits reports whether n rows of x are multiplied as integers with a part of the matrix.
+func (r *Rows) useDigits(n int) bool {
+	if n > digitRows || r.cols < digitColumns || r.level == nil {
+		return false
+	}
+	for i := range r.segments {
+		if r.level.digits[r.segments[i].format] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// packDigits makes integers of rows of x: 16 columns have a power of two in common, of which
+// they are multiples, rounded to at most 2^23, about as the largest of them is rounded to a
+// float32. A row with values for which that will not do becomes nil.
+func (r *Rows) packDigits(x []float32, n int) [][]byte {
+	groups := r.cols / digitColumns
+	memory, rows := scratch(r.b, &r.digits, n*groups*digitBytes), make([][]byte, n)
+	for i := range rows {
+		row := memory[i*groups*digitBytes:][:groups*digitBytes]
+		a := packDigitsArgs{x: &x[i*r.cols], digits: &row[0], groups: groups}
+		if packDigits(&a); a.special == 0 {
+			rows[i] = row
+		}
+	}
+	return rows
+}
+
+// multiplyDigits multiplies rows of x, one after the other, with rows of four-bit codes,
+// which are integers too but for their scales. Columns after the last group, and rows of x
+// without digits, are multiplied as one row of other formats is.
+func (r *Rows) multiplyDigits(y []float32, yStride int, s *run, x *operand) {
+	for first := 0; first < s.rows; first += nearDigits {
+		near := *s
+		if x.n > 1 {
+			near = s.slice(first, min(nearDigits, s.rows-first))
+		}
+		for i := range x.n {
+			one := operand{x: x.x[i*r.cols:][:r.cols], n: 1}
+			if out := y[i*yStride+first:]; x.digits[i] != nil {
+				r.multiplyDigitRow(out, &near, &one, x.digits[i])
+			} else {
+				r.multiplyRow(out, &near, &one)
+			}
+		}
+		if x.n == 1 {
+			return
+		}
+	}
+}
+
+// multiplyDigitRow multiplies the first half of the rows of weights, and the second, beside
+// each other.
+func (r *Rows) multiplyDigitRow(y []float32, s *run, x *operand, digits []byte) {
+	groups := r.cols / digitColumns
+	half := ceilDiv(s.rows, 2)
+	apart := s.rows - half // if rows are odd, the two have one in common
+	r.calls.digits = dotDigitsArgs{
+		w: &s.data[0], scale: &s.scale[0], digits: &digits[0], y: &y[0],
+		rows: half, groups: groups, rowStride: s.rowStride, scaleStride: s.scaleStride,
+		second: apart * s.rowStride, secondScale: apart * s.scaleStride, secondY: apart * 4,
+	}
+	r.level.digits[s.format](&r.calls.digits)
+	first, whole := groups*digitColumns, r.cols/chunkColumns*chunkColumns
+	if first == whole {
+		return
+	}
+	data, scale := s.row(0, first, r.cols)
+	rest := scratch(r.b, &r.totals, max(s.rows, nearRows*maxDots+4))[:s.rows]
+	r.level.dot[s.format](&dotArgs{
+		w: &data[0], scale: &scale[0], x: &x.x[first], y: &rest[0],
+		rows: s.rows, chunks: (whole - first) / chunkColumns, rowStride: s.rowStride, scaleStride: s.scaleStride,
+	})
+	for j, v := range rest {
+		y[j] += v
+	}
+}
