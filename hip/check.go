@@ -169,14 +169,6 @@ func (c *checked) Launch(k *Kernel, grid Grid, args unsafe.Pointer) error {
 	return errors.Join(failed, first)
 }
 
-// rounding is what a host rounds activations by, which is for its kernels to do.
-func (c *checked) rounding() float64 {
-	if h, ok := As[interface{ rounding() float64 }](c.Device); ok {
-		return h.rounding()
-	}
-	return 0
-}
-
 // compare applies the bound to one written range.
 func (c *checked) compare(k *Kernel, args unsafe.Pointer, w write, got, want []byte) error {
 	bound := 0.0
@@ -187,7 +179,7 @@ func (c *checked) compare(k *Kernel, args unsafe.Pointer, w write, got, want []b
 			}
 		}
 		largest := bound
-		bound *= max(k.maxError, c.rounding())
+		bound *= max(k.maxError, c.Info().Activations.maxError())
 		if w.kind == kindBF16 { // one step of the stored format
 			bound = max(bound, largest/128)
 		}

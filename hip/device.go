@@ -21,6 +21,10 @@ type Info struct {
 	// a CPU device, compute units of a GPU. A launch of fewer blocks leaves some idle. A
 	// compute unit works on several blocks at once where their registers allow it.
 	Threads int
+
+	// Activations is how products round what they multiply with weights, see
+	// [HostOptions]: where the machine cannot round so, ActivationsExact.
+	Activations Activations
 }
 
 // IsGPU reports whether the device is a GPU, which runs kernels from their HIP source.

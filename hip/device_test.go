@@ -398,7 +398,9 @@ func TestOpenHost(t *testing.T) {
 		require.NoError(t, err)
 		if best := levels[len(levels)-1]; best == hip.SIMDAVX512BF16 || best == hip.SIMDAMX {
 			require.Contains(t, d.Info().Name, ", "+a.String()+" activations")
+			require.Equal(t, a, d.Info().Activations)
 		} else {
+			require.Equal(t, hip.ActivationsExact, d.Info().Activations)
 			require.NotContains(t, d.Info().Name, "activations", "the machine multiplies exactly")
 		}
 		require.NoError(t, d.Close())

@@ -62,8 +62,8 @@ func newHost(o HostOptions, simd SIMD) Device {
 	if simd != SIMDAVX512BF16 && simd != SIMDAMX {
 		o.Activations = ActivationsExact
 	}
-	h := &host{cpu: cpu{mem: memory.New()}, threads: threads, simd: simd, activations: o.Activations}
-	h.info = Info{Name: fmt.Sprintf("CPU, %d threads, %v", threads, simd), Kind: "cpu", Threads: threads}
+	h := &host{cpu: cpu{mem: memory.New()}, threads: threads, simd: simd}
+	h.info = Info{Name: fmt.Sprintf("CPU, %d threads, %v", threads, simd), Kind: "cpu", Threads: threads, Activations: o.Activations}
 	if o.Activations != ActivationsExact {
 		h.info.Name += fmt.Sprintf(", %v activations", o.Activations)
 	}
@@ -81,9 +81,6 @@ type host struct {
 	threads int
 	simd    SIMD
 	jobs    chan *job // a job is sent once per helper it may use
-
-	activations Activations
-
 	workers sync.WaitGroup
 	scratch sync.Pool    // *scratch
 	using   sync.RWMutex // held for reading during a launch, for writing by Close
@@ -120,9 +117,6 @@ const (
 )
 
 func (h *host) Info() Info { return h.info }
-
-// rounding bounds what rounded activations add to the error of a product.
-func (h *host) rounding() float64 { return h.activations.maxError() }
 
 func (h *host) Launch(k *Kernel, grid Grid, args unsafe.Pointer) error {
 	if err := checkGrid(k, grid); err != nil {
@@ -247,7 +241,7 @@ func (h *host) runParts(j *job) {
 		}
 		if !j.failed.Load() {
 			s.reset()
-			b := Blocks{First: first, End: end, mem: h.mem, scratch: s, simd: h.simd, activations: h.activations}
+			b := Blocks{First: first, End: end, mem: h.mem, scratch: s, simd: h.simd, activations: h.info.Activations}
 			if err := runBlocks(j.kernel, j.run, &b, j.args); err != nil && j.failed.CompareAndSwap(false, true) {
 				j.err = err
 			}

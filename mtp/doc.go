@@ -297,7 +297,10 @@
 // # Numerics
 //
 // Activations are float32. The reference device sums products in float64 and rounds once.
-// The host and a GPU sum in float32; [weights.Rows.Multiply] gives the host's order. A GPU
+// The host and a GPU sum in float32; [weights.Rows.Multiply] gives the host's order. A host
+// that was opened with [hip.HostOptions].Activations rounds each activation that BF16 and
+// MXFP8 weights multiply to two bfloat16, within 2·10^−5 of a product's largest result, or
+// to one, within 10^−2. A GPU
 // with matrix units multiplies more than 4 rows with bfloat16 or MXFP8 weights there: it
 // splits each activation into two bfloat16, which leave out 2^−18 of it. Experts have other
 // bounds, and other formats and weights that are not aligned go on in float32. Rotary

@@ -57,7 +57,8 @@ type Options struct {
 	// examples/draft -activations tells what that costs on traces. All devices round by the
 	// same rule ([weights.QuantizedRows.Quantize]), and an AMD GPU of CDNA 4 multiplies what is
 	// rounded natively. The router, lm_head and weights of other formats always multiply the
-	// rows as they are.
+	// rows as they are. What a CPU rounds by itself, [hip.HostOptions] say; it rounds nothing
+	// of what is MXFP8 already.
 	Activations hip.Activations
 
 	// Chain is the rule by which Draft goes from step to step.

@@ -48,7 +48,8 @@ func decodeF32AVX512(a *decodeArgs)
 //go:noescape
 func decodeF16AVX512(a *decodeArgs)
 
-// decodeBF16AVX512 decodes a panel of BF16, each value rounded once.
+// decodeBF16AVX512 decodes a panel of BF16, each value rounded once, columns in the
+// order of evenOddAVX512.
 //
 //go:noescape
 func decodeBF16AVX512(a *decodeArgs)

@@ -52,7 +52,8 @@ func dotF32AVX512(a *dotArgs)
 func dotF16AVX512(a *dotArgs)
 
 // dotBF16AVX512 computes y[j] = Σ w[j][c]·x[c] for rows stored as BF16: products and
-// sums in float32, column c in lane c mod 16 of sum c/16 mod 4.
+// sums in float32, column c, in the order of evenOddAVX512, in lane c mod 16 of sum
+// c/16 mod 4.
 //
 //go:noescape
 func dotBF16AVX512(a *dotArgs)

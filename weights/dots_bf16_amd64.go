@@ -32,25 +32,29 @@ func dots3BF16AVX2(a *dotsArgs)
 func dots4BF16AVX2(a *dotsArgs)
 
 // dots1BF16AVX512 computes y[j][i] = Σ w[j][c]·x[i][c] for i < 1 and groups of 4 rows
-// stored as BF16: products and sums in float32, column c in lane c mod 16.
+// stored as BF16: products and sums in float32, column c, in the order of
+// evenOddAVX512, in lane c mod 16.
 //
 //go:noescape
 func dots1BF16AVX512(a *dotsArgs)
 
 // dots2BF16AVX512 computes y[j][i] = Σ w[j][c]·x[i][c] for i < 2 and groups of 4 rows
-// stored as BF16: products and sums in float32, column c in lane c mod 16.
+// stored as BF16: products and sums in float32, column c, in the order of
+// evenOddAVX512, in lane c mod 16.
 //
 //go:noescape
 func dots2BF16AVX512(a *dotsArgs)
 
 // dots3BF16AVX512 computes y[j][i] = Σ w[j][c]·x[i][c] for i < 3 and groups of 4 rows
-// stored as BF16: products and sums in float32, column c in lane c mod 16.
+// stored as BF16: products and sums in float32, column c, in the order of
+// evenOddAVX512, in lane c mod 16.
 //
 //go:noescape
 func dots3BF16AVX512(a *dotsArgs)
 
 // dots4BF16AVX512 computes y[j][i] = Σ w[j][c]·x[i][c] for i < 4 and groups of 4 rows
-// stored as BF16: products and sums in float32, column c in lane c mod 16.
+// stored as BF16: products and sums in float32, column c, in the order of
+// evenOddAVX512, in lane c mod 16.
 //
 //go:noescape
 func dots4BF16AVX512(a *dotsArgs)

@@ -6,7 +6,7 @@ package weights
 var _ = [...]struct{}{
 	[1]struct{}{}[maxPairs-4],
 	[1]struct{}{}[pairsRows-4],
-	[1]struct{}{}[maxStoredParts-2],
+	[1]struct{}{}[maxParts-2],
 	[1]struct{}{}[chunkColumns-64],
 }
 

@@ -51,9 +51,29 @@ const chunkColumns = 64
 // multiplyRow multiplies one row of x, a row of weights after the other.
 func (r *Rows) multiplyRow(y []float32, s *run, x *operand) {
 	r.level.dot[s.format](&dotArgs{
-		w: &s.data[0], scale: unsafe.SliceData(s.scale), x: &x.x[0], y: &y[0],
+		w: &s.data[0], scale: unsafe.SliceData(s.scale), x: &r.ordered(x, s.format)[0], y: &y[0],
 		rows: s.rows, chunks: r.cols / chunkColumns, rowStride: s.rowStride, scaleStride: s.scaleStride,
 	})
+}
+
+// ordered returns rows of x with the columns in the order that a format wants.
+func (r *Rows) ordered(x *operand, f Format) []float32 {
+	if f != BF16 || r.level.evenOdd == nil {
+		return x.x
+	}
+	if x.evenOdd == nil { // of rows that another product has left: nobody keeps it
+		return r.inEvenOdd(x, &r.evenOddOnce)
+	}
+	return x.evenOdd
+}
+
+// inEvenOdd brings the columns of whole chunks into the order of the level's evenOdd.
+func (r *Rows) inEvenOdd(x *operand, buf *[]float32) []float32 {
+	to := scratch(r.b, buf, len(x.x))
+	for i := 0; i < len(x.x); i += r.cols {
+		r.level.evenOdd(&evenOddArgs{x: &x.x[i], to: &to[i], chunks: r.cols / chunkColumns})
+	}
+	return to
 }
 
 // multiplyDots multiplies a few rows of x, reading the weights as they are stored.
@@ -64,6 +84,7 @@ func (r *Rows) multiplyDots(y []float32, yStride int, s *run, x *operand) {
 	whole := r.cols / chunkColumns * chunkColumns
 	rows := s.rows / level.dotsRows * level.dotsRows
 	totals := scratch(r.b, &r.totals, nearRows*maxDots+4)
+	xs := r.ordered(x, s.format)
 	for first := 0; first < rows; first += nearRows {
 		n := min(nearRows, rows-first)
 		data, scale := s.row(first, 0, r.cols)
@@ -71,7 +92,7 @@ func (r *Rows) multiplyDots(y []float32, yStride int, s *run, x *operand) {
 			count = evenShare(x.n-i, maxDots)
 			d := &r.calls.dots
 			*d = dotsArgs{
-				w: &data[0], scale: unsafe.SliceData(scale), x: &x.x[i*r.cols], y: &totals[0],
+				w: &data[0], scale: unsafe.SliceData(scale), x: &xs[i*r.cols], y: &totals[0],
 				groups: n / level.dotsRows, chunks: whole / chunkColumns,
 				rowStride: s.rowStride, scaleStride: s.scaleStride, xStride: 4 * r.cols,
 			}

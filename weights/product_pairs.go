@@ -7,8 +7,8 @@ import (
 	"github.com/drafthead/drafthead/hip"
 )
 
-// Products of pairs of bfloat16 are of weights that are exact in bfloat16, and of x as one
-// to three bfloat16. The instruction takes subnormal numbers as zeros and makes no others;
+// Products of pairs of bfloat16 are of weights that are exact in bfloat16, and of x as one or
+// two bfloat16. The instruction takes subnormal numbers as zeros and makes no others;
 // it rounds to the nearest, the two products of a pair one after the other.
 
 const (
@@ -19,7 +19,9 @@ const (
 	nearPairs = 256
 )
 
-// partsOf returns how many bfloat16 stand for a value of x.
+// partsOf returns how many bfloat16 stand for a value of x; 0: none do. Three would be as
+// good as float32, and slower than products in float32 for any number of rows: a Zen 4
+// does at most two of these in the time of one of those.
 func partsOf(a hip.Activations) int {
 	switch a {
 	case hip.ActivationsBF16:
@@ -27,20 +29,13 @@ func partsOf(a hip.Activations) int {
 	case hip.ActivationsBF16x2:
 		return 2
 	}
-	return parts
+	return 0
 }
 
-// usePairs reports whether n rows of x are multiplied with rows of a format by pairs.
-func (r *Rows) usePairs(f Format, n int) bool {
-	if r.level == nil || r.level.decodePairs[f] == nil || r.cols < chunkColumns {
-		return false
-	}
-	return r.parts < parts || n >= exactPairs
+// usesPairs reports whether x is multiplied with rows of a format by pairs.
+func (r *Rows) usesPairs(f Format) bool {
+	return r.parts > 0 && r.level != nil && r.level.decodePairs[f] != nil && r.cols >= chunkColumns
 }
-
-// exactPairs is the rows of x from which on three bfloat16, which are as good as float32,
-// are faster.
-const exactPairs = 1 << 30
 
 // splitRows brings x into bfloat16, once for each format of the matrix that has a use for
 // them: the columns of a chunk lie in the order in which the format's values are unpacked.
@@ -50,13 +45,14 @@ func (r *Rows) splitRows(o *operand) {
 	chunks := r.cols / chunkColumns
 	for i := range r.segments {
 		f := r.segments[i].format
-		if o.pairs[f] != nil || !r.usePairs(f, o.n) {
+		inTiles := o.columns.tiles != nil && r.level.streamTiles[f][1] != nil
+		if o.pairs[f] != nil || inTiles || !r.usesPairs(f) {
 			continue
 		}
 		stride := chunks * chunkColumns * r.parts
 		o.pairs[f] = scratch(r.b, &r.pairs[f], o.n*stride)
 		for k := range o.n {
-			r.level.split[f][r.parts](&splitArgs{x: &o.x[k*r.cols], to: &o.pairs[f][k*stride], chunks: chunks})
+			r.level.split[f][r.parts](&splitArgs{x: &o.x[k*r.cols], to: &o.pairs[f][k*stride], chunks: chunks, step: 2 * chunkColumns * r.parts, another: 2 * chunkColumns})
 		}
 	}
 }
@@ -64,7 +60,7 @@ func (r *Rows) splitRows(o *operand) {
 // multiplyPairs multiplies rows of weights with x as bfloat16. Rows of which a result is
 // NaN are left to multiplyPanels: an infinite weight times a part that is zero is one.
 func (r *Rows) multiplyPairs(y []float32, yStride int, s *run, x *operand) {
-	if x.n > fewPairs || r.parts > maxStoredParts {
+	if x.n > fewPairs {
 		r.multiplyPairsPanels(y, yStride, s, x)
 		return
 	}

@@ -19,10 +19,11 @@ func (r *Rows) multiplyPanels(y []float32, yStride int, s *run, x *operand) {
 	most := groupRows * min(operandRows, x.n)
 	panel := scratch(r.b, &r.panels, panelRows*panelColumns)
 	sums, totals := scratch(r.b, &r.sums, most*r.level.lanes), scratch(r.b, &r.totals, most)
+	xs := r.ordered(x, s.format)
 	for i := 0; i < x.n; i += operandRows {
 		n := min(operandRows, x.n-i)
 		for j := 0; j < s.rows; j += groupRows {
-			g := panelGroup{r: r, s: s, first: j, rows: min(groupRows, s.rows-j), x: x.x[i*r.cols:], n: n, panel: panel, sums: sums}
+			g := panelGroup{r: r, s: s, first: j, rows: min(groupRows, s.rows-j), x: xs[i*r.cols:], n: n, panel: panel, sums: sums}
 			g.multiply()
 			g.store(y[i*yStride+j:], yStride, totals)
 		}

@@ -7,8 +7,8 @@ const (
 	tileSize = 16 // columns of a tile, and its rows
 	tileStep = 32 // columns of weights that a tile holds
 
-	// parts is how many bfloat16 make a float32.
-	parts = 3
+	// exactParts is how many bfloat16 make a float32.
+	exactParts = 3
 
 	// nearTiles is how many tiles of columns stay in a core's second cache, at the
 	// widths of the released head, while all rows of weights meet them: twice those
@@ -17,14 +17,15 @@ const (
 	nearTiles = 2 * maxStreamTiles
 )
 
-// tileColumns is rows of x as columns of tiles: row i is the sum of the columns
-// 3i, 3i+1 and 3i+2, of the upper, middle and lower bits.
+// tileColumns is rows of x as columns of tiles: row i is the sum of as many columns as it
+// has parts, such as 3i, 3i+1 and 3i+2, of the upper, middle and lower bits.
 //
 //	tiles       [columns/16][steps]
 //	a tile      [16 pairs of columns of w][16 columns][2] bfloat16
 type tileColumns struct {
 	tiles        []uint16
 	count, steps int // tiles of columns, steps of 32 columns of w
+	parts        int // columns that a row of x is
 }
 
 // stride is the values from tile to tile of the same step.
@@ -45,15 +46,23 @@ func (r *Rows) useTiles(n int) bool {
 
 // packColumns brings x into tiles.
 func (r *Rows) packColumns(x []float32, n int) tileColumns {
-	t := tileColumns{count: ceilDiv(parts*n, tileSize), steps: r.cols / tileStep}
+	parts := exactParts
+	if r.parts > 0 {
+		parts = r.parts
+	}
+	t := tileColumns{count: ceilDiv(parts*n, tileSize), steps: r.cols / tileStep, parts: parts}
 	t.tiles = scratch(r.b, &r.tiles, t.count*t.stride())
 	// A tile's worth of split rows, and what is too much for it.
-	split := scratch(r.b, &r.halves, (tileSize+parts)*r.cols)
+	split := scratch(r.b, &r.halves, (tileSize+exactParts)*r.cols)
 	row, filled := 0, 0
 	for tile := range t.count {
 		for ; filled < tileSize && row < n; row++ {
 			at := split[filled*r.cols:]
-			splitBF16(&splitBF16Args{x: &x[row*r.cols], high: &at[0], mid: &at[r.cols], low: &at[2*r.cols], chunks: r.cols / chunkColumns})
+			if parts == exactParts {
+				splitBF16(&splitBF16Args{x: &x[row*r.cols], high: &at[0], mid: &at[r.cols], low: &at[2*r.cols], chunks: r.cols / chunkColumns})
+			} else {
+				r.level.split[BF16][parts](&splitArgs{x: &x[row*r.cols], to: &at[0], chunks: r.cols / chunkColumns, step: 2 * chunkColumns, another: 2 * r.cols})
+			}
 			filled += parts
 		}
 		if filled < tileSize {
@@ -90,8 +99,8 @@ func (r *Rows) multiplyTiles(y []float32, yStride int, s *run, x *operand) {
 					a.next = tileRows*s.rowStride - int(s.format.rowBytes(r.cols-streamColumns))
 				}
 				r.level.streamTiles[s.format][count](&a)
-				first := tile * tileSize / parts
-				n := min(x.n-first, maxStreamTiles*tileSize/parts)
+				first := tile * tileSize / t.parts
+				n := min(x.n-first, maxStreamTiles*tileSize/t.parts)
 				if a.special != 0 {
 					some := operand{x: x.x[first*r.cols : (first+n)*r.cols], n: n}
 					rest := s.slice(j, rows)
@@ -99,18 +108,22 @@ func (r *Rows) multiplyTiles(y []float32, yStride int, s *run, x *operand) {
 					continue
 				}
 				for i := range n {
-					addParts(y[(first+i)*yStride+j:][:rows], sums[parts*i:], count*tileSize)
+					addParts(y[(first+i)*yStride+j:][:rows], sums[t.parts*i:], count*tileSize, t.parts)
 				}
 			}
 		}
 	}
 }
 
-// addParts adds up the three sums of a row of x, the smallest first.
-func addParts(y, sums []float32, stride int) {
+// addParts adds up the sums of a row of x, the smallest first.
+func addParts(y, sums []float32, stride, parts int) {
 	for j := range y {
 		of := sums[j*stride:][:parts]
-		y[j] = of[2] + of[1] + of[0]
+		sum := of[parts-1]
+		for p := parts - 2; p >= 0; p-- {
+			sum += of[p]
+		}
+		y[j] = sum
 	}
 }
 

@@ -29,7 +29,8 @@ type operand struct {
 	columns tileColumns // of the host's, where it has a use for them
 	digits  [][]byte    // likewise, of each row; nil: it has none
 
-	pairs [endFormat][]uint16 // the same, see splitRows, in the order of the format
+	evenOdd []float32           // x in the order that BF16 wants, or nil
+	pairs   [endFormat][]uint16 // the same, see splitRows, in the order of the format
 }
 
 // Load takes n rows of x, n × cols, which Multiply multiplies from then on. They must not
@@ -45,6 +46,9 @@ func (r *Rows) Load(x []float32, n int) {
 	}
 	if !r.exact {
 		r.splitRows(o)
+		if r.level != nil && r.level.evenOdd != nil && o.pairs[BF16] == nil && r.cols >= chunkColumns && r.has(BF16) {
+			o.evenOdd = r.inEvenOdd(o, &r.evenOdd)
+		}
 	}
 	r.x = o
 }
@@ -71,8 +75,8 @@ func (r *Rows) Load(x []float32, n int) {
 //	                 columns first, more over the first parts of 1024 columns, then
 //	                 over the next parts
 //	AMX              for several rows of MXFP8 and BF16: x as three bfloat16 that
-//	                 add up to it, pair by pair of columns in order, then over the
-//	                 three sums
+//	                 add up to it, or as one or two, pair by pair of columns in
+//	                 order, then over the sums of the parts
 //
 // The error is a few units in the last place of the sum of the magnitudes of its
 // terms, beside what rounding of x adds; with x as multiples, each term has the largest x of

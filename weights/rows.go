@@ -2,6 +2,7 @@ package weights
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 
 	"github.com/drafthead/drafthead/hip"
@@ -30,6 +31,8 @@ type Rows struct {
 	pairs         [endFormat][]uint16
 	pairsPanel    []uint16
 	digits        []byte
+	evenOdd       []float32
+	evenOddOnce   []float32
 	calls         calls
 }
 
@@ -48,6 +51,11 @@ type calls struct {
 // exact makes Multiply the definition of a product, for the twins of kernels.
 func OpenRows(b *hip.Blocks, table hip.Ptr, n, cols int, exact bool) *Rows {
 	return &Rows{b: b, segments: hip.In[Segment](b, table, n), cols: cols, level: vectorsOf(b.SIMD()), exact: exact, parts: partsOf(b.Activations())}
+}
+
+// has reports whether some rows are stored in a format.
+func (r *Rows) has(f Format) bool {
+	return slices.ContainsFunc(r.segments, func(s Segment) bool { return s.format == f })
 }
 
 // run is stored rows of one segment, in their order.

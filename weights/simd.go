@@ -16,9 +16,11 @@ type vectorLevel struct {
 	digits      [endFormat]func(*dotDigitsArgs)
 	streamTiles [endFormat][maxStreamTiles + 1]func(*streamTilesArgs) // by tiles of columns
 
+	evenOdd func(*evenOddArgs) // the order that BF16 wants of x; nil: that of the columns
+
 	// Of pairs of bfloat16, for formats whose values have no more bits.
-	split        [endFormat][parts + 1]func(*splitArgs)                        // by parts of x
-	pairs        [endFormat][maxStoredParts + 1][maxPairs + 1]func(*pairsArgs) // by parts and rows of x
+	split        [endFormat][maxParts + 1]func(*splitArgs)               // by parts of x
+	pairs        [endFormat][maxParts + 1][maxPairs + 1]func(*pairsArgs) // by parts and rows of x
 	decodePairs  [endFormat]func(*decodeArgs)
 	productPairs [maxPanelX + 1]func(*productPairsArgs) // by rows of x
 }
@@ -120,9 +122,9 @@ type splitBF16Args struct {
 }
 
 const (
-	maxPairs       = 4 // rows of x that pairs takes at most
-	maxStoredParts = 2 // and parts of each
-	pairsRows      = 4 // rows of weights that it takes side by side
+	maxPairs  = 4 // rows of x that pairs takes at most
+	maxParts  = 2 // and parts of each
+	pairsRows = 4 // rows of weights that it takes side by side
 
 	pairsPanelRows    = 8 // rows of weights that productPairs takes
 	maxPanelX         = 3 // and of x, at most
@@ -131,9 +133,10 @@ const (
 )
 
 type splitArgs struct {
-	x      *float32
-	to     *uint16 // [chunks][parts][chunkColumns]
-	chunks int
+	x             *float32
+	to            *uint16
+	chunks        int
+	step, another int // bytes from chunk to chunk of a part, and from part to part
 }
 
 type pairsArgs struct {
@@ -153,4 +156,9 @@ type productPairsArgs struct {
 	chunks        int
 	xStride, step int // bytes from row to row of x, and from a chunk to the next
 	first         int // not 0: sums hold nothing yet
+}
+
+type evenOddArgs struct {
+	x, to  *float32
+	chunks int
 }

@@ -48,6 +48,7 @@ var avx512 = &vectorLevel{
 	},
 	product:  [5]func(*productPanelArgs){1: product4x1AVX512, 2: product4x2AVX512, 3: product4x3AVX512, 4: product4x4AVX512},
 	sumLanes: sumLanesAVX512,
+	evenOdd:  evenOddAVX512,
 }
 
 var (
@@ -72,11 +73,11 @@ func withTables(level *vectorLevel) *vectorLevel {
 // withPairs returns the level with dot products of pairs of bfloat16.
 func withPairs(level *vectorLevel) *vectorLevel {
 	l := *level
-	l.split = [endFormat][parts + 1]func(*splitArgs){
-		BF16:  {1: split1BF16, 2: split2BF16, 3: split3BF16},
-		MXFP8: {1: split1MXFP8, 2: split2MXFP8, 3: split3MXFP8},
+	l.split = [endFormat][maxParts + 1]func(*splitArgs){
+		BF16:  {1: split1BF16, 2: split2BF16},
+		MXFP8: {1: split1MXFP8, 2: split2MXFP8},
 	}
-	l.pairs = [endFormat][maxStoredParts + 1][maxPairs + 1]func(*pairsArgs){
+	l.pairs = [endFormat][maxParts + 1][maxPairs + 1]func(*pairsArgs){
 		BF16: {
 			1: {1: pairs1x1BF16, 2: pairs2x1BF16, 3: pairs3x1BF16, 4: pairs4x1BF16},
 			2: {1: pairs1x2BF16, 2: pairs2x2BF16, 3: pairs3x2BF16, 4: pairs4x2BF16},

@@ -2,49 +2,39 @@
 
 package weights
 
-// The assembly was written for these values: another one does not compile.
-var _ = [...]struct{}{
-	[1]struct{}{}[parts-3],
-}
+// evenOddAVX512 copies the even of each 32 columns, and then the odd ones.
+//
+//go:noescape
+func evenOddAVX512(a *evenOddArgs)
 
-// split1BF16 rounds float32 to the sum of 1 bfloat16, each the nearest to what is left,
-// in the order of the columns: 64 values of the first, then of the next. What is
-// subnormal becomes zero, what is finite stays so.
+// split1BF16 rounds float32 to one part of bfloat16, each the nearest to what is left,
+// in the order of the columns: 64 values of a part step bytes after the last ones, and
+// a part another bytes after the one before. What is subnormal becomes zero, what is
+// finite stays so.
 //
 //go:noescape
 func split1BF16(a *splitArgs)
 
-// split1MXFP8 rounds float32 to the sum of 1 bfloat16, each the nearest to what is
-// left, in the order in which bytes are unpacked: 64 values of the first, then of the
-// next. What is subnormal becomes zero, what is finite stays so.
+// split1MXFP8 rounds float32 to one part of bfloat16, each the nearest to what is left,
+// in the order in which bytes are unpacked: 64 values of a part step bytes after the
+// last ones, and a part another bytes after the one before. What is subnormal becomes
+// zero, what is finite stays so.
 //
 //go:noescape
 func split1MXFP8(a *splitArgs)
 
-// split2BF16 rounds float32 to the sum of 2 bfloat16, each the nearest to what is left,
-// in the order of the columns: 64 values of the first, then of the next. What is
-// subnormal becomes zero, what is finite stays so.
+// split2BF16 rounds float32 to 2 parts of bfloat16, each the nearest to what is left,
+// in the order of the columns: 64 values of a part step bytes after the last ones, and
+// a part another bytes after the one before. What is subnormal becomes zero, what is
+// finite stays so.
 //
 //go:noescape
 func split2BF16(a *splitArgs)
 
-// split2MXFP8 rounds float32 to the sum of 2 bfloat16, each the nearest to what is
-// left, in the order in which bytes are unpacked: 64 values of the first, then of the
-// next. What is subnormal becomes zero, what is finite stays so.
+// split2MXFP8 rounds float32 to 2 parts of bfloat16, each the nearest to what is left,
+// in the order in which bytes are unpacked: 64 values of a part step bytes after the
+// last ones, and a part another bytes after the one before. What is subnormal becomes
+// zero, what is finite stays so.
 //
 //go:noescape
 func split2MXFP8(a *splitArgs)
-
-// split3BF16 rounds float32 to the sum of 3 bfloat16, each the nearest to what is left,
-// in the order of the columns: 64 values of the first, then of the next. What is
-// subnormal becomes zero, what is finite stays so.
-//
-//go:noescape
-func split3BF16(a *splitArgs)
-
-// split3MXFP8 rounds float32 to the sum of 3 bfloat16, each the nearest to what is
-// left, in the order in which bytes are unpacked: 64 values of the first, then of the
-// next. What is subnormal becomes zero, what is finite stays so.
-//
-//go:noescape
-func split3MXFP8(a *splitArgs)

@@ -191,7 +191,7 @@ func TestRefuses(t *testing.T) {
 		{"kernels of ranks", []string{"-tp", "2", "-kernels"}, cli.Usage, []string{"-kernels and -products are for one device"}},
 		{"ranks that do not divide", []string{"-tp", "3"}, cli.Failed, []string{"TensorParallel.Size is 3", "a divisor of"}},
 		{"no checkpoint", []string{"-checkpoint", absent}, cli.Failed, []string{absent + ": no such file or directory\n"}},
-		{"no device", []string{"-device", "gpu"}, cli.Usage, []string{"want cpu, reference or hip[:n]"}},
+		{"no device", []string{"-device", "gpu"}, cli.Usage, []string{"want cpu[:bf16x2|bf16], reference or hip[:n]"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			code, stdout, stderr := runBench(c.args...)

@@ -139,7 +139,7 @@ func TestRefuses(t *testing.T) {
 		{[]string{"-min-p", "1.5"}, cli.Usage, "generate: -min-p is 1.5, want 0 to 1\n"},
 		{[]string{"-samples", "0", "-n", "-1"}, cli.Usage, "generate: -n is -1, want 1 to 2^20\n-samples is 0, want 1 to 1024\n"},
 		{[]string{"-n", "5000"}, cli.Usage, "generate: the prompt has 26 bytes and -n is 5000, want at most 4096 together, the model's positions\n"},
-		{[]string{"-device", "abacus"}, cli.Usage, "want cpu, reference or hip[:n]"},
+		{[]string{"-device", "abacus"}, cli.Usage, "want cpu[:bf16x2|bf16], reference or hip[:n]"},
 		{[]string{"-device", "hip:999"}, cli.Failed, "no GPU device"},
 		{[]string{"-file", filepath.Join(dir, "none")}, cli.Failed, "generate: open " + filepath.Join(dir, "none")},
 		{[]string{"-file", empty}, cli.Failed, "is empty, want text\n"},

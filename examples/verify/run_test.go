@@ -109,8 +109,8 @@ func TestRunRefuses(t *testing.T) {
 	}{
 		{nil, cli.Usage, "verify: want at least one case folder; run verify -h for its flags\n"},
 		{[]string{"-wrong", "x"}, cli.Usage, "verify: flag provided but not defined: -wrong; run verify -h for its flags\n"},
-		{[]string{"-device", "abacus", "x"}, cli.Usage, "want cpu, reference or hip[:n]"},
-		{[]string{"-device", "", "x"}, cli.Usage, "want cpu, reference or hip[:n]"},
+		{[]string{"-device", "abacus", "x"}, cli.Usage, "want cpu[:bf16x2|bf16], reference or hip[:n]"},
+		{[]string{"-device", "", "x"}, cli.Usage, "want cpu[:bf16x2|bf16], reference or hip[:n]"},
 		{[]string{"-device", "hip:999", "x"}, cli.Failed, "no GPU device"},
 		{[]string{"-h"}, cli.OK, "exit status"},
 		{[]string{"-h"}, cli.OK, "by 1e-5 of"},

@@ -19,13 +19,13 @@ import (
 )
 
 // ErrName is a -device flag that does not name a device.
-var ErrName = errors.New("want cpu, reference or hip[:n]")
+var ErrName = errors.New("want cpu[:bf16x2|bf16], reference or hip[:n]")
 
 // Var defines the -device flag, whose value goes to name. A value that does not name a
 // device is wrong usage; [Open] finds out whether a GPU is there.
 func Var(flags *flag.FlagSet, name *string) {
 	*name = "cpu"
-	flags.Var((*flagValue)(name), "device", "`device` that runs the head: cpu, reference (plain float64 twins, slow), or hip[:n], GPU n through HIP or CUDA")
+	flags.Var((*flagValue)(name), "device", "`device` that runs the head: cpu, or cpu:bf16x2 or cpu:bf16, whose products round activations to two or one bfloat16 where the processor multiplies those; reference (plain float64 twins, slow); or hip[:n], GPU n through HIP or CUDA")
 }
 
 // flagValue is the value of a -device flag.
@@ -39,37 +39,49 @@ func (d *flagValue) String() string {
 }
 
 func (d *flagValue) Set(name string) error {
-	_, _, err := parse(name)
+	_, err := parse(name)
 	*d = flagValue(name)
 	return err
 }
 
-// parse returns the kind of the named device, and the number of a GPU.
-func parse(name string) (kind string, number int, err error) {
-	kind, text, numbered := strings.Cut(name, ":")
+// named is what a -device flag says.
+type named struct {
+	kind        string
+	number      int             // of a GPU
+	activations hip.Activations // of a CPU
+}
+
+func parse(name string) (d named, err error) {
+	kind, text, more := strings.Cut(name, ":")
 	switch {
-	case !numbered && (kind == "cpu" || kind == "reference" || kind == "hip"):
-		return kind, 0, nil
+	case !more && (kind == "cpu" || kind == "reference" || kind == "hip"):
+		return named{kind: kind}, nil
+	case kind == "cpu":
+		for _, a := range []hip.Activations{hip.ActivationsBF16x2, hip.ActivationsBF16} {
+			if text == a.String() {
+				return named{kind: kind, activations: a}, nil
+			}
+		}
 	case kind == "hip":
 		if n, err := strconv.Atoi(text); err == nil && n >= 0 {
-			return kind, n, nil
+			return named{kind: kind, number: n}, nil
 		}
 	}
-	return "", 0, ErrName
+	return d, ErrName
 }
 
 // Open opens the device that a -device flag names. The caller closes it. A GPU that
 // is not there is a [hip.ErrNoDevice].
 func Open(name string) (hip.Device, error) {
-	kind, number, err := parse(name)
+	of, err := parse(name)
 	var d hip.Device
-	switch kind {
+	switch of.kind {
 	case "cpu":
-		d = hip.NewHost()
+		d, err = hip.OpenHost(hip.HostOptions{Activations: of.activations})
 	case "reference":
 		d = hip.NewReference()
 	case "hip":
-		d, err = hip.Open(number, hip.OpenOptions{Logger: slog.Default()})
+		d, err = hip.Open(of.number, hip.OpenOptions{Logger: slog.Default()})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("device %q: %w", name, err)
@@ -98,17 +110,17 @@ func OpenNth(name string, i, n int) (d hip.Device, err error) {
 	if n == 1 {
 		return Open(name)
 	}
-	kind, number, err := parse(name)
+	of, err := parse(name)
 	if err != nil {
 		return nil, fmt.Errorf("device %q: %w", name, err)
 	}
-	switch kind {
+	switch of.kind {
 	case "cpu":
-		return hip.NewHost(max(1, runtime.GOMAXPROCS(0)/n)), nil
+		return hip.OpenHost(hip.HostOptions{Threads: max(1, runtime.GOMAXPROCS(0)/n), Activations: of.activations})
 	case "reference":
 		return hip.NewReference(), nil
 	}
-	if d, err = Open(fmt.Sprintf("hip:%d", number+i)); err != nil {
+	if d, err = Open(fmt.Sprintf("hip:%d", of.number+i)); err != nil {
 		err = fmt.Errorf("%d devices from %q on: %w", n, name, err)
 	}
 	return d, err

@@ -15,7 +15,7 @@ import (
 )
 
 func TestOpen(t *testing.T) {
-	for name, kind := range map[string]string{"cpu": "cpu", "reference": "reference"} {
+	for name, kind := range map[string]string{"cpu": "cpu", "cpu:bf16": "cpu", "cpu:bf16x2": "cpu", "reference": "reference"} {
 		d, err := Open(name)
 		require.NoError(t, err)
 		require.Equal(t, kind, d.Info().Kind)
@@ -32,7 +32,7 @@ func TestOpen(t *testing.T) {
 			require.ErrorIs(t, err, hip.ErrNoDevice)
 		}
 	}
-	for _, name := range []string{"", "gpu", "cpu:1", "hip:", "hip:-1", "hip:x", "CPU"} {
+	for _, name := range []string{"", "gpu", "cpu:1", "cpu:", "cpu:exact", "cpu:mxfp8", "reference:bf16", "hip:", "hip:-1", "hip:x", "CPU"} {
 		_, err := Open(name)
 		require.ErrorIs(t, err, ErrName, name)
 	}
@@ -46,6 +46,7 @@ func TestVar(t *testing.T) {
 	}{
 		{nil, "cpu"},
 		{[]string{"-device", "reference"}, "reference"},
+		{[]string{"-device", "cpu:bf16"}, "cpu:bf16"},
 		{[]string{"-device", "hip"}, "hip"},
 		{[]string{"-device", "hip:999"}, "hip:999"}, // there may be none: Open finds out
 		{[]string{"-device", "foo"}, ""},
@@ -60,7 +61,7 @@ func TestVar(t *testing.T) {
 		_, err := cli.Parse(flags, c.args)
 		if c.want == "" {
 			require.ErrorContains(t, err, ErrName.Error(), "%q", c.args)
-			require.Contains(t, out.String(), "for flag -device: want cpu, reference or hip[:n]")
+			require.Contains(t, out.String(), "for flag -device: want cpu[:bf16x2|bf16], reference or hip[:n]")
 			continue
 		}
 		require.NoError(t, err, "%q", c.args)

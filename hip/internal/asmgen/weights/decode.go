@@ -2,6 +2,7 @@ package weights
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/drafthead/drafthead/hip/internal/asmgen/asm"
 )
@@ -19,6 +20,9 @@ func decodeFile() *asm.File {
 
 func decode(file *asm.File, level asm.Level, d decoder) {
 	doc := "decodes a panel of " + d.format + ", each value rounded once"
+	if d.order != "" {
+		doc += ", columns" + strings.TrimSuffix(strings.TrimPrefix(d.order, ","), ",")
+	}
 	if d.findsNaN {
 		doc += ", and sets special if one of them is NaN, which it does not decode"
 	}

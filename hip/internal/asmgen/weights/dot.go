@@ -122,17 +122,16 @@ func (f *dotFunc) prefetch(bytes int) {
 
 func dotPlain(file *asm.File, level asm.Level, d decoder) {
 	doc := fmt.Sprintf("computes y[j] = Σ w[j][c]·x[c] for rows stored as %s: products and sums in float32, "+
-		"column c in lane c mod %d of sum c/%d mod 4.", d.format, level.Lanes(), level.Lanes())
+		"column c%s in lane c mod %d of sum c/%d mod 4.", d.format, d.order, level.Lanes(), level.Lanes())
 	dot(file, level, d.format, doc, func(f *dotFunc) dotBody {
+		decoding := d.begin(f.Func, lent{f.temporaries, f.scales, f.code})
 		return dotBody{chunk: func() {
 			for offset := 0; offset < chunk*d.stored; offset += 64 { // few rows: others are read side by side
 				f.Op("PREFETCHT0", f.at(prefetchRowsAlone+offset))
 			}
-			for i := range chunk / level.Lanes() {
-				v := f.temporaries[i%4]
-				d.load(f.Func, f.at(i*level.Lanes()*d.stored), v)
+			decoding.chunk(f.at, nil, func(i int, v asm.Vec) {
 				f.Op("VFMADD231PS", f.x.At(i*level.Bytes), v, f.sums[i%4])
-			}
+			})
 			f.Op("ADDQ", chunk*d.stored, f.w)
 		}}
 	})

@@ -46,8 +46,8 @@ func dotsFiles() []*asm.File {
 func dots(file *asm.File, level asm.Level, d decoder, n int) {
 	rows := dotsRows(level)
 	f := file.Func(level, fmt.Sprintf("dots%d%s%s(a *dotsArgs)", n, d.format, level.Name), fmt.Sprintf(
-		"computes y[j][i] = Σ w[j][c]·x[i][c] for i < %d and groups of %d rows stored as %s: products and sums in float32, column c in lane c mod %d.",
-		n, rows, d.format, level.Lanes()))
+		"computes y[j][i] = Σ w[j][c]·x[i][c] for i < %d and groups of %d rows stored as %s: products and sums in float32, column c%s in lane c mod %d.",
+		n, rows, d.format, d.order, level.Lanes()))
 	args, saving := f.Take(asm.DI), f.Take(asm.AX)
 	w, rowStride, w3 := f.Take(asm.R11), f.Take(asm.R8), f.Take(asm.R14)
 	scale, scaleStride, scale3 := f.Take(asm.R12), f.Take(asm.R13), f.Take(asm.R15)

@@ -13,8 +13,7 @@ type decoder struct {
 	short8      bool // values are 2^8 too small
 	findsNaN    bool // which it does not decode
 
-	// load makes float32 of one vector, where a format has no scales; nil elsewhere.
-	load func(f *asm.Func, at asm.Mem, v asm.Vec)
+	order string // says which column c is, where columns are not in their order
 	// begin takes vectors for constants, sets them, and returns what uses them.
 	begin func(f *asm.Func, r lent) decoding
 }
@@ -60,8 +59,25 @@ func plainF16(level asm.Level) decoder {
 	return plain("F16", level, 2, func(f *asm.Func, at asm.Mem, v asm.Vec) { f.Op("VCVTPH2PS", at, v) })
 }
 
-// plainBF16 moves bfloat16 to the upper half of float32.
+// plainBF16 moves bfloat16 to the upper half of float32. Wide vectors hold the even columns
+// of 32, then the odd ones, which costs a shift and a mask: widened in their order they
+// cost two permutations more. Then x has to be in the order of evenOdd.
 func plainBF16(level asm.Level) decoder {
+	if level.Bytes == 64 {
+		return decoder{format: "BF16", stored: 2, temporaries: 4, order: ", in the order of evenOddAVX512,", begin: func(f *asm.Func, r lent) decoding {
+			uppers := f.Top(1)[0]
+			f.Broadcast(0xffff0000, r.code, uppers)
+			return decoding{chunk: func(at, _ func(int) asm.Mem, use func(int, asm.Vec)) {
+				for i := 0; i < chunk/level.Lanes(); i += 2 {
+					even, odd := r.temporaries[0], r.temporaries[1]
+					f.Op("VPSLLD", 16, at(32*i), even)
+					f.Op("VPANDD", at(32*i), uppers, odd)
+					use(i, even)
+					use(i+1, odd)
+				}
+			}}
+		}}
+	}
 	return plain("BF16", level, 2, func(f *asm.Func, at asm.Mem, v asm.Vec) {
 		f.Op("VPMOVZXWD", at, v)
 		f.Op("VPSLLD", 16, v, v)
@@ -70,7 +86,7 @@ func plainBF16(level asm.Level) decoder {
 
 // plain is a format without scales, of which load makes float32.
 func plain(format string, level asm.Level, stored int, load func(f *asm.Func, at asm.Mem, v asm.Vec)) decoder {
-	return decoder{format: format, stored: stored, temporaries: 4, load: load, begin: func(f *asm.Func, r lent) decoding {
+	return decoder{format: format, stored: stored, temporaries: 4, begin: func(f *asm.Func, r lent) decoding {
 		return decoding{chunk: func(at, _ func(int) asm.Mem, use func(int, asm.Vec)) {
 			for i := range chunk / level.Lanes() {
 				v := r.temporaries[i%2]

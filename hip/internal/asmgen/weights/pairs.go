@@ -9,11 +9,9 @@ import (
 const (
 	// pairsMost is the rows of x that a function takes at most with rows as they are stored.
 	pairsMost = 4
-	// partsMost is the bfloat16 that a value of x becomes at most.
-	partsMost = 3
-	// partsStored is how many of them products with rows as they are stored take: with
-	// three, products in float32 are faster.
-	partsStored = 2
+	// partsMost is the bfloat16 that a value of x becomes at most. Three would add up to it,
+	// but then products in float32 are faster.
+	partsMost = 2
 )
 
 // pairsFile holds the products of rows with one to four rows of x, as pairs of bfloat16:
@@ -24,8 +22,8 @@ const (
 func pairsFile() *asm.File {
 	f := file("pairs", "Products of rows, as they are stored, with one to four rows of x as bfloat16.",
 		asm.Constant{Name: "maxPairs", Value: pairsMost}, asm.Constant{Name: "pairsRows", Value: pairsRows},
-		asm.Constant{Name: "maxStoredParts", Value: partsStored}, asm.Constant{Name: "chunkColumns", Value: chunk})
-	for parts := 1; parts <= partsStored; parts++ {
+		asm.Constant{Name: "maxParts", Value: partsMost}, asm.Constant{Name: "chunkColumns", Value: chunk})
+	for parts := 1; parts <= partsMost; parts++ {
 		for n := 1; n <= pairsMost; n++ {
 			pairs(f, "BF16", n, parts, pairsBF16)
 			pairs(f, "MXFP8", n, parts, pairsMXFP8)

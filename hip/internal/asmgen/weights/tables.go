@@ -79,6 +79,12 @@ func tables() *asm.File {
 	f.Table("nextLanes", bytes.Repeat([]byte{2, 0, 0, 0}, 16))
 	f.Table("wordOfScale", words)
 	f.Table("nextWords", bytes.Repeat([]byte{2, 0}, 32))
+	evens, odds := make([]byte, 64), make([]byte, 64)
+	for i := range 16 {
+		evens[4*i], odds[4*i] = byte(2*i), byte(2*i+1)
+	}
+	f.Table("evenLanes", evens)
+	f.Table("oddLanes", odds)
 	f.Table("infinity", []byte{0, 0, 0x80, 0x7f, 0, 0, 0, 0})
 	f.Table("topBit", []byte{0, 0, 0x40, 0, 0, 0, 0, 0})
 	f.Table("tileConfig", asm.TileConfig())
