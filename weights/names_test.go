@@ -342,8 +342,11 @@ func TestLayoutHitsEveryTargetOnce(t *testing.T) {
 
 // FuzzNames: any name ends in an answer, and the answers agree with the tables.
 func FuzzNames(f *testing.F) {
+	const routed = "language_model.model.mtp.layers.0.transformer_layer.block_sparse_moe.experts.3.w2."
 	for _, name := range slices.Concat(layoutNames("language_model.")[:40], []string{
 		"x.mtp.layers.3.mtp.layers.4.y", "experts.07.w1.x", "a.experts.1.w1.experts.1.w1.b", "l.self_attn.k_proj.k_scale",
+		routed + "weight_packed", routed + "weight_scale", routed + "weight_global_scale", routed + "weight_scale_2",
+		routed + "input_global_scale", routed + "input_scale", routed + "weight_packed.weight_scale_2", routed + "weight_scale_2_inv",
 	}) {
 		f.Add(name)
 	}
@@ -355,6 +358,12 @@ func FuzzNames(f *testing.F) {
 		}
 		if mapped, ok := MapName(name); ok {
 			require.NotContains(t, mapped, "weight_scale_inv")
+		}
+		weight, r := roleOf(name)
+		require.True(t, r == roleWeight || strings.HasSuffix(weight, weightSuffix), "a scale is that of a weight")
+		if again, role := roleOf(weight); r != roleWeight {
+			require.Equal(t, weight, again)
+			require.Equal(t, roleWeight, role)
 		}
 		// A name of two experts is none of a checkpoint: there the table's order
 		// decides, and the order of the name for the functions that parse.
