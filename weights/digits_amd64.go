@@ -17,14 +17,14 @@ var _ = [...]struct{}{
 //go:noescape
 func packDigits(a *packDigitsArgs)
 
-// dotDigitsMXFP4 computes y[j] = Σ w[j][c]·x[c] for rows stored as MXFP4 and two runs
+// dotDigitsMXFP4 computes y[j] = Σ w[j][c]·x[c] for rows stored as MXFP4 and three runs
 // of them: exact sums of digits times weights over 16 columns, rounded to float32,
 // times the scale of x, times that of the weights, added up in float32, by 16 lanes.
 //
 //go:noescape
 func dotDigitsMXFP4(a *dotDigitsArgs)
 
-// dotDigitsNVFP4 computes y[j] = Σ w[j][c]·x[c] for rows stored as NVFP4 and two runs
+// dotDigitsNVFP4 computes y[j] = Σ w[j][c]·x[c] for rows stored as NVFP4 and three runs
 // of them: exact sums of digits times weights over 16 columns, rounded to float32,
 // times the scale of x, times that of the weights, added up in float32, by 16 lanes.
 //

@@ -64,16 +64,18 @@ func (r *Rows) multiplyDigits(y []float32, yStride int, s *run, x *operand) {
 	}
 }
 
-// multiplyDigitRow multiplies the first half of the rows of weights, and the second, beside
-// each other.
+// multiplyDigitRow multiplies a row of x. Three runs of the rows of weights are read beside
+// each other; what does not divide by three is in two of them.
 func (r *Rows) multiplyDigitRow(y []float32, s *run, x *operand, digits []byte) {
 	groups := r.cols / digitColumns
-	half := ceilDiv(s.rows, 2)
-	apart := s.rows - half // if rows are odd, the two have one in common
+	rows := ceilDiv(s.rows, 3)
+	third := s.rows - rows
+	second := min(rows, third)
 	r.calls.digits = dotDigitsArgs{
 		w: &s.data[0], scale: &s.scale[0], digits: &digits[0], y: &y[0],
-		rows: half, groups: groups, rowStride: s.rowStride, scaleStride: s.scaleStride,
-		second: apart * s.rowStride, secondScale: apart * s.scaleStride, secondY: apart * 4,
+		rows: rows, groups: groups, rowStride: s.rowStride, scaleStride: s.scaleStride,
+		second: second * s.rowStride, secondScale: second * s.scaleStride, secondY: second * 4,
+		third: third * s.rowStride, thirdScale: third * s.scaleStride, thirdY: third * 4,
 	}
 	r.level.digits[s.format](&r.calls.digits)
 	first, whole := groups*digitColumns, r.cols/chunkColumns*chunkColumns

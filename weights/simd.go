@@ -100,7 +100,7 @@ type packDigitsArgs struct {
 	special int   // set to 1, see the function
 }
 
-// dotDigitsArgs are two runs of as many rows, the second some bytes after the first.
+// dotDigitsArgs are three runs of as many rows, which lie some bytes after the first.
 type dotDigitsArgs struct {
 	w, scale                     *byte
 	digits                       *byte // as packDigits makes them
@@ -108,6 +108,7 @@ type dotDigitsArgs struct {
 	rows, groups                 int
 	rowStride, scaleStride       int
 	second, secondScale, secondY int
+	third, thirdScale, thirdY    int
 }
 
 type packTilesArgs struct {

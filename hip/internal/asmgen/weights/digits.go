@@ -157,21 +157,28 @@ func reduceEach(f *asm.Func, op string, v []asm.Vec, t asm.Vec) {
 	}
 }
 
-// dotDigits multiplies two streams of rows.
+// digitStreams is the runs of rows that are multiplied side by side: as many as there are
+// registers for, so that their sums do not wait for each other. ofStream are the fields that
+// say how far after the first each lies.
+const digitStreams = 3
+
+var ofStream = []string{"", "second", "third"}
+
+// dotDigits multiplies three runs of rows.
 func dotDigits(file *asm.File, format fp4Format) {
 	f := file.Func(asm.VNNI, "dotDigits"+format.name+"(a *dotDigitsArgs)", "computes y[j] = Σ w[j][c]·x[c] for rows stored as "+format.name+
-		" and two runs of them: exact sums of digits times weights over 16 columns, rounded to float32, times the scale of x, "+
+		" and three runs of them: exact sums of digits times weights over 16 columns, rounded to float32, times the scale of x, "+
 		"times that of the weights, added up in float32, by 16 lanes.")
 	args, by := f.Take(asm.DI), f.Take(asm.CX)
 	x, y, rows, groups := f.Take(asm.SI), f.Take(asm.DX), f.Take(asm.R8), f.Take(asm.R10)
-	w := []asm.GP{f.Take(asm.R11), f.Take(asm.R12)}
-	scale := []asm.GP{f.Take(asm.R13), f.Take(asm.R14)}
+	w := []asm.GP{f.Take(asm.R9), f.Take(asm.R11), f.Take(asm.R12)}
+	scale := []asm.GP{f.Take(asm.R13), f.Take(asm.R14), f.Take(asm.R15)}
 	rowW, rowScale := f.Take(asm.AX), f.Take(asm.BX)
 	part, spare := f.Vector(), f.Vector()
 	table, order := f.Vector(), f.Vector()
-	sums, seen := f.Vectors(2), f.Vectors(2)
-	weights, acc := f.Vectors(8), f.Vectors(4) // by row, and by half
-	mask, unsigned := f.Vector(), f.Vector()   // NVFP4: of half precision and of bytes; MXFP4: the least scale
+	sums, seen := f.Vectors(digitStreams), f.Vectors(digitStreams)
+	weights, acc := f.Vectors(4*digitStreams), f.Vectors(2*digitStreams) // by stream, and by half
+	mask, unsigned := f.Vector(), f.Vector()                             // NVFP4: of half precision and of bytes; MXFP4: the least scale
 	f.Op("MOVQ", f.Arg("a"), args)
 	f.Op("MOVQ", f.Field(args, "w"), rowW)
 	f.Op("MOVQ", f.Field(args, "scale"), rowScale)
@@ -191,12 +198,14 @@ func dotDigits(file *asm.File, format fp4Format) {
 	f.Loop("row", rows, func() {
 		f.Clear(sums...)
 		f.Clear(seen...)
-		f.Op("MOVQ", rowW, w[0])
-		f.Op("MOVQ", rowW, w[1])
-		f.Op("ADDQ", f.Field(args, "second"), w[1])
-		f.Op("MOVQ", rowScale, scale[0])
-		f.Op("MOVQ", rowScale, scale[1])
-		f.Op("ADDQ", f.Field(args, "secondScale"), scale[1])
+		for i, of := range ofStream {
+			f.Op("MOVQ", rowW, w[i])
+			f.Op("MOVQ", rowScale, scale[i])
+			if i > 0 {
+				f.Op("ADDQ", f.Field(args, of), w[i])
+				f.Op("ADDQ", f.Field(args, of+"Scale"), scale[i])
+			}
+		}
 		f.Op("MOVQ", f.Field(args, "digits"), x)
 		f.Op("MOVQ", f.Field(args, "groups"), groups)
 		f.Loop("group", groups, func() {
@@ -276,7 +285,7 @@ func dotDigits(file *asm.File, format fp4Format) {
 				f.Op("VMOVSS", sum, y.At(0))
 				continue
 			}
-			f.Op("MOVQ", f.Field(args, "secondY"), by)
+			f.Op("MOVQ", f.Field(args, ofStream[i]+"Y"), by)
 			f.Op("VMOVSS", sum, y.At(0).Index(by, 1))
 		}
 		f.Op("ADDQ", 4, y)
