@@ -30,7 +30,8 @@ func BenchmarkProduct(b *testing.B) {
 		{"MXFP8/1", MXFP8, 1}, {"MXFP8/2", MXFP8, 2}, {"MXFP8/4", MXFP8, 4}, {"MXFP8/8", MXFP8, 8}, {"MXFP8/16", MXFP8, 16},
 		{"MXFP8/64", MXFP8, 64}, {"MXFP8/512", MXFP8, 512},
 		{"BF16/1", BF16, 1}, {"BF16/4", BF16, 4}, {"BF16/16", BF16, 16}, {"BF16/512", BF16, 512},
-		{"MXFP4/1", MXFP4, 1}, {"MXFP4/4", MXFP4, 4}, {"MXFP4/16", MXFP4, 16}, {"NVFP4/1", NVFP4, 1}, {"NVFP4/4", NVFP4, 4}, {"NVFP4/16", NVFP4, 16},
+		{"MXFP4/1", MXFP4, 1}, {"MXFP4/4", MXFP4, 4}, {"MXFP4/8", MXFP4, 8}, {"MXFP4/16", MXFP4, 16},
+		{"NVFP4/1", NVFP4, 1}, {"NVFP4/4", NVFP4, 4}, {"NVFP4/8", NVFP4, 8}, {"NVFP4/16", NVFP4, 16},
 		{"F32/1", F32, 1}, {"F16/1", F16, 1}, {"FP8/1", FP8F32, 1},
 	} {
 		for _, a := range productActivations(bench.format) {

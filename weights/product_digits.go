@@ -8,7 +8,7 @@ const (
 
 	// digitRows is the rows of x up to which that is faster than to decode the weights to
 	// float32, and nearDigits the rows of weights that meet all of them before the next ones.
-	digitRows  = 8
+	digitRows  = 16
 	nearDigits = 64
 )
 

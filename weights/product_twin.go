@@ -66,7 +66,7 @@ func (r *Rows) Load(x []float32, n int) {
 //	plain Go         over 32 columns in float32, over these sums in float64
 //	AVX2, AVX-512    in 8 or 16 lanes and several sums a lane, then over these;
 //	                 for one row of MXFP8 and INT8 over 32 columns first
-//	AVX-512 VBMI     up to 8 rows of MXFP4 and NVFP4: x as multiples of a power of two,
+//	AVX-512 VBMI     up to 16 rows of MXFP4 and NVFP4: x as multiples of a power of two,
 //	                 2^23 at most, of 16 columns; exact sums over these, rounded and
 //	                 added up in 16 lanes, over 256 columns and more
 //	AVX-512 BF16     for MXFP8 and BF16 where the device rounds activations, see
