@@ -3,7 +3,7 @@ package attention
 import "github.com/drafthead/drafthead/hip"
 
 // hasVectors reports whether a level has the functions of this file.
-func hasVectors(simd hip.SIMD) bool { return simd == hip.SIMDNEON }
+func hasVectors(simd hip.SIMD) bool { return simd >= hip.SIMDNEON }
 
 // keyScores rates groups of 16 keys for the 16 heads of a tile.
 func keyScores(_ hip.SIMD, a *keyScoresArgs) { keyScoresNEON(a) }

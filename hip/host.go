@@ -33,7 +33,8 @@ type HostOptions struct {
 	// Activations is how products round the rows that they multiply with weights:
 	// [ActivationsExact], [ActivationsBF16x2] or [ActivationsBF16]. It counts where the
 	// processor multiplies bfloat16, see [SIMDAVX512BF16], and the weights have no more
-	// bits; elsewhere products are exact.
+	// bits; elsewhere products are exact. With [SIMDNEONBF16] ActivationsBF16 counts, not
+	// ActivationsBF16x2.
 	Activations Activations
 }
 
@@ -59,7 +60,7 @@ func newHost(o HostOptions, simd SIMD) Device {
 	if threads <= 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
-	if simd != SIMDAVX512BF16 && simd != SIMDAMX {
+	if !simd.rounds(o.Activations) {
 		o.Activations = ActivationsExact
 	}
 	h := &host{cpu: cpu{mem: memory.New()}, threads: threads, simd: simd}

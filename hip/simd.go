@@ -15,12 +15,13 @@ const (
 	SIMDAVX512BF16                 // dot products of pairs of bfloat16 too
 	SIMDAMX                        // bfloat16 tiles too
 	SIMDNEON                       // on arm64: what every such processor has
+	SIMDNEONBF16                   // dot products of pairs of bfloat16 too
 )
 
 var simdNames = [...]string{
 	SIMDNone: "plain Go", SIMDAVX2: "AVX2",
 	SIMDAVX512: "AVX-512", SIMDAVX512VBMI: "AVX-512 VBMI", SIMDAVX512BF16: "AVX-512 BF16", SIMDAMX: "AMX",
-	SIMDNEON: "NEON",
+	SIMDNEON: "NEON", SIMDNEONBF16: "NEON BF16",
 }
 
 func (s SIMD) String() string {
@@ -28,6 +29,12 @@ func (s SIMD) String() string {
 		return fmt.Sprintf("SIMD(%d)", int(s))
 	}
 	return simdNames[s]
+}
+
+// rounds reports whether a host of a level rounds activations so. As two bfloat16 arm64
+// would multiply no faster than exact ones.
+func (s SIMD) rounds(a Activations) bool {
+	return s == SIMDAVX512BF16 || s == SIMDAMX || s == SIMDNEONBF16 && a == ActivationsBF16
 }
 
 // SIMDLevels returns the levels of this machine, from SIMDNone up.

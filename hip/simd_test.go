@@ -32,7 +32,7 @@ func TestSIMD(t *testing.T) {
 	requireLevel(t, hip.NewHost(), best)
 	requireLevel(t, hip.NewReference(), hip.SIMDNone)
 	// A bound above the machine's is the machine's.
-	for _, bound := range []hip.SIMD{hip.SIMDNEON, hip.SIMDNEON + 1} {
+	for _, bound := range []hip.SIMD{hip.SIMDNEONBF16, hip.SIMDNEONBF16 + 1} {
 		requireLevel(t, hip.NewHostAt(0, bound), best)
 	}
 }

@@ -9,7 +9,8 @@ import (
 
 // Products of pairs of bfloat16 are of weights that are exact in bfloat16, and of x as one or
 // two bfloat16. The instruction takes subnormal numbers as zeros and makes no others;
-// it rounds to the nearest, the two products of a pair one after the other.
+// it rounds to the nearest, the two products of a pair one after the other. That of arm64
+// adds the products of a pair, and then the sum, and rounds both to odd.
 
 const (
 	// fewPairs is the rows of x up to which weights are read as they are stored; more are

@@ -25,9 +25,26 @@ var neon = &vectorLevel{
 	sumLanes: sumLanesNEON,
 }
 
+var neonBF16 = withPairs(neon)
+
+// withPairs returns the level with dot products of pairs of bfloat16, for one that stands
+// for a value of x.
+func withPairs(level *vectorLevel) *vectorLevel {
+	l := *level
+	l.split[BF16][1], l.split[MXFP8][1] = split1NEON, split1NEON
+	l.pairs[BF16][1] = [maxPairs + 1]func(*pairsArgs){1: pairs1x1BF16NEON, 2: pairs2x1BF16NEON, 3: pairs3x1BF16NEON, 4: pairs4x1BF16NEON}
+	l.pairs[MXFP8][1] = [maxPairs + 1]func(*pairsArgs){1: pairs1x1MXFP8NEON, 2: pairs2x1MXFP8NEON, 3: pairs3x1MXFP8NEON, 4: pairs4x1MXFP8NEON}
+	l.decodePairs = [endFormat]func(*decodeArgs){BF16: decodePairsBF16NEON, MXFP8: decodePairsMXFP8NEON}
+	l.productPairs = [maxPanelX + 1]func(*productPairsArgs){1: product8x1PairsNEON, 2: product8x2PairsNEON, 3: product8x3PairsNEON}
+	return &l
+}
+
 // vectorsOf returns the assembly of a level; nil: plain Go.
 func vectorsOf(s hip.SIMD) *vectorLevel {
-	if s == hip.SIMDNEON {
+	switch {
+	case s >= hip.SIMDNEONBF16:
+		return neonBF16
+	case s == hip.SIMDNEON:
 		return neon
 	}
 	return nil

@@ -3,7 +3,7 @@ package vec
 import "github.com/drafthead/drafthead/hip"
 
 // hasVectors reports whether a level has the functions of this file.
-func hasVectors(simd hip.SIMD) bool { return simd == hip.SIMDNEON }
+func hasVectors(simd hip.SIMD) bool { return simd >= hip.SIMDNEON }
 
 // The vector parts of [RMS] and [Add], for n values, a multiple of 16.
 

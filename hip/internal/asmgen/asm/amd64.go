@@ -188,6 +188,11 @@ func (f *Func) Clear(vectors ...Vec) {
 
 // Broadcast sets all double words of a vector, by way of a general register.
 func (f *Func) Broadcast(bits uint32, by GP, to Vec) {
+	if f.Level.arm64 {
+		f.Op("MOVD", bits, by)
+		f.Op("VDUP", by, to)
+		return
+	}
 	f.Op("MOVL", bits, by)
 	f.Op("VMOVD", by, to.X())
 	f.Op("VPBROADCASTD", to.X(), to)
@@ -196,8 +201,7 @@ func (f *Func) Broadcast(bits uint32, by GP, to Vec) {
 // BroadcastFloat sets all lanes of a vector, by way of a general register.
 func (f *Func) BroadcastFloat(value float32, by GP, to Vec) {
 	if f.Level.arm64 {
-		f.Op("MOVD", math.Float32bits(value), by)
-		f.Op("VDUP", by, to)
+		f.Broadcast(math.Float32bits(value), by, to)
 		return
 	}
 	f.Op("MOVL", math.Float32bits(value), by)

@@ -43,6 +43,9 @@ var words = map[string]word{
 	"BIC":     {bits: 0x4e601c00, shapes: []string{"B16", "B16", "B16"}}, // the second operand without the bits of the first
 	"FMUL.E":  {bits: 0x4f809000, shapes: shape4, constant: lane},
 	"FMLA.E":  {bits: 0x4f801000, shapes: shape4, constant: lane},
+	"BFDOT":   {bits: 0x6e40fc00, shapes: []string{"H8", "H8", "S4"}}, // of pairs of bfloat16
+	"BFCVTN":  {bits: 0x0ea16800, shapes: []string{"S4", "H4"}},
+	"BFCVTN2": {bits: 0x4ea16800, shapes: []string{"S4", "H8"}},
 	"FNEG":    {bits: 0x6ea0f800, shapes: []string{"S4", "S4"}},
 	"SCVTF":   {bits: 0x4e21d800, shapes: []string{"S4", "S4"}},
 	"FCVTL":   {bits: 0x0e217800, shapes: []string{"H4", "S4"}},

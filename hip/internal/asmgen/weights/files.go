@@ -26,7 +26,7 @@ func Files() []*asm.File {
 	files := append([]*asm.File{tables(), dotFile()}, dotsFiles()...)
 	files = append(files, decodeFile(), panelFile(), splitFile(), pairsFile(), pairsPanelFile(), digitsFile(), tilesFile(), streamFile())
 	files = append(files, neonTables(), neonDotFile())
-	return append(append(files, neonDotsFiles()...), neonDecodeFile(), neonPanelFile())
+	return append(append(files, neonDotsFiles()...), neonDecodeFile(), neonPanelFile(), neonPairsFile(), neonSplitFile(), neonPairsPanelFile())
 }
 
 func file(name, doc string, constants ...asm.Constant) *asm.File {

@@ -25,13 +25,14 @@ func pairsPanelFile() *asm.File {
 		asm.Constant{Name: "pairsPanelRows", Value: pairsPanelRows}, asm.Constant{Name: "maxPanelX", Value: pairsPanelX},
 		asm.Constant{Name: "pairsPanelStride", Value: pairsPanelStride})
 	decodePairs(f, "BF16", "", 2, decodePairsBF16)
-	decodePairs(f, "MXFP8", ", and sets special if a value is NaN or a scale is outside 2^−117 … 2^119, where a product with it may not be a normal bfloat16",
-		1, decodePairsMXFP8)
+	decodePairs(f, "MXFP8", docSpecialPairs, 1, decodePairsMXFP8)
 	for n := 1; n <= pairsPanelX; n++ {
 		productPairs(f, n)
 	}
 	return f
 }
+
+const docSpecialPairs = ", and sets special if a value is NaN or a scale is outside 2^−117 … 2^119, where a product with it may not be a normal bfloat16"
 
 // pairsDecoder is the registers of a function that decodes to bfloat16.
 type pairsDecoder struct {
