@@ -22,6 +22,7 @@ const (
 	CacheFP8Index
 )
 
+// String returns the name of the format, such as "BF16".
 func (f CacheFormat) String() string {
 	switch f {
 	case CacheBF16:

@@ -21,6 +21,7 @@ type InputError struct {
 	Err      error  // the rule that Got breaks, where it has a name; else nil
 }
 
+// Error says the call, the argument, what it is and what it should be.
 func (e *InputError) Error() string {
 	field := e.Field
 	if e.Sequence > 0 {

@@ -24,6 +24,7 @@ var simdNames = [...]string{
 	SIMDNEON: "NEON", SIMDNEONBF16: "NEON BF16",
 }
 
+// String returns the name of the level, such as "AVX-512".
 func (s SIMD) String() string {
 	if s < SIMDNone || int(s) >= len(simdNames) {
 		return fmt.Sprintf("SIMD(%d)", int(s))

@@ -170,27 +170,15 @@
 //
 // # How do prompts share pages?
 //
-// By rows, not by tokens. Of n tokens that two texts begin with, n−1 rows are the same,
-// since a row carries the token after its position:
-//
-//	position       0    1    2    3    4    5
-//	text A         t₀   t₁   t₂   t₃   a₄   a₅
-//	text B         t₀   t₁   t₂   t₃   b₄   b₅       4 tokens shared
-//
-//	row            0    1    2    3    4
-//	A's token      t₁   t₂   t₃   a₄   a₅
-//	B's token      t₁   t₂   t₃   b₄   b₅
-//	hidden state   h₀   h₁   h₂   h₃   own
-//	               └─ 3 rows ┘    └─ own rows
+// By rows, not by tokens: of n tokens that two texts begin with, n−1 rows are the same,
+// since a row carries the token after its position.
 //
 //	b, err := a.Fork()                // A goes on as it was
 //	err = b.Truncate(n - 1)           // n shared tokens
 //	rows of B from b.Resume() on      // n − 1, or before it: "again"
 //
 // A page that both hold is copied once one of them writes to it, so a share may end within
-// a page. An engine with block tables shares pages itself: those that lie wholly before the
-// first row that B gives, which an aligned or target-fed chain begins steps−1 rows before
-// row n−1.
+// a page. GUIDE.md draws it, also for engines with block tables.
 //
 // # How do I make drafts cheaper?
 //
@@ -230,34 +218,6 @@
 // experts are in package moe. [Chain] says which module runs at which step, and
 // [Options.PostNorm] what the next step is fed with. Package mtp/reference computes the
 // same in float64.
-//
-// # Where is what?
-//
-//	call.go                 a call: its checks, its pages, commit and rollback
-//	module.go               the forward of one module
-//	queue.go, workspace.go  the operations that it queues, and the memory between them
-//	step.go                 one step made ready: rows, pages, inputs
-//	forward.go, draft.go    the calls Forward and Draft
-//	chain.go, chain_step.go a Draft under way: plan, queue, collect
-//	chain_sample.go         drafts that are drawn, or limited by masks
-//	sampling.go             how a token is drawn
-//	verify.go               what the target confirms of drafts, if it is greedy
-//	verify_sampled.go       and if it samples
-//	controller*.go          how many tokens to draft
-//	stats.go, memory.go     what a head did, and the memory that it uses
-//	logits.go               final norm, logits, embeddings
-//	sequence_bytes.go       a sequence on its way to another cache or machine
-//	ranks*.go, parallel.go  a rank of a parallel head, and its share
-//	candidates.go           the most probable tokens: TopK, and what Draft picks
-//	internal/plan           the rules of chains, as data
-//	internal/rope           the rules that make rotary frequencies
-//	internal/kernels        the kernels that only a head has
-//	internal/sampling       those that draw tokens, and decide which are accepted
-//	internal/staging        numbers on their way to a device and back
-//	load.go, params.go      which tensors a head takes, and how they get there
-//	config*.go              config.json, read strictly
-//	inspect*.go             what a folder holds: modules, a tied lm_head, notes, and in
-//	                        errors what may be meant
 //
 // # What does Load refuse?
 //

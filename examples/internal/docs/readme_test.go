@@ -187,6 +187,34 @@ func headings(text string) (anchors []string) {
 	return anchors
 }
 
+// sourcePath is the path of a source in prose; a * stands for more files.
+var sourcePath = regexp.MustCompile(`(?:^|[\s(|` + "`" + `])((?:[a-z0-9_.]+/)+[a-z0-9_*]+\.(?:go|hip|h|cpp|md))\b`)
+
+// TestDocumentPaths: sources that documents name, from the root on or from where they lie,
+// exist.
+func TestDocumentPaths(t *testing.T) {
+	checked := 0
+	for _, file := range documents(t) {
+		text, err := os.ReadFile(filepath.Join(root, file))
+		require.NoError(t, err)
+		for _, found := range sourcePath.FindAllStringSubmatch(string(text), -1) {
+			first, _, _ := strings.Cut(found[1], "/")
+			if !exists(filepath.Join(root, first)) {
+				continue // of another repository
+			}
+			var there []string
+			for _, from := range []string{root, filepath.Join(root, filepath.Dir(file))} {
+				files, err := filepath.Glob(filepath.Join(from, found[1]))
+				require.NoError(t, err)
+				there = append(there, files...)
+			}
+			require.NotEmpty(t, there, "%s names %s", file, found[1])
+			checked++
+		}
+	}
+	require.Greater(t, checked, 30)
+}
+
 // TestReadmeCommandsRunInCI: .ci/run runs the README's first commands.
 func TestReadmeCommandsRunInCI(t *testing.T) {
 	ci, err := os.ReadFile(filepath.Join(root, ".ci", "run"))
