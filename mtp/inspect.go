@@ -171,7 +171,7 @@ type statError struct{ err error }
 
 func (e statError) Error() string {
 	if p, ok := errors.AsType[*fs.PathError](e.err); ok {
-		return "mtp: " + p.Op + " " + safetensors.Printable(p.Path) + ": " + p.Err.Error()
+		return "mtp: " + p.Op + " " + safetensors.Printable(p.Path) + ": " + p.Err.Error() + ", want a checkpoint folder"
 	}
 	return "mtp: " + safetensors.Printable(e.err.Error())
 }

@@ -30,28 +30,34 @@ import (
 	"github.com/drafthead/drafthead/weights"
 )
 
-const usage = `usage: bench [-checkpoint DIR | -shape m3|nano] [flags]
+const usage = `Bench measures how fast a head drafts, and how near that is to memory's speed.
 
-Measures an MTP draft head: a checkpoint, or random weights of the real shape
-that are made in memory (m3: 12.6 GB, with -experts 8 5.6 GB). Module 0 drafts.
+  bench                                      # a small head of random weights
+  bench -shape m3 -experts 8 -plot steps.svg # real size but for 120 experts
+
+usage: bench [-checkpoint DIR | -shape m3|nano] [flags]
+       bench -plot FILE.svg RUN.json...
+
+It measures a checkpoint, or random weights of the real shape that are made in
+memory (m3: 12.6 GB, with -experts 8 5.6 GB). Module 0 drafts.
 
   step           one row of one sequence, and the logits of one draft; once more
                  with an lm_head that is cheaper to read, unless -cheap=false
   chain          the drafts of one call, each from the one before
   batch          one row of each of several sequences
-  commit         rows of one sequence that the target confirmed, and the draft after
-                 them: all rows but the last only get keys and values
-  prefill        rows of a prompt, without logits: all of them get hidden states, which
-                 stay on the device
+  commit         rows of one sequence that the target confirmed, and the draft
+                 after them: all rows but the last only get keys and values
+  prefill        rows of a prompt, without logits: all of them get hidden
+                 states, which stay on the device
   long context   a step after more positions, of random keys
 
 Bytes are what a call has to read, each once: the matrices, the picked experts,
-lm_head, and the selected blocks of the cache. "Of ceiling" says how near that
+lm_head, and the selected blocks of the cache. "Ceiling" says how near that
 comes to plain reading of the same memory by the same threads, which is measured
-before every run. Times are medians, spread is (p90 - p10) /
-median, GFLOP/s counts the products with weights. With -tp or -ep all of that is of
-the first device, and "exchange" is how long its sums and gathers over the devices take
-by themselves.
+before every run. Times are medians, spread is (p90 - p10) / median, GFLOP/s
+counts the products with weights. With -tp or -ep all of that is of the first
+device, and "exchange" is how long its sums and gathers over the devices take by
+themselves.
 
 exit status: 0 measured, 1 not, 2 wrong usage
 
@@ -137,7 +143,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 		return s, nil
 	}
 	if err := s.resolve(*experts, *format, rest); err != nil {
-		fmt.Fprintln(stderr, "bench:", err)
+		cli.Wrong(flags, "%v", err)
 		return nil, err
 	}
 	return s, nil
@@ -202,11 +208,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		return cli.Usage
 	}
-	err = s.run(ctx, stdout, stderr)
-	if err != nil {
-		fmt.Fprintln(stderr, "bench:", err)
-	}
-	return cli.Code(err)
+	return cli.Fail(ctx, stderr, "bench", s.run(ctx, stdout, stderr))
 }
 
 func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) error {

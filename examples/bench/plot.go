@@ -30,7 +30,7 @@ func plotFiles(svg string, files []string) error {
 	for _, name := range files {
 		text, err := os.ReadFile(name)
 		if err != nil {
-			return err
+			return fmt.Errorf("-plot: %w; want what bench -json or draft -json prints", err)
 		}
 		p := &plotted{}
 		if err := json.Unmarshal(text, p); err != nil {

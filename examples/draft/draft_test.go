@@ -207,14 +207,14 @@ func TestRefuses(t *testing.T) {
 		{[]string{"-checkpoint", dir}, cli.Failed, dir + ": read config: open config.json"},
 		{[]string{broken}, cli.Failed, broken + ": "},
 		{[]string{filepath.Join(dir, "none.safetensors")}, cli.Failed, filepath.Join(dir, "none.safetensors") + ": "},
-		{[]string{"-chain", "zigzag"}, cli.Usage, "draft: -chain is zigzag, want chain, chain_mod_own, chain_aligned or chain_target\n"},
-		{[]string{"-min-prob", "2"}, cli.Usage, "draft: -min-prob is 2, want 0 to 1\n"},
-		{[]string{"-min-prob", "NaN"}, cli.Usage, "draft: -min-prob is NaN, want 0 to 1\n"},
-		{[]string{"-show", "-1"}, cli.Usage, "draft: -show is -1, want 0 or more\n"},
-		{[]string{"-k", "65", "-chain", "x"}, cli.Usage, "draft: -k is 65, want 1 to 64\n-chain is x, want"},
+		{[]string{"-chain", "zigzag"}, cli.Usage, "draft: -chain is zigzag, want chain, chain_mod_own, chain_aligned or chain_target; run "},
+		{[]string{"-min-prob", "2"}, cli.Usage, "draft: -min-prob is 2, want 0 to 1; run "},
+		{[]string{"-min-prob", "NaN"}, cli.Usage, "draft: -min-prob is NaN, want 0 to 1; run "},
+		{[]string{"-show", "-1"}, cli.Usage, "draft: -show is -1, want 0 or more; run "},
+		{[]string{"-k", "65", "-chain", "x"}, cli.Usage, "draft: -k is 65, want 1 to 64; -chain is x, want"},
 		{[]string{"-device", "abacus"}, cli.Usage, `invalid value "abacus" for flag -device: want cpu[:bf16x2|bf16], reference or hip[:n]`},
-		{[]string{"-tp", "0", "-ep", "65"}, cli.Usage, "draft: -tp is 0, want 1 to 64\n-ep is 65, want 1 to 64\n"},
-		{[]string{"-tp", "8", "-ep", "9"}, cli.Usage, "draft: -tp 8 and -ep 9 are 72 devices, want at most 64\n"},
+		{[]string{"-tp", "0", "-ep", "65"}, cli.Usage, "draft: -tp is 0, want 1 to 64\n-ep is 65, want 1 to 64; run "},
+		{[]string{"-tp", "8", "-ep", "9"}, cli.Usage, "draft: -tp 8 and -ep 9 are 72 devices, want at most 64; run "},
 		{[]string{"-tp", "2", "-conventions"}, cli.Usage, "-conventions runs on one device, not with -tp or -ep"},
 		{[]string{"-tp", "3"}, cli.Failed, "TensorParallel.Size is 3, want a divisor of"},
 		{[]string{"-device", ""}, cli.Usage, "want cpu[:bf16x2|bf16], reference or hip[:n]"},
@@ -230,7 +230,7 @@ func TestCanceled(t *testing.T) {
 	cancel()
 	var out, errs bytes.Buffer
 	require.Equal(t, cli.Failed, run(ctx, nil, &out, &errs))
-	require.Contains(t, errs.String(), "context canceled")
+	require.Equal(t, "draft: interrupted\n", errs.String())
 	require.Empty(t, out.String())
 }
 

@@ -30,18 +30,25 @@ import (
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
-const usage = `usage: draft [flags] [TRACE...]
+const usage = `Draft shows how many of a head's drafts its target confirms.
 
-Drafts along recorded traces of a target model, lets the recorded text verify
-the drafts, and reports acceptance. Without flags: the built-in m3-tiny
-checkpoint (a byte-level model of Go source text) and its three traces.
+  draft                                      # the built-in model and its texts
+  draft -conventions -checkpoint DIR TRACE   # how does a head want to be fed?
+
+usage: draft [flags] [TRACE...]
+
+It drafts along recorded traces of a target model, and the recorded text
+verifies the drafts. Without flags: the built-in m3-tiny checkpoint (a
+byte-level model of Go source text) and its three traces.
 
 A trace is a safetensors file: prompt_len I64 [1], tokens I64 [N], hidden BF16
 [N, hidden_size]; optionally drafts I64 [N, K] and margin F32 [N, K], which the
-drafts are compared with (a mismatch is a difference at a margin of 1e-3 or more), and
-hidden_pre, as hidden, but before the target's final norm (for -conventions). If its
-metadata has lm_head, "sha256:" and the hash of the target's lm_head in bfloat16,
-the trace is refused with another model's checkpoint. The built-in traces have it.
+drafts are compared with (a mismatch is a difference at a margin of 1e-3 or
+more), and hidden_pre, as hidden, but before the target's final norm (for
+-conventions). If its metadata has lm_head, "sha256:" and the hash of the
+target's lm_head in bfloat16, the trace is refused with another model's
+checkpoint. The built-in traces have it. examples/draft/README.md says how to
+write one.
 
 exit status: 0 drafted, 1 not, 2 wrong usage
 
@@ -105,7 +112,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	}
 	s.traces = append(s.traces, more...)
 	if err := errors.Join(s.check(), s.checkConventions(flags)); err != nil {
-		fmt.Fprintln(stderr, "draft:", err)
+		cli.Wrong(flags, "%v", err)
 		return nil, err
 	}
 	return s, nil
@@ -137,11 +144,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		return cli.Usage
 	}
-	if err := s.run(ctx, stdout, stderr); err != nil {
-		fmt.Fprintln(stderr, "draft:", err)
-		return cli.Code(err)
-	}
-	return cli.OK
+	return cli.Fail(ctx, stderr, "draft", s.run(ctx, stdout, stderr))
 }
 
 func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
@@ -232,7 +235,7 @@ func (s *settings) readTraces() ([]*m3tiny.Trace, error) {
 	for _, name := range s.traces {
 		t, err := m3tiny.ReadTrace(os.DirFS(filepath.Dir(name)), filepath.Base(name))
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", safetensors.Printable(name), err)
+			return nil, fmt.Errorf("%s: %w; draft -h says what a trace holds", safetensors.Printable(name), err)
 		}
 		traces = append(traces, t)
 	}

@@ -43,13 +43,17 @@ func (s *settings) generate(ctx context.Context, engine *speculate.Engine, promp
 			err = errors.Join(err, engine.Release(t))
 		}
 	}()
+	wrote, finished := out.bar(len(samples))
+	defer finished()
 	start := time.Now()
 	for done := 0; done < len(texts); {
 		if err := engine.Step(ctx, texts); err != nil {
-			return err
+			return errors.Join(err, out.abort())
 		}
 		done = 0
+		bytes := 0
 		for i, t := range texts {
+			bytes += len(t.Tokens) - len(prompt)
 			if t.Err != nil {
 				return t.Err
 			}
@@ -60,10 +64,12 @@ func (s *settings) generate(ctx context.Context, engine *speculate.Engine, promp
 				}
 			}
 		}
+		wrote(int64(bytes), int64(s.n*len(samples)))
 		if err := out.progress(samples); err != nil {
 			return err
 		}
 	}
+	finished()
 	return out.finish(samples)
 }
 

@@ -25,13 +25,17 @@ import (
 	"github.com/drafthead/drafthead/mtp"
 )
 
-const usage = `usage: generate [flags]
+const usage = `Generate writes text that a head drafts and its target verifies.
 
-Writes text after a prompt, drafted by the MTP head and verified by its target. The
-built-in model, m3-tiny, is a small one of Go source text; a token is a byte, and texts of
-up to 512 bytes are what it was trained on. On a terminal, drafts that the target accepted
-are colored. In a pipe the output is the prompt with its text, and nothing else; the
-summary goes to standard error.
+  generate                                   # 256 bytes after a built-in prompt
+  generate -prompt "func main" -k auto -temperature 0.7
+
+usage: generate [flags]
+
+The built-in model, m3-tiny, is a small one of Go source text; a token is a
+byte, and texts of up to 512 bytes are what it was trained on. On a terminal,
+drafts that the target accepted are green. In a pipe the output is the prompt
+with its text, and nothing else; the summary goes to standard error.
 
 exit status: 0 written, 1 not, 2 wrong usage
 
@@ -81,7 +85,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	given := map[string]bool{}
 	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	if err := s.check(rest, given); err != nil {
-		fmt.Fprintln(stderr, "generate:", err)
+		cli.Wrong(flags, "%v", err)
 		return nil, err
 	}
 	return s, nil
@@ -113,11 +117,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		return cli.Usage
 	}
-	if err := s.run(ctx, stdout, stderr); err != nil {
-		fmt.Fprintln(stderr, "generate:", err)
-		return cli.Code(err)
-	}
-	return cli.OK
+	return cli.Fail(ctx, stderr, "generate", s.run(ctx, stdout, stderr))
 }
 
 // readPrompt returns the prompt's bytes as tokens.
@@ -126,7 +126,7 @@ func (s *settings) readPrompt() ([]int32, error) {
 	if s.file != "" {
 		var err error
 		if text, err = os.ReadFile(s.file); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("-file: %w; want a file with text to go on from", err)
 		}
 		if len(text) == 0 {
 			return nil, fmt.Errorf("%s is empty, want text", s.file)

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/term"
+
+	"github.com/drafthead/drafthead/examples/internal/cli"
 )
 
 // printer shows samples: as JSON, as text alone in a pipe, or colored on a terminal.
@@ -34,6 +36,23 @@ func (p *printer) progress(samples []*sample) error {
 		return nil
 	}
 	return p.show(samples[0])
+}
+
+// bar returns a bar for samples that are not shown while they are written.
+func (p *printer) bar(samples int) (update func(done, total int64), done func()) {
+	if p.colored && samples == 1 {
+		return func(done, total int64) {}, func() {}
+	}
+	return cli.Progress(p.stderr, "write", "bytes")
+}
+
+// abort ends the line of a sample that is not complete, and its color.
+func (p *printer) abort() error {
+	if p.shown == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintln(p.stdout, plain)
+	return err
 }
 
 // show prints what a terminal has not seen of a sample: accepted drafts are green.
@@ -97,13 +116,13 @@ func (p *printer) finish(samples []*sample) error {
 	}
 	legend := ""
 	if !p.settings.noDraft {
-		legend = green + "green" + plain + ": drafts that the target accepted; the rest it wrote itself, one byte a pass\n"
+		legend = green + "green" + plain + ": drafts that the target accepted; the rest is its own, a byte a pass\n"
 	}
 	_, err := fmt.Fprintf(p.stdout, "\n%s%s\n", legend, summary(samples))
 	return err
 }
 
-// summary is one line about all samples.
+// summary is two lines about all samples.
 func summary(samples []*sample) string {
 	var passes, tokens, drafted, accepted int
 	seconds := 0.0
@@ -112,6 +131,6 @@ func summary(samples []*sample) string {
 		drafted, accepted = drafted+s.Drafted, accepted+s.Accepted
 		seconds = max(seconds, s.Seconds)
 	}
-	return fmt.Sprintf("%d bytes in %d target passes, %d saved: %.2f bytes a pass, %d of %d drafts accepted, %.0f bytes/s",
+	return fmt.Sprintf("%d bytes in %d target passes, %d saved: %.2f bytes a pass\n%d of %d drafts accepted, %.0f bytes/s",
 		tokens, passes, tokens-passes, float64(tokens)/float64(passes), accepted, drafted, float64(tokens)/seconds)
 }

@@ -21,15 +21,21 @@ import (
 	"github.com/drafthead/drafthead/mtp"
 )
 
-const usage = `usage: inspect [flags] DIR
+const usage = `Inspect says what a checkpoint holds of a head, and whether it loads.
 
-Says what the checkpoint in folder DIR holds for the MTP draft head and whether
-it would load. DIR holds config.json and *.safetensors, bundled with the target
-model or standalone. Only headers are read, except with -weights. All problems of the
-config and the files are listed, and if there are none all problems of the tensors.
+  inspect DIR                                # headers alone: takes no time
+  inspect -weights DIR                       # are the values sound, too?
 
--weights reads the values too: tensors that are all zero or hold NaN or infinities
-are problems, and norms centered on 1 (weights for x·w, not x·(1+w)) are noted.
+usage: inspect [flags] DIR
+
+DIR holds config.json and *.safetensors, bundled with the target model or
+standalone. Only headers are read, except with -weights. All problems of the
+config and the files are listed, and if there are none all problems of the
+tensors.
+
+-weights reads the values too: tensors that are all zero or hold NaN or
+infinities are problems, and norms centered on 1 (weights for x·w, not x·(1+w))
+are noted.
 
 exit status: 0 loads, 1 does not load, 2 wrong usage
 
@@ -38,7 +44,7 @@ flags:
 
 func main() { cli.Main(run) }
 
-func run(_ context.Context, args []string, stdout, stderr io.Writer) int {
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	stdout, stderr = cli.Plain(stdout), cli.Plain(stderr)
 	flags := cli.Flags("inspect", usage, stderr)
 	var opts mtp.Options
@@ -60,16 +66,24 @@ func run(_ context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	var wrong cli.Refused
 	if wrong.CheckModules(opts.Modules); len(wrong) > 0 {
-		fmt.Fprintln(stderr, "inspect:", wrong.Err())
+		cli.Wrong(flags, "%v", wrong.Err())
 		return cli.Usage
 	}
 	progress, done := cli.Progress(stderr, "read", "bytes")
 	opts.Progress = progress
-	in := inspect(dirs[0], opts)
+	inspected := make(chan *inspection, 1)
+	go func() { inspected <- inspect(dirs[0], opts) }() // which an interrupt need not wait for
+	var in *inspection
+	select {
+	case in = <-inspected:
+	case <-ctx.Done():
+	}
 	done()
+	if err := ctx.Err(); err != nil {
+		return cli.Fail(ctx, stderr, "inspect", err)
+	}
 	if err := in.write(stdout, *asJSON, *wide); err != nil {
-		fmt.Fprintln(stderr, "inspect:", err)
-		return cli.Failed
+		return cli.Fail(ctx, stderr, "inspect", err)
 	}
 	if !in.OK {
 		return cli.Failed

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -57,7 +60,7 @@ func TestHelp(t *testing.T) {
 	require.Empty(t, stdout)
 	require.NotContains(t, stderr, "every problem")
 	for _, text := range []string{"usage: inspect", "exit status", "if there are none all problems of the tensors", "-json", "-tp RANK/SIZE", "-ep RANK/SIZE"} {
-		require.Contains(t, stderr, text)
+		require.Contains(t, strings.Join(strings.Fields(stderr), " "), text)
 	}
 }
 
@@ -132,4 +135,13 @@ func TestProblemsOf(t *testing.T) {
 		{"", "permission denied"},
 	}, problemsOf(err))
 	require.Equal(t, []problem{}, problemsOf(nil))
+}
+
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var stdout, stderr bytes.Buffer
+	require.Equal(t, cli.Failed, run(ctx, []string{"-weights", filepath.Join("..", "m3tiny", "checkpoint")}, &stdout, &stderr))
+	require.Equal(t, "inspect: interrupted\n", stderr.String())
+	require.Empty(t, stdout.String())
 }

@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -24,12 +23,18 @@ import (
 	"github.com/drafthead/drafthead/examples/internal/devices"
 )
 
-const usageText = `usage: serve [flags]
+const usageText = `Serve answers OpenAI's completions, with a target and its head.
 
-Serves POST /v1/completions, GET /v1/models and GET /v1/models/{id} as OpenAI does,
-GET /metrics for Prometheus under vLLM's names, and GET /healthz. The built-in model, m3-tiny, is a small one of Go
-source text; a token is a byte. The first interrupt lets running requests finish; SIGHUP
-loads the checkpoint again while requests run.
+  serve                                      # at http://localhost:8080/v1
+  curl localhost:8080/v1/completions -d '{"model":"m3-tiny","prompt":"func "}'
+
+usage: serve [flags]
+
+It serves POST /v1/completions, GET /v1/models and GET /v1/models/{id} as OpenAI
+does, GET /metrics for Prometheus under vLLM's names, and GET /healthz. The
+built-in model, m3-tiny, is a small one of Go source text; a token is a byte.
+The first interrupt lets running requests finish; SIGHUP loads the checkpoint
+again while requests run.
 
 exit status: 0 stopped, 1 not started or broken off, 2 wrong usage
 
@@ -66,7 +71,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 		return nil, err
 	}
 	if err := s.check(rest); err != nil {
-		fmt.Fprintln(stderr, "serve:", err)
+		cli.Wrong(flags, "%v", err)
 		return nil, err
 	}
 	return s, nil
@@ -103,11 +108,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	reloads := make(chan os.Signal, 1)
 	signal.Notify(reloads, syscall.SIGHUP)
 	defer signal.Stop(reloads)
-	if err := s.run(ctx, stderr, reloads); err != nil {
-		fmt.Fprintln(stderr, "serve:", err)
-		return cli.Code(err)
-	}
-	return cli.OK
+	return cli.Fail(ctx, stderr, "serve", s.run(ctx, stderr, reloads))
 }
 
 func (s *settings) run(ctx context.Context, stderr io.Writer, reloads <-chan os.Signal) (err error) {

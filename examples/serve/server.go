@@ -178,7 +178,7 @@ const patience = 10 * time.Second
 func (s *server) listen(ctx context.Context, reloads <-chan os.Signal) error {
 	listener, err := net.Listen("tcp", s.addr)
 	if err != nil {
-		return err
+		return fmt.Errorf("-addr: %w; want a host and a free port, such as localhost:8081", err)
 	}
 	if err := s.reload(ctx); err != nil {
 		return errors.Join(err, listener.Close())

@@ -19,11 +19,16 @@ import (
 	"github.com/drafthead/drafthead/examples/internal/synthetic"
 )
 
-const usage = `usage: synth -out DIR [flags]
+const usage = `Synth writes a checkpoint of random weights, of a real head's layout and size.
 
-Writes a checkpoint of random weights to folder DIR, which must be absent or empty.
-Shape m3 is the released MiniMax-M3 head with its embedding and lm_head (12.6 GB
-as mxfp8), nano is a small one (2.4 MB). Its drafts mean nothing. With mxfp4 and
+  synth -shape nano -out DIR                 # a small one, 2.4 MB
+  synth -out DIR                             # as released: 12.6 GB
+
+usage: synth -out DIR [flags]
+
+Folder DIR must be absent or empty. The same flags give the same bytes. Shape m3
+is the released MiniMax-M3 head with its embedding and lm_head (12.6 GB as
+mxfp8), nano is a small one (2.4 MB). Its drafts mean nothing. With mxfp4 and
 nvfp4 the routed experts are in four bits, as compressed-tensors names them, and
 the other matrices as with mxfp8 (m3: 9.0 and 9.3 GB).
 
@@ -56,7 +61,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 		return nil, err
 	}
 	if err := s.resolve(*shape, *experts, *format, rest); err != nil {
-		fmt.Fprintln(stderr, "synth:", err)
+		cli.Wrong(flags, "%v", err)
 		return nil, errUsage
 	}
 	return s, nil
@@ -94,11 +99,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		return cli.Usage
 	}
-	if err := s.run(ctx, stdout, stderr); err != nil {
-		fmt.Fprintln(stderr, "synth:", err)
-		return cli.Failed
-	}
-	return cli.OK
+	return cli.Fail(ctx, stderr, "synth", s.run(ctx, stdout, stderr))
 }
 
 func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) error {

@@ -184,3 +184,13 @@ func TestCountText(t *testing.T) {
 		require.Equal(t, text, countText(n))
 	}
 }
+
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	dir := filepath.Join(t.TempDir(), "out")
+	var stdout, stderr bytes.Buffer
+	require.Equal(t, cli.Failed, run(ctx, []string{"-shape", "nano", "-out", dir}, &stdout, &stderr))
+	require.Equal(t, "synth: interrupted\n", stderr.String())
+	require.NoDirExists(t, dir)
+}

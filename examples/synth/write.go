@@ -17,7 +17,7 @@ import (
 
 var (
 	errNotEmpty  = errors.New("folder is not empty")
-	errNotFolder = errors.New("not a folder")
+	errNotFolder = errors.New("a file, want a folder that is absent or empty")
 	errNoSpace   = errors.New("not enough space on the disk")
 )
 
@@ -111,7 +111,7 @@ func (w *writer) checkFolder() (exists bool, err error) {
 	names, err := d.Readdirnames(1)
 	switch {
 	case len(names) > 0:
-		return false, fmt.Errorf("%s: %w: it holds %q", safetensors.Printable(w.dir), errNotEmpty, names[0])
+		return false, fmt.Errorf("%s: %w: it holds %q, want one that is absent or empty", safetensors.Printable(w.dir), errNotEmpty, names[0])
 	case !errors.Is(err, io.EOF):
 		return false, err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io/fs"
 
@@ -16,6 +17,9 @@ type golden struct {
 
 func openGolden(fsys fs.FS) (*golden, error) {
 	file, err := safetensors.Open(fsys, "golden.safetensors")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w; want a checkpoint's folder with that file in it", err)
+	}
 	if err != nil {
 		return nil, err
 	}

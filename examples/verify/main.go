@@ -14,6 +14,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"path/filepath"
 	"text/tabwriter"
 
 	"github.com/drafthead/drafthead/examples/internal/cli"
@@ -23,20 +24,26 @@ import (
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
-const usage = `usage: verify [flags] CASE...
+const usage = `Verify compares a head's results with recorded ones, stage by stage.
 
-Runs golden case folders (a checkpoint with golden.safetensors beside it) and
+  verify mtp/testdata/golden/tiny-*          # the cases of the repository
+  verify -check -device hip CASE             # which kernel is to blame?
+
+usage: verify [flags] CASE...
+
+It runs golden case folders (a checkpoint with golden.safetensors beside it) and
 compares every stage of every MTP module, and every draft chain, with what is
-stored. Results may differ by 1e-5 of a stage's largest magnitude on cpu and
-reference, by 1e-4 on cpu:bf16x2, by 1e-2 on cpu:bf16, where other choices follow,
-and by 2e-3 on a GPU; choices (blocks, experts, drafts) are equal, or
-reported as ties where the stored margin is within that rounding.
+stored: mtp/GUIDE.md says how to record a case. Results may differ by 1e-5 of a
+stage's largest magnitude on cpu and reference, by 1e-4 on cpu:bf16x2, by 1e-2
+on cpu:bf16, where other choices follow, and by 2e-3 on a GPU; choices (blocks,
+experts, drafts) are equal, or reported as ties where the stored margin is
+within that rounding.
 
-With -tp or -ep every rank compares what it has: its own heads of stages that have
-heads, and all of the others but the experts' summands.
+With -tp or -ep every rank compares what it has: its own heads of stages that
+have heads, and all of the others but the experts' summands.
 
-With -check every kernel is compared with its reference, from the same input: if a
-stage is over its bound, this names the kernel at fault.
+With -check every kernel is compared with its reference, from the same input: if
+a stage is over its bound, this names the kernel at fault.
 
 exit status: 0 all within bounds, 1 not, 2 wrong usage
 
@@ -78,44 +85,51 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var wrong cli.Refused
 	wrong.CheckModules(modules)
 	if layout.Check(&wrong); len(wrong) > 0 {
-		fmt.Fprintln(stderr, "verify:", wrong.Err())
+		cli.Wrong(flags, "%v", wrong.Err())
 		return cli.Usage
 	}
 	opened, err := layout.Open(name)
 	if err != nil {
-		fmt.Fprintln(stderr, "verify:", err)
-		return cli.Failed
+		return cli.Fail(ctx, stderr, "verify", err)
 	}
 	for i, device := range opened {
-		defer device.Close()
+		defer func() {
+			if ctx.Err() == nil { // otherwise a case may still run; the process ends
+				device.Close()
+			}
+		}()
 		if err := devices.Compile(ctx, stderr, device); err != nil {
-			fmt.Fprintln(stderr, "verify:", err)
-			return cli.Failed
+			return cli.Fail(ctx, stderr, "verify", err)
 		}
 		if *check {
 			opened[i] = hip.Check(device) // which closes with the device
 		}
 	}
 	out := outcome{Device: name, OK: true}
-	progress, done := cli.Progress(stderr, "verify", "cases")
 	for i, dir := range dirs {
-		progress(int64(i), int64(len(dirs)))
-		result := verifyRanks(ctx, dir, layout, opened, modules)
+		done := cli.Spinner(stderr, fmt.Sprintf("verify %s, %d of %d", safetensors.Printable(filepath.Base(dir)), i+1, len(dirs)))
+		verified := make(chan caseResult, 1)
+		go func() { verified <- verifyRanks(ctx, dir, layout, opened, modules) }() // which an interrupt need not wait for
+		var result caseResult
+		select {
+		case result = <-verified:
+		case <-ctx.Done():
+		}
+		done()
+		if err := ctx.Err(); err != nil {
+			return cli.Fail(ctx, stderr, "verify", err)
+		}
 		out.Cases = append(out.Cases, result)
 		out.OK = out.OK && result.OK
 		if !*asJSON && (layout.Prints() || result.Error != "") {
-			done()
 			if err := result.print(stdout, *verbose, *wide); err != nil {
-				fmt.Fprintln(stderr, "verify:", err)
-				return cli.Failed
+				return cli.Fail(ctx, stderr, "verify", err)
 			}
 		}
 	}
-	done()
 	if *asJSON && layout.Prints() {
 		if err := cli.WriteJSON(stdout, out); err != nil {
-			fmt.Fprintln(stderr, "verify:", err)
-			return cli.Failed
+			return cli.Fail(ctx, stderr, "verify", err)
 		}
 	}
 	if !out.OK {

@@ -187,3 +187,12 @@ func TestRunSmallestCase(t *testing.T) {
 	require.Equal(t, cli.Failed, code)
 	require.Contains(t, stdout, "nothing to compare, want a stage")
 }
+
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var stdout, stderr bytes.Buffer
+	require.Equal(t, cli.Failed, run(ctx, []string{caseFolder(t, "tiny-f32"), caseFolder(t, "tiny-mxfp8")}, &stdout, &stderr))
+	require.Equal(t, "verify: interrupted\n", stderr.String(), "once, whatever is left")
+	require.Empty(t, stdout.String())
+}

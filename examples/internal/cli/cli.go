@@ -47,6 +47,21 @@ func Code(err error) int {
 	return Failed
 }
 
+// Fail prints what ended a program, if anything did, and returns its exit code: after an
+// interrupt the same in all programs, of wrong usage one line that says where to read more.
+func Fail(ctx context.Context, w io.Writer, program string, err error) int {
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		fmt.Fprintf(w, "%s: interrupted\n", program)
+	case errors.Is(err, ErrUsage):
+		wrong(w, program, err.Error())
+	default:
+		fmt.Fprintf(w, "%s: %v\n", program, err)
+	}
+	return Code(err)
+}
+
 // WriteJSON prints one JSON value, indented, and a newline. Characters that do not print are
 // escaped.
 func WriteJSON(w io.Writer, v any) error {

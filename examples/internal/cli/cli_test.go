@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -29,6 +30,7 @@ func TestCode(t *testing.T) {
 
 func TestProgressIsSilentInAPipe(t *testing.T) {
 	var out bytes.Buffer
+	Spinner(&out, "verify")()
 	update, done := Progress(&out, "load", "bytes")
 	for i := range int64(100) {
 		update(i, 100)
@@ -62,13 +64,35 @@ func TestWrongFlag(t *testing.T) {
 		{"a -n", "test: flag needs an argument: -n; run test -h for its flags\n"},
 		{"a -n b", "test: invalid value \"b\" for flag -n: parse error; run test -h for its flags\n"},
 		{"-n 4 ---n", "test: bad flag syntax: ---n; run test -h for its flags\n"},
-		{"a -h -wrong", "usage: test\n  -n int\n    \ta number\n"},
+		{"a -h -wrong", "usage: test\n  -n int\n      a number\n"},
 	} {
 		var out bytes.Buffer
 		flags := Flags("test", "usage: test\n", &out)
 		flags.Int("n", 0, "a number")
 		_, err := Parse(flags, strings.Fields(c.args))
 		require.Error(t, err)
+		require.Equal(t, c.want, out.String())
+	}
+}
+
+// TestFail: an interrupt says the same in all programs, and wrong usage is one line.
+func TestFail(t *testing.T) {
+	interrupted, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	for _, c := range []struct {
+		ctx  context.Context
+		err  error
+		code int
+		want string
+	}{
+		{t.Context(), nil, OK, ""},
+		{interrupted, nil, OK, ""},
+		{interrupted, fmt.Errorf("read: %w", context.Canceled), Failed, "test: interrupted\n"},
+		{t.Context(), io.EOF, Failed, "test: EOF\n"},
+		{t.Context(), errors.Join(WrongUsage("-a is 0"), WrongUsage("-b is 0")), Usage, "test: -a is 0; -b is 0; run test -h for its flags\n"},
+	} {
+		var out bytes.Buffer
+		require.Equal(t, c.code, Fail(c.ctx, &out, "test", c.err))
 		require.Equal(t, c.want, out.String())
 	}
 }

@@ -5,17 +5,55 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strings"
+	"unicode/utf8"
 )
 
-// Flags returns a program's flags. -h prints the usage and the flags to w.
+// columns is how wide the text of -h is.
+const columns = 80
+
+// Flags returns a program's flags. -h prints the usage and the flags to w. The usage begins
+// with a line that says what the program is for, and shows two commands.
 func Flags(name, usage string, w io.Writer) *flag.FlagSet {
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	flags.SetOutput(w)
 	flags.Usage = func() {
-		fmt.Fprint(flags.Output(), usage)
+		w := flags.Output()
+		fmt.Fprint(w, usage)
+		var defaults strings.Builder
+		flags.SetOutput(&defaults)
 		flags.PrintDefaults()
+		flags.SetOutput(w)
+		fmt.Fprint(w, wrapFlags(defaults.String()))
 	}
 	return flags
+}
+
+// wrapFlags breaks the lines of what package flag prints of all flags: "  -name value", then
+// lines that begin with a tab, of which a short flag has the first beside its name.
+func wrapFlags(defaults string) string {
+	var b strings.Builder
+	for flag := range strings.SplitSeq("\n"+defaults, "\n  -") {
+		if flag = strings.TrimSpace(flag); flag == "" {
+			continue
+		}
+		name, usage, _ := strings.Cut(flag, "\t")
+		fmt.Fprintf(&b, "  -%s\n", strings.TrimSpace(name))
+		const indent = "      "
+		line := indent
+		for word := range strings.FieldsSeq(usage) {
+			if line != indent && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > columns {
+				b.WriteString(line + "\n")
+				line = indent
+			}
+			if line != indent {
+				line += " "
+			}
+			line += word
+		}
+		b.WriteString(line + "\n")
+	}
+	return b.String()
 }
 
 // Parse parses flags and arguments in any order and returns the arguments:
@@ -38,7 +76,11 @@ func Parse(flags *flag.FlagSet, args []string) (arguments []string, err error) {
 // Wrong prints what is wrong with a program's arguments, in one line that says where to read
 // more.
 func Wrong(flags *flag.FlagSet, format string, args ...any) {
-	fmt.Fprintf(flags.Output(), "%s: %s; run %[1]s -h for its flags\n", flags.Name(), fmt.Sprintf(format, args...))
+	wrong(flags.Output(), flags.Name(), fmt.Sprintf(format, args...))
+}
+
+func wrong(w io.Writer, program, text string) {
+	fmt.Fprintf(w, "%s: %s; run %[1]s -h for its flags\n", program, strings.ReplaceAll(text, "\n", "; "))
 }
 
 func parse(flags *flag.FlagSet, args []string) (arguments []string, err error) {

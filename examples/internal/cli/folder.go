@@ -14,7 +14,7 @@ func Folder(dir string) (fs.FS, error) {
 	name := safetensors.Printable(dir)
 	info, err := os.Stat(dir)
 	if path := (*fs.PathError)(nil); errors.As(err, &path) { // it has the name as it is
-		return nil, fmt.Errorf("%s: %w", name, path.Err)
+		return nil, fmt.Errorf("%s: %w; want a folder with config.json and *.safetensors", name, path.Err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)

@@ -83,6 +83,9 @@ func Open(name string) (hip.Device, error) {
 	case "hip":
 		d, err = hip.Open(of.number, hip.OpenOptions{Logger: slog.Default()})
 	}
+	if errors.Is(err, hip.ErrNoDevice) {
+		return nil, fmt.Errorf("device %q: %w; -device cpu needs none", name, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("device %q: %w", name, err)
 	}

@@ -68,9 +68,7 @@ var shell = regexp.MustCompile("(?s)```sh\n(.*?)```\n")
 // flags that they name, and every path in them exists. What stands in capitals, a folder or
 // a file of the reader's own, does not.
 func TestCommands(t *testing.T) {
-	bin := t.TempDir()
-	built, err := command("go", "build", "-o", bin+string(filepath.Separator), "./examples/...").CombinedOutput()
-	require.NoError(t, err, "%s", built)
+	bin := builtPrograms(t)
 	usage := map[string]string{} // by program
 	checked := 0
 	for _, file := range documents(t) {
