@@ -213,7 +213,7 @@ func TestRefuses(t *testing.T) {
 		{[]string{"-show", "-1"}, cli.Usage, "draft: -show is -1, want 0 or more; run "},
 		{[]string{"-k", "65", "-chain", "x"}, cli.Usage, "draft: -k is 65, want 1 to 64; -chain is x, want"},
 		{[]string{"-device", "abacus"}, cli.Usage, `invalid value "abacus" for flag -device: want cpu[:bf16x2|bf16], reference or hip[:n]`},
-		{[]string{"-tp", "0", "-ep", "65"}, cli.Usage, "draft: -tp is 0, want 1 to 64\n-ep is 65, want 1 to 64; run "},
+		{[]string{"-tp", "0", "-ep", "65"}, cli.Usage, "draft: -tp is 0, want 1 to 64; -ep is 65, want 1 to 64; run "},
 		{[]string{"-tp", "8", "-ep", "9"}, cli.Usage, "draft: -tp 8 and -ep 9 are 72 devices, want at most 64; run "},
 		{[]string{"-tp", "2", "-conventions"}, cli.Usage, "-conventions runs on one device, not with -tp or -ep"},
 		{[]string{"-tp", "3"}, cli.Failed, "TensorParallel.Size is 3, want a divisor of"},

@@ -186,7 +186,7 @@ func TestWrongUsage(t *testing.T) {
 		{[]string{"-queue", "0"}, cli.Usage, "-queue is 0, want 1 to"},
 		{[]string{"-grace", "-1s"}, cli.Usage, "-grace is -1s, want 0 or more"},
 		{[]string{"-pages", "5", "-addr", "localhost:0"}, cli.Usage, "-pages is 5, want at least 97, for the longest request"},
-		{[]string{"-addr", "nowhere"}, cli.Failed, "serve: listen"},
+		{[]string{"-addr", "nowhere"}, cli.Failed, "serve: -addr: listen"},
 		{[]string{"-device", "abacus"}, cli.Usage, "want cpu[:bf16x2|bf16], reference or hip[:n]"},
 		{[]string{"-checkpoint", "/none", "-addr", "localhost:0"}, cli.Failed, "serve: /none: no such file or directory; want a folder with config.json"},
 		{[]string{"-checkpoint", "../../mtp/testdata/golden/tiny-f32", "-addr", "localhost:0"}, cli.Failed, "tiny-f32: this checkpoint has no target, no model.layers.* "},
