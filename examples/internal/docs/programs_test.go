@@ -101,6 +101,20 @@ func TestPrograms(t *testing.T) {
 	}
 }
 
+// TestInstall: "go install ./examples/..." installs the programs that have cases here, and
+// nothing else.
+func TestInstall(t *testing.T) {
+	list, err := command("go", "list", "-f", "{{if eq .Name \"main\"}}{{.ImportPath}}{{end}}", "./...").Output()
+	require.NoError(t, err)
+	var installed []string
+	for path := range strings.FieldsSeq(string(list)) {
+		if program, is := strings.CutPrefix(path, module+"/examples/"); is {
+			installed = append(installed, program)
+		}
+	}
+	require.ElementsMatch(t, slices.Collect(maps.Keys(wrongUses)), installed)
+}
+
 // builtPrograms returns a folder with all programs, of which each has its cases.
 func builtPrograms(t *testing.T) (bin string) {
 	t.Helper()
