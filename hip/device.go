@@ -25,6 +25,10 @@ type Info struct {
 	// Activations is how products round what they multiply with weights, see
 	// [HostOptions]: where the machine cannot round so, ActivationsExact.
 	Activations Activations
+
+	// Shared is how many bytes the threads of a block can share, on a GPU of NVIDIA; 0
+	// elsewhere.
+	Shared int
 }
 
 // IsGPU reports whether the device is a GPU, which runs kernels from their HIP source.

@@ -88,6 +88,14 @@ func (k *KernelOf[A]) StartsEarly() *KernelOf[A] {
 	return k
 }
 
+// Shared sets the bytes of memory that the threads of a block share beside what the source
+// declares, and returns k. See TILES in the prelude. A GPU that has fewer fails the first
+// launch.
+func (k *KernelOf[A]) Shared(bytes int) *KernelOf[A] {
+	k.known.Shared = bytes
+	return k
+}
+
 // Fast sets the Go side that [NewHost] runs, and returns k. maxError is the kernel's bound
 // (see [Kernel.Declared]); 0 keeps the default of 1e-5.
 func (k *KernelOf[A]) Fast(maxError float64, f func(b *Blocks, a *A)) *KernelOf[A] {

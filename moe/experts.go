@@ -24,23 +24,44 @@ var (
 		expertsOf("experts_gate_up_one", "expertsFew<true, 1>", 4, expertBlock{rows: 1, halves: 2}),
 		expertsOf("experts_gate_up_stream", "expertsStream<true>", weights.StreamResident(2), expertBlock{rows: 1, stream: true, halves: 2}),
 		expertsOf("experts_gate_up", "expertsFew<true, multiplyRows>", 0, expertBlock{rows: 2, halves: 2}),
-		expertsOf("experts_gate_up_tiled_16", "expertsTiles<true, 16>", 3, expertBlock{rows: 2, pairs: tiledPairs, each: 1.5, x: 16, halves: 2}),
+		expertsOnWarpgroups("experts_gate_up", expertBlock{rows: 2, pairs: tiledPairs, each: tiledPairsEach, x: 32, halves: 2}),
+		expertsOf("experts_gate_up_tiled_16", "expertsTiles<true, 16>", 3, expertBlock{rows: 2, pairs: tiledPairs, each: tiledPairsEach, x: 16, halves: 2}),
 		expertsOf("experts_gate_up_tiled_64", "expertsTiles<true, 64>", 2, expertBlock{rows: 2, pairs: tiledPairs, each: 6, x: 64, halves: 2}),
-		expertsOf("experts_gate_up_mxfp8_16", "expertsTiles<true, 16, true>", 3, expertBlock{rows: 2, pairs: tiledPairs, each: 1.5, x: 16, halves: 2, rounded: true}),
+		expertsOnWarpgroups("experts_gate_up", expertBlock{rows: 2, pairs: tiledPairs, each: 24, x: 64, halves: 2}),
+		expertsOnWarpgroups("experts_gate_up", expertBlock{rows: 2, pairs: tiledPairs, each: 48, x: 96, halves: 2}),
+		expertsOnWarpgroups("experts_gate_up", expertBlock{rows: 2, pairs: tiledPairs, each: 80, x: 128, halves: 2}),
+		expertsOf("experts_gate_up_mxfp8_16", "expertsTiles<true, 16, true>", 3, expertBlock{rows: 2, pairs: tiledPairs, each: tiledPairsEach, x: 16, halves: 2, rounded: true}),
 		expertsOf("experts_gate_up_mxfp8_64", "expertsTiles<true, 64, true>", 2, expertBlock{rows: 2, pairs: tiledPairs, each: 6, x: 64, halves: 2, rounded: true}),
 	}
 	expertsDown = []expertsKernel{
 		expertsOf("experts_down_one", "expertsFew<false, 1>", 4, expertBlock{rows: 1, halves: 1}),
 		expertsOf("experts_down_stream", "expertsStream<false>", weights.StreamResident(1), expertBlock{rows: 1, stream: true, halves: 1}),
 		expertsOf("experts_down", "expertsFew<false, multiplyRows>", 0, expertBlock{rows: 2, halves: 1}),
-		expertsOf("experts_down_tiled_16", "expertsTiles<false, 16>", 3, expertBlock{rows: 2, pairs: tiledPairs, each: 1.5, x: 16, halves: 1}),
+		expertsOnWarpgroups("experts_down", expertBlock{rows: 2, pairs: tiledPairs, each: tiledPairsEach, x: 32, halves: 1}),
+		expertsOf("experts_down_tiled_16", "expertsTiles<false, 16>", 3, expertBlock{rows: 2, pairs: tiledPairs, each: tiledPairsEach, x: 16, halves: 1}),
 		expertsOf("experts_down_tiled_64", "expertsTiles<false, 64>", 2, expertBlock{rows: 2, pairs: tiledPairs, each: 6, x: 64, halves: 1}),
-		expertsOf("experts_down_mxfp8_16", "expertsTiles<false, 16, true>", 3, expertBlock{rows: 2, pairs: tiledPairs, each: 1.5, x: 16, halves: 1, rounded: true}),
+		expertsOnWarpgroups("experts_down", expertBlock{rows: 2, pairs: tiledPairs, each: 24, x: 64, halves: 1}),
+		expertsOnWarpgroups("experts_down", expertBlock{rows: 2, pairs: tiledPairs, each: 48, x: 96, halves: 1}),
+		expertsOnWarpgroups("experts_down", expertBlock{rows: 2, pairs: tiledPairs, each: 80, x: 128, halves: 1}),
+		expertsOf("experts_down_mxfp8_16", "expertsTiles<false, 16, true>", 3, expertBlock{rows: 2, pairs: tiledPairs, each: tiledPairsEach, x: 16, halves: 1, rounded: true}),
 		expertsOf("experts_down_mxfp8_64", "expertsTiles<false, 64, true>", 2, expertBlock{rows: 2, pairs: tiledPairs, each: 6, x: 64, halves: 1, rounded: true}),
 	}
 )
 
-const tiledPairs = 33
+// Experts with fewer pairs, or with fewer each on average, do not run on matrix units.
+const (
+	tiledPairs     = 33
+	tiledPairsEach = 1.5
+
+	// fewTilePairs is up to how many pairs each experts are faster wave by wave than by
+	// warpgroups.
+	fewTilePairs = 10
+)
+
+// manyPairs reports whether pairs of so many experts may run on matrix units.
+func manyPairs(pairs, experts int) bool {
+	return pairs >= tiledPairs && float64(pairs) > tiledPairsEach*float64(experts)
+}
 
 // expertsKernel is a kernel of [expertsGateUp] or [expertsDown].
 type expertsKernel struct {
@@ -57,6 +78,9 @@ type expertBlock struct {
 	x     int     // pairs that are multiplied at a time on matrix units; 0: not on them
 
 	rounded bool // x is rounded to MXFP8, and is multiplied so
+
+	warpgroups bool // a GPU of NVIDIA: see [weights.WarpgroupsOf]
+	shared     int  // bytes of a block on those
 
 	stream bool // one row of the batch, on a GPU, with weights that [weights.Matrix.Streams]
 
@@ -83,6 +107,25 @@ func expertsOf(name, template string, resident int, block expertBlock) expertsKe
 	return expertsKernel{k, block}
 }
 
+// expertsOnWarpgroups declares a kernel of [weights.WarpgroupsOf]: name, "_warpgroup_" and
+// the rows of x.
+func expertsOnWarpgroups(name string, block expertBlock) expertsKernel {
+	of, rows, threads, shared := weights.WarpgroupsOf(block.x, true)
+	_, _, maxError := weights.TileOf(block.x)
+	block.tile, block.shared, block.warpgroups = rows/block.halves, shared, true
+	side := block.down
+	if block.halves == 2 {
+		side = block.gateUp
+	}
+	return expertsKernel{
+		hip.NewKernel(fmt.Sprintf("%s_warpgroup_%d", name, block.x), gateUpSource()+expertsHIP, side(definition)).
+			Instance(fmt.Sprintf("expertsWarpgroups<%t, %s>", block.halves == 2, of), threads, 1, block.String()).
+			Shared(shared).
+			Fast(maxError, side(host)),
+		block,
+	}
+}
+
 // String says when the kernel serves.
 func (e expertBlock) String() string {
 	switch {
@@ -93,7 +136,7 @@ func (e expertBlock) String() string {
 	case e.x == 0:
 		return fmt.Sprintf("%d rows on", e.rows)
 	}
-	return fmt.Sprintf("%d pairs, over %v each, %s", e.pairs, e.each, unitsText(e.rounded))
+	return fmt.Sprintf("%d pairs, over %v each, %s", e.pairs, e.each, unitsText(e.rounded, e.warpgroups))
 }
 
 // expertsArgs has the grid (slot of the list of active experts) × (tile of
@@ -106,6 +149,7 @@ type expertsArgs struct {
 	X           hip.Ptr // [Pairs/PairsPerX, In] float32
 	Codes       hip.Ptr // of X, if it is rounded: see [weights.QuantizedRows.Rows]; or 0
 	Scales      hip.Ptr
+	Parts       hip.Ptr // of X in the order of the pairs, if it is split: see [weights.Parts]; or 0
 	Y           hip.Ptr // [Pairs, Out] float32, written
 	Weights     hip.Ptr // [Segments] weights.Segment
 	Offsets     hip.Ptr // as groupByExpert wrote them
@@ -121,6 +165,7 @@ type expertsArgs struct {
 	Experts     int32 // held: those of the weights, of Offsets and of Active
 	In, Out     int32
 	Tile        int64 // output columns of a block
+	Room        int64 // of Parts
 }
 
 // launchExperts launches the kernel for the pairs of rows rows, of which here are those of
@@ -131,9 +176,17 @@ func launchExperts(d hip.Device, kernels []expertsKernel, w *weights.Matrix, row
 			return rows == 1 && w.Streams(d, a.X, int(a.Out)) && w.SameFormat()
 		}
 		return rows >= e.rows && (!e.rounded || a.Codes != 0) && (e.x == 0 ||
-			here >= e.pairs && float64(here) > e.each*float64(a.Experts) && w.Tiled(d, a.X))
+			here >= e.pairs && float64(here) > e.each*float64(a.Experts) && e.multiplies(d, w, a))
 	})
 	return k.launch(d, w, a)
+}
+
+// multiplies reports whether a kernel on matrix units multiplies rows as they are in a.
+func (e *expertsKernel) multiplies(d hip.Device, w *weights.Matrix, a *expertsArgs) bool {
+	if e.warpgroups {
+		return a.Parts != 0 && d.Info().Shared >= e.shared
+	}
+	return w.Tiled(d, a.X) && (e.rounded || e.x <= weights.FewTileRows || !w.Splits(d, int(a.Pairs)))
 }
 
 // launch launches a block for each slot and tile of columns.

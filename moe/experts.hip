@@ -4,13 +4,13 @@
 
 struct expertsArgs {
   const float *X;
-  const uint8 *Codes, *Scales;
+  const uint8 *Codes, *Scales, *Parts;
   float *Y;
   const Segment *Weights;
   const int32 *Offsets, *Order, *Active, *ActiveCount;
   double Alpha, Limit, Beta;
   int32 Segments, Pairs, PairsPerX, Experts, In, Out;
-  int64 Tile;
+  int64 Tile, Room;
 };
 
 // expertsStream has one block per picked expert and tile of output columns, for experts with
@@ -87,4 +87,33 @@ template <bool gated, int32 N, bool quantized = false> DEVICE void expertsTiles(
       });
     }
   }
+}
+
+// expertsWarpgroups is for experts with many pairs, by warpgroups: see WarpgroupsOf.
+template <bool gated, class Tile> DEVICE void expertsWarpgroups(const expertsArgs &a) {
+#if defined(HAS_WARPGROUPS)
+  TILES(shared, warpgroupShared + 8 * mostSteps);
+  constexpr int32 tile = Tile::rows / (gated ? 2 : 1);
+  const int32 tiles = ceilDiv(a.Out, tile), slot = (int32)blockIdx.x / tiles;
+  if (slot >= *a.ActiveCount) return;
+  const int32 expert = a.Active[slot], first = (int32)blockIdx.x % tiles * tile, count = minimum(tile, a.Out - first);
+  const int32 begin = a.Offsets[expert], end = a.Offsets[expert + 1], row = expert * (gated ? 2 : 1) * a.Out + first;
+#pragma unroll 1
+  for (int32 from = begin & ~7; from < end; from += Tile::N) { // in their order x is split
+    const auto there = [&](int32 i) { return from + i >= begin && from + i < end; };
+    const auto rowOfY = [&](int32 i) { return a.Y + (int64)a.Order[from + i] * a.Out + first; };
+    if constexpr (gated) {
+      multiplyGateUpWarpgroups<Tile>(shared, a.Weights, a.Segments, row, row + a.Out, count, {a.Alpha, a.Limit, a.Beta}, {a.Parts, a.Room}, from, a.In, [&](int32 i, int32 j, float y) {
+        if (there(i)) rowOfY(i)[j] = y;
+      });
+    } else {
+      const auto weightRow = [&](int32 r) { return row + minimum(r, count - 1); };
+      warpgroupSums<Tile>(shared, a.Weights, a.Segments, weightRow, {a.Parts, a.Room}, from, a.In, [&](int32 i, int32 r, float low, float high) {
+        if (!there(i)) return;
+        if (r < count) rowOfY(i)[r] = low;
+        if (r + 8 < count) rowOfY(i)[r + 8] = high;
+      });
+    }
+  }
+#endif
 }

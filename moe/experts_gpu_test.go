@@ -51,6 +51,13 @@ func testTiledExperts(t *testing.T, d hip.Device, format weights.Format, in, out
 			Pairs: a.Pairs, Experts: a.Experts, Held: a.Experts,
 		}))
 		a.X, a.PairsPerX = upload(t, checked, x), topK
+		if d.Info().Kind == "cuda" {
+			var room weights.SplitRows
+			t.Cleanup(func() { require.NoError(t, room.Free(checked)) })
+			parts, err := room.Split(checked, a.X, pairs, in, &weights.Picked{Order: a.Order, Count: a.Offsets.Add(4 * int64(experts)), PerX: topK})
+			require.NoError(t, err)
+			a.Parts, a.Room = parts.Ptr, parts.Room
+		}
 		of13, of2 := w13.upload(t, checked), w2.upload(t, checked)
 		require.True(t, of13.Tiled(checked, a.X) && of2.Tiled(checked, a.X))
 		// The first, for one pair of an expert, takes the others in turn, and without tiles
@@ -59,8 +66,16 @@ func testTiledExperts(t *testing.T, d hip.Device, format weights.Format, in, out
 			of []expertsKernel
 			w  *weights.Matrix
 		}{{expertsGateUp, of13}, {expertsDown, of2}} {
-			for _, want := range []expertBlock{{rows: 1}, {rows: 2}, {rows: 2, x: 16}, {rows: 2, x: 64}} {
-				k := hip.Choose(kernels.of, func(e *expertsKernel) bool { return e.rows == want.rows && e.x == want.x && !e.rounded && !e.stream })
+			wanted := []expertBlock{{rows: 1}, {rows: 2}, {rows: 2, x: 16}, {rows: 2, x: 64}}
+			if d.Info().Kind == "cuda" {
+				for _, x := range []int{32, 64, 96, 128} {
+					wanted = append(wanted, expertBlock{rows: 2, x: x, warpgroups: true})
+				}
+			}
+			for _, want := range wanted {
+				k := hip.Choose(kernels.of, func(e *expertsKernel) bool {
+					return e.rows == want.rows && e.x == want.x && e.warpgroups == want.warpgroups && !e.rounded && !e.stream
+				})
 				require.Equal(t, want.x, k.x)
 				require.NoError(t, k.launch(checked, kernels.w, &a))
 			}

@@ -54,10 +54,13 @@ func (g *gateUp) multiply(gate, up, count, n int) []float32 {
 }
 
 // unitsText says in the table of kernels that one multiplies on matrix units, and by rounded
-// rows if it does. A line of the table fits a terminal.
-func unitsText(rounded bool) string {
-	if rounded {
+// rows, or on warpgroups, if it does. A line of the table fits a terminal.
+func unitsText(rounded, warpgroups bool) string {
+	switch {
+	case rounded:
 		return "x rounded"
+	case warpgroups:
+		return "NVIDIA"
 	}
 	return "matrix units"
 }

@@ -57,6 +57,20 @@ DEVICE void gateUpStream(streamShared *m, const Segment *segments, int32 n, int3
   });
 }
 
+#if defined(HAS_WARPGROUPS)
+// multiplyGateUpWarpgroups is the same for many rows of x, by warpgroups: of 16 rows of a tile
+// of weights 8 are of gate and 8 of up, so that one lane has both of an output column. It
+// calls store(i, j, y[first+i][j]) for j < count, at most half a tile, and any i of a tile.
+template <class Tile, class Store>
+DEVICE void multiplyGateUpWarpgroups(uint8 *shared, const Segment *segments, int32 n, int32 gate, int32 up, int32 count, swiGLU act, const splitRows &x, int32 first, int32 cols, Store store) {
+  const auto weightRow = [&](int32 r) { return (r % 16 < 8 ? gate : up) + minimum(r / 16 * 8 + r % 8, count - 1); };
+  warpgroupSums<Tile>(shared, segments, n, weightRow, x, first, cols, [&](int32 i, int32 r, float low, float high) {
+    const int32 j = r / 16 * 8 + r % 8;
+    if (j < count) store(i, j, activate(act, low, high));
+  });
+}
+#endif
+
 // multiplyGateUpTiles is the same for many rows of x: a tile of weights is as many rows of
 // gate as of up. It calls store(i, j, y[i][j]) for i < rows and j < count, at most
 // half a tile. Row i of the tile is row rowOfX(i) of x, of which it multiplies the codes if

@@ -17,8 +17,11 @@ var gateUpSwiGLU = []gateUpKernel{
 	gateUpSwiGLUOf("gate_up_swiglu_one", "gateUpSwiGLUFew<1>", 4, gateUpBlock{from: 1}),
 	gateUpSwiGLUOf("gate_up_swiglu_stream", "gateUpSwiGLUStream", weights.StreamResident(2), gateUpBlock{from: 1, stream: true}),
 	gateUpSwiGLUOf("gate_up_swiglu", "gateUpSwiGLUFew<4>", 0, gateUpBlock{from: 2}),
+	gateUpSwiGLUOnWarpgroups(gateUpBlock{from: 5, x: 32}),
 	gateUpSwiGLUOf("gate_up_swiglu_tiled_16", "gateUpSwiGLUTiles<16>", 2, gateUpBlock{from: 5, x: 16}),
 	gateUpSwiGLUOf("gate_up_swiglu_tiled_32", "gateUpSwiGLUTiles<32>", 2, gateUpBlock{from: 17, x: 32}),
+	gateUpSwiGLUOnWarpgroups(gateUpBlock{from: 33, x: 64}),
+	gateUpSwiGLUOnWarpgroups(gateUpBlock{from: 65, x: 128}),
 	gateUpSwiGLUOf("gate_up_swiglu_mxfp8_16", "gateUpSwiGLUTiles<16, true>", 2, gateUpBlock{from: 5, x: 16, rounded: true}),
 	gateUpSwiGLUOf("gate_up_swiglu_mxfp8_32", "gateUpSwiGLUTiles<32, true>", 2, gateUpBlock{from: 17, x: 32, rounded: true}),
 }
@@ -35,6 +38,9 @@ type gateUpBlock struct {
 	x      int  // rows of x of a block, on matrix units; 0: all of them, not on those
 	stream bool // one row, on a GPU, with weights that [weights.Matrix.Streams]
 	tile   int  // output columns of a block
+
+	warpgroups bool // a GPU of NVIDIA: see [weights.WarpgroupsOf]
+	shared     int  // bytes of a block on those
 
 	rounded bool // x is rounded to MXFP8, and is multiplied so
 }
@@ -54,6 +60,20 @@ func gateUpSwiGLUOf(name, template string, resident int, block gateUpBlock) gate
 	return gateUpKernel{k, block}
 }
 
+// gateUpSwiGLUOnWarpgroups declares a kernel of [weights.WarpgroupsOf].
+func gateUpSwiGLUOnWarpgroups(block gateUpBlock) gateUpKernel {
+	of, rows, threads, shared := weights.WarpgroupsOf(block.x, block.x >= 128)
+	_, _, maxError := weights.TileOf(block.x)
+	block.tile, block.shared, block.warpgroups = rows/2, shared, true
+	return gateUpKernel{
+		hip.NewKernel(fmt.Sprintf("gate_up_swiglu_warpgroup_%d", block.x), gateUpSource()+gateUpSwiGLUHIP, block.columns(definition)).
+			Instance("gateUpSwiGLUWarpgroups<"+of+">", threads, 1, block.String()).
+			Shared(shared).
+			Fast(maxError, block.columns(host)),
+		block,
+	}
+}
+
 // String says when the kernel serves.
 func (g gateUpBlock) String() string {
 	switch {
@@ -64,7 +84,7 @@ func (g gateUpBlock) String() string {
 	case g.x == 0:
 		return fmt.Sprintf("%d rows on", g.from)
 	}
-	return fmt.Sprintf("%d rows on, %s", g.from, unitsText(g.rounded))
+	return fmt.Sprintf("%d rows on, %s", g.from, unitsText(g.rounded, g.warpgroups))
 }
 
 // parts is how many blocks share a tile of columns.
@@ -79,6 +99,7 @@ type gateUpSwiGLUArgs struct {
 	X        hip.Ptr // [Rows, In] float32
 	Codes    hip.Ptr // of X, if it is rounded: see [weights.QuantizedRows.Rows]; or 0
 	Scales   hip.Ptr
+	Parts    hip.Ptr // of X, if it is split: see [weights.Parts]; or 0
 	Y        hip.Ptr // [Rows, Out] float32, written
 	Weights  hip.Ptr // [Segments] weights.Segment
 	Alpha    float64
@@ -88,6 +109,7 @@ type gateUpSwiGLUArgs struct {
 	Rows     int32
 	In, Out  int32
 	Tile     int64 // output columns of a block
+	Room     int64 // of Parts
 }
 
 func launchGateUpSwiGLU(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) error {
@@ -96,7 +118,7 @@ func launchGateUpSwiGLU(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) er
 		if g.stream {
 			return a.Rows == 1 && w.Streams(d, a.X, int(a.Out)) && w.SameFormat()
 		}
-		return int(a.Rows) >= g.from && (!g.rounded || a.Codes != 0) && (g.x == 0 || w.Tiled(d, a.X))
+		return int(a.Rows) >= g.from && (!g.rounded || a.Codes != 0) && (g.x == 0 || g.multiplies(d, w, a))
 	})
 	tile := k.tile
 	if k.stream {
@@ -107,6 +129,14 @@ func launchGateUpSwiGLU(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) er
 		Blocks:    tiles(int(a.Out), tile) * k.parts(a.Rows),
 		BlockCost: tile * 2 * rowBytes(w),
 	}, a)
+}
+
+// multiplies reports whether a kernel on matrix units multiplies rows as they are in a.
+func (g *gateUpBlock) multiplies(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) bool {
+	if g.warpgroups {
+		return a.Parts != 0 && d.Info().Shared >= g.shared
+	}
+	return w.Tiled(d, a.X) && (g.rounded || g.x <= weights.FewTileRows || !w.Splits(d, int(a.Rows)))
 }
 
 // columns does all blocks that share a tile at once: they have neighboring numbers, and the

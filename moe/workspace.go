@@ -32,6 +32,10 @@ type Workspace struct {
 
 	rounded      weights.QuantizedRows // x, for gate and up rows
 	roundedInner weights.QuantizedRows // intermediate, and then sharedInner
+
+	split      weights.SplitRows // x
+	splitPairs weights.SplitRows // x, and then intermediate, in the order of the pairs
+	splitInner weights.SplitRows // sharedInner
 }
 
 // Stage returns the address of an intermediate result of the last Forward, or the zero Ptr
@@ -120,17 +124,19 @@ func (w *Workspace) reserve(d hip.Device, c *Config, rows int) error {
 			return err
 		}
 	}
+	err := errors.Join(w.split.Reserve(d, shared, c.Hidden), w.splitInner.Reserve(d, shared, c.SharedIntermediate),
+		w.splitPairs.Reserve(d, pairs, max(c.Hidden, c.Intermediate)))
 	if c.Activations == hip.ActivationsExact {
-		return nil
+		return err
 	}
-	return errors.Join(w.rounded.Reserve(d, rows, c.Hidden),
+	return errors.Join(err, w.rounded.Reserve(d, rows, c.Hidden),
 		w.roundedInner.Reserve(d, pairs, c.Intermediate), w.roundedInner.Reserve(d, shared, c.SharedIntermediate))
 }
 
 // Free returns all memory to d, after the work queued on it. The workspace can then be used
 // again.
 func (w *Workspace) Free(d hip.Device) error {
-	errs := []error{d.Sync(), w.rounded.Free(d), w.roundedInner.Free(d)}
+	errs := []error{d.Sync(), w.rounded.Free(d), w.roundedInner.Free(d), w.split.Free(d), w.splitPairs.Free(d), w.splitInner.Free(d)}
 	for _, b := range []*hip.Buffer{
 		&w.logits, &w.scores, &w.ids, &w.weights, &w.offsets, &w.order, &w.active, &w.activeCount,
 		&w.intermediate, &w.expertOut, &w.sharedInner, &w.shared, &w.routed, &w.total,

@@ -209,6 +209,9 @@ func (h *Head) gatherRows(w *workspace, hidden *Hidden, rows []int) (in input, e
 
 // growLogits makes room for finalNorm and logits.
 func (w *workspace) growLogits(hidden, rows, vocab int) error {
+	if err := w.split.Reserve(w.device, rows, hidden); err != nil {
+		return err
+	}
 	return w.grow(need{&w.finalNormed, rows * hidden}, need{&w.logits, rows * vocab})
 }
 
@@ -223,7 +226,7 @@ func (h *Head) logits(d hip.Device, w *workspace, m *weights.Matrix, states hip.
 	if err := h.finalNorm(d, w, states, rows, module); err != nil || m == nil {
 		return err
 	}
-	return m.Product(d, w.logits.Ptr(), w.finalNormed.Ptr(), rows)
+	return m.ProductSplit(d, w.logits.Ptr(), w.finalNormed.Ptr(), rows, &w.split)
 }
 
 // logitsOf is logits of an input.

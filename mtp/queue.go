@@ -62,7 +62,7 @@ func (q *queue) product(to *hip.Buffer, w *weights.Matrix, x values) values {
 	y := values{to.Ptr(), x.rows, w.Rows}
 	q.do(x.rows, func() error {
 		if !w.Quantizes(q.head.options.Activations, x.rows) {
-			return w.Product(q.device, y.ptr, x.ptr, x.rows)
+			return w.ProductSplit(q.device, y.ptr, x.ptr, x.rows, &q.split)
 		}
 		if err := q.rounded.Quantize(q.device, x.ptr, x.rows, x.width); err != nil {
 			return err

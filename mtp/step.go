@@ -167,6 +167,9 @@ func (c *call) reserveRows(s *step) error {
 	if err := w.moe.Reserve(w.device, &h.experts, out, observe); err != nil {
 		return err
 	}
+	if err := errors.Join(w.split.Reserve(w.device, rows, 2*n), w.split.Reserve(w.device, out, g.Heads*g.HeadDim)); err != nil {
+		return err
+	}
 	if h.options.Activations != hip.ActivationsExact {
 		if err := errors.Join(w.rounded.Reserve(w.device, rows, 2*n), w.rounded.Reserve(w.device, out, g.Heads*g.HeadDim)); err != nil {
 			return err

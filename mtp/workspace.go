@@ -43,6 +43,7 @@ type workspace struct {
 	record, gathered, joined     hip.Buffer // what ranks exchange of them
 
 	rounded weights.QuantizedRows // of the rows of one product
+	split   weights.SplitRows     // the same
 }
 
 // keptGraphs is how many sequences of launches a workspace keeps as graphs. There is one
@@ -159,7 +160,7 @@ func (w *workspace) run(observed bool, launch func(d hip.Device) error) error {
 }
 
 func (w *workspace) free() error {
-	errs := []error{w.replay.Close(), w.moe.Free(w.device), w.closeBatches(), w.up.Free(), w.down.Free(), w.top.Free(w.device), w.sampler.Free(w.device), w.rounded.Free(w.device)}
+	errs := []error{w.replay.Close(), w.moe.Free(w.device), w.closeBatches(), w.up.Free(), w.down.Free(), w.top.Free(w.device), w.sampler.Free(w.device), w.rounded.Free(w.device), w.split.Free(w.device)}
 	for _, b := range w.buffers() {
 		errs = append(errs, b.Free(w.device))
 	}

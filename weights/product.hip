@@ -3,10 +3,11 @@
 
 struct productArgs {
   const float *X;
+  const uint8 *Parts;
   float *Y;
   const Segment *Weights;
   int32 Segments, Rows, Out, In;
-  int64 Tile;
+  int64 Tile, Room;
 };
 
 // multiplyRowsOfX multiplies rows start … end−1 of x with the rows of weights from first,
@@ -70,4 +71,26 @@ template <int32 N> DEVICE void productTiles(const productArgs &a) {
       if (start <= first + j && first + j <= end) a.Y[(int64)(row + i) * a.Out + first + j] = tileSum<N>(&m, i, j);
     });
   }
+}
+
+// productWarpgroups does one tile of rows of weights and of x in a block, as productTiles
+// does.
+template <class Tile> DEVICE void productWarpgroups(const productArgs &a) {
+#if defined(HAS_WARPGROUPS)
+  TILES(shared, warpgroupShared + 8 * mostSteps);
+  const int32 tiles = ceilDiv(a.Rows, Tile::N);
+  const int32 first = (int32)blockIdx.x / tiles * Tile::rows, row = (int32)blockIdx.x % tiles * Tile::N;
+  const int32 last = minimum(first + Tile::rows, a.Out) - 1;
+#pragma unroll 1
+  for (int32 start = first, end; start <= last; start = end + 1) { // once, unless formats differ within the tile
+    end = lastOfFormat(a.Weights, a.Segments, start, last);
+    const auto weightRow = [&](int32 r) { return minimum(maximum(first + r, start), end); };
+    warpgroupSums<Tile>(shared, a.Weights, a.Segments, weightRow, {a.Parts, a.Room}, row, a.In, [&](int32 i, int32 r, float low, float high) {
+      if (row + i >= a.Rows) return;
+      float *const y = a.Y + (int64)(row + i) * a.Out;
+      if (start <= first + r && first + r <= end) y[first + r] = low;
+      if (start <= first + r + 8 && first + r + 8 <= end) y[first + r + 8] = high;
+    });
+  }
+#endif
 }

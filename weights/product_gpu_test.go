@@ -4,11 +4,15 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/hip/hiptest"
 )
+
+// tiledFormats are what matrix units multiply.
+var tiledFormats = []Format{BF16, MXFP8, MXFP4, NVFP4}
 
 // TestProductOnGPUs: every format, over columns around an access of 16 bytes and a
 // block's width, rows of weights around a tile, and rows of x around what is
@@ -21,7 +25,7 @@ func TestProductOnGPUs(t *testing.T) {
 			s := newStored(r, f, multiplyTile+3, cols)
 			for _, rows := range []int{1, 2, 3, 4, 5, 21} {
 				c := productCase(fmt.Sprintf("%v/%d cols/%d rows", f, cols, rows), 0, randomFloats(r, rows*cols), s)
-				if rows >= manyRows && (f == BF16 || f == MXFP8) {
+				if rows >= manyRows && slices.Contains(tiledFormats, f) {
 					c = onMatrixUnits(c)
 				}
 				cases = append(cases, c)

@@ -1,6 +1,7 @@
 package weights
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -59,7 +60,13 @@ func setUpProduct(t testing.TB, a *arena, pad int, x []float32, parts []stored) 
 	y := make([]float32, rows*m.Rows)
 	py := a.floats(y)
 	require.NoError(t, a.err)
-	run = func() error { return m.Product(a.d, py, px, rows) }
+	run = func() error {
+		if !m.Splits(a.d, rows) {
+			return m.Product(a.d, py, px, rows)
+		}
+		var room SplitRows
+		return errors.Join(m.Product(a.d, py, px, rows), m.ProductSplit(a.d, py, px, rows, &room), a.d.Sync(), room.Free(a.d))
+	}
 	return run, func() ([]float32, []int32, error) { return y, nil, hip.ReadOf(a.d, y, py) }
 }
 

@@ -2,6 +2,7 @@ package weights
 
 import (
 	_ "embed"
+	"fmt"
 
 	"github.com/drafthead/drafthead/hip"
 )
@@ -17,6 +18,10 @@ var (
 	streamH string
 	//go:embed tiles.h
 	tilesH string
+	//go:embed split_rows.hip
+	splitRowsHIP string
+	//go:embed warpgroup.h
+	warpgroupH string
 	//go:embed tiles_mxfp8.h
 	tilesMXFP8H string
 	//go:embed product.hip
@@ -35,6 +40,7 @@ var (
 //	multiplyStream               products with one row of x: Matrix.Streams
 //	tileSums, tileSum            products with 16, 32 or 64 of them on matrix units
 //	tileSumsQuantized            the same, of rows that are rounded to MXFP8
+//	warpgroupSums                products with 16 to 128 of them, on an NVIDIA GPU: WarpgroupsOf
 //
 // which the files of this package that end in .h describe.
 func KernelSource() string {
@@ -42,7 +48,7 @@ func KernelSource() string {
 		hip.Define("multiplyTile", multiplyTile) + hip.Define("multiplyRows", multiplyRows) +
 		hip.Define("multiplyThreads", multiplyThreads) + multiplyH + hip.Define("streamLoads", streamLoads) + streamH +
 		hip.Define("tileThreads", tileThreads) + hip.Define("wideTiles", wideTiles) +
-		hip.Define("narrowTile", narrowTile) + hip.Define("wideTile", wideTile) + tilesH + tilesMXFP8H
+		hip.Define("narrowTile", narrowTile) + hip.Define("wideTile", wideTile) + tilesH + tilesMXFP8H + splitDefines() + hip.Define("warpgroupShared", warpgroupShared) + hip.Define("mostSteps", mostSteps) + warpgroupH
 }
 
 // rowsSource is what decodeRow alone needs.
@@ -62,6 +68,13 @@ const (
 	wideTiles   = 64  // rows of x from which on its tile of weights is the wide one
 	narrowTile  = 64
 	wideTile    = 128
+
+	// FewTileRows is up to how many rows of x kernels on matrix units multiply bfloat16 and
+	// MXFP8 weights faster wave by wave than by warpgroups: memory binds them.
+	FewTileRows = 16
+
+	warpgroupShared = 144 << 10 // bytes of weights and x of a block on warpgroups: as many
+	mostSteps       = 8         // steps as fit, up to so many, are on their way
 )
 
 // TileOf returns how many rows of weights one block of a kernel with [KernelSource]
@@ -80,3 +93,22 @@ func TileOf(x int) (rows, threads int, maxError float64) {
 }
 
 const tiledError = 3e-5
+
+// WarpgroupsOf returns how a block of a kernel on warpgroups divides its work, of x rows of x:
+// the name of that in HIP, how many rows of weights it multiplies, its threads, and the bytes
+// of memory that they share. A wide block has more rows of weights, and reads x less often;
+// the groups of another share the columns. Results have the maxError that TileOf gives.
+func WarpgroupsOf(x int, wide bool) (name string, rows, threads, shared int) {
+	groups := 4
+	switch {
+	case x >= 96 || x >= 32 && !wide:
+		groups = 2
+	case x >= 64:
+		groups = 3
+	}
+	split := groups
+	if wide {
+		split = 1
+	}
+	return fmt.Sprintf("Warpgroups<%d, %d, %d>", x, groups, split), 64 * groups / split, 128 * groups, warpgroupShared + 8*mostSteps
+}

@@ -195,6 +195,9 @@ func (b *session) prepare(ctx context.Context) (err error) {
 	}
 	for _, w := range b.works {
 		w.leaveOutput(b.output)
+		if err := w.takeHidden(b.device); err != nil {
+			return err
+		}
 	}
 	b.ceiling, err = newCeiling(b.device, b.model.lmHead)
 	return errors.Join(err, ctx.Err())

@@ -204,6 +204,26 @@ func (w *work) leaveOutput(p hip.Ptr) {
 	}
 }
 
+// takeHidden brings the hidden states to a GPU, in bfloat16, where a target on that GPU leaves
+// them.
+func (w *work) takeHidden(d hip.Device) error {
+	if !d.Info().IsGPU() {
+		return nil
+	}
+	for _, b := range w.inputs {
+		states := make([]hip.BF16, len(b.Hidden.Float32))
+		for i, v := range b.Hidden.Float32 {
+			states[i] = hip.ToBF16(v)
+		}
+		p, err := hip.Upload(d, states)
+		if err != nil {
+			return err
+		}
+		b.Hidden = mtp.Hidden{Device: p, DeviceBFloat16: true}
+	}
+	return nil
+}
+
 // prepare makes the inputs: random tokens and hidden states of size 1, as a final
 // norm leaves them, after pages that lie all over the cache.
 func (w *work) prepare(c *mtp.Config, cache *mtp.Cache, random *rand.Rand) {

@@ -60,9 +60,15 @@ func (c *compiler) prepare(about *GPU) error {
 	}
 	var err error
 	c.target, err = c.targetOf(about.Arch)
+	if c.target == hopper && major >= 12 {
+		c.target += "a" // the instructions of this architecture alone, too
+	}
 	c.options = append(c.options, "--gpu-architecture="+c.target)
 	return err
 }
+
+// hopper is an architecture with instructions of its own, which NVRTC has from 12.0 on.
+const hopper = "sm_90"
 
 // targetOf returns what NVRTC compiles for: the GPU's own code or, where it is older
 // than the GPU, the newest PTX that the driver can translate.

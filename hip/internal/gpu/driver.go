@@ -120,6 +120,7 @@ var (
 	attributeComputeUnits = attribute{63, 16}
 	attributeMajor        = attribute{cuda: 75} // compute capability
 	attributeMinor        = attribute{cuda: 76}
+	attributeShared       = attribute{cuda: 97} // bytes a block, if asked for
 )
 
 func (d *driver) attribute(handle int32, a attribute) (int, error) {
@@ -151,6 +152,11 @@ func (d *driver) describe(n int) (gpu GPU, handle int32, err error) {
 	}
 	if gpu.ComputeUnits, err = d.attribute(handle, attributeComputeUnits); err != nil {
 		return gpu, 0, err
+	}
+	if d.platform == platformCUDA {
+		if gpu.Shared, err = d.attribute(handle, attributeShared); err != nil {
+			return gpu, 0, err
+		}
 	}
 	gpu.Arch, err = d.architecture(n, handle)
 	return gpu, handle, err

@@ -27,7 +27,8 @@ type function struct {
 	handle   uintptr
 	size     uintptr // of the argument struct
 	pointers []uintptr
-	early    bool // see [device.launchEarly]
+	shared   uintptr // bytes of memory that a block needs beside what the code declares
+	early    bool    // see [device.launchEarly]
 }
 
 // module is a source's code on the device, or on the way there.
@@ -63,8 +64,24 @@ func (g *device) function(k *hip.Kernel) (*function, error) {
 	if err := g.call("load", callModuleFunction, uintptr(unsafe.Pointer(&f.handle)), m.handle, uintptr(unsafe.Pointer(&name[0]))); err != nil {
 		return nil, compileError(k.Name, g.about.Arch, "", err)
 	}
+	if err := g.share(f, uintptr(known.Shared)); err != nil {
+		return nil, fail.Kernel(k.Name, err)
+	}
 	kept, _ := g.kernels.functions.LoadOrStore(k, f)
 	return kept.(*function), nil
+}
+
+// mostDynamicShared is the function attribute for more memory of a block than it may have
+// unasked.
+const mostDynamicShared = 8
+
+// share lets the blocks of f have bytes of shared memory. The caller has entered the device.
+func (g *device) share(f *function, bytes uintptr) error {
+	f.shared = bytes
+	if bytes == 0 || g.driver.function[callFunctionAttribute] == 0 {
+		return nil
+	}
+	return g.call("load", callFunctionAttribute, f.handle, mostDynamicShared, bytes)
 }
 
 func (t *kernelTable) module(source string) *module {

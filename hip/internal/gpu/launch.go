@@ -51,7 +51,7 @@ func (g *device) launchOn(stream uintptr, count *launched, k *hip.Kernel, grid h
 		if f.early {
 			return g.launchEarly(f, grid, stream, frame)
 		}
-		return g.driver.call("launch", callLaunch, f.handle, uintptr(grid.Blocks), 1, 1, uintptr(grid.Threads), 1, 1, 0, stream, uintptr(unsafe.Pointer(&frame.params)), 0)
+		return g.driver.call("launch", callLaunch, f.handle, uintptr(grid.Blocks), 1, 1, uintptr(grid.Threads), 1, 1, f.shared, stream, uintptr(unsafe.Pointer(&frame.params)), 0)
 	})
 	g.frames.put(frame) // the driver has copied the arguments
 	switch {

@@ -30,7 +30,7 @@ func (d *driver) canStartEarly(c *compiler) bool {
 		return false
 	}
 	_, number, _ := strings.Cut(c.target, "_") // of sm_90 or compute_90
-	target, err := strconv.Atoi(number)
+	target, err := strconv.Atoi(strings.TrimRight(number, "a"))
 	return err == nil && target >= earlyTarget
 }
 
@@ -60,7 +60,7 @@ const programmaticStreamSerialization = 6
 func (g *device) launchEarly(f *function, grid hip.Grid, stream uintptr, frame *frame) error {
 	c := &frame.early.config
 	c.grid, c.block = [3]uint32{uint32(grid.Blocks), 1, 1}, [3]uint32{uint32(grid.Threads), 1, 1}
-	c.stream, c.count = stream, 1
+	c.shared, c.stream, c.count = uint32(f.shared), stream, 1
 	frame.early.attribute.id, frame.early.attribute.value[0] = programmaticStreamSerialization, 1
 	return g.driver.call("launch", callLaunchEarly, uintptr(unsafe.Pointer(c)), f.handle, uintptr(unsafe.Pointer(&frame.params)), 0)
 }

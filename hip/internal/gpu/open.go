@@ -33,11 +33,12 @@ type GPU struct {
 	WaveSize     int    // threads that run in step
 	ComputeUnits int
 	Memory       int64 // bytes
+	Shared       int   // bytes of a block, of NVIDIA
 }
 
 // Info is what a device says of itself.
 func (g *GPU) Info() hip.Info {
-	return hip.Info{Name: g.Name, Kind: g.Kind, Threads: max(1, g.ComputeUnits)}
+	return hip.Info{Name: g.Name, Kind: g.Kind, Threads: max(1, g.ComputeUnits), Shared: g.Shared}
 }
 
 // Open is hip.Open.

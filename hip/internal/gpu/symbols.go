@@ -47,6 +47,7 @@ const (
 	callModuleLoad
 	callModuleUnload
 	callModuleFunction
+	callFunctionAttribute // CUDA
 	callLaunch
 	callLaunchEarly // CUDA
 
@@ -131,11 +132,12 @@ var symbols = [numCalls]symbol{
 	callEventSync:     {hip: named("hipEventSynchronize"), cuda: named("cuEventSynchronize")},
 	callEventElapsed:  {hip: named("hipEventElapsedTime"), cuda: named("cuEventElapsedTime_v2", "cuEventElapsedTime")},
 
-	callModuleLoad:     {hip: named("hipModuleLoadData"), cuda: named("cuModuleLoadData")},
-	callModuleUnload:   {hip: named("hipModuleUnload"), cuda: named("cuModuleUnload")},
-	callModuleFunction: {hip: named("hipModuleGetFunction"), cuda: named("cuModuleGetFunction")},
-	callLaunch:         {hip: named("hipModuleLaunchKernel"), cuda: named("cuLaunchKernel")},
-	callLaunchEarly:    {cuda: named("cuLaunchKernelEx"), optional: true},
+	callModuleLoad:        {hip: named("hipModuleLoadData"), cuda: named("cuModuleLoadData")},
+	callModuleUnload:      {hip: named("hipModuleUnload"), cuda: named("cuModuleUnload")},
+	callFunctionAttribute: {cuda: named("cuFuncSetAttribute"), optional: true},
+	callModuleFunction:    {hip: named("hipModuleGetFunction"), cuda: named("cuModuleGetFunction")},
+	callLaunch:            {hip: named("hipModuleLaunchKernel"), cuda: named("cuLaunchKernel")},
+	callLaunchEarly:       {cuda: named("cuLaunchKernelEx"), optional: true},
 
 	callCaptureBegin:     {hip: named("hipStreamBeginCapture"), cuda: named("cuStreamBeginCapture_v2"), optional: true},
 	callCaptureEnd:       {hip: named("hipStreamEndCapture"), cuda: named("cuStreamEndCapture"), optional: true},

@@ -10,6 +10,8 @@ var (
 	waveH string
 	//go:embed matrix.h
 	matrixH string
+	//go:embed warpgroup.h
+	warpgroupH string
 )
 
 // Text returns the header: one name for what compilers and vendors name differently, what
@@ -17,5 +19,6 @@ var (
 // as run-time compilers get their headers, whose parts go by their own names and lines in
 // messages.
 func Text() string {
-	return preludeH + "#line 1 \"wave.h\"\n" + waveH + "#line 1 \"matrix.h\"\n" + matrixH
+	return preludeH + "#line 1 \"wave.h\"\n" + waveH + "#line 1 \"matrix.h\"\n" + matrixH +
+		"#line 1 \"warpgroup.h\"\n" + warpgroupH
 }

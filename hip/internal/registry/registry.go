@@ -16,6 +16,7 @@ type Kernel struct {
 	Source string       // HIP C++; empty: the kernel has no GPU side
 	Args   reflect.Type // the argument struct
 	Fast   bool         // the host runs a variant of its own
+	Shared int          // bytes that a block needs beside what the source declares
 	Early  bool         // it may start before the launch before it has ended
 	Of     any          // the *hip.Kernel
 }

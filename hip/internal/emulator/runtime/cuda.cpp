@@ -16,6 +16,7 @@ API int cuDeviceGetCount(int *n) { return hipGetDeviceCount(n); }
 API int cuDeviceGet(int *handle, int d) { return hipDeviceGet(handle, d); }
 API int cuDeviceGetName(char *name, int n, int d) { return hipDeviceGetName(name, n, d); }
 API int cuDeviceTotalMem_v2(size_t *n, int d) { return hipDeviceTotalMem(n, d); }
+enum { UNASKED_SHARED = 48 << 10, MOST_SHARED = 227 << 10 };  // bytes of a block
 API int cuDeviceGetAttribute(int *value, int attribute, int) {
   ENTER;
   switch (attribute) {
@@ -23,6 +24,7 @@ API int cuDeviceGetAttribute(int *value, int attribute, int) {
     case 16: *value = workers(); return OK;
     case 75: *value = 9; return OK;  // compute capability
     case 76: *value = 0; return OK;
+    case 97: *value = MOST_SHARED; return OK;
   }
   return fail(INVALID_VALUE, "attribute %d", attribute);
 }
@@ -103,11 +105,21 @@ API int cuGraphExecDestroy(Graph *g) { return hipGraphExecDestroy(g); }
 
 API int cuModuleLoadData(Module **m, const void *image) { CONTEXT; return hipModuleLoadData(m, image); }
 API int cuModuleUnload(Module *m) { CONTEXT; return hipModuleUnload(m); }
+// Kernels of the emulator declare what a launch adds to shared memory, so that a launch only has
+// to say that it adds as much as the function may have.
+API int cuFuncSetAttribute(Function *f, int attribute, int value) {
+  CONTEXT;
+  if (attribute != 8 || value < 0 || value > MOST_SHARED) return fail(INVALID_VALUE, "attribute of %s", f->name.c_str());
+  f->most_shared = (unsigned)value;
+  return OK;
+}
+static bool may_share(const Function *f, unsigned shared) { return shared <= UNASKED_SHARED || shared <= f->most_shared; }
 API int cuModuleGetFunction(Function **f, Module *m, const char *name) { CONTEXT; return hipModuleGetFunction(f, m, name); }
 API int cuLaunchKernel(Function *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
                        Stream *s, void **params, void **extra) {
   CONTEXT;
-  return hipModuleLaunchKernel(f, gx, gy, gz, bx, by, bz, shared, s, params, extra);
+  if (!may_share(f, shared)) return fail(INVALID_VALUE, "%s: shared memory", f->name.c_str());
+  return hipModuleLaunchKernel(f, gx, gy, gz, bx, by, bz, 0, s, params, extra);
 }
 // A launch that may start early starts in its turn: what it waits for has then ended.
 struct LaunchAttribute {
@@ -122,7 +134,8 @@ struct LaunchConfig {
 API int cuLaunchKernelEx(const LaunchConfig *c, Function *f, void **params, void **extra) {
   CONTEXT;
   if (c->count != 1 || c->attributes->id != 6 || c->attributes->value[0] != 1) return fail(INVALID_VALUE, "attributes of a launch");
-  return hipModuleLaunchKernel(f, c->grid[0], c->grid[1], c->grid[2], c->block[0], c->block[1], c->block[2], c->shared, c->stream, params, extra);
+  if (!may_share(f, c->shared)) return fail(INVALID_VALUE, "%s: shared memory", f->name.c_str());
+  return hipModuleLaunchKernel(f, c->grid[0], c->grid[1], c->grid[2], c->block[0], c->block[1], c->block[2], 0, c->stream, params, extra);
 }
 API int cuGetErrorString(int code, const char **text) {
   *text = hipGetErrorString(code);

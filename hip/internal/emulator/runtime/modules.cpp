@@ -11,6 +11,7 @@ struct Function {
   unsigned bytes;  // of the argument
   std::string name;
   struct Module *module;
+  unsigned most_shared;  // bytes that a launch may add; CUDA
 };
 struct Module {
   void *library;
@@ -74,7 +75,7 @@ API int hipModuleGetFunction(Function **f, Module *m, const char *name) {
   auto *r = (void (*)(const void *))dlsym(m->library, run.c_str());
   auto *s = (unsigned (*)())dlsym(m->library, size.c_str());
   if (!r || !s) return fail(NOT_FOUND, "no kernel %s", name);
-  *f = new Function{r, s(), name, m};
+  *f = new Function{r, s(), name, m, 0};
   m->functions.push_back(*f);
   return OK;
 }
