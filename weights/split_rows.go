@@ -49,7 +49,7 @@ func (s *SplitRows) Split(d hip.Device, x hip.Ptr, rows, cols int, picked *Picke
 	parts := Parts{Ptr: s.memory.Ptr(), Room: splitRoom(rows)}
 	a := splitRowsArgs{X: x, Parts: parts.Ptr, Room: parts.Room, Rows: int32(rows), Cols: int32(cols)}
 	if picked != nil {
-		a.Order, a.Count, a.PerX = picked.Order, picked.Count, picked.PerX
+		a.Order, a.Count, a.PerX = picked.Order, picked.Count, int64(picked.PerX)
 	}
 	pieces := int64(rows) * int64(ceilDiv(cols, splitColumns)) * splitPieces
 	return parts, splitRows.Launch(d, hip.Grid{Blocks: int((pieces + splitThreads - 1) / splitThreads)}, &a)
@@ -78,10 +78,9 @@ type splitRowsArgs struct {
 	Count hip.Ptr
 	Parts hip.Ptr // see Parts, written up to Rows
 	Room  int64
+	PerX  int64
 	Rows  int32
 	Cols  int32
-	PerX  int32
-	_     int32
 }
 
 var splitRows = hip.NewKernel("split_rows", splitDefines()+splitRowsHIP, splitRowsTwin).Block(splitThreads)
@@ -103,7 +102,7 @@ func splitRowsTwin(b *hip.Blocks, a *splitRowsArgs) {
 		in, group, row := piece%splitPieces, piece/splitPieces%groups, piece/splitPieces/groups
 		from := row
 		if order != nil {
-			from = int(order[row] / a.PerX)
+			from = int(order[row]) / int(a.PerX)
 		}
 		x := hip.In[float32](b, a.X.Add(4*int64(from)*int64(cols)), cols)
 		at := a.Parts.Add(2 * ((int64(group)*2*a.Room+int64(row))*splitColumns + int64((in^row%8)*8)))

@@ -118,7 +118,7 @@ DEVICE void multiplyWarpgroups(uint8 *shared, uint64 *arrivals, float *sums, Wei
   const int32 steps = ceilDiv(cols, Tile::columns), groups = ceilDiv(cols, splitColumns);
 
   const auto mine = [&](int32 slot, int32 r) { return shared + slot * stepBytes + Tile::xBytes + (r * Tile::threads + thread) * Codec::bytes; };
-  const auto fetch = [&](int32 step, int32 slot) {
+  const auto fetch = [&](int32 step, int32 slot) __attribute__((always_inline)) {
     const uint32 at = (uint32)minimum(step * Tile::columns + part * splitColumns + 16 * t, cols - 16) / 16 * Codec::bytes; // after the last, x is 0
 #pragma unroll
     for (int32 r = 0; r < 2; r++) {
@@ -138,7 +138,7 @@ DEVICE void multiplyWarpgroups(uint8 *shared, uint64 *arrivals, float *sums, Wei
   constexpr int32 scaleColumns = Codec::scaleColumns > 0 ? Codec::scaleColumns : splitColumns;
   constexpr int32 perGroup = splitColumns / scaleColumns, window = 16 / perGroup / Tile::split; // scales of 64 columns; steps
   uint32 nan[2] = {}, scales[2] = {}, scalesAhead[2] = {};
-  const auto loadScales = [&](int32 step) {
+  const auto loadScales = [&](int32 step) __attribute__((always_inline)) {
     if (Codec::scaleColumns == 0) return;
     const int32 in = step * Tile::split * perGroup + 4 * t, count = ceilDiv(cols, scaleColumns);
 #pragma unroll
@@ -153,7 +153,7 @@ DEVICE void multiplyWarpgroups(uint8 *shared, uint64 *arrivals, float *sums, Wei
       }
     }
   };
-  const auto decode = [&](uint32(*a)[4], int32 step, int32 slot) {
+  const auto decode = [&](uint32(*a)[4], int32 step, int32 slot) __attribute__((always_inline)) {
     uint32 scale[2] = {};
     if (Codec::scaleColumns > 0) {
       if (step % window == 0) {
@@ -186,7 +186,7 @@ DEVICE void multiplyWarpgroups(uint8 *shared, uint64 *arrivals, float *sums, Wei
 
   float products[Tile::both ? 2 * values : values] = {};
   uint32 parity = 0; // of the rounds of the ring
-  const auto multiply = [&](uint32(*a)[4], int32 slot) {
+  const auto multiply = [&](uint32(*a)[4], int32 slot) __attribute__((always_inline)) {
     const uint8 *const tile = shared + slot * stepBytes + part * Tile::tile;
     warpgroupBegin();
 #pragma unroll
@@ -202,7 +202,7 @@ DEVICE void multiplyWarpgroups(uint8 *shared, uint64 *arrivals, float *sums, Wei
   };
   // one multiplies a step with a, and decodes the next one to next.
   int32 slot = 0;
-  const auto one = [&](int32 step, uint32(*a)[4], uint32(*next)[4]) {
+  const auto one = [&](int32 step, uint32(*a)[4], uint32(*next)[4]) __attribute__((always_inline)) {
     tilesAwait(arrivals + slot, parity);
     if (part == 0 || step * Tile::split + part < groups) multiply(a, slot);
     // The slot before is free: all have multiplied what was there.
