@@ -107,7 +107,7 @@ func expertsOf(name, template string, resident int, block expertBlock) expertsKe
 	return expertsKernel{k, block}
 }
 
-// expertsOnWarpgroups declares a kernel of [weights.WarpgroupsOf]: name, "_warpgroup_" and
+// expertsOnWarpgroups declares a kernel of [weights.WarpgroupsOf]: name, "_group_" and
 // the rows of x.
 func expertsOnWarpgroups(name string, block expertBlock) expertsKernel {
 	of, rows, threads, shared := weights.WarpgroupsOf(block.x, true)
@@ -118,7 +118,7 @@ func expertsOnWarpgroups(name string, block expertBlock) expertsKernel {
 		side = block.gateUp
 	}
 	return expertsKernel{
-		hip.NewKernel(fmt.Sprintf("%s_warpgroup_%d", name, block.x), gateUpSource()+expertsHIP, side(definition)).
+		hip.NewKernel(fmt.Sprintf("%s_group_%d", name, block.x), gateUpSource()+expertsHIP, side(definition)).
 			Instance(fmt.Sprintf("expertsWarpgroups<%t, %s>", block.halves == 2, of), threads, 1, block.String()).
 			Shared(shared).
 			Fast(maxError, side(host)),

@@ -66,7 +66,7 @@ func gateUpSwiGLUOnWarpgroups(block gateUpBlock) gateUpKernel {
 	_, _, maxError := weights.TileOf(block.x)
 	block.tile, block.shared, block.warpgroups = rows/2, shared, true
 	return gateUpKernel{
-		hip.NewKernel(fmt.Sprintf("gate_up_swiglu_warpgroup_%d", block.x), gateUpSource()+gateUpSwiGLUHIP, block.columns(definition)).
+		hip.NewKernel(fmt.Sprintf("gate_up_swiglu_group_%d", block.x), gateUpSource()+gateUpSwiGLUHIP, block.columns(definition)).
 			Instance("gateUpSwiGLUWarpgroups<"+of+">", threads, 1, block.String()).
 			Shared(shared).
 			Fast(maxError, block.columns(host)),

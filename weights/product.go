@@ -24,7 +24,7 @@ func (m *Matrix) Product(d hip.Device, y, x hip.Ptr, rows int) error {
 }
 
 // ProductSplit is [Matrix.Product] with room for rows of x that are split: with many rows of
-// x, a GPU of NVIDIA multiplies them two to four times faster then.
+// x, a GPU of NVIDIA multiplies them about twice as fast then.
 func (m *Matrix) ProductSplit(d hip.Device, y, x hip.Ptr, rows int, room *SplitRows) error {
 	if rows < 0 || rows > math.MaxInt32 {
 		return &hip.InputError{Op: "weights: product", Field: "rows", Got: rows, Want: "0 to 2^31-1"}
@@ -129,7 +129,7 @@ func productOf(name, template string, resident int, block productBlock) productK
 // productOnWarpgroups declares a kernel of [WarpgroupsOf].
 func productOnWarpgroups(block productBlock) productKernel {
 	of, rows, threads, shared := WarpgroupsOf(block.x, block.wide)
-	name := fmt.Sprintf("product_warpgroup_%d", block.x)
+	name := fmt.Sprintf("product_group_%d", block.x)
 	block.tile, block.shared, block.on = rows, shared, warpgroups
 	if block.wide {
 		name, block.on = name+"_wide", warpgroupsFull

@@ -56,8 +56,9 @@ lm_head, and the selected blocks of the cache. "Ceiling" says how near that
 comes to plain reading of the same memory by the same threads, which is measured
 before every run. Times are medians, spread is (p90 - p10) / median, GFLOP/s
 counts the products with weights. A GPU has the hidden states, in bfloat16, as a
-target on it leaves them. With -tp or -ep all of that is of the first device, and
-"exchange" is how long its sums and gathers over the devices take by themselves.
+target on it leaves them. With -tp or -ep all of that is of the first device,
+and "exchange" is how long its sums and gathers over the devices take by
+themselves.
 
 exit status: 0 measured, 1 not, 2 wrong usage
 
