@@ -118,7 +118,7 @@ func expertsOnWarpgroups(name string, block expertBlock) expertsKernel {
 		side = block.gateUp
 	}
 	return expertsKernel{
-		hip.NewKernel(fmt.Sprintf("%s_group_%d", name, block.x), gateUpSource()+expertsHIP, side(definition)).
+		hip.NewKernel(fmt.Sprintf("%s_group_%d", name, block.x), gateUpGroupSource()+expertsHIP, side(definition)).
 			Instance(fmt.Sprintf("expertsWarpgroups<%t, %s>", block.halves == 2, of), threads, 1, block.String()).
 			Shared(shared).
 			Fast(maxError, side(host)),
@@ -147,9 +147,8 @@ func (e expertBlock) String() string {
 //	columns      ├─ tile ─┼─ tile ─┼─ tile ─┤
 type expertsArgs struct {
 	X           hip.Ptr // [Pairs/PairsPerX, In] float32
-	Codes       hip.Ptr // of X, if it is rounded: see [weights.QuantizedRows.Rows]; or 0
+	Codes       hip.Ptr // of X, if it is rounded: see [weights.QuantizedRows.Rows]; its parts, in the order of the pairs, if it is split; or 0
 	Scales      hip.Ptr
-	Parts       hip.Ptr // of X in the order of the pairs, if it is split: see [weights.Parts]; or 0
 	Y           hip.Ptr // [Pairs, Out] float32, written
 	Weights     hip.Ptr // [Segments] weights.Segment
 	Offsets     hip.Ptr // as groupByExpert wrote them
@@ -165,26 +164,25 @@ type expertsArgs struct {
 	Experts     int32 // held: those of the weights, of Offsets and of Active
 	In, Out     int32
 	Tile        int64 // output columns of a block
-	Room        int64 // of Parts
 }
 
 // launchExperts launches the kernel for the pairs of rows rows, of which here are those of
 // the experts held, on average.
-func launchExperts(d hip.Device, kernels []expertsKernel, w *weights.Matrix, rows, here int, a *expertsArgs) error {
+func launchExperts(d hip.Device, kernels []expertsKernel, w *weights.Matrix, rows, here int, split bool, a *expertsArgs) error {
 	k := hip.Choose(kernels, func(e *expertsKernel) bool {
 		if e.stream {
 			return rows == 1 && w.Streams(d, a.X, int(a.Out)) && w.SameFormat()
 		}
-		return rows >= e.rows && (!e.rounded || a.Codes != 0) && (e.x == 0 ||
-			here >= e.pairs && float64(here) > e.each*float64(a.Experts) && e.multiplies(d, w, a))
+		return rows >= e.rows && (!e.rounded || a.Codes != 0 && !split) && (e.x == 0 ||
+			here >= e.pairs && float64(here) > e.each*float64(a.Experts) && e.multiplies(d, w, split, a))
 	})
 	return k.launch(d, w, a)
 }
 
 // multiplies reports whether a kernel on matrix units multiplies rows as they are in a.
-func (e *expertsKernel) multiplies(d hip.Device, w *weights.Matrix, a *expertsArgs) bool {
+func (e *expertsKernel) multiplies(d hip.Device, w *weights.Matrix, split bool, a *expertsArgs) bool {
 	if e.warpgroups {
-		return a.Parts != 0 && d.Info().Shared >= e.shared
+		return split && d.Info().Shared >= e.shared
 	}
 	return w.Tiled(d, a.X) && (e.rounded || e.x <= weights.FewTileRows || !w.Splits(d, int(a.Pairs)))
 }

@@ -4,13 +4,13 @@
 
 struct expertsArgs {
   const float *X;
-  const uint8 *Codes, *Scales, *Parts;
+  const uint8 *Codes, *Scales;
   float *Y;
   const Segment *Weights;
   const int32 *Offsets, *Order, *Active, *ActiveCount;
   double Alpha, Limit, Beta;
   int32 Segments, Pairs, PairsPerX, Experts, In, Out;
-  int64 Tile, Room;
+  int64 Tile;
 };
 
 // expertsStream has one block per picked expert and tile of output columns, for experts with
@@ -89,6 +89,7 @@ template <bool gated, int32 N, bool quantized = false> DEVICE void expertsTiles(
   }
 }
 
+#if defined(WARPGROUPS)
 // expertsWarpgroups is for experts with many pairs, by warpgroups: see WarpgroupsOf.
 template <bool gated, class Tile> DEVICE void expertsWarpgroups(const expertsArgs &a) {
 #if defined(HAS_WARPGROUPS)
@@ -103,12 +104,12 @@ template <bool gated, class Tile> DEVICE void expertsWarpgroups(const expertsArg
     const auto there = [&](int32 i) { return from + i >= begin && from + i < end; };
     const auto rowOfY = [&](int32 i) { return a.Y + (int64)a.Order[from + i] * a.Out + first; };
     if constexpr (gated) {
-      multiplyGateUpWarpgroups<Tile>(shared, a.Weights, a.Segments, row, row + a.Out, count, {a.Alpha, a.Limit, a.Beta}, {a.Parts, a.Room}, from, a.In, [&](int32 i, int32 j, float y) {
+      multiplyGateUpWarpgroups<Tile>(shared, a.Weights, a.Segments, row, row + a.Out, count, {a.Alpha, a.Limit, a.Beta}, {a.Codes, a.Pairs}, from, a.In, [&](int32 i, int32 j, float y) {
         if (there(i)) rowOfY(i)[j] = y;
       });
     } else {
       const auto weightRow = [&](int32 r) { return row + minimum(r, count - 1); };
-      warpgroupSums<Tile>(shared, a.Weights, a.Segments, weightRow, {a.Parts, a.Room}, from, a.In, [&](int32 i, int32 r, float low, float high) {
+      warpgroupSums<Tile>(shared, a.Weights, a.Segments, weightRow, {a.Codes, a.Pairs}, from, a.In, [&](int32 i, int32 r, float low, float high) {
         if (!there(i)) return;
         if (r < count) rowOfY(i)[r] = low;
         if (r + 8 < count) rowOfY(i)[r + 8] = high;
@@ -117,3 +118,4 @@ template <bool gated, class Tile> DEVICE void expertsWarpgroups(const expertsArg
   }
 #endif
 }
+#endif

@@ -56,7 +56,7 @@ func testTiledExperts(t *testing.T, d hip.Device, format weights.Format, in, out
 			t.Cleanup(func() { require.NoError(t, room.Free(checked)) })
 			parts, err := room.Split(checked, a.X, pairs, in, &weights.Picked{Order: a.Order, Count: a.Offsets.Add(4 * int64(experts)), PerX: topK})
 			require.NoError(t, err)
-			a.Parts, a.Room = parts.Ptr, parts.Room
+			a.Codes = parts
 		}
 		of13, of2 := w13.upload(t, checked), w2.upload(t, checked)
 		require.True(t, of13.Tiled(checked, a.X) && of2.Tiled(checked, a.X))

@@ -57,7 +57,7 @@ DEVICE void gateUpStream(streamShared *m, const Segment *segments, int32 n, int3
   });
 }
 
-#if defined(HAS_WARPGROUPS)
+#if defined(WARPGROUPS) && defined(HAS_WARPGROUPS)
 // multiplyGateUpWarpgroups is the same for many rows of x, by warpgroups: of 16 rows of a tile
 // of weights 8 are of gate and 8 of up, so that one lane has both of an output column. It
 // calls store(i, j, y[first+i][j]) for j < count, at most half a tile, and any i of a tile.

@@ -66,7 +66,7 @@ func gateUpSwiGLUOnWarpgroups(block gateUpBlock) gateUpKernel {
 	_, _, maxError := weights.TileOf(block.x)
 	block.tile, block.shared, block.warpgroups = rows/2, shared, true
 	return gateUpKernel{
-		hip.NewKernel(fmt.Sprintf("gate_up_swiglu_group_%d", block.x), gateUpSource()+gateUpSwiGLUHIP, block.columns(definition)).
+		hip.NewKernel(fmt.Sprintf("gate_up_swiglu_group_%d", block.x), gateUpGroupSource()+gateUpSwiGLUHIP, block.columns(definition)).
 			Instance("gateUpSwiGLUWarpgroups<"+of+">", threads, 1, block.String()).
 			Shared(shared).
 			Fast(maxError, block.columns(host)),
@@ -99,7 +99,7 @@ type gateUpSwiGLUArgs struct {
 	X        hip.Ptr // [Rows, In] float32
 	Codes    hip.Ptr // of X, if it is rounded: see [weights.QuantizedRows.Rows]; or 0
 	Scales   hip.Ptr
-	Parts    hip.Ptr // of X, if it is split: see [weights.Parts]; or 0
+	Parts    hip.Ptr // of X, if it is split: see [weights.SplitRows.Split]; or 0
 	Y        hip.Ptr // [Rows, Out] float32, written
 	Weights  hip.Ptr // [Segments] weights.Segment
 	Alpha    float64
@@ -109,7 +109,6 @@ type gateUpSwiGLUArgs struct {
 	Rows     int32
 	In, Out  int32
 	Tile     int64 // output columns of a block
-	Room     int64 // of Parts
 }
 
 func launchGateUpSwiGLU(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) error {

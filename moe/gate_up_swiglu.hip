@@ -8,7 +8,7 @@ struct gateUpSwiGLUArgs {
   const Segment *Weights;
   double Alpha, Limit, Beta;
   int32 Segments, Rows, In, Out;
-  int64 Tile, Room;
+  int64 Tile;
 };
 
 // gateUpSwiGLUStream does one tile of columns in a block, for one row.
@@ -45,6 +45,7 @@ template <int32 N, bool quantized = false> DEVICE void gateUpSwiGLUTiles(const g
                                     {a.X, a.Codes, a.Scales}, rowOfX, minimum(N, a.Rows - row), a.In, [&](int32 i, int32 j, float y) { a.Y[(int64)(row + i) * a.Out + first + j] = y; });
 }
 
+#if defined(WARPGROUPS)
 // gateUpSwiGLUWarpgroups is for many rows as well: see WarpgroupsOf.
 template <class Tile> DEVICE void gateUpSwiGLUWarpgroups(const gateUpSwiGLUArgs &a) {
 #if defined(HAS_WARPGROUPS)
@@ -52,8 +53,9 @@ template <class Tile> DEVICE void gateUpSwiGLUWarpgroups(const gateUpSwiGLUArgs 
   constexpr int32 tile = Tile::rows / 2;
   const int32 tiles = ceilDiv(a.Rows, Tile::N);
   const int32 first = (int32)blockIdx.x / tiles * tile, row = (int32)blockIdx.x % tiles * Tile::N;
-  multiplyGateUpWarpgroups<Tile>(shared, a.Weights, a.Segments, first, a.Out + first, minimum(tile, a.Out - first), {a.Alpha, a.Limit, a.Beta}, {a.Parts, a.Room}, row, a.In, [&](int32 i, int32 j, float y) {
+  multiplyGateUpWarpgroups<Tile>(shared, a.Weights, a.Segments, first, a.Out + first, minimum(tile, a.Out - first), {a.Alpha, a.Limit, a.Beta}, {a.Parts, a.Rows}, row, a.In, [&](int32 i, int32 j, float y) {
     if (row + i < a.Rows) a.Y[(int64)(row + i) * a.Out + first + j] = y;
   });
 #endif
 }
+#endif

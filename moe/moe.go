@@ -91,12 +91,13 @@ func (e *Experts) routedExperts(d hip.Device, ws *Workspace, x hip.Ptr, rows int
 		return err
 	}
 	up.Y, up.PairsPerX = ws.intermediate.Ptr(), int32(e.config.TopK)
-	if err := up.split(d, ws, e.w13, here); err != nil {
+	split, err := up.split(d, ws, e.w13, here)
+	if err != nil {
 		return err
 	}
 	up.Alpha, up.Limit, up.Beta = e.config.Alpha, e.config.Limit, e.config.Beta
 	up.In, up.Out = int32(e.config.Hidden), int32(e.config.Intermediate)
-	if err := launchExperts(d, expertsGateUp, e.w13, rows, here, &up); err != nil {
+	if err := launchExperts(d, expertsGateUp, e.w13, rows, here, split, &up); err != nil {
 		return err
 	}
 	down.X, down.Codes, down.Scales, err = e.round(d, &ws.roundedInner, e.w2, ws.intermediate.Ptr(), rows, int(pairs))
@@ -104,11 +105,11 @@ func (e *Experts) routedExperts(d hip.Device, ws *Workspace, x hip.Ptr, rows int
 		return err
 	}
 	down.Y, down.PairsPerX = ws.expertOut.Ptr(), 1
-	if err := down.split(d, ws, e.w2, here); err != nil {
+	if split, err = down.split(d, ws, e.w2, here); err != nil {
 		return err
 	}
 	down.In, down.Out = int32(e.config.Intermediate), int32(e.config.Hidden)
-	return launchExperts(d, expertsDown, e.w2, rows, here, &down)
+	return launchExperts(d, expertsDown, e.w2, rows, here, split, &down)
 }
 
 // sharedExpert fills shared.
@@ -117,14 +118,14 @@ func (e *Experts) sharedExpert(d hip.Device, ws *Workspace, x hip.Ptr, rows int)
 	if err != nil {
 		return err
 	}
-	var parts weights.Parts
+	var parts hip.Ptr
 	if codes == 0 && splits(d, e.gateUp, x, rows, rows <= weights.FewTileRows) {
 		if parts, err = ws.split.Split(d, x, rows, e.gateUp.Cols, nil); err != nil {
 			return err
 		}
 	}
 	err = launchGateUpSwiGLU(d, e.gateUp, &gateUpSwiGLUArgs{
-		X: x, Codes: codes, Scales: scales, Parts: parts.Ptr, Room: parts.Room, Y: ws.sharedInner.Ptr(), Alpha: e.config.Alpha, Limit: e.config.Limit, Beta: e.config.Beta,
+		X: x, Codes: codes, Scales: scales, Parts: parts, Y: ws.sharedInner.Ptr(), Alpha: e.config.Alpha, Limit: e.config.Limit, Beta: e.config.Beta,
 		Rows: int32(rows), In: int32(e.config.Hidden), Out: int32(e.config.SharedIntermediate),
 	})
 	if err != nil {
@@ -153,17 +154,17 @@ func (e *Experts) round(d hip.Device, q *weights.QuantizedRows, m *weights.Matri
 }
 
 // split splits x for kernels on warpgroups, in the order of the pairs, of which here are those
-// of the experts held, on average. It does nothing where others serve.
-func (a *expertsArgs) split(d hip.Device, ws *Workspace, w *weights.Matrix, here int) error {
+// of the experts held, on average, and reports whether it did: others may serve.
+func (a *expertsArgs) split(d hip.Device, ws *Workspace, w *weights.Matrix, here int) (bool, error) {
 	experts, pairs := int(a.Experts), int(a.Pairs)
 	if a.Codes != 0 || !manyPairs(here, experts) || !splits(d, w, a.X, pairs, here <= fewTilePairs*experts) {
-		return nil
+		return false, nil
 	}
 	parts, err := ws.splitPairs.Split(d, a.X, pairs, w.Cols, &weights.Picked{
 		Order: a.Order, Count: a.Offsets.Add(4 * int64(experts)), PerX: a.PairsPerX,
 	})
-	a.Parts, a.Room = parts.Ptr, parts.Room
-	return err
+	a.Codes = parts
+	return true, err
 }
 
 // splits reports whether kernels on warpgroups multiply m with that many rows of x, of which

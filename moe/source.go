@@ -23,3 +23,6 @@ var (
 
 // gateUpSource is the HIP side of [gateUp].
 func gateUpSource() string { return weights.KernelSource() + gateUpH }
+
+// gateUpGroupSource is the same for kernels on warpgroups.
+func gateUpGroupSource() string { return weights.WarpgroupSource() + gateUpH }

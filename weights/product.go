@@ -35,7 +35,7 @@ func (m *Matrix) ProductSplit(d hip.Device, y, x hip.Ptr, rows int, room *SplitR
 	work := productWork{m: m, d: d, x: x, rows: rows, split: room != nil && m.Splits(d, rows)}
 	k := hip.Choose(product, work.served)
 	tile := work.tile(k)
-	var parts Parts
+	var parts hip.Ptr
 	if k.on >= warpgroups {
 		var err error
 		if parts, err = room.Split(d, x, rows, m.Cols, nil); err != nil {
@@ -43,21 +43,20 @@ func (m *Matrix) ProductSplit(d hip.Device, y, x hip.Ptr, rows int, room *SplitR
 		}
 	}
 	return k.Launch(d, k.grid(m, rows, tile), &productArgs{
-		X: x, Parts: parts.Ptr, Room: parts.Room, Y: y, Weights: m.table, Segments: int32(len(m.segments)),
+		X: x, Parts: parts, Y: y, Weights: m.table, Segments: int32(len(m.segments)),
 		Rows: int32(rows), Out: int32(m.Rows), In: int32(m.Cols), Tile: int64(tile),
 	})
 }
 
 type productArgs struct {
 	X        hip.Ptr // [Rows, In] float32
-	Parts    hip.Ptr // of X, if it is split: see [Parts]; or 0
+	Parts    hip.Ptr // of X, if it is split: see [SplitRows.Split]; or 0
 	Y        hip.Ptr // [Rows, Out] float32
 	Weights  hip.Ptr // [Segments] Segment
 	Segments int32
 	Rows     int32
 	Out, In  int32
 	Tile     int64 // rows of weights of a block
-	Room     int64 // of Parts
 }
 
 // product has the kernels of y = x · wᵀ, from how many rows of x on each serves, and on
@@ -135,7 +134,7 @@ func productOnWarpgroups(block productBlock) productKernel {
 		name, block.on = name+"_wide", warpgroupsFull
 	}
 	return productKernel{
-		hip.NewKernel(name, KernelSource()+productHIP, block.twin).
+		hip.NewKernel(name, WarpgroupSource()+productHIP, block.twin).
 			Instance("productWarpgroups<"+of+">", threads, 1, block.String()).
 			Shared(shared).
 			Fast(tiledError, block.host),

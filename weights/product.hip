@@ -7,7 +7,7 @@ struct productArgs {
   float *Y;
   const Segment *Weights;
   int32 Segments, Rows, Out, In;
-  int64 Tile, Room;
+  int64 Tile;
 };
 
 // multiplyRowsOfX multiplies rows start … end−1 of x with the rows of weights from first,
@@ -73,6 +73,7 @@ template <int32 N> DEVICE void productTiles(const productArgs &a) {
   }
 }
 
+#if defined(WARPGROUPS)
 // productWarpgroups does one tile of rows of weights and of x in a block, as productTiles
 // does.
 template <class Tile> DEVICE void productWarpgroups(const productArgs &a) {
@@ -85,7 +86,7 @@ template <class Tile> DEVICE void productWarpgroups(const productArgs &a) {
   for (int32 start = first, end; start <= last; start = end + 1) { // once, unless formats differ within the tile
     end = lastOfFormat(a.Weights, a.Segments, start, last);
     const auto weightRow = [&](int32 r) { return minimum(maximum(first + r, start), end); };
-    warpgroupSums<Tile>(shared, a.Weights, a.Segments, weightRow, {a.Parts, a.Room}, row, a.In, [&](int32 i, int32 r, float low, float high) {
+    warpgroupSums<Tile>(shared, a.Weights, a.Segments, weightRow, {a.Parts, a.Rows}, row, a.In, [&](int32 i, int32 r, float low, float high) {
       if (row + i >= a.Rows) return;
       float *const y = a.Y + (int64)(row + i) * a.Out;
       if (start <= first + r && first + r <= end) y[first + r] = low;
@@ -94,3 +95,4 @@ template <class Tile> DEVICE void productWarpgroups(const productArgs &a) {
   }
 #endif
 }
+#endif

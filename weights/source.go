@@ -40,7 +40,6 @@ var (
 //	multiplyStream               products with one row of x: Matrix.Streams
 //	tileSums, tileSum            products with 16, 32 or 64 of them on matrix units
 //	tileSumsQuantized            the same, of rows that are rounded to MXFP8
-//	warpgroupSums                products with 16 to 128 of them, on an NVIDIA GPU: WarpgroupsOf
 //
 // which the files of this package that end in .h describe.
 func KernelSource() string {
@@ -48,7 +47,17 @@ func KernelSource() string {
 		hip.Define("multiplyTile", multiplyTile) + hip.Define("multiplyRows", multiplyRows) +
 		hip.Define("multiplyThreads", multiplyThreads) + multiplyH + hip.Define("streamLoads", streamLoads) + streamH +
 		hip.Define("tileThreads", tileThreads) + hip.Define("wideTiles", wideTiles) +
-		hip.Define("narrowTile", narrowTile) + hip.Define("wideTile", wideTile) + tilesH + tilesMXFP8H + splitDefines() + hip.Define("warpgroupShared", warpgroupShared) + hip.Define("mostSteps", mostSteps) + warpgroupH
+		hip.Define("narrowTile", narrowTile) + hip.Define("wideTile", wideTile) + tilesH + tilesMXFP8H
+}
+
+// WarpgroupSource is KernelSource and, for kernels that [WarpgroupsOf] is about,
+//
+//	warpgroupSums                products with many rows of x, on an NVIDIA GPU
+//
+// and the macro WARPGROUPS. Compilers allocate registers otherwise where it is there, used or
+// not, so other kernels do without.
+func WarpgroupSource() string {
+	return KernelSource() + splitDefines() + hip.Define("warpgroupShared", warpgroupShared) + hip.Define("mostSteps", mostSteps) + hip.Define("mostTileRows", mostTileRows) + warpgroupH
 }
 
 // rowsSource is what decodeRow alone needs.

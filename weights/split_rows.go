@@ -13,12 +13,6 @@ type SplitRows struct {
 	memory hip.Buffer
 }
 
-// Parts is what a kernel on warpgroups reads of rows that are split. The zero Parts is none.
-type Parts struct {
-	Ptr  hip.Ptr // [ceil(cols/64), high and low, Room, 64] bfloat16
-	Room int64   // rows, those beyond the last of which are undefined
-}
-
 // Picked says which rows are split: row order[i] / PerX for each i below the count, which the
 // device knows.
 type Picked struct {
@@ -37,17 +31,17 @@ func (s *SplitRows) Reserve(d hip.Device, rows, cols int) error {
 }
 
 // Split queues on d the splitting of rows rows of x, cols float32 each, or of up to rows
-// picked rows, unless picked is nil. The parts are valid until the next Split, Reserve or
-// Free. There are none where kernels do without.
-func (s *SplitRows) Split(d hip.Device, x hip.Ptr, rows, cols int, picked *Picked) (Parts, error) {
+// picked rows, unless picked is nil. It returns the parts for the arguments of a kernel, which
+// are valid until the next Split, Reserve or Free; or 0, where kernels do without.
+func (s *SplitRows) Split(d hip.Device, x hip.Ptr, rows, cols int, picked *Picked) (parts hip.Ptr, err error) {
 	if !splits(d, rows) {
-		return Parts{}, nil
+		return 0, nil
 	}
 	if err := s.Reserve(d, rows, cols); err != nil {
-		return Parts{}, err
+		return 0, err
 	}
-	parts := Parts{Ptr: s.memory.Ptr(), Room: splitRoom(rows)}
-	a := splitRowsArgs{X: x, Parts: parts.Ptr, Room: parts.Room, Rows: int32(rows), Cols: int32(cols)}
+	parts = s.memory.Ptr()
+	a := splitRowsArgs{X: x, Parts: parts, Room: splitRoom(rows), Rows: int32(rows), Cols: int32(cols)}
 	if picked != nil {
 		a.Order, a.Count, a.PerX = picked.Order, picked.Count, int64(picked.PerX)
 	}
@@ -76,7 +70,7 @@ type splitRowsArgs struct {
 	X     hip.Ptr // [rows, Cols] float32
 	Order hip.Ptr // of the rows that are split, or 0: see Picked
 	Count hip.Ptr
-	Parts hip.Ptr // see Parts, written up to Rows
+	Parts hip.Ptr // [ceil(Cols/64), high and low, Room, 64] bfloat16, written up to Rows
 	Room  int64
 	PerX  int64
 	Rows  int32

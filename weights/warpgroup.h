@@ -23,13 +23,16 @@
 //
 //	column 16t + 4q + p + 2e   is column 2t + 8p + e of the 16 of quarter q
 
+#define WARPGROUPS 1
 #if defined(HAS_WARPGROUPS)
 constexpr int32 sumColumns = 512; // of a group that a matrix unit sums up
 
-// splitRows is rows of x as split_rows has split them, with room for so many.
+// splitRows is rows rows of x as split_rows has split them. splitRoom, in Go, has the same
+// number.
 struct splitRows {
   const uint8 *parts;
-  int64 room;
+  int32 rows;
+  __device__ int64 room() const { return (rows + 7) / 8 * 8 + mostTileRows; }
 };
 
 // Warpgroups is how a block divides its work: WarpgroupsOf, in Go, has the same numbers.
@@ -116,6 +119,7 @@ DEVICE void multiplyWarpgroups(uint8 *shared, uint64 *arrivals, float *sums, Wei
   const int32 low = group / Tile::split * 64 + (int32)waveIndex() % 4 * 16 + g; // of the tile's rows of weights
   const storedRow rows[2] = {weightRow(low), weightRow(low + 8)};
   const int32 steps = ceilDiv(cols, Tile::columns), groups = ceilDiv(cols, splitColumns);
+  const int64 room = x.room();
 
   const auto mine = [&](int32 slot, int32 r) { return shared + slot * stepBytes + Tile::xBytes + (r * Tile::threads + thread) * Codec::bytes; };
   const auto fetch = [&](int32 step, int32 slot) __attribute__((always_inline)) {
@@ -129,7 +133,7 @@ DEVICE void multiplyWarpgroups(uint8 *shared, uint64 *arrivals, float *sums, Wei
     tilesExpect(arrivals + slot, Tile::xBytes);
 #pragma unroll
     for (int32 of = 0; of < 2 * Tile::split; of++) { // columns that do not exist are those that do once more: nobody multiplies them
-      const int64 row = (int64)(minimum(step * Tile::split + of / 2, groups - 1) * 2 + of % 2) * x.room + first;
+      const int64 row = (int64)(minimum(step * Tile::split + of / 2, groups - 1) * 2 + of % 2) * room + first;
       tilesFetch(arrivals + slot, shared + slot * stepBytes + of * (Tile::tile / 2), x.parts + row * 128, Tile::tile / 2);
     }
   };
