@@ -23,8 +23,10 @@ func (m *Matrix) Product(d hip.Device, y, x hip.Ptr, rows int) error {
 	return m.ProductSplit(d, y, x, rows, nil)
 }
 
-// ProductSplit is [Matrix.Product] with room for rows of x that are split: with many rows of
-// x, a GPU of NVIDIA multiplies them about twice as fast then.
+// ProductSplit is [Matrix.Product] with room for rows of x that are split. A GPU of NVIDIA
+// then multiplies more than 16 rows on warpgroups, 1.3 to 2.4 times as fast on an H100, and
+// more than 4 rows with MXFP4 and NVFP4 weights too. Results stay within the bound that
+// [TileOf] gives.
 func (m *Matrix) ProductSplit(d hip.Device, y, x hip.Ptr, rows int, room *SplitRows) error {
 	if rows < 0 || rows > math.MaxInt32 {
 		return &hip.InputError{Op: "weights: product", Field: "rows", Got: rows, Want: "0 to 2^31-1"}
