@@ -18,7 +18,7 @@ type vectorLevel struct {
 
 	evenOdd func(*evenOddArgs) // the order that BF16 wants of x; nil: that of the columns
 
-	// Of pairs of bfloat16, for formats whose values have no more bits.
+	// By pairs of bfloat16, for formats whose values have no more bits.
 	split        [endFormat][maxParts + 1]func(*splitArgs)               // by parts of x
 	pairs        [endFormat][maxParts + 1][maxPairs + 1]func(*pairsArgs) // by parts and rows of x
 	decodePairs  [endFormat]func(*decodeArgs)

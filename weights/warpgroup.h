@@ -37,13 +37,14 @@ struct splitRows {
 
 // Warpgroups is how a block divides its work: WarpgroupsOf, in Go, has the same numbers.
 template <int32 N_, int32 groups_, int32 split_> struct Warpgroups {
-  static constexpr int32 N = N_, groups = groups_, split = split_; // rows of x; warpgroups; those that share columns
+  static constexpr int32 N = N_;                                      // rows of x
+  static constexpr int32 groups = groups_, split = split_;            // warpgroups; those that share columns
   static constexpr int32 strips = groups / split, rows = 64 * strips; // of weights
   static constexpr int32 threads = groups * warpgroupThreads;
-  static constexpr int32 columns = splitColumns * split;    // of a step
-  static constexpr int32 tile = 2 * N * 128, xBytes = split * tile; // bytes of x of a group's 64 columns, and of a step
-  static constexpr int32 values = N / 2;                    // of a thread
-  static constexpr bool both = N < 128;                     // parts of x are multiplied together, side by side
+  static constexpr int32 columns = splitColumns * split;            // of a step
+  static constexpr int32 tile = 2 * N * 128, xBytes = split * tile; // of x: of a group's 64 columns, of a step
+  static constexpr int32 values = N / 2;                            // of a thread
+  static constexpr bool both = N < 128;                             // parts of x are multiplied together, side by side
   static_assert((split - 1) * values * warpgroupThreads * strips * 4 <= warpgroupShared, "sums of groups that share columns fit");
 };
 

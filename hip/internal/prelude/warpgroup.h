@@ -35,8 +35,9 @@
 //	…
 //	tilesEnd(arrivals, n);                        after all have come, and a barrier of the block
 //
-// All threads of the first wave expect and fetch, all of the block call the others. A barrier of the block lies between a fetch and the
-// multiplications with what it brought, and between those and the next fetch to that place.
+// All threads of the first wave expect and fetch, all of the block call the others. A barrier
+// of the block lies between a fetch and the multiplications with what it brought, and between
+// those and the next fetch to that place.
 #if DH_WAVE == 32 && !defined(AMD_GPU) && !defined(__AMDGCN__)
 #define HAS_WARPGROUPS 1
 

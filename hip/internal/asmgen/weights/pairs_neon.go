@@ -31,7 +31,7 @@ type neonPairsFunc struct {
 	lent       neonLent
 	ahead      int
 
-	// Of the format.
+	// What the format sets.
 	sums          []asm.Vec // [rows][n], in the end
 	chunksOfGroup func()
 	totals        func() // after all chunks
