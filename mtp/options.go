@@ -110,8 +110,9 @@ type Options struct {
 	Embed, LMHead *weights.Matrix
 
 	// Group makes the head one rank of a parallel head: every rank of the group loads its
-	// share on its own device, and all make the same calls in the same order. See "Parallel
-	// heads" in the package's doc. nil, or a group of one: the head runs alone.
+	// share on its own device, and all make the same calls in the same order. See "How does a
+	// head run on several GPUs?" in the package's doc. nil, or a group of one: the head runs
+	// alone.
 	//
 	// The caller closes the group after the head. If Load fails on one rank it ends the
 	// group, so that no other waits for it.
