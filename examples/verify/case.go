@@ -134,7 +134,7 @@ func (c *caseRun) all(ctx context.Context) (err error) {
 	return nil
 }
 
-var errNothing = errors.New("golden.safetensors: nothing to compare, want a stage such as l0.hidden or a chain such as chain.ids")
+var errNothing = errors.New("golden.safetensors: nothing to compare, want a stage such as l0.hidden")
 
 // byHand is everything through Forward, FinalNorm and Logits.
 func (c *caseRun) byHand(ctx context.Context) error {
