@@ -110,7 +110,7 @@ func decodePairsMXFP8(f *asm.Func, r pairsDecoder, each func(chunks func())) fun
 	f.Broadcast(leastScale<<16|leastScale, r.by, least)
 	each(func() {
 		scalesLoop(f, r.chunks, r.some, r.by, func() {
-			f.Op("VMOVDQA64", bias, scales) // where there is no scale
+			f.Op("VMOVDQA64", bias, scales) // for formats without scales
 			f.Op("VPMOVZXBW", r.scale.At(0), asm.K1, scales)
 			f.Op("ADDQ", 16, r.scale)
 			f.Op("VPSUBW", least, scales, delta)
