@@ -26,9 +26,9 @@ type Info struct {
 	// [HostOptions]: where the machine cannot round so, ActivationsExact.
 	Activations Activations
 
-	// Shared is how many bytes the threads of a block can share, on a GPU of NVIDIA; 0
-	// elsewhere.
-	Shared int
+	// Warpgroups reports whether the GPU has instructions by which four waves multiply
+	// together: NVIDIA's Hopper, with code of NVRTC 12.0 or later.
+	Warpgroups bool
 }
 
 // IsGPU reports whether the device is a GPU, which runs kernels from their HIP source.

@@ -89,8 +89,8 @@ func (k *KernelOf[A]) StartsEarly() *KernelOf[A] {
 }
 
 // Shared sets the bytes of memory that the threads of a block share beside what the source
-// declares, and returns k. See TILES in the prelude. A GPU that has fewer fails the first
-// launch.
+// declares, and returns k. See TILES in the prelude. A GPU that has fewer compiles the kernel
+// and fails its launch.
 func (k *KernelOf[A]) Shared(bytes int) *KernelOf[A] {
 	k.known.Shared = bytes
 	return k

@@ -24,12 +24,12 @@ var (
 		expertsOf("experts_gate_up_one", "expertsFew<true, 1>", 4, expertBlock{rows: 1, halves: 2}),
 		expertsOf("experts_gate_up_stream", "expertsStream<true>", weights.StreamResident(2), expertBlock{rows: 1, stream: true, halves: 2}),
 		expertsOf("experts_gate_up", "expertsFew<true, multiplyRows>", 0, expertBlock{rows: 2, halves: 2}),
-		expertsOnWarpgroups("experts_gate_up", expertBlock{rows: 2, pairs: tiledPairs, each: tiledPairsEach, x: 32, halves: 2}),
+		expertsOnWarpgroups("experts_gate_up", 2, 32, tiledPairsEach),
 		expertsOf("experts_gate_up_tiled_16", "expertsTiles<true, 16>", 3, expertBlock{rows: 2, pairs: tiledPairs, each: tiledPairsEach, x: 16, halves: 2}),
 		expertsOf("experts_gate_up_tiled_64", "expertsTiles<true, 64>", 2, expertBlock{rows: 2, pairs: tiledPairs, each: 6, x: 64, halves: 2}),
-		expertsOnWarpgroups("experts_gate_up", expertBlock{rows: 2, pairs: tiledPairs, each: 24, x: 64, halves: 2}),
-		expertsOnWarpgroups("experts_gate_up", expertBlock{rows: 2, pairs: tiledPairs, each: 48, x: 96, halves: 2}),
-		expertsOnWarpgroups("experts_gate_up", expertBlock{rows: 2, pairs: tiledPairs, each: 80, x: 128, halves: 2}),
+		expertsOnWarpgroups("experts_gate_up", 2, 64, 24),
+		expertsOnWarpgroups("experts_gate_up", 2, 96, 48),
+		expertsOnWarpgroups("experts_gate_up", 2, 128, 80),
 		expertsOf("experts_gate_up_mxfp8_16", "expertsTiles<true, 16, true>", 3, expertBlock{rows: 2, pairs: tiledPairs, each: tiledPairsEach, x: 16, halves: 2, rounded: true}),
 		expertsOf("experts_gate_up_mxfp8_64", "expertsTiles<true, 64, true>", 2, expertBlock{rows: 2, pairs: tiledPairs, each: 6, x: 64, halves: 2, rounded: true}),
 	}
@@ -37,12 +37,12 @@ var (
 		expertsOf("experts_down_one", "expertsFew<false, 1>", 4, expertBlock{rows: 1, halves: 1}),
 		expertsOf("experts_down_stream", "expertsStream<false>", weights.StreamResident(1), expertBlock{rows: 1, stream: true, halves: 1}),
 		expertsOf("experts_down", "expertsFew<false, multiplyRows>", 0, expertBlock{rows: 2, halves: 1}),
-		expertsOnWarpgroups("experts_down", expertBlock{rows: 2, pairs: tiledPairs, each: tiledPairsEach, x: 32, halves: 1}),
+		expertsOnWarpgroups("experts_down", 1, 32, tiledPairsEach),
 		expertsOf("experts_down_tiled_16", "expertsTiles<false, 16>", 3, expertBlock{rows: 2, pairs: tiledPairs, each: tiledPairsEach, x: 16, halves: 1}),
 		expertsOf("experts_down_tiled_64", "expertsTiles<false, 64>", 2, expertBlock{rows: 2, pairs: tiledPairs, each: 6, x: 64, halves: 1}),
-		expertsOnWarpgroups("experts_down", expertBlock{rows: 2, pairs: tiledPairs, each: 24, x: 64, halves: 1}),
-		expertsOnWarpgroups("experts_down", expertBlock{rows: 2, pairs: tiledPairs, each: 48, x: 96, halves: 1}),
-		expertsOnWarpgroups("experts_down", expertBlock{rows: 2, pairs: tiledPairs, each: 80, x: 128, halves: 1}),
+		expertsOnWarpgroups("experts_down", 1, 64, 24),
+		expertsOnWarpgroups("experts_down", 1, 96, 48),
+		expertsOnWarpgroups("experts_down", 1, 128, 80),
 		expertsOf("experts_down_mxfp8_16", "expertsTiles<false, 16, true>", 3, expertBlock{rows: 2, pairs: tiledPairs, each: tiledPairsEach, x: 16, halves: 1, rounded: true}),
 		expertsOf("experts_down_mxfp8_64", "expertsTiles<false, 64, true>", 2, expertBlock{rows: 2, pairs: tiledPairs, each: 6, x: 64, halves: 1, rounded: true}),
 	}
@@ -79,8 +79,7 @@ type expertBlock struct {
 
 	rounded bool // x is rounded to MXFP8, and is multiplied so
 
-	warpgroups bool // a GPU of NVIDIA: see [weights.WarpgroupsOf]
-	shared     int  // bytes of a block on those
+	warpgroups bool // see [weights.WarpgroupsOf]
 
 	stream bool // one row of the batch, on a GPU, with weights that [weights.Matrix.Streams]
 
@@ -94,36 +93,36 @@ func expertsOf(name, template string, resident int, block expertBlock) expertsKe
 	if block.x > 0 {
 		block.tile /= block.halves // a tile holds both
 	}
-	side := block.down
-	if block.halves == 2 {
-		side = block.gateUp
-	}
-	k := hip.NewKernel(name, gateUpSource()+expertsHIP, side(definition)).
+	k := hip.NewKernel(name, gateUpSource()+expertsHIP, block.side(definition)).
 		Instance(template, threads, resident, block.String()).
-		Fast(maxError, side(host))
+		Fast(maxError, block.side(host))
 	if block.stream {
 		k.StartsEarly()
 	}
 	return expertsKernel{k, block}
 }
 
-// expertsOnWarpgroups declares a kernel of [weights.WarpgroupsOf]: name, "_group_" and
-// the rows of x.
-func expertsOnWarpgroups(name string, block expertBlock) expertsKernel {
-	of, rows, threads, shared := weights.WarpgroupsOf(block.x, true)
-	_, _, maxError := weights.TileOf(block.x)
-	block.tile, block.shared, block.warpgroups = rows/block.halves, shared, true
-	side := block.down
-	if block.halves == 2 {
-		side = block.gateUp
-	}
+// expertsOnWarpgroups declares a kernel of [weights.WarpgroupsOf] for x pairs at a time, from
+// more than so many to each expert on: name, "_group_" and x.
+func expertsOnWarpgroups(name string, halves, x int, each float64) expertsKernel {
+	of, rows, threads, shared := weights.WarpgroupsOf(x, true)
+	_, _, maxError := weights.TileOf(x)
+	block := expertBlock{rows: 2, pairs: tiledPairs, each: each, x: x, warpgroups: true, halves: halves, tile: rows / halves}
 	return expertsKernel{
-		hip.NewKernel(fmt.Sprintf("%s_group_%d", name, block.x), gateUpGroupSource()+expertsHIP, side(definition)).
-			Instance(fmt.Sprintf("expertsWarpgroups<%t, %s>", block.halves == 2, of), threads, 1, block.String()).
+		hip.NewKernel(fmt.Sprintf("%s_group_%d", name, x), gateUpGroupSource()+expertsHIP, block.side(definition)).
+			Instance(fmt.Sprintf("expertsWarpgroups<%t, %s>", halves == 2, of), threads, 1, block.String()).
 			Shared(shared).
-			Fast(maxError, side(host)),
+			Fast(maxError, block.side(host)),
 		block,
 	}
+}
+
+// side returns the Go side of the block.
+func (e *expertBlock) side(with arithmetic) func(*hip.Blocks, *expertsArgs) {
+	if e.halves == 2 {
+		return e.gateUp(with)
+	}
+	return e.down(with)
 }
 
 // String says when the kernel serves.
@@ -182,7 +181,7 @@ func launchExperts(d hip.Device, kernels []expertsKernel, w *weights.Matrix, row
 // multiplies reports whether a kernel on matrix units multiplies rows as they are in a.
 func (e *expertsKernel) multiplies(d hip.Device, w *weights.Matrix, split bool, a *expertsArgs) bool {
 	if e.warpgroups {
-		return split && d.Info().Shared >= e.shared
+		return split
 	}
 	return w.Tiled(d, a.X) && (e.rounded || e.x <= weights.FewTileRows || !w.Splits(d, int(a.Pairs)))
 }

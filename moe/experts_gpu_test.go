@@ -51,7 +51,7 @@ func testTiledExperts(t *testing.T, d hip.Device, format weights.Format, in, out
 			Pairs: a.Pairs, Experts: a.Experts, Held: a.Experts,
 		}))
 		a.X, a.PairsPerX = upload(t, checked, x), topK
-		if d.Info().Kind == "cuda" {
+		if d.Info().Warpgroups {
 			var room weights.SplitRows
 			t.Cleanup(func() { require.NoError(t, room.Free(checked)) })
 			parts, err := room.Split(checked, a.X, pairs, in, &weights.Picked{Order: a.Order, Count: a.Offsets.Add(4 * int64(experts)), PerX: topK})
@@ -67,7 +67,7 @@ func testTiledExperts(t *testing.T, d hip.Device, format weights.Format, in, out
 			w  *weights.Matrix
 		}{{expertsGateUp, of13}, {expertsDown, of2}} {
 			wanted := []expertBlock{{rows: 1}, {rows: 2}, {rows: 2, x: 16}, {rows: 2, x: 64}}
-			if d.Info().Kind == "cuda" {
+			if d.Info().Warpgroups {
 				for _, x := range []int{32, 64, 96, 128} {
 					wanted = append(wanted, expertBlock{rows: 2, x: x, warpgroups: true})
 				}

@@ -60,7 +60,7 @@ func unitsText(rounded, warpgroups bool) string {
 	case rounded:
 		return "x rounded"
 	case warpgroups:
-		return "NVIDIA"
+		return "warpgroups"
 	}
 	return "matrix units"
 }

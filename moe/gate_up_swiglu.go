@@ -39,8 +39,7 @@ type gateUpBlock struct {
 	stream bool // one row, on a GPU, with weights that [weights.Matrix.Streams]
 	tile   int  // output columns of a block
 
-	warpgroups bool // a GPU of NVIDIA: see [weights.WarpgroupsOf]
-	shared     int  // bytes of a block on those
+	warpgroups bool // see [weights.WarpgroupsOf]
 
 	rounded bool // x is rounded to MXFP8, and is multiplied so
 }
@@ -64,7 +63,7 @@ func gateUpSwiGLUOf(name, template string, resident int, block gateUpBlock) gate
 func gateUpSwiGLUOnWarpgroups(block gateUpBlock) gateUpKernel {
 	of, rows, threads, shared := weights.WarpgroupsOf(block.x, block.x >= 128)
 	_, _, maxError := weights.TileOf(block.x)
-	block.tile, block.shared, block.warpgroups = rows/2, shared, true
+	block.tile, block.warpgroups = rows/2, true
 	return gateUpKernel{
 		hip.NewKernel(fmt.Sprintf("gate_up_swiglu_group_%d", block.x), gateUpGroupSource()+gateUpSwiGLUHIP, block.columns(definition)).
 			Instance("gateUpSwiGLUWarpgroups<"+of+">", threads, 1, block.String()).
@@ -133,7 +132,7 @@ func launchGateUpSwiGLU(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) er
 // multiplies reports whether a kernel on matrix units multiplies rows as they are in a.
 func (g *gateUpBlock) multiplies(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) bool {
 	if g.warpgroups {
-		return a.Parts != 0 && d.Info().Shared >= g.shared
+		return a.Parts != 0
 	}
 	return w.Tiled(d, a.X) && (g.rounded || g.x <= weights.FewTileRows || !w.Splits(d, int(a.Rows)))
 }

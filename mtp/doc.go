@@ -262,7 +262,7 @@
 // MXFP8 weights multiply to two bfloat16, within 2·10^−5 of a product's largest result, or
 // to one, within 10^−2. A GPU
 // with matrix units multiplies more than 4 rows with bfloat16 or MXFP8 weights there, one of
-// NVIDIA with MXFP4 and NVFP4 weights too: it splits each activation into two bfloat16,
+// NVIDIA's Hopper with MXFP4 and NVFP4 weights too: it splits each activation into two bfloat16,
 // which leave out 2^−18 of it. Experts have other bounds, and other formats and weights that are not aligned go on in float32. Rotary
 // angles are computed in float64 and rounded once, as cosine and sine. Weights stay as they
 // are stored: float32, float16, bfloat16, MXFP8, MXFP4, NVFP4, or FP8 with 128 × 128 blocks, and lm_head

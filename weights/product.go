@@ -23,9 +23,9 @@ func (m *Matrix) Product(d hip.Device, y, x hip.Ptr, rows int) error {
 	return m.ProductSplit(d, y, x, rows, nil)
 }
 
-// ProductSplit is [Matrix.Product] with room for rows of x that are split. A GPU of NVIDIA
-// then multiplies more than 16 rows on warpgroups, 1.3 to 2.4 times as fast on an H100, and
-// more than 4 rows with MXFP4 and NVFP4 weights too. Results stay within the bound that
+// ProductSplit is [Matrix.Product] with room for rows of x that are split. A GPU that has
+// warpgroups then multiplies more than 16 rows by them, 1.3 to 2.4 times as fast on an H100,
+// and more than 4 rows with MXFP4 and NVFP4 weights too. Results stay within the bound that
 // [TileOf] gives.
 func (m *Matrix) ProductSplit(d hip.Device, y, x hip.Ptr, rows int, room *SplitRows) error {
 	if rows < 0 || rows > math.MaxInt32 {
@@ -92,12 +92,11 @@ type productKernel struct {
 
 // productBlock is what one block of a kernel multiplies, and when the kernel serves.
 type productBlock struct {
-	from   int   // rows of x
-	on     units // that have to be there
-	x      int   // rows of x of a block; 0: all of them
-	tile   int   // rows of weights of a block
-	wide   bool  // see [WarpgroupsOf], and
-	shared int   // bytes
+	from int   // rows of x
+	on   units // that have to be there
+	x    int   // rows of x of a block; 0: all of them
+	tile int   // rows of weights of a block
+	wide bool  // see [WarpgroupsOf], and
 }
 
 // units say what a kernel needs. Nothing here looks at the architecture: where a GPU has no
@@ -111,7 +110,7 @@ const (
 	gpus                   // a GPU
 	tileable               // a GPU, and weights and x that tiles read as they lie: see tiledMixed
 	tileableFull           // the same, with a block for every compute unit
-	warpgroups             // a GPU of NVIDIA, rows of x that are split, and weights that its warpgroups read: see Splits
+	warpgroups             // a GPU with warpgroups, rows of x that are split, and weights that they read: see Splits
 	warpgroupsFull         // the same, with a block for every compute unit
 )
 
@@ -131,7 +130,7 @@ func productOf(name, template string, resident int, block productBlock) productK
 func productOnWarpgroups(block productBlock) productKernel {
 	of, rows, threads, shared := WarpgroupsOf(block.x, block.wide)
 	name := fmt.Sprintf("product_group_%d", block.x)
-	block.tile, block.shared, block.on = rows, shared, warpgroups
+	block.tile, block.on = rows, warpgroups
 	if block.wide {
 		name, block.on = name+"_wide", warpgroupsFull
 	}
@@ -149,7 +148,7 @@ func (p productBlock) String() string {
 	if p.from == 1 {
 		return "1 row" + [...]string{anything: "", streamable: ", GPU", streamableNarrow: ", GPU, few rows of weights"}[p.on]
 	}
-	on := [...]string{gpus: ", GPU", tileable: ", matrix units", tileableFull: ", all matrix units", warpgroups: ", NVIDIA", warpgroupsFull: ", all of NVIDIA"}[p.on]
+	on := [...]string{gpus: ", GPU", tileable: ", matrix units", tileableFull: ", all matrix units", warpgroups: ", warpgroups", warpgroupsFull: ", all warpgroups"}[p.on]
 	return fmt.Sprintf("%d rows on%s", p.from, on)
 }
 
@@ -186,12 +185,12 @@ func (w *productWork) served(p *productKernel) bool {
 		return w.d.Info().IsGPU()
 	case p.on >= tileable && p.on < warpgroups && p.x > FewTileRows && w.split:
 		return false // warpgroups are faster
-	case p.on >= warpgroups && (!w.split || w.d.Info().Shared < p.shared):
+	case p.on >= warpgroups && !w.split:
 		return false
 	case (p.on == tileableFull || p.on == warpgroupsFull) && p.grid(w.m, w.rows, p.tile).Blocks < w.d.Info().Threads:
 		return false
 	case p.on >= tileable:
-		return w.split && p.on >= warpgroups || w.m.tiledMixed(w.d, w.x)
+		return p.on >= warpgroups || w.m.tiledMixed(w.d, w.x)
 	}
 	return true
 }
@@ -227,8 +226,8 @@ func (m *Matrix) tiledMixed(d hip.Device, x hip.Ptr) bool {
 	return x%16 == 0 && d.Info().IsGPU() && m.inAccesses(BF16, MXFP8)
 }
 
-// Splits reports whether kernels on warpgroups (see [KernelSource]) can multiply m with rows
-// rows of x that are split: d is a GPU of NVIDIA, there are at least 5 rows, and the weights
+// Splits reports whether kernels on warpgroups (see [WarpgroupSource]) can multiply m with rows
+// rows of x that are split: d has warpgroups, there are at least 5 rows, and the weights
 // are bfloat16, MXFP8, MXFP4 or NVFP4 and lie in accesses of 16 bytes.
 func (m *Matrix) Splits(d hip.Device, rows int) bool {
 	return splits(d, rows) && m.inAccesses(BF16, MXFP8, MXFP4, NVFP4)

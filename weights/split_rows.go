@@ -53,7 +53,7 @@ func (s *SplitRows) Split(d hip.Device, x hip.Ptr, rows, cols int, picked *Picke
 func (s *SplitRows) Free(d hip.Device) error { return s.memory.Free(d) }
 
 // splits reports whether products with that many rows of x may run on warpgroups.
-func splits(d hip.Device, rows int) bool { return rows >= manyRows && d.Info().Kind == "cuda" }
+func splits(d hip.Device, rows int) bool { return rows >= manyRows && d.Info().Warpgroups }
 
 // splitRoom is the rows that parts have room for: tiles of x begin at multiples of 8, and the
 // last is fetched whole.
@@ -88,7 +88,7 @@ func splitRowsTwin(b *hip.Blocks, a *splitRowsArgs) {
 	cols, rows, groups := int(a.Cols), int(a.Rows), ceilDiv(int(a.Cols), splitColumns)
 	var order []int32
 	if a.Order != 0 {
-		rows = int(hip.In[int32](b, a.Count, 1)[0])
+		rows = min(rows, int(hip.In[int32](b, a.Count, 1)[0]))
 		order = hip.In[int32](b, a.Order, rows)
 	}
 	first, end := b.First*splitThreads, min(b.End*splitThreads, rows*groups*splitPieces)

@@ -99,7 +99,11 @@ func (g *device) hasPools() bool {
 	return g.driver.call("open", callFreeAsync, uintptr(p), g.stream) == nil
 }
 
-func (g *device) Info() hip.Info { return g.about.Info() }
+func (g *device) Info() hip.Info {
+	info := g.about.Info()
+	info.Warpgroups = g.compiler.target == hopper+"a"
+	return info
+}
 
 func (g *device) Stream() uintptr { return g.stream }
 

@@ -64,7 +64,7 @@ func (g *device) function(k *hip.Kernel) (*function, error) {
 	if err := g.call("load", callModuleFunction, uintptr(unsafe.Pointer(&f.handle)), m.handle, uintptr(unsafe.Pointer(&name[0]))); err != nil {
 		return nil, compileError(k.Name, g.about.Arch, "", err)
 	}
-	if err := g.share(f, uintptr(known.Shared)); err != nil {
+	if err := g.share(f, known.Shared); err != nil {
 		return nil, fail.Kernel(k.Name, err)
 	}
 	kept, _ := g.kernels.functions.LoadOrStore(k, f)
@@ -75,13 +75,14 @@ func (g *device) function(k *hip.Kernel) (*function, error) {
 // unasked.
 const mostDynamicShared = 8
 
-// share lets the blocks of f have bytes of shared memory. The caller has entered the device.
-func (g *device) share(f *function, bytes uintptr) error {
-	f.shared = bytes
-	if bytes == 0 || g.driver.function[callFunctionAttribute] == 0 {
+// share lets the blocks of f have bytes of shared memory. Where the GPU has fewer, f is loaded,
+// as all kernels are, and cannot be launched. The caller has entered the device.
+func (g *device) share(f *function, bytes int) error {
+	f.shared = uintptr(bytes)
+	if bytes == 0 || bytes > g.about.Shared {
 		return nil
 	}
-	return g.call("load", callFunctionAttribute, f.handle, mostDynamicShared, bytes)
+	return g.call("load", callFunctionAttribute, f.handle, mostDynamicShared, f.shared)
 }
 
 func (t *kernelTable) module(source string) *module {

@@ -15,7 +15,7 @@ func TestCanStartEarly(t *testing.T) {
 		d.function[callLaunchEarly] = function
 		return d.canStartEarly(&compiler{target: target})
 	}
-	for _, target := range []string{"sm_90", "sm_100", "compute_90"} {
+	for _, target := range []string{"sm_90", "sm_90a", "sm_100", "compute_90"} {
 		require.True(t, with(1, 12_030, target), target)
 	}
 	require.False(t, with(0, 12_080, "sm_90"), "no such call")

@@ -38,7 +38,7 @@ type GPU struct {
 
 // Info is what a device says of itself.
 func (g *GPU) Info() hip.Info {
-	return hip.Info{Name: g.Name, Kind: g.Kind, Threads: max(1, g.ComputeUnits), Shared: g.Shared}
+	return hip.Info{Name: g.Name, Kind: g.Kind, Threads: max(1, g.ComputeUnits)}
 }
 
 // Open is hip.Open.

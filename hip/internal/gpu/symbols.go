@@ -134,7 +134,7 @@ var symbols = [numCalls]symbol{
 
 	callModuleLoad:        {hip: named("hipModuleLoadData"), cuda: named("cuModuleLoadData")},
 	callModuleUnload:      {hip: named("hipModuleUnload"), cuda: named("cuModuleUnload")},
-	callFunctionAttribute: {cuda: named("cuFuncSetAttribute"), optional: true},
+	callFunctionAttribute: {cuda: named("cuFuncSetAttribute")},
 	callModuleFunction:    {hip: named("hipModuleGetFunction"), cuda: named("cuModuleGetFunction")},
 	callLaunch:            {hip: named("hipModuleLaunchKernel"), cuda: named("cuLaunchKernel")},
 	callLaunchEarly:       {cuda: named("cuLaunchKernelEx"), optional: true},
