@@ -260,18 +260,18 @@
 // The host and a GPU sum in float32; [weights.Rows.Multiply] gives the host's order. A host
 // that was opened with [hip.HostOptions].Activations rounds each activation that BF16 and
 // MXFP8 weights multiply to two bfloat16, within 2·10^−5 of a product's largest result, or
-// to one, within 10^−2. A GPU
-// with matrix units multiplies more than 4 rows with bfloat16 or MXFP8 weights there, one of
-// NVIDIA's Hopper with MXFP4 and NVFP4 weights too: it splits each activation into two bfloat16,
-// which leave out 2^−18 of it. Experts have other bounds, and other formats and weights that are not aligned go on in float32. Rotary
-// angles are computed in float64 and rounded once, as cosine and sine. Weights stay as they
-// are stored: float32, float16, bfloat16, MXFP8, MXFP4, NVFP4, or FP8 with 128 × 128 blocks, and lm_head
-// for drafts in INT8 on request. The cache is bfloat16, or by
-// [Options.CacheFormat] float32, or F8_E4M3 by the scales of the checkpoint. By
-// [Options.Activations] the rows that MXFP8 weights multiply are rounded to MXFP8 where there
-// are at least 5, which is off by up to 5 % of a product's largest result. Ties go to the
-// lower token, expert and block. No row's result depends on the other rows of a batch; their
-// number may change its rounding, except on the reference device and in plain Go.
+// to one, within 10^−2. A GPU with matrix units multiplies more than 4 rows with bfloat16 or
+// MXFP8 weights there, and Hopper with MXFP4 and NVFP4 weights too: it splits each
+// activation into two bfloat16, which leave out 2^−18 of it. Experts have other bounds, and
+// other formats and weights that are not aligned go on in float32. Rotary angles are
+// computed in float64 and rounded once, as cosine and sine. Weights stay as they are stored:
+// float32, float16, bfloat16, MXFP8, MXFP4, NVFP4, or FP8 with 128 × 128 blocks, and lm_head
+// for drafts in INT8 on request. The cache is bfloat16, or by [Options.CacheFormat] float32,
+// or F8_E4M3 by the scales of the checkpoint. By [Options.Activations] the rows that MXFP8
+// weights multiply are rounded to MXFP8 where there are at least 5, which is off by up to
+// 5 % of a product's largest result. Ties go to the lower token, expert and block. No row's
+// result depends on the other rows of a batch; their number may change its rounding, except
+// on the reference device and in plain Go.
 //
 // # Ownership and concurrency
 //
