@@ -122,8 +122,8 @@ func TestRefusedSpans(t *testing.T) {
 		{"last row past the rotation", Span{table: table, position: 48, rows: 3}, ErrPosition, "rows is 3, want at most 2, the positions that there are from 48 on"},
 		{"rows that overflow", Span{table: table, position: 1, rows: int(^uint(0) >> 1)}, ErrPosition, "want at most 49, the positions"},
 		{"no rows", Span{table: table}, hip.ErrInput, "rows is 0"},
-		{"short table", Span{table: table[:2], position: 8, rows: 1}, hip.ErrInput, "len(table) is 2, want at least 3"},
-		{"no table", Span{rows: 1}, hip.ErrInput, "len(table) is 0"},
+		{"short table", Span{table: table[:2], position: 8, rows: 1}, hip.ErrInput, "len(Sequences[1].table) is 2, want at least 3"},
+		{"no table", Span{rows: 1}, hip.ErrInput, "len(Sequences[1].table) is 0"},
 		{"negative page", Span{table: []int32{3, -1}, position: 4, rows: 1}, hip.ErrInput, "table[1] is -1"},
 		{"page past the cache", Span{table: []int32{20, 1}, position: 4, rows: 1}, hip.ErrInput, "table[0] is 20, want a page, 0 to 19"},
 		{"page given twice", Span{table: []int32{3, 3}, rows: 5}, hip.ErrInput, "no other rows"},
@@ -135,7 +135,7 @@ func TestRefusedSpans(t *testing.T) {
 			require.NoError(t, b.Upload(Span{table: table, rows: 1}))
 			err := b.Upload(Span{table: []int32{19}, rows: 1}, test.span)
 			require.ErrorIs(t, err, test.sentinel)
-			require.ErrorContains(t, err, "attention: batch: Sequences[1].")
+			require.ErrorContains(t, err, "Sequences[1].")
 			require.ErrorContains(t, err, test.contains)
 			require.Zero(t, b.rows, "the batch is empty")
 		})

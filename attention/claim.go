@@ -25,7 +25,7 @@ type Claim struct {
 	Layers int
 }
 
-// refuse is the error of claim i.
+// refuseClaim is the error of claim i.
 func refuseClaim(i int, field string, got any, want string, err error) error {
 	return &hip.InputError{Op: "attention: begin", Sequence: i + 1, Field: field, Got: got, Want: want, Err: err}
 }
@@ -42,10 +42,14 @@ func (c *Claim) owner() owner {
 func (c *Cache) checkClaim(claims []Claim, i int) error {
 	claim, limit := &claims[i], c.geometry.Rope.Positions
 	switch s := claim.Sequence; {
-	case (s == nil) == (claim.BlockTable == nil):
-		return refuseClaim(i, "Sequence and BlockTable", "given both or neither", "one of them", nil)
-	case claim.owner() != claims[0].owner():
-		return refuseClaim(i, "Sequence and BlockTable", "other than in the claims before", "Sequences or BlockTables, not both", nil)
+	case s == nil && claim.BlockTable == nil:
+		return refuseClaim(i, "Sequence", "nil, and BlockTable too", "one of them", nil)
+	case s != nil && claim.BlockTable != nil:
+		return refuseClaim(i, "Sequence", "given, and BlockTable too", "one of them", nil)
+	case s != nil && claims[0].Sequence == nil:
+		return refuseClaim(i, "Sequence", "given, where the first claim has a BlockTable", "Sequences or BlockTables, not both", nil)
+	case s == nil && claims[0].Sequence != nil:
+		return refuseClaim(i, "BlockTable", "given, where the first claim has a Sequence", "Sequences or BlockTables, not both", nil)
 	case s != nil && s.cache != c:
 		return refuseClaim(i, "Sequence", s.origin(), "one of this cache", nil)
 	case claim.From < 0:

@@ -87,11 +87,11 @@ func (t *taking) take(r *room, first, end int) {
 	}
 }
 
-// takeAll takes the pages of the blocks first … end−1, or none: the error wraps
-// [ErrCacheFull].
-func (t *taking) takeAll(r *room, first, end int) error {
+// takeAll takes the pages of the blocks first … end−1, or none: the error is a
+// [*CacheFullError] of a call, and of one of its sequences if sequence is above 0.
+func (t *taking) takeAll(op string, sequence int, r *room, first, end int) error {
 	if need := t.need(r, first, end); need > len(t.free) {
-		return fmt.Errorf("%w: %d pages needed, %d free", ErrCacheFull, need, len(t.free))
+		return &CacheFullError{Op: "attention: " + op, Sequence: sequence, Needed: need, Free: len(t.free)}
 	}
 	t.take(r, first, end)
 	return nil
@@ -145,8 +145,8 @@ func (p *pages) takeOne(op string, r *room, first, end int) ([]int32, error) {
 		return nil, err
 	}
 	taking := taking{pages: p}
-	if err := taking.takeAll(r, first, end); err != nil {
-		return nil, fmt.Errorf("attention: %s: %w", op, err)
+	if err := taking.takeAll(op, 0, r, first, end); err != nil {
+		return nil, err
 	}
 	return taking.taken, nil
 }

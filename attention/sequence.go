@@ -84,7 +84,7 @@ func (s *Sequence) BlockTable() []int32 {
 }
 
 // Reserve takes the pages of the n positions after Len, so that a later transaction does
-// not find the cache full. It copies pages that a fork shares. An error is [ErrCacheFull];
+// not find the cache full. It copies pages that a fork shares. An error is a [CacheFullError];
 // a [hip.InputError] for a negative n, for positions beyond Rope.Positions (it wraps
 // [ErrPosition]), or for a cache that is used with block tables; [ErrClosed]; or the
 // device's error. On any error nothing has changed.

@@ -77,8 +77,8 @@ func (s *Sequence) WriteTo(w io.Writer) (int64, error) {
 //
 // Bytes of another version, shape or format, or damaged ones, are a [hip.InputError] that
 // names what differs. It wraps [io.ErrUnexpectedEOF] if the bytes end early, and [io.EOF] if
-// there are none. A cache with too few free pages is [ErrCacheFull], one that is used with
-// block tables a [hip.InputError], a closed one [ErrClosed]; other errors are r's or the
+// there are none. A cache with too few free pages is a [CacheFullError], one that is used
+// with block tables a [hip.InputError], a closed one [ErrClosed]; other errors are r's or the
 // device's. On any error no page is taken.
 func (c *Cache) ReadSequence(r io.Reader) (_ *Sequence, err error) {
 	const op = "attention: read sequence"

@@ -66,7 +66,7 @@ func TestRefusedSequenceCalls(t *testing.T) {
 	other.grow(t, 0, 0, 5, 2)
 	err := s.Reserve(3)
 	requireFull(t, err, 1, 0)
-	require.EqualError(t, err, "attention: reserve: cache is full: 1 pages needed, 0 free")
+	require.EqualError(t, err, "attention: reserve: cache is full: 1 pages needed, 0 free; close or truncate other sequences, or make a larger cache")
 
 	require.NoError(t, s.Close())
 	require.NoError(t, s.Close(), "again")

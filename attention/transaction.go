@@ -40,7 +40,7 @@ type claimed struct {
 // On any error nothing has changed. A bad claim is a [hip.InputError] whose Sequence is
 // that of the claim. It names a sequence that another transaction or call uses, wraps
 // [ErrPosition] for rows beyond Rope.Positions, and wraps [ErrClosed]. Too few free pages
-// are [ErrCacheFull], with the sequence in the text.
+// are a [CacheFullError], which names the claim too.
 func (c *Cache) Begin(claims ...Claim) (*Transaction, error) {
 	if len(claims) == 0 {
 		return nil, &hip.InputError{Op: "attention: begin", Field: "claims", Got: "empty", Want: "at least one"}
@@ -159,9 +159,9 @@ func (t *Transaction) take() ([]int32, error) {
 		claim := &t.claims[i]
 		claim.room.table, claim.pages = claim.Sequence.table, len(claim.Sequence.table)
 		if first, end, _ := claim.blocks(size); first < end {
-			if err := taking.takeAll(&claim.room, first, end); err != nil {
+			if err := taking.takeAll("begin", i+1, &claim.room, first, end); err != nil {
 				taking.undo()
-				return nil, fmt.Errorf("attention: begin: Sequences[%d]: %w", i, err)
+				return nil, err
 			}
 		}
 		claim.kept = claim.room.held()

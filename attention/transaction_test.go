@@ -28,7 +28,7 @@ func TestBeginIsAtomic(t *testing.T) {
 	second.To = 16
 	_, err = c.Begin(first, second)
 	requireFull(t, err, 4, 3)
-	require.EqualError(t, err, "attention: begin: Sequences[1]: cache is full: 4 pages needed, 3 free")
+	require.EqualError(t, err, "attention: begin: Sequences[1]: cache is full: 4 pages needed, 3 free; close or truncate other sequences, or make a larger cache")
 	requireModel(t, c, live)
 
 	second.To = 12
@@ -173,9 +173,9 @@ func TestRefusedClaims(t *testing.T) {
 		text   string
 	}{
 		"none":                       {nil, nil, "claims is empty, want at least one"},
-		"a zero claim":               {[]Claim{{}}, nil, "Sequences[0].Sequence and BlockTable is given both or neither, want one of them"},
-		"both":                       {[]Claim{{Sequence: s, BlockTable: []int32{1}, To: 1}}, nil, "Sequences[0].Sequence and BlockTable is given both or neither, want one of them"},
-		"two kinds":                  {[]Claim{good, table(1, 1)}, nil, "Sequences[1].Sequence and BlockTable is other than in the claims before, want Sequences or BlockTables, not both"},
+		"a zero claim":               {[]Claim{{}}, nil, "Sequences[0].Sequence is nil, and BlockTable too, want one of them"},
+		"both":                       {[]Claim{{Sequence: s, BlockTable: []int32{1}, To: 1}}, nil, "Sequences[0].Sequence is given, and BlockTable too, want one of them"},
+		"two kinds":                  {[]Claim{good, table(1, 1)}, nil, "Sequences[1].BlockTable is given, where the first claim has a Sequence, want Sequences or BlockTables, not both"},
 		"another cache":              {[]Claim{good, {Sequence: other.NewSequence(), To: 1}}, nil, "Sequences[1].Sequence is another cache's, want one of this cache"},
 		"a zero sequence":            {[]Claim{{Sequence: new(Sequence), To: 1}}, nil, "Sequences[0].Sequence is a zero Sequence, want one of this cache"},
 		"twice":                      {[]Claim{good, {Sequence: c.NewSequence()}, good}, nil, "Sequences[2].Sequence is that of Sequences[0], want each once"},
@@ -187,8 +187,8 @@ func TestRefusedClaims(t *testing.T) {
 		"more layers than there are": {[]Claim{{BlockTable: []int32{1}, To: 2, Layers: 2}}, nil, "Sequences[0].Layers is 2, want 0 to 1"},
 		"past the positions":         {[]Claim{good, {Sequence: c.NewSequence(), To: 31}}, ErrPosition, "Sequences[1].To is 31, want at most 30, the positions that there are: position out of range"},
 		"table past the positions":   {[]Claim{table(31, 0, 1, 2, 3, 4, 5, 6, 7)}, ErrPosition, "Sequences[0].To is 31, want at most 30, the positions that there are: position out of range"},
-		"empty table":                {[]Claim{table(1)}, nil, "Sequences[0].len(BlockTable) is 0, want at least 1, for position 0"},
-		"short table":                {[]Claim{table(4, 1), table(9, 2, 3)}, nil, "Sequences[1].len(BlockTable) is 2, want at least 3, for position 8"},
+		"empty table":                {[]Claim{table(1)}, nil, "len(Sequences[0].BlockTable) is 0, want at least 1, for position 0"},
+		"short table":                {[]Claim{table(4, 1), table(9, 2, 3)}, nil, "len(Sequences[1].BlockTable) is 2, want at least 3, for position 8"},
 		"page past the cache":        {[]Claim{table(4, 1), table(5, 2, 8)}, nil, "Sequences[1].BlockTable[1] is 8, want a page, 0 to 7"},
 		"negative page":              {[]Claim{table(5, -1, 1)}, nil, "Sequences[0].BlockTable[0] is -1, want a page, 0 to 7"},
 		"page written twice":         {[]Claim{table(4, 1), table(5, 2, 1)}, nil, "Sequences[1].BlockTable[1] is 1, want a page of its own: rows are written to it as BlockTable[0] of Sequences[0]"},

@@ -1,8 +1,10 @@
 package hip
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // ErrInput is an argument that a call refuses before it runs anything. Every
@@ -15,6 +17,7 @@ var ErrInput = errors.New("bad input")
 type InputError struct {
 	Op       string // package and call: "attention: insert"
 	Sequence int    // 1 + the index in the batch's sequences; 0: the call as a whole
+	List     string // what Sequence counts, where that is not Sequences: "chains"
 	Field    string // the argument: "Tokens[3]", "rows"
 	Got      any
 	Want     string // in words: "at least 1"
@@ -25,7 +28,10 @@ type InputError struct {
 func (e *InputError) Error() string {
 	field := e.Field
 	if e.Sequence > 0 {
-		field = fmt.Sprintf("Sequences[%d].%s", e.Sequence-1, field)
+		inner, of := strings.CutPrefix(field, "len(")
+		if field = fmt.Sprintf("%s[%d].%s", cmp.Or(e.List, "Sequences"), e.Sequence-1, inner); of {
+			field = "len(" + field
+		}
 	}
 	text := fmt.Sprintf("%s is %v, want %s", field, e.Got, e.Want)
 	if e.Op != "" {

@@ -82,7 +82,7 @@ func (h *Head) check(b *Batch) (*Cache, error) {
 			return nil, err
 		}
 		if cache != nil && cache != c {
-			return nil, refuseRows(i, "cache", "another than the sequences before", "one cache in a batch", nil)
+			return nil, refuseRows(i, "Sequence", "of another cache than those before", "one cache in a batch", nil)
 		}
 		cache = c
 	}
@@ -143,22 +143,30 @@ func (h *Head) checkRows(b *Batch, i int) (*Cache, error) {
 		return nil, refuseRows(i, field, got, want, err)
 	}
 	switch {
-	case (r.Sequence == nil) == (r.BlockTable == nil):
-		return bad("Sequence and BlockTable", "given both or neither", "one of them", nil)
+	case r.Sequence == nil && r.BlockTable == nil:
+		return bad("Sequence", "nil, and BlockTable too", "one of them", nil)
+	case r.Sequence != nil && r.BlockTable != nil:
+		return bad("Sequence", "given, and BlockTable too", "one of them", nil)
 	case r.Sequence != nil && r.Sequence.cache == nil:
 		return bad("Sequence", "the zero Sequence", "one of NewSequence", nil)
 	case r.Sequence != nil:
 		cache = r.Sequence.cache
 	case cache == nil:
-		return bad("Batch.Cache", "nil", "the cache of the BlockTable's pages", nil)
+		return nil, refuse("Cache", "nil", fmt.Sprintf("one of NewCache, which has the pages of Sequences[%d].BlockTable", i), nil)
 	}
 	switch {
+	case cache.head != h && r.Sequence != nil:
+		return bad("Sequence", "another head's", "one of a cache of this head", nil)
 	case cache.head != h:
-		return bad("cache", "another head's", "one of this head", nil)
+		return nil, refuse("Cache", "another head's", "one of this head's NewCache", nil)
+	case cache.closed && r.Sequence != nil:
+		return bad("Sequence", "of a cache that was closed", "one of an open cache", ErrClosed)
 	case cache.closed:
-		return bad("cache", "closed", "an open one", ErrClosed)
-	case (r.Sequence == nil) != (b.Sequences[0].Sequence == nil):
-		return bad("Sequence and BlockTable", "other than in the sequences before", "Sequences or BlockTables, not both", nil)
+		return nil, refuse("Cache", "closed", "an open one", ErrClosed)
+	case r.Sequence != nil && b.Sequences[0].Sequence == nil:
+		return bad("Sequence", "given, where Sequences[0] has a BlockTable", "Sequences or BlockTables in a batch, not both", nil)
+	case r.Sequence == nil && b.Sequences[0].Sequence != nil:
+		return bad("BlockTable", "given, where Sequences[0] has a Sequence", "Sequences or BlockTables in a batch, not both", nil)
 	case len(r.Tokens) == 0:
 		return bad("Tokens", "empty", "at least one", nil)
 	}

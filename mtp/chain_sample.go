@@ -60,7 +60,7 @@ func (c *chain) mask(sequence int) ([]uint32, error) {
 	if mask == nil {
 		return nil, nil
 	}
-	err := c.head.checkMask(sequence, len(tokens), mask)
+	err := c.head.checkMask(sequence, len(tokens), mask, refuseRows)
 	if ranks := c.head.ranks; ranks != nil {
 		ranks.planMask(mask, err)
 		if err != nil { // the others learn of it from the exchange of this step

@@ -248,7 +248,8 @@
 //   - [*safetensors.FormatError]: a file, the index, or a shard that contradicts it;
 //     [*weights.Problem]: a tensor that does not fit; [weights.Problems] lists what Load
 //     and Inspect report, one by one
-//   - [attention.ErrCacheFull]: a cache without room for confirmed rows
+//   - [*attention.CacheFullError], which wraps [attention.ErrCacheFull]: a cache without room
+//     for confirmed rows, with the sequence and the pages that it lacks. Preempt, and call again
 //   - [ErrClosed]: a head, cache or sequence that was closed
 //
 // A call that fails leaves its sequences as they were, except for rows before Len that a

@@ -101,14 +101,24 @@ func (h *Head) checkDraft(b *Batch) error {
 			return refuseRows(i, "Drafts", r.Drafts, fmt.Sprintf("0 to %d%s", most, name), nil)
 		case !(r.MinProbability >= 0 && r.MinProbability <= 1):
 			return refuseRows(i, "MinProbability", r.MinProbability, "0 to 1", nil)
-		case r.Sampling != nil && r.Sampling.check(i) != nil:
-			return r.Sampling.check(i)
+		case r.Sampling != nil && r.Sampling.check(i, refuseRows) != nil:
+			return r.Sampling.check(i, refuseRows)
 		case r.Sequence == nil && h.chain.shifts() && r.Position > 0 && len(r.Tokens) < h.alignedSteps():
-			return refuseRows(i, "Tokens", fmt.Sprintf("%d rows at position %d", len(r.Tokens), r.Position),
-				fmt.Sprintf("at least %d: the last %d again and a new one", h.alignedSteps(), h.alignedSteps()-1), nil)
+			return h.refuseShortTable(i, r)
 		}
 	}
 	return nil
+}
+
+// refuseShortTable is the error of rows of a BlockTable that begin too late for a chain that
+// shifts: one row fewer than it has steps run again before a new one, or all that there are.
+func (h *Head) refuseShortTable(i int, r *Rows) error {
+	end, steps := r.Position+len(r.Tokens), h.alignedSteps()
+	want := fmt.Sprintf("at position %d or before: a BlockTable brings %d rows again before a new one", max(0, end-steps), steps-1)
+	if end <= steps {
+		want = fmt.Sprintf("at position 0: a BlockTable brings %d rows again before a new one, or all before it", steps-1)
+	}
+	return refuseRows(i, "Position", fmt.Sprintf("%d, of %d rows", r.Position, len(r.Tokens)), want, nil)
 }
 
 // claimDraft returns the rows that a Draft writes in a sequence: the confirmed ones, then

@@ -9,8 +9,8 @@ import (
 )
 
 // InputError names an argument or option that is refused before anything runs: see
-// [hip.InputError]. Its Sequence is 1 + the index in Batch.Sequences; 0 means the call as a
-// whole.
+// [hip.InputError]. Its Sequence is 1 + the index in Batch.Sequences, or in the chains of a
+// [Head.VerifySampled]; 0 means the call as a whole.
 type InputError = hip.InputError
 
 var (
@@ -38,6 +38,14 @@ func refuse(field string, got any, want string, err error) error {
 func refuseRows(i int, field string, got any, want string, err error) error {
 	return &InputError{Op: "mtp", Sequence: i + 1, Field: field, Got: got, Want: want, Err: err}
 }
+
+// refuseChain returns the error of an argument of chains[i] of VerifySampled.
+func refuseChain(i int, field string, got any, want string, err error) error {
+	return &InputError{Op: "mtp: verify", List: "chains", Sequence: i + 1, Field: field, Got: got, Want: want, Err: err}
+}
+
+// refuseFunc returns the error of an argument of the i-th sequence or chain.
+type refuseFunc func(i int, field string, got any, want string, err error) error
 
 // closed returns the error of a use after Close.
 func closed(what string) error { return fmt.Errorf("mtp: %s is %w", what, ErrClosed) }

@@ -16,8 +16,8 @@ import (
 //
 // The result is in Float32, which the caller owns, or in Batch.Output. Bad input and rows
 // beyond Config().Attention.Rope.Positions are an [InputError], and a cache without room
-// is [attention.ErrCacheFull]; nothing has run then and nothing has changed. A closed head
-// or cache is [ErrClosed].
+// is an [attention.CacheFullError], which names the sequence; nothing has run then and
+// nothing has changed. A closed head or cache is [ErrClosed].
 //
 // (module).forward has the computation.
 func (h *Head) Forward(ctx context.Context, b *Batch, step int) (out Hidden, err error) {

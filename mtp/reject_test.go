@@ -2,6 +2,7 @@ package mtp_test
 
 import (
 	"context"
+	"errors"
 	"math"
 	"testing"
 
@@ -257,7 +258,14 @@ func TestInputError(t *testing.T) {
 
 	err = r.draft(r.x.batch(r.sequence, refusalRows, 21), 1)
 	require.ErrorIs(t, err, attention.ErrCacheFull)
-	require.ErrorContains(t, err, "Sequences[0]: cache is full: 3 pages needed, 2 free")
+	require.EqualError(t, err, "mtp: Sequences[0]: cache is full: 3 pages needed, 2 free; close or truncate other sequences, or make a larger cache")
+	require.NotErrorIs(t, err, mtp.ErrInput)
+	full, is := errors.AsType[*attention.CacheFullError](r.draft(join(r.good(), r.x.batch(r.cache.NewSequence(), 0, 9)), 2))
+	require.True(t, is)
+	require.Equal(t, &attention.CacheFullError{Op: "mtp", Sequence: 2, Needed: 3, Free: 2}, full)
+	full, is = errors.AsType[*attention.CacheFullError](r.sequence.Reserve(20))
+	require.True(t, is)
+	require.Equal(t, "mtp: reserve", full.Op)
 }
 
 // TestRefusalsSayWhatToDo: what is found by package attention's rules is told in the
@@ -273,10 +281,23 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 		"mtp: Batch is nil, want a batch":                                          r.draft(nil, 2),
 		"mtp: Sequences[0].Sequence is the zero Sequence, want one of NewSequence": r.draft(r.edit(r.good(), func(b *mtp.Batch, rows *mtp.Rows) { rows.Sequence = new(mtp.Sequence) }), 2),
 		"mtp: Sequences[0].Drafts is 65, want 0 to 64":                             r.draft(r.good(), 65),
+		"mtp: Sequences[0].Sequence is nil, and BlockTable too, want one of them":  r.draft(r.edit(r.good(), func(_ *mtp.Batch, rows *mtp.Rows) { rows.Sequence = nil }), 2),
+		"mtp: Cache is nil, want one of NewCache, which has the pages of Sequences[0].BlockTable": r.draft(
+			r.edit(r.table(), func(b *mtp.Batch, _ *mtp.Rows) { b.Cache = nil }), 2),
+		"mtp: len(Sequences[0].BlockTable) is 5, want at least 6, for position 20": r.forward(
+			r.edit(r.table(), func(_ *mtp.Batch, rows *mtp.Rows) { rows.Position = 18 }), 0),
 		"mtp: Sequences[0].BlockTable[1] is 4, want a page of its own: rows are written to it as BlockTable[0] of Sequences[0]": r.draft(
 			r.edit(r.table(), func(b *mtp.Batch, rows *mtp.Rows) { rows.Position, rows.BlockTable[1] = 2, 4 }), 3),
 	} {
 		require.EqualError(t, err, want)
+	}
+	r = newRefusal(t, chainCases[7]) // shifts, of 4 steps
+	for position, want := range map[int]string{
+		5: "5, of 3 rows, want at position 4 or before: a BlockTable brings 3 rows again before a new one",
+		1: "1, of 3 rows, want at position 0: a BlockTable brings 3 rows again before a new one, or all before it",
+	} {
+		require.EqualError(t, r.draft(r.edit(r.table(), func(_ *mtp.Batch, rows *mtp.Rows) { rows.Position = position }), 2),
+			"mtp: Sequences[0].Position is "+want)
 	}
 }
 

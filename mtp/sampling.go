@@ -29,10 +29,10 @@ type Sampling struct {
 	Stream      uint64
 }
 
-// check returns an error that names a field of Sequences[i], or of the i-th verification.
-func (s *Sampling) check(i int) error {
+// check returns an error that names a field of the i-th sequence or chain, made by refuse.
+func (s *Sampling) check(i int, refuse refuseFunc) error {
 	bad := func(field string, got any, want string) error {
-		return refuseRows(i, "Sampling."+field, got, want, nil)
+		return refuse(i, "Sampling."+field, got, want, nil)
 	}
 	switch {
 	case !(s.Temperature >= 0 && s.Temperature <= math.MaxFloat64):
@@ -59,10 +59,11 @@ func (s *Sampling) params(first, j int) sampling.Params {
 // maskWords is how many words a mask has.
 func (h *Head) maskWords() int { return (h.config.VocabSize + 31) / 32 }
 
-// checkMask checks the mask of a draft, with the number of drafts before it.
-func (h *Head) checkMask(i, drafted int, mask []uint32) error {
+// checkMask checks the mask of a draft, with the number of drafts before it, of the i-th
+// sequence or chain. The error is made by refuse.
+func (h *Head) checkMask(i, drafted int, mask []uint32, refuse refuseFunc) error {
 	bad := func(got string, want string) error {
-		return refuseRows(i, "Allowed", fmt.Sprintf("a mask of %s after %d drafts", got, drafted), want, nil)
+		return refuse(i, "Allowed", fmt.Sprintf("a mask of %s after %d drafts", got, drafted), want, nil)
 	}
 	if want := h.maskWords(); len(mask) != want {
 		return bad(fmt.Sprintf("%d words", len(mask)), fmt.Sprintf("%d, a bit for each of %d tokens", want, h.config.VocabSize))

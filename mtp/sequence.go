@@ -65,9 +65,9 @@ func (s *Sequence) BlockTable() []int32 {
 
 // Reserve takes the pages for n more rows, so that a later Forward does not find the cache
 // full. Draft and Truncate give back the pages that they do not use, including reserved
-// ones. If the cache has too few pages, the error wraps [attention.ErrCacheFull]. Rows that
-// the rotary embedding does not cover, a negative n, or a cache that is used with block
-// tables are an [InputError]. Nothing has changed then.
+// ones. If the cache has too few pages, the error is an [attention.CacheFullError]. Rows
+// that the rotary embedding does not cover, a negative n, or a cache that is used with
+// block tables are an [InputError]. Nothing has changed then.
 func (s *Sequence) Reserve(n int) error {
 	if err := s.enter("reserve"); err != nil {
 		return err
@@ -165,6 +165,11 @@ func ofAttention(op string, err error) error {
 		return errors.Join(own...)
 	}
 	if e, ok := errors.AsType[*InputError](err); ok {
+		own := *e
+		own.Op = op
+		return &own
+	}
+	if e, ok := errors.AsType[*attention.CacheFullError](err); ok {
 		own := *e
 		own.Op = op
 		return &own

@@ -67,9 +67,9 @@ func (s *Sequence) WriteTo(w io.Writer) (n int64, err error) {
 //
 // Bytes of another head or version, or damaged ones, are an [InputError] that names what
 // differs. It wraps [io.ErrUnexpectedEOF] if the bytes end early, and [io.EOF] if there are
-// none. A cache with too few free pages is [attention.ErrCacheFull], and one that is used
-// with block tables an InputError; other errors are r's or the device's, or [ErrClosed]. On
-// any error no page is taken.
+// none. A cache with too few free pages is an [attention.CacheFullError], and one that is
+// used with block tables an InputError; other errors are r's or the device's, or
+// [ErrClosed]. On any error no page is taken.
 func (c *Cache) ReadSequence(r io.Reader) (*Sequence, error) {
 	if err := c.enter(); err != nil {
 		return nil, err

@@ -72,8 +72,8 @@ const verifyBytes = 64 << 20
 // counts and tokens are all that comes back.
 //
 // At temperature 0 it decides as [Verify] does with the most likely tokens. An argument
-// that is wrong is an [InputError] whose Sequence counts the verifications; nothing is
-// decided then. Other errors are those of ctx and of the device.
+// that is wrong is an [InputError] whose Sequence counts the chains; nothing is decided
+// then. Other errors are those of ctx and of the device.
 func (h *Head) VerifySampled(ctx context.Context, chains []Verification) ([]Verified, error) {
 	if err := h.enter(); err != nil {
 		return nil, err
@@ -122,42 +122,44 @@ func (h *Head) checkVerification(i int, v *Verification) error {
 	rows := len(d.Tokens) + 1
 	switch {
 	case d.drawn != nil && len(d.Tokens) > len(d.drawn):
-		return refuseRows(i, "len(Draft.Tokens)", len(d.Tokens), fmt.Sprintf("at most %d, as many as were drafted", len(d.drawn)), nil)
+		return refuseChain(i, "len(Draft.Tokens)", len(d.Tokens), fmt.Sprintf("at most %d, as many as were drafted", len(d.drawn)), nil)
 	case len(d.Tokens) > maxDraft:
-		return refuseRows(i, "len(Draft.Tokens)", len(d.Tokens), fmt.Sprintf("at most %d", maxDraft), nil)
+		return refuseChain(i, "len(Draft.Tokens)", len(d.Tokens), fmt.Sprintf("at most %d", maxDraft), nil)
 	case v.Position < 0 || v.Position > math.MaxInt32:
-		return refuseRows(i, "Position", v.Position, fmt.Sprintf("0 to %d", math.MaxInt32), nil)
-	case (v.Logits == nil) == (v.Device == 0):
-		return refuseRows(i, "Logits and Device", "given both or neither", "one of them", nil)
+		return refuseChain(i, "Position", v.Position, fmt.Sprintf("0 to %d", math.MaxInt32), nil)
+	case v.Logits == nil && v.Device == 0:
+		return refuseChain(i, "Logits", "nil, and Device 0", "one of them: the target's logits", nil)
+	case v.Logits != nil && v.Device != 0:
+		return refuseChain(i, "Logits", "given, and Device too", "one of them", nil)
 	case v.Logits != nil && len(v.Logits) != rows*vocab:
-		return refuseRows(i, "len(Logits)", len(v.Logits), fmt.Sprintf("%d, (drafts + 1) × vocab_size", rows*vocab), nil)
+		return refuseChain(i, "len(Logits)", len(v.Logits), fmt.Sprintf("%d, (drafts + 1) × vocab_size", rows*vocab), nil)
 	}
 	for j, token := range d.Tokens {
 		field := fmt.Sprintf("Draft.Tokens[%d]", j)
 		if token < 0 || int(token) >= vocab {
-			return refuseRows(i, field, token, fmt.Sprintf("0 to %d", vocab-1), errToken)
+			return refuseChain(i, field, token, fmt.Sprintf("0 to %d", vocab-1), errToken)
 		}
 		if d.drawn == nil || d.drawn[j].ids == nil {
 			continue
 		}
 		ids := d.drawn[j].ids
 		if _, found := slices.BinarySearch(ids, token); !found {
-			return refuseRows(i, field, token, "the token that was drafted", nil)
+			return refuseChain(i, field, token, "the token that was drafted", nil)
 		}
 		if last := ids[len(ids)-1]; int(last) >= vocab {
-			return refuseRows(i, "Draft", "another head's", "one of this head", errToken)
+			return refuseChain(i, "Draft", "another head's", "one of this head", errToken)
 		}
 	}
-	if err := v.Sampling.check(i); err != nil || v.Device == 0 {
+	if err := v.Sampling.check(i, refuseChain); err != nil || v.Device == 0 {
 		return err
 	}
 	if uint64(v.Device)%4 != 0 {
-		return refuseRows(i, "Device", fmt.Sprintf("memory at %#x", uint64(v.Device)), "an address that is a multiple of 4", nil)
+		return refuseChain(i, "Device", fmt.Sprintf("memory at %#x", uint64(v.Device)), "an address that is a multiple of 4", nil)
 	}
 	err := h.checkRange(v.Device, 4*int64(rows)*int64(vocab), false)
 	if errors.Is(err, hip.ErrAccess) {
 		want := fmt.Sprintf("%d × %d float32 that the device knows (Alloc, Adopt, Import)", rows, vocab)
-		return refuseRows(i, "Device", fmt.Sprintf("memory at %#x", uint64(v.Device)), want, err)
+		return refuseChain(i, "Device", fmt.Sprintf("memory at %#x", uint64(v.Device)), want, err)
 	}
 	return err
 }
@@ -180,7 +182,7 @@ func (h *Head) verificationMasks(chains []Verification) ([][]rowMask, error) {
 		for j := range len(tokens) + 1 {
 			mask := v.Allowed(tokens[:j:j])
 			if mask != nil {
-				if err := h.checkMask(i, j, mask); err != nil {
+				if err := h.checkMask(i, j, mask, refuseChain); err != nil {
 					return nil, err
 				}
 				masks[i] = append(masks[i], rowMask{j, slices.Clone(mask)})

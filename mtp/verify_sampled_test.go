@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -281,21 +282,22 @@ func TestVerifySampledRefused(t *testing.T) {
 		return d
 	}
 	for message, change := range map[string]func(v *mtp.Verification){
-		"Sampling.Temperature is -1":                   func(v *mtp.Verification) { v.Sampling.Temperature = -1 },
-		"Sampling.TopK is -1":                          func(v *mtp.Verification) { v.Sampling.TopK = -1 },
-		"Sampling.TopP is 2":                           func(v *mtp.Verification) { v.Sampling.TopP = 2 },
-		"Sampling.MinP is NaN":                         func(v *mtp.Verification) { v.Sampling.MinP = math.NaN() },
-		"Position is -1":                               func(v *mtp.Verification) { v.Position = -1 },
-		"Logits and Device is given both or neither":   func(v *mtp.Verification) { v.Logits = nil },
-		"len(Logits) is 192":                           func(v *mtp.Verification) { v.Logits = logits[:4*vocabSize] },
-		"Device is memory at 0x40000001":               func(v *mtp.Verification) { v.Logits, v.Device = nil, 0x40000001 },
-		"Device is memory at 0x40000004":               func(v *mtp.Verification) { v.Logits, v.Device = nil, 0x40000004 },
-		"len(Draft.Tokens) is 5, want at most 4":       func(v *mtp.Verification) { v.Draft = cut(4, 1) },
-		"Draft.Tokens[1] is 48":                        func(v *mtp.Verification) { v.Draft = cut(1, vocabSize, 1, 1) },
-		"Draft.Tokens[3] is -1":                        func(v *mtp.Verification) { v.Draft = cut(3, -1) },
-		"len(Draft.Tokens) is 65, want at most 64":     func(v *mtp.Verification) { v.Draft = mtp.Draft{Tokens: make([]int32, 65)} },
-		"Allowed is a mask of 1 words after 0 drafts":  func(v *mtp.Verification) { v.Allowed = func([]int32) []uint32 { return make([]uint32, 1) } },
-		"Allowed is a mask of no token after 0 drafts": func(v *mtp.Verification) { v.Allowed = func([]int32) []uint32 { return make([]uint32, 2) } },
+		"Sampling.Temperature is -1":                    func(v *mtp.Verification) { v.Sampling.Temperature = -1 },
+		"Sampling.TopK is -1":                           func(v *mtp.Verification) { v.Sampling.TopK = -1 },
+		"Sampling.TopP is 2":                            func(v *mtp.Verification) { v.Sampling.TopP = 2 },
+		"Sampling.MinP is NaN":                          func(v *mtp.Verification) { v.Sampling.MinP = math.NaN() },
+		"Position is -1":                                func(v *mtp.Verification) { v.Position = -1 },
+		"Logits is nil, and Device 0, want one of them": func(v *mtp.Verification) { v.Logits = nil },
+		"Logits is given, and Device too":               func(v *mtp.Verification) { v.Device = 0x40000000 },
+		"len(Logits) is 192, want 240":                  func(v *mtp.Verification) { v.Logits = logits[:4*vocabSize] },
+		"Device is memory at 0x40000001":                func(v *mtp.Verification) { v.Logits, v.Device = nil, 0x40000001 },
+		"Device is memory at 0x40000004":                func(v *mtp.Verification) { v.Logits, v.Device = nil, 0x40000004 },
+		"len(Draft.Tokens) is 5, want at most 4":        func(v *mtp.Verification) { v.Draft = cut(4, 1) },
+		"Draft.Tokens[1] is 48":                         func(v *mtp.Verification) { v.Draft = cut(1, vocabSize, 1, 1) },
+		"Draft.Tokens[3] is -1":                         func(v *mtp.Verification) { v.Draft = cut(3, -1) },
+		"len(Draft.Tokens) is 65, want at most 64":      func(v *mtp.Verification) { v.Draft = mtp.Draft{Tokens: make([]int32, 65)} },
+		"Allowed is a mask of 1 words after 0 drafts":   func(v *mtp.Verification) { v.Allowed = func([]int32) []uint32 { return make([]uint32, 1) } },
+		"Allowed is a mask of no token after 0 drafts":  func(v *mtp.Verification) { v.Allowed = func([]int32) []uint32 { return make([]uint32, 2) } },
 	} {
 		bad := good
 		change(&bad)
@@ -303,7 +305,11 @@ func TestVerifySampledRefused(t *testing.T) {
 		var input *mtp.InputError
 		require.ErrorAs(t, err, &input, message)
 		require.Equal(t, 2, input.Sequence, message)
-		require.ErrorContains(t, err, "mtp: Sequences[1]."+message)
+		field, of := strings.CutPrefix(message, "len(")
+		if field = "chains[1]." + field; of {
+			field = "len(" + field
+		}
+		require.ErrorContains(t, err, "mtp: verify: "+field)
 	}
 	none, err := head.VerifySampled(t.Context(), nil)
 	require.NoError(t, err)

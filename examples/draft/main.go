@@ -16,6 +16,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,7 +28,6 @@ import (
 	"github.com/drafthead/drafthead/examples/m3tiny"
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/mtp"
-	"github.com/drafthead/drafthead/weights/safetensors"
 )
 
 const usage = `Draft shows how many of a head's drafts its target confirms.
@@ -233,14 +233,21 @@ func (s *settings) readTraces() ([]*m3tiny.Trace, error) {
 	}
 	var traces []*m3tiny.Trace
 	for _, name := range s.traces {
-		t, err := m3tiny.ReadTrace(os.DirFS(filepath.Dir(name)), filepath.Base(name))
+		t, err := m3tiny.ReadTrace(paths{}, filepath.ToSlash(name))
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w; draft -h says what a trace holds", safetensors.Printable(name), err)
+			return nil, fmt.Errorf("%w; draft -h says what a trace holds", err)
 		}
 		traces = append(traces, t)
 	}
 	return traces, nil
 }
+
+// paths is the file system by names as the user writes them, so that an error names a file
+// once and wholly.
+type paths struct{}
+
+func (paths) Open(name string) (fs.File, error)     { return os.Open(name) }
+func (paths) Stat(name string) (fs.FileInfo, error) { return os.Stat(name) }
 
 // serveRanks serves the traces on all ranks of a parallel head at once, each on one of the
 // devices. All must draft the same; the result is that of this process's first rank.

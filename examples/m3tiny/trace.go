@@ -117,14 +117,14 @@ func (r *reader) bytes(name string, dtype safetensors.Dtype, shape ...int) []byt
 	}
 	t, ok := r.file.Tensor(name)
 	if !ok {
-		r.refuse(true, name, "missing", fmt.Sprintf("%v %v", dtype, shape))
+		r.refuse(true, name, "missing", wanted(dtype, shape))
 		return nil
 	}
 	fits := t.Dtype == dtype && len(t.Shape) == len(shape)
 	for i := 0; fits && i < len(shape); i++ {
 		fits = shape[i] == -1 || t.Shape[i] == shape[i]
 	}
-	r.refuse(!fits, name, fmt.Sprintf("%v %v", t.Dtype, t.Shape), fmt.Sprintf("%v %v", dtype, shape))
+	r.refuse(!fits, name, fmt.Sprintf("%v %v", t.Dtype, t.Shape), wanted(dtype, shape))
 	if r.err != nil {
 		return nil
 	}
@@ -134,6 +134,11 @@ func (r *reader) bytes(name string, dtype safetensors.Dtype, shape ...int) []byt
 		return nil
 	}
 	return b
+}
+
+// wanted is a dtype and shape in words.
+func wanted(dtype safetensors.Dtype, shape []int) string {
+	return strings.ReplaceAll(fmt.Sprintf("%v %v", dtype, shape), "-1", "any")
 }
 
 func (r *reader) ints(name string, shape ...int) []int32 {

@@ -263,13 +263,13 @@ func TestRunRefuses(t *testing.T) {
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
 	for says, batch := range map[string][]Rows{
-		"target: run: Sequences[0].Tokens is empty, want at least one":                    {{Sequence: seq}},
-		"target: run: Sequences[0].Sequence is nil, want a sequence of the cache":         {{Tokens: []int32{1}}},
-		"target: mtp: tokens[2] is 256, want 0 to 255":                                    {{Sequence: seq, Tokens: []int32{1}}, {Sequence: m.Cache.NewSequence(), Tokens: []int32{1, 256}}},
-		"target: run: Sequences[0].Logits is 2, want 0 to 1, the rows":                    {{Sequence: seq, Tokens: []int32{1}, Logits: 2}},
-		"attention: begin: Sequences[0]: cache is full: 2 pages needed, 1 free":           {{Sequence: seq, Tokens: make([]int32, 90)}},
-		"attention: begin: Sequences[1].Sequence is that of Sequences[0], want each once": {{Sequence: seq, Tokens: []int32{1}}, {Sequence: seq, Tokens: []int32{1}}},
-		"attention: begin: claims is empty, want at least one":                            {},
+		"target: run: Sequences[0].Tokens is empty, want at least one":                                                                     {{Sequence: seq}},
+		"target: run: Sequences[0].Sequence is nil, want a sequence of the cache":                                                          {{Tokens: []int32{1}}},
+		"target: mtp: tokens[2] is 256, want 0 to 255":                                                                                     {{Sequence: seq, Tokens: []int32{1}}, {Sequence: m.Cache.NewSequence(), Tokens: []int32{1, 256}}},
+		"target: run: Sequences[0].Logits is 2, want 0 to 1, the rows":                                                                     {{Sequence: seq, Tokens: []int32{1}, Logits: 2}},
+		"attention: begin: Sequences[0]: cache is full: 2 pages needed, 1 free; close or truncate other sequences, or make a larger cache": {{Sequence: seq, Tokens: make([]int32, 90)}},
+		"attention: begin: Sequences[1].Sequence is that of Sequences[0], want each once":                                                  {{Sequence: seq, Tokens: []int32{1}}, {Sequence: seq, Tokens: []int32{1}}},
+		"attention: begin: claims is empty, want at least one":                                                                             {},
 		"canceled": {{Sequence: seq, Tokens: []int32{1}}},
 	} {
 		ctx := t.Context()
