@@ -2,7 +2,6 @@ package hip
 
 import (
 	"fmt"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,20 +55,18 @@ func init() {
 }
 
 func newHost(o HostOptions, simd SIMD) Device {
-	threads := o.Threads
-	if threads <= 0 {
-		threads = runtime.GOMAXPROCS(0)
-	}
+	quota, limited := cpuQuota()
+	threads, spin := hostThreads(o.Threads, quota, limited)
 	if !simd.rounds(o.Activations) {
 		o.Activations = ActivationsExact
 	}
-	h := &host{cpu: cpu{mem: memory.New()}, threads: threads, simd: simd}
+	h := &host{cpu: cpu{mem: memory.New()}, crews: crews{most: threads}, spin: spin, simd: simd}
 	h.info = Info{Name: fmt.Sprintf("CPU, %d threads, %v", threads, simd), Kind: "cpu", Threads: threads, Activations: o.Activations}
 	if o.Activations != ActivationsExact {
 		h.info.Name += fmt.Sprintf(", %v activations", o.Activations)
 	}
-	h.jobs = make(chan *job, h.threads)
-	for range h.threads - 1 {
+	h.jobs = make(chan *job, threads)
+	for range threads - 1 {
 		h.workers.Add(1)
 		go h.work()
 	}
@@ -79,7 +76,8 @@ func newHost(o HostOptions, simd SIMD) Device {
 type host struct {
 	cpu
 	info    Info
-	threads int
+	crews   crews
+	spin    time.Duration // how long workers do
 	simd    SIMD
 	jobs    chan *job // a job is sent once per helper it may use
 	workers sync.WaitGroup
@@ -104,9 +102,6 @@ type job struct {
 }
 
 const (
-	// bytesPerThread is how much work is worth another thread, which costs a microsecond or
-	// two.
-	bytesPerThread = 64 << 10
 	// bytesPerPart is the least size of a part: small enough that threads end together,
 	// large enough that taking one costs nothing.
 	bytesPerPart = 128 << 10
@@ -133,24 +128,20 @@ func (h *host) Launch(k *Kernel, grid Grid, args unsafe.Pointer) error {
 		j.run = k.fast
 	}
 	j.left.Store(int64(j.blocks))
-	if threads := h.worth(grid); threads > 1 {
+	crew := h.crews.begin(k, grid)
+	if crew.threads > 1 {
 		j.least = max(1, bytesPerPart/max(grid.BlockCost, 1))
-		j.split = 2 * threads
+		j.split = 2 * crew.threads
 		j.done = make(chan struct{}, 1)
-		h.invite(j, threads-1)
+		h.invite(j, crew.threads-1)
 	}
 	h.runParts(j)
-	j.wait()
+	h.wait(j)
+	crew.end()
 	if j.failed.Load() {
 		return j.err
 	}
 	return nil
-}
-
-// worth returns how many threads the launch can keep busy.
-func (h *host) worth(grid Grid) int {
-	bytes := float64(grid.Blocks) * float64(max(grid.BlockCost, 1))
-	return max(1, min(h.threads, grid.Blocks, int(bytes/bytesPerThread)))
 }
 
 // invite offers the job to helpers. When all are busy with other launches the
@@ -178,7 +169,7 @@ func (h *host) work() {
 
 // nextJob looks for a job for a while and then sleeps until there is one.
 func (h *host) nextJob() (j *job, open bool) {
-	spin(func() bool {
+	spin(h.spin, func() bool {
 		select {
 		case j, open = <-h.jobs:
 			return true
@@ -192,20 +183,20 @@ func (h *host) nextJob() (j *job, open bool) {
 	return j, open
 }
 
-// wait returns when all blocks are done.
-func (j *job) wait() {
-	if !spin(func() bool { return j.left.Load() == 0 }) {
+// wait returns when all blocks of the job are done.
+func (h *host) wait(j *job) {
+	if !spin(h.spin, func() bool { return j.left.Load() == 0 }) {
 		<-j.done
 	}
 }
 
-// spin calls news until it returns true or spinTime is over, and returns what it
-// returned last.
-func spin(news func() bool) bool {
+// spin calls news until it returns true or the time is over, and returns what it returned
+// last.
+func spin(most time.Duration, news func() bool) bool {
 	if news() {
 		return true
 	}
-	for start := time.Now(); time.Since(start) < spinTime; {
+	for start := time.Now(); time.Since(start) < most; {
 		for range 32 {
 			if news() {
 				return true
