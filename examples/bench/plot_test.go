@@ -147,3 +147,25 @@ func TestReadmePictures(t *testing.T) {
 		require.Equal(t, string(want), strings.ReplaceAll(string(got), "\r\n", "\n"), "see testdata/readme/README.md")
 	}
 }
+
+// TestReadmeStepsAreInTheDocs: the docs of the hardware have every time that the README's
+// picture of steps is drawn from.
+func TestReadmeStepsAreInTheDocs(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("testdata", "readme", "step-*.json"))
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		require.NoError(t, err)
+		run := &summary{}
+		require.NoError(t, json.Unmarshal(text, run))
+		page := map[string]string{"cpu": "CPU.md", "hip": "HARDWARE.md"}[run.Device]
+		docs, err := os.ReadFile(filepath.Join("..", "..", "hip", page))
+		require.NoError(t, err)
+		require.NotEmpty(t, run.Rows)
+		for _, r := range run.Rows {
+			written := fmt.Sprintf("%.3g|%.2f|%.3f", 1e3*r.Seconds, 1e3*r.Seconds, 1e3*r.Seconds)
+			require.Regexp(t, `(^|[^\d.])(`+strings.ReplaceAll(written, ".", `\.`)+`)([^\d.]|\.\s|$)`, string(docs), "%s: %s after %d positions", name, r.Work, r.Context)
+		}
+	}
+}
