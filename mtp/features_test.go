@@ -14,7 +14,7 @@ import (
 	"github.com/drafthead/drafthead/mtp"
 )
 
-// cell is one cell of the table of features and chains in the package's doc: a head of the
+// cell is one cell of the table of features and rules in Chain's doc: a head of the
 // chain, what the float64 head says to two texts, and whether rows are given again. Text 1
 // begins with shared rows of text 0.
 type cell struct {
@@ -341,10 +341,10 @@ var features = map[string]func(f *cell){
 	},
 }
 
-// TestEveryFeatureWithEveryChain walks the table of the package's doc cell by cell, over
+// TestEveryFeatureWithEveryChain walks the table of Chain's doc cell by cell, over
 // every way to draft by the rule, and compares each draft with the float64 head's.
 func TestEveryFeatureWithEveryChain(t *testing.T) {
-	doc, err := os.ReadFile("doc.go")
+	doc, err := os.ReadFile("chain_rule.go")
 	require.NoError(t, err)
 	lines := strings.Split(string(doc), "\n")
 	row := 0

@@ -19,7 +19,21 @@ import (
 // is an [attention.CacheFullError], which names the sequence; nothing has run then and
 // nothing has changed. A closed head or cache is [ErrClosed].
 //
-// (module).forward has the computation.
+// A module computes
+//
+//	e      = embed[token], and zero where position = 0
+//	x      = eh_proj · concat( rms(e; enorm), rms(h; hnorm) )
+//	r      = x + o_proj · attention( rms(x; input_layernorm) )
+//	hidden = r + moe( rms(r; post_attention_layernorm) )
+//	logits = lm_head · rms(hidden; final_layernorm)
+//
+//	rms(x; w) = x / √(mean(x²) + rms_norm_eps) · (1 + w)
+//
+// (module).forward, in module.go, has the first four formulas line by line; the last is in
+// logits.go. Attention is block-sparse: package attention says which blocks a row sees. The
+// experts are in package moe. [Chain] says which module runs at which step, and
+// [Options.PostNorm] what the next step is fed with. Package mtp/reference computes the
+// same in float64.
 func (h *Head) Forward(ctx context.Context, b *Batch, step int) (out Hidden, err error) {
 	if step < 0 {
 		return Hidden{}, refuse("step", step, "at least 0", nil)

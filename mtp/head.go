@@ -14,9 +14,17 @@ import (
 
 // Head is a loaded draft head.
 //
+// It owns its parameters, its caches, the mapping of its files, and the device if none was
+// given. Close waits for calls under way and gives all of it back. Close in this order:
+// sequences and caches, which is optional; the head; then Free the memory that you imported
+// or adopted; then the device, if it is yours. A method that is called after Close returns
+// [ErrClosed], or a zero result if it has no error.
+//
 // Several goroutines may call all methods at the same time, with different sequences: a
-// Head keeps no state of a call. Close waits for calls under way. A method that is called
-// after it returns [ErrClosed], or a zero result if it has no error.
+// Head keeps no state of a call. A [Batch] is only read and not kept. The caller owns
+// results. A context ends a load within one chunk, and a Draft between two steps (on a GPU,
+// while they are queued). When a call returns, with an error or without, nothing uses its
+// memory any more.
 type Head struct {
 	config  *Config
 	options Options

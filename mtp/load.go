@@ -25,6 +25,23 @@ import (
 // before any bytes move, so that one that does not compile fails here and not in the first
 // draft. On any error, including the end of ctx, everything taken is given back.
 //
+// Load refuses anything that would make a head silently draft nonsense. A parameter that is
+// not wholly covered, a part given twice, a shape, dtype or scale that does not fit, a
+// tensor under the head's own prefix that nothing takes, a file that breaks the safetensors
+// format, an index that is not true of its shards, a config that is incomplete,
+// contradictory or asks for a branch of the model family that is not computed here: each is
+// an error, before a byte is moved. All problems of one kind are reported together: config and files first,
+// then the options, and if these are sound the tensors. [Inspect] gives the same answer
+// without loading. The target's own tensors are not the head's; [weights.Report] counts
+// them. If the config ties lm_head to embed_tokens, an lm_head in the files must have the
+// same bytes, or it is refused.
+//
+// A tensor is read as it is stored: quantization_config, of whatever method, only leads to
+// notes. [Inspect] compares with the files what a config of mxfp8, fp8, compressed-tensors,
+// Quark or ModelOpt says of the weights, and hf_quant_config.json where the config says
+// nothing. Headers do not show whether values were ever written; [Options.CheckWeights] reads
+// them.
+//
 // The checkpoint's files must not change while the head is open: a CPU uses them in place.
 // If a file is cut short nevertheless, calls that read what is gone return an error that
 // wraps [hip.ErrAccess], and the process goes on; the rest of the last page that is there

@@ -20,7 +20,7 @@ type module struct {
 
 // forward queues one run of the module over the rows of q's step: hidden states in,
 // hidden states out, and in between keys and values into the cache. The lines are the
-// formulas of the package's doc.
+// formulas of [Head.Forward].
 func (m *module) forward(q *queue) {
 	both := q.embed(m.enorm, m.hnorm)       // [ rms(e; enorm) | rms(h; hnorm) ]
 	x := q.product(&q.x, m.ehProj, both)    // x = eh_proj · both

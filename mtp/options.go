@@ -14,7 +14,7 @@ import (
 type Options struct {
 	// Device runs the head. nil: a new [hip.NewHost] that the head closes. Close a device
 	// of your own after the head. A program runs the head on a GPU with an import of
-	// hip/gpu and hip.Open, as the package's doc shows.
+	// hip/gpu and [hip.Open], as the package's doc shows.
 	Device hip.Device
 
 	// Progress is called while weights are read, from the loading goroutine, with the
@@ -45,7 +45,9 @@ type Options struct {
 	// zero value, [attention.CacheF32], or with about half the bytes [attention.CacheFP8] and
 	// [attention.CacheFP8Index]. FP8 divides keys and values by the module's k_scale and v_scale
 	// of the checkpoint, or by 1 where it has none; a kv_scale, or a k_scale alone, counts
-	// for both. A scale that is not a finite number above 0 is a [weights.Problem] then.
+	// for both. A scale that is not a finite number above 0 is a [weights.Problem] then. Of the
+	// released head a position takes, in each layer, 4608 bytes as CacheF32, 2304 as CacheBF16,
+	// 1280 as CacheFP8 and 1152 as CacheFP8Index.
 	CacheFormat attention.CacheFormat
 
 	// Activations is how products round the rows that weights stored as MXFP8 multiply. The
@@ -92,13 +94,15 @@ type Options struct {
 	//	weights.MXFP8   52 %, rounded to 4 significant bits: more drafts change
 	//	weights.MXFP4   27 %, rounded to 2: one draft of 20 changes, with a vocabulary of bytes
 	//
-	// 0, or the format it already has, uses lm_head as stored. Logits always uses lm_head
+	// Most of what a draft reads is lm_head: 2.46 of 2.95 GB for the released head, in
+	// bfloat16. 0, or the format it already has, uses lm_head as stored. Logits always uses lm_head
 	// itself, so verification stays exact. The copy takes memory beside lm_head. See
 	// [weights.Matrix.Requantize].
 	DraftLMHead weights.Format
 
 	// DraftVocabulary holds the tokens that Draft picks from, in any order; it reads only
-	// their rows of lm_head, in place. Probabilities, also for Rows.MinProbability, are
+	// their rows of lm_head, in place: with 32 768 of 200 064 tokens 16 % of the bytes.
+	// Probabilities, also for Rows.MinProbability, are
 	// then a softmax over these tokens alone. nil: all tokens. examples/draft reads
 	// and makes such lists. Logits covers all tokens.
 	DraftVocabulary []int32
@@ -109,10 +113,30 @@ type Options struct {
 	// alone.
 	Embed, LMHead *weights.Matrix
 
-	// Group makes the head one rank of a parallel head: every rank of the group loads its
-	// share on its own device, and all make the same calls in the same order. See "How does a
-	// head run on several GPUs?" in the package's doc. nil, or a group of one: the head runs
-	// alone.
+	// Group makes the head one rank of a parallel head: every rank of the group
+	// ([hip.NewGroup], [hip.JoinGroup]) loads its share on its own device, and all make the
+	// same calls in the same order. All get the same drafts, from the same bits. nil, or a
+	// group of one: the head runs alone.
+	//
+	//	Load, Regroup                   by all ranks: they compare their options
+	//	Draft, Forward, Logits, TopK    by all ranks, with the same rows, drafts, seeds and masks
+	//	NewCache, NewSequence, …        each rank for itself: its caches hold its heads
+	//	VerifySampled                   each rank for itself, with whole logits; all draw alike
+	//	WriteTo and ReadSequence        each rank for itself, its own share
+	//
+	// Hidden states are whole on every rank. What an engine decides by time or by chance, such
+	// as a [Controller]'s draft lengths, one rank decides for all. If several goroutines call a
+	// rank, they must call all ranks in one order. A call on one rank waits for the others.
+	//
+	// A rank that fails, is canceled or does not come within the group's time limit ends the
+	// group. The call then is a [hip.ErrGroup] on every rank, and nothing is committed on those
+	// that report it. So are ranks that were given different work: an exchange carries a hash of
+	// all calls so far, with masks, and with hidden states that lie in host memory. An
+	// [InputError] is each rank's own, and ends nothing, but ranks whose arguments are right
+	// wait for that one until the time limit. A mask of Rows.Allowed that is wrong, which a
+	// rank sees in the middle of a Draft, ends the call on all in the same step. After a
+	// failure all ranks form a new group and call [Head.Regroup], or close their heads. A rank
+	// whose process has ended loads its share again while the others call Regroup.
 	//
 	// The caller closes the group after the head. If Load fails on one rank it ends the
 	// group, so that no other waits for it.
@@ -135,56 +159,6 @@ type Options struct {
 	// expert would cut through the blocks that share a scale, they hold whole blocks, some
 	// ranks one more than others.
 	TensorParallel, ExpertParallel Shard
-}
-
-// Chain is a rule by which a chain of drafts uses the modules of a head. The zero Chain is
-// ChainFirst with one module and ChainAligned with several. With one module ChainFirst and
-// ChainModOwn draft the same. The package's doc has a table of what every rule can do.
-//
-// A checkpoint does not say which rule it was trained for: examples/draft -conventions finds
-// out from traces of its target, and examples/draft/README.md lists symptoms of a wrong one.
-type Chain string
-
-const (
-	// ChainFirst runs module 0 at every step.
-	ChainFirst Chain = "chain"
-	// ChainModOwn runs module s mod n at step s. Each module sees only its own rows: module
-	// 0 the confirmed ones, and every module those that it has run in the same chain, which
-	// leaves holes between them.
-	ChainModOwn Chain = "chain_mod_own"
-	// ChainAligned runs module s mod n at step s over all rows, with positions kept and
-	// tokens shifted by s, as the modules were trained. Rows that a step ran with drafted
-	// tokens run again once the target has confirmed others; for that a Sequence carries one
-	// hidden state per step from Draft to Draft.
-	//
-	// Where nothing is carried, which is after Truncate, after a Forward, and with a
-	// BlockTable, the caller gives rows once more that it has given before: the last ones,
-	// one fewer than the chain has steps (Options.MaxDraft, or num_mtp_modules if that is
-	// 0). These run again at every step. [Sequence.Resume] says from which row on.
-	ChainAligned Chain = "chain_aligned"
-	// ChainTarget is ChainAligned with one difference: every step starts from the target's
-	// own hidden states, Batch.Hidden of the same row, so that no step reads what another
-	// returned, only its draft. Options.PostNorm does not matter. What the Sequence carries
-	// are the target's hidden states of its last rows.
-	ChainTarget Chain = "chain_target"
-)
-
-// shifts reports whether every step runs all rows, with tokens shifted by the step, in a
-// layer of its own.
-func (c Chain) shifts() bool { return c == ChainAligned || c == ChainTarget }
-
-// resolve returns the rule for a head of n modules.
-func (c Chain) resolve(modules int) (Chain, error) {
-	switch c {
-	case "":
-		if modules > 1 {
-			return ChainAligned, nil
-		}
-		return ChainFirst, nil
-	case ChainFirst, ChainModOwn, ChainAligned, ChainTarget:
-		return c, nil
-	}
-	return "", refuse("Options.Chain", string(c), "chain, chain_mod_own, chain_aligned or chain_target", nil)
 }
 
 // checkOptions returns all options that do not fit.

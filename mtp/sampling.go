@@ -20,6 +20,26 @@ import (
 // Random numbers are those of Philox 4×32-10. Seed is the key; Stream, the position of the
 // token in the text and its number in the chain are the counter. What is drawn depends
 // neither on the batch nor on the device. Give each sequence of a seed a Stream of its own.
+//
+// With [Rows].Sampling, Draft draws its tokens, and [Head.VerifySampled] decides in the
+// place of [Verify]. The text has exactly the target's distribution, whatever the drafts;
+// they only decide how fast it comes:
+//
+//	sampling := mtp.Sampling{Temperature: 0.7, TopP: 0.9, Seed: seed, Stream: uint64(sequence)}
+//
+//	drafts, err := head.Draft(ctx, &mtp.Batch{
+//		Sequences: []mtp.Rows{{Sequence: seq, Position: seq.Len(), Tokens: tokens, Drafts: 4, Sampling: &sampling}},
+//		Hidden:    mtp.Hidden{BFloat16: states},
+//	})
+//	verified, err := head.VerifySampled(ctx, []mtp.Verification{{
+//		Draft: drafts[0], Position: len(text), Sampling: sampling,
+//		Device: logits, // [len(Tokens)+1, vocab_size] float32, of the target's forward
+//	}})
+//	text = append(text, drafts[0].Tokens[:verified[0].Accepted]...)
+//	text = append(text, verified[0].Next)
+//
+// A greedy target takes the zero Sampling, and a sequence that drafted nothing an empty
+// Draft: VerifySampled then draws the next token.
 type Sampling struct {
 	Temperature float64 // 0: the most likely token; otherwise finite and positive
 	TopK        int     // 0: all

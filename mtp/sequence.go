@@ -9,7 +9,8 @@ import (
 )
 
 // Sequence holds the cached rows of one token sequence. Only one goroutine may use a
-// sequence at a time; a second one gets an error.
+// sequence at a time; a second one gets an error. Close is optional: the head closes its
+// caches, and a Sequence may be dropped.
 type Sequence struct {
 	cache *Cache
 	kv    *attention.Sequence
@@ -108,7 +109,13 @@ func (s *Sequence) Truncate(n int) error {
 //
 // A text that begins with the same n tokens as this one's shares n−1 rows and not n, since
 // row n−1 carries token n: fork, Truncate(n−1), and go on with the other text's rows from
-// [Sequence.Resume] on. The package's doc has a drawing.
+// [Sequence.Resume] on, which GUIDE.md draws:
+//
+//	b, err := a.Fork()       // A goes on as it was
+//	err = b.Truncate(n - 1)  // n shared tokens
+//	rows of B from b.Resume() on
+//
+// A share may end within a page.
 func (s *Sequence) Fork() (*Sequence, error) {
 	if err := s.enter("fork"); err != nil {
 		return nil, err

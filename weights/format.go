@@ -70,7 +70,7 @@ const (
 //     hip/internal/asmgen/weights (format.go, dot.go, tiledecoder.go), go generate, and the
 //     tables of simd_amd64.go
 //   - mtp: config_quant.go, options.go; mtp/reference: decode.go, head.go, and golden cases
-//   - docs: weights/doc.go, mtp/doc.go, README.md, .github/CHANGELOG.md
+//   - docs: weights/doc.go, mtp/GUIDE.md ("Numerics"), README.md, .github/CHANGELOG.md
 var formats = [endFormat]struct {
 	name      string
 	weight    safetensors.Dtype
