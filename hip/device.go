@@ -40,6 +40,15 @@ func (i Info) IsGPU() bool { return i.Kind == "hip" || i.Kind == "cuda" }
 // order in which one goroutine calls them; between goroutines the caller must order calls
 // that depend on each other. A range that is not wholly inside one live allocation is an
 // [ErrAccess], and the call changes nothing. A range of no bytes is always accepted.
+//
+// Besides [Adopt] and [Import] some methods are found by an interface of the caller's own: a
+// GPU's Fill (read a file straight into upload memory) and AllocShared (memory that kernels
+// and the host have in common), and every device's
+//
+//	CheckRange(p Ptr, n int64, write bool) error
+//
+// which is an [ErrAccess] unless the n bytes at p lie in one live allocation, adoption or
+// import, and may be written if write is set.
 type Device interface {
 	Info() Info
 

@@ -43,6 +43,48 @@ const defaultMaxError = 1e-5
 // the blocks b.First … b.End−1. Declare kernels as package variables: names are unique in a
 // program. NewKernel panics if the name is taken or if C++ would lay out the argument
 // struct otherwise.
+//
+// A kernel is one operation in two languages, with one argument struct of the same layout in
+// both, declared once as a package variable:
+//
+//	type scaleArgs struct {
+//		X, Y hip.Ptr // [N] float32
+//		N    int32
+//		K    float32
+//	}
+//
+//	const threads = 256 // and values: each thread of a block does one
+//
+//	var scale = hip.NewKernel("scale", hip.Define("threads", threads)+scaleHIP, scaleTwin).Block(threads)
+//
+//	func scaleTwin(b *hip.Blocks, a *scaleArgs) { // y = k·x
+//		x := hip.In[float32](b, a.X, int(a.N))
+//		y := hip.Out[float32](b, a.Y, int(a.N))
+//		for i := b.First * threads; i < min(b.End*threads, len(x)); i++ {
+//			y[i] = a.K * x[i]
+//		}
+//	}
+//
+//	grid := hip.Grid{Blocks: (n + threads - 1) / threads}
+//	err := scale.Launch(dev, grid, &scaleArgs{X: x, Y: y, N: int32(n), K: 2})
+//
+// The twin is the definition of the operation; [KernelOf.Fast] adds a faster Go side for
+// [NewHost]. A device calls a twin with a range of blocks, perhaps many times and
+// concurrently, for disjoint ranges that together cover the grid. A twin reaches memory
+// only through [In] and [Out], so a bad address is an error of the launch, never a bad
+// read.
+//
+// The HIP side is one source for every GPU: a function of the kernel's name, with the
+// argument struct as its only parameter and static shared memory. It runs on Grid.Blocks
+// blocks of the kernel's threads, in one dimension. A prelude, hip/internal/prelude, comes
+// before it: it gives one name to what compilers and vendors name differently, and has what
+// the threads of a wave and of a block do together:
+//
+//	struct Scale { const float *x; float *y; int32 n; float k; };
+//	KERNEL(threads) void scale(Scale a) {
+//		const int32 i = blockIdx.x * threads + threadIdx.x;
+//		if (i < a.n) a.y[i] = a.k * a.x[i];
+//	}
 func NewKernel[A any](name, source string, twin func(b *Blocks, a *A)) *KernelOf[A] {
 	args := reflect.TypeFor[A]()
 	if err := checkLayout(args); err != nil {

@@ -9,7 +9,7 @@
 //	c, err := weights.OpenCheckpoint(fsys)                         // headers, all checked
 //	plan, err := weights.NewPlan(c, params)                        // every parameter matched
 //	fmt.Print(plan.Report())
-//	loaded, err := plan.Load(ctx, device, false, false, nil)
+//	loaded, err := plan.Load(ctx, device, false, false, nil)       // bytes moved, or mapped
 //	m := loaded.Matrix("model.layers.0.eh_proj.weight")
 //	err = m.Product(device, y, x, rows)                            // y = x · mᵀ
 //
@@ -32,30 +32,10 @@
 // [MapName], [StackedParams], [ExpertParams], [RemapKVScale] and [MTPLayer] are the rules by
 // which a tensor's name leads to its parameter and part.
 //
-// # What is refused?
-//
-// A [*safetensors.FormatError] says which rule of the format a file breaks, or where the
-// index and the shards contradict each other. Shards that hold nothing of the head are not
-// opened and may be absent. A [*Problem] is a tensor that does not fit: missing, given
-// twice, of a wrong shape or dtype, a weight without its scales or scales without their
-// weight, or a tensor of the head that nothing takes: one under its own prefix, or any name
-// with "mtp.layers" in it. Each category reports all of its problems together, by tensor;
-// [Problems] lists them one by one.
-//
-// # Formats and numerics
-//
-//	F32, F16, BF16    as they are
-//	MXFP8             e4m3 · 2^(s−127), one scale per row and 32 columns
-//	FP8 128x128       e4m3 · s, one float32 or bfloat16 scale per 128 × 128 block
-//	MXFP4             e2m1 · 2^(s−127), one scale per row and 32 columns
-//	NVFP4             e2m1 · e4m3, one scale per row and 16 columns, · a float32 of the matrix
-//	INT8              int8 · s, one bfloat16 scale per row and 32 columns; in no checkpoint
-//
-// The stored tensor decides its format, not the config. [Matrix.Requantize] makes an MXFP8,
+// The stored tensor decides the [Format], not the config. [Matrix.Requantize] makes an MXFP8,
 // INT8 or MXFP4 copy of a matrix, and [Matrix.Select] a matrix of some of its rows, in place.
-// [Format.Decode] rounds once to float32. [Matrix.Product] computes y = x · wᵀ;
-// [Rows.Multiply] defines it and says how the host sums. No row of a product depends on
-// another.
+// [Rows.Multiply] says how the host sums. No row of a product depends on another. What does
+// not fit is a [*Problem] or a [*safetensors.FormatError].
 //
 // # Memory, ownership and concurrency
 //

@@ -10,6 +10,15 @@ import (
 )
 
 // Format says how the values of a matrix are stored. The zero Format stands for none.
+//
+//	F32, F16, BF16    as they are
+//	MXFP8             e4m3 · 2^(s−127), one scale per row and 32 columns
+//	FP8 128x128       e4m3 · s, one float32 or bfloat16 scale per 128 × 128 block
+//	MXFP4             e2m1 · 2^(s−127), one scale per row and 32 columns
+//	NVFP4             e2m1 · e4m3, one scale per row and 16 columns, · a float32 of the matrix
+//	INT8              int8 · s, one bfloat16 scale per row and 32 columns; in no checkpoint
+//
+// [Format.Decode] rounds once to float32.
 type Format int32
 
 // The formats that products read, each without conversion. No checkpoint stores INT8:
@@ -70,7 +79,7 @@ const (
 //     hip/internal/asmgen/weights (format.go, dot.go, tiledecoder.go), go generate, and the
 //     tables of simd_amd64.go
 //   - mtp: config_quant.go, options.go; mtp/reference: decode.go, head.go, and golden cases
-//   - docs: weights/doc.go, mtp/GUIDE.md ("Numerics"), README.md, .github/CHANGELOG.md
+//   - docs: Format, mtp/GUIDE.md ("Numerics"), README.md, .github/CHANGELOG.md
 var formats = [endFormat]struct {
 	name      string
 	weight    safetensors.Dtype

@@ -37,7 +37,10 @@ func (r ruleText) Error() string { return string(r) }
 
 // Problem is one thing wrong with a checkpoint: a tensor that is missing or given twice,
 // of a wrong shape or dtype, a weight without its scales or scales without their weight,
-// or a tensor under the head's own prefix that nothing takes.
+// or a tensor of the head that nothing takes: one under its own prefix, or any name with
+// "mtp.layers" in it. Each category reports all of its problems together, by tensor;
+// [Problems] lists them one by one. Shards that hold nothing of the head are not opened and
+// may be absent.
 type Problem struct {
 	Tensor    string // in the checkpoint
 	Rule      error  // in words
