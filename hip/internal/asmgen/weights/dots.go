@@ -82,11 +82,16 @@ func dots(file *asm.File, level asm.Level, d decoder, n int) {
 				for offset := 0; offset < d.bytes(); offset += 64 {
 					f.Op("PREFETCHT0", ws[j].Plus(ahead+offset))
 				}
-				decoding.chunk(ws[j].Plus, ss[j].Plus, func(i int, v asm.Vec) {
-					for k := range n {
-						f.Op("VFMADD231PS", xs[k].Plus(i*level.Bytes), v, sums[j*n+k])
-					}
-				})
+				if decoding.pair == nil {
+					decoding.chunk(ws[j].Plus, ss[j].Plus, func(i int, v asm.Vec) {
+						for k := range n {
+							f.Op("VFMADD231PS", xs[k].Plus(i*level.Bytes), v, sums[j*n+k])
+						}
+					})
+				}
+			}
+			if decoding.pair != nil {
+				dotsByPairs(f, decoding, ws, xs, sums, temporaries)
 			}
 			f.Op("ADDQ", d.bytes(), w)
 			f.Op("ADDQ", d.bytes(), w3)
@@ -118,6 +123,27 @@ func dots(file *asm.File, level asm.Level, d decoder, n int) {
 	giveBack(f, args, saving, "w", "scale", "y")
 	markSpecial(f, args, decoding.numbers)
 	f.Return()
+}
+
+// dotsByPairs multiplies a chunk two vectors at a time, for which rows of x are loaded once for
+// all rows of weights.
+func dotsByPairs(f *asm.Func, d decoding, ws, xs []asm.Mem, sums, temporaries []asm.Vec) {
+	rows := dotsRows(f.Level)
+	n := len(sums) / rows
+	x := f.Vectors(2 * n)
+	for i := range chunk / f.Level.Lanes() / 2 {
+		for k := range x {
+			f.Op("VMOVUPS", xs[k/2].Plus((2*i+k%2)*f.Level.Bytes), x[k])
+		}
+		for j := range rows {
+			v := temporaries[j%2*2:][:2]
+			d.pair(ws[j].Plus, i, v)
+			for k := range n {
+				f.Op("VFMADD231PS", x[2*k], v[0], sums[j*n+k])
+				f.Op("VFMADD231PS", x[2*k+1], v[1], sums[j*n+k])
+			}
+		}
+	}
 }
 
 // keep copies pointer arguments to the words of saved, which the garbage collector does not

@@ -38,6 +38,8 @@ type decoding struct {
 	// chunk calls use with vector after vector of the chunk, in the order of the
 	// columns, times their scale. at and scale are bytes of the row and its scales.
 	chunk func(at, scale func(offset int) asm.Mem, use func(i int, v asm.Vec))
+	// pair decodes the vectors 2i and 2i+1 alone. A decoder has it that can.
+	pair func(at func(offset int) asm.Mem, i int, to []asm.Vec)
 	// numbers jumps to a label if no NaN was found.
 	numbers func(label string)
 }
@@ -67,13 +69,16 @@ func plainBF16(level asm.Level) decoder {
 		return decoder{format: "BF16", stored: 2, temporaries: 4, order: ", in the order of evenOddAVX512,", begin: func(f *asm.Func, r lent) decoding {
 			uppers := f.Top(1)[0]
 			f.Broadcast(0xffff0000, r.code, uppers)
-			return decoding{chunk: func(at, _ func(int) asm.Mem, use func(int, asm.Vec)) {
-				for i := 0; i < chunk/level.Lanes(); i += 2 {
-					even, odd := r.temporaries[0], r.temporaries[1]
-					f.Op("VPSLLD", 16, at(32*i), even)
-					f.Op("VPANDD", at(32*i), uppers, odd)
-					use(i, even)
-					use(i+1, odd)
+			pair := func(at func(int) asm.Mem, i int, to []asm.Vec) {
+				f.Op("VMOVDQU64", at(64*i), to[1])
+				f.Op("VPSLLD", 16, to[1], to[0])
+				f.Op("VPANDD", to[1], uppers, to[1])
+			}
+			return decoding{pair: pair, chunk: func(at, _ func(int) asm.Mem, use func(int, asm.Vec)) {
+				for i := range chunk / level.Lanes() / 2 {
+					pair(at, i, r.temporaries)
+					use(2*i, r.temporaries[0])
+					use(2*i+1, r.temporaries[1])
 				}
 			}}
 		}}
