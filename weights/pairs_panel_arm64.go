@@ -6,7 +6,7 @@ package weights
 var _ = [...]struct{}{
 	[1]struct{}{}[pairsPanelRows-8],
 	[1]struct{}{}[maxPanelX-3],
-	[1]struct{}{}[pairsPanelStride-1056],
+	[1]struct{}{}[pairsPanelStride-3104],
 }
 
 // decodePairsBF16NEON decodes a panel of BF16 to bfloat16.

@@ -17,7 +17,7 @@ const (
 	// multiplied with panels of weights.
 	fewPairs = 8
 	// nearPairs is the rows of x for which a panel is decoded once.
-	nearPairs = 256
+	nearPairs = 96
 )
 
 // partsOf returns how many bfloat16 stand for a value of x; 0: none do. Three would be as
@@ -135,8 +135,7 @@ func (r *Rows) multiplyPairsPanels(y []float32, yStride int, s *run, x *operand)
 			g := pairsGroup{r: r, s: s, first: j, rows: rows, x: x.pairs[s.format], firstX: i, n: n, panel: panel, sums: sums}
 			if g.multiply() {
 				r.level.sumLanes(&sumLanesArgs{sums: &sums[0], y: &totals[0], n: pairsPanelRows * n})
-				if !hasNaN(totals[:pairsPanelRows*n]) || !g.hasNaN(totals) {
-					g.store(y[i*yStride+j:], yStride, totals)
+				if g.store(y[i*yStride+j:], yStride, totals) {
 					continue
 				}
 			}
@@ -208,26 +207,28 @@ func (g *pairsGroup) ahead(c, whole int) uintptr {
 	return uintptr(unsafe.Pointer(&g.s.data[0])) + uintptr(row*g.s.rowStride) + uintptr(g.s.format.rowBytes(c))
 }
 
-// each calls f for each result: row j of weights, row i of x.
-func (g *pairsGroup) each(totals []float32, f func(j, i int, v float32)) {
+// store writes the results, and reports whether none is NaN.
+func (g *pairsGroup) store(y []float32, yStride int, totals []float32) bool {
+	zero := float32(0)
 	for first, n := 0, 0; first < g.n; first += n {
 		n = evenShare(g.n-first, maxPanelX)
-		of := totals[pairsPanelRows*first:]
-		for j := range g.rows {
-			for i := range n {
-				f(j, first+i, of[j*n+i])
+		of := totals[pairsPanelRows*first:][:pairsPanelRows*n]
+		for i := range n {
+			out := y[(first+i)*yStride:][:g.rows]
+			for j := range out {
+				v := of[j*n+i]
+				out[j] = v
+				zero += v * 0 // NaN of what is infinite, too
 			}
 		}
 	}
-}
-
-// hasNaN reports whether a result is NaN: of rows that are not there nothing is known.
-func (g *pairsGroup) hasNaN(totals []float32) bool {
-	found := false
-	g.each(totals, func(_, _ int, v float32) { found = found || v != v })
-	return found
-}
-
-func (g *pairsGroup) store(y []float32, yStride int, totals []float32) {
-	g.each(totals, func(j, i int, v float32) { y[i*yStride+j] = v })
+	if zero == zero {
+		return true
+	}
+	for i := range g.n {
+		if containsNaN(y[i*yStride:][:g.rows]) {
+			return false
+		}
+	}
+	return true
 }

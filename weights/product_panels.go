@@ -3,9 +3,9 @@ package weights
 import "unsafe"
 
 const (
-	// panelColumns is the columns that are decoded at a time: a panel of them and
-	// the same columns of some rows of x stay in a core's first cache.
-	panelColumns = 512
+	// panelColumns is the columns that are decoded at a time: a panel of them stays in a
+	// core's first cache.
+	panelColumns = 1536
 	// groupRows is the rows of weights that go through the columns side by side, a
 	// panel after the other, so that each panel of x is loaded once for all of them.
 	groupRows = 16

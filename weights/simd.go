@@ -129,7 +129,7 @@ const (
 
 	pairsPanelRows    = 8 // rows of weights that productPairs takes
 	maxPanelX         = 3 // and of x, at most
-	pairsPanelColumns = 1024
+	pairsPanelColumns = 3072
 	pairsPanelStride  = pairsPanelColumns + 32
 )
 

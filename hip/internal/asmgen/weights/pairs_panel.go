@@ -11,9 +11,9 @@ const (
 	// takes at most: 24 sums, and registers for what is multiplied.
 	pairsPanelRows = 8
 	pairsPanelX    = 3
-	// pairsPanelColumns is the columns of a panel, which stays in a core's first cache while
-	// all rows of x go by.
-	pairsPanelColumns = 1024
+	// pairsPanelColumns is the columns of a panel. A panel and the same columns of the rows of
+	// x stay in a core's second cache; the sums are brought in and out once a panel.
+	pairsPanelColumns = 3072
 	// pairsPanelStride is the values from row to row of a panel: odd in units of a cache
 	// line.
 	pairsPanelStride = pairsPanelColumns + 32
