@@ -34,14 +34,15 @@ func (h *Hidden) valueBytes() int {
 	return 4
 }
 
-// check returns an error unless h has n values in exactly one form.
-func (h *Hidden) check(field string, n int) error {
-	forms, got := 0, n
+// check returns an error unless h has rows × width values in exactly one form.
+func (h *Hidden) check(field string, rows, width int) error {
+	n := rows * width
+	forms, got, form := 0, n, ""
 	if h.Float32 != nil {
-		forms, got = forms+1, len(h.Float32)
+		forms, got, form = forms+1, len(h.Float32), "Float32"
 	}
 	if h.BFloat16 != nil {
-		forms, got = forms+1, len(h.BFloat16)
+		forms, got, form = forms+1, len(h.BFloat16), "BFloat16"
 	}
 	if h.Device != 0 {
 		forms++
@@ -52,7 +53,7 @@ func (h *Hidden) check(field string, n int) error {
 	case forms > 1:
 		return refuse(field, fmt.Sprintf("given in %d forms", forms), "one of Float32, BFloat16, Device", nil)
 	case got != n:
-		return refuse("len("+field+")", got, fmt.Sprintf("%d, rows × hidden_size", n), nil)
+		return refuse("len("+field+"."+form+")", got, fmt.Sprintf("%d, %d rows × hidden_size %d", n, rows, width), nil)
 	}
 	return nil
 }
@@ -86,16 +87,16 @@ func (h *Head) check(b *Batch) (*Cache, error) {
 		}
 		cache = c
 	}
-	n := b.rows() * h.config.HiddenSize
-	if err := b.Hidden.check("Hidden", n); err != nil {
+	rows, width := b.rows(), h.config.HiddenSize
+	if err := b.Hidden.check("Hidden", rows, width); err != nil {
 		return nil, err
 	}
 	if b.Embeds.given() {
-		if err := b.Embeds.check("Embeds", n); err != nil {
+		if err := b.Embeds.check("Embeds", rows, width); err != nil {
 			return nil, err
 		}
 	}
-	return cache, errors.Join(h.checkHidden("Hidden", &b.Hidden, b.rows()), h.checkHidden("Embeds", &b.Embeds, b.rows()))
+	return cache, errors.Join(h.checkHidden("Hidden", &b.Hidden, rows), h.checkHidden("Embeds", &b.Embeds, rows))
 }
 
 // checkHidden checks the memory of hidden states that are on the device.
@@ -103,7 +104,7 @@ func (h *Head) checkHidden(field string, hidden *Hidden, rows int) error {
 	if hidden.Device == 0 {
 		return nil
 	}
-	return h.checkMemory(field, hidden.Device, rows, hidden.valueBytes(), false)
+	return h.checkMemory(field+".Device", hidden.Device, rows, hidden.valueBytes(), false)
 }
 
 // checkRange returns a [hip.ErrAccess] unless the device knows the n bytes at p, if it can

@@ -124,7 +124,7 @@ func (h *Head) pickRows(hidden Hidden, rows []int) ([]int, error) {
 	case hidden.BFloat16 != nil:
 		n = len(hidden.BFloat16) / width
 	}
-	if err := hidden.check("hidden", n*width); err != nil {
+	if err := hidden.check("hidden", n, width); err != nil {
 		return nil, err
 	}
 	if hidden.Device != 0 {
@@ -158,7 +158,7 @@ func (h *Head) checkDeviceRows(hidden *Hidden, rows []int) error {
 		}
 		err := h.checkRange(hidden.Device.Add(int64(r)*int64(bytes)), int64(bytes), false)
 		if errors.Is(err, hip.ErrAccess) {
-			if err := h.checkMemory("hidden", hidden.Device, 1, size, false); err != nil {
+			if err := h.checkMemory("hidden.Device", hidden.Device, 1, size, false); err != nil {
 				return err // not even the first row
 			}
 			return bad("a row of the device memory at hidden.Device", err)

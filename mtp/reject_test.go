@@ -278,6 +278,7 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 		"mtp: reserve: n is -1, want at least 0":                                   r.sequence.Reserve(-1),
 		"mtp: hidden is not given, want one of Float32, BFloat16, Device":          second(r.head.Logits(r.ctx, mtp.Hidden{}, nil, 0)),
 		"mtp: Hidden is not given, want one of Float32, BFloat16, Device":          r.draft(r.edit(r.good(), func(b *mtp.Batch, _ *mtp.Rows) { b.Hidden = mtp.Hidden{} }), 2),
+		"mtp: len(Hidden.Float32) is 64, want 96, 3 rows × hidden_size 32":         r.draft(r.edit(r.good(), func(b *mtp.Batch, _ *mtp.Rows) { b.Hidden.Float32 = b.Hidden.Float32[:2*hiddenSize] }), 2),
 		"mtp: Batch is nil, want a batch":                                          r.draft(nil, 2),
 		"mtp: Sequences[0].Sequence is the zero Sequence, want one of NewSequence": r.draft(r.edit(r.good(), func(b *mtp.Batch, rows *mtp.Rows) { rows.Sequence = new(mtp.Sequence) }), 2),
 		"mtp: Sequences[0].Drafts is 65, want 0 to 64":                             r.draft(r.good(), 65),

@@ -28,7 +28,7 @@ type spaceError struct {
 }
 
 func (e *spaceError) Error() string {
-	return fmt.Sprintf("%s: %v: needed %s, available %s", e.dir, errNoSpace, cli.FormatBytes(e.needed), cli.FormatBytes(e.free))
+	return fmt.Sprintf("%s: %v: needed %s, available %s; -out another disk, or write fewer -experts or a smaller -shape", e.dir, errNoSpace, cli.FormatBytes(e.needed), cli.FormatBytes(e.free))
 }
 
 func (e *spaceError) Unwrap() error { return errNoSpace }
