@@ -57,15 +57,15 @@ func TestMemoryIsCheckedFirst(t *testing.T) {
 		field  string
 		want   string
 	}{
-		"unknown hidden":           {func(b *mtp.Batch) { b.Hidden = mtp.Hidden{Device: 64} }, "Hidden", states},
-		"short hidden":             {func(b *mtp.Batch) { b.Hidden = mtp.Hidden{Device: short} }, "Hidden", states},
-		"bfloat16 hidden":          {func(b *mtp.Batch) { b.Hidden = mtp.Hidden{Device: short.Add(2 * n * bytes), DeviceBFloat16: true} }, "Hidden", "5 × 32 bfloat16 that the device knows (Alloc, Adopt, Import)"},
-		"unknown embeds":           {func(b *mtp.Batch) { b.Embeds = mtp.Hidden{Device: 64} }, "Embeds", states},
+		"unknown hidden":           {func(b *mtp.Batch) { b.Hidden = mtp.Hidden{Device: 64} }, "Hidden.Device", states},
+		"short hidden":             {func(b *mtp.Batch) { b.Hidden = mtp.Hidden{Device: short} }, "Hidden.Device", states},
+		"bfloat16 hidden":          {func(b *mtp.Batch) { b.Hidden = mtp.Hidden{Device: short.Add(2 * n * bytes), DeviceBFloat16: true} }, "Hidden.Device", "5 × 32 bfloat16 that the device knows (Alloc, Adopt, Import)"},
+		"unknown embeds":           {func(b *mtp.Batch) { b.Embeds = mtp.Hidden{Device: 64} }, "Embeds.Device", states},
 		"unknown output":           {func(b *mtp.Batch) { b.Output = 64 }, "Output", states + " and may write"},
 		"short output":             {func(b *mtp.Batch) { b.Output = short }, "Output", states + " and may write"},
 		"output to read":           {func(b *mtp.Batch) { b.Output = readOnly }, "Output", states + " and may write"},
 		"output at an odd address": {func(b *mtp.Batch) { b.Output = enough.Add(2) }, "Output", "an address that is a multiple of 4"},
-		"hidden at an odd address": {func(b *mtp.Batch) { b.Hidden = mtp.Hidden{Device: enough.Add(1), DeviceBFloat16: true} }, "Hidden", "an address that is a multiple of 2"},
+		"hidden at an odd address": {func(b *mtp.Batch) { b.Hidden = mtp.Hidden{Device: enough.Add(1), DeviceBFloat16: true} }, "Hidden.Device", "an address that is a multiple of 2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := x.batch(s, 3, 3+n)
@@ -93,7 +93,7 @@ func TestMemoryIsCheckedFirst(t *testing.T) {
 	}{
 		"a row past the end":    {mtp.Hidden{Device: enough}, []int{0, 4, 5}, "rows[2]", "a row of the device memory at hidden.Device"},
 		"a row that is too far": {mtp.Hidden{Device: enough, DeviceBFloat16: true}, []int{10}, "rows[0]", "a row of the device memory at hidden.Device"},
-		"unknown memory":        {mtp.Hidden{Device: 64}, []int{3}, "hidden", "1 × 32 float32 that the device knows (Alloc, Adopt, Import)"},
+		"unknown memory":        {mtp.Hidden{Device: 64}, []int{3}, "hidden.Device", "1 × 32 float32 that the device knows (Alloc, Adopt, Import)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			launches := device.launches
@@ -137,13 +137,13 @@ func TestEngineMemory(t *testing.T) {
 
 			b := x.batch(s, 0, n)
 			b.Hidden, b.Output = mtp.Hidden{Device: states}, out
-			for _, field := range []string{"Hidden", "Output"} {
+			for _, field := range []string{"Hidden.Device", "Output"} {
 				_, err := head.Forward(t.Context(), b, 0)
 				var input *mtp.InputError
 				require.ErrorAs(t, err, &input)
 				require.Equal(t, field, input.Field)
 				require.ErrorIs(t, err, hip.ErrAccess)
-				require.NoError(t, hip.Import(head.Device(), map[string]hip.Ptr{"Hidden": states, "Output": out}[field], 4*n*hiddenSize))
+				require.NoError(t, hip.Import(head.Device(), map[string]hip.Ptr{"Hidden.Device": states, "Output": out}[field], 4*n*hiddenSize))
 			}
 			require.NoError(t, hip.WriteOf(engine, states, x.hidden))
 			hidden, err := head.Forward(t.Context(), b, 0)
