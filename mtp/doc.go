@@ -43,8 +43,8 @@
 //
 // # Where do I read on?
 //
-// GUIDE.md, beside this file, leads an engine's author from a target to drafts in
-// production, step by step. By question:
+// [GUIDE.md], beside this file, leads an engine's author from a target to drafts in
+// production, step by step, and says how numbers are rounded. By question:
 //
 //   - what rows, tokens and hidden states does a call take: [Batch], [Rows], [Hidden]
 //   - which rule was the head trained for, and what can each do: [Chain]
@@ -82,4 +82,6 @@
 //
 // Positions and lengths are in tokens, caches in pages of sparse_block_size tokens, sizes
 // in bytes; hidden states are [rows, hidden_size] and logits [rows, vocab_size], row-major.
+//
+// [GUIDE.md]: https://github.com/drafthead/drafthead/blob/main/mtp/GUIDE.md
 package mtp
