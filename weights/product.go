@@ -15,10 +15,11 @@ import (
 // y is rows × m.Rows float32. x and y must not overlap. rows = 0 does nothing. No row of y
 // depends on another row of x, and the number of rows changes only rounding (see
 // [Rows.Multiply]), as long as float32 products of the stored values neither overflow nor
-// underflow. A GPU multiplies more than 4 rows with bfloat16 and MXFP8 weights, if they are
-// aligned, on matrix units: it splits each x into two bfloat16, which leave out |x| · 2^−18
-// (see [TileOf]). Other weights it multiplies in float32. A number of rows below 0 or above
-// 2^31−1 is a [hip.InputError].
+// underflow. A GPU multiplies more than 4 rows with bfloat16, MXFP8, MXFP4 and NVFP4 weights,
+// if they are aligned, on matrix units: it splits each x into two bfloat16, which leave out
+// |x| · 2^−18 (see [TileOf]). Other weights it multiplies in float32, and those of four bits
+// where it has warpgroups, which [Matrix.ProductSplit] uses. A number of rows below 0 or
+// above 2^31−1 is a [hip.InputError].
 func (m *Matrix) Product(d hip.Device, y, x hip.Ptr, rows int) error {
 	return m.ProductSplit(d, y, x, rows, nil)
 }
@@ -215,23 +216,31 @@ func (w *productWork) tile(p *productKernel) int {
 }
 
 // Tiled reports whether kernels on matrix units (see [KernelSource]) can multiply m with
-// rows of x, m.Cols float32 each: d is a GPU, and the weights are bfloat16 or MXFP8, all
-// the same, and lie, as x does, in accesses of 16 bytes.
+// rows of x, m.Cols float32 each: d is a GPU, and the weights are bfloat16, MXFP8 or, unless
+// d has warpgroups, MXFP4 or NVFP4, all the same, and lie, as x does, in accesses of 16
+// bytes.
 func (m *Matrix) Tiled(d hip.Device, x hip.Ptr) bool {
 	return m.SameFormat() && m.tiledMixed(d, x)
 }
 
-// tiledMixed is Tiled for kernels that multiply weights of both formats.
+// tiledMixed is Tiled for kernels that multiply weights of several formats.
 func (m *Matrix) tiledMixed(d hip.Device, x hip.Ptr) bool {
-	return x%16 == 0 && d.Info().IsGPU() && m.inAccesses(BF16, MXFP8)
+	formats := inPieces
+	if d.Info().Warpgroups {
+		formats = formats[:2]
+	}
+	return x%16 == 0 && d.Info().IsGPU() && m.inAccesses(formats...)
 }
 
 // Splits reports whether kernels on warpgroups (see [WarpgroupSource]) can multiply m with rows
 // rows of x that are split: d has warpgroups, there are at least 5 rows, and the weights
 // are bfloat16, MXFP8, MXFP4 or NVFP4 and lie in accesses of 16 bytes.
 func (m *Matrix) Splits(d hip.Device, rows int) bool {
-	return splits(d, rows) && m.inAccesses(BF16, MXFP8, MXFP4, NVFP4)
+	return splits(d, rows) && m.inAccesses(inPieces...)
 }
+
+// inPieces are the formats whose values matrix units multiply, as bfloat16.
+var inPieces = []Format{BF16, MXFP8, MXFP4, NVFP4}
 
 // inAccesses reports whether all weights have one of these formats, and lie in accesses of 16
 // bytes, of 16 columns.

@@ -85,6 +85,35 @@ struct tileMXFP8 {
   }
 };
 
+// Codes of four bits with their scales have at most six bits. The factor of an NVFP4 matrix is
+// multiplied with the sums.
+struct tileMXFP4 {
+  struct stored {
+    uint64 codes;
+    uint32 scale;
+  };
+  DEVICE void load(stored *s, const storedRow &row, uint32 c) {
+    s->codes = *(const uint64 *)(row.data + c / 2);
+    s->scale = row.scale[c / 32];
+  }
+  DEVICE void decode(uint32 *pairs, const stored &s) { scaled(pairs, s.codes, floatOfE8M0(s.scale)); }
+  DEVICE void scaled(uint32 *pairs, uint64 codes, float scale) {
+#pragma unroll
+    for (int32 p = 0; p < 8; p++) {
+      const uint32 both = (uint32)(codes >> 8 * p);
+      pairs[p] = bitsOfFloat(floatOfE2M1(both) * scale) >> 16 | (bitsOfFloat(floatOfE2M1(both >> 4) * scale) & 0xffff0000u);
+    }
+  }
+};
+
+struct tileNVFP4 : tileMXFP4 {
+  DEVICE void load(stored *s, const storedRow &row, uint32 c) {
+    s->codes = *(const uint64 *)(row.data + c / 2);
+    s->scale = row.scale[c / 16];
+  }
+  DEVICE void decode(uint32 *pairs, const stored &s) { scaled(pairs, s.codes, floatOfE4M3(s.scale)); }
+};
+
 // lastOfFormat returns the last row of weights up to which, from first on, all are stored
 // in one format; at most last.
 DEVICE int32 lastOfFormat(const Segment *segments, int32 n, int32 first, int32 last) {
@@ -208,6 +237,21 @@ DEVICE void multiplyTiles(tileShared<N> *m, float (*sums)[N / 16][Piece::values]
   }
 }
 
+// factorSums multiplies the sums of a wave with the factors of their rows of weights.
+template <int32 N, class WeightRow> DEVICE void factorSums(float (*sums)[N / 16][Piece::values], WeightRow weightRow) {
+  typedef Tiling<N> tiling;
+  const int32 strip = (int32)waveIndex() / tiling::split * tiling::strips * 16;
+#pragma unroll
+  for (int32 s = 0; s < tiling::strips; s++) {
+#pragma unroll
+    for (int32 i = 0; i < Piece::values; i++) {
+      const storedRow row = weightRow(strip + 16 * s + pieceDRow(i));
+#pragma unroll
+      for (int32 n = 0; n < N / 16; n++) sums[s][n][i] = sums[s][n][i] * row.factor / row.divisor;
+    }
+  }
+}
+
 // shareSums puts the sums of the n-th 16 rows of x where all threads read them, as
 // tileSum.
 template <int32 N> DEVICE void shareSums(tileShared<N> *m, const float (*sums)[N / 16][Piece::values], int32 n) {
@@ -251,10 +295,16 @@ DEVICE void tileSums(tileShared<N> *m, const Segment *segments, int32 n, WeightR
     const int32 row = weightRow(j);
     return rowOf(segmentOf(segments, n, row), row);
   };
-  if (segmentOf(segments, n, weightRow(0))->format == MXFP8) {
-    multiplyTiles<tileMXFP8, N>(m, sums, stored, rowOfX, count, cols);
-  } else {
-    multiplyTiles<tileBF16, N>(m, sums, stored, rowOfX, count, cols);
+  switch (segmentOf(segments, n, weightRow(0))->format) {
+  case MXFP8: multiplyTiles<tileMXFP8, N>(m, sums, stored, rowOfX, count, cols); break;
+#if !defined(__CUDA_ARCH_FEAT_SM90_ALL) // there warpgroups multiply four bits, which is faster
+  case MXFP4: multiplyTiles<tileMXFP4, N>(m, sums, stored, rowOfX, count, cols); break;
+  case NVFP4:
+    multiplyTiles<tileNVFP4, N>(m, sums, stored, rowOfX, count, cols);
+    factorSums<N>(sums, stored);
+    break;
+#endif
+  default: multiplyTiles<tileBF16, N>(m, sums, stored, rowOfX, count, cols);
   }
   eachTileSum<N>(m, sums, count, columns, with);
 }
