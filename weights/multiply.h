@@ -51,7 +51,7 @@ DEVICE void multiplyAligned(multiplied *m, int32 at, const Segment *s, int32 row
   for (int32 first = 0; first < count; first += group) {
     // Rows lie a stride apart: an address for each would take a third of the registers.
     const int32 at0 = row - s->first + first, last = count - 1 - first;
-    const uint8 *data = s->data + at0 * s->rowStride;
+    const uint8 *data = (const uint8 *)s->data + at0 * s->rowStride;
     const int64 stride = s->rowStride, scaleStride = s->scaleStride;
     float sums[group * N] = {};
     uint32 nan[group] = {};
@@ -84,7 +84,7 @@ DEVICE void multiplyAligned(multiplied *m, int32 at, const Segment *s, int32 row
 #pragma unroll
       for (int32 r = 0; r < group; r++) {
         const int32 scaleRow = s->scaleRow + at0 + minimum(r, last);
-        const float scale = Codec::scale(s->scale + (Codec::blocks ? scaleRow / 128 : scaleRow) * scaleStride, format, c + block);
+        const float scale = Codec::scale((const uint8 *)s->scale + (Codec::blocks ? scaleRow / 128 : scaleRow) * scaleStride, format, c + block);
 #pragma unroll
         for (int32 i = 0; i < N; i++) sums[r * N + i] = fusedMultiplyAdd(parts[r * N + i], scale, sums[r * N + i]);
       }

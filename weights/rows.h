@@ -3,7 +3,7 @@
 // numbers of the formats.
 
 struct Segment {
-  const uint8 *data, *scale; // aligned to nothing
+  const GLOBAL uint8 *data, *scale; // aligned to nothing
   int64 rowStride, scaleStride;
   int32 first, rows, format, scaleRow;
   float factor, divisor; // of NVFP4
@@ -57,7 +57,7 @@ DEVICE storedRow rowOf(const Segment *s, int32 row) {
   const int64 in = row - s->first;
   const bool perRow = s->format == MXFP8 || s->format == INT8 || s->format == MXFP4 || s->format == NVFP4;
   const int64 scaleRow = perRow ? s->scaleRow + in : (s->scaleRow + in) / 128;
-  return {s->data + in * s->rowStride, s->scale + scaleRow * s->scaleStride, s->factor, s->divisor};
+  return {(const uint8 *)s->data + in * s->rowStride, (const uint8 *)s->scale + scaleRow * s->scaleStride, s->factor, s->divisor};
 }
 
 // valueAt decodes one value of a row, whatever its alignment.

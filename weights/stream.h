@@ -31,7 +31,7 @@ struct streamRows {
 
 // streamRowsOf returns the rows of s from row on, count of them.
 DEVICE streamRows streamRowsOf(const Segment *s, int32 row, int32 count) {
-  return {s, s->data + (row - s->first) * s->rowStride, s->scale, s->rowStride, s->scaleStride, s->scaleRow + row - s->first, count - 1};
+  return {s, (const uint8 *)s->data + (row - s->first) * s->rowStride, (const uint8 *)s->scale, s->rowStride, s->scaleStride, s->scaleRow + row - s->first, count - 1};
 }
 
 // streamFetch is what a thread has fetched of a group: R/H rows of each of H runs. Rows after

@@ -107,6 +107,15 @@ struct alignas(16) Float32x4 {
   float at[4];
 };
 
+// GLOBAL is for a pointer that a kernel reads from memory: what it points to is memory of the
+// GPU, not shared memory. AMD's compilers know that of arguments alone. Where they do not, a
+// thread that waits for one of its loads waits for all of them.
+#if defined(AMD_GPU)
+#define GLOBAL __attribute__((address_space(1)))
+#else
+#define GLOBAL
+#endif
+
 // loadOnce reads what no other thread reads soon, past the nearest cache, which keeps what
 // all of them read.
 DEVICE Uint32x4 loadOnce(const Uint32x4 *p) {

@@ -24,6 +24,8 @@ type Resources struct {
 	Shared       int // bytes
 	Wave         int // 0: not said
 	ArgsBytes    int // size of the kernel's one parameter
+	FlatLoads    int // for AMD: loads of what may be the GPU's memory or a block's shared one
+	GlobalLoads  int // for AMD: loads of what is the GPU's memory
 }
 
 // ErrAssembly is assembly that lacks something it should have.
@@ -81,6 +83,12 @@ func readAMD(assembly string) ([]Resources, error) {
 			}
 			r.ArgsBytes = a.Size
 		}
+		_, code, _ := strings.Cut(assembly, "\n"+k.Name+":")
+		code, _, ok := strings.Cut(code, "\n.Lfunc_end")
+		if !ok {
+			return nil, fmt.Errorf("%w: no code of %s", ErrAssembly, k.Name)
+		}
+		r.FlatLoads, r.GlobalLoads = strings.Count(code, "\tflat_load_"), strings.Count(code, "\tglobal_load_")
 		all = append(all, r)
 	}
 	return all, nil
