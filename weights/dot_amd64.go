@@ -72,6 +72,11 @@ func dotMXFP8AVX512(a *dotArgs)
 //go:noescape
 func dotINT8AVX512(a *dotArgs)
 
+// prefetchAVX2 asks for lines of 64 bytes from data on; not more are read.
+//
+//go:noescape
+func prefetchAVX2(data *byte, lines int)
+
 // dotMXFP8VBMI is dotMXFP8AVX512 for processors with byte permutations.
 //
 //go:noescape

@@ -2,19 +2,32 @@ package weights
 
 import "unsafe"
 
-// multiplyHost multiplies in float32, see [Rows.Multiply].
+// multiplyHost multiplies in float32, see [Rows.Multiply]. Where rows lie apart, as those of
+// some tokens do, the next ones are asked for while the first ones are multiplied.
 func (r *Rows) multiplyHost(y []float32, yStride, first, count int) {
-	for count > 0 {
-		s := r.stored(first, count)
+	if count == 0 {
+		return
+	}
+	for s := r.stored(first, count); count > 0; {
+		first, count = first+s.rows, count-s.rows
+		var next run
+		if count > 0 {
+			if next = r.stored(first, count); r.level != nil && r.level.prefetch != nil {
+				r.level.prefetch(&next.data[0], min(len(next.data), aheadBytes)/64)
+			}
+		}
 		r.multiplyRun(y, yStride, &s, r.x)
 		if s.of != one { // of sums, which are fewer than values
 			for i := range r.x.n {
 				s.of.scale(y[i*yStride:][:s.rows])
 			}
 		}
-		y, first, count = y[min(s.rows, len(y)):], first+s.rows, count-s.rows
+		y, s = y[min(s.rows, len(y)):], next
 	}
 }
+
+// aheadBytes is how much of the next rows is asked for: from then on the processor follows.
+const aheadBytes = 2048
 
 func (r *Rows) multiplyRun(y []float32, yStride int, s *run, x *operand) {
 	whole := r.cols / chunkColumns * chunkColumns
@@ -27,11 +40,11 @@ func (r *Rows) multiplyRun(y []float32, yStride int, s *run, x *operand) {
 		return
 	}
 	switch {
-	case x.pairs[s.format] != nil:
+	case x.pairs[s.format] != nil && !r.alone(s, x, pairsRows):
 		r.multiplyPairs(y, yStride, s, x)
 	case x.digits != nil && r.level.digits[s.format] != nil:
 		r.multiplyDigits(y, yStride, s, x)
-	case x.n == 1 && (s.format.quantized() || s.rows < r.level.dotsRows):
+	case x.n == 1 && s.format.quantized() || r.alone(s, x, r.level.dotsRows):
 		r.multiplyRow(y, s, x)
 	case x.columns.tiles != nil && r.level.streamTiles[s.format][1] != nil:
 		r.multiplyTiles(y, yStride, s, x)
@@ -43,6 +56,12 @@ func (r *Rows) multiplyRun(y []float32, yStride int, s *run, x *operand) {
 	if whole < r.cols {
 		r.addTail(y, yStride, s, x, whole)
 	}
+}
+
+// alone reports whether a row of x meets rows that are too few to be multiplied side by side,
+// and lie apart from others.
+func (r *Rows) alone(s *run, x *operand, rows int) bool {
+	return x.n == 1 && !s.format.quantized() && s.rows < rows
 }
 
 // chunkColumns is the columns that the assembly takes at a time.

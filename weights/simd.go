@@ -13,6 +13,7 @@ type vectorLevel struct {
 	decode      [endFormat]func(*decodeArgs)
 	product     [5]func(*productPanelArgs) // by rows of x
 	sumLanes    func(*sumLanesArgs)
+	prefetch    func(data *byte, lines int) // asks for lines of 64 bytes; may be nil
 	digits      [endFormat]func(*dotDigitsArgs)
 	streamTiles [endFormat][maxStreamTiles + 1]func(*streamTilesArgs) // by tiles of columns
 

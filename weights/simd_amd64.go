@@ -25,6 +25,7 @@ var avx2 = &vectorLevel{
 	},
 	product:  [5]func(*productPanelArgs){1: product4x1AVX2, 2: product4x2AVX2, 3: product4x3AVX2},
 	sumLanes: sumLanesAVX2,
+	prefetch: prefetchAVX2,
 }
 
 var avx512 = &vectorLevel{
@@ -48,6 +49,7 @@ var avx512 = &vectorLevel{
 	},
 	product:  [5]func(*productPanelArgs){1: product4x1AVX512, 2: product4x2AVX512, 3: product4x3AVX512, 4: product4x4AVX512},
 	sumLanes: sumLanesAVX512,
+	prefetch: prefetchAVX2,
 	evenOdd:  evenOddAVX512,
 }
 

@@ -39,6 +39,7 @@ func dotFile() *asm.File {
 		dotE4M3ByHalves(f, level)
 		dotINT8(f, level)
 	}
+	prefetch(f)
 	dotE4M3ByLookup(f)
 	for _, level := range levels {
 		for _, format := range fp4Formats {
@@ -127,7 +128,7 @@ func dotPlain(file *asm.File, level asm.Level, d decoder) {
 		decoding := d.begin(f.Func, lent{f.temporaries, f.scales, f.code})
 		return dotBody{chunk: func() {
 			for offset := 0; offset < chunk*d.stored; offset += 64 { // few rows: others are read side by side
-				f.Op("PREFETCHT0", f.at(prefetchRowsAlone+offset))
+				f.Op("PREFETCHT0", f.at(prefetchRowAlone+offset))
 			}
 			decoding.chunk(f.at, nil, func(i int, v asm.Vec) {
 				f.Op("VFMADD231PS", f.x.At(i*level.Bytes), v, f.sums[i%4])
@@ -241,4 +242,21 @@ func dotE4M3ByLookup(file *asm.File) {
 			f.Op("ADDQ", chunk/32, f.scale)
 		}}
 	})
+}
+
+// prefetch asks for lines of memory, into the second cache: the first may hold rows of x.
+func prefetch(file *asm.File) {
+	f := file.Func(asm.AVX2, "prefetchAVX2(data *byte, lines int)", "asks for lines of 64 bytes from data on; not more are read.")
+	data, lines := f.Take(asm.SI), f.Take(asm.CX)
+	f.Op("MOVQ", f.Arg("data"), data)
+	f.Op("MOVQ", f.Arg("lines"), lines)
+	end := f.Label("end")
+	f.Op("TESTQ", lines, lines)
+	f.Op("JZ", end)
+	f.Loop("line", lines, func() {
+		f.Op("PREFETCHT1", data.At(0))
+		f.Op("ADDQ", 64, data)
+	})
+	f.Mark(end)
+	f.Return()
 }

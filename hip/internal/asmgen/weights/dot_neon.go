@@ -61,7 +61,7 @@ func neonDot(file *asm.File, d neonDecoder) {
 		f.Loop("chunk", left, func() {
 			for offset := 0; offset < d.bytes(chunk); offset += 64 {
 				if d.scale == 0 {
-					f.Prefetch(w.At(prefetchRowsAlone + offset))
+					f.Prefetch(w.At(prefetchRowAlone + offset))
 					continue
 				}
 				f.Prefetch(w.At(prefetchRow + offset))

@@ -13,7 +13,8 @@ const chunk = 64
 const (
 	prefetchRow       = 2048
 	prefetchRowFar    = 8192
-	prefetchRowsAlone = 256 // rows side by side, for one row of x, or a row by itself
+	prefetchRowsAlone = 256 // rows side by side, for one row of x
+	prefetchRowAlone  = 512 // a row by itself, of few
 	prefetchRows      = 512
 )
 
