@@ -14,7 +14,9 @@ import (
 // NewHost returns the CPU device: a pool of workers that use the best vector instructions
 // of the machine. threads is how many workers there are, including the calling goroutine;
 // at most one value may be given. 0, or none, stands for one per usable core (GOMAXPROCS at
-// the time of the call). Launches of several goroutines share the workers. Close ends them.
+// the time of the call), and under a CPU quota of Linux for no more than it keeps busy.
+// Launches of several goroutines share the workers, and one of little work takes as few as
+// were fastest. Close ends them.
 func NewHost(threads ...int) Device {
 	n := 0
 	if len(threads) > 0 {
@@ -26,7 +28,7 @@ func NewHost(threads ...int) Device {
 // HostOptions say what [OpenHost] opens. The zero value is what [NewHost] returns.
 type HostOptions struct {
 	// Threads is how many workers there are, including the calling goroutine. 0, or less:
-	// one per usable core.
+	// as [NewHost] has it.
 	Threads int
 
 	// Activations is how products round the rows that they multiply with weights:
