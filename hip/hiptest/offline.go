@@ -25,7 +25,7 @@ const (
 
 // CompileOffline compiles every kernel of the test's program for GPUs that are not there,
 // in groups of kernels that share a source. It checks that each argument struct is laid out
-// as in Go, that no registers spill to memory, that AMD's compiler knows most loads to be of
+// as in Go, that no registers spill to memory, that AMD's compiler knows many loads to be of
 // the GPU's memory, and that every GPU has enough shared memory. structs are values of struct
 // types; those that a source declares must be laid out as in Go, too. It logs the table of
 // resources. It skips kernels whose names begin with "test_".
@@ -87,7 +87,7 @@ func requireResources(t *testing.T, k *registry.Kernel, target offline.Target, r
 	require.Equal(t, int(k.Args.Size()), r.ArgsBytes, "%s: bytes of the argument struct", k.Name)
 	require.Zero(t, r.Spills, "%s: registers in memory", k.Name)
 	require.Zero(t, r.Stack, "%s: bytes of a thread's own memory", k.Name)
-	require.LessOrEqual(t, r.FlatLoads, r.GlobalLoads, "%s: loads through pointers of which the compiler does not know that they are to the GPU's memory: see GLOBAL", k.Name)
+	require.LessOrEqual(t, r.FlatLoads, 2*r.GlobalLoads, "%s: loads through pointers of which the compiler does not know that they are to the GPU's memory: see GLOBAL", k.Name)
 	require.LessOrEqual(t, r.Shared, mostShared, "%s: bytes of shared memory", k.Name)
 	require.LessOrEqual(t, r.Threads, mostThreads, "%s: threads of a block", k.Name)
 	threads, _, _ := k.Of.(*hip.Kernel).Declared()
