@@ -27,29 +27,26 @@ func hostThreads(asked int, quota float64, limited bool) (threads int, spin time
 }
 
 const (
-	// bytesPerThread is how much work is worth another thread at most, which costs a
-	// microsecond or two.
+	// bytesPerThread is the least work of a thread: one more costs a microsecond or two.
 	bytesPerThread = 64 << 10
-	// triedBytes is the size of launches from which all threads are worth it anyway.
+	// triedBytes is the size of launches from which on all threads serve, untried.
 	triedBytes = 4 << 20
-	// trials is how often a number of threads is tried before one is chosen, and
-	// chosenLaunches how many launches the choice stays, since other work on the machine
-	// comes and goes.
+	// trials is how often each number of threads is tried before one is chosen. The choice
+	// stays for chosenLaunches launches, since other work on the machine comes and goes.
 	trials         = 7
 	chosenLaunches = 1 << 13
 )
 
-// crews is how many threads launches get, by what they are. Launches of little work are
-// faster with fewer threads than there are: how many depends on the machine and on what
-// else it does, so it is tried.
+// crews decides how many threads a launch gets. Launches of little work are faster with
+// fewer threads than there are. How many depends on the machine, and on what else it does,
+// so it is tried.
 type crews struct {
 	most int // threads
 	mu   sync.RWMutex
 	of   map[launchKind]*crew
 }
 
-// launchKind is launches of a kernel of about as many bytes, which are worth about as many
-// threads.
+// launchKind stands for launches of one kernel with about as many bytes and threads.
 type launchKind struct {
 	kernel               *Kernel
 	log2Bytes, log2Worth int
