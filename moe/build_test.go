@@ -30,10 +30,7 @@ type stored struct {
 
 func (s *stored) add(f weights.Format, rows int, data, scale []byte) {
 	s.parts = append(s.parts, part{f, rows, data, scale})
-	scaleCols := 0
-	if scaled(f) {
-		scaleCols = tiles(s.cols, 32)
-	}
+	scaleCols := scalesOf(f, s.cols)
 	for r := range rows {
 		row := make([]float32, s.cols)
 		n := len(data) / rows
@@ -62,20 +59,26 @@ func random(rng *rand.Rand, rows, cols, most int, formats ...weights.Format) *st
 	for i := rng.IntN(len(formats)); len(s.values) < rows; i++ {
 		f := formats[i%len(formats)]
 		n := min(1+rng.IntN(most), rows-len(s.values))
-		data, scale := randomRows(rng, f, n*cols, n*tiles(cols, 32))
-		if !scaled(f) {
-			scale = nil
-		}
-		s.add(f, n, data, scale)
+		scales := n * scalesOf(f, cols)
+		data, scale := randomRows(rng, f, n*cols, max(scales, n*tiles(cols, 32)))
+		s.add(f, n, data, scale[:scales])
 	}
 	return s
 }
 
-// scaled reports whether a format of these tests has scales.
-func scaled(f weights.Format) bool { return f == weights.MXFP8 }
+// scalesOf returns how many scales a row of cols values has in a format of these tests.
+func scalesOf(f weights.Format, cols int) int {
+	switch f {
+	case weights.MXFP8, weights.MXFP4:
+		return tiles(cols, 32)
+	case weights.NVFP4:
+		return tiles(cols, 16)
+	}
+	return 0
+}
 
 func randomRows(rng *rand.Rand, f weights.Format, values, scales int) (data, scale []byte) {
-	for range values {
+	for i := range values {
 		v := float32(rng.NormFloat64() / 8)
 		switch f {
 		case weights.F32:
@@ -84,10 +87,21 @@ func randomRows(rng *rand.Rand, f weights.Format, values, scales int) (data, sca
 			data = binary.LittleEndian.AppendUint16(data, uint16(hip.ToBF16(v)))
 		case weights.MXFP8:
 			data = append(data, byte(rng.IntN(0x7f)|rng.IntN(2)<<7)) // no NaN
+		case weights.MXFP4, weights.NVFP4:
+			if i%2 == 0 { // two codes a byte
+				data = append(data, byte(rng.Uint32()))
+			}
 		}
 	}
 	for range scales {
-		scale = append(scale, byte(127-10+rng.IntN(3)))
+		switch f {
+		case weights.MXFP4:
+			scale = append(scale, byte(127-5+rng.IntN(3)))
+		case weights.NVFP4:
+			scale = append(scale, byte(0x08+rng.IntN(0x10))) // 2^−6 to 2^−4, and some
+		default:
+			scale = append(scale, byte(127-10+rng.IntN(3)))
+		}
 	}
 	return data, scale
 }
@@ -97,7 +111,7 @@ func (s *stored) upload(t testing.TB, d hip.Device) *weights.Matrix {
 	var segments []weights.Segment
 	for _, p := range s.parts {
 		data, scale := upload(t, d, p.data), hip.Ptr(0)
-		if scaled(p.format) {
+		if len(p.scale) > 0 {
 			scale = upload(t, d, p.scale)
 		}
 		segments = append(segments, weights.DenseSegment(p.format, p.rows, s.cols, data, scale))

@@ -52,7 +52,7 @@ func goldenMixture(t *testing.T, checkpoint *safetensors.Folder, c Config, modul
 				safetensors.F32: weights.F32, safetensors.BF16: weights.BF16, safetensors.F8E4M3: weights.MXFP8,
 			}[weight.Dtype]
 			var scale []byte
-			if scaled(format) {
+			if scalesOf(format, 32) > 0 {
 				scale = contents(t, find(name+".weight_scale_inv"))
 			}
 			s.add(format, weight.Shape[0], contents(t, weight), scale)

@@ -135,7 +135,7 @@ func (s *stored) cut(to *stored, rows, cols [2]int) {
 		size := each / s.cols
 		switch {
 		case start >= end:
-		case scaled(p.format) && cols[0]%32 != 0:
+		case scalesOf(p.format, 32) > 0 && cols[0]%32 != 0:
 			var values [][]float32
 			for _, row := range s.values[start:end] {
 				values = append(values, row[cols[0]:cols[1]])
@@ -145,7 +145,7 @@ func (s *stored) cut(to *stored, rows, cols [2]int) {
 			var data, scale []byte
 			for at := start - first; at < end-first; at++ {
 				data = append(data, p.data[at*each+cols[0]*size:at*each+cols[1]*size]...)
-				if scaled(p.format) {
+				if scalesOf(p.format, 32) > 0 {
 					scale = append(scale, p.scale[at*perRow+cols[0]/32:at*perRow+tiles(cols[1], 32)]...)
 				}
 			}

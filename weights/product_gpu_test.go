@@ -85,7 +85,7 @@ func TestNotFiniteOnGPUs(t *testing.T) {
 func TestTiledProductOnGPUs(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 8))
 	var cases []hiptest.Case
-	for _, f := range []Format{BF16, MXFP8} {
+	for _, f := range tiledFormats {
 		for _, rows := range []int{9, 15, 16, 17, 31, 33, 64, 65, 130} {
 			const cols = 96
 			s := newStored(r, f, 67, cols)
@@ -112,10 +112,10 @@ func TestTiledProductOnGPUs(t *testing.T) {
 	}
 	var mixed []stored
 	for i, out := range []int{1, 17, 130, 20} {
-		mixed = append(mixed, newStored(r, []Format{BF16, MXFP8}[i%2], out, 160))
+		mixed = append(mixed, newStored(r, tiledFormats[i], out, 160))
 	}
 	for _, rows := range []int{12, 40} {
-		cases = append(cases, onMatrixUnits(productCase(fmt.Sprintf("both formats/%d rows", rows), 0, randomFloats(r, rows*160), mixed...)))
+		cases = append(cases, onMatrixUnits(productCase(fmt.Sprintf("all formats/%d rows", rows), 0, randomFloats(r, rows*160), mixed...)))
 	}
 	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) { hiptest.Compare(t, hip.Check(d), cases...) })
 }
