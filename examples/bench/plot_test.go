@@ -162,10 +162,15 @@ func TestReadmeStepsAreInTheDocs(t *testing.T) {
 		page := map[string]string{"cpu": "CPU.md", "hip": "HARDWARE.md"}[run.Device]
 		docs, err := os.ReadFile(filepath.Join("..", "..", "hip", page))
 		require.NoError(t, err)
-		require.NotEmpty(t, run.Rows)
+		drawn := 0
 		for _, r := range run.Rows {
+			if r.Work != "step" && r.Work != "long context" {
+				continue
+			}
+			drawn++
 			written := fmt.Sprintf("%.3g|%.2f|%.3f", 1e3*r.Seconds, 1e3*r.Seconds, 1e3*r.Seconds)
 			require.Regexp(t, `(^|[^\d.])(`+strings.ReplaceAll(written, ".", `\.`)+`)([^\d.]|\.\s|$)`, string(docs), "%s: %s after %d positions", name, r.Work, r.Context)
 		}
+		require.Positive(t, drawn, name)
 	}
 }
