@@ -17,8 +17,8 @@ var (
 )
 
 // CacheFullError is a cache with too few free pages for the rows of a call. The call has
-// changed nothing, and succeeds once enough pages are free. It wraps [ErrCacheFull], and no
-// [hip.ErrInput]: the arguments are right.
+// changed nothing, and succeeds once enough pages are free. It wraps [ErrCacheFull], and
+// not [hip.ErrInput]: the arguments are right.
 type CacheFullError struct {
 	Op       string // package and call: "attention: begin"
 	Sequence int    // 1 + the index in the call's sequences; 0: the call has only one

@@ -34,8 +34,9 @@ type HostOptions struct {
 	// Activations is how products round the rows that they multiply with weights:
 	// [ActivationsExact], [ActivationsBF16x2] or [ActivationsBF16]. It counts where the
 	// processor multiplies bfloat16, see [SIMDAVX512BF16], and the weights have no more
-	// bits; elsewhere products are exact. With [SIMDNEONBF16] ActivationsBF16 counts, not
-	// ActivationsBF16x2.
+	// bits; elsewhere products are exact, as are those of one row with fewer than four
+	// rows of bfloat16 weights that lie apart from others. With [SIMDNEONBF16]
+	// ActivationsBF16 counts, not ActivationsBF16x2.
 	Activations Activations
 }
 

@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// hostThreads returns how many threads a host has where nobody said, and how long they spin:
-// under a quota no more than it can keep busy, which do not spin, since that is paid for.
+// hostThreads returns how many threads a host has, and how long they spin. Under a quota they
+// do not spin, since that is paid for, and where nobody asked for a number there are no more
+// than the quota keeps busy.
 func hostThreads(asked int, quota float64, limited bool) (threads int, spin time.Duration) {
 	threads = asked
 	if threads <= 0 {
@@ -128,6 +129,9 @@ func (c *crew) begin() (halved int, trial bool) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.left.Load() > 0 { // another trial has just decided
+		return int(c.chosen.Load()), false
+	}
 	c.left.Store(0) // far from the least number there is
 	c.next++
 	return c.next % len(c.times), true

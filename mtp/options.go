@@ -45,9 +45,9 @@ type Options struct {
 	// zero value, [attention.CacheF32], or with about half the bytes [attention.CacheFP8] and
 	// [attention.CacheFP8Index]. FP8 divides keys and values by the module's k_scale and v_scale
 	// of the checkpoint, or by 1 where it has none; a kv_scale, or a k_scale alone, counts
-	// for both. A scale that is not a finite number above 0 is a [weights.Problem] then. Of the
-	// released head a position takes, in each layer, 4608 bytes as CacheF32, 2304 as CacheBF16,
-	// 1280 as CacheFP8 and 1152 as CacheFP8Index.
+	// for both. A scale that is not a finite number above 0 is a [weights.Problem] then. A
+	// position of the released head takes, in each layer, 4608 bytes as CacheF32, 2304 as
+	// CacheBF16, 1280 as CacheFP8 and 1152 as CacheFP8Index.
 	CacheFormat attention.CacheFormat
 
 	// Activations is how products round the rows that weights stored as MXFP8 multiply. The

@@ -72,7 +72,7 @@ func dotMXFP8AVX512(a *dotArgs)
 //go:noescape
 func dotINT8AVX512(a *dotArgs)
 
-// prefetchAVX2 asks for lines of 64 bytes from data on; not more are read.
+// prefetchAVX2 prefetches lines of 64 bytes from data on.
 //
 //go:noescape
 func prefetchAVX2(data *byte, lines int)

@@ -73,8 +73,8 @@ const (
 //   - tests: checkpointFormats, allFormats and appendValue in stored_test.go, by which every
 //     product runs it, and the tables that these then find too short
 //   - kernels: perRow and valueAt in rows.h, a codec in codecs.h, the row's bytes and the
-//     switch in multiply.h, the switch in stream.h; tiles.h, warpgroup.h and inPieces in product.go if
-//     its values are exact in bfloat16
+//     switch in multiply.h, the switch in stream.h; tiles.h, warpgroup.h and inPieces in
+//     product.go if its values are exact in bfloat16
 //   - assembly, which may be left out, since product_host.go then decodes rows:
 //     hip/internal/asmgen/weights (format.go, dot.go, tiledecoder.go), go generate, and the
 //     tables of simd_amd64.go

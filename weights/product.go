@@ -239,7 +239,8 @@ func (m *Matrix) Splits(d hip.Device, rows int) bool {
 	return splits(d, rows) && m.inAccesses(inPieces...)
 }
 
-// inPieces are the formats whose values matrix units multiply, as bfloat16.
+// inPieces are the formats whose values matrix units multiply, as bfloat16. With few rows of
+// x, warpgroups are faster for all but the first two.
 var inPieces = []Format{BF16, MXFP8, MXFP4, NVFP4}
 
 // inAccesses reports whether all weights have one of these formats, and lie in accesses of 16

@@ -246,7 +246,7 @@ func dotE4M3ByLookup(file *asm.File) {
 
 // prefetch asks for lines of memory, into the second cache: the first may hold rows of x.
 func prefetch(file *asm.File) {
-	f := file.Func(asm.AVX2, "prefetchAVX2(data *byte, lines int)", "asks for lines of 64 bytes from data on; not more are read.")
+	f := file.Func(asm.AVX2, "prefetchAVX2(data *byte, lines int)", "prefetches lines of 64 bytes from data on.")
 	data, lines := f.Take(asm.SI), f.Take(asm.CX)
 	f.Op("MOVQ", f.Arg("data"), data)
 	f.Op("MOVQ", f.Arg("lines"), lines)

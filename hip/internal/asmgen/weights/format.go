@@ -38,7 +38,7 @@ type decoding struct {
 	// chunk calls use with vector after vector of the chunk, in the order of the
 	// columns, times their scale. at and scale are bytes of the row and its scales.
 	chunk func(at, scale func(offset int) asm.Mem, use func(i int, v asm.Vec))
-	// pair decodes the vectors 2i and 2i+1 alone. A decoder has it that can.
+	// pair decodes the vectors 2i and 2i+1 alone; nil: the decoder cannot.
 	pair func(at func(offset int) asm.Mem, i int, to []asm.Vec)
 	// numbers jumps to a label if no NaN was found.
 	numbers func(label string)
