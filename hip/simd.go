@@ -15,7 +15,7 @@ const (
 	SIMDAVX512BF16                 // dot products of pairs of bfloat16 too
 	SIMDAMX                        // bfloat16 tiles too
 	SIMDNEON                       // on arm64: what every such processor has
-	SIMDNEONBF16                   // dot products of pairs of bfloat16 too
+	SIMDNEONBF16                   // dot products and products of matrices of bfloat16 too
 )
 
 var simdNames = [...]string{
@@ -33,7 +33,7 @@ func (s SIMD) String() string {
 }
 
 // rounds reports whether a host of a level rounds activations so. As two bfloat16 arm64
-// would multiply no faster than exact ones.
+// would multiply a row no faster than an exact one.
 func (s SIMD) rounds(a Activations) bool {
 	return s == SIMDAVX512BF16 || s == SIMDAMX || s == SIMDNEONBF16 && a == ActivationsBF16
 }

@@ -9,50 +9,62 @@ var _ = [...]struct{}{
 	[1]struct{}{}[chunkColumns-64],
 }
 
-// pairs1x1BF16NEON computes y[j][i] = Σ w[j][c]·x[i][c] for i < 1, x as one part, and
-// groups of 4 rows stored as BF16: products of pairs of columns, in lanes of float32.
+// pairs1x1BF16NEON computes y[j] = Σ w[j][c]·x[c], x as one part, and groups of 4 rows
+// stored as BF16: products of pairs of columns, in lanes of float32.
 //
 //go:noescape
 func pairs1x1BF16NEON(a *pairsArgs)
 
-// pairs1x1MXFP8NEON computes y[j][i] = Σ w[j][c]·x[i][c] for i < 1, x as one part, and
-// groups of 1 rows stored as MXFP8: products of pairs of columns, in lanes of float32.
+// pairs1x1MXFP8NEON computes y[j] = Σ w[j][c]·x[c], x as one part, and groups of 1 rows
+// stored as MXFP8: products of pairs of columns, in lanes of float32.
 //
 //go:noescape
 func pairs1x1MXFP8NEON(a *pairsArgs)
 
-// pairs2x1BF16NEON computes y[j][i] = Σ w[j][c]·x[i][c] for i < 2, x as one part, and
-// groups of 4 rows stored as BF16: products of pairs of columns, in lanes of float32.
+// matrix1BF16NEON computes y[j][i] = Σ w[j][c]·x[i][c] for i < 2, pairs of rows of x,
+// and groups of 4 rows stored as BF16: sums of float32, over two columns at a time.
 //
 //go:noescape
-func pairs2x1BF16NEON(a *pairsArgs)
+func matrix1BF16NEON(a *pairsArgs)
 
-// pairs2x1MXFP8NEON computes y[j][i] = Σ w[j][c]·x[i][c] for i < 2, x as one part, and
-// groups of 4 rows stored as MXFP8: products of pairs of columns, in lanes of float32.
+// matrix1MXFP8NEON computes y[j][i] = Σ w[j][c]·x[i][c] for i < 2, pairs of rows of x,
+// and groups of 4 rows stored as MXFP8: sums of float32, over two columns at a time.
 //
 //go:noescape
-func pairs2x1MXFP8NEON(a *pairsArgs)
+func matrix1MXFP8NEON(a *pairsArgs)
 
-// pairs3x1BF16NEON computes y[j][i] = Σ w[j][c]·x[i][c] for i < 3, x as one part, and
-// groups of 4 rows stored as BF16: products of pairs of columns, in lanes of float32.
+// matrix2BF16NEON computes y[j][i] = Σ w[j][c]·x[i][c] for i < 4, pairs of rows of x,
+// and groups of 4 rows stored as BF16: sums of float32, over two columns at a time.
 //
 //go:noescape
-func pairs3x1BF16NEON(a *pairsArgs)
+func matrix2BF16NEON(a *pairsArgs)
 
-// pairs3x1MXFP8NEON computes y[j][i] = Σ w[j][c]·x[i][c] for i < 3, x as one part, and
-// groups of 4 rows stored as MXFP8: products of pairs of columns, in lanes of float32.
+// matrix2MXFP8NEON computes y[j][i] = Σ w[j][c]·x[i][c] for i < 4, pairs of rows of x,
+// and groups of 4 rows stored as MXFP8: sums of float32, over two columns at a time.
 //
 //go:noescape
-func pairs3x1MXFP8NEON(a *pairsArgs)
+func matrix2MXFP8NEON(a *pairsArgs)
 
-// pairs4x1BF16NEON computes y[j][i] = Σ w[j][c]·x[i][c] for i < 4, x as one part, and
-// groups of 4 rows stored as BF16: products of pairs of columns, in lanes of float32.
+// matrix3BF16NEON computes y[j][i] = Σ w[j][c]·x[i][c] for i < 6, pairs of rows of x,
+// and groups of 4 rows stored as BF16: sums of float32, over two columns at a time.
 //
 //go:noescape
-func pairs4x1BF16NEON(a *pairsArgs)
+func matrix3BF16NEON(a *pairsArgs)
 
-// pairs4x1MXFP8NEON computes y[j][i] = Σ w[j][c]·x[i][c] for i < 4, x as one part, and
-// groups of 4 rows stored as MXFP8: products of pairs of columns, in lanes of float32.
+// matrix3MXFP8NEON computes y[j][i] = Σ w[j][c]·x[i][c] for i < 6, pairs of rows of x,
+// and groups of 4 rows stored as MXFP8: sums of float32, over two columns at a time.
 //
 //go:noescape
-func pairs4x1MXFP8NEON(a *pairsArgs)
+func matrix3MXFP8NEON(a *pairsArgs)
+
+// matrix4BF16NEON computes y[j][i] = Σ w[j][c]·x[i][c] for i < 8, pairs of rows of x,
+// and groups of 4 rows stored as BF16: sums of float32, over two columns at a time.
+//
+//go:noescape
+func matrix4BF16NEON(a *pairsArgs)
+
+// matrix4MXFP8NEON computes y[j][i] = Σ w[j][c]·x[i][c] for i < 8, pairs of rows of x,
+// and groups of 4 rows stored as MXFP8: sums of float32, over two columns at a time.
+//
+//go:noescape
+func matrix4MXFP8NEON(a *pairsArgs)

@@ -5,39 +5,53 @@ package weights
 // The assembly was written for these values: another one does not compile.
 var _ = [...]struct{}{
 	[1]struct{}{}[pairsPanelRows-8],
-	[1]struct{}{}[maxPanelX-3],
+	[1]struct{}{}[maxMatrixX-4],
 	[1]struct{}{}[pairsPanelStride-3104],
 }
 
-// decodePairsBF16NEON decodes a panel of BF16 to bfloat16.
+// decodeMatrixBF16NEON decodes a panel of BF16 to bfloat16, with rows as many pairs.
 //
 //go:noescape
-func decodePairsBF16NEON(a *decodeArgs)
+func decodeMatrixBF16NEON(a *decodeArgs)
 
-// decodePairsMXFP8NEON decodes a panel of MXFP8 to bfloat16, and sets special if a
-// value is NaN or a scale is outside 2^−117 … 2^119, where a product with it may not be
-// a normal bfloat16.
+// decodeMatrixMXFP8NEON decodes a panel of MXFP8 to bfloat16, with rows as many pairs,
+// and sets special if a value is NaN or a scale is outside 2^−117 … 2^119, where a
+// product with it may not be a normal bfloat16.
 //
 //go:noescape
-func decodePairsMXFP8NEON(a *decodeArgs)
+func decodeMatrixMXFP8NEON(a *decodeArgs)
 
-// product8x1PairsNEON adds the products of pairs of columns of panel[j] and x[i] to
-// lanes of sums[j][i], in float32 and in the order of the columns, for j = 0 … 7 and i
-// < 1; first: to zeros.
+// product8x1MatrixNEON adds the products of panel[j] and x, a row in the order of the
+// columns, to sums[j/2][i/2], of four float32, in the order of the columns, for j = 0 …
+// 7; first: to zeros.
 //
 //go:noescape
-func product8x1PairsNEON(a *productPairsArgs)
+func product8x1MatrixNEON(a *productPairsArgs)
 
-// product8x2PairsNEON adds the products of pairs of columns of panel[j] and x[i] to
-// lanes of sums[j][i], in float32 and in the order of the columns, for j = 0 … 7 and i
-// < 2; first: to zeros.
+// product8x2MatrixNEON adds the products of panel[j] and x[i], i < 2, to
+// sums[j/2][i/2], of four float32, in the order of the columns, for j = 0 … 7; first:
+// to zeros.
 //
 //go:noescape
-func product8x2PairsNEON(a *productPairsArgs)
+func product8x2MatrixNEON(a *productPairsArgs)
 
-// product8x3PairsNEON adds the products of pairs of columns of panel[j] and x[i] to
-// lanes of sums[j][i], in float32 and in the order of the columns, for j = 0 … 7 and i
-// < 3; first: to zeros.
+// product8x4MatrixNEON adds the products of panel[j] and x[i], i < 4, to
+// sums[j/2][i/2], of four float32, in the order of the columns, for j = 0 … 7; first:
+// to zeros.
 //
 //go:noescape
-func product8x3PairsNEON(a *productPairsArgs)
+func product8x4MatrixNEON(a *productPairsArgs)
+
+// product8x6MatrixNEON adds the products of panel[j] and x[i], i < 6, to
+// sums[j/2][i/2], of four float32, in the order of the columns, for j = 0 … 7; first:
+// to zeros.
+//
+//go:noescape
+func product8x6MatrixNEON(a *productPairsArgs)
+
+// product8x8MatrixNEON adds the products of panel[j] and x[i], i < 8, to
+// sums[j/2][i/2], of four float32, in the order of the columns, for j = 0 … 7; first:
+// to zeros.
+//
+//go:noescape
+func product8x8MatrixNEON(a *productPairsArgs)

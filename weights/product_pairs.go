@@ -9,16 +9,14 @@ import (
 
 // Products of pairs of bfloat16 are of weights that are exact in bfloat16, and of x as one or
 // two bfloat16. The instruction takes subnormal numbers as zeros and makes no others;
-// it rounds to the nearest, the two products of a pair one after the other. That of arm64
-// adds the products of a pair, and then the sum, and rounds both to odd.
+// it rounds to the nearest, the two products of a pair one after the other. Those of arm64
+// add the products of a pair, and then the sum, and round both to odd. The one for several
+// rows of x does so with two pairs, one after the other, of two rows of weights and two rows
+// of x: they lie together, four columns of one row and then of the other.
 
-const (
-	// fewPairs is the rows of x up to which weights are read as they are stored; more are
-	// multiplied with panels of weights.
-	fewPairs = 8
-	// nearPairs is the rows of x for which a panel is decoded once.
-	nearPairs = 96
-)
+// fewPairs is the rows of x up to which weights are read as they are stored; more are
+// multiplied with panels of weights.
+const fewPairs = 8
 
 // partsOf returns how many bfloat16 stand for a value of x; 0: none do. Three would be as
 // good as float32, and slower than products in float32 for any number of rows: a Zen 4
@@ -42,6 +40,7 @@ func (r *Rows) usesPairs(f Format) bool {
 // them: the columns of a chunk lie in the order in which the format's values are unpacked.
 //
 //	pairs   [rows][chunks][parts][chunkColumns] bfloat16
+//	        [pairs of rows][cols/4][2][4], see together
 func (r *Rows) splitRows(o *operand) {
 	chunks := r.cols / chunkColumns
 	for i := range r.segments {
@@ -51,11 +50,26 @@ func (r *Rows) splitRows(o *operand) {
 			continue
 		}
 		stride := chunks * chunkColumns * r.parts
+		if r.together(o.n) == 2 {
+			o.pairs[f] = scratch(r.b, &r.pairs[f], ceilDiv(o.n, 2)*2*stride)
+			for k := range ceilDiv(o.n, 2) * 2 { // a last row without another goes with itself
+				r.level.matrix.split(&splitArgs{x: &o.x[min(k, o.n-1)*r.cols], to: &o.pairs[f][k/2*2*stride+k%2*4], chunks: chunks})
+			}
+			continue
+		}
 		o.pairs[f] = scratch(r.b, &r.pairs[f], o.n*stride)
 		for k := range o.n {
 			r.level.split[f][r.parts](&splitArgs{x: &o.x[k*r.cols], to: &o.pairs[f][k*stride], chunks: chunks, step: 2 * chunkColumns * r.parts, another: 2 * chunkColumns})
 		}
 	}
+}
+
+// together returns how many of n rows of x lie together, and are multiplied at once.
+func (r *Rows) together(n int) int {
+	if n > 1 && r.level.matrix != nil {
+		return 2
+	}
+	return 1
 }
 
 // multiplyPairs multiplies rows of weights with x as bfloat16. Rows of which a result is
@@ -65,31 +79,37 @@ func (r *Rows) multiplyPairs(y []float32, yStride int, s *run, x *operand) {
 		r.multiplyPairsPanels(y, yStride, s, x)
 		return
 	}
-	stride := r.cols / chunkColumns * chunkColumns * r.parts
+	together := r.together(x.n)
+	stride := r.cols / chunkColumns * chunkColumns * r.parts * together
+	products := &r.level.pairs[s.format][r.parts]
+	if together == 2 {
+		products = &r.level.matrix.pairs[s.format]
+	}
 	side := pairsRows
 	if x.n == 1 && s.format.quantized() {
 		side = 1
 	}
 	rows := s.rows / side * side
-	totals := scratch(r.b, &r.totals, nearRows*maxPairs)
+	totals := scratch(r.b, &r.totals, nearRows*maxPairs*together)
 	for first := 0; first < rows; first += nearRows {
 		n := min(nearRows, rows-first)
 		data, scale := s.row(first, 0, r.cols)
 		for i, count := 0, 0; i < x.n; i += count {
-			count = evenShare(x.n-i, maxPairs)
+			most := evenShare(ceilDiv(x.n-i, together), maxPairs)
+			count = most * together
 			a := &r.calls.pairs
 			*a = pairsArgs{
-				w: &data[0], scale: unsafe.SliceData(scale), x: &x.pairs[s.format][i*stride], y: &totals[0],
+				w: &data[0], scale: unsafe.SliceData(scale), x: &x.pairs[s.format][i/together*stride], y: &totals[0],
 				groups: n / side, chunks: r.cols / chunkColumns,
 				rowStride: s.rowStride, scaleStride: s.scaleStride, xStride: 2 * stride,
 			}
-			r.level.pairs[s.format][r.parts][count](a)
+			products[most](a)
 			if hasNaN(totals[:n*count]) {
 				some := s.slice(first, n)
 				r.multiplyPanels(y[first:], yStride, &some, x)
 				break
 			}
-			for k := range count {
+			for k := range min(count, x.n-i) {
 				out := y[(i+k)*yStride+first:][:n]
 				for j := range out {
 					out[j] = totals[j*count+k]
@@ -118,117 +138,4 @@ func containsNaN(values []float32) bool {
 		}
 	}
 	return false
-}
-
-// multiplyPairsPanels decodes weights to bfloat16, some rows and columns at a time, and
-// multiplies them with all rows of x while they are near: of a panel's columns the first
-// parts of x, then the others. Rows with a value or scale for which that is not exact are
-// left to multiplyPanels.
-func (r *Rows) multiplyPairsPanels(y []float32, yStride int, s *run, x *operand) {
-	most := pairsPanelRows * min(nearPairs, x.n)
-	panel := scratch(r.b, &r.pairsPanel, pairsPanelRows*pairsPanelStride)
-	sums, totals := scratch(r.b, &r.sums, most*r.level.lanes), scratch(r.b, &r.totals, most)
-	for i := 0; i < x.n; i += nearPairs {
-		n := min(nearPairs, x.n-i)
-		for j := 0; j < s.rows; j += pairsPanelRows {
-			rows := min(pairsPanelRows, s.rows-j)
-			g := pairsGroup{r: r, s: s, first: j, rows: rows, x: x.pairs[s.format], firstX: i, n: n, panel: panel, sums: sums}
-			if g.multiply() {
-				r.level.sumLanes(&sumLanesArgs{sums: &sums[0], y: &totals[0], n: pairsPanelRows * n})
-				if g.store(y[i*yStride+j:], yStride, totals) {
-					continue
-				}
-			}
-			rest, some := s.slice(j, rows), operand{x: x.x[i*r.cols : (i+n)*r.cols], n: n}
-			r.multiplyPanels(y[i*yStride+j:], yStride, &rest, &some)
-			sums, totals = scratch(r.b, &r.sums, most*r.level.lanes), scratch(r.b, &r.totals, most)
-		}
-	}
-}
-
-// pairsGroup is up to pairsPanelRows rows of weights and nearPairs rows of x. The sums are
-// vectors, for up to maxPanelX rows of x at once:
-//
-//	rows of x    first …                   next …
-//	vectors      [pairsPanelRows] [rows]   [pairsPanelRows] [rows]
-type pairsGroup struct {
-	r           *Rows
-	s           *run
-	first, rows int
-	x           []uint16
-	firstX, n   int
-	panel       []uint16
-	sums        []float32
-}
-
-// multiply returns false if the weights are not exact in bfloat16.
-func (g *pairsGroup) multiply() bool {
-	r, s := g.r, g.s
-	whole := r.cols / chunkColumns * chunkColumns
-	step := chunkColumns * r.parts
-	stride := whole / chunkColumns * step
-	decode, product := &r.calls.decode, &r.calls.productPairs
-	for c := 0; c < whole; c += pairsPanelColumns {
-		width := min(pairsPanelColumns, whole-c)
-		data, scale := s.row(g.first, c, r.cols)
-		*decode = decodeArgs{
-			panel: unsafe.Pointer(&g.panel[0]), w: &data[0], scale: unsafe.SliceData(scale), next: g.ahead(c, whole),
-			rows: g.rows, chunks: width / chunkColumns,
-			panelStride: 2 * pairsPanelStride, rowStride: s.rowStride, scaleStride: s.scaleStride,
-		}
-		if r.level.decodePairs[s.format](decode); decode.special != 0 {
-			return false
-		}
-		*product = productPairsArgs{panel: &g.panel[0], chunks: width / chunkColumns, xStride: 2 * stride, step: 2 * step}
-		for i, n := 0, 0; i < g.n; i += n {
-			n = evenShare(g.n-i, maxPanelX)
-			product.sums = &g.sums[pairsPanelRows*i*r.level.lanes]
-			product.first = 0
-			if c == 0 {
-				product.first = 1
-			}
-			at := (g.firstX+i)*stride + c/chunkColumns*step
-			for p := range r.parts {
-				product.x = &g.x[at+p*chunkColumns]
-				r.level.productPairs[n](product)
-				product.first = 0
-			}
-		}
-	}
-	return true
-}
-
-// ahead returns the address of the panel after the one at column c.
-func (g *pairsGroup) ahead(c, whole int) uintptr {
-	row, c := g.first, c+pairsPanelColumns
-	if c >= whole {
-		row, c = row+pairsPanelRows, 0
-	}
-	return uintptr(unsafe.Pointer(&g.s.data[0])) + uintptr(row*g.s.rowStride) + uintptr(g.s.format.rowBytes(c))
-}
-
-// store writes the results, and reports whether none is NaN.
-func (g *pairsGroup) store(y []float32, yStride int, totals []float32) bool {
-	zero := float32(0)
-	for first, n := 0, 0; first < g.n; first += n {
-		n = evenShare(g.n-first, maxPanelX)
-		of := totals[pairsPanelRows*first:][:pairsPanelRows*n]
-		for i := range n {
-			out := y[(first+i)*yStride:][:g.rows]
-			for j := range out {
-				v := of[j*n+i]
-				out[j] = v
-				zero += v * 0 // NaN of what is infinite, too
-			}
-		}
-	}
-	if zero == zero {
-		return true
-	}
-	for i := range g.n {
-		if containsNaN(y[i*yStride:][:g.rows]) {
-			return false
-		}
-	}
-	return true
 }

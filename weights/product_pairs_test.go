@@ -46,8 +46,9 @@ func roundingBound(a hip.Activations) float64 {
 }
 
 // TestRoundedProductCutoffs is TestProductCutoffs with activations as two and as one
-// bfloat16: rows of x as stored and in panels, of one, two and three at a time, and columns
-// around chunks, the scales of eight of them, and panels.
+// bfloat16: rows of x as stored and in panels, of one, two and three at a time, and of pairs,
+// the last row with another and without, and columns around chunks, the scales of eight of
+// them, and panels.
 func TestRoundedProductCutoffs(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 5))
 	colCounts := []int{63, 64, 65, 448, 512, 513, 576, 1024, 1088, 1152, 2112}
@@ -59,7 +60,7 @@ func TestRoundedProductCutoffs(t *testing.T) {
 		for _, f := range allFormats {
 			for _, cols := range colCounts {
 				s := newStored(r, f, 71, cols)
-				for _, n := range []int{1, 2, 3, 4, 5, 6, 7, 8, 16, 17, 65, 257} {
+				for _, n := range []int{1, 2, 3, 4, 5, 6, 7, 8, 16, 17, 65, 97, 257} {
 					c := productCase(fmt.Sprintf("%v/%d cols/%d rows", f, cols, n), 1, randomFloats(r, n*cols), s)
 					c.MaxError = roundingBound(a)
 					cases = append(cases, c)
@@ -74,13 +75,14 @@ func TestRoundedProductCutoffs(t *testing.T) {
 }
 
 // TestPairsMultiplyWhatTheyRound: with values that have no more bits than the parts, rounded
-// products are as good as exact ones.
+// products are as good as exact ones, but for sums that have more steps in one lane.
 func TestPairsMultiplyWhatTheyRound(t *testing.T) {
+	const bound = 3 * productBound
 	r := rand.New(rand.NewPCG(7, 6))
 	for a, bits := range map[hip.Activations]int{hip.ActivationsBF16x2: 16, hip.ActivationsBF16: 8} {
 		for _, f := range []Format{BF16, MXFP8} {
 			s := newStored(r, f, 37, 1152)
-			for _, n := range []int{1, 3, 4, 9} {
+			for _, n := range []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 97} {
 				x := randomFloats(r, n*s.cols)
 				for i, v := range x {
 					fraction, exponent := math.Frexp(float64(v))
@@ -88,7 +90,7 @@ func TestPairsMultiplyWhatTheyRound(t *testing.T) {
 				}
 				want := multiplied(t, hip.NewReference(), 0, x, s)
 				for name, d := range hiptest.Hosts(1, a) {
-					require.NoError(t, hiptest.Within(multiplied(t, d, 0, x, s), want, productBound), "%v, %d rows on %s", f, n, name)
+					require.NoError(t, hiptest.Within(multiplied(t, d, 0, x, s), want, bound), "%v, %d rows on %s", f, n, name)
 					require.NoError(t, d.Close())
 				}
 			}
@@ -109,6 +111,29 @@ func TestProductsAreRounded(t *testing.T) {
 				y := multiplied(t, d, 0, x, s)
 				for row := range s.rows {
 					require.Error(t, hiptest.Within(y[row:row+1], want[row:row+1], 1e-7), "%v, %d rows on %s: row %d of the weights", f, n, name, row)
+				}
+				require.NoError(t, d.Close())
+			}
+		}
+	}
+}
+
+// TestRoundedRowsAreIndependent: a row of x has the same results beside any others, where it
+// is multiplied together with them, too.
+func TestRoundedRowsAreIndependent(t *testing.T) {
+	const cols = 640
+	r := rand.New(rand.NewPCG(7, 9))
+	for _, f := range []Format{BF16, MXFP8} {
+		s := newStored(r, f, 37, cols)
+		for _, n := range []int{2, 3, 6, 7, 8, 9, 97} {
+			x := randomFloats(r, n*cols)
+			for name, d := range hostsOfAll(1) {
+				want := multiplied(t, d, 0, x, s)
+				for _, row := range []int{0, n / 2, n - 1} {
+					beside := randomFloats(r, n*cols)
+					copy(beside[row*cols:][:cols], x[row*cols:])
+					got := multiplied(t, d, 0, beside, s)
+					require.Equal(t, want[row*s.rows:][:s.rows], got[row*s.rows:][:s.rows], "%v on %s: row %d of %d", f, name, row, n)
 				}
 				require.NoError(t, d.Close())
 			}

@@ -74,6 +74,9 @@ func (r *Rows) Load(x []float32, n int) {
 //	                 pair of columns after the other; up to 8 rows of MXFP8 over 64
 //	                 columns first, more over the first parts of 1024 columns, then
 //	                 over the next parts
+//	NEON BF16        likewise, x as one bfloat16: a row in 4 lanes and two sums a lane, or
+//	                 for MXFP8 over 32 columns; several rows a pair of columns after the
+//	                 other, up to 8 rows of MXFP8 over 32 columns first
 //	AMX              for several rows of MXFP8 and BF16: x as three bfloat16 that
 //	                 add up to it, or as one or two, pair by pair of columns in
 //	                 order, then over the sums of the parts
@@ -81,7 +84,7 @@ func (r *Rows) Load(x []float32, n int) {
 // The error is a few units in the last place of the sum of the magnitudes of its
 // terms, beside what rounding of x adds; with x as multiples, each term has the largest x of
 // its 16 columns in that sum. Columns after the last 64 are added in float64,
-// with x as it is. The last two take what is below 2^−126, in x, in its parts, in bfloat16
+// with x as it is. The last three take what is below 2^−126, in x, in its parts, in bfloat16
 // weights and in products before their scale, for zero: of each x up to 2^−126 for every
 // part is lost.
 func (r *Rows) Multiply(y []float32, yStride, first, count int) {

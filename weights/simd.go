@@ -19,11 +19,20 @@ type vectorLevel struct {
 
 	evenOdd func(*evenOddArgs) // the order that BF16 wants of x; nil: that of the columns
 
-	// By pairs of bfloat16, for formats whose values have no more bits.
+	// By pairs of bfloat16, for formats whose values have no more bits. With matrix rows of
+	// x, but for one alone, are multiplied two together, and panels have rows two together.
 	split        [endFormat][maxParts + 1]func(*splitArgs)               // by parts of x
 	pairs        [endFormat][maxParts + 1][maxPairs + 1]func(*pairsArgs) // by parts and rows of x
 	decodePairs  [endFormat]func(*decodeArgs)
 	productPairs [maxPanelX + 1]func(*productPairsArgs) // by rows of x
+	matrix       *matrixLevel                           // may be nil
+}
+
+// matrixLevel is the functions of two rows of x together, of one part.
+type matrixLevel struct {
+	split   func(*splitArgs)
+	pairs   [endFormat][maxPairs + 1]func(*pairsArgs) // by pairs of rows of x
+	product [maxMatrixX + 1]func(*productPairsArgs)   // likewise; 0: of one row
 }
 
 // The arguments of the assembly. Columns are counted in chunks, strides in bytes.
@@ -53,10 +62,10 @@ type dotsArgs struct {
 }
 
 type decodeArgs struct {
-	panel                               unsafe.Pointer // [rows] rows of float32 or bfloat16
+	panel                               unsafe.Pointer // [rows] rows of float32 or bfloat16, or pairs of them
 	w, scale                            *byte
 	next                                uintptr // prefetched: where the next panel is
-	rows, chunks                        int
+	rows, chunks                        int     // rows may be pairs of them
 	panelStride, rowStride, scaleStride int
 	special                             int // set to 1, see the function
 }
@@ -124,12 +133,13 @@ type splitBF16Args struct {
 }
 
 const (
-	maxPairs  = 4 // rows of x that pairs takes at most
+	maxPairs  = 4 // rows of x that pairs takes at most, or pairs of them
 	maxParts  = 2 // and parts of each
 	pairsRows = 4 // rows of weights that it takes side by side
 
 	pairsPanelRows    = 8 // rows of weights that productPairs takes
 	maxPanelX         = 3 // and of x, at most
+	maxMatrixX        = 4 // or pairs of them
 	pairsPanelColumns = 3072
 	pairsPanelStride  = pairsPanelColumns + 32
 )
@@ -143,7 +153,7 @@ type splitArgs struct {
 
 type pairsArgs struct {
 	w, scale                        *byte
-	x                               *uint16  // rows as split has them, xStride bytes apart
+	x                               *uint16  // rows as split has them, or pairs of them, xStride bytes apart
 	y                               *float32 // [rows][rows of x]
 	groups                          int      // of pairsRows rows
 	chunks                          int
@@ -156,7 +166,7 @@ type productPairsArgs struct {
 	panel, x      *uint16 // x: one of the parts
 	sums          *float32
 	chunks        int
-	xStride, step int // bytes from row to row of x, and from a chunk to the next
+	xStride, step int // bytes from row to row of x, or pair to pair, and from a chunk to the next
 	first         int // not 0: sums hold nothing yet
 }
 

@@ -27,15 +27,21 @@ var neon = &vectorLevel{
 
 var neonBF16 = withPairs(neon)
 
-// withPairs returns the level with dot products of pairs of bfloat16, for one that stands
-// for a value of x.
+// withPairs returns the level with dot products of bfloat16, and products of two rows with
+// two, for one that stands for a value of x.
 func withPairs(level *vectorLevel) *vectorLevel {
 	l := *level
 	l.split[BF16][1], l.split[MXFP8][1] = split1NEON, split1NEON
-	l.pairs[BF16][1] = [maxPairs + 1]func(*pairsArgs){1: pairs1x1BF16NEON, 2: pairs2x1BF16NEON, 3: pairs3x1BF16NEON, 4: pairs4x1BF16NEON}
-	l.pairs[MXFP8][1] = [maxPairs + 1]func(*pairsArgs){1: pairs1x1MXFP8NEON, 2: pairs2x1MXFP8NEON, 3: pairs3x1MXFP8NEON, 4: pairs4x1MXFP8NEON}
-	l.decodePairs = [endFormat]func(*decodeArgs){BF16: decodePairsBF16NEON, MXFP8: decodePairsMXFP8NEON}
-	l.productPairs = [maxPanelX + 1]func(*productPairsArgs){1: product8x1PairsNEON, 2: product8x2PairsNEON, 3: product8x3PairsNEON}
+	l.pairs[BF16][1][1], l.pairs[MXFP8][1][1] = pairs1x1BF16NEON, pairs1x1MXFP8NEON
+	l.decodePairs = [endFormat]func(*decodeArgs){BF16: decodeMatrixBF16NEON, MXFP8: decodeMatrixMXFP8NEON}
+	l.matrix = &matrixLevel{
+		split: splitMatrixNEON,
+		pairs: [endFormat][maxPairs + 1]func(*pairsArgs){
+			BF16:  {1: matrix1BF16NEON, 2: matrix2BF16NEON, 3: matrix3BF16NEON, 4: matrix4BF16NEON},
+			MXFP8: {1: matrix1MXFP8NEON, 2: matrix2MXFP8NEON, 3: matrix3MXFP8NEON, 4: matrix4MXFP8NEON},
+		},
+		product: [maxMatrixX + 1]func(*productPairsArgs){product8x1MatrixNEON, product8x2MatrixNEON, product8x4MatrixNEON, product8x6MatrixNEON, product8x8MatrixNEON},
+	}
 	return &l
 }
 

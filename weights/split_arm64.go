@@ -2,7 +2,14 @@
 
 package weights
 
-// split1NEON rounds float32 to the nearest bfloat16. What is finite stays so.
+// split1NEON rounds float32 to the nearest bfloat16, in the order of the columns. What
+// is finite stays so.
 //
 //go:noescape
 func split1NEON(a *splitArgs)
+
+// splitMatrixNEON rounds float32 to the nearest bfloat16, four columns at a time, 16
+// bytes apart: another row has room between them. What is finite stays so.
+//
+//go:noescape
+func splitMatrixNEON(a *splitArgs)

@@ -63,6 +63,38 @@ func TestInstructionsOfAWeight(t *testing.T) {
 		lines = append(lines, line)
 		require.Contains(t, string(cpu), row+"\n")
 	}
+	panel := float64(count("product4x4NEON")) / chunk / (4 * 4)
+	lines = append(lines, "rows of x        1     2     4     8     panels")
+	for _, format := range []string{"BF16", "MXFP8"} {
+		alone := 1.0 // rows of weights, with one row of x
+		exact := float64(count("dot" + format + "NEON"))
+		if format == "BF16" {
+			alone, exact = 4, float64(count("dots1"+format+"NEON"))
+		}
+		each := func(function string, n int) float64 {
+			return float64(count(fmt.Sprintf(function, n, format))) / chunk / 4
+		}
+		four := each("dots%d%sNEON", 4) / 4
+		for _, way := range []struct {
+			doc, cpu string
+			counts   []float64
+		}{
+			{"", "exact", []float64{exact / chunk / alone, each("dots%d%sNEON", 2) / 2, four, four, panel}},
+			{" rounded", "`cpu:bf16`", []float64{
+				float64(count("pairs1x1"+format+"NEON")) / chunk / alone,
+				each("matrix%d%sNEON", 1) / 2, each("matrix%d%sNEON", 2) / 4, each("matrix%d%sNEON", 4) / 8,
+				float64(count("product8x8MatrixNEON")) / chunk / (8 * 8),
+			}},
+		} {
+			line, row := fmt.Sprintf("%-17s", format+way.doc), fmt.Sprintf("\n| %s, %s |", format, way.cpu)
+			for _, n := range way.counts {
+				line += fmt.Sprintf("%.2f  ", n)
+				row += fmt.Sprintf(" %.2f |", n)
+			}
+			lines = append(lines, line)
+			require.Contains(t, string(cpu), row+"\n")
+		}
+	}
 	doc, err := os.ReadFile("doc.go")
 	require.NoError(t, err)
 	for _, line := range lines {

@@ -44,6 +44,7 @@ var words = map[string]word{
 	"FMUL.E":  {bits: 0x4f809000, shapes: shape4, constant: lane},
 	"FMLA.E":  {bits: 0x4f801000, shapes: shape4, constant: lane},
 	"BFDOT":   {bits: 0x6e40fc00, shapes: []string{"H8", "H8", "S4"}}, // of pairs of bfloat16
+	"BFMMLA":  {bits: 0x6e40ec00, shapes: []string{"H8", "H8", "S4"}}, // of two rows of four bfloat16 with two others
 	"BFCVTN":  {bits: 0x0ea16800, shapes: []string{"S4", "H4"}},
 	"BFCVTN2": {bits: 0x4ea16800, shapes: []string{"S4", "H8"}},
 	"FNEG":    {bits: 0x6ea0f800, shapes: []string{"S4", "S4"}},

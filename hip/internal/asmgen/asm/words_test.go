@@ -28,6 +28,7 @@ func TestWords(t *testing.T) {
 		"fmla v3.4s, v2.4s, v17.s[1]": {func(f *Func) { f.Word("FMLA.E", v(17).Lane(1), v(2), v(3)) }, 0x4fb11043},
 		"fmla v3.4s, v2.4s, v4.s[2]":  {func(f *Func) { f.Word("FMLA.E", v(4).Lane(2), v(2), v(3)) }, 0x4f841843},
 		"bfdot v9.4s, v8.8h, v7.8h":   {func(f *Func) { f.Word("BFDOT", v(7), v(8), v(9)) }, 0x6e47fd09},
+		"bfmmla v9.4s, v8.8h, v7.8h":  {func(f *Func) { f.Word("BFMMLA", v(7), v(8), v(9)) }, 0x6e47ed09},
 		"bfcvtn v9.4h, v8.4s":         {func(f *Func) { f.Word("BFCVTN", v(8), v(9)) }, 0x0ea16909},
 		"bfcvtn2 v9.8h, v8.4s":        {func(f *Func) { f.Word("BFCVTN2", v(8), v(9)) }, 0x4ea16909},
 		"fneg v9.4s, v8.4s":           {func(f *Func) { f.Word("FNEG", v(8), v(9)) }, 0x6ea0f909},

@@ -131,16 +131,9 @@ func neonMXFP8() neonDecoder {
 				loadBytes(f, at, to)
 				h.widen(f, to)
 			},
-			factor: func(at asm.Mem, to asm.Vec) { r.lookUp(f, at, to) },
-			forget: func() { f.Clear(h.largest) },
-			note: func(at asm.Mem, spare []asm.Vec) {
-				for i := 0; i < chunk; i += 32 {
-					f.LoadMany(at.Plus(i), spare...)
-					for _, s := range spare {
-						h.note(f, s, s)
-					}
-				}
-			},
+			factor:  func(at asm.Mem, to asm.Vec) { r.lookUp(f, at, to) },
+			forget:  func() { f.Clear(h.largest) },
+			note:    func(at asm.Mem, spare []asm.Vec) { h.noteChunk(f, at, spare) },
 			numbers: func(label string) { h.numbers(f, r.code, label) },
 		}
 	}}
@@ -186,6 +179,16 @@ func (h neonHalves) widen(f *asm.Func, to []asm.Vec) {
 func (h neonHalves) note(f *asm.Func, codes, spare asm.Vec) {
 	f.Op("VADD", codes.As("B16"), codes.As("B16"), spare.As("B16"))
 	f.Op("VUMAX", spare.As("B16"), h.largest.As("B16"), h.largest.As("B16"))
+}
+
+// noteChunk looks at 64 codes, with two vectors to spare.
+func (h neonHalves) noteChunk(f *asm.Func, at asm.Mem, spare []asm.Vec) {
+	for i := 0; i < chunk; i += 32 {
+		f.LoadMany(at.Plus(i), spare...)
+		for _, s := range spare {
+			h.note(f, s, s)
+		}
+	}
 }
 
 func (h neonHalves) numbers(f *asm.Func, by asm.GP, label string) {

@@ -8,16 +8,18 @@ import (
 
 // neonPairsFile holds the products of pairs of bfloat16 for arm64, as pairsFile does for
 // amd64, with x as one bfloat16 and in the order of the columns for all formats. As two it
-// would take as long as products in float32: BFDOT adds twice as many products as FMLA.
-// It takes what is subnormal as zero, and rounds the sum of a pair, and what that is added
-// to, to odd.
+// would take one row as long as products in float32: BFDOT adds twice as many products as
+// FMLA. It takes what is subnormal as zero, and rounds the sum of a pair, and what that is
+// added to, to odd. Several rows of x are multiplied by BFMMLA, see neonMatrix.
 func neonPairsFile() *asm.File {
-	f := neonFile("pairs", "Products of rows, as they are stored, with one to four rows of x as bfloat16.",
+	f := neonFile("pairs", "Products of rows, as they are stored, with one row of x as bfloat16, and with pairs of them.",
 		asm.Constant{Name: "maxPairs", Value: pairsMost}, asm.Constant{Name: "pairsRows", Value: pairsRows},
 		asm.Constant{Name: "chunkColumns", Value: chunk})
+	neonPairs(f, "BF16", neonPairsBF16)
+	neonPairs(f, "MXFP8", neonPairsMXFP8)
 	for n := 1; n <= pairsMost; n++ {
-		neonPairs(f, "BF16", n, neonPairsBF16)
-		neonPairs(f, "MXFP8", n, neonPairsMXFP8)
+		neonMatrix(f, "BF16", n, neonMatrixBF16)
+		neonMatrix(f, "MXFP8", n, neonMatrixMXFP8)
 	}
 	return f
 }
@@ -25,36 +27,30 @@ func neonPairsFile() *asm.File {
 // neonPairsFunc is a function of neonPairsFile, while it is written.
 type neonPairsFunc struct {
 	*asm.Func
-	rows, n    int // of weights, and of x
+	rows, n    int // of weights, and of x, or pairs of them
 	ws, ss, xs []asm.GP
 	chunks     asm.GP
 	lent       neonLent
 	ahead      int
 
 	// What the format sets.
-	sums          []asm.Vec // [rows][n], in the end
+	sums          []asm.Vec // [rows] or [pairs of rows][n], in the end
 	chunksOfGroup func()
-	totals        func() // after all chunks
+	totals        func() // after all chunks; may be nil
 }
 
-func neonPairs(file *asm.File, format string, n int, body func(f *neonPairsFunc)) {
-	rows := sideBySide(format, n)
-	f := &neonPairsFunc{rows: rows, n: n, ahead: prefetchRows}
-	if n == 1 {
-		f.ahead = prefetchRowsAlone
-	}
-	f.Func = file.Func(asm.NEON, fmt.Sprintf("pairs%dx1%sNEON(a *pairsArgs)", n, format), fmt.Sprintf(
-		"computes y[j][i] = Σ w[j][c]·x[i][c] for i < %d, x as one part, and groups of %d rows stored as %s: products of pairs of columns, in lanes of float32.",
-		n, rows, format))
+// groups writes a function: what the format does with each group of rows, and then store.
+func (f *neonPairsFunc) groups(body func(f *neonPairsFunc), xStep, yBytes int, store func(y asm.GP)) {
 	args, firstW, firstScale, groups, y := f.Register(), f.Register(), f.Register(), f.Register(), f.Register()
 	rowStride, scaleStride := f.Register(), f.Register()
 	f.chunks = f.Register()
-	f.ws, f.ss, f.xs = f.Registers(rows), f.Registers(rows), f.Registers(n)
+	f.ws, f.ss, f.xs = f.Registers(f.rows), f.Registers(f.rows), f.Registers(f.n)
 	f.lent = neonLent{scales: f.Register(), code: f.Register()}
 	f.Op("MOVD", f.Arg("a"), args)
 	loadFields(f.Func, args, []loaded{{"w", firstW}, {"scale", firstScale}, {"groups", groups}, {"y", y},
 		{"rowStride", rowStride}, {"scaleStride", scaleStride}})
 	body(f)
+	chunksOfGroup := f.chunksOfGroup
 	f.Loop("group", groups, func() {
 		rowsApart(f.Func, firstW, rowStride, f.ws)
 		rowsApart(f.Func, firstScale, scaleStride, f.ss)
@@ -62,26 +58,10 @@ func neonPairs(file *asm.File, format string, n int, body func(f *neonPairsFunc)
 		f.Op("MOVD", f.Field(args, "xStride"), f.lent.code)
 		rowsApart(f.Func, f.xs[0], f.lent.code, f.xs)
 		f.Op("MOVD", f.Field(args, "chunks"), f.chunks)
-		f.chunksOfGroup()
-		if rows == 1 {
-			sum := f.sums[0]
-			f.Word("FADDP", sum, sum, sum)
-			f.Word("FADDP", sum, sum, sum)
-			call(f.totals)
-			f.Op("FMOVS", sum.As("F"), y.At(0))
-		} else {
-			for i := 0; i < len(f.sums); i += 4 {
-				of := f.sums[i : i+4]
-				f.Word("FADDP", of[1], of[0], of[0])
-				f.Word("FADDP", of[3], of[2], of[2])
-				f.Word("FADDP", of[2], of[0], f.sums[i/4])
-			}
-			f.sums = f.sums[:len(f.sums)/4]
-			call(f.totals)
-			f.StoreMany(y.At(0), f.sums...)
-		}
-		f.Op("ADD", 4*rows*n, y)
-		for range rows {
+		chunksOfGroup()
+		store(y)
+		f.Op("ADD", yBytes, y)
+		for range f.rows {
 			f.Op("ADD", rowStride, firstW)
 			f.Op("ADD", scaleStride, firstScale)
 		}
@@ -89,57 +69,76 @@ func neonPairs(file *asm.File, format string, n int, body func(f *neonPairsFunc)
 	f.Return()
 }
 
-// move goes on to the next chunk.
-func (f *neonPairsFunc) move(stored, scales int) {
-	for j := range f.rows {
-		f.Op("ADD", stored, f.ws[j])
-		if scales > 0 {
-			f.Op("ADD", scales, f.ss[j])
+// eachChunk repeats body for all chunks of a group. Stored and scales are the bytes that a
+// row of weights has of one, x those of a row of x, or of a pair.
+func (f *neonPairsFunc) eachChunk(stored, scales, x int, body func()) {
+	f.Loop("chunk", f.chunks, func() {
+		for _, w := range f.ws {
+			for offset := 0; offset < stored; offset += 64 {
+				f.Prefetch(w.At(f.ahead + offset))
+			}
 		}
-	}
-	for _, x := range f.xs {
-		f.Op("ADD", 2*chunk, x)
-	}
+		body()
+		for j := range f.rows {
+			f.Op("ADD", stored, f.ws[j])
+			if scales > 0 {
+				f.Op("ADD", scales, f.ss[j])
+			}
+		}
+		for _, r := range f.xs {
+			f.Op("ADD", x, r)
+		}
+	})
+}
+
+func neonPairs(file *asm.File, format string, body func(f *neonPairsFunc)) {
+	rows := sideBySide(format, 1)
+	f := &neonPairsFunc{rows: rows, n: 1, ahead: prefetchRowsAlone}
+	f.Func = file.Func(asm.NEON, fmt.Sprintf("pairs1x1%sNEON(a *pairsArgs)", format), fmt.Sprintf(
+		"computes y[j] = Σ w[j][c]·x[c], x as one part, and groups of %d rows stored as %s: products of pairs of columns, in lanes of float32.",
+		rows, format))
+	f.groups(body, 2*chunk, 4*rows, func(y asm.GP) {
+		sum := f.sums[0]
+		if rows == 1 {
+			f.Word("FADDP", sum, sum, sum)
+			f.Word("FADDP", sum, sum, sum)
+		} else {
+			of := f.sums
+			f.Word("FADDP", of[1], of[0], of[0])
+			f.Word("FADDP", of[3], of[2], of[2])
+			f.Word("FADDP", of[2], of[0], of[0])
+		}
+		f.sums = f.sums[:1]
+		call(f.totals)
+		if rows == 1 {
+			f.Op("FMOVS", sum.As("F"), y.At(0))
+		} else {
+			f.Store(sum, y.At(0))
+		}
+	})
 }
 
 // neonPairsBF16 multiplies bfloat16 as they are stored, 16 columns at a time.
 func neonPairsBF16(f *neonPairsFunc) {
 	const vectors = 2
-	strands := 1
-	if f.n == 1 {
-		strands = 2
-	}
-	all := f.Vectors(f.rows * f.n * strands)
-	f.sums = all[:f.rows*f.n]
-	weights := f.Vectors(vectors)
-	var xs [][]asm.Vec
-	for range f.n {
-		xs = append(xs, f.Vectors(vectors))
-	}
+	all := f.Vectors(2 * f.rows) // four sums would wait for each other
+	f.sums = all[:f.rows]
+	weights, x := f.Vectors(vectors), f.Vectors(vectors)
 	f.chunksOfGroup = func() {
 		f.Clear(all...)
-		f.Loop("chunk", f.chunks, func() {
-			for _, w := range f.ws {
-				f.Prefetch(w.At(f.ahead))
-				f.Prefetch(w.At(f.ahead + 64))
-			}
+		f.eachChunk(2*chunk, 0, 2*chunk, func() {
 			for c := 0; c < chunk; c += 8 * vectors {
-				for i, x := range xs {
-					f.LoadMany(f.xs[i].At(2*c), x...)
-				}
+				f.LoadMany(f.xs[0].At(2*c), x...)
 				for j, w := range f.ws {
 					f.LoadMany(w.At(2*c), weights...)
 					for k, v := range weights {
-						for i, x := range xs {
-							f.Word("BFDOT", x[k], v, all[k%strands*f.rows*f.n+j*f.n+i])
-						}
+						f.Word("BFDOT", x[k], v, all[k*f.rows+j])
 					}
 				}
 			}
-			f.move(2*chunk, 0)
 		})
-		for i := len(f.sums); i < len(all); i++ {
-			f.Word("FADD", all[i], all[i-len(f.sums)], all[i-len(f.sums)])
+		for j, sum := range f.sums {
+			f.Word("FADD", all[f.rows+j], sum, sum)
 		}
 	}
 }
@@ -148,57 +147,49 @@ func neonPairsBF16(f *neonPairsFunc) {
 // way of half precision and float32, 2^8 too small; where NaN is among the codes all
 // results are.
 func neonPairsMXFP8(f *neonPairsFunc) {
-	f.sums = f.Vectors(f.rows * f.n)
-	weights, x, blocks := f.Vectors(4), f.Vectors(2), f.Vectors(f.n)
+	f.sums = f.Vectors(1)
+	sum := f.sums[0]
+	weights, x, block := f.Vectors(4), f.Vectors(2), f.Vector()
 	factor, spare := f.Vector(), f.Vectors(2)
 	h := newNEONHalves(f.Func)
 	f.LoadTable("e8m0", f.lent.scales)
-	sums := f.sums
 	f.chunksOfGroup = func() {
-		f.Clear(append(append([]asm.Vec{}, sums...), h.largest)...)
-		f.Loop("chunk", f.chunks, func() {
-			for j, w := range f.ws {
-				f.Prefetch(w.At(f.ahead))
-				for i := 0; i < chunk; i += 32 {
-					f.LoadMany(w.At(i), spare...)
-					for _, s := range spare {
-						h.note(f.Func, s, s)
+		f.Clear(sum, h.largest)
+		f.eachChunk(chunk, chunk/32, 2*chunk, func() {
+			w := f.ws[0]
+			h.noteChunk(f.Func, w.At(0), spare)
+			for of := range chunk / 32 {
+				f.Clear(block)
+				for c := 32 * of; c < 32*of+32; c += 16 {
+					f.Load(w.At(c), weights[3])
+					h.words(f.Func, weights)
+					f.LoadMany(f.xs[0].At(2*c), x...)
+					for k, v := range []asm.Vec{weights[0], weights[2]} {
+						f.Word("BFDOT", x[k], v, block)
 					}
 				}
-				for block := range chunk / 32 {
-					f.Clear(blocks...)
-					for c := 32 * block; c < 32*block+32; c += 16 {
-						f.Load(w.At(c), weights[3])
-						h.words(f.Func, weights)
-						for i, b := range blocks {
-							f.LoadMany(f.xs[i].At(2*c), x...)
-							for k, v := range []asm.Vec{weights[0], weights[2]} {
-								f.Word("BFDOT", x[k], v, b)
-							}
-						}
-					}
-					f.lent.lookUp(f.Func, f.ss[j].At(block), factor)
-					for i, b := range blocks {
-						f.Word("FMLA.E", factor.Lane(0), b, sums[j*f.n+i])
-					}
-				}
+				f.lent.lookUp(f.Func, f.ss[0].At(of), factor)
+				f.Word("FMLA.E", factor.Lane(0), block, sum)
 			}
-			f.move(chunk, chunk/32)
 		})
 	}
-	f.totals = func() {
-		f.LoadTable("two8", f.lent.code)
-		f.Load(f.lent.code.At(0), factor)
-		for _, s := range f.sums {
-			f.Word("FMUL", factor, s, s)
-		}
-		numbers := f.Label("numbers")
-		h.numbers(f.Func, f.lent.code, numbers)
-		for _, s := range f.sums {
-			f.Op("VCMEQ", s, s, s) // all ones are NaN
-		}
-		f.Mark(numbers)
+	f.totals = func() { f.trueSums(h, factor) }
+}
+
+// trueSums multiplies sums of codes that are 2^8 too small, and sets them to NaN if one was
+// noted.
+func (f *neonPairsFunc) trueSums(h neonHalves, two8 asm.Vec) {
+	f.LoadTable("two8", f.lent.code)
+	f.Load(f.lent.code.At(0), two8)
+	for _, s := range f.sums {
+		f.Word("FMUL", two8, s, s)
 	}
+	numbers := f.Label("numbers")
+	h.numbers(f.Func, f.lent.code, numbers)
+	for _, s := range f.sums {
+		f.Op("VCMEQ", s, s, s) // all ones are NaN
+	}
+	f.Mark(numbers)
 }
 
 // words makes bfloat16, 2^8 too small, of the 16 codes in the last of four vectors: in the
@@ -206,11 +197,11 @@ func neonPairsMXFP8(f *neonPairsFunc) {
 func (h neonHalves) words(f *asm.Func, v []asm.Vec) {
 	h.widen(f, v)
 	for i := 0; i < 4; i += 2 {
-		upperHalves(f, v[i:i+2], v[i])
+		upperHalves(f, v[i], v[i+1], v[i])
 	}
 }
 
 // upperHalves sets a vector to the upper halves of two.
-func upperHalves(f *asm.Func, of []asm.Vec, to asm.Vec) {
-	f.Op("VUZP2", of[1].As("H8"), of[0].As("H8"), to.As("H8"))
+func upperHalves(f *asm.Func, first, second, to asm.Vec) {
+	f.Op("VUZP2", second.As("H8"), first.As("H8"), to.As("H8"))
 }

@@ -5,13 +5,24 @@ import "github.com/drafthead/drafthead/hip/internal/asmgen/asm"
 // neonSplitFile holds what makes bfloat16 of rows of x for arm64.
 func neonSplitFile() *asm.File {
 	f := neonFile("split", "Rows of x as bfloat16.")
-	neonSplit(f)
+	neonSplit(f, "split1NEON", ", in the order of the columns", func(f *asm.Func, of [2]asm.Vec, part asm.Vec, out asm.GP, c int) {
+		f.Word("BFCVTN", of[0], part)
+		f.Word("BFCVTN2", of[1], part)
+		f.Store(part, out.At(2*c))
+	}, 2*chunk)
+	neonSplit(f, "splitMatrixNEON", ", four columns at a time, 16 bytes apart: another row has room between them", func(f *asm.Func, of [2]asm.Vec, part asm.Vec, out asm.GP, c int) {
+		for i, v := range of {
+			f.Word("BFCVTN", v, part)
+			f.Op("FMOVD", part.As("F"), out.At(4*c+16*i))
+		}
+	}, 4*chunk)
 	return f
 }
 
-// neonSplit is split for one part, in the order of the columns.
-func neonSplit(file *asm.File) {
-	f := file.Func(asm.NEON, "split1NEON(a *splitArgs)", "rounds float32 to the nearest bfloat16. What is finite stays so.")
+// neonSplit is split for one part. store writes the parts of eight columns from c on, of a
+// chunk that takes that many bytes.
+func neonSplit(file *asm.File, name, order string, store func(f *asm.Func, of [2]asm.Vec, part asm.Vec, out asm.GP, c int), bytes int) {
+	f := file.Func(asm.NEON, name+"(a *splitArgs)", "rounds float32 to the nearest bfloat16"+order+". What is finite stays so.")
 	args, x, out, chunks, by := f.Register(), f.Register(), f.Register(), f.Register(), f.Register()
 	values, nears, finite := f.Vectors(2), f.Vectors(2), f.Vectors(2)
 	part, magnitude, largest := f.Vector(), f.Vector(), f.Vector()
@@ -33,12 +44,10 @@ func neonSplit(file *asm.File) {
 				f.Op("VBIF", b(magnitude), b(v), b(near)) // the sign
 				f.Op("VBIF", b(finite[i]), b(v), b(near))
 			}
-			f.Word("BFCVTN", nears[0], part)
-			f.Word("BFCVTN2", nears[1], part)
-			f.Store(part, out.At(2*c))
+			store(f, [2]asm.Vec(nears), part, out, c)
 		}
 		f.Op("ADD", 4*chunk, x)
-		f.Op("ADD", 2*chunk, out)
+		f.Op("ADD", bytes, out)
 	})
 	f.Return()
 }
