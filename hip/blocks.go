@@ -14,6 +14,7 @@ type Blocks struct {
 
 	mem     *memory.Table
 	scratch *scratch
+	shared  *shared
 	writes  *writeLog // what the launch writes, where somebody asked
 	simd    SIMD
 

@@ -84,7 +84,8 @@ type host struct {
 	simd    SIMD
 	jobs    chan *job // a job is sent once per helper it may use
 	workers sync.WaitGroup
-	scratch sync.Pool    // *scratch
+	scratch sync.Pool    // *scratch, of workers
+	common  sync.Pool    // *scratch, of launches, see [Share]
 	using   sync.RWMutex // held for reading during a launch, for writing by Close
 }
 
@@ -102,6 +103,7 @@ type job struct {
 	failed atomic.Bool
 	err    error         // set by the worker that sets failed
 	done   chan struct{} // gets a value when left falls to 0
+	shared shared
 }
 
 const (
@@ -130,6 +132,7 @@ func (h *host) Launch(k *Kernel, grid Grid, args unsafe.Pointer) error {
 	if k.fast != nil {
 		j.run = k.fast
 	}
+	j.shared.pool, j.shared.spin = &h.common, h.spin
 	j.left.Store(int64(j.blocks))
 	crew := h.crews.begin(k, grid)
 	if crew.threads > 1 {
@@ -141,6 +144,7 @@ func (h *host) Launch(k *Kernel, grid Grid, args unsafe.Pointer) error {
 	h.runParts(j)
 	h.wait(j)
 	crew.end()
+	j.shared.end()
 	if j.failed.Load() {
 		return j.err
 	}
@@ -236,7 +240,7 @@ func (h *host) runParts(j *job) {
 		}
 		if !j.failed.Load() {
 			s.reset()
-			b := Blocks{First: first, End: end, mem: h.mem, scratch: s, simd: h.simd, activations: h.info.Activations}
+			b := Blocks{First: first, End: end, mem: h.mem, scratch: s, shared: &j.shared, simd: h.simd, activations: h.info.Activations}
 			if err := runBlocks(j.kernel, j.run, &b, j.args); err != nil && j.failed.CompareAndSwap(false, true) {
 				j.err = err
 			}

@@ -36,7 +36,7 @@ func (d *reference) run(k *Kernel, grid Grid, args unsafe.Pointer, writes *write
 	if err := d.Sync(); err != nil {
 		return err
 	}
-	b := Blocks{End: grid.Blocks, mem: d.mem, scratch: new(scratch), writes: writes}
+	b := Blocks{End: grid.Blocks, mem: d.mem, scratch: new(scratch), shared: new(shared), writes: writes}
 	return runBlocks(k, k.twin, &b, args)
 }
 

@@ -190,7 +190,7 @@ func (e *expertsKernel) multiplies(d hip.Device, w *weights.Matrix, split bool, 
 func (e *expertsKernel) launch(d hip.Device, w *weights.Matrix, a *expertsArgs) error {
 	a.Weights, a.Segments = w.Table()
 	slots, tile := min(int(a.Experts), int(a.Pairs)), e.tile
-	if e.stream {
+	if e.stream || e.rows > 1 && !d.Info().IsGPU() {
 		tile = weights.StreamTile(d, slots*int(a.Out)*e.halves, e.halves) / e.halves
 	}
 	a.Tile = int64(tile)

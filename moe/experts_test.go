@@ -80,19 +80,19 @@ func TestLaunchExpertsGrid(t *testing.T) {
 		name           string
 		experts, pairs int32
 		out            int32
-		blocks         int
+		blocks, tile   int
 	}{
-		{"a row picks few experts", 128, 4, 6144, 4 * 384},
-		{"many rows pick all", 128, 2048, 6144, 128 * 384},
-		{"a column beyond a tile", 3, 9, 17, 3 * 2},
-		{"one column", 1, 1, 1, 1},
+		{"a row picks few experts", 128, 4, 6144, 4 * 192, 32},
+		{"many rows pick all", 128, 2048, 6144, 128 * 192, 32},
+		{"a column beyond a tile", 3, 9, 17, 3 * 2, 16},
+		{"one column", 1, 1, 1, 1, 16},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := &gridRecorder{Device: hip.NewReference()}
 			w := exact([]float32{1, 2}).upload(t, d)
 			require.NoError(t, launchExperts(d, expertsDown, w, 2, int(c.pairs), false, &expertsArgs{Experts: c.experts, Pairs: c.pairs, Out: c.out}))
 			require.Equal(t, c.blocks, d.grid.Blocks)
-			require.Equal(t, fewDown.tile*8, d.grid.BlockCost, "bytes of the weights of a block")
+			require.Equal(t, c.tile*8, d.grid.BlockCost, "bytes of the weights of a block")
 		})
 	}
 }

@@ -5,20 +5,20 @@ import (
 	"github.com/drafthead/drafthead/weights"
 )
 
-const (
-	// gatherRows is how many rows of x are multiplied with a row of weights
-	// while it is decoded, at most; they stay in a core's cache meanwhile.
-	gatherRows = 64
+// runValues is how many results are computed before they are stored, and runColumns of how
+// many output columns at most: many, as a product prefetches and blocks within its rows of
+// weights.
+const runValues, runColumns, leastColumns = 1 << 16, 512, 32
 
-	// runColumns is the output columns that are computed before they are stored:
-	// many, as a product prefetches and blocks within its rows of weights.
-	runColumns = 512
-)
+// columnsAtOnce is how many output columns of n rows are computed before they are stored.
+func columnsAtOnce(n int) int {
+	return min(max(runValues/max(n, 1)/leastColumns*leastColumns, leastColumns), runColumns)
+}
 
 func (e *expertBlock) gateUp(with arithmetic) func(*hip.Blocks, *expertsArgs) {
 	return func(b *hip.Blocks, a *expertsArgs) {
 		w, out := with.open(b, a.Weights, a.Segments, a.In), int(a.Out)
-		g := newGateUp(b, w, with, swiGLU{a.Alpha, a.Limit, a.Beta}, gatherRows, runColumns)
+		g := newGateUp(b, w, with, swiGLU{a.Alpha, a.Limit, a.Beta})
 		eachExpertRun(b, a, int(a.Tile), w, func(expert, first, count, n int) []float32 {
 			gate := expert*2*out + first
 			return g.multiply(gate, gate+out, count, n)
@@ -28,19 +28,19 @@ func (e *expertBlock) gateUp(with arithmetic) func(*hip.Blocks, *expertsArgs) {
 
 func (e *expertBlock) down(with arithmetic) func(*hip.Blocks, *expertsArgs) {
 	return func(b *hip.Blocks, a *expertsArgs) {
-		y := hip.Scratch[float32](b, gatherRows*runColumns)
+		var buffer []float32
 		w, out := with.open(b, a.Weights, a.Segments, a.In), int(a.Out)
 		eachExpertRun(b, a, int(a.Tile), w, func(expert, first, count, n int) []float32 {
+			y := grow(b, &buffer, n*count)
 			w.Multiply(y, count, expert*out+first, count)
 			return y
 		})
 	}
 }
 
-// eachExpertRun calls compute for runs of at most runColumns output columns of the
-// blocks and every gathered set of up to gatherRows rows x whose pairs picked the
-// block's expert. It returns rows × count values, for the columns from first,
-// which are stored with their pairs.
+// eachExpertRun calls compute for runs of output columns of the blocks and the rows x of
+// all pairs that picked the block's expert, which are loaded. It returns rows × count values,
+// for the columns from first, which are stored with their pairs.
 func eachExpertRun(
 	b *hip.Blocks, a *expertsArgs, tile int, w *weights.Rows,
 	compute func(expert, first, count, n int) []float32,
@@ -52,34 +52,38 @@ func eachExpertRun(
 	order := hip.In[int32](b, a.Order, pairs)
 	active := hip.In[int32](b, a.Active, min(experts, pairs))
 	active = active[:hip.In[int32](b, a.ActiveCount, 1)[0]]
-	gathered := hip.Scratch[float32](b, min(pairs, gatherRows)*in)
+	picked := func(slot int) []int32 { return order[offsets[active[slot]]:offsets[active[slot]+1]] }
 
 	perExpert := tiles(out, tile)
+	if b.First/perExpert >= len(active) {
+		return
+	}
+	w.SharePicked(x, a.PairsPerX, len(active), picked)
 	for block := b.First; block < b.End; {
 		slot := block / perExpert
 		if slot >= len(active) {
 			return
 		}
-		expert := int(active[slot])
 		firstTile, endTile := block-slot*perExpert, min(b.End-slot*perExpert, perExpert)
 		end := min(endTile*tile, out)
-		picked := order[offsets[expert]:offsets[expert+1]]
-		for len(picked) > 0 {
-			n := min(len(picked), gatherRows)
-			for i, pair := range picked[:n] {
-				row := int(pair / a.PairsPerX)
-				copy(gathered[i*in:(i+1)*in], x[row*in:(row+1)*in])
+		of := picked(slot)
+		w.Use(slot)
+		for first := firstTile * tile; first < end; {
+			count := min(columnsAtOnce(len(of)), end-first)
+			values := compute(int(active[slot]), first, count, len(of))
+			for i, pair := range of {
+				copy(y[int(pair)*out+first:], values[i*count:(i+1)*count])
 			}
-			w.Load(gathered[:n*in], n)
-			for first := firstTile * tile; first < end; first += runColumns {
-				count := min(runColumns, end-first)
-				values := compute(expert, first, count, n)
-				for i, pair := range picked[:n] {
-					copy(y[int(pair)*out+first:], values[i*count:(i+1)*count])
-				}
-			}
-			picked = picked[n:]
+			first += count
 		}
 		block = slot*perExpert + endTile
 	}
+}
+
+// grow returns n values in buf, which it makes larger where it has to.
+func grow(b *hip.Blocks, buf *[]float32, n int) []float32 {
+	if n > len(*buf) {
+		*buf = hip.Scratch[float32](b, n)
+	}
+	return (*buf)[:n]
 }

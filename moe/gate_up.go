@@ -7,12 +7,12 @@ import (
 
 // arithmetic is how a Go side multiplies and activates.
 type arithmetic struct {
-	exact    bool // see [weights.OpenRows]
-	activate func(act swiGLU, gate, up float32) float32
+	exact    bool                                                // see [weights.OpenRows]
+	activate func(act swiGLU, simd hip.SIMD, gate, up []float32) // gate becomes the result
 }
 
 var (
-	definition = arithmetic{true, swiGLU.activate64}
+	definition = arithmetic{true, swiGLU.define}
 	host       = arithmetic{false, swiGLU.activate}
 )
 
@@ -27,29 +27,23 @@ type gateUp struct {
 	w    *weights.Rows
 	with arithmetic
 	act  swiGLU
+	b    *hip.Blocks
 	gate []float32 // [rows, count] each
 	up   []float32
 }
 
-// newGateUp takes scratch for tiles of up to rows × count values.
-func newGateUp(b *hip.Blocks, w *weights.Rows, with arithmetic, act swiGLU, rows, count int) *gateUp {
-	return &gateUp{
-		w: w, with: with, act: act,
-		gate: hip.Scratch[float32](b, rows*count),
-		up:   hip.Scratch[float32](b, rows*count),
-	}
+func newGateUp(b *hip.Blocks, w *weights.Rows, with arithmetic, act swiGLU) *gateUp {
+	return &gateUp{w: w, with: with, act: act, b: b}
 }
 
 // multiply returns n × count values, valid until the next call:
 //
 //	y[i][j] = act(w[gate+j] · x[i], w[up+j] · x[i])      i < n, the rows of x that are loaded
 func (g *gateUp) multiply(gate, up, count, n int) []float32 {
-	g.w.Multiply(g.gate, count, gate, count)
-	g.w.Multiply(g.up, count, up, count)
-	y := g.gate[:n*count]
-	for i, v := range y {
-		y[i] = g.with.activate(g.act, v, g.up[i])
-	}
+	y, other := grow(g.b, &g.gate, n*count), grow(g.b, &g.up, n*count)
+	g.w.Multiply(y, count, gate, count)
+	g.w.Multiply(other, count, up, count)
+	g.with.activate(g.act, g.b.SIMD(), y, other)
 	return y
 }
 

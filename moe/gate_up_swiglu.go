@@ -119,7 +119,7 @@ func launchGateUpSwiGLU(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) er
 		return int(a.Rows) >= g.from && (!g.rounded || a.Codes != 0) && (g.x == 0 || g.multiplies(d, w, a))
 	})
 	tile := k.tile
-	if k.stream {
+	if k.stream || a.Rows > 1 && !d.Info().IsGPU() {
 		tile = weights.StreamTile(d, 2*int(a.Out), 2) / 2
 	}
 	a.Tile = int64(tile)
@@ -151,18 +151,19 @@ func (g *gateUpBlock) columns(with arithmetic) func(*hip.Blocks, *gateUpSwiGLUAr
 func gateUpColumns(b *hip.Blocks, a *gateUpSwiGLUArgs, start, end int, with arithmetic) {
 	rows, in, out := int(a.Rows), int(a.In), int(a.Out)
 	x, y := hip.In[float32](b, a.X, rows*in), hip.Out[float32](b, a.Y, rows*out)
-	w := with.open(b, a.Weights, a.Segments, a.In)
-	g := newGateUp(b, w, with, swiGLU{a.Alpha, a.Limit, a.Beta}, min(rows, gatherRows), runColumns)
 	end = min(end, out)
-	for row := 0; row < rows; row += gatherRows {
-		n := min(gatherRows, rows-row)
-		w.Load(x[row*in:(row+n)*in], n)
-		for first := start; first < end; first += runColumns {
-			count := min(runColumns, end-first)
-			values := g.multiply(first, out+first, count, n)
-			for i := range n {
-				copy(y[(row+i)*out+first:], values[i*count:(i+1)*count])
-			}
+	if start >= end {
+		return
+	}
+	w := with.open(b, a.Weights, a.Segments, a.In)
+	w.Share(x, rows)
+	g := newGateUp(b, w, with, swiGLU{a.Alpha, a.Limit, a.Beta})
+	for first := start; first < end; {
+		count := min(columnsAtOnce(rows), end-first)
+		values := g.multiply(first, out+first, count, rows)
+		for i := range rows {
+			copy(y[i*out+first:], values[i*count:(i+1)*count])
 		}
+		first += count
 	}
 }

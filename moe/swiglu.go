@@ -1,6 +1,11 @@
 package moe
 
-import "math"
+import (
+	"math"
+
+	"github.com/drafthead/drafthead/hip"
+	"github.com/drafthead/drafthead/hip/vec"
+)
 
 // swiGLU is the activation SwiGLU-OAI, as gpt-oss defined it. With g the gate,
 // limited from above, and u the up value, limited from both sides:
@@ -22,13 +27,17 @@ func (s swiGLU) activate64(gate, up float32) float32 {
 	return float32(g * sigmoid(s.alpha*g) * (u + s.beta))
 }
 
-// activate is [swiGLU.activate64] in float32, rounded after every operation,
-// with the exponential function in float64.
-func (s swiGLU) activate(gate, up float32) float32 {
-	limit := float32(s.limit)
-	g := min(gate, limit)
-	u := min(max(up, -limit), limit)
-	return g * float32(sigmoid(s.alpha*float64(g))) * (u + float32(s.beta))
+// activate is [swiGLU.activate64] for many values, in float32: see [vec.SwiGLU]. gate becomes
+// the result.
+func (s swiGLU) activate(simd hip.SIMD, gate, up []float32) {
+	vec.SwiGLU(simd, gate, gate, up, float32(s.alpha), float32(s.limit), float32(s.beta))
+}
+
+// define is activate by the definition.
+func (s swiGLU) define(_ hip.SIMD, gate, up []float32) {
+	for i, g := range gate {
+		gate[i] = s.activate64(g, up[i])
+	}
 }
 
 // sigmoid returns 1 / (1 + e^−x). It does not overflow: e^−x may be +Inf.

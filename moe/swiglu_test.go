@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/drafthead/drafthead/hip"
 )
 
 func TestSwiGLU(t *testing.T) {
@@ -39,10 +42,18 @@ func TestSwiGLU(t *testing.T) {
 		{"NaN up at zero gate", released, 0, nan, math.NaN()},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			for name, got := range map[string]float32{
-				"definition": c.act.activate64(c.gate, c.up),
-				"host":       c.act.activate(c.gate, c.up),
-			} {
+			all := map[string]float32{"definition": c.act.activate64(c.gate, c.up)}
+			for _, simd := range hip.SIMDLevels() {
+				gate, up := make([]float32, 37), make([]float32, 37)
+				for i := range gate {
+					gate[i], up[i] = c.gate, c.up
+				}
+				c.act.activate(simd, gate, up)
+				for i, v := range gate {
+					all[fmt.Sprint(simd, " ", i)] = v
+				}
+			}
+			for name, got := range all {
 				if math.IsNaN(c.want) {
 					require.True(t, math.IsNaN(float64(got)), "%s: %v", name, got)
 					continue
@@ -58,10 +69,17 @@ func TestSwiGLUHostIsClose(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for _, act := range []swiGLU{{1.702, 7, 1}, {1.3, 2.7, 0.1}, {-0.9, 11.3, -2}} {
 		t.Run(fmt.Sprint(act), func(t *testing.T) {
-			for range 20_000 {
-				gate, up := float32(rng.NormFloat64()*6), float32(rng.NormFloat64()*6)
-				want := float64(act.activate64(gate, up))
-				require.InDelta(t, want, float64(act.activate(gate, up)), 1e-6*math.Max(1, math.Abs(want)), "act(%v, %v)", gate, up)
+			gate, up := make([]float32, 20_000), make([]float32, 20_000)
+			for i := range gate {
+				gate[i], up[i] = float32(rng.NormFloat64()*6), float32(rng.NormFloat64()*6)
+			}
+			for _, simd := range hip.SIMDLevels() {
+				got := slices.Clone(gate)
+				act.activate(simd, got, up)
+				for i, v := range got {
+					want := float64(act.activate64(gate[i], up[i]))
+					require.InDelta(t, want, float64(v), 1e-6*math.Max(1, math.Abs(want)), "%v: act(%v, %v)", simd, gate[i], up[i])
+				}
 			}
 		})
 	}

@@ -212,6 +212,9 @@ func (w *productWork) tile(p *productKernel) int {
 		}
 		return 1
 	}
+	if p.from > 1 && !w.d.Info().IsGPU() {
+		return StreamTile(w.d, w.m.Rows, 1)
+	}
 	return p.tile
 }
 

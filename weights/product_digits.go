@@ -25,20 +25,14 @@ func (r *Rows) useDigits(n int) bool {
 	return false
 }
 
-// packDigits makes integers of rows of x: 16 columns have a power of two in common, of which
+// packDigits makes integers of row i: 16 columns have a power of two in common, of which
 // they are multiples, rounded to at most 2^23, about as the largest of them is rounded to a
 // float32. A row with values for which that will not do becomes nil.
-func (r *Rows) packDigits(x []float32, n int) [][]byte {
-	groups := r.cols / digitColumns
-	memory, rows := scratch(r.b, &r.digits, n*groups*digitBytes), make([][]byte, n)
-	for i := range rows {
-		row := memory[i*groups*digitBytes:][:groups*digitBytes]
-		a := packDigitsArgs{x: &x[i*r.cols], digits: &row[0], groups: groups}
-		if packDigits(&a); a.special == 0 {
-			rows[i] = row
-		}
+func (r *Rows) packDigits(o *operand, i int, row []float32) {
+	a := packDigitsArgs{x: &row[0], digits: &o.digits[i][0], groups: r.cols / digitColumns}
+	if packDigits(&a); a.special != 0 {
+		o.digits[i] = nil
 	}
-	return rows
 }
 
 // multiplyDigits multiplies rows of x, one after the other, with rows of four-bit codes,

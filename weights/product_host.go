@@ -48,6 +48,8 @@ func (r *Rows) multiplyRun(y []float32, yStride int, s *run, x *operand) {
 		r.multiplyRow(y, s, x)
 	case x.columns.tiles != nil && r.level.streamTiles[s.format][1] != nil:
 		r.multiplyTiles(y, yStride, s, x)
+	case x.sets.tiles != nil && r.level.decodeTiles[s.format] != nil:
+		r.multiplySets(y, yStride, s, x)
 	case x.n <= fewRows && s.rows >= r.level.dotsRows:
 		r.multiplyDots(y, yStride, s, x)
 	default:
@@ -77,20 +79,16 @@ func (r *Rows) multiplyRow(y []float32, s *run, x *operand) {
 
 // ordered returns rows of x with the columns in the order that a format wants.
 func (r *Rows) ordered(x *operand, f Format) []float32 {
+	if f == BF16 && x.evenOdd != nil {
+		return x.evenOdd
+	}
+	plain := r.floats(x, 0, x.n)
 	if f != BF16 || r.level.evenOdd == nil {
-		return x.x
+		return plain.x
 	}
-	if x.evenOdd == nil { // of rows that another product has left: nobody keeps it
-		return r.inEvenOdd(x, &r.evenOddOnce)
-	}
-	return x.evenOdd
-}
-
-// inEvenOdd brings the columns of whole chunks into the order of the level's evenOdd.
-func (r *Rows) inEvenOdd(x *operand, buf *[]float32) []float32 {
-	to := scratch(r.b, buf, len(x.x))
-	for i := 0; i < len(x.x); i += r.cols {
-		r.level.evenOdd(&evenOddArgs{x: &x.x[i], to: &to[i], chunks: r.cols / chunkColumns})
+	to := scratch(r.b, &r.evenOddOnce, len(plain.x)) // of rows that another product has left: nobody keeps it
+	for i := 0; i < len(plain.x); i += r.cols {
+		r.level.evenOdd(&evenOddArgs{x: &plain.x[i], to: &to[i], chunks: r.cols / chunkColumns})
 	}
 	return to
 }

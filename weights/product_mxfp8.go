@@ -90,19 +90,19 @@ func (p *productBlock) multiplyQuantized(b *hip.Blocks, a *productQuantizedArgs,
 	if first >= end {
 		return
 	}
-	type sides struct{ plain, rounded *operand }
 	plain := OpenRows(b, a.Weights, int(a.Segments), in, exact)
 	rounded := OpenRows(b, a.Weights, int(a.Segments), in, exact)
-	of := hip.Keep(b, func() (x sides) {
-		rounded.Load(hip.In[float32](b, a.Values, n*in), n)
-		x.rounded = rounded.x
+	sides := []*Rows{rounded, plain}
+	of := share(b, func(b *hip.Blocks) []*operand {
+		x := []*operand{rounded.with(b).newOperand(source{x: hip.In[float32](b, a.Values, n*in)}, n)}
 		if slices.ContainsFunc(plain.segments, func(s Segment) bool { return s.format != MXFP8 }) {
-			plain.Load(hip.In[float32](b, a.X, n*in), n)
-			x.plain = plain.x
+			x = append(x, plain.with(b).newOperand(source{x: hip.In[float32](b, a.X, n*in)}, n))
 		}
 		return x
-	})
-	plain.x, rounded.x = of.plain, of.rounded
+	}, func(i int) *Rows { return sides[i] })
+	for i, x := range of {
+		sides[i].x = x
+	}
 	y := hip.Out[float32](b, a.Y, n*out)
 	for row := first; row < end; {
 		s := plain.segmentOf(row)

@@ -36,33 +36,28 @@ func (r *Rows) usesPairs(f Format) bool {
 	return r.parts > 0 && r.level != nil && r.level.decodePairs[f] != nil && r.cols >= chunkColumns
 }
 
-// splitRows brings x into bfloat16, once for each format of the matrix that has a use for
-// them: the columns of a chunk lie in the order in which the format's values are unpacked.
+// splitRow brings chunks of a row, from column c on, into bfloat16 for a format: the
+// columns of a chunk lie in the order in which the format's values are unpacked.
 //
 //	pairs   [rows][chunks][parts][chunkColumns] bfloat16
 //	        [pairs of rows][cols/4][2][4], see together
-func (r *Rows) splitRows(o *operand) {
-	chunks := r.cols / chunkColumns
-	for i := range r.segments {
-		f := r.segments[i].format
-		inTiles := o.columns.tiles != nil && r.level.streamTiles[f][1] != nil
-		if o.pairs[f] != nil || inTiles || !r.usesPairs(f) {
-			continue
+func (r *Rows) splitRow(o *operand, f Format, i, c, chunks int) {
+	x, to := &o.from.row(i, r.cols)[c], o.pairs[f]
+	if r.together(o.n) == 2 {
+		end := i + 1
+		if end == o.n && o.n%2 == 1 { // a last row without another goes with itself
+			end++
 		}
-		stride := chunks * chunkColumns * r.parts
-		if r.together(o.n) == 2 {
-			o.pairs[f] = scratch(r.b, &r.pairs[f], ceilDiv(o.n, 2)*2*stride)
-			for k := range ceilDiv(o.n, 2) * 2 { // a last row without another goes with itself
-				r.level.matrix.split(&splitArgs{x: &o.x[min(k, o.n-1)*r.cols], to: &o.pairs[f][k/2*2*stride+k%2*4], chunks: chunks})
-			}
-			continue
+		for k := i; k < end; k++ {
+			r.level.matrix.split(&splitArgs{x: x, to: &to[k/2*2*r.pairsStride()+k%2*4+2*c], chunks: chunks})
 		}
-		o.pairs[f] = scratch(r.b, &r.pairs[f], o.n*stride)
-		for k := range o.n {
-			r.level.split[f][r.parts](&splitArgs{x: &o.x[k*r.cols], to: &o.pairs[f][k*stride], chunks: chunks, step: 2 * chunkColumns * r.parts, another: 2 * chunkColumns})
-		}
+		return
 	}
+	r.level.split[f][r.parts](&splitArgs{x: x, to: &to[i*r.pairsStride()+c*r.parts], chunks: chunks, step: 2 * chunkColumns * r.parts, another: 2 * chunkColumns})
 }
+
+// pairsStride is the values of a row of x.
+func (r *Rows) pairsStride() int { return r.cols / chunkColumns * chunkColumns * r.parts }
 
 // together returns how many of n rows of x lie together, and are multiplied at once.
 func (r *Rows) together(n int) int {
@@ -106,7 +101,7 @@ func (r *Rows) multiplyPairs(y []float32, yStride int, s *run, x *operand) {
 			products[most](a)
 			if hasNaN(totals[:n*count]) {
 				some := s.slice(first, n)
-				r.multiplyPanels(y[first:], yStride, &some, x)
+				r.multiplyPanels(y[first:], yStride, &some, r.floats(x, 0, x.n))
 				break
 			}
 			for k := range min(count, x.n-i) {

@@ -25,8 +25,8 @@ func (r *Rows) multiplyPairsPanels(y []float32, yStride int, s *run, x *operand)
 					continue
 				}
 			}
-			rest, some := s.slice(j, rows), operand{x: x.x[i*r.cols : (i+n)*r.cols], n: n}
-			r.multiplyPanels(y[i*yStride+j:], yStride, &rest, &some)
+			rest := s.slice(j, rows)
+			r.multiplyPanels(y[i*yStride+j:], yStride, &rest, r.floats(x, i, n))
 			sums, totals = scratch(r.b, &r.sums, most*r.level.lanes), scratch(r.b, &r.totals, most)
 		}
 	}

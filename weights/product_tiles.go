@@ -7,17 +7,13 @@ const (
 	tileSize = 16 // columns of a tile, and its rows
 	tileStep = 32 // columns of weights that a tile holds
 
+	tileValues = tileSize * tileStep // bfloat16 of a tile
+
 	// exactParts is how many bfloat16 make a float32.
 	exactParts = 3
-
-	// nearTiles is how many tiles of columns stay in a core's second cache, at the
-	// widths of the released head, while all rows of weights meet them: twice those
-	// of one call, which needs 32 rows as they are stored once for both. More columns
-	// take their turn, and the weights are read again.
-	nearTiles = 2 * maxStreamTiles
 )
 
-// tileColumns is rows of x as columns of tiles: row i is the sum of as many columns as it
+// tileColumns is few rows of x as columns of tiles: row i is the sum of as many columns as it
 // has parts, such as 3i, 3i+1 and 3i+2, of the upper, middle and lower bits.
 //
 //	tiles       [columns/16][steps]
@@ -29,7 +25,7 @@ type tileColumns struct {
 }
 
 // stride is the values from tile to tile of the same step.
-func (t *tileColumns) stride() int { return t.steps * tileSize * tileStep }
+func (t *tileColumns) stride() int { return t.steps * tileValues }
 
 // useTiles reports whether there are tiles for n rows of x and a part of the matrix.
 func (r *Rows) useTiles(n int) bool {
@@ -44,36 +40,38 @@ func (r *Rows) useTiles(n int) bool {
 	return false
 }
 
-// packColumns brings x into tiles.
-func (r *Rows) packColumns(x []float32, n int) tileColumns {
-	parts := exactParts
-	if r.parts > 0 {
-		parts = r.parts
-	}
-	t := tileColumns{count: ceilDiv(parts*n, tileSize), steps: r.cols / tileStep, parts: parts}
-	t.tiles = scratch(r.b, &r.tiles, t.count*t.stride())
+// packColumns brings the columns from c to end of all rows into tiles.
+func (r *Rows) packColumns(o *operand, c, end int) {
+	t, width := &o.columns, end-c
 	// A tile's worth of split rows, and what is too much for it.
-	split := scratch(r.b, &r.halves, (tileSize+exactParts)*r.cols)
+	split := scratch(r.b, &r.halves, (tileSize+exactParts)*width)
 	row, filled := 0, 0
 	for tile := range t.count {
-		for ; filled < tileSize && row < n; row++ {
-			at := split[filled*r.cols:]
-			if parts == exactParts {
-				splitBF16(&splitBF16Args{x: &x[row*r.cols], high: &at[0], mid: &at[r.cols], low: &at[2*r.cols], chunks: r.cols / chunkColumns})
-			} else {
-				r.level.split[BF16][parts](&splitArgs{x: &x[row*r.cols], to: &at[0], chunks: r.cols / chunkColumns, step: 2 * chunkColumns, another: 2 * r.cols})
-			}
-			filled += parts
+		for ; filled < tileSize && row < o.n; row++ {
+			r.splitParts(split[filled*width:], o.from.row(row, r.cols)[c:end], t.parts, width)
+			filled += t.parts
 		}
 		if filled < tileSize {
-			clear(split[filled*r.cols : tileSize*r.cols])
+			clear(split[filled*width : tileSize*width])
 			filled = tileSize
 		}
-		packTiles(&packTilesArgs{tiles: &t.tiles[tile*t.stride()], rows: &split[0], steps: t.steps, stride: 2 * r.cols})
+		packTiles(&packTilesArgs{
+			tiles: &t.tiles[tile*t.stride()+c/tileStep*tileValues], rows: &split[0],
+			steps: width / tileStep, stride: 2 * width, apart: 2 * tileValues,
+		})
 		filled -= tileSize
-		copy(split, split[tileSize*r.cols:][:filled*r.cols])
+		copy(split, split[tileSize*width:][:filled*width])
 	}
-	return t
+}
+
+// splitParts splits x into bfloat16, each part stride values after the one before.
+func (r *Rows) splitParts(to []uint16, x []float32, parts, stride int) {
+	chunks := len(x) / chunkColumns
+	if parts == exactParts {
+		splitBF16(&splitBF16Args{x: &x[0], high: &to[0], mid: &to[stride], low: &to[2*stride], chunks: chunks})
+		return
+	}
+	r.level.split[BF16][parts](&splitArgs{x: &x[0], to: &to[0], chunks: chunks, step: 2 * chunkColumns, another: 2 * stride})
 }
 
 // multiplyTiles decodes weights to bfloat16 and multiplies them in tiles, as fast as
@@ -83,34 +81,23 @@ func (r *Rows) multiplyTiles(y []float32, yStride int, s *run, x *operand) {
 	t := &x.columns
 	panels := scratch(r.b, &r.tilePanel, 2*tileRows*streamStride)
 	sums := scratch(r.b, &r.tileSums, tileRows*maxStreamTiles*tileSize)
-	for near := 0; near < t.count; near += nearTiles {
-		end := min(near+nearTiles, t.count)
-		for j := 0; j < s.rows; j += tileRows {
-			data, scale := s.row(j, 0, r.cols)
-			rows := min(tileRows, s.rows-j)
-			for tile := near; tile < end; tile += maxStreamTiles {
-				count := min(maxStreamTiles, end-tile)
-				a := streamTilesArgs{
-					w: &data[0], scale: unsafe.SliceData(scale), panel: &panels[0], other: &panels[tileRows*streamStride],
-					columns: &t.tiles[tile*t.stride()], sums: &sums[0], rows: rows, blocks: r.cols / streamColumns,
-					rowStride: s.rowStride, scaleStride: s.scaleStride, columnStride: 2 * t.stride(),
-				}
-				if tile+count == end { // the next rows, of which nothing is there yet
-					a.next = tileRows*s.rowStride - int(s.format.rowBytes(r.cols-streamColumns))
-				}
-				r.level.streamTiles[s.format][count](&a)
-				first := tile * tileSize / t.parts
-				n := min(x.n-first, maxStreamTiles*tileSize/t.parts)
-				if a.special != 0 {
-					some := operand{x: x.x[first*r.cols : (first+n)*r.cols], n: n}
-					rest := s.slice(j, rows)
-					r.multiplyPanels(y[first*yStride+j:], yStride, &rest, &some)
-					continue
-				}
-				for i := range n {
-					addParts(y[(first+i)*yStride+j:][:rows], sums[t.parts*i:], count*tileSize, t.parts)
-				}
-			}
+	for j := 0; j < s.rows; j += tileRows {
+		data, scale := s.row(j, 0, r.cols)
+		rows := min(tileRows, s.rows-j)
+		a := streamTilesArgs{
+			w: &data[0], scale: unsafe.SliceData(scale), panel: &panels[0], other: &panels[tileRows*streamStride],
+			columns: &t.tiles[0], sums: &sums[0], rows: rows, blocks: r.cols / streamColumns,
+			rowStride: s.rowStride, scaleStride: s.scaleStride, columnStride: 2 * t.stride(),
+			next: tileRows*s.rowStride - int(s.format.rowBytes(r.cols-streamColumns)), // the next rows, of which nothing is there yet
+		}
+		r.level.streamTiles[s.format][t.count](&a)
+		if a.special != 0 {
+			rest := s.slice(j, rows)
+			r.multiplyPanels(y[j:], yStride, &rest, r.floats(x, 0, x.n))
+			continue
+		}
+		for i := range x.n {
+			addParts(y[i*yStride+j:][:rows], sums[t.parts*i:], t.count*tileSize, t.parts)
 		}
 	}
 }

@@ -14,43 +14,9 @@ func (p *productBlock) multiply(b *hip.Blocks, a *productArgs, exact bool) {
 		return
 	}
 	w := OpenRows(b, a.Weights, int(a.Segments), in, exact)
-	w.x = hip.Keep(b, func() *operand {
-		w.Load(hip.In[float32](b, a.X, n*in), n)
-		return w.x
-	})
+	w.Share(hip.In[float32](b, a.X, n*in), n)
 	y := hip.Out[float32](b, a.Y, n*out)
 	w.Multiply(y[first:], out, first, end-first)
-}
-
-// operand is rows of x in the form in which they are multiplied.
-type operand struct {
-	x       []float32 // [n, cols]
-	n       int
-	columns tileColumns // of the host's, where it has a use for them
-	digits  [][]byte    // likewise, of each row; nil: it has none
-
-	evenOdd []float32           // x in the order that BF16 wants, or nil
-	pairs   [endFormat][]uint16 // the same, see splitRows, in the order of the format
-}
-
-// Load takes n rows of x, n × cols, which Multiply multiplies from then on. They must not
-// change meanwhile. If Multiply needs them in another form, Load makes it in scratch memory
-// that the next Load reuses.
-func (r *Rows) Load(x []float32, n int) {
-	o := &operand{x: x[:n*r.cols], n: n}
-	if !r.exact && r.useTiles(n) {
-		o.columns = r.packColumns(o.x, n)
-	}
-	if !r.exact && r.useDigits(n) {
-		o.digits = r.packDigits(o.x, n)
-	}
-	if !r.exact {
-		r.splitRows(o)
-		if r.level != nil && r.level.evenOdd != nil && o.pairs[BF16] == nil && r.cols >= chunkColumns && r.has(BF16) {
-			o.evenOdd = r.inEvenOdd(o, &r.evenOdd)
-		}
-	}
-	r.x = o
 }
 
 // Multiply multiplies the count rows w from first with each of the n rows of x that were
@@ -79,7 +45,10 @@ func (r *Rows) Load(x []float32, n int) {
 //	                 other, up to 8 rows of MXFP8 over 32 columns first
 //	AMX              for several rows of MXFP8 and BF16: x as three bfloat16 that
 //	                 add up to it, or as one or two, pair by pair of columns in
-//	                 order, then over the sums of the parts
+//	                 order, then over the sums of the parts; with more rows than
+//	                 make 48 of parts in one sum, 512 columns after the others, or
+//	                 256 of each of several parts, the lowest bits first; for three
+//	                 parts over those columns, then over these sums
 //
 // The error is a few units in the last place of the sum of the magnitudes of its
 // terms, beside what rounding of x adds; with x as multiples, each term has the largest x of

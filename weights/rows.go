@@ -18,22 +18,21 @@ type Rows struct {
 	at       int // segment of the row that was read last
 	level    *vectorLevel
 	exact    bool
-	parts    int      // bfloat16 that stand for a value of x in products of pairs
-	x        *operand // what Multiply multiplies with
+	parts    int        // bfloat16 that stand for a value of x in products of pairs
+	x        *operand   // what Multiply multiplies with
+	picked   []*operand // see Use
 
 	// Scratch that one call after the other uses.
-	row           []float32 // one decoded row
-	panels        []float32
-	sums, totals  []float32
-	tileSums      []float32
-	tiles, halves []uint16
-	tilePanel     []uint16
-	pairs         [endFormat][]uint16
-	pairsPanel    []uint16
-	digits        []byte
-	evenOdd       []float32
-	evenOddOnce   []float32
-	calls         calls
+	row          []float32 // one decoded row
+	panels       []float32
+	sums, totals []float32
+	tileSums     []float32
+	halves       []uint16
+	tilePanel    []uint16
+	pairsPanel   []uint16
+	evenOddOnce  []float32
+	gathered     []float32
+	calls        calls
 }
 
 // calls is arguments of functions that are called through tables: on the stack they would
@@ -45,6 +44,8 @@ type calls struct {
 	pairs        pairsArgs
 	productPairs productPairsArgs
 	digits       dotDigitsArgs
+	decodeTiles  decodeTilesArgs
+	tiles        multiplyTilesArgs
 }
 
 // OpenRows opens the matrix whose n segments lie at table; [Matrix.Table] returns both.

@@ -38,7 +38,7 @@ func runRows(b *hip.Blocks, a *rowsArgs, rows *Rows) {
 		return
 	}
 	y := hip.Out[float32](b, a.Out, n*int(a.Stride))
-	rows.Load(hip.In[float32](b, a.X, n*cols), n)
+	rows.load(hip.In[float32](b, a.X, n*cols), n)
 	rows.Multiply(y, int(a.Stride), int(a.First), int(a.Count))
 }
 

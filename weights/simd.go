@@ -17,6 +17,9 @@ type vectorLevel struct {
 	digits      [endFormat]func(*dotDigitsArgs)
 	streamTiles [endFormat][maxStreamTiles + 1]func(*streamTilesArgs) // by tiles of columns
 
+	decodeTiles   [endFormat]func(*decodeTilesArgs)
+	multiplyTiles [setTiles + 1]func(*multiplyTilesArgs) // by tiles of a set
+
 	evenOdd func(*evenOddArgs) // the order that BF16 wants of x; nil: that of the columns
 
 	// By pairs of bfloat16, for formats whose values have no more bits. With matrix rows of
@@ -122,8 +125,40 @@ type dotDigitsArgs struct {
 }
 
 type packTilesArgs struct {
-	tiles, rows   *uint16
-	steps, stride int
+	tiles, rows          *uint16
+	steps, stride, apart int // apart: bytes from tile to tile
+}
+
+// decodeTilesArgs: a panel is [blocks·4][32] rows of 32 bfloat16.
+type decodeTilesArgs struct {
+	w, scale               *byte
+	panel                  *uint16
+	rows, blocks           int // blocks of streamColumns columns
+	rowStride, scaleStride int
+	ahead                  int // bytes from what is decoded to what is prefetched
+	special                int // set to 1, see the function
+}
+
+// multiplyTilesArgs: panels follow each other, as do the sums of each set of columns with
+// each panel: tiles [2][tiles of the set], of [rows of weights][rows of x].
+type multiplyTilesArgs struct {
+	panel, columns *uint16
+	sums           *float32
+	buffer         *float32 // [4·256]
+	panels, sets   int
+	parts, steps   int
+	setStride      int // bytes from set to set of columns
+	partStride     int // and from part to part
+	to             int // sumsSet, sumsGoOn or sumsAdd
+}
+
+// What multiplyTiles does with sums: it sets them, it goes on with them, or it adds sums of
+// its own to them, which rounds less.
+const sumsSet, sumsGoOn, sumsAdd = 0, 1, 2
+
+type transposeTileArgs struct {
+	tile, y *float32
+	stride  int
 }
 
 type splitBF16Args struct {

@@ -101,6 +101,8 @@ func withTiles(level *vectorLevel) *vectorLevel {
 		BF16:  {1: streamTiles1BF16, 2: streamTiles2BF16, 3: streamTiles3BF16},
 		MXFP8: {1: streamTiles1MXFP8, 2: streamTiles2MXFP8, 3: streamTiles3MXFP8},
 	}
+	l.decodeTiles = [endFormat]func(*decodeTilesArgs){BF16: decodeTilesBF16, MXFP8: decodeTilesMXFP8}
+	l.multiplyTiles = [setTiles + 1]func(*multiplyTilesArgs){1: multiplyTiles1, 2: multiplyTiles2}
 	return &l
 }
 

@@ -54,9 +54,20 @@ func StreamResident(halves int) int {
 	return streamResident
 }
 
+// leastBlocks is how many blocks a thread has at least.
+const leastBlocks = 4
+
 // StreamTile returns how many of the rows of weights of a launch one block streams: so many
-// that all blocks run at the same time and end together. halves is as in [StreamResident].
+// that all blocks run at the same time and end together. halves is as in [StreamResident]. On
+// the CPU it is what a block multiplies with several rows of x: as many as fill tiles, where
+// that leaves all threads their share.
 func StreamTile(d hip.Device, rows, halves int) int {
+	if !d.Info().IsGPU() {
+		if rows < leastBlocks*d.Info().Threads*tileRows*halves {
+			return multiplyTile * halves
+		}
+		return tileRows * halves
+	}
 	tile := ceilDiv(ceilDiv(rows, d.Info().Threads*StreamResident(halves)), streamLoads) * streamLoads
 	if tile > mostStreamTile {
 		return streamTile

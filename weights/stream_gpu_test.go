@@ -78,18 +78,19 @@ func TestStreamsServe(t *testing.T) {
 	require.NoError(t, a.free())
 }
 
-// fixed is a device with so many multiprocessors.
+// fixed is a device with so many multiprocessors, or threads.
 type fixed struct {
 	hip.Device
+	kind    string
 	threads int
 }
 
-func (f fixed) Info() hip.Info { return hip.Info{Threads: f.threads} }
+func (f fixed) Info() hip.Info { return hip.Info{Kind: f.kind, Threads: f.threads} }
 
 // TestStreamTile: all blocks run at once, in whole groups, unless there is much more work
 // than that.
 func TestStreamTile(t *testing.T) {
-	d := fixed{threads: 132}
+	d := fixed{kind: "hip", threads: 132}
 	for _, test := range []struct{ rows, halves, want int }{
 		{1, 1, 4}, {6144, 1, 8}, {9856, 1, 16}, {24576, 1, 32}, {32768, 1, 44}, {24576, 2, 40}, {101376, 1, 128}, {101377, 1, 16}, {200064, 1, 16},
 	} {
@@ -98,5 +99,10 @@ func TestStreamTile(t *testing.T) {
 		if got != streamTile || test.rows <= mostStreamTile*132*streamResident {
 			require.LessOrEqual(t, ceilDiv(test.rows, got), d.threads*StreamResident(test.halves))
 		}
+	}
+	for _, test := range []struct{ threads, rows, halves, want int }{
+		{2, 128, 1, 16}, {2, 256, 1, 32}, {2, 255, 1, 16}, {16, 6144, 1, 32}, {16, 4095, 2, 32}, {16, 4096, 2, 64},
+	} {
+		require.Equal(t, test.want, StreamTile(fixed{kind: "cpu", threads: test.threads}, test.rows, test.halves), "%d rows on the CPU", test.rows)
 	}
 }

@@ -9,6 +9,11 @@ package weights
 //go:noescape
 func packTiles(a *packTilesArgs)
 
+// transposeTile sets y[i][j] = tile[j][i] for 16 rows of 16 float32.
+//
+//go:noescape
+func transposeTile(a *transposeTileArgs)
+
 // splitBF16 splits float32 into three bfloat16 that add up to it: high has the upper 8
 // bits of the significand, mid the next, low the rest.
 //

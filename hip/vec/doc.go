@@ -1,5 +1,5 @@
 // Package vec has the vector routines of the host that several packages share: RMS norms,
-// softmax, sums of exponentials, the largest value.
+// softmax, sums of exponentials, the largest value, SwiGLU.
 //
 // Each function takes the level of vector instructions that it may use, which a kernel gets
 // from [hip.Blocks.SIMD]; the machine must have it. hip.SIMDNone is plain Go. Levels differ

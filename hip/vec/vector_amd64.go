@@ -65,3 +65,17 @@ func columnScaleVector(simd hip.SIMD, x *float32, n int, factor *[16]float32) {
 	}
 	columnScaleAVX2(x, n, factor)
 }
+
+// swiGLUVector is the vector part of [SwiGLU], for n values, a multiple of 16, or returns
+// false.
+func swiGLUVector(simd hip.SIMD, y, gate, up *float32, n int, c *[4]float32) bool {
+	switch {
+	case simd >= hip.SIMDAVX512:
+		swiGLUAVX512(y, gate, up, n, c)
+	case simd >= hip.SIMDAVX2:
+		swiGLUAVX2(y, gate, up, n, c)
+	default:
+		return false
+	}
+	return true
+}

@@ -31,3 +31,6 @@ func columnExpVector(_ hip.SIMD, dst *float32, step int, x *float32, n int, top,
 func columnScaleVector(_ hip.SIMD, x *float32, n int, factor *[16]float32) {
 	columnScaleNEON(x, n, factor)
 }
+
+// No level has the vector part of [SwiGLU].
+func swiGLUVector(_ hip.SIMD, _, _, _ *float32, _ int, _ *[4]float32) bool { return false }

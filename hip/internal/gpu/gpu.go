@@ -14,10 +14,9 @@ import (
 // device is a GPU of a driver. What it has allocated is in its table of memory, so that
 // bounds are checked before the driver is asked: an illegal address can end the process.
 //
-// Locks, in the order in which they are taken: using, then a module's, that of small writes
-// or that of reads, then mu, then launched's. Every call holds using for reading for as long
-// as it lasts, so Close waits for the calls under way and releases nothing that one of them
-// uses.
+// Locks, in the order in which they are taken: using, then a module's or a staging's, then
+// mu, then launched's. Every call holds using for reading for as long as it lasts, so Close
+// waits for the calls under way and releases nothing that one of them uses.
 type device struct {
 	driver   *driver
 	about    GPU
@@ -33,8 +32,8 @@ type device struct {
 	kernels  kernelTable
 	compiler *compiler
 	frames   frames
-	uploads  uploads
-	reads    downloads
+	uploads  staging
+	reads    staging
 
 	using  sync.RWMutex // held for reading by every call, for writing by Close
 	closed bool
@@ -55,7 +54,7 @@ func open(d *driver, n int, opts *hip.OpenOptions) (_ hip.Device, err error) {
 		driver: d, stream: opts.Stream, lent: opts.Stream != 0, blocking: opts.Blocking,
 		memory: memory.New(), graphs: make(map[*graph]struct{}), recorders: make(map[*recorder]struct{}), marks: make(map[uintptr]struct{}), groups: make(map[*communicator]struct{}),
 	}
-	g.uploads.init()
+	g.uploads.size, g.reads.size = uploadStage, readStage
 	if g.about, g.handle, err = d.describe(n); err != nil {
 		return nil, err
 	}
@@ -189,10 +188,8 @@ func (g *device) releaseAll(keep func(error)) {
 		}
 	}
 	keep(g.call("close", callStreamSync, g.stream))
-	g.uploads.release(g, keep)
-	for i := range g.reads.stages {
-		g.reads.stages[i].release(g, keep)
-	}
+	keep(g.uploads.release(g))
+	keep(g.reads.release(g))
 	keep(g.kernels.release(g))
 	if !g.lent {
 		keep(g.call("close", callStreamDestroy, g.stream))

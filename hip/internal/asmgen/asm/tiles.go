@@ -50,8 +50,11 @@ func (f *Func) LoadTileAt(base GP, offset int, stride GP, t Tile) {
 }
 
 // StoreTile stores them.
-func (f *Func) StoreTile(t Tile, base, stride GP) {
-	f.tileMemory("TILESTORED", prefixF3, base, 0, stride, t)
+func (f *Func) StoreTile(t Tile, base, stride GP) { f.StoreTileAt(t, base, 0, stride) }
+
+// StoreTileAt stores them from offset bytes after base on.
+func (f *Func) StoreTileAt(t Tile, base GP, offset int, stride GP) {
+	f.tileMemory("TILESTORED", prefixF3, base, offset, stride, t)
 }
 
 // MultiplyTiles adds a · b, of pairs of bfloat16, to sum, of float32.

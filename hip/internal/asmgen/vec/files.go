@@ -7,7 +7,7 @@ var levels = []asm.Level{asm.AVX512, asm.AVX2}
 
 // Files returns the assembly of package vec.
 func Files() []*asm.File {
-	return []*asm.File{rmsFile(), softmaxFile(), neonRMSFile(), neonSoftmaxFile()}
+	return []*asm.File{rmsFile(), softmaxFile(), swiGLUFile(), neonRMSFile(), neonSoftmaxFile()}
 }
 
 // doc is the comment of a function: the second level refers to the first, whose name

@@ -45,6 +45,11 @@ func (c *expConstants[V]) all() []*V {
 func (c *expConstants[V]) exp512(f *asm.Func, x asm.Mem, top, r, n, p asm.Vec, k asm.Mask) {
 	f.Op("VMOVUPS", x, r)
 	f.Op("VSUBPS", top, r, r)
+	c.exponential512(f, r, n, p, k)
+}
+
+// exponential512 sets p = exp(r). It overwrites r.
+func (c *expConstants[V]) exponential512(f *asm.Func, r, n, p asm.Vec, k asm.Mask) {
 	f.Op("VCMPPS", notLess, c.least, r, k)
 	f.Op("VMULPS", c.log2e, r, n)
 	f.Op("VRNDSCALEPS", nearest, n, n)
@@ -59,6 +64,11 @@ func (c *expConstants[V]) exp512(f *asm.Func, x asm.Mem, top, r, n, p asm.Vec, k
 func (c *expConstants[V]) exp256(f *asm.Func, x asm.Mem, top, r, n, p, k asm.Vec) {
 	f.Op("VMOVUPS", x, r)
 	f.Op("VSUBPS", top, r, r)
+	c.exponential256(f, r, n, p, k)
+}
+
+// exponential256 is exponential512 with a mask k of the vector's width.
+func (c *expConstants[V]) exponential256(f *asm.Func, r, n, p, k asm.Vec) {
 	f.Op("VCMPPS", notLess, c.least, r, k)
 	f.Op("VMULPS", c.log2e, r, n)
 	f.Op("VROUNDPS", nearest, n, n)

@@ -25,7 +25,7 @@ var levels = []asm.Level{asm.AVX2, asm.AVX512, asm.VBMI}
 // and for dots one for each format.
 func Files() []*asm.File {
 	files := append([]*asm.File{tables(), dotFile()}, dotsFiles()...)
-	files = append(files, decodeFile(), panelFile(), splitFile(), pairsFile(), pairsPanelFile(), digitsFile(), tilesFile(), streamFile())
+	files = append(files, decodeFile(), panelFile(), splitFile(), pairsFile(), pairsPanelFile(), digitsFile(), tilesFile(), streamFile(), tilePanelsFile())
 	files = append(files, neonTables(), neonDotFile())
 	return append(append(files, neonDotsFiles()...), neonDecodeFile(), neonPanelFile(), neonPairsFile(), neonSplitFile(), neonPairsPanelFile())
 }

@@ -52,8 +52,8 @@ func streamTiles(file *asm.File, d tileDecoder, tiles int) {
 	rows, ahead := f.Take(asm.R13), f.Take(asm.R14)                 // left to decode, and from a row's columns to those that are fetched
 	multiplied, panelStride := f.Take(asm.SI), f.Take(asm.R9)       // the panel that is
 	columns, half, column := f.Take(asm.DX), f.Take(asm.BX), asm.CX // column shares code's register
-	r := tileLent{w: f.Take(asm.R11), scale: f.Take(asm.R12), panel: f.Take(asm.R10),
-		exponents: f.Take(asm.R8), outside: f.Take(asm.R15), code: f.Take(asm.CX)}
+	panel := f.Take(asm.R10)
+	r := tileLent{w: f.Take(asm.R11), scale: f.Take(asm.R12), exponents: f.Take(asm.R8), outside: f.Take(asm.R15), code: f.Take(asm.CX)}
 	field := func(name string) asm.Mem { return f.Field(args, name) }
 	const weightsTile, columnsTile = asm.Tile(6), asm.Tile(7)
 	sum := func(half, i int) asm.Tile { return asm.Tile(3*half + i) }
@@ -74,7 +74,7 @@ func streamTiles(file *asm.File, d tileDecoder, tiles int) {
 	last, decoded, fetch := f.Label("last"), f.Label("decoded"), f.Label("fetch")
 	f.Op("MOVQ", field("w"), r.w)
 	f.Op("MOVQ", field("scale"), r.scale)
-	f.Op("MOVQ", field("panel"), r.panel)
+	f.Op("MOVQ", field("panel"), panel)
 	f.Op("MOVQ", field("rows"), rows)
 	f.Op("CMPQ", field("blocks"), 0)
 	f.Op("JNE", decoded)
@@ -121,11 +121,11 @@ func streamTiles(file *asm.File, d tileDecoder, tiles int) {
 				f.Op("PREFETCHT0", r.w.At(offset).Index(ahead, 1))
 			}
 			for i := range streamColumns / chunk {
-				decoding.chunk(i)
+				decoding.chunk(i, [2]asm.Mem{panel.At(128 * i), panel.At(128*i + 64)})
 			}
 			f.Op("ADDQ", field("rowStride"), r.w)
 			f.Op("ADDQ", field("scaleStride"), r.scale)
-			f.Op("ADDQ", panelStride, r.panel)
+			f.Op("ADDQ", panelStride, panel)
 			f.Op("DECQ", rows)
 		})
 		f.Mark(done)

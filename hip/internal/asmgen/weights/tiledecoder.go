@@ -14,14 +14,14 @@ type tileDecoder struct {
 
 // tileLent is the registers of a function that are a tileDecoder's, beside vectors.
 type tileLent struct {
-	w, scale, panel    asm.GP // of a row
+	w, scale           asm.GP // of a row
 	exponents, outside asm.GP
 	code               asm.GP
 }
 
 // tileDecoding is the parts of a function that decode.
 type tileDecoding struct {
-	chunk   func(i int) // chunk i of a row to the panel
+	chunk   func(i int, to [2]asm.Mem) // chunk i of a row, 32 columns to each
 	numbers func(label string)
 }
 
@@ -36,12 +36,12 @@ func tileBF16() tileDecoder {
 			f.Clear(seen)
 			f.Broadcast(0x7f807f80, r.code, exponent)
 			return tileDecoding{
-				chunk: func(at int) {
+				chunk: func(at int, to [2]asm.Mem) {
 					for i, v := range values {
 						f.Op("VMOVDQU64", r.w.At(128*at+64*i), v)
 						f.Op("VPANDD", exponent, v, magnitudes[i])
 						f.Op("VPMAXUW", magnitudes[i], seen, seen)
-						f.Op("VMOVDQU64", v, r.panel.At(128*at+64*i))
+						f.Op("VMOVDQU64", v, to[i])
 					}
 				},
 				numbers: func(label string) {
@@ -70,7 +70,7 @@ func tileMXFP8() tileDecoder {
 			f.Clear(seen)
 			f.Broadcast(0x7fff7fff, r.code, magnitude)
 			return tileDecoding{
-				chunk: func(at int) {
+				chunk: func(at int, to [2]asm.Mem) {
 					l.words(f, r.w.At(64*at), temporaries[0], temporaries[1], words[0], words[1], seen)
 					for block, w := range words {
 						f.Op("MOVBLZX", r.scale.At(2*at+block), r.code)
@@ -81,7 +81,7 @@ func tileMXFP8() tileDecoder {
 						f.Op("CMPL", r.code, mostScale-leastScale)
 						f.Op("SETHI", r.code)
 						f.Op("ORL", r.code, r.outside)
-						f.Op("VMOVDQU64", w, r.panel.At(128*at+64*block))
+						f.Op("VMOVDQU64", w, to[block])
 					}
 				},
 				numbers: func(label string) {
