@@ -30,7 +30,7 @@ func (s swiGLU) activate64(gate, up float32) float32 {
 // activate is [swiGLU.activate64] for many values, in float32: see [vec.SwiGLU]. gate becomes
 // the result.
 func (s swiGLU) activate(simd hip.SIMD, gate, up []float32) {
-	vec.SwiGLU(simd, gate, gate, up, float32(s.alpha), float32(s.limit), float32(s.beta))
+	vec.SwiGLU(simd, gate, gate, up, s.alpha, float32(s.limit), float32(s.beta))
 }
 
 // define is activate by the definition.

@@ -2,14 +2,15 @@
 
 package vec
 
-// swiGLUAVX512 sets y[i] = g · 1/(1 + exp(c[1]·g)) · (u + c[2]) with g = min(gate[i],
-// c[0]) and u = clamp(up[i], −c[0], c[0]), each step in float32. n is a multiple of 16,
-// at least 16; y may be gate.
+// swiGLUAVX512 sets y[i] = g · 1/(1 + exp(−alpha·g)) · (u + beta) with g = min(gate[i],
+// limit) and u = clamp(up[i], −limit, limit), each step in float32, but for alpha·g,
+// which is not rounded. c holds limit, −limit, beta, and −alpha in two parts. n is a
+// multiple of 16, at least 16; y may be gate.
 //
 //go:noescape
-func swiGLUAVX512(y, gate, up *float32, n int, c *[4]float32)
+func swiGLUAVX512(y, gate, up *float32, n int, c *[5]float32)
 
 // swiGLUAVX2 is swiGLUAVX512.
 //
 //go:noescape
-func swiGLUAVX2(y, gate, up *float32, n int, c *[4]float32)
+func swiGLUAVX2(y, gate, up *float32, n int, c *[5]float32)

@@ -68,7 +68,7 @@ func columnScaleVector(simd hip.SIMD, x *float32, n int, factor *[16]float32) {
 
 // swiGLUVector is the vector part of [SwiGLU], for n values, a multiple of 16, or returns
 // false.
-func swiGLUVector(simd hip.SIMD, y, gate, up *float32, n int, c *[4]float32) bool {
+func swiGLUVector(simd hip.SIMD, y, gate, up *float32, n int, c *[5]float32) bool {
 	switch {
 	case simd >= hip.SIMDAVX512:
 		swiGLUAVX512(y, gate, up, n, c)

@@ -33,4 +33,4 @@ func columnScaleVector(_ hip.SIMD, x *float32, n int, factor *[16]float32) {
 }
 
 // No level has the vector part of [SwiGLU].
-func swiGLUVector(_ hip.SIMD, _, _, _ *float32, _ int, _ *[4]float32) bool { return false }
+func swiGLUVector(_ hip.SIMD, _, _, _ *float32, _ int, _ *[5]float32) bool { return false }

@@ -27,4 +27,4 @@ func columnExpVector(simd hip.SIMD, dst *float32, step int, x *float32, n int, t
 func columnScaleVector(simd hip.SIMD, x *float32, n int, factor *[16]float32) { panic(noVectors) }
 
 // No level has the vector part of [SwiGLU].
-func swiGLUVector(_ hip.SIMD, _, _, _ *float32, _ int, _ *[4]float32) bool { return false }
+func swiGLUVector(_ hip.SIMD, _, _, _ *float32, _ int, _ *[5]float32) bool { return false }

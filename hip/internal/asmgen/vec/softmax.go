@@ -48,13 +48,16 @@ func (c *expConstants[V]) exp512(f *asm.Func, x asm.Mem, top, r, n, p asm.Vec, k
 	c.exponential512(f, r, n, p, k)
 }
 
-// exponential512 sets p = exp(r). It overwrites r.
-func (c *expConstants[V]) exponential512(f *asm.Func, r, n, p asm.Vec, k asm.Mask) {
+// exponential512 sets p = exp(r), or of r and what is low beside it. It overwrites r.
+func (c *expConstants[V]) exponential512(f *asm.Func, r, n, p asm.Vec, k asm.Mask, low ...asm.Vec) {
 	f.Op("VCMPPS", notLess, c.least, r, k)
 	f.Op("VMULPS", c.log2e, r, n)
 	f.Op("VRNDSCALEPS", nearest, n, n)
 	f.Op("VFNMADD231PS", c.ln2, n, r)
 	f.Op("VFNMADD231PS", c.ln2Low, n, r)
+	for _, l := range low {
+		f.Op("VADDPS", l, r, r)
+	}
 	f.Op("VMOVAPS", c.c6, p)
 	c.polynomial(f, r, p)
 	f.Op("VSCALEFPS.Z", n, p, k, p)
@@ -68,12 +71,15 @@ func (c *expConstants[V]) exp256(f *asm.Func, x asm.Mem, top, r, n, p, k asm.Vec
 }
 
 // exponential256 is exponential512 with a mask k of the vector's width.
-func (c *expConstants[V]) exponential256(f *asm.Func, r, n, p, k asm.Vec) {
+func (c *expConstants[V]) exponential256(f *asm.Func, r, n, p, k asm.Vec, low ...asm.Vec) {
 	f.Op("VCMPPS", notLess, c.least, r, k)
 	f.Op("VMULPS", c.log2e, r, n)
 	f.Op("VROUNDPS", nearest, n, n)
 	f.Op("VFNMADD231PS", c.ln2, n, r)
 	f.Op("VFNMADD231PS", c.ln2Low, n, r)
+	for _, l := range low {
+		f.Op("VADDPS", l, r, r)
+	}
 	f.Op("VCVTPS2DQ", n, n)
 	f.Op("VMOVUPS", c.c6, p)
 	c.polynomial(f, r, p)

@@ -15,23 +15,25 @@ func swiGLUFile() *asm.File {
 // is the first here, if one is NaN. exp(x) of a large x is infinite: with AVX-512 by itself,
 // otherwise by a mask.
 func swiGLU(file *asm.File, level asm.Level) {
-	f := file.Func(level, "swiGLU"+level.Name+"(y, gate, up *float32, n int, c *[4]float32)", doc(level, "swiGLU",
-		"sets y[i] = g · 1/(1 + exp(c[1]·g)) · (u + c[2]) with g = min(gate[i], c[0]) and u = clamp(up[i], −c[0], c[0]), "+
-			"each step in float32. n is a multiple of 16, at least 16; y may be gate.", ""))
+	f := file.Func(level, "swiGLU"+level.Name+"(y, gate, up *float32, n int, c *[5]float32)", doc(level, "swiGLU",
+		"sets y[i] = g · 1/(1 + exp(−alpha·g)) · (u + beta) with g = min(gate[i], limit) and u = clamp(up[i], −limit, limit), "+
+			"each step in float32, but for alpha·g, which is not rounded. c holds limit, −limit, beta, and −alpha in two parts. "+
+			"n is a multiple of 16, at least 16; y may be gate.", ""))
 	y, gate, up, n, arg := f.Take(asm.DI), f.Take(asm.SI), f.Take(asm.DX), f.Take(asm.CX), f.Take(asm.AX)
 	const most, log2Most = 100, 88.5 // exp of the first is infinite, of the second just not
 	r, k, e, p := f.Vector(), f.Vector(), f.Vector(), f.Vector()
 	limit, least, alpha, beta, bound := f.Vector(), f.Vector(), f.Vector(), f.Vector(), f.Vector()
-	g := f.Vector()
+	g, alphaLow, low := f.Vector(), f.Vector(), f.Vector()
 	f.Op("MOVQ", f.Arg("y"), y)
 	f.Op("MOVQ", f.Arg("gate"), gate)
 	f.Op("MOVQ", f.Arg("up"), up)
 	f.Op("MOVQ", f.Arg("n"), n)
 	f.Op("MOVQ", f.Arg("c"), arg)
 	f.Op("VBROADCASTSS", arg.At(0), limit)
-	f.Op("VBROADCASTSS", arg.At(4), alpha)
+	f.Op("VBROADCASTSS", arg.At(4), least)
 	f.Op("VBROADCASTSS", arg.At(8), beta)
-	f.Op("VBROADCASTSS", arg.At(12), least)
+	f.Op("VBROADCASTSS", arg.At(12), alpha)
+	f.Op("VBROADCASTSS", arg.At(16), alphaLow)
 	if level == asm.AVX512 {
 		f.BroadcastFloat(most, arg, bound)
 	} else {
@@ -47,8 +49,11 @@ func swiGLU(file *asm.File, level asm.Level) {
 		}
 		one = c.one
 		exponential = func() {
+			const less = 1
+			f.Op("VCMPPS", less, bound, r, asm.K2)
+			f.Op("VMOVAPS.Z", low, asm.K2, low)
 			f.Op("VMINPS", r, bound, r)
-			c.exponential512(f, r, e, p, asm.K1)
+			c.exponential512(f, r, e, p, asm.K1, low)
 		}
 	} else {
 		over := f.Vector()
@@ -65,8 +70,9 @@ func swiGLU(file *asm.File, level asm.Level) {
 		exponential = func() {
 			const greater = 0x1e // and ordered
 			f.Op("VCMPPS", greater, bound, r, over)
+			f.Op("VANDNPS", low, over, low)
 			f.Op("VMINPS", r, bound, r)
-			c.exponential256(f, r, e, p, k)
+			c.exponential256(f, r, e, p, k, low)
 			f.Op("VBLENDVPS", over, infinity, p, p)
 		}
 	}
@@ -75,6 +81,9 @@ func swiGLU(file *asm.File, level asm.Level) {
 		f.Op("VMOVUPS", gate.At(0), g)
 		f.Op("VMINPS", g, limit, g)
 		f.Op("VMULPS", alpha, g, r)
+		f.Op("VMOVAPS", g, low)
+		f.Op("VFMSUB213PS", r, alpha, low)
+		f.Op("VFMADD231PS", alphaLow, g, low)
 		exponential()
 		f.Op("VADDPS", one, p, p)
 		f.Op("VMOVUPS", one, r)
