@@ -30,6 +30,7 @@ var (
 		expertsOnWarpgroups("experts_gate_up", 2, 64, 24),
 		expertsOnWarpgroups("experts_gate_up", 2, 96, 48),
 		expertsOnWarpgroups("experts_gate_up", 2, 128, 80),
+		expertsOfFew("experts_gate_up", 2),
 		expertsOf("experts_gate_up_mxfp8_16", "expertsTiles<true, 16, true>", 3, expertBlock{rows: 2, pairs: tiledPairs, each: tiledPairsEach, x: 16, halves: 2, rounded: true}),
 		expertsOf("experts_gate_up_mxfp8_64", "expertsTiles<true, 64, true>", 2, expertBlock{rows: 2, pairs: tiledPairs, each: 6, x: 64, halves: 2, rounded: true}),
 	}
@@ -43,6 +44,7 @@ var (
 		expertsOnWarpgroups("experts_down", 1, 64, 24),
 		expertsOnWarpgroups("experts_down", 1, 96, 48),
 		expertsOnWarpgroups("experts_down", 1, 128, 80),
+		expertsOfFew("experts_down", 1),
 		expertsOf("experts_down_mxfp8_16", "expertsTiles<false, 16, true>", 3, expertBlock{rows: 2, pairs: tiledPairs, each: tiledPairsEach, x: 16, halves: 1, rounded: true}),
 		expertsOf("experts_down_mxfp8_64", "expertsTiles<false, 64, true>", 2, expertBlock{rows: 2, pairs: tiledPairs, each: 6, x: 64, halves: 1, rounded: true}),
 	}
@@ -56,6 +58,9 @@ const (
 	// fewTilePairs is up to how many pairs each experts are faster wave by wave than by
 	// warpgroups.
 	fewTilePairs = 10
+
+	// mostFewPairs is up to how many pairs each experts are fastest by the kernel for few.
+	mostFewPairs = 4
 )
 
 // manyPairs reports whether pairs of so many experts may run on matrix units.
@@ -80,6 +85,7 @@ type expertBlock struct {
 	rounded bool // x is rounded to MXFP8, and is multiplied so
 
 	warpgroups bool // see [weights.WarpgroupsOf]
+	few        bool // up to mostFewPairs pairs an expert, on average: see [weights.Matrix.FewPairs]
 
 	stream bool // one row of the batch, on a GPU, with weights that [weights.Matrix.Streams]
 
@@ -100,6 +106,20 @@ func expertsOf(name, template string, resident int, block expertBlock) expertsKe
 		k.StartsEarly()
 	}
 	return expertsKernel{k, block}
+}
+
+// expertsOfFew declares a kernel for few pairs an expert.
+func expertsOfFew(name string, halves int) expertsKernel {
+	threads, shared, maxError := weights.FewOf()
+	block := expertBlock{rows: 2, x: 8, few: true, halves: halves}
+	return expertsKernel{
+		hip.NewKernel(name+"_few", gateUpGroupSource()+expertsHIP, block.side(definition)).
+			Instance(fmt.Sprintf("expertsFewRows<%t>", halves == 2), threads, 2, block.String()).
+			Shared(shared).
+			Fast(maxError, block.side(host)).
+			StartsEarly(),
+		block,
+	}
 }
 
 // expertsOnWarpgroups declares a kernel of [weights.WarpgroupsOf] for x pairs at a time, from
@@ -132,6 +152,8 @@ func (e expertBlock) String() string {
 		return "1 row, GPU"
 	case e.rows == 1:
 		return "1 row"
+	case e.few:
+		return fmt.Sprintf("up to %d pairs each, warpgroups", mostFewPairs)
 	case e.x == 0:
 		return fmt.Sprintf("%d rows on", e.rows)
 	}
@@ -146,7 +168,7 @@ func (e expertBlock) String() string {
 //	columns      ├─ tile ─┼─ tile ─┼─ tile ─┤
 type expertsArgs struct {
 	X           hip.Ptr // [Pairs/PairsPerX, In] float32
-	Codes       hip.Ptr // of X, if it is rounded: see [weights.QuantizedRows.Rows]; its parts, in the order of the pairs, if it is split; or 0
+	Codes       hip.Ptr // of X, if it is rounded: see [weights.QuantizedRows.Rows]; its parts, if it is split, see form; or 0
 	Scales      hip.Ptr
 	Y           hip.Ptr // [Pairs, Out] float32, written
 	Weights     hip.Ptr // [Segments] weights.Segment
@@ -167,21 +189,24 @@ type expertsArgs struct {
 
 // launchExperts launches the kernel for the pairs of rows rows, of which here are those of
 // the experts held, on average.
-func launchExperts(d hip.Device, kernels []expertsKernel, w *weights.Matrix, rows, here int, split bool, a *expertsArgs) error {
+func launchExperts(d hip.Device, kernels []expertsKernel, w *weights.Matrix, rows, here int, x form, a *expertsArgs) error {
 	k := hip.Choose(kernels, func(e *expertsKernel) bool {
 		if e.stream {
 			return rows == 1 && w.Streams(d, a.X, int(a.Out)) && w.SameFormat()
 		}
-		return rows >= e.rows && (!e.rounded || a.Codes != 0 && !split) && (e.x == 0 ||
-			here >= e.pairs && float64(here) > e.each*float64(a.Experts) && e.multiplies(d, w, split, a))
+		if e.few {
+			return x == inRows
+		}
+		return rows >= e.rows && (!e.rounded || a.Codes != 0 && x == asIs) && (e.x == 0 ||
+			here >= e.pairs && float64(here) > e.each*float64(a.Experts) && e.multiplies(d, w, x, a))
 	})
 	return k.launch(d, w, a)
 }
 
 // multiplies reports whether a kernel on matrix units multiplies rows as they are in a.
-func (e *expertsKernel) multiplies(d hip.Device, w *weights.Matrix, split bool, a *expertsArgs) bool {
+func (e *expertsKernel) multiplies(d hip.Device, w *weights.Matrix, x form, a *expertsArgs) bool {
 	if e.warpgroups {
-		return split
+		return x == inTiles
 	}
 	return w.Tiled(d, a.X) && (e.rounded || e.x <= weights.FewTileRows || !w.Splits(d, int(a.Pairs)))
 }
@@ -192,6 +217,9 @@ func (e *expertsKernel) launch(d hip.Device, w *weights.Matrix, a *expertsArgs) 
 	slots, tile := min(int(a.Experts), int(a.Pairs)), e.tile
 	if e.stream || e.rows > 1 && !d.Info().IsGPU() {
 		tile = weights.StreamTile(d, slots*int(a.Out)*e.halves, e.halves) / e.halves
+	}
+	if e.few {
+		tile = weights.FewTile(d, slots*int(a.Out)*e.halves) / e.halves
 	}
 	a.Tile = int64(tile)
 	return e.Launch(d, hip.Grid{Blocks: slots * tiles(int(a.Out), tile), BlockCost: tile * e.halves * rowBytes(w)}, a)

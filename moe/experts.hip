@@ -90,6 +90,50 @@ template <bool gated, int32 N, bool quantized = false> DEVICE void expertsTiles(
 }
 
 #if defined(WARPGROUPS)
+#if defined(HAS_WARPGROUPS)
+// expertFewRows multiplies count output columns of an expert's weights, from row on, with rows
+// rows of x.
+template <bool gated, int32 X, class RowOfX, class Store>
+DEVICE void expertFewRows(uint8 *shared, const expertsArgs &a, int32 row, int32 count, RowOfX rowOfX, int32 rows, Store store) {
+  const fewX x = fewXOf(a.Codes, a.Pairs / a.PairsPerX, a.In);
+  const int32 split = (gated ? 8 : 16) * fewWaves / (int32)a.Tile;
+  if constexpr (gated) {
+    multiplyGateUpFew<X>(shared, a.Weights, a.Segments, row, row + a.Out, count, {a.Alpha, a.Limit, a.Beta}, x, rowOfX, rows, split, a.In, [] {}, store);
+  } else {
+    const Segment *s = segmentOf(a.Weights, a.Segments, row);
+    const streamRows run = streamRowsOf(s, row, count);
+    const fewTile<X> all = fewSums<X>(shared, s->format, [&](int32 r) { return rowOfRun(run, r); }, x, rowOfX, split, a.In, [] {});
+    for (int32 k = (int32)threadIdx.x; k < rows * count; k += fewThreads) store(k / count, k % count, all.sum(k / count, k % count));
+  }
+}
+#endif
+
+// expertsFewRows is for experts with few pairs: see few.h. A block multiplies a tile of the
+// weights of an expert with up to 8 pairs at a time.
+template <bool gated> DEVICE void expertsFewRows(const expertsArgs &a) {
+#if defined(HAS_WARPGROUPS)
+  TILES(shared, fewShared);
+  const int32 tile = (int32)a.Tile, tiles = ceilDiv(a.Out, tile), slot = (int32)blockIdx.x / tiles;
+  startNext();
+  awaitInput();
+  if (slot >= *a.ActiveCount) return;
+  const int32 expert = a.Active[slot], first = (int32)blockIdx.x % tiles * tile, count = minimum(tile, a.Out - first);
+  const int32 *const picked = a.Order + a.Offsets[expert];
+  const int32 pairs = a.Offsets[expert + 1] - a.Offsets[expert], row = expert * (gated ? 2 : 1) * a.Out + first;
+  for (int32 pair = 0; pair < pairs; pair += 8) {
+    const int32 rows = minimum(8, pairs - pair);
+    const auto rowOfX = [&](int32 i) { return picked[pair + minimum(i, rows - 1)] / a.PairsPerX; };
+    const auto store = [&](int32 i, int32 j, float y) { a.Y[(int64)picked[pair + i] * a.Out + first + j] = y; };
+    if (rows <= 4) {
+      expertFewRows<gated, 1>(shared, a, row, count, rowOfX, rows, store);
+    } else {
+      expertFewRows<gated, 2>(shared, a, row, count, rowOfX, rows, store);
+    }
+    __syncthreads();
+  }
+#endif
+}
+
 // expertsWarpgroups is for experts with many pairs, by warpgroups: see WarpgroupsOf.
 template <bool gated, class Tile> DEVICE void expertsWarpgroups(const expertsArgs &a) {
 #if defined(HAS_WARPGROUPS)

@@ -90,7 +90,7 @@ func TestLaunchExpertsGrid(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			d := &gridRecorder{Device: hip.NewReference()}
 			w := exact([]float32{1, 2}).upload(t, d)
-			require.NoError(t, launchExperts(d, expertsDown, w, 2, int(c.pairs), false, &expertsArgs{Experts: c.experts, Pairs: c.pairs, Out: c.out}))
+			require.NoError(t, launchExperts(d, expertsDown, w, 2, int(c.pairs), asIs, &expertsArgs{Experts: c.experts, Pairs: c.pairs, Out: c.out}))
 			require.Equal(t, c.blocks, d.grid.Blocks)
 			require.Equal(t, c.tile*8, d.grid.BlockCost, "bytes of the weights of a block")
 		})

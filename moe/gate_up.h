@@ -71,6 +71,23 @@ DEVICE void multiplyGateUpWarpgroups(uint8 *shared, const Segment *segments, int
 }
 #endif
 
+#if defined(WARPGROUPS) && defined(HAS_WARPGROUPS)
+// multiplyGateUpFew is the same for rows ≤ 4 · X rows of x, rowOfX of them, with gate and up
+// weights as gateUpStream has them: see few.h. A block has half as many output columns as rows
+// of weights.
+template <int32 X, class RowOfX, class Ready, class Store>
+DEVICE void multiplyGateUpFew(uint8 *shared, const Segment *segments, int32 n, int32 gate, int32 up, int32 count, swiGLU act, const fewX &x, RowOfX rowOfX, int32 rows, int32 split, int32 cols, Ready ready, Store store) {
+  const Segment *s = segmentOf(segments, n, gate);
+  const streamRows gates = streamRowsOf(s, gate, count), ups = streamRowsOf(segmentOf(segments, n, up), up, count);
+  const auto weightRow = [&](int32 r) { return rowOfRun(r % 16 < 8 ? gates : ups, r / 16 * 8 + r % 8); };
+  const fewTile<X> all = fewSums<X>(shared, s->format, weightRow, x, rowOfX, split, cols, ready);
+  for (int32 k = (int32)threadIdx.x; k < rows * count; k += fewThreads) {
+    const int32 i = k / count, j = k % count, r = j / 8 * 16 + j % 8;
+    store(i, j, activate(act, all.sum(i, r), all.sum(i, r + 8)));
+  }
+}
+#endif
+
 // multiplyGateUpTiles is the same for many rows of x: a tile of weights is as many rows of
 // gate as of up. It calls store(i, j, y[i][j]) for i < rows and j < count, at most
 // half a tile. Row i of the tile is row rowOfX(i) of x, of which it multiplies the codes if

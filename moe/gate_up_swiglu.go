@@ -22,6 +22,9 @@ var gateUpSwiGLU = []gateUpKernel{
 	gateUpSwiGLUOf("gate_up_swiglu_tiled_32", "gateUpSwiGLUTiles<32>", 2, gateUpBlock{from: 17, x: 32}),
 	gateUpSwiGLUOnWarpgroups(gateUpBlock{from: 33, x: 64}),
 	gateUpSwiGLUOnWarpgroups(gateUpBlock{from: 65, x: 128}),
+	gateUpSwiGLUOfFew("gate_up_swiglu_few_4", 3, gateUpBlock{from: 2, x: 4}),
+	gateUpSwiGLUOfFew("gate_up_swiglu_few_8", 3, gateUpBlock{from: 5, x: 8}),
+	gateUpSwiGLUOfFew("gate_up_swiglu_few_16", 2, gateUpBlock{from: 9, x: 16}),
 	gateUpSwiGLUOf("gate_up_swiglu_mxfp8_16", "gateUpSwiGLUTiles<16, true>", 2, gateUpBlock{from: 5, x: 16, rounded: true}),
 	gateUpSwiGLUOf("gate_up_swiglu_mxfp8_32", "gateUpSwiGLUTiles<32, true>", 2, gateUpBlock{from: 17, x: 32, rounded: true}),
 }
@@ -40,6 +43,7 @@ type gateUpBlock struct {
 	tile   int  // output columns of a block
 
 	warpgroups bool // see [weights.WarpgroupsOf]
+	few        bool // up to x rows, see [weights.Matrix.Few]
 
 	rounded bool // x is rounded to MXFP8, and is multiplied so
 }
@@ -57,6 +61,21 @@ func gateUpSwiGLUOf(name, template string, resident int, block gateUpBlock) gate
 		k.StartsEarly()
 	}
 	return gateUpKernel{k, block}
+}
+
+// gateUpSwiGLUOfFew declares a kernel for up to block.x rows, of which a multiprocessor of an
+// NVIDIA GPU holds resident blocks.
+func gateUpSwiGLUOfFew(name string, resident int, block gateUpBlock) gateUpKernel {
+	threads, shared, maxError := weights.FewOf()
+	block.few = true
+	return gateUpKernel{
+		hip.NewKernel(name, gateUpGroupSource()+gateUpSwiGLUHIP, block.columns(definition)).
+			Instance(fmt.Sprintf("gateUpSwiGLUFewRows<%d>", block.x/4), threads, resident, block.String()).
+			Shared(shared).
+			Fast(maxError, block.columns(host)).
+			StartsEarly(),
+		block,
+	}
 }
 
 // gateUpSwiGLUOnWarpgroups declares a kernel of [weights.WarpgroupsOf].
@@ -80,6 +99,8 @@ func (g gateUpBlock) String() string {
 		return "1 row, GPU"
 	case g.from == 1:
 		return "1 row"
+	case g.few:
+		return fmt.Sprintf("%d to %d rows, warpgroups", g.from, g.x)
 	case g.x == 0:
 		return fmt.Sprintf("%d rows on", g.from)
 	}
@@ -110,17 +131,25 @@ type gateUpSwiGLUArgs struct {
 	Tile     int64 // output columns of a block
 }
 
-func launchGateUpSwiGLU(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) error {
+// launchGateUpSwiGLU launches the kernel for x in a form that is the one of the parts, if there
+// are any.
+func launchGateUpSwiGLU(d hip.Device, w *weights.Matrix, x form, a *gateUpSwiGLUArgs) error {
 	a.Weights, a.Segments = w.Table()
 	k := hip.Choose(gateUpSwiGLU, func(g *gateUpKernel) bool {
 		if g.stream {
 			return a.Rows == 1 && w.Streams(d, a.X, int(a.Out)) && w.SameFormat()
 		}
-		return int(a.Rows) >= g.from && (!g.rounded || a.Codes != 0) && (g.x == 0 || g.multiplies(d, w, a))
+		if g.few {
+			return x == inRows && int(a.Rows) >= g.from && int(a.Rows) <= g.x
+		}
+		return int(a.Rows) >= g.from && (!g.rounded || a.Codes != 0) && (g.x == 0 || g.multiplies(d, w, x, a))
 	})
 	tile := k.tile
 	if k.stream || a.Rows > 1 && !d.Info().IsGPU() {
 		tile = weights.StreamTile(d, 2*int(a.Out), 2) / 2
+	}
+	if k.few {
+		tile = weights.FewTile(d, 2*int(a.Out)) / 2
 	}
 	a.Tile = int64(tile)
 	return k.Launch(d, hip.Grid{
@@ -130,9 +159,9 @@ func launchGateUpSwiGLU(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) er
 }
 
 // multiplies reports whether a kernel on matrix units multiplies rows as they are in a.
-func (g *gateUpBlock) multiplies(d hip.Device, w *weights.Matrix, a *gateUpSwiGLUArgs) bool {
+func (g *gateUpBlock) multiplies(d hip.Device, w *weights.Matrix, x form, a *gateUpSwiGLUArgs) bool {
 	if g.warpgroups {
-		return a.Parts != 0
+		return x == inTiles
 	}
 	return w.Tiled(d, a.X) && (g.rounded || g.x <= weights.FewTileRows || !w.Splits(d, int(a.Rows)))
 }

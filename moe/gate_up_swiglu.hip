@@ -46,6 +46,19 @@ template <int32 N, bool quantized = false> DEVICE void gateUpSwiGLUTiles(const g
 }
 
 #if defined(WARPGROUPS)
+// gateUpSwiGLUFewRows is for up to 4 · X rows: see few.h.
+template <int32 X> DEVICE void gateUpSwiGLUFewRows(const gateUpSwiGLUArgs &a) {
+#if defined(HAS_WARPGROUPS)
+  TILES(shared, fewShared);
+  const int32 tile = (int32)a.Tile, first = (int32)blockIdx.x * tile;
+  const auto rowOfX = [&](int32 i) { return minimum(i, a.Rows - 1); };
+  startNext();
+  multiplyGateUpFew<X>(shared, a.Weights, a.Segments, first, a.Out + first, minimum(tile, a.Out - first), {a.Alpha, a.Limit, a.Beta}, fewXOf(a.Parts, a.Rows, a.In), rowOfX, a.Rows, 8 * fewWaves / tile, a.In, awaitInput, [&](int32 i, int32 j, float y) {
+    a.Y[(int64)i * a.Out + first + j] = y;
+  });
+#endif
+}
+
 // gateUpSwiGLUWarpgroups is for many rows as well: see WarpgroupsOf.
 template <class Tile> DEVICE void gateUpSwiGLUWarpgroups(const gateUpSwiGLUArgs &a) {
 #if defined(HAS_WARPGROUPS)

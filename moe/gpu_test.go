@@ -59,7 +59,7 @@ func TestTiledSharedExpertOnArchitectures(t *testing.T) {
 				X: upload(t, d, x), Y: alloc(t, d, rows*out), Alpha: 1.702, Limit: 7, Beta: 1,
 				Rows: int32(rows), In: in, Out: out,
 			}
-			require.NoError(t, launchGateUpSwiGLU(d, w.upload(t, d), &a))
+			require.NoError(t, launchGateUpSwiGLU(d, w.upload(t, d), asIs, &a))
 			return read[float32](t, d, a.Y, rows*out)
 		}
 		want := run(t, reference)

@@ -3,6 +3,7 @@ package moe
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/drafthead/drafthead/hip"
 	"github.com/drafthead/drafthead/weights"
@@ -38,13 +39,14 @@ func (e *Experts) Forward(d hip.Device, ws *Workspace, hidden, residual, x hip.P
 	if err := ws.reserve(d, &e.config, rows); err != nil {
 		return fmt.Errorf("moe: workspace for %d rows: %w", rows, err)
 	}
+	in := &input{x: x, rows: rows}
 	for _, stage := range []struct {
 		there bool
 		run   func() error
 	}{
 		{!e.config.dense(), func() error { return e.route(d, ws, x, rows) }},
-		{e.config.held() > 0, func() error { return e.routedExperts(d, ws, x, rows) }},
-		{e.config.shared(), func() error { return e.sharedExpert(d, ws, x, rows) }},
+		{e.config.held() > 0, func() error { return e.routedExperts(d, ws, in) }},
+		{e.config.shared(), func() error { return e.sharedExpert(d, ws, in) }},
 		{true, func() error { return e.combine(d, ws, hidden, residual, rows) }},
 	} {
 		if !stage.there {
@@ -71,7 +73,8 @@ func (e *Experts) route(d hip.Device, ws *Workspace, x hip.Ptr, rows int) error 
 
 // routedExperts fills expertOut, a row per pair, not yet weighted. Rows of pairs whose
 // expert is not held stay as they are.
-func (e *Experts) routedExperts(d hip.Device, ws *Workspace, x hip.Ptr, rows int) error {
+func (e *Experts) routedExperts(d hip.Device, ws *Workspace, in *input) error {
+	rows := in.rows
 	held, pairs := int32(e.config.held()), int32(rows*e.config.TopK)
 	here := int(int64(pairs) * int64(held) / int64(e.config.Experts)) // pairs of experts held, on average
 	err := launchGroupByExpert(d, &groupByExpertArgs{
@@ -87,17 +90,17 @@ func (e *Experts) routedExperts(d hip.Device, ws *Workspace, x hip.Ptr, rows int
 		Pairs: pairs, Experts: held,
 	}
 	up, down := grouped, grouped
-	if up.X, up.Codes, up.Scales, err = e.round(d, &ws.rounded, e.w13, x, rows, rows); err != nil {
+	if up.X, up.Codes, up.Scales, err = e.round(d, &ws.rounded, e.w13, in.x, rows, rows); err != nil {
 		return err
 	}
 	up.Y, up.PairsPerX = ws.intermediate.Ptr(), int32(e.config.TopK)
-	split, err := up.split(d, ws, e.w13, here)
+	up.In, up.Out = int32(e.config.Hidden), int32(e.config.Intermediate)
+	form, err := up.split(d, ws, e.w13, rows, here, func() (hip.Ptr, error) { return in.splitFew(d, ws, e.w13) })
 	if err != nil {
 		return err
 	}
 	up.Alpha, up.Limit, up.Beta = e.config.Alpha, e.config.Limit, e.config.Beta
-	up.In, up.Out = int32(e.config.Hidden), int32(e.config.Intermediate)
-	if err := launchExperts(d, expertsGateUp, e.w13, rows, here, split, &up); err != nil {
+	if err := launchExperts(d, expertsGateUp, e.w13, rows, here, form, &up); err != nil {
 		return err
 	}
 	down.X, down.Codes, down.Scales, err = e.round(d, &ws.roundedInner, e.w2, ws.intermediate.Ptr(), rows, int(pairs))
@@ -105,26 +108,38 @@ func (e *Experts) routedExperts(d hip.Device, ws *Workspace, x hip.Ptr, rows int
 		return err
 	}
 	down.Y, down.PairsPerX = ws.expertOut.Ptr(), 1
-	if split, err = down.split(d, ws, e.w2, here); err != nil {
+	down.In, down.Out = int32(e.config.Intermediate), int32(e.config.Hidden)
+	form, err = down.split(d, ws, e.w2, rows, here, func() (hip.Ptr, error) {
+		return ws.splitPairs.SplitFew(d, e.w2, down.X, int(pairs))
+	})
+	if err != nil {
 		return err
 	}
-	down.In, down.Out = int32(e.config.Intermediate), int32(e.config.Hidden)
-	return launchExperts(d, expertsDown, e.w2, rows, here, split, &down)
+	return launchExperts(d, expertsDown, e.w2, rows, here, form, &down)
 }
 
 // sharedExpert fills shared.
-func (e *Experts) sharedExpert(d hip.Device, ws *Workspace, x hip.Ptr, rows int) error {
-	x, codes, scales, err := e.round(d, &ws.rounded, e.gateUp, x, rows, rows)
+func (e *Experts) sharedExpert(d hip.Device, ws *Workspace, in *input) error {
+	rows := in.rows
+	x, codes, scales, err := e.round(d, &ws.rounded, e.gateUp, in.x, rows, rows)
 	if err != nil {
 		return err
 	}
 	var parts hip.Ptr
-	if codes == 0 && splits(d, e.gateUp, x, rows, rows <= weights.FewTileRows) {
-		if parts, err = ws.split.Split(d, x, rows, e.gateUp.Cols, nil); err != nil {
-			return err
-		}
+	form := asIs
+	switch {
+	case codes != 0:
+	case rows <= weights.FewTileRows && e.gateUp.Few(d, x, rows, e.config.SharedIntermediate):
+		form = inRows
+		parts, err = in.splitFew(d, ws, e.gateUp)
+	case splits(d, e.gateUp, x, rows, rows <= weights.FewTileRows):
+		form = inTiles
+		parts, err = ws.split.Split(d, x, rows, e.gateUp.Cols, nil)
 	}
-	err = launchGateUpSwiGLU(d, e.gateUp, &gateUpSwiGLUArgs{
+	if err != nil {
+		return err
+	}
+	err = launchGateUpSwiGLU(d, e.gateUp, form, &gateUpSwiGLUArgs{
 		X: x, Codes: codes, Scales: scales, Parts: parts, Y: ws.sharedInner.Ptr(), Alpha: e.config.Alpha, Limit: e.config.Limit, Beta: e.config.Beta,
 		Rows: int32(rows), In: int32(e.config.Hidden), Out: int32(e.config.SharedIntermediate),
 	})
@@ -153,18 +168,53 @@ func (e *Experts) round(d hip.Device, q *weights.QuantizedRows, m *weights.Matri
 	return values, codes, scales, nil
 }
 
-// split splits x for kernels on warpgroups, in the order of the pairs, of which here are those
-// of the experts held, on average, and reports whether it did: others may serve.
-func (a *expertsArgs) split(d hip.Device, ws *Workspace, w *weights.Matrix, here int) (bool, error) {
-	experts, pairs := int(a.Experts), int(a.Pairs)
-	if a.Codes != 0 || !manyPairs(here, experts) || !splits(d, w, a.X, pairs, here <= fewTilePairs*experts) {
-		return false, nil
+// input is the rows that the layer reads.
+type input struct {
+	x    hip.Ptr
+	rows int
+
+	few    hip.Ptr // their parts, for kernels of few rows, or 0
+	fewFor []weights.Format
+}
+
+// splitFew splits the rows for m, unless they are.
+func (in *input) splitFew(d hip.Device, ws *Workspace, m *weights.Matrix) (hip.Ptr, error) {
+	if formats := m.Formats(); in.few == 0 || !slices.Equal(in.fewFor, formats) {
+		var err error
+		if in.few, err = ws.split.SplitFew(d, m, in.x, in.rows); err != nil {
+			return 0, err
+		}
+		in.fewFor = formats
 	}
-	parts, err := ws.splitPairs.Split(d, a.X, pairs, w.Cols, &weights.Picked{
-		Order: a.Order, Count: a.Offsets.Add(4 * int64(experts)), PerX: a.PairsPerX,
-	})
-	a.Codes = parts
-	return true, err
+	return in.few, nil
+}
+
+// form is what kernels read of x.
+type form int
+
+const (
+	asIs    form = iota
+	inTiles      // [weights.SplitRows.Split], of pairs in their order
+	inRows       // [weights.SplitRows.SplitFew]
+)
+
+// split splits x of the pairs, of which here are those of the experts held, on average, for
+// the kernels that are fastest, and returns the form it is in then. few splits rows of x, not
+// pairs.
+func (a *expertsArgs) split(d hip.Device, ws *Workspace, w *weights.Matrix, rows, here int, few func() (hip.Ptr, error)) (x form, err error) {
+	experts, pairs := int(a.Experts), int(a.Pairs)
+	switch {
+	case a.Codes != 0:
+	case rows > 1 && w.Few(d, a.X, pairs, int(a.Out)) && here <= mostFewPairs*experts:
+		x = inRows
+		a.Codes, err = few()
+	case manyPairs(here, experts) && splits(d, w, a.X, pairs, here <= fewTilePairs*experts):
+		x = inTiles
+		a.Codes, err = ws.splitPairs.Split(d, a.X, pairs, w.Cols, &weights.Picked{
+			Order: a.Order, Count: a.Offsets.Add(4 * int64(experts)), PerX: a.PairsPerX,
+		})
+	}
+	return x, err
 }
 
 // splits reports whether kernels on warpgroups multiply m with that many rows of x, of which

@@ -75,6 +75,19 @@ struct codecE4M3 {
 };
 #endif
 
+// f16OfE4M3 makes two pairs of float16 of four codes, exactly.
+#if defined(NVIDIA_GPU) && __CUDA_ARCH__ >= 890
+DEVICE void f16OfE4M3(uint32 *pairs, uint32 codes) {
+  asm("{ .reg .b16 l, h; mov.b32 {l, h}, %2; cvt.rn.f16x2.e4m3x2 %0, l; cvt.rn.f16x2.e4m3x2 %1, h; }"
+      : "=r"(pairs[0]), "=r"(pairs[1]) : "r"(codes));
+}
+#else
+DEVICE void f16OfE4M3(uint32 *pairs, uint32 codes) {
+#pragma unroll
+  for (int32 i = 0; i < 2; i++) pairs[i] = f16OfFloat(floatOfE4M3(codes >> 16 * i & 0xffu)) | f16OfFloat(floatOfE4M3(codes >> (16 * i + 8) & 0xffu)) << 16;
+}
+#endif
+
 struct codecMXFP8 : codecE4M3 {
   DEVICE uint32 scaleBits(const uint8 *scales, int32, uint32 c) { return scales[c / 32]; }
   DEVICE float scaleOf(uint32 bits, int32) { return floatOfE8M0(bits); }

@@ -26,8 +26,10 @@ func (m *Matrix) Product(d hip.Device, y, x hip.Ptr, rows int) error {
 
 // ProductSplit is [Matrix.Product] with room for rows of x that are split. A GPU that has
 // warpgroups then multiplies more than 16 rows by them, 1.3 to 2.4 times as fast on an H100,
-// and more than 4 rows with MXFP4 and NVFP4 weights too. Results stay within the bound that
-// [TileOf] gives.
+// more than 4 rows with MXFP4 and NVFP4 weights too, and 2 to 16 rows as [Matrix.Few] says.
+// Results stay within the bound that [TileOf] gives. With MXFP8 weights the 2 to 16 rows are
+// first moved by a power of two each, so that their largest is 2^14 or more: products with
+// those must not overflow.
 func (m *Matrix) ProductSplit(d hip.Device, y, x hip.Ptr, rows int, room *SplitRows) error {
 	if rows < 0 || rows > math.MaxInt32 {
 		return &hip.InputError{Op: "weights: product", Field: "rows", Got: rows, Want: "0 to 2^31-1"}
@@ -36,14 +38,19 @@ func (m *Matrix) ProductSplit(d hip.Device, y, x hip.Ptr, rows int, room *SplitR
 		return nil
 	}
 	work := productWork{m: m, d: d, x: x, rows: rows, split: room != nil && m.Splits(d, rows)}
+	work.few = room != nil && rows <= mostFew
 	k := hip.Choose(product, work.served)
 	tile := work.tile(k)
 	var parts hip.Ptr
-	if k.on >= warpgroups {
-		var err error
-		if parts, err = room.Split(d, x, rows, m.Cols, nil); err != nil {
-			return err
-		}
+	var err error
+	switch {
+	case k.on == fewOnMatrix:
+		parts, err = room.SplitFew(d, m, x, rows)
+	case k.on >= warpgroups:
+		parts, err = room.Split(d, x, rows, m.Cols, nil)
+	}
+	if err != nil {
+		return err
 	}
 	return k.Launch(d, k.grid(m, rows, tile), &productArgs{
 		X: x, Parts: parts, Y: y, Weights: m.table, Segments: int32(len(m.segments)),
@@ -79,6 +86,9 @@ var product = []productKernel{
 	productOnWarpgroups(productBlock{from: 33, x: 64}),
 	productOnWarpgroups(productBlock{from: 33, x: 64, wide: true}),
 	productOnWarpgroups(productBlock{from: 65, x: 128, wide: true}),
+	productOfFew("product_few_4", 3, productBlock{from: fewFrom, x: 4}),
+	productOfFew("product_few_8", 3, productBlock{from: 5, x: 8}),
+	productOfFew("product_few_16", 2, productBlock{from: 9, x: 16}),
 }
 
 // manyRows is the number of rows of x from which a GPU divides them among blocks: one block
@@ -111,6 +121,7 @@ const (
 	gpus                   // a GPU
 	tileable               // a GPU, and weights and x that tiles read as they lie: see tiledMixed
 	tileableFull           // the same, with a block for every compute unit
+	fewOnMatrix            // rows of x that are split, no more than a block has, and weights that few reads: see Few
 	warpgroups             // a GPU with warpgroups, rows of x that are split, and weights that they read: see Splits
 	warpgroupsFull         // the same, with a block for every compute unit
 )
@@ -125,6 +136,20 @@ func productOf(name, template string, resident int, block productBlock) productK
 		k.StartsEarly()
 	}
 	return productKernel{k, block}
+}
+
+// productOfFew declares a kernel for up to block.x rows of x, of which a multiprocessor of an
+// NVIDIA GPU holds resident blocks.
+func productOfFew(name string, resident int, block productBlock) productKernel {
+	block.on = fewOnMatrix
+	return productKernel{
+		hip.NewKernel(name, WarpgroupSource()+productHIP, block.twin).
+			Instance(fmt.Sprintf("productFewRows<%d>", block.x/4), fewThreads, resident, block.String()).
+			Shared(fewShared).
+			Fast(tiledError, block.host).
+			StartsEarly(),
+		block,
+	}
 }
 
 // productOnWarpgroups declares a kernel of [WarpgroupsOf].
@@ -149,6 +174,9 @@ func (p productBlock) String() string {
 	if p.from == 1 {
 		return "1 row" + [...]string{anything: "", streamable: ", GPU", streamableNarrow: ", GPU, few rows of weights"}[p.on]
 	}
+	if p.on == fewOnMatrix {
+		return fmt.Sprintf("%d to %d rows, warpgroups", p.from, p.x)
+	}
 	on := [...]string{gpus: ", GPU", tileable: ", matrix units", tileableFull: ", all matrix units", warpgroups: ", warpgroups", warpgroupsFull: ", all warpgroups"}[p.on]
 	return fmt.Sprintf("%d rows on%s", p.from, on)
 }
@@ -172,7 +200,8 @@ type productWork struct {
 	x    hip.Ptr
 	rows int
 
-	split bool // x can be
+	split bool // x can be, for warpgroups
+	few   bool // likewise, for kernels of few rows
 }
 
 // served reports whether a kernel serves the launch.
@@ -184,6 +213,8 @@ func (w *productWork) served(p *productKernel) bool {
 		return w.rows == 1 && w.d.Info().IsGPU() && w.tile(p) > 0
 	case p.on == gpus:
 		return w.d.Info().IsGPU()
+	case p.on == fewOnMatrix:
+		return w.few && w.rows <= p.x && w.tile(p) > 0
 	case p.on >= tileable && p.on < warpgroups && p.x > FewTileRows && w.split:
 		return false // warpgroups are faster
 	case p.on >= warpgroups && !w.split:
@@ -211,6 +242,21 @@ func (w *productWork) tile(p *productKernel) int {
 			return 0
 		}
 		return 1
+	case fewOnMatrix:
+		for tile := FewTile(w.d, w.m.Rows); tile >= fewTile; tile /= 2 {
+			if w.m.Few(w.d, w.x, w.rows, tile) {
+				return tile
+			}
+		}
+		return 0
+	case anything, gpus:
+		tile := p.tile
+		if w.rows > 1 && w.d.Info().IsGPU() { // a block for each unit, where there are few rows of weights
+			for tile > 1 && ceilDiv(w.m.Rows, tile)*p.parts(w.rows) < w.d.Info().Threads {
+				tile /= 2
+			}
+		}
+		return tile
 	}
 	if p.from > 1 && !w.d.Info().IsGPU() {
 		return StreamTile(w.d, w.m.Rows, 1)

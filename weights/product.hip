@@ -14,7 +14,7 @@ struct productArgs {
 // up to most at a time.
 template <int32 most> DEVICE void multiplyRowsOfX(const productArgs &a, int32 first, int32 start, int32 end) {
   __shared__ multiplied m;
-  const int32 count = minimum(multiplyTile, a.Out - first);
+  const int32 count = minimum((int32)a.Tile, a.Out - first);
   for (int32 row = start, n; row < end; row += n) {
     const float *x = a.X + (int64)row * a.In;
     n = multiplyFew<most>(&m, a.Weights, a.Segments, first, count, [&](int32 i) { return x + (int64)i * a.In; }, end - row, a.In);
@@ -43,14 +43,14 @@ template <int32 R> DEVICE void productStream(const productArgs &a) {
 // productFew does one tile of rows of weights in a block, for all rows of x, up to most at
 // a time.
 template <int32 most> DEVICE void productFew(const productArgs &a) {
-  multiplyRowsOfX<most>(a, (int32)blockIdx.x * multiplyTile, 0, most == 1 ? 1 : a.Rows);
+  multiplyRowsOfX<most>(a, (int32)blockIdx.x * (int32)a.Tile, 0, most == 1 ? 1 : a.Rows);
 }
 
 // productRows does one tile of rows of weights and N rows of x in a block, for weights that
 // matrix units cannot multiply.
 template <int32 N> DEVICE void productRows(const productArgs &a) {
   const int32 tiles = ceilDiv(a.Rows, N), row = (int32)blockIdx.x % tiles * N;
-  multiplyRowsOfX<N>(a, (int32)blockIdx.x / tiles * multiplyTile, row, minimum(row + N, a.Rows));
+  multiplyRowsOfX<N>(a, (int32)blockIdx.x / tiles * (int32)a.Tile, row, minimum(row + N, a.Rows));
 }
 
 // productTiles does one tile of rows of weights and of x in a block, on matrix units. Tiles
@@ -93,6 +93,23 @@ template <class Tile> DEVICE void productWarpgroups(const productArgs &a) {
       if (start <= first + r + 8 && first + r + 8 <= end) y[first + r + 8] = high;
     });
   }
+#endif
+}
+#endif
+
+#if defined(WARPGROUPS)
+// productFewRows does one tile of rows of weights in a block, all in one segment, for up to
+// 4 · X rows of x: see few.h.
+template <int32 X> DEVICE void productFewRows(const productArgs &a) {
+#if defined(HAS_WARPGROUPS)
+  TILES(shared, fewShared);
+  const int32 tile = (int32)a.Tile, first = (int32)blockIdx.x * tile, count = minimum(tile, a.Out - first);
+  startNext();
+  const Segment *s = segmentOf(a.Weights, a.Segments, first);
+  const streamRows run = streamRowsOf(s, first, count);
+  const fewTile<X> all = fewSums<X>(shared, s->format, [&](int32 r) { return rowOfRun(run, r); }, fewXOf(a.Parts, a.Rows, a.In),
+                                    [&](int32 i) { return minimum(i, a.Rows - 1); }, 16 * fewWaves / tile, a.In, awaitInput);
+  for (int32 k = (int32)threadIdx.x; k < a.Rows * count; k += fewThreads) a.Y[(int64)(k / count) * a.Out + first + k % count] = all.sum(k / count, k % count);
 #endif
 }
 #endif

@@ -25,7 +25,7 @@ func TestProductOnGPUs(t *testing.T) {
 			s := newStored(r, f, multiplyTile+3, cols)
 			for _, rows := range []int{1, 2, 3, 4, 5, 21} {
 				c := productCase(fmt.Sprintf("%v/%d cols/%d rows", f, cols, rows), 0, randomFloats(r, rows*cols), s)
-				if rows >= manyRows && slices.Contains(tiledFormats, f) {
+				if (rows >= manyRows || rows >= fewFrom && cols%splitColumns == 0) && slices.Contains(tiledFormats, f) {
 					c = onMatrixUnits(c)
 				}
 				cases = append(cases, c)

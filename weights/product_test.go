@@ -61,7 +61,7 @@ func setUpProduct(t testing.TB, a *arena, pad int, x []float32, parts []stored) 
 	py := a.floats(y)
 	require.NoError(t, a.err)
 	run = func() error {
-		if !m.Splits(a.d, rows) {
+		if !m.Splits(a.d, rows) && !m.Few(a.d, px, rows, 1) {
 			return m.Product(a.d, py, px, rows)
 		}
 		var room SplitRows

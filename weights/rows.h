@@ -34,6 +34,15 @@ DEVICE float floatOfF16(uint32 half) {
   return floatOfBits(bits | (half & 0x8000u) << 16);
 }
 
+// f16OfFloat rounds to an IEEE binary16, to nearest even.
+DEVICE uint32 f16OfFloat(float v) {
+  const uint32 bits = bitsOfFloat(v), sign = bits >> 16 & 0x8000u, size = bits & 0x7fffffffu;
+  if (size > 0x7f800000u) return 0x7e00u;        // NaN
+  if (size >= 0x477ff000u) return sign | 0x7c00u; // to infinity, from 65520 on
+  if (size < 0x38800000u) return sign | (bitsOfFloat(floatOfBits(size) * 0x1p24f + 0x1p23f) - 0x4b000000u); // subnormal
+  return sign | (size - 0x38000000u + 0xfffu + (size >> 13 & 1u)) >> 13;
+}
+
 // floatOfE8M0 decodes a scale code s: 2^(s−127), NaN for 255, subnormal for 0.
 DEVICE float floatOfE8M0(uint32 code) {
   if (code == 255) return notANumber();

@@ -20,8 +20,12 @@ var (
 	tilesH string
 	//go:embed split_rows.hip
 	splitRowsHIP string
+	//go:embed split_few.hip
+	splitFewHIP string
 	//go:embed warpgroup.h
 	warpgroupH string
+	//go:embed few.h
+	fewH string
 	//go:embed tiles_mxfp8.h
 	tilesMXFP8H string
 	//go:embed product.hip
@@ -53,11 +57,13 @@ func KernelSource() string {
 // WarpgroupSource is KernelSource and, for kernels that [WarpgroupsOf] is about,
 //
 //	warpgroupSums                products with many rows of x, on an NVIDIA GPU
+//	fewSums                      products with up to 16 of them: Matrix.Few
 //
 // and the macro WARPGROUPS. Compilers allocate registers otherwise where it is there, used or
 // not, so other kernels do without.
 func WarpgroupSource() string {
-	return KernelSource() + splitDefines() + hip.Define("warpgroupShared", warpgroupShared) + hip.Define("mostSteps", mostSteps) + hip.Define("mostTileRows", mostTileRows) + warpgroupH
+	return KernelSource() + splitDefines() + hip.Define("warpgroupShared", warpgroupShared) + hip.Define("mostSteps", mostSteps) + hip.Define("mostTileRows", mostTileRows) + warpgroupH +
+		hip.Define("fewThreads", fewThreads) + hip.Define("fewShared", fewShared) + fewH
 }
 
 // rowsSource is what decodeRow alone needs.

@@ -9,13 +9,21 @@
 //	b[0], b[1]   column g, rows 2t, 2t+1 and 2t+8, 2t+9
 //	d[0], d[1]   row g, columns 2t and 2t+1
 //	d[2], d[3]   row g+8
+//
+// multiplyAddF16 is the same of float16.
 #if defined(DH_EMULATED) && DH_WAVE == 32 && !defined(__AMDGCN__)
 #define HAS_MULTIPLY_ADD_16X8 1
 #define multiplyAdd16x8(d, a, b) emulator_mma_m16n8k16(d, a, b, __LINE__)
+#define multiplyAddF16(d, a, b) emulator_mma_m16n8k16_f16(d, a, b, __LINE__)
 #elif defined(NVIDIA_GPU) && __CUDA_ARCH__ >= 800
 #define HAS_MULTIPLY_ADD_16X8 1
 DEVICE void multiplyAdd16x8(float *d, const uint32 *a, const uint32 *b) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+DEVICE void multiplyAddF16(float *d, const uint32 *a, const uint32 *b) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }

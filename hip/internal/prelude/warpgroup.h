@@ -175,24 +175,29 @@ DEVICE void tilesFetch(uint64 *, uint8 *to, const uint8 *from, int32 bytes) {
 DEVICE void tilesAwait(uint64 *, uint32) {}
 #endif
 
-// copyAsync copies n bytes, 8 or 16 and aligned to that, from global to shared memory. The
+// copyAsync copies n bytes, 4, 8 or 16 and aligned to that, from global to shared memory, of
+// which it takes a pointer or, so that it is computed once, the sharedPlace that it points to. The
 // copies before a copyAsyncEnd are a group. copyAsyncWait<k> waits until all but the last k
 // groups of this thread have been copied, for itself.
 #if defined(NVIDIA_GPU) && __CUDA_ARCH__ >= 800
-template <int32 n> DEVICE void copyAsync(uint8 *to, const uint8 *from) {
-  const uint32 at = sharedAddress(to);
+typedef uint32 sharedPlace;
+DEVICE sharedPlace sharedPlaceOf(const uint8 *p) { return sharedAddress(p); }
+template <int32 n> DEVICE void copyAsync(sharedPlace at, const uint8 *from) {
   if constexpr (n == 16) {
     asm volatile("{ .reg .u64 g; cvta.to.global.u64 g, %1; cp.async.cg.shared.global [%0], [g], 16; }" ::"r"(at), "l"(from) : "memory");
   } else {
-    asm volatile("{ .reg .u64 g; cvta.to.global.u64 g, %1; cp.async.ca.shared.global [%0], [g], 8; }" ::"r"(at), "l"(from) : "memory");
+    asm volatile("{ .reg .u64 g; cvta.to.global.u64 g, %1; cp.async.ca.shared.global [%0], [g], %2; }" ::"r"(at), "l"(from), "n"(n) : "memory");
   }
 }
+template <int32 n> DEVICE void copyAsync(uint8 *to, const uint8 *from) { copyAsync<n>(sharedAddress(to), from); }
 DEVICE void copyAsyncEnd() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int32 k> DEVICE void copyAsyncWait() { asm volatile("cp.async.wait_group %0;" ::"n"(k) : "memory"); }
 #else
+typedef uint8 *sharedPlace;
+DEVICE sharedPlace sharedPlaceOf(uint8 *p) { return p; }
 template <int32 n> DEVICE void copyAsync(uint8 *to, const uint8 *from) {
 #pragma unroll
-  for (int32 i = 0; i < n; i += 8) *(uint64 *)(to + i) = *(const uint64 *)(from + i);
+  for (int32 i = 0; i < n; i += 4) *(uint32 *)(to + i) = *(const uint32 *)(from + i);
 }
 DEVICE void copyAsyncEnd() {}
 template <int32 k> DEVICE void copyAsyncWait() {}

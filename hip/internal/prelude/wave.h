@@ -27,6 +27,15 @@ DEVICE uint32 shuffle(uint32 value, uint32 lane) { return __shfl_sync(~0u, value
 DEVICE uint32 shuffleXor(uint32 value, uint32 mask) { return __shfl_xor_sync(~0u, value, (int)mask); }
 #endif
 
+// waveBarrier lets the lanes of a wave see what they have written to shared memory.
+#if defined(DH_EMULATED)
+#define waveBarrier() ((void)shuffle(0u, 0))
+#elif defined(NVIDIA_GPU)
+DEVICE void waveBarrier() { asm volatile("bar.warp.sync 0xffffffff;" ::: "memory"); }
+#else
+DEVICE void waveBarrier() { __builtin_amdgcn_fence(__ATOMIC_ACQ_REL, "wavefront"), __builtin_amdgcn_wave_barrier(); }
+#endif
+
 DEVICE uint32 swapLanes(uint32 value, uint32 mask) { return shuffleXor(value, mask); }
 DEVICE float swapLanes(float value, uint32 mask) { return floatOfBits(shuffleXor(bitsOfFloat(value), mask)); }
 DEVICE uint64 swapLanes(uint64 value, uint32 mask) {

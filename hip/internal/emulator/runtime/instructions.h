@@ -79,6 +79,14 @@ static inline float emulator_bf16(uint16_t half) {
   return f;
 }
 
+static inline float emulator_f16(uint16_t half) {  // subnormals are 2^-24 each
+  const int exponent = half >> 10 & 31, fraction = half & 1023;
+  const float size = exponent == 31  ? (fraction ? __builtin_nanf("") : __builtin_inff())
+                     : exponent == 0 ? __builtin_ldexpf((float)fraction, -24)
+                                     : __builtin_ldexpf((float)(1024 + fraction), exponent - 25);
+  return half >> 15 ? -size : size;
+}
+
 struct emulator_operands {
   const uint16_t *a, *b;
   const float *c;
@@ -87,7 +95,7 @@ struct emulator_operands {
 };
 
 // emulator_multiply_all computes d of all lanes.
-template <class Layout> static void emulator_multiply_all(void *const *lanes) {
+template <class Layout, float (*value)(uint16_t)> static void emulator_multiply_all(void *const *lanes) {
   enum { wave = Layout::wave, columns = Layout::columns, n = wave * Layout::of_d / 16 };
   const auto of = [lanes](unsigned lane) -> const emulator_operands & { return *(const emulator_operands *)lanes[lane]; };
   if (Layout::of_a == 16) {
@@ -103,12 +111,12 @@ template <class Layout> static void emulator_multiply_all(void *const *lanes) {
 #pragma GCC unroll 16
     for (unsigned i = 0; i < 16; i++) {
       const emulator_place at = Layout::a(i, k);
-      a[i][k] = emulator_bf16(of(at.lane).a[at.at]);
+      a[i][k] = value(of(at.lane).a[at.at]);
     }
 #pragma GCC unroll 16
     for (unsigned j = 0; j < n; j++) {
       const emulator_place at = Layout::b(k, j);
-      b[k][j] = emulator_bf16(of(at.lane).b[at.at]);
+      b[k][j] = value(of(at.lane).b[at.at]);
     }
   }
   for (unsigned lane = 0; lane < wave; lane++)
@@ -130,10 +138,10 @@ template <class Layout> static void emulator_multiply_all(void *const *lanes) {
 }
 
 // emulator_multiply sets d, which may be c.
-template <class Layout>
+template <class Layout, float (*value)(uint16_t) = emulator_bf16>
 static inline void emulator_multiply(float *d, const uint16_t *a, const uint16_t *b, const float *c, int line) {
   emulator_operands own = {a, b, c, d, line};
-  emulator_together(&own, emulator_multiply_all<Layout>, line);
+  emulator_together(&own, emulator_multiply_all<Layout, value>, line);
 }
 
 static inline void emulator_mma_m16n8k16(float *d, const unsigned *a, const unsigned *b, int line) {
@@ -141,6 +149,13 @@ static inline void emulator_mma_m16n8k16(float *d, const unsigned *a, const unsi
   memcpy(as, a, sizeof as);
   memcpy(bs, b, sizeof bs);
   emulator_multiply<emulator_sm80>(d, as, bs, d, line);
+}
+
+static inline void emulator_mma_m16n8k16_f16(float *d, const unsigned *a, const unsigned *b, int line) {
+  uint16_t as[8], bs[4];
+  memcpy(as, a, sizeof as);
+  memcpy(bs, b, sizeof bs);
+  emulator_multiply<emulator_sm80, emulator_f16>(d, as, bs, d, line);
 }
 
 // emulator_vector stands for a vector type of clang.
