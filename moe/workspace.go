@@ -124,7 +124,7 @@ func (w *Workspace) reserve(d hip.Device, c *Config, rows int) error {
 			return err
 		}
 	}
-	err := errors.Join(w.split.Reserve(d, shared, c.Hidden), w.splitInner.Reserve(d, shared, c.SharedIntermediate),
+	err := errors.Join(w.split.Reserve(d, rows, c.Hidden), w.splitInner.Reserve(d, shared, c.SharedIntermediate),
 		w.splitPairs.Reserve(d, pairs, max(c.Hidden, c.Intermediate)))
 	if c.Activations == hip.ActivationsExact {
 		return err

@@ -24,13 +24,11 @@ type Picked struct {
 // does nothing where no product would split them. Running out of memory is
 // [hip.ErrOutOfMemory].
 func (s *SplitRows) Reserve(d hip.Device, rows, cols int) error {
-	if rows >= fewFrom && d.Info().Warpgroups { // for SplitFew, of as many rows or fewer
-		if err := s.memory.Grow(d, 1, splitFewBytes(rows, cols)); err != nil {
-			return err
-		}
+	if !d.Info().Warpgroups || rows < fewFrom {
+		return nil
 	}
 	if !splits(d, rows) {
-		return nil
+		return s.memory.Grow(d, 1, splitFewBytes(rows, cols))
 	}
 	return s.memory.Grow(d, int(splitRoom(rows)), 4*ceilDiv(cols, splitColumns)*splitColumns)
 }
