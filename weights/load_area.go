@@ -22,7 +22,7 @@ type area struct {
 	start         int64
 	width, stride int64
 	rows          int64
-	seen          *seen // what passes in readAcross; nil: nothing is looked at
+	seen          *seen // what passes in readAcross and fillOne; nil: nothing is looked at
 }
 
 // bytes is the size of the area alone.
@@ -57,8 +57,8 @@ func (a *area) readAt(p []byte, off int64) error {
 // readShare is what makes another goroutine worth its start.
 const readShare = 512 << 10
 
-// readAcross is readAt with several goroutines, if there is enough to read: a GPU
-// takes bytes faster than one goroutine reads them.
+// readAcross is readAt with several goroutines, if there is enough to read: page faults of a
+// mapped file, and files that are read, keep one goroutine waiting.
 func (a *area) readAcross(p []byte, off int64) error {
 	shares := max(1, min(len(p)/readShare, runtime.GOMAXPROCS(0)))
 	errs := make([]error, shares)
