@@ -29,6 +29,10 @@ type Info struct {
 	// Warpgroups reports whether the GPU has instructions by which four waves multiply
 	// together: NVIDIA's Hopper, with code of NVRTC 12.0 or later.
 	Warpgroups bool
+
+	// MatrixUnits reports whether the GPU multiplies tiles of bfloat16 by instructions of
+	// their own: NVIDIA's from compute capability 8.0 on, AMD's from CDNA 2 and RDNA 3 on.
+	MatrixUnits bool
 }
 
 // IsGPU reports whether the device is a GPU, which runs kernels from their HIP source.

@@ -95,6 +95,30 @@ func TestMatrixUnits(t *testing.T) {
 	hiptest.OnGPUs(t, test, "gfx906", "gfx1030", "gfx1100", "gfx1200", "gfx950")
 }
 
+var units = hip.NewKernel("test_units", `
+struct unitsArgs { int32 *Y; };
+KERNEL(64) void test_units(unitsArgs a) {
+#if defined(HAS_MATRIX_UNITS)
+  a.Y[0] = 1;
+#endif
+}
+`, func(*hip.Blocks, *unitsArgs) {}).Block(64)
+
+type unitsArgs struct{ Y hip.Ptr }
+
+// TestInfoMatrixUnits: Info says of a GPU what the prelude has in its code.
+func TestInfoMatrixUnits(t *testing.T) {
+	test := func(t *testing.T, d hip.Device) {
+		y := []int32{0}
+		args := unitsArgs{Y: uploaded(t, d, y)}
+		require.NoError(t, units.Launch(d, hip.Grid{Blocks: 1}, &args))
+		require.NoError(t, hip.ReadOf(d, y, args.Y))
+		require.Equal(t, y[0] == 1, d.Info().MatrixUnits)
+	}
+	hiptest.OnGPUs(t, test)
+	hiptest.OnGPUs(t, test, "gfx906", "gfx908", "gfx90a", "gfx942", "gfx950", "gfx1030", "gfx1100", "gfx1151", "gfx1200", "gfx1201")
+}
+
 func uploaded[T any](t *testing.T, d hip.Device, values []T) hip.Ptr {
 	t.Helper()
 	p, err := hip.Upload(d, values)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"unsafe"
@@ -69,6 +70,22 @@ func (c *compiler) prepare(about *GPU) error {
 
 // hopper is an architecture with instructions of its own, which NVRTC has from 12.0 on.
 const hopper = "sm_90"
+
+// withMatrixUnits are how the names of AMD's architectures begin for which the prelude defines
+// HAS_MATRIX_UNITS; the last is that of an emulated GPU.
+var withMatrixUnits = []string{"gfx90a", "gfx940", "gfx941", "gfx942", "gfx950", "gfx11", "gfx1200", "gfx1201", "gfxemulated"}
+
+// hasMatrixUnits reports whether the prelude has them in code for the target. It says no where
+// it is not known.
+func (c *compiler) hasMatrixUnits() bool {
+	if c.driver.platform == platformHIP {
+		return slices.ContainsFunc(withMatrixUnits, func(name string) bool { return strings.HasPrefix(c.target, name) })
+	}
+	var capability int
+	_, number, _ := strings.Cut(c.target, "_") // of sm_90a or compute_90
+	_, err := fmt.Sscanf(number, "%d", &capability)
+	return err == nil && capability >= 80
+}
 
 // targetOf returns what NVRTC compiles for: the GPU's own code or, where it is older
 // than the GPU, the newest PTX that the driver can translate.

@@ -102,6 +102,7 @@ func (g *device) hasPools() bool {
 func (g *device) Info() hip.Info {
 	info := g.about.Info()
 	info.Warpgroups = g.compiler.target == hopper+"a"
+	info.MatrixUnits = g.compiler.hasMatrixUnits()
 	return info
 }
 

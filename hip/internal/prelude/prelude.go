@@ -12,6 +12,8 @@ var (
 	matrixH string
 	//go:embed warpgroup.h
 	warpgroupH string
+	//go:embed attention.h
+	attentionH string
 )
 
 // Text returns the header: one name for what compilers and vendors name differently, what
@@ -20,5 +22,5 @@ var (
 // messages.
 func Text() string {
 	return preludeH + "#line 1 \"wave.h\"\n" + waveH + "#line 1 \"matrix.h\"\n" + matrixH +
-		"#line 1 \"warpgroup.h\"\n" + warpgroupH
+		"#line 1 \"warpgroup.h\"\n" + warpgroupH + "#line 1 \"attention.h\"\n" + attentionH
 }

@@ -36,6 +36,30 @@ DEVICE void waveBarrier() { asm volatile("bar.warp.sync 0xffffffff;" ::: "memory
 DEVICE void waveBarrier() { __builtin_amdgcn_fence(__ATOMIC_ACQ_REL, "wavefront"), __builtin_amdgcn_wave_barrier(); }
 #endif
 
+// sameInWave returns a value that all lanes have, and tells AMD's compiler so. madeAgain does
+// too, and has it make again what depends on it: before a loop, that would take registers.
+// madeHere has it make a value here, not later: what it is made of may take more registers.
+#if defined(AMD_GPU)
+DEVICE int32 sameInWave(int32 value) { return __builtin_amdgcn_readfirstlane(value); }
+DEVICE int32 madeAgain(int32 value) {
+  asm volatile("" : "+s"(value));
+  return value;
+}
+DEVICE float madeHere(float value) {
+  asm volatile("" : "+v"(value));
+  return value;
+}
+#else
+DEVICE int32 sameInWave(int32 value) { return value; }
+DEVICE int32 madeAgain(int32 value) {
+#if defined(NVIDIA_GPU)
+  asm volatile("" : "+r"(value));
+#endif
+  return value;
+}
+DEVICE float madeHere(float value) { return value; }
+#endif
+
 DEVICE uint32 swapLanes(uint32 value, uint32 mask) { return shuffleXor(value, mask); }
 DEVICE float swapLanes(float value, uint32 mask) { return floatOfBits(shuffleXor(bitsOfFloat(value), mask)); }
 DEVICE uint64 swapLanes(uint64 value, uint32 mask) {
