@@ -18,7 +18,9 @@ import (
 // and all blocks count. q comes from qkv after [Insert]. out is float32 [rows,
 // Heads·HeadDim]; a head without a key gives zeros. A NaN in q, or in a k that is attended
 // to, makes the output of its heads NaN; a NaN in v affects only its own column of them.
-// The reference computes in float64 and rounds once, other devices compute in float32.
+// The reference computes in float64 and rounds once, other devices compute in float32. A GPU
+// that has matrix units multiplies a row's up to 4 096 keys and values of bfloat16 or e4m3 by
+// them, and leaves out up to 2^−16 of each q and of each weight of the softmax.
 func Attend(b *Batch, layer int, qkv, selected, out hip.Ptr) error {
 	p := problems{op: "attend"}
 	if err := p.enter(b); err != nil {
@@ -36,9 +38,15 @@ func Attend(b *Batch, layer int, qkv, selected, out hip.Ptr) error {
 	if err := p.err(); err != nil {
 		return err
 	}
+	g, info := &b.cache.geometry, b.device.Info()
+	k := hip.Choose(sparseAttention, func(s *sparseKernel) bool { return s.serves(b, g, info) })
+	return p.launched(k.attend(b, l, qkv, selected, out))
+}
+
+// attend is [Attend] by one kernel.
+func (k *sparseKernel) attend(b *Batch, l cacheLayer, qkv, selected, out hip.Ptr) error {
 	g, n := &b.cache.geometry, b.size()
 	info, group := b.device.Info(), g.Heads/g.KVHeads
-	k := hip.Choose(sparseAttention, func(s *sparseKernel) bool { return s.serves(b, g, info) })
 	bundle := min(group, partHeads)
 	if !k.inParts {
 		bundle = bundleHeads(group, b.rows*g.KVHeads, info.Threads)
@@ -50,16 +58,16 @@ func Attend(b *Batch, layer int, qkv, selected, out hip.Ptr) error {
 		TopkBlocks: int32(g.attended(b.blocks)), BundleHeads: int32(bundle), Bundles: int32(ceilDiv(group, bundle)), Format: int32(b.cache.format.keys()),
 		KeyScale: l.keyScale, ValueScale: l.valueScale,
 	}
-	bundles := b.rows * g.KVHeads * int(a.Bundles)
+	blocks := ceilDiv(b.rows, max(k.tiles, 1)) * g.KVHeads * int(a.Bundles)
 	if k.split {
-		return p.launched(errors.Join(
-			k.Launch(b.device, hip.Grid{Blocks: bundles * b.parts}, a),
+		return errors.Join(
+			k.Launch(b.device, hip.Grid{Blocks: blocks * b.parts}, a),
 			sparseMerge.Launch(b.device, hip.Grid{Blocks: b.rows * g.Heads}, a),
-		))
+		)
 	}
 	// Each head multiplies over all keys: the work is bundle times what is read.
 	cost := 2 * min(int(a.TopkBlocks), b.blocks) * g.BlockSize * g.HeadDim * bundle
-	return p.launched(k.Launch(b.device, hip.Grid{Blocks: bundles, BlockCost: cost}, a))
+	return k.Launch(b.device, hip.Grid{Blocks: blocks, Threads: k.blockThreads(blocks, info), BlockCost: cost}, a)
 }
 
 // bundleHeads is how many of a KV head's query heads one block does. All of them
@@ -88,18 +96,25 @@ type sparseArgs struct {
 	KeyScale, ValueScale                     float32
 }
 
-// sparseAttention has the kernels of [Attend]. The first two run one block per row, KV
-// head, and bundle of BundleHeads of the KV head's query heads. On a GPU a block walks a
-// row's keys part by part and rescales its sums when the largest score grows. Few rows
-// leave most of a GPU idle that way, so then each part of each row gets a block: see
-// [sparsePartsTwin].
+// sparseAttention has the kernels of [Attend]. All but one run a block per row, or per several
+// rows, KV head, and bundle of BundleHeads of the KV head's query heads. On a GPU a block walks a
+// row's keys and rescales its sums when the largest score grows. Few rows leave most of a GPU
+// idle that way, so then each part of each row gets a block: see [sparsePartsTwin].
 var sparseAttention = []sparseKernel{
-	sparseOf("sparse_attention", "sparseAttention", attendThreads, sparseTwin, sparseFast, sparseBlock{}),
-	sparseOf("sparse_attention_rows", "sparseRows", partThreads, sparseTwin, nil, sparseBlock{inParts: true}),
-	sparseOf("sparse_attention_parts", "sparseParts", partThreads, sparsePartsTwin, nil, sparseBlock{inParts: true, split: true}),
+	sparseOf("sparse_attention", "sparseAttention", attendThreads, sparseTwin, sparseBlock{}),
+	sparseOf("sparse_attention_rows", "sparseRows", partThreads, sparseTwin, sparseBlock{inParts: true}),
+	sparseOf("sparse_attention_parts", "sparseParts", partThreads, sparsePartsTwin, sparseBlock{inParts: true, split: true}),
+	sparseOf("sparse_tiles", "sparseTiles<1, tileBF16>", tileThreads, sparseTwin, sparseBlock{inParts: true, tiles: 1, of: CacheBF16}),
+	sparseOf("sparse_tiles_4", "sparseTiles<4, tileBF16>", tileThreads, sparseTwinOf4, sparseBlock{inParts: true, tiles: 4, of: CacheBF16}),
+	sparseOf("sparse_tiles_fp8", "sparseTiles<1, tileE4M3>", tileThreads, sparseTwin, sparseBlock{inParts: true, tiles: 1, of: CacheFP8}),
+	sparseOf("sparse_tiles_fp8_4", "sparseTiles<4, tileE4M3>", tileThreads, sparseTwinOf4, sparseBlock{inParts: true, tiles: 4, of: CacheFP8}),
 }
 
-const attendThreads, partThreads = 256, 512
+const attendThreads, partThreads, tileThreads = 256, 512, 256
+
+// tilesError bounds the error of attention on matrix units, which leaves out up to 2^−16 of each
+// query and of each weight.
+const tilesError = 5e-5
 
 // sparseKernel is a kernel of [sparseAttention].
 type sparseKernel struct {
@@ -107,25 +122,40 @@ type sparseKernel struct {
 	sparseBlock
 }
 
-// sparseOf declares a kernel. fast is nil where it serves GPUs alone.
-func sparseOf(name, template string, threads int, twin, fast func(*hip.Blocks, *sparseArgs), block sparseBlock) sparseKernel {
-	source := sparseSource() + hip.Define("attendThreads", attendThreads) + sparseAttentionHIP +
-		hip.Define("partThreads", partThreads) + hip.Define("partHeads", partHeads) + hip.Define("partDim", partDim) + sparsePartsHIP
+func sparseOf(name, template string, threads int, twin func(*hip.Blocks, *sparseArgs), block sparseBlock) sparseKernel {
+	source := sparseSource() + hip.Define("partHeads", partHeads) + hip.Define("partDim", partDim)
+	switch {
+	case block.tiles > 0:
+		source += hip.Define("tileThreads", tileThreads) + sparseTilesHIP
+	case block.inParts:
+		source += hip.Define("partThreads", partThreads) + sparsePartsHIP
+	default:
+		source += hip.Define("attendThreads", attendThreads) + sparseAttentionHIP
+	}
 	k := hip.NewKernel(name, source, twin).Instance(template, threads, 0, block.String())
-	if fast != nil {
-		k.Fast(0, fast)
+	switch {
+	case block.tiles > 0:
+		k.Fast(tilesError, twin)
+	case !block.split:
+		k.Fast(0, sparseFast)
 	}
 	return sparseKernel{k, block}
 }
 
 // sparseBlock says when a kernel of sparse attention serves.
 type sparseBlock struct {
-	inParts bool // on GPUs, for heads that parts hold
-	split   bool // rows · KVHeads below the compute units, or below fewUnits
+	inParts bool    // on GPUs, for heads that parts hold
+	split   bool    // rows · KVHeads below the compute units, or below fewUnits
+	tiles   int     // rows of a block, on matrix units; 0: on others
+	of      element // keys and values of tiles
 }
 
 func (s sparseBlock) String() string {
 	switch {
+	case s.tiles > 1:
+		return fmt.Sprintf("matrix units, %v, many rows", s.of)
+	case s.tiles > 0:
+		return fmt.Sprintf("matrix units, %v", s.of)
 	case s.split:
 		return fmt.Sprintf("GPU, blocks under its units or %d", fewUnits)
 	case s.inParts:
@@ -134,16 +164,41 @@ func (s sparseBlock) String() string {
 	return "any heads"
 }
 
+// serves reports whether a kernel serves the rows of a batch.
 func (s *sparseBlock) serves(b *Batch, g *Geometry, info hip.Info) bool {
-	return (!s.inParts || inParts(g, info)) && (!s.split || b.parts > 0)
+	switch {
+	case s.tiles > 0:
+		return b.parts == 0 && b.cache.format.keys() == s.of && inTiles(g, s.of, b.blocks, info) && (s.tiles == 1 || b.rows*g.KVHeads >= tileWaves*info.Threads)
+	case s.split:
+		return b.parts > 0
+	case s.inParts:
+		return inParts(g, info)
+	}
+	return true
 }
 
-func sparseTwin(b *hip.Blocks, a *sparseArgs) {
+// blockThreads returns the threads of a block on a GPU; 0: those of the kernel. On matrix units
+// the waves of a block share the keys of a row, and add up at the end. Smaller blocks have less
+// to add up, and a multiprocessor of NVIDIA, whose waves are small, holds two of them.
+func (s *sparseBlock) blockThreads(blocks int, info hip.Info) int {
+	if s.tiles > 0 && info.Kind == "cuda" && blocks >= info.Threads {
+		return tileThreads / 2
+	}
+	return 0
+}
+
+func sparseTwin(b *hip.Blocks, a *sparseArgs) { a.attend(b, 1) }
+
+// sparseTwinOf4 is the twin of kernels whose blocks do four rows.
+func sparseTwinOf4(b *hip.Blocks, a *sparseArgs) { a.attend(b, 4) }
+
+// attend is the definition of [Attend], in blocks of so many rows.
+func (a *sparseArgs) attend(b *hip.Blocks, rows int) {
 	dim := int(a.HeadDim)
 	scale := a.scoreScale()
 	vector, sum := hip.Scratch[float32](b, dim), hip.Scratch[float64](b, dim)
 	weights := hip.Scratch[float64](b, a.mostKeys())
-	a.each(b, func(q, out []float32, selected selectedKeys) {
+	a.each(b, rows, func(q, out []float32, selected selectedKeys) {
 		for ; len(q) > 0; q, out = q[dim:], out[dim:] {
 			n, top, total := 0, math.Inf(-1), 0.0
 			selected.each(a.Keys, func(keys vectors, slot int) {
@@ -175,7 +230,7 @@ func sparseTwin(b *hip.Blocks, a *sparseArgs) {
 // they come: there are at most TopkBlocks·BlockSize of them a head.
 func sparseFast(b *hip.Blocks, a *sparseArgs) {
 	if hasVectors(b.SIMD()) {
-		a.each(b, newHeadLanes(b, a).attend)
+		a.each(b, 1, newHeadLanes(b, a).attend)
 		return
 	}
 	dim := int(a.HeadDim)
@@ -184,7 +239,7 @@ func sparseFast(b *hip.Blocks, a *sparseArgs) {
 	weights := hip.Scratch[float32](b, a.mostKeys()*int(a.BundleHeads))
 	buffer := hip.Scratch[float32](b, 4*dim) // four vectors at a time
 	var pendingWeights, pendingValues [4][]float32
-	a.each(b, func(q, out []float32, selected selectedKeys) {
+	a.each(b, 1, func(q, out []float32, selected selectedKeys) {
 		heads := len(q) / dim
 		scaled := scaled[:len(q)]
 		for i, v := range q {
@@ -256,21 +311,23 @@ func (s *selectedKeys) each(p hip.Ptr, f func(stored vectors, i int)) {
 
 // each calls attend for every row, KV head and bundle of the launch's blocks, with the
 // queries of the bundle's heads and where their results go. On the CPU all rows of a
-// bundle, which often attend to the same keys, come before the next bundle: block = (KV
-// head·Bundles + bundle)·Rows + row.
-func (a *sparseArgs) each(b *hip.Blocks, attend func(q, out []float32, selected selectedKeys)) {
+// bundle, which often attend to the same keys, come before the next bundle. A block does
+// blockRows rows: block = (KV head·Bundles + bundle)·⌈Rows/blockRows⌉ + row/blockRows.
+func (a *sparseArgs) each(b *hip.Blocks, blockRows int, attend func(q, out []float32, selected selectedKeys)) {
 	rows := viewRows(b, a.Batch, batchSize{a.Rows, a.Sequences, a.TableEntries, a.PresenceWords})
 	kvHeads, dim, bundles := int(a.KVHeads), int(a.HeadDim), int(a.Bundles)
-	group, n := int(a.Heads)/kvHeads, int(a.Rows)
+	group, groups := int(a.Heads)/kvHeads, ceilDiv(int(a.Rows), blockRows)
 	selected := selectedKeys{b: b, a: a, runs: hip.Scratch[keyRun](b, int(a.TopkBlocks))}
 	for i := b.First; i < b.End; i++ {
-		row, g, bundle := i%n, i/n/bundles, i/n%bundles*int(a.BundleHeads)
+		first, g, bundle := i%groups*blockRows, i/groups/bundles, i/groups%bundles*int(a.BundleHeads)
 		head, n := g*group+bundle, min(int(a.BundleHeads), group-bundle)*dim
-		q := hip.In[float32](b, a.Q.Add((int64(row)*a.Stride+int64(head*dim))*4), n)
-		out := hip.Out[float32](b, a.Out.Add((int64(row)*int64(a.Heads)+int64(head))*int64(dim)*4), n)
-		c := rows.context(row)
-		selected.find(&c, row, g)
-		attend(q, out, selected)
+		for row := first; row < min(first+blockRows, int(a.Rows)); row++ {
+			q := hip.In[float32](b, a.Q.Add((int64(row)*a.Stride+int64(head*dim))*4), n)
+			out := hip.Out[float32](b, a.Out.Add((int64(row)*int64(a.Heads)+int64(head))*int64(dim)*4), n)
+			c := rows.context(row)
+			selected.find(&c, row, g)
+			attend(q, out, selected)
+		}
 	}
 }
 

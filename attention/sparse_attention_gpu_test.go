@@ -18,6 +18,7 @@ type attendCase struct {
 	format         CacheFormat
 	position, rows int
 	hole           func(position int) bool // before the rows; nil: none
+	kernel         *sparseKernel           // nil: what Attend takes
 
 	// What is selected; nil: the first TopkBlocks blocks of the sequence.
 	selected func(row, kv int) []int
@@ -83,7 +84,11 @@ func (c *attendCase) run(t *testing.T, d hip.Device) []float32 {
 		}
 	}
 	out := mustPut(t, a, randomValues(3, 2, c.rows*g.Heads*g.HeadDim))
-	require.NoError(t, Attend(b, 0, mustPut(t, a, q), mustPut(t, a, selected), out))
+	if c.kernel != nil {
+		require.NoError(t, c.kernel.attend(b, cache.layers[0], mustPut(t, a, q), mustPut(t, a, selected), out))
+	} else {
+		require.NoError(t, Attend(b, 0, mustPut(t, a, q), mustPut(t, a, selected), out))
+	}
 	got := get[float32](t, d, out, c.rows*g.Heads*g.HeadDim)
 	require.NoError(t, b.Close())
 	require.NoError(t, a.close())
@@ -111,6 +116,14 @@ func (c *attendCase) fill(t *testing.T, d hip.Device, p hip.Ptr, table []int32, 
 		require.NoError(t, hip.WriteOf(d, p, all))
 		return
 	}
+	if c.format.keys() == CacheFP8 {
+		codes := make([]byte, len(all))
+		for i, v := range all {
+			codes[i] = byte(hip.ToE4M3(v))
+		}
+		require.NoError(t, d.Write(p, codes))
+		return
+	}
 	halves := make([]hip.BF16, len(all))
 	for i, v := range all {
 		halves[i] = hip.ToBF16(v)
@@ -118,13 +131,17 @@ func (c *attendCase) fill(t *testing.T, d hip.Device, p hip.Ptr, table []int32, 
 	require.NoError(t, hip.WriteOf(d, p, halves))
 }
 
-// attendRows are rows whose keys are split on the device, and just too many for that.
-func attendRows(g *Geometry, d hip.Device) []int {
+// attendRows are rows whose keys are split on the device, just too many for that, and, on matrix
+// units, so many that a block does several.
+func attendRows(g *Geometry, format CacheFormat, d hip.Device) []int {
 	rows := 1
-	for partsOf(g, rows, 1, d.Info()) > 0 {
+	for partsOf(g, format, rows, 1, d.Info()) > 0 {
 		rows++
 	}
-	return []int{2, rows}
+	if inTiles(g, format, 1, d.Info()) {
+		return []int{min(2, rows), rows, max(rows+1, ceilDiv(tileWaves*d.Info().Threads, g.KVHeads))}
+	}
+	return []int{min(2, rows), rows}
 }
 
 // attendGeometry is tiny in all but the shape of the heads.
@@ -142,7 +159,7 @@ func forEachAttend(t *testing.T, f func(t *testing.T, d hip.Device, c attendCase
 		for _, format := range []CacheFormat{CacheBF16, CacheF32} {
 			for _, dim := range []int{16, 20} {
 				g := attendGeometry(8, 2, dim, 4)
-				for _, rows := range attendRows(&g, d) {
+				for _, rows := range attendRows(&g, format, d) {
 					t.Run(fmt.Sprintf("%v, HeadDim %d, %d rows", format, dim, rows), func(t *testing.T) {
 						f(t, checked, attendCase{geometry: g, format: format, position: 9, rows: rows})
 					})
@@ -153,26 +170,48 @@ func forEachAttend(t *testing.T, f func(t *testing.T, d hip.Device, c attendCase
 }
 
 // TestAttendShapesOnGPUs: query heads that fill bundles or not, blocks of more than a
-// part's keys, holes; beside the reference for the whole of Attend.
+// part's keys, holes, every format; beside the reference for the whole of Attend.
 func TestAttendShapesOnGPUs(t *testing.T) {
 	reference := hip.NewReference()
 	defer reference.Close()
-	hiptest.OnGPUs(t, func(t *testing.T, d hip.Device) {
+	test := func(t *testing.T, d hip.Device) {
 		checked := hip.Check(d)
-		for i, shape := range []struct{ group, dim, blockSize int }{
-			{16, 16, 4}, {17, 8, 4}, {33, 8, 3}, {1, 128, 5}, {2, 120, 64}, {3, 24, 130}, // in parts
-			{17, 20, 4}, {2, 136, 70}, // not in parts
+		for i, shape := range []struct{ group, dim, blockSize, blocks int }{
+			{16, 16, 4, 2}, {17, 8, 4, 2}, {33, 8, 3, 2}, {1, 128, 5, 2}, {2, 120, 64, 2}, {3, 24, 130, 2}, {3, 16, 4, 70}, // in parts
+			{17, 20, 4, 2}, {2, 136, 70, 2}, // not in parts
 		} {
-			for many, kvHeads := range []int{2, 16} {
-				g := attendGeometry(kvHeads, shape.group, shape.dim, shape.blockSize)
-				c := attendCase{geometry: g, format: CacheFormat((i + many) % 2), position: g.BlockSize + 6, rows: attendRows(&g, d)[many]}
+			g := attendGeometry(4, shape.group, shape.dim, shape.blockSize)
+			g.TopkBlocks = max(g.TopkBlocks, shape.blocks)
+			for n := range attendRows(&g, CacheBF16, d) {
+				format := []CacheFormat{CacheBF16, CacheFP8, CacheF32}[(i+n)%3]
+				rows := attendRows(&g, format, d)
+				c := attendCase{geometry: g, format: format, position: (shape.blocks-1)*g.BlockSize + 6, rows: rows[n%len(rows)]}
 				if i%3 != 0 {
 					c.hole = func(p int) bool { return p%3 == 1 || p == 0 }
 				}
-				require.NoError(t, hiptest.Within(c.run(t, checked), c.run(t, reference), 1e-5), "%d rows, %v, %+v", c.rows, c.format, g)
+				require.NoError(t, hiptest.Within(c.run(t, checked), c.run(t, reference), tilesError), "%d rows, %v, %+v", c.rows, c.format, g)
 			}
 		}
-	})
+	}
+	hiptest.OnGPUs(t, test)
+	hiptest.OnGPUs(t, test, architectures...)
+}
+
+// architectures have matrix units of their own, or none.
+var architectures = []string{"gfx906", "gfx1030", "gfx1100", "gfx1200", "gfx950"}
+
+// TestAttentionTwins: the twin of every kernel that does all of Attend is the reference, for
+// rows that do not fill the kernel's blocks.
+func TestAttentionTwins(t *testing.T) {
+	d := hip.NewReference()
+	defer d.Close()
+	c := attendCase{geometry: attendGeometry(2, 17, 8, 4), position: 9, rows: 7}
+	want := c.run(t, d)
+	for i := range sparseAttention {
+		if c.kernel = &sparseAttention[i]; !c.kernel.split {
+			require.NoError(t, hiptest.Within(c.run(t, d), want, 1e-12), c.kernel.Name)
+		}
+	}
 }
 
 // TestAttendWithoutScoresOnGPUs: where no score is above −∞ there is no softmax, hence
@@ -206,7 +245,7 @@ func TestAttendWithoutScoresOnGPUs(t *testing.T) {
 		want := alone.run(t, d)
 		forEachValue(&c, func(i, row, head, kv, column int) {
 			if kv >= 4 {
-				require.InDelta(t, want[i], got[i], 1e-5, "row %d, head %d, column %d", row, head, column)
+				require.InDelta(t, want[i], got[i], tilesError, "row %d, head %d, column %d", row, head, column)
 			}
 		})
 	})
@@ -271,14 +310,15 @@ func testNaNSpoilsItsOwn(t *testing.T, d hip.Device, c attendCase) {
 // TestAttendInAnyOrder: the order in which threads run does not change a bit.
 func TestAttendInAnyOrder(t *testing.T) {
 	for _, shape := range []struct{ group, dim, blockSize int }{{17, 16, 4}, {2, 24, 70}, {1, 20, 4}} {
-		for many, kvHeads := range []int{2, 64} {
+		for n := range 3 {
 			var want []float32
 			for _, order := range []string{"", "reverse", "random"} {
 				d, err := hip.Open(0, hiptest.NewEmulator(t, "hip 32 "+order, 0).Options())
 				require.NoError(t, err)
 				t.Cleanup(func() { require.NoError(t, d.Close()) })
-				g := attendGeometry(kvHeads, shape.group, shape.dim, shape.blockSize)
-				c := attendCase{geometry: g, position: g.BlockSize + 6, rows: attendRows(&g, d)[many]}
+				g := attendGeometry(4, shape.group, shape.dim, shape.blockSize)
+				rows := attendRows(&g, CacheBF16, d)
+				c := attendCase{geometry: g, position: g.BlockSize + 6, rows: rows[n%len(rows)]}
 				got := c.run(t, d)
 				if want == nil {
 					want = got

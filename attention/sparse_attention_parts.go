@@ -24,6 +24,19 @@ func inParts(g *Geometry, info hip.Info) bool {
 	return info.IsGPU() && g.HeadDim <= partDim && g.HeadDim%8 == 0
 }
 
+// inTiles reports whether attention in sequences of so many blocks is done on matrix units: as
+// stored, keys and values are numbers that they multiply.
+func inTiles(g *Geometry, format CacheFormat, blocks int, info hip.Info) bool {
+	return info.MatrixUnits && inParts(g, info) && format.keys() != CacheF32 && g.attended(blocks)*g.BlockSize <= mostTileKeys
+}
+
+// mostTileKeys bounds the keys of a row on matrix units. Those of NVIDIA cut sums off, which
+// leaves out up to 2^−22 of a sum for 16 keys.
+const mostTileKeys = 4096
+
+// tileWaves is how many waves a compute unit has at a time of kernels on matrix units.
+const tileWaves = 8
+
 // mostDenseParts bounds the parts of dense attention, whose memory grows with the longest
 // sequence: 16 384 keys. After more of them one block walks all keys of a row.
 const mostDenseParts = 256
@@ -31,9 +44,13 @@ const mostDenseParts = 256
 // partsOf returns into how many parts the keys of a row are split, where the longest
 // sequence has so many blocks; 0: they are not. Few rows leave most of a GPU idle when one
 // block walks all keys of a row.
-func partsOf(g *Geometry, rows, blocks int, info hip.Info) int {
-	if !inParts(g, info) || rows*g.KVHeads >= max(info.Threads, fewUnits) {
+func partsOf(g *Geometry, format CacheFormat, rows, blocks int, info hip.Info) int {
+	units := max(info.Threads, fewUnits)
+	if !inParts(g, info) || rows*g.KVHeads >= units {
 		return 0
+	}
+	if inTiles(g, format, blocks, info) && rows*g.KVHeads >= units/10 {
+		return 0 // a block of matrix units for each is faster than parts
 	}
 	parts := g.attended(blocks) * g.partsOfBlock()
 	if g.dense() && parts > mostDenseParts {
@@ -47,7 +64,7 @@ func (g *Geometry) partsOfBlock() int { return ceilDiv(g.BlockSize, partKeys) }
 // growParts makes room for the parts of a pass of rows, over sequences of so many blocks.
 func (b *Batch) growParts(rows, blocks int) error {
 	g, d := &b.cache.geometry, b.cache.device
-	b.parts = partsOf(g, rows, blocks, d.Info())
+	b.parts = partsOf(g, b.cache.format, rows, blocks, d.Info())
 	if err := b.shared.partial.Grow(d, rows*g.Heads*b.parts*(g.HeadDim+2), 4); err != nil {
 		return fmt.Errorf("attention: parts of %d rows: %w", rows, err)
 	}

@@ -161,12 +161,16 @@ func TestPartsOf(t *testing.T) {
 		blocks  int
 		kind    string
 		threads int
+		units   bool
 		want    int
 	}{
-		{g, 1, 9, "cuda", 132, 32}, {g, 65, 9, "hip", 132, 32}, {g, 66, 9, "cuda", 132, 0}, {g, 31, 9, "cuda", 1, 32}, {g, 32, 9, "cuda", 1, 0},
-		{tiny(), 1, 9, "hip", 100, 4}, {g, 1, 9, "cpu", 132, 0}, {g, 1, 9, "reference", 132, 0}, {wide, 1, 9, "cuda", 132, 0},
-		{dense(g), 1, 9, "cuda", 132, 18}, {dense(g), 1, 128, "cuda", 132, 256}, {dense(g), 1, 129, "cuda", 132, 0},
+		{g, 1, 9, "cuda", 132, false, 32}, {g, 65, 9, "hip", 132, false, 32}, {g, 66, 9, "cuda", 132, false, 0}, {g, 31, 9, "cuda", 1, false, 32}, {g, 32, 9, "cuda", 1, false, 0},
+		{tiny(), 1, 9, "hip", 100, false, 4}, {g, 1, 9, "cpu", 132, false, 0}, {g, 1, 9, "reference", 132, false, 0}, {wide, 1, 9, "cuda", 132, false, 0},
+		{dense(g), 1, 9, "cuda", 132, false, 18}, {dense(g), 1, 128, "cuda", 132, false, 256}, {dense(g), 1, 129, "cuda", 132, false, 0},
+		{g, 6, 9, "cuda", 132, true, 32}, {g, 7, 9, "cuda", 132, true, 0}, {g, 3, 9, "hip", 1, true, 0},
+		{dense(g), 7, 32, "cuda", 132, true, 0}, {dense(g), 7, 33, "cuda", 132, true, 66}, {dense(g), 7, 129, "cuda", 132, true, 0},
 	} {
-		require.Equal(t, test.want, partsOf(&test.g, test.rows, test.blocks, hip.Info{Kind: test.kind, Threads: test.threads}), "%+v", test)
+		info := hip.Info{Kind: test.kind, Threads: test.threads, MatrixUnits: test.units}
+		require.Equal(t, test.want, partsOf(&test.g, CacheBF16, test.rows, test.blocks, info), "%+v", test)
 	}
 }
