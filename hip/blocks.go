@@ -55,8 +55,8 @@ func Scratch[T any](b *Blocks, n int) []T {
 
 // Keep calls prepare once for each worker of a launch, and returns its result in all later
 // calls of that worker. Use it to bring inputs into another form once, for all parts of the
-// grid that the worker does. Scratch that prepare takes is kept with it. A kernel calls
-// Keep at most once, before it takes other scratch.
+// grid that the worker does; [Share] does that for all workers. Scratch that prepare takes
+// is kept with it. A kernel calls Keep at most once, before it takes other scratch.
 func Keep[T any](b *Blocks, prepare func() T) T {
 	if kept, ok := b.scratch.kept.(T); ok {
 		return kept

@@ -181,7 +181,8 @@ type operands struct {
 	ends []int // of the parts of each, counted through
 }
 
-// share makes the operands that begin returns. It gives what r opened to make them with.
+// share makes the operands that begin makes room for, with all workers of the launch. rows
+// returns what makes operand i in the calling worker.
 func share(b *hip.Blocks, begin func(b *hip.Blocks) []*operand, rows func(i int) *Rows) []*operand {
 	return hip.Share(b, func(b *hip.Blocks) (*operands, int) {
 		all, parts := &operands{of: begin(b)}, 0
@@ -199,7 +200,7 @@ func share(b *hip.Blocks, begin func(b *hip.Blocks) []*operand, rows func(i int)
 	}).of
 }
 
-// of returns r for memory of b.
+// with returns r for the scratch memory of b.
 func (r *Rows) with(b *hip.Blocks) *Rows {
 	return &Rows{b: b, segments: r.segments, cols: r.cols, level: r.level, exact: r.exact, parts: r.parts}
 }
