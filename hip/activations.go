@@ -3,13 +3,15 @@ package hip
 import "fmt"
 
 // Activations says how products round what they multiply with weights. The zero value
-// rounds nothing. Two options take it, which do not exclude each other:
+// rounds nothing. Three options take it, which do not exclude each other:
 //
 //	                      rounds                        on             chosen by
 //	ActivationsBF16x2     each value, for any weights   a CPU, for     [HostOptions], for all
-//	ActivationsBF16       with as few bits              speed          that the device runs
-//	ActivationsMXFP8      rows for MXFP8 weights, 32    any device,    mtp.Options, for one
-//	                      columns with one scale        alike          head
+//	ActivationsBF16       with as few bits              speed          that the device runs, or
+//	                                                                   mtp.Options.DraftActivations,
+//	                                                                   for a head's drafts
+//	ActivationsMXFP8      rows for MXFP8 weights, 32    any device,    mtp.Options.Activations, for
+//	                      columns with one scale        alike          one head
 type Activations int
 
 const (

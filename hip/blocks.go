@@ -26,7 +26,7 @@ type Blocks struct {
 func (b *Blocks) SIMD() SIMD { return max(b.simd, SIMDNone) }
 
 // Activations is how products round what they multiply with weights, on a host that was
-// opened so, see [HostOptions]; [ActivationsExact] elsewhere.
+// opened so, see [HostOptions], or is asked to by [Grid]; [ActivationsExact] elsewhere.
 func (b *Blocks) Activations() Activations { return b.activations }
 
 // In returns n values of T at p, for reading. The zero Ptr, or n = 0, gives nil. T is plain

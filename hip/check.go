@@ -162,7 +162,7 @@ func (c *checked) Launch(k *Kernel, grid Grid, args unsafe.Pointer) error {
 			return errors.Join(failed, err)
 		}
 		if failed == nil && first == nil {
-			first = c.compare(k, args, w, got, want)
+			first = c.compare(k, grid, args, w, got, want)
 		}
 		copy(want, got)
 	}
@@ -170,7 +170,7 @@ func (c *checked) Launch(k *Kernel, grid Grid, args unsafe.Pointer) error {
 }
 
 // compare applies the bound to one written range.
-func (c *checked) compare(k *Kernel, args unsafe.Pointer, w write, got, want []byte) error {
+func (c *checked) compare(k *Kernel, grid Grid, args unsafe.Pointer, w write, got, want []byte) error {
 	bound := 0.0
 	if w.kind != kindExact {
 		for i := range w.n {
@@ -179,7 +179,7 @@ func (c *checked) compare(k *Kernel, args unsafe.Pointer, w write, got, want []b
 			}
 		}
 		largest := bound
-		bound *= max(k.maxError, c.Info().Activations.maxError())
+		bound *= max(k.maxError, c.Info().Activations.maxError(), grid.Activations.maxError())
 		if w.kind == kindBF16 { // one step of the stored format
 			bound = max(bound, largest/128)
 		}

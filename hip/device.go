@@ -96,4 +96,10 @@ type Grid struct {
 	// BlockCost is roughly the number of bytes that one block touches. CPU devices use it
 	// to decide how many threads a launch is worth; 0 means a small block.
 	BlockCost int
+
+	// Activations is how products of this launch round what they multiply with weights on a
+	// CPU: [ActivationsBF16x2] or [ActivationsBF16], as a device would that was opened with it,
+	// see [HostOptions]. Any other value, and on other devices all, leave it as the device has
+	// it.
+	Activations Activations
 }

@@ -60,9 +60,7 @@ func init() {
 func newHost(o HostOptions, simd SIMD) Device {
 	quota, limited := cpuQuota()
 	threads, spin := hostThreads(o.Threads, quota, limited)
-	if !simd.rounds(o.Activations) {
-		o.Activations = ActivationsExact
-	}
+	o.Activations = simd.rounding(o.Activations)
 	h := &host{cpu: cpu{mem: memory.New()}, crews: crews{most: threads}, spin: spin, simd: simd}
 	h.info = Info{Name: fmt.Sprintf("CPU, %d threads, %v", threads, simd), Kind: "cpu", Threads: threads, Activations: o.Activations}
 	if o.Activations != ActivationsExact {
@@ -94,6 +92,7 @@ type job struct {
 	kernel *Kernel
 	run    func(*Blocks, unsafe.Pointer)
 	args   unsafe.Pointer
+	rounds Activations
 	blocks int
 	least  int // blocks of a part, but for the last
 	split  int // a part is at most 1/split of what is left
@@ -128,7 +127,10 @@ func (h *host) Launch(k *Kernel, grid Grid, args unsafe.Pointer) error {
 	if err := h.Sync(); err != nil {
 		return err
 	}
-	j := &job{kernel: k, run: k.twin, args: args, blocks: grid.Blocks, least: grid.Blocks, split: 1}
+	j := &job{kernel: k, run: k.twin, args: args, rounds: h.info.Activations, blocks: grid.Blocks, least: grid.Blocks, split: 1}
+	if a := grid.Activations; a != ActivationsExact && a.ofHost() {
+		j.rounds = h.simd.rounding(a)
+	}
 	if k.fast != nil {
 		j.run = k.fast
 	}
@@ -240,7 +242,7 @@ func (h *host) runParts(j *job) {
 		}
 		if !j.failed.Load() {
 			s.reset()
-			b := Blocks{First: first, End: end, mem: h.mem, scratch: s, shared: &j.shared, simd: h.simd, activations: h.info.Activations}
+			b := Blocks{First: first, End: end, mem: h.mem, scratch: s, shared: &j.shared, simd: h.simd, activations: j.rounds}
 			if err := runBlocks(j.kernel, j.run, &b, j.args); err != nil && j.failed.CompareAndSwap(false, true) {
 				j.err = err
 			}

@@ -47,9 +47,11 @@ type crews struct {
 	of   map[launchKind]*crew
 }
 
-// launchKind stands for launches of one kernel with about as many bytes and threads.
+// launchKind stands for launches of one kernel with about as many bytes and threads, which
+// round alike.
 type launchKind struct {
 	kernel               *Kernel
+	rounds               Activations
 	log2Bytes, log2Worth int
 }
 
@@ -79,7 +81,7 @@ func (c *crews) begin(k *Kernel, grid Grid) launchCrew {
 	if worth == 1 || bytes >= triedBytes {
 		return launchCrew{threads: worth}
 	}
-	crew := c.find(launchKind{k, bits.Len(uint(bytes)), bits.Len(uint(worth))})
+	crew := c.find(launchKind{k, grid.Activations, bits.Len(uint(bytes)), bits.Len(uint(worth))})
 	halved, trial := crew.begin()
 	l := launchCrew{threads: max(1, worth>>halved)}
 	if trial {

@@ -38,6 +38,14 @@ func (s SIMD) rounds(a Activations) bool {
 	return s == SIMDAVX512BF16 || s == SIMDAMX || s == SIMDNEONBF16 && a == ActivationsBF16
 }
 
+// rounding is how a host of a level rounds that is asked for a.
+func (s SIMD) rounding(a Activations) Activations {
+	if s.rounds(a) {
+		return a
+	}
+	return ActivationsExact
+}
+
 // SIMDLevels returns the levels of this machine, from SIMDNone up.
 func SIMDLevels() []SIMD {
 	levels := []SIMD{SIMDNone}

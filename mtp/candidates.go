@@ -12,8 +12,9 @@ import (
 
 // TopK returns the k most probable tokens after each of the given rows, len(rows) × k in
 // descending order, and their softmax probabilities: the candidates of a draft tree, or of
-// a sampler. The first is the token that [Head.Draft] would draft. If logits are equal, the
-// lower id comes first. A GPU copies back nothing but these. Options.DraftVocabulary and
+// a sampler. The first is the token that [Head.Draft] would draft, if it rounds nothing by
+// Options.DraftActivations, which TopK does not. If logits are equal, the lower id comes
+// first. A GPU copies back nothing but these. Options.DraftVocabulary and
 // Options.DraftLMHead apply as in Draft. k is 1 to 64 and at most the number of tokens that
 // can be drafted; any other is an [InputError]. Other arguments and errors are those of
 // Logits.

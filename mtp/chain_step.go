@@ -21,10 +21,18 @@ func (c *chain) queueStep(d hip.Device, s, before *step) error {
 	if before != nil && before.out == s.out && c.plan.Rule != plan.Target {
 		s.out = c.w.otherHidden.Ptr()
 	}
-	if err := c.queue(d, s); err != nil {
+	drafts := c.drafting(d)
+	kept, after := drafts, drafts
+	switch {
+	case c.head.chain.shifts():
+		kept, after = d, d
+	case before == nil:
+		kept = d
+	}
+	if err := c.queue(kept, after, s); err != nil {
 		return err
 	}
-	if err := c.pick(d, s); err != nil {
+	if err := c.pick(drafts, s); err != nil {
 		return err
 	}
 	return c.keep(d, s)

@@ -55,7 +55,8 @@
 //   - my engine has a paged cache: [Rows].BlockTable
 //   - my engine drafts in ways of its own: [Head.Forward], [Head.Logits], or [Head.TopK] for
 //     the branches of a tree
-//   - how do I make drafts cheaper: [Options].DraftLMHead, DraftVocabulary and CacheFormat
+//   - how do I make drafts cheaper: [Options].DraftLMHead, DraftVocabulary,
+//     DraftActivations and CacheFormat
 //   - how does a head run on several GPUs: [Options].Group
 //   - who may call what at the same time, and who closes what: [Head]
 //   - what does it compute: [Head.Forward]; every result in between: [Stage]

@@ -37,8 +37,8 @@ const maxDraft = 64
 // Rows.Drafts tokens for each sequence, by the head's rule (see [Chain]). It returns one
 // Draft for each of b.Sequences, in their order. It drafts the most likely token, the lowest
 // id if logits are equal, or draws one as Rows.Sampling says. Options.DraftVocabulary and
-// Rows.Allowed say which tokens can be drafted, and Options.DraftLMHead in what precision
-// their logits are computed.
+// Rows.Allowed say which tokens can be drafted, and Options.DraftLMHead and
+// Options.DraftActivations in what precision.
 //
 // With Drafts 0 a sequence's rows are committed and nothing is drafted, for example for a
 // piece of a prompt. Only the last row of each sequence that drafts gets a hidden state;

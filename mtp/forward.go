@@ -105,7 +105,7 @@ func (c *call) hiddenStates(module int) (Hidden, error) {
 		return Hidden{}, err
 	}
 	c.place(s)
-	if err := w.run(c.batch.Observe != nil, func(d hip.Device) error { return c.queue(d, s) }); err != nil {
+	if err := w.run(c.batch.Observe != nil, func(d hip.Device) error { return c.queue(d, d, s) }); err != nil {
 		return Hidden{}, err
 	}
 	if c.batch.Output != 0 {

@@ -27,6 +27,7 @@ func (m *module) forward(q *queue) {
 	normed := q.rms(x, m.inputNorm)         // rms(x; input_layernorm)
 	qkv := q.product(&q.qkv, m.qkv, normed) // queries, keys, values, index queries and keys
 	q.insert(qkv, m)                        // normed and rotated; keys and values into the cache
+	q.device = q.after                      // what is kept of the rows is complete
 	x, qkv = q.wanted(x, qkv)               // from here on, the rows whose hidden states are wanted
 	blocks := q.selectBlocks(qkv)           // the indexer's choice
 	context := q.attend(qkv, blocks)        // attention over the chosen blocks

@@ -63,6 +63,19 @@ type Options struct {
 	// of what is MXFP8 already.
 	Activations hip.Activations
 
+	// DraftActivations is how Draft rounds what products multiply, on a CPU, where nothing that
+	// is kept depends on it: [hip.ActivationsBF16x2] or [hip.ActivationsBF16]. Of the batch's
+	// rows, the embeddings, projections, keys and values are as without it, since the sequences
+	// keep them; attention's output projection, the experts and the logits of the last row are
+	// rounded, and so is all of the rows that a chain writes only to draft further. A chain that
+	// shifts tokens keeps what each step computes: there only logits are rounded. A product's
+	// results are within 2·10^−5 or 10^−2 of the largest, so some drafts change:
+	// examples/draft -draft-activations tells what that costs on traces. Logits, TopK and
+	// Forward, and so verification, stay as the device has them. The zero value rounds as the
+	// device does, as does any where products are exact: [hip.HostOptions] say which those are,
+	// and GPUs ignore it.
+	DraftActivations hip.Activations
+
 	// Chain is the rule by which Draft goes from step to step.
 	Chain Chain
 
@@ -176,6 +189,7 @@ func (c *Config) checkOptions(opts Options) error {
 	refuseIf(opts.MaxDraft < 0 || opts.MaxDraft > maxDraft, "MaxDraft", opts.MaxDraft, fmt.Sprintf("0 to %d", maxDraft))
 	refuseIf(opts.CacheFormat < attention.CacheBF16 || opts.CacheFormat > attention.CacheFP8Index, "CacheFormat", opts.CacheFormat, "CacheBF16, CacheF32, CacheFP8 or CacheFP8Index")
 	refuseIf(opts.Activations != hip.ActivationsExact && opts.Activations != hip.ActivationsMXFP8, "Activations", opts.Activations, "ActivationsExact or ActivationsMXFP8")
+	refuseIf(!roundsDrafts(opts.DraftActivations), "DraftActivations", opts.DraftActivations, "ActivationsExact, ActivationsBF16x2 or ActivationsBF16; Options.Activations rounds to MXFP8")
 	for _, m := range []struct {
 		field  string
 		matrix *weights.Matrix

@@ -15,7 +15,8 @@ import (
 type queue struct {
 	*workspace
 	head    *Head
-	device  hip.Device // the head's, or one that records
+	device  hip.Device // the head's, or one that stands for it
+	after   hip.Device // the same once keys and values are in the cache, see draftDevice
 	step    *step
 	topk    int         // blocks that there is room for, see [Cache]
 	embeds  values      // that negative tokens stand for; see useEmbeds

@@ -86,8 +86,8 @@ func (h *Head) meet(ctx context.Context) error {
 		own = binary.LittleEndian.AppendUint32(own, uint32(n))
 	}
 	o := &h.options
-	sum := sha256.Sum256(fmt.Appendf(nil, "%+v %+v %d %d %d %d %s %d %t %d %d %d %v", h.config.Attention, h.config.MoE, h.config.HiddenSize,
-		h.config.VocabSize, h.config.NumMTPModules, h.config.shareBlock, h.chain, o.CacheFormat, o.PostNorm, h.alignedSteps(), o.mostRows(), o.DraftLMHead, o.DraftVocabulary))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%+v %+v %d %d %d %d %s %d %t %d %d %d %v %v", h.config.Attention, h.config.MoE, h.config.HiddenSize,
+		h.config.VocabSize, h.config.NumMTPModules, h.config.shareBlock, h.chain, o.CacheFormat, o.PostNorm, h.alignedSteps(), o.mostRows(), o.DraftLMHead, o.DraftVocabulary, o.DraftActivations))
 	own = append(own, sum[:]...)
 
 	stop := h.ranks.group.Watch(ctx)

@@ -183,17 +183,19 @@ func (c *call) reserveRows(s *step) error {
 	)
 }
 
-// queue runs a step on d, which may stand for the head's device.
-func (c *call) queue(d hip.Device, s *step) error {
+// queue runs a step on d, which may stand for the head's device: what is kept of the batch's
+// rows, and what then leads to hidden states on after.
+func (c *call) queue(d, after hip.Device, s *step) error {
 	if err := s.hidden.widen(d); err != nil {
 		return err
 	}
 	if err := s.embeds.widen(d); err != nil {
 		return err
 	}
-	q := &queue{head: c.head, workspace: c.w, device: d, topk: c.cache.topk, observe: c.batch.Observe, embeds: c.embeds}
+	q := &queue{head: c.head, workspace: c.w, after: after, topk: c.cache.topk, observe: c.batch.Observe, embeds: c.embeds}
 	row, out, bytes := int64(0), int64(0), 4*int64(c.head.config.HiddenSize)
 	for _, q.step = range s.pieces {
+		q.device = d
 		if q.step != s {
 			q.step.states, q.step.out = s.states.Add(row*bytes), s.out.Add(out*bytes)
 			row, out = row+int64(q.step.Rows()), out+int64(q.step.OutRows())

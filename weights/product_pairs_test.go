@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
@@ -114,6 +115,53 @@ func TestProductsAreRounded(t *testing.T) {
 				}
 				require.NoError(t, d.Close())
 			}
+		}
+	}
+}
+
+// asked is a device whose launches are asked to round.
+type asked struct {
+	hip.Device
+	rounds hip.Activations
+}
+
+func (d asked) Unwrap() hip.Device { return d.Device }
+
+func (d asked) Launch(k *hip.Kernel, grid hip.Grid, args unsafe.Pointer) error {
+	grid.Activations = d.rounds
+	return d.Device.Launch(k, grid, args)
+}
+
+// TestLaunchesRound: a launch that is asked to round has the bits of a host that always does,
+// on one that does not, or does otherwise. What a CPU cannot be asked for, and no rounding,
+// leave a launch as the host was opened. A check allows for what was asked.
+func TestLaunchesRound(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 10))
+	for _, f := range allFormats {
+		s := newStored(r, f, 37, 640)
+		for _, n := range []int{1, 4, 17} {
+			x := randomFloats(r, n*s.cols)
+			want := map[hip.Activations][]float32{}
+			hosts := map[hip.Activations]hip.Device{}
+			for _, a := range []hip.Activations{hip.ActivationsExact, hip.ActivationsBF16x2, hip.ActivationsBF16} {
+				d, err := hip.OpenHost(hip.HostOptions{Threads: 2, Activations: a})
+				require.NoError(t, err)
+				hosts[a], want[a] = d, multiplied(t, d, 0, x, s)
+			}
+			checked := hip.Check(hip.NewHost(2))
+			for _, a := range rounded {
+				require.Equal(t, want[a], multiplied(t, asked{checked, a}, 0, x, s), "%v, %d rows, %v", f, n, a)
+			}
+			for opened, d := range hosts {
+				for _, a := range rounded {
+					require.Equal(t, want[a], multiplied(t, asked{d, a}, 0, x, s), "%v, %d rows, %v on %v", f, n, a, opened)
+				}
+				for _, a := range []hip.Activations{hip.ActivationsExact, hip.ActivationsMXFP8, -1, 9} {
+					require.Equal(t, want[opened], multiplied(t, asked{d, a}, 0, x, s), "%v, %d rows, %v on %v", f, n, a, opened)
+				}
+				require.NoError(t, d.Close())
+			}
+			require.NoError(t, checked.Close())
 		}
 	}
 }

@@ -121,7 +121,8 @@ func (b *session) load(ctx context.Context) (err error) {
 	var clock loadClock
 	start := time.Now()
 	b.head, err = mtp.LoadFS(ctx, b.source.fsys, b.options(mtp.Options{
-		Progress: clock.around(progress), Populate: s.populate, Chain: mtp.ChainFirst, Modules: s.modules, CacheFormat: s.cache, Activations: s.activation,
+		Progress: clock.around(progress), Populate: s.populate, Chain: mtp.ChainFirst, Modules: s.modules, CacheFormat: s.cache,
+		Activations: s.activation, DraftActivations: s.rounding,
 	}))
 	b.out.LoadSeconds = time.Since(start).Seconds()
 	loaded()

@@ -77,7 +77,7 @@ func (b *session) loadAnew(ctx context.Context, options mtp.Options) (*mtp.Head,
 	progress, done := cli.Progress(b.stderr, "load once more", "bytes")
 	defer done()
 	options.Progress, options.Chain, options.Modules, options.CacheFormat = progress, mtp.ChainFirst, b.settings.modules, b.settings.cache
-	options.Activations = b.settings.activation
+	options.Activations, options.DraftActivations = b.settings.activation, b.settings.rounding
 	options.Embed = b.model.embed
 	if !b.head.Config().TieWordEmbeddings {
 		options.LMHead = b.model.lmHead

@@ -78,6 +78,7 @@ type settings struct {
 	modules    int
 	cache      attention.CacheFormat
 	activation hip.Activations
+	rounding   hip.Activations // of drafts
 	k          int
 	batches    []int
 	commits    []int // nil: the defaults that the head has positions for
@@ -113,7 +114,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	s.layout.Var(flags)
 	cli.Modules(flags, &s.modules)
 	cli.Cache(flags, &s.cache, "default: bf16")
-	cli.Activations(flags, &s.activation)
+	cli.Activations(flags, &s.activation, &s.rounding)
 	flags.IntVar(&s.k, "k", 4, "drafts of a chain, 1 to 64")
 	counts := func(name, what string, defaults []int, less string, to *[]int) {
 		flags.Func(name, fmt.Sprintf("%s, as a `list` (default: %s%s)", what, listText(defaults), less), func(text string) (err error) {

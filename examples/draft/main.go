@@ -70,6 +70,7 @@ type settings struct {
 	minProb    float64
 	cache      attention.CacheFormat
 	activation hip.Activations
+	rounding   hip.Activations // of drafts
 	cheaper    cheaper
 	show       int
 	asJSON     bool
@@ -99,7 +100,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 		s.cache = attention.CacheBF16
 		return nil
 	})
-	cli.Activations(flags, &s.activation)
+	cli.Activations(flags, &s.activation, &s.rounding)
 	flags.StringVar(&s.cheaper.format, "draft-lm-head", "stored", lmHeadUsage)
 	flags.StringVar(&s.cheaper.vocab, "draft-vocab", "", vocabUsage)
 	flags.IntVar(&s.show, "show", 12, "`steps` of the first trace to show as text")
@@ -175,7 +176,7 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) (err error
 	device := opened[0]
 	opts := mtp.Options{
 		Device: device, Chain: mtp.Chain(s.chain), PostNorm: s.postNorm, MaxDraft: s.k, Modules: s.modules,
-		CacheFormat: s.cache, Activations: s.activation,
+		CacheFormat: s.cache, Activations: s.activation, DraftActivations: s.rounding,
 	}
 	load := func(opts mtp.Options) (*mtp.Head, error) { return s.load(ctx, opts, stderr) }
 	if s.conventions {
