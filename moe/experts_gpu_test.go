@@ -29,32 +29,42 @@ func TestTiledExpertsOnGPUs(t *testing.T) {
 	}, matrixUnits...)
 }
 
-func testTiledExperts(t *testing.T, d hip.Device, format weights.Format, in, out int) {
-	rng := rand.New(rand.NewPCG(9, 9))
-	picked := []int{0, 1, 16, 17, 100}
-	var ids []int32
-	for e, n := range picked {
+// pairsOf shuffles as many pairs of each expert as are given.
+func pairsOf(rng *rand.Rand, each ...int) (ids []int32) {
+	for e, n := range each {
 		for range n {
 			ids = append(ids, int32(e))
 		}
 	}
 	rng.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
-	pairs, experts := len(ids), len(picked)
+	return ids
+}
+
+// groupedPairs groups pairs by their experts, for a kernel that reads in columns of x.
+func groupedPairs(t *testing.T, d hip.Device, ids []int32, experts, in, out int) expertsArgs {
+	a := expertsArgs{
+		Y: alloc(t, d, len(ids)*out), Pairs: int32(len(ids)), Experts: int32(experts), In: int32(in), Out: int32(out),
+		Alpha: 1.702, Limit: 7, Beta: 1,
+		Offsets: alloc(t, d, experts+1), Order: alloc(t, d, len(ids)), Active: alloc(t, d, experts), ActiveCount: alloc(t, d, 1),
+	}
+	require.NoError(t, launchGroupByExpert(d, &groupByExpertArgs{
+		IDs: upload(t, d, ids), Offsets: a.Offsets, Order: a.Order, Active: a.Active, ActiveCount: a.ActiveCount,
+		Pairs: a.Pairs, Experts: a.Experts, Held: a.Experts,
+	}))
+	return a
+}
+
+func testTiledExperts(t *testing.T, d hip.Device, format weights.Format, in, out int) {
+	rng := rand.New(rand.NewPCG(9, 9))
+	ids := pairsOf(rng, 0, 1, 16, 17, 100)
+	pairs, experts := len(ids), 5
 	const topK = 2
 	checked := hip.Check(d)
 	t.Run(fmt.Sprintf("%v, %dx%d", format, in, out), func(t *testing.T) {
 		w13, w2 := random(rng, experts*2*out, in, 60, format), random(rng, experts*out, in, 60, format)
 		x := randomValues(rng, pairs/topK*in)
 		x[in+3] = float32(math.NaN())
-		a := expertsArgs{
-			Y: alloc(t, checked, pairs*out), Pairs: int32(pairs), Experts: int32(experts), In: int32(in), Out: int32(out),
-			Alpha: 1.702, Limit: 7, Beta: 1,
-			Offsets: alloc(t, checked, experts+1), Order: alloc(t, checked, pairs), Active: alloc(t, checked, experts), ActiveCount: alloc(t, checked, 1),
-		}
-		require.NoError(t, launchGroupByExpert(checked, &groupByExpertArgs{
-			IDs: upload(t, checked, ids), Offsets: a.Offsets, Order: a.Order, Active: a.Active, ActiveCount: a.ActiveCount,
-			Pairs: a.Pairs, Experts: a.Experts, Held: a.Experts,
-		}))
+		a := groupedPairs(t, checked, ids, experts, in, out)
 		a.X, a.PairsPerX = upload(t, checked, x), topK
 		if d.Info().Warpgroups {
 			var room weights.SplitRows

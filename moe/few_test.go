@@ -28,28 +28,14 @@ func TestFewExpertsOnGPUs(t *testing.T) {
 func testFewExperts(t *testing.T, d hip.Device, format weights.Format, in, out int) {
 	const topK = 2
 	rng := rand.New(rand.NewPCG(9, 10))
-	picked := []int{0, 1, 4, 5, 8, 9, 19}
-	var ids []int32
-	for e, n := range picked {
-		for range n {
-			ids = append(ids, int32(e))
-		}
-	}
-	rng.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
-	pairs, experts := len(ids), len(picked)
+	ids := pairsOf(rng, 0, 1, 4, 5, 8, 9, 19)
+	pairs, experts := len(ids), 7
 	checked := hip.Check(d)
 	t.Run(fmt.Sprintf("%v, %dx%d", format, in, out), func(t *testing.T) {
 		x := randomValues(rng, pairs*in)
 		x[3*in+3] = float32(math.NaN())
-		a := expertsArgs{
-			X: upload(t, checked, x), Y: alloc(t, checked, pairs*out),
-			Pairs: int32(pairs), Experts: int32(experts), In: int32(in), Out: int32(out), Alpha: 1.702, Limit: 7, Beta: 1,
-			Offsets: alloc(t, checked, experts+1), Order: alloc(t, checked, pairs), Active: alloc(t, checked, experts), ActiveCount: alloc(t, checked, 1),
-		}
-		require.NoError(t, launchGroupByExpert(checked, &groupByExpertArgs{
-			IDs: upload(t, checked, ids), Offsets: a.Offsets, Order: a.Order, Active: a.Active, ActiveCount: a.ActiveCount,
-			Pairs: a.Pairs, Experts: a.Experts, Held: a.Experts,
-		}))
+		a := groupedPairs(t, checked, ids, experts, in, out)
+		a.X = upload(t, checked, x)
 		for _, kernels := range []struct {
 			of   []expertsKernel
 			perX int32
