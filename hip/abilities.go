@@ -109,9 +109,10 @@ type sharer interface {
 // without a copy on the way.
 type filler interface {
 	// Fill writes n bytes at dst. It calls read for one part after another, in order, with
-	// the part's offset, while the device copies the parts before it. Other writes wait
-	// meanwhile, so read must not use the device. If Fill fails, part of the range may have
-	// been written.
+	// the part's offset, while the device copies the parts before it. Several goroutines
+	// that fill different ranges at once are faster than one, which reads slower than a GPU
+	// copies. Other writes may wait meanwhile, so read must not use the device. If Fill
+	// fails, part of the range may have been written.
 	Fill(dst Ptr, n int64, read func(part []byte, off int64) error) error
 }
 

@@ -57,6 +57,11 @@ type OpenOptions struct {
 // Time(work func() error) (time.Duration, error) returns how long the GPU, by its own
 // clock, takes for what work queues.
 //
+// Bytes go to the GPU by way of pinned memory, of which a device takes up to 50 MiB for
+// writes and 12 MiB for reads, as they need it, and keeps it until Close. Large writes fill
+// it with up to twelve goroutines. Where the driver pins no more, ordinary memory takes its
+// place, from which copies take longer.
+//
 // A kernel that faults on the GPU leaves it in an undefined state: from then on every call
 // but Free and Close returns the fault, which wraps [ErrFault]. It names the kernel if only
 // one can have caused it, and otherwise says how many can. AMD's driver may instead end the

@@ -41,10 +41,11 @@
 //
 // On unix, files that os.DirFS opens are memory-mapped, and a device that can
 // [hip.Adopt] memory uses the mapping in place: nothing is copied, and processes share it.
-// Otherwise each part is uploaded once, at most 16 MiB at a time. The files must not change
-// while they are open. A checkpoint must stay open until what was loaded in place from it
-// is closed; see [Loaded.InPlace]. Several goroutines may use a checkpoint, a [Plan] and a
-// [Loaded] until they are closed.
+// Otherwise each part is uploaded once, at most 16 MiB at a time; to a GPU up to twelve
+// goroutines read straight into its upload memory. The files must not change while they are
+// open. A checkpoint must stay open until what was loaded in place from it is closed; see
+// [Loaded.InPlace]. Several goroutines may use a checkpoint, a [Plan] and a [Loaded] until
+// they are closed.
 //
 // A rank of a tensor- or expert-parallel head loads only its share: the rows and columns
 // that a [Part] keeps.

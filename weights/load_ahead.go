@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"sort"
+	"sync"
 
 	"github.com/drafthead/drafthead/weights/safetensors"
 )
@@ -35,9 +36,11 @@ type stretch struct {
 //	█ copied   ▓ asked for: aheadWindow   ░ will be
 type ahead struct {
 	stretches []stretch // in the order of the files
-	asked     int64     // bytes of all stretches
-	next      int       // the stretch that asked lies in
-	ask       func(f *safetensors.File, begin, end int64)
+
+	mu    sync.Mutex // of what follows
+	asked int64      // bytes of all stretches
+	next  int        // the stretch that asked lies in
+	ask   func(f *safetensors.File, begin, end int64)
 }
 
 // readAhead asks for bytes of a file; the last page may reach beyond its end.
@@ -96,12 +99,25 @@ func (h *ahead) position(f *safetensors.File, off int64) int64 {
 	return s.before + max(0, off-s.begin)
 }
 
-// beyond asks for what comes after offset off of f, which is about to be copied.
-func (h *ahead) beyond(f *safetensors.File, off int64) { h.until(h.position(f, off) + aheadWindow) }
+// beyond asks for what comes after offset off of f, which is about to be copied. While
+// another goroutine asks it does not: the next call asks for more.
+func (h *ahead) beyond(f *safetensors.File, off int64) {
+	n := h.position(f, off) + aheadWindow
+	if h.mu.TryLock() {
+		defer h.mu.Unlock()
+		h.askUntil(n)
+	}
+}
 
 // until asks for the first n bytes of the stretches, rounded up to a step, unless it has
 // asked for them already.
 func (h *ahead) until(n int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.askUntil(n)
+}
+
+func (h *ahead) askUntil(n int64) {
 	n = min((n+aheadStep-1)/aheadStep*aheadStep, h.total())
 	for h.asked < n {
 		s := &h.stretches[h.next]

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -59,6 +60,36 @@ func TestAhead(t *testing.T) {
 		requirePages(t, want, rec)
 	}
 	require.Greater(t, tight, 500, "few of the areas reach beyond a window")
+}
+
+// TestAheadByManyGoroutines: while one goroutine asks, others go on, and what they wanted is
+// asked for later, once.
+func TestAheadByManyGoroutines(t *testing.T) {
+	areas := narrowAreas()
+	rec := &recorder{t: t}
+	asking, asked := make(chan struct{}, 1), make(chan struct{})
+	h := newAhead(areas, func(f *safetensors.File, begin, end int64) {
+		select {
+		case asking <- struct{}{}: // the first
+			<-asked
+		default:
+		}
+		rec.ask(f, begin, end)
+	})
+	var group sync.WaitGroup
+	group.Go(func() { h.beyond(areas[0].tensor.File(), areas[0].place(0)) })
+	for len(asking) == 0 {
+		runtime.Gosched()
+	}
+	h.beyond(areas[0].tensor.File(), areas[0].place(areas[0].bytes()/2)) // and returns
+	close(asked)
+	group.Wait()
+	for i := range 4 {
+		group.Go(func() { h.beyond(areas[0].tensor.File(), areas[0].place(areas[0].bytes()*int64(i)/4)) })
+	}
+	group.Wait()
+	h.until(h.total())
+	require.Equal(t, h.total(), rec.bytes)
 }
 
 // TestAheadOfNothing: no areas, and files that none lies in.
@@ -146,7 +177,7 @@ func TestLoadAsksNoMoreOnceItEnds(t *testing.T) {
 	rec, err := loadRecorded(t, ctx, plan, filling{hiptest.NewFaulty(host, errFault)}, nil)
 	require.ErrorIs(t, err, context.Canceled)
 	require.Empty(t, rec.spans)
-	for n := 1; n < 60; n += 7 {
+	for n := 1; n < 24; n += 3 {
 		ctx, cancel := context.WithCancel(t.Context())
 		calls := 0
 		rec, err := loadRecorded(t, ctx, plan, filling{hiptest.NewFaulty(host, errFault)}, func(int64, int64) {
@@ -192,18 +223,21 @@ func TestReadWaitsForAsking(t *testing.T) {
 	}
 }
 
-// order notes the tensors in the order in which they are uploaded.
+// order notes the bytes of every fill.
 type order struct {
 	hip.Device
+	mu      sync.Mutex
 	lengths []int64
 }
 
 func (o *order) Fill(dst hip.Ptr, n int64, read func(part []byte, off int64) error) error {
+	o.mu.Lock()
 	o.lengths = append(o.lengths, n)
+	o.mu.Unlock()
 	return read(make([]byte, n), 0)
 }
 
-// TestLoadUploadsInTheOrderOfTheFiles whatever the order of the parameters is, and
+// TestLoadUploadsInTheOrderOfTheFiles whatever the order of the parameters is, each once, and
 // finds a place for everything before it reads anything.
 func TestLoadUploadsInTheOrderOfTheFiles(t *testing.T) {
 	plan, c, params := expertPlan(t)
@@ -224,14 +258,18 @@ func TestLoadUploadsInTheOrderOfTheFiles(t *testing.T) {
 		}
 	}
 	d := &order{Device: bare{host}}
-	_, err := loadRecorded(t, t.Context(), plan, d, nil)
-	require.NoError(t, err)
+	m := newMover(t.Context(), d, plan.report.Bytes, false, nil)
+	require.NoError(t, m.all(plan))
+	require.NoError(t, m.loaded.Close())
+	require.Equal(t, want, lengthsOf(m))
+	slices.Sort(want)
+	slices.Sort(d.lengths)
 	require.Equal(t, want, d.lengths)
 
 	progressed := false
 	f := filling{hiptest.NewFaulty(host, errFault)}
 	f.FailAt(len(want), "alloc")
-	_, err = loadRecorded(t, t.Context(), plan, f, func(int64, int64) { progressed = true })
+	_, err := loadRecorded(t, t.Context(), plan, f, func(int64, int64) { progressed = true })
 	require.ErrorIs(t, err, errFault)
 	require.False(t, progressed, "memory that is short is found before anything is read")
 }

@@ -45,12 +45,11 @@ func (m *mover) copied(p *Plan) (areas []area) {
 // [filler] takes them straight from where they are read.
 func (m *mover) upload() error {
 	slices.SortFunc(m.uploads, func(a, b upload) int { return byPlace(a.area, b.area) })
-	write := m.write
 	if f, ok := hip.As[filler](m.loaded.device); ok {
-		write = func(u *upload) error { return m.fill(f, u) }
+		return m.fill(f)
 	}
 	for i := range m.uploads {
-		if err := write(&m.uploads[i]); err != nil {
+		if err := m.write(&m.uploads[i]); err != nil {
 			return fmt.Errorf("%s: %w", m.uploads[i].param, err)
 		}
 	}
@@ -73,26 +72,6 @@ func (m *mover) write(u *upload) error {
 		}
 	}
 	return nil
-}
-
-// filler is a device that lets the caller read into its upload memory. read gets the parts
-// in order, with their offsets.
-type filler interface {
-	Fill(dst hip.Ptr, n int64, read func(part []byte, off int64) error) error
-}
-
-func (m *mover) fill(f filler, u *upload) error {
-	var failed error // of reading, which names the tensor already
-	err := f.Fill(u.to, u.bytes(), func(part []byte, off int64) error {
-		if failed = m.read(&u.area, part, off); failed == nil {
-			failed = m.report(int64(len(part)))
-		}
-		return failed
-	})
-	if err != nil && failed == nil {
-		return fmt.Errorf("%s: %w", u.tensor.Name, err)
-	}
-	return err
 }
 
 // read reads from offset off of an area and asks the disk for what comes after. This

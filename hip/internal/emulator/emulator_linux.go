@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -56,8 +57,8 @@ var instances struct {
 
 // layout is the emulator's own Settings.
 type layout struct {
-	devices, wave, order, workers, memory, version, pools, eager, groups int64
-	compiler, include, arch, meetings                                    *byte
+	devices, wave, order, workers, memory, version, pools, eager, groups, pinned int64
+	compiler, include, arch, meetings                                            *byte
 }
 
 // New returns an emulator that has given out nothing. The test fails if its devices have
@@ -76,10 +77,13 @@ func New(t testing.TB, e Settings) *Emulator {
 	t.Cleanup(func() { os.RemoveAll(meetings) })
 	s := layout{
 		devices: int64(max(e.Devices, 0)), wave: int64(e.Wave), order: int64(e.Order), workers: int64(e.Workers),
-		memory: e.Memory, version: int64(e.Version), groups: int64(e.Groups), compiler: cString(compiler), include: cString(filepath.Join(i.built, "runtime")), arch: cString(e.Arch), meetings: cString(meetings),
+		memory: e.Memory, version: int64(e.Version), groups: int64(e.Groups), pinned: math.MaxInt64, compiler: cString(compiler), include: cString(filepath.Join(i.built, "runtime")), arch: cString(e.Arch), meetings: cString(meetings),
 	}
 	if !e.NoPools {
 		s.pools = 1
+	}
+	if e.Pinned != 0 {
+		s.pinned = int64(max(e.Pinned, 0))
 	}
 	if e.Eager {
 		s.eager = 1

@@ -42,6 +42,7 @@ type Settings struct {
 	Workers  int   // threads that run blocks; 0: one a core
 	Version  int   // as hipRuntimeGetVersion counts; 0: ROCm 6.4
 	Groups   int   // as ncclGetVersion counts; 0: 2.28
+	Pinned   int   // pieces of pinned memory at a time; 0: any number; negative: none
 	NoPools  bool  // memory cannot be allocated in the order of a stream
 	Eager    bool  // work runs when it is queued, not when it is waited for
 }

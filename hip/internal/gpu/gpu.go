@@ -14,9 +14,10 @@ import (
 // device is a GPU of a driver. What it has allocated is in its table of memory, so that
 // bounds are checked before the driver is asked: an illegal address can end the process.
 //
-// Locks, in the order in which they are taken: using, then a module's or a staging's, then
-// mu, then launched's. Every call holds using for reading for as long as it lasts, so Close
-// waits for the calls under way and releases nothing that one of them uses.
+// Locks, in the order in which they are taken: using, then a module's, that of small writes
+// or that of reads, then mu, then launched's. Every call holds using for reading for as long
+// as it lasts, so Close waits for the calls under way and releases nothing that one of them
+// uses.
 type device struct {
 	driver   *driver
 	about    GPU
@@ -32,8 +33,8 @@ type device struct {
 	kernels  kernelTable
 	compiler *compiler
 	frames   frames
-	uploads  staging
-	reads    staging
+	uploads  uploads
+	reads    downloads
 
 	using  sync.RWMutex // held for reading by every call, for writing by Close
 	closed bool
@@ -54,7 +55,7 @@ func open(d *driver, n int, opts *hip.OpenOptions) (_ hip.Device, err error) {
 		driver: d, stream: opts.Stream, lent: opts.Stream != 0, blocking: opts.Blocking,
 		memory: memory.New(), graphs: make(map[*graph]struct{}), recorders: make(map[*recorder]struct{}), marks: make(map[uintptr]struct{}), groups: make(map[*communicator]struct{}),
 	}
-	g.uploads.size, g.reads.size = uploadStage, readStage
+	g.uploads.init()
 	if g.about, g.handle, err = d.describe(n); err != nil {
 		return nil, err
 	}
@@ -189,8 +190,10 @@ func (g *device) releaseAll(keep func(error)) {
 		}
 	}
 	keep(g.call("close", callStreamSync, g.stream))
-	keep(g.uploads.release(g))
-	keep(g.reads.release(g))
+	g.uploads.release(g, keep)
+	for i := range g.reads.stages {
+		g.reads.stages[i].release(g, keep)
+	}
 	keep(g.kernels.release(g))
 	if !g.lent {
 		keep(g.call("close", callStreamDestroy, g.stream))

@@ -8,7 +8,7 @@
 //	driver.go    calls, and what the platforms do differently
 //	gpu.go       a device's life
 //	thread.go    the current device of a thread
-//	memory.go, transfer.go, launch.go, graph.go, timer.go
+//	memory.go, transfer.go, stages.go, launch.go, graph.go, timer.go
 //	kernels.go, compiler.go, codecache.go
 //	group*.go    RCCL and NCCL
 //	fault.go, errors.go

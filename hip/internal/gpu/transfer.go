@@ -11,169 +11,121 @@ import (
 )
 
 const (
-	uploadStage = 16 << 20 // bytes of one stage: enough for many cores to fill
-	readStage   = 4 << 20
-	numStages   = 3
+	// mostWriters is how many goroutines fill stages for one Write: one core copies slower
+	// than the GPU does.
+	mostWriters = 12
 
-	// writePart is how much Write copies at a time, so that the GPU has something to do
-	// meanwhile. Fill gives its reader whole stages.
-	writePart = 4 << 20
-
-	// smallestPart is what a stage must have left for a larger write to begin in it.
-	smallestPart = 64 << 10
-	// copyShare is what a goroutine copies before it looks for more.
+	// copyShare is what makes another goroutine worth its start.
 	copyShare = 256 << 10
+
+	readStage  = 4 << 20
+	readStages = 3
 )
 
-// staging is pinned memory that the GPU copies from or to by itself. Writes fill one
-// stage after the other, small ones many to a stage; a stage is used again when the
-// event after its last copy has passed:
-//
-//	stage 0   | copied by the GPU          |
-//	stage 1   | queued   | filled by Write →
-//	stage 2   | free                       |
-type staging struct {
-	mu     sync.Mutex
-	size   int
-	stages [numStages]stage
-	at     int // the stage that is being filled
-}
-
-type stage struct {
-	mem    []byte // the driver's
-	event  uintptr
-	used   int
-	queued bool // the event was recorded and not waited for
-
-	kernels int64 // ahead of the event
-}
-
-func (s *stage) open(g *device, op string, size int) error {
-	if s.mem == nil {
-		var p unsafe.Pointer
-		if err := g.call(op, callAllocPinned, uintptr(unsafe.Pointer(&p)), uintptr(size), 0); err != nil {
-			return err
-		}
-		s.mem = unsafe.Slice((*byte)(p), size)
+// target begins a write of n bytes: it is enter, and finds the memory.
+func (g *device) target(op string, dst hip.Ptr, n int64) (t thread, r *memory.Region, err error) {
+	if t, err = g.enter(op); err != nil || n == 0 {
+		return t, nil, err
 	}
-	if s.event == 0 {
-		const withoutTiming = 2
-		return g.call(op, callEventCreate, uintptr(unsafe.Pointer(&s.event)), withoutTiming)
+	if r, err = g.memory.Lookup(op, uint64(dst), n, true); err == nil && r.Mem != nil {
+		err = g.waitForAll(op)
 	}
-	return nil
-}
-
-// retire marks the end of what is queued with the stage.
-func (s *stage) retire(g *device, op string) error {
-	s.kernels = g.launched.count()
-	err := g.call(op, callEventRecord, s.event, g.stream)
-	s.queued = err == nil
-	return err
-}
-
-// reuse waits for what was queued with the stage.
-func (s *stage) reuse(g *device, op string) error {
-	if s.queued {
-		if err := g.wait(op, callEventSync, s.event, s.kernels); err != nil {
-			return err
-		}
+	if err != nil {
+		g.leave(t)
 	}
-	s.queued, s.used = false, 0
-	return nil
-}
-
-// space returns the part of a stage for the first of n bytes, and advances.
-func (s *staging) space(g *device, op string, n int64) ([]byte, error) {
-	current := &s.stages[s.at]
-	if left := s.size - current.used; int64(left) < min(n, smallestPart) {
-		if err := current.retire(g, op); err != nil {
-			return nil, err
-		}
-		s.at = (s.at + 1) % numStages
-		current = &s.stages[s.at]
-		if err := current.reuse(g, op); err != nil {
-			return nil, err
-		}
-	}
-	if err := current.open(g, op, s.size); err != nil {
-		return nil, err
-	}
-	first := current.used
-	end := first + int(min(n, int64(s.size-first)))
-	current.used = (end + memory.Align - 1) &^ (memory.Align - 1)
-	return current.mem[first:end:end], nil
-}
-
-func (s *staging) release(g *device) error {
-	var first error
-	for i := range s.stages {
-		if event := s.stages[i].event; event != 0 {
-			if err := g.call("close", callEventDestroy, event); first == nil {
-				first = err
-			}
-		}
-		if mem := s.stages[i].mem; mem != nil {
-			if err := g.call("close", callFreePinned, uintptr(unsafe.Pointer(&mem[0]))); first == nil {
-				first = err
-			}
-		}
-		s.stages[i] = stage{}
-	}
-	return first
+	return t, r, err
 }
 
 func (g *device) Write(dst hip.Ptr, src []byte) error {
-	return g.fill("write", dst, int64(len(src)), writePart, func(part []byte, off int64) error {
-		copyAcross(part, src[off:])
-		return nil
-	})
-}
-
-func (g *device) Fill(dst hip.Ptr, n int64, read func(part []byte, off int64) error) error {
-	return g.fill("fill", dst, n, uploadStage, read)
-}
-
-func (g *device) fill(op string, dst hip.Ptr, n, largest int64, read func(part []byte, off int64) error) error {
-	t, err := g.enter(op)
+	n := int64(len(src))
+	t, r, err := g.target("write", dst, n)
 	if err != nil {
 		return err
 	}
 	defer g.leave(t)
-	if n == 0 {
+	switch {
+	case n == 0:
 		return nil
+	case r.Mem != nil:
+		copyAcross(r.At(uint64(dst), n), src)
+		return nil
+	case n <= smallWrite:
+		return g.uploads.writeSmall(g, "write", dst, n, func(part []byte) error {
+			copy(part, src)
+			return nil
+		})
 	}
-	r, err := g.memory.Lookup(op, uint64(dst), n, true)
+	return g.writeAcross(dst, src)
+}
+
+// writeAcross writes with several goroutines, which take part after part. The caller's
+// begins at once; the others take what is left once they have woken up.
+func (g *device) writeAcross(dst hip.Ptr, src []byte) error {
+	writers := min(mostWriters, runtime.GOMAXPROCS(0))
+	size := min(uploadStage, max(copyShare, (len(src)+writers-1)/writers))
+	size = (size + memory.Align - 1) &^ (memory.Align - 1)
+	writers = min(writers, (len(src)+size-1)/size)
+	var next atomic.Int64
+	work := func() error {
+		for {
+			first := int(next.Add(int64(size))) - size
+			if first >= len(src) {
+				return nil
+			}
+			from := src[first:min(len(src), first+size)]
+			err := g.uploads.write(g, "write", dst.Add(int64(first)), int64(len(from)), func(part []byte) error {
+				copy(part, from)
+				return nil
+			})
+			if err != nil {
+				next.Store(int64(len(src))) // the others need not go on
+				return err
+			}
+		}
+	}
+	errs := make([]error, writers)
+	var group sync.WaitGroup
+	for i := 1; i < writers; i++ {
+		group.Go(func() {
+			t, err := g.selectDevice("write")
+			if err == nil {
+				err = work()
+				g.deselect(t)
+			}
+			errs[i] = err
+		})
+	}
+	errs[0] = work()
+	group.Wait()
+	return joined(errs...)
+}
+
+// Fill gives read whole stages, and shares one for few bytes as Write does.
+func (g *device) Fill(dst hip.Ptr, n int64, read func(part []byte, off int64) error) error {
+	t, r, err := g.target("fill", dst, n)
 	if err != nil {
 		return err
 	}
-	if r.Mem != nil {
-		if err := g.waitForAll(op); err != nil {
-			return err
-		}
+	defer g.leave(t)
+	switch {
+	case n == 0:
+		return nil
+	case r.Mem != nil:
 		return read(r.At(uint64(dst), n), 0)
+	case n <= smallWrite:
+		return g.uploads.writeSmall(g, "fill", dst, n, func(part []byte) error { return read(part, 0) })
 	}
-	g.uploads.mu.Lock()
-	defer g.uploads.mu.Unlock()
-	for off := int64(0); off < n; {
-		part, err := g.uploads.space(g, op, min(n-off, largest))
+	for off := int64(0); off < n; off += uploadStage {
+		err := g.uploads.write(g, "fill", dst.Add(off), min(n-off, uploadStage), func(part []byte) error { return read(part, off) })
 		if err != nil {
 			return err
 		}
-		if err := read(part, off); err != nil {
-			return err
-		}
-		err = g.call(op, callUpload, uintptr(dst.Add(off)), uintptr(unsafe.Pointer(&part[0])), uintptr(len(part)), g.stream)
-		if err != nil {
-			return err
-		}
-		off += int64(len(part))
 	}
 	return nil
 }
 
-// copyAcross copies with several goroutines where that is worth it: one core reads
-// slower than the GPU does, and page faults of a mapped file wait for each other. The
-// caller's goroutine begins at once; the others take what is left once they have woken up.
+// copyAcross copies with several goroutines where that is worth it. The caller's begins at
+// once; the others take what is left once they have woken up.
 func copyAcross(dst, src []byte) {
 	shares := len(dst) / copyShare
 	if shares < 2 {
@@ -193,6 +145,12 @@ func copyAcross(dst, src []byte) {
 	}
 	work()
 	group.Wait()
+}
+
+// downloads are the stages that one read after another goes through.
+type downloads struct {
+	mu     sync.Mutex
+	stages [readStages]stage
 }
 
 // Read copies a stage out while the GPU fills the next.
@@ -220,25 +178,25 @@ func (g *device) Read(dst []byte, src hip.Ptr) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	queued := 0
-	for copied := 0; copied < len(dst); copied += r.size {
-		for ; queued < len(dst) && queued < copied+2*r.size; queued += r.size {
-			s := &r.stages[queued/r.size%numStages]
+	for copied := 0; copied < len(dst); copied += readStage {
+		for ; queued < len(dst) && queued < copied+2*readStage; queued += readStage {
+			s := &r.stages[queued/readStage%readStages]
 			if err := g.readStage(s, dst[queued:], src.Add(int64(queued))); err != nil {
 				return err
 			}
 		}
-		s := &r.stages[copied/r.size%numStages]
+		s := &r.stages[copied/readStage%readStages]
 		if err := s.reuse(g, "read"); err != nil {
 			return err
 		}
-		copyAcross(dst[copied:min(len(dst), copied+r.size)], s.mem)
+		copyAcross(dst[copied:min(len(dst), copied+readStage)], s.mem)
 	}
 	return nil
 }
 
 // readStage queues a copy of as much of dst as fits.
 func (g *device) readStage(s *stage, dst []byte, src hip.Ptr) error {
-	if err := s.open(g, "read", g.reads.size); err != nil {
+	if err := s.open(g, "read", readStage); err != nil {
 		return err
 	}
 	if err := s.reuse(g, "read"); err != nil { // of a read that failed half way
@@ -248,5 +206,6 @@ func (g *device) readStage(s *stage, dst []byte, src hip.Ptr) error {
 	if err != nil {
 		return err
 	}
-	return s.retire(g, "read")
+	s.copies = copiesQueued
+	return s.mark(g, "read")
 }

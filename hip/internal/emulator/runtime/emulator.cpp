@@ -14,7 +14,7 @@
 #include "cuda.cpp"
 #include "groups.cpp"
 
-Settings settings = {1, 64, FORWARD, 0, (int64_t)8 << 30, 60400000, 1, 0, 22800, "c++", ".", "", "."};
+Settings settings = {1, 64, FORWARD, 0, (int64_t)8 << 30, 60400000, 1, 0, 22800, INT64_MAX, "c++", ".", "", "."};
 Counts counts;
 std::recursive_mutex all;
 std::condition_variable_any &met = *new std::condition_variable_any;  // never destroyed: a rank may wait at the end of the process

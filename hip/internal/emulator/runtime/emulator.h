@@ -64,6 +64,7 @@ struct Settings {
   int64_t pools;    // 0: no stream-ordered allocation
   int64_t eager;    // 1: work runs when it is queued
   int64_t groups;   // what ncclGetVersion says
+  int64_t pinned;   // pieces of pinned memory at a time
   const char *compiler, *include;
   const char *arch;      // of an AMD GPU; empty: none's
   const char *meetings;  // folder of groups' files

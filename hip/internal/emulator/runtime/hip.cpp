@@ -117,6 +117,7 @@ API int hipFreeAsync(void *p, Stream *s) {
 }
 API int hipHostMalloc(void **p, size_t n, unsigned) {
   ENTER;
+  if (counts.pinned >= settings.pinned) return fail(OUT_OF_MEMORY, "%zu bytes to pin", n);
   return allocate(p, n, PINNED);
 }
 API int hipHostGetDevicePointer(void **p, void *host, unsigned) {
