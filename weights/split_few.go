@@ -56,14 +56,26 @@ func splitFewTwin(b *hip.Blocks, a *splitFewArgs) {
 			by, back = f16Scale(x)
 		}
 		hip.Out[float32](b, a.Split.Add(4*int64(row)), 1)[0] = back
-		parts := hip.Out[uint16](b, a.Split.Add(int64(ceilDiv(rows, 64)*256+row*groups*256)), groups*128)
-		for i := range parts {
-			half, low, lane, at := i/64, i/32%2, i/8%4, i%8 // 32 columns, part, lane, of its 8 columns
-			v := float32(0)
-			if c := half*32 + at/4*16 + lane*4 + at%4; c < cols {
-				v = x[c] * by
+		to := a.Split.Add(int64(ceilDiv(rows, 64)*256 + row*groups*256))
+		if a.F16 != 0 {
+			fewParts(hip.Out[uint16](b, to, groups*128), x, by, f16Parts)
+		} else {
+			fewParts(hip.Out[hip.BF16](b, to, groups*128), x, by, splitFloat)
+		}
+	}
+}
+
+// fewParts makes the parts of a row, moved by a factor, in the order of few.h.
+func fewParts[T uint16 | hip.BF16](parts []T, x []float32, by float32, split func(float32) (high, low T)) {
+	for i := range parts {
+		half, low, lane, at := i/64, i/32%2, i/8%4, i%8 // 32 columns, part, lane, of its 8 columns
+		parts[i] = 0
+		if c := half*32 + at/4*16 + lane*4 + at%4; c < len(x) {
+			high, rest := split(x[c] * by)
+			parts[i] = high
+			if low != 0 {
+				parts[i] = rest
 			}
-			parts[i] = fewPart(v, low != 0, a.F16 != 0)
 		}
 	}
 }
@@ -81,25 +93,14 @@ func f16Scale(x []float32) (by, back float32) {
 	return float32(math.Ldexp(1, up)), float32(math.Ldexp(1, -up))
 }
 
-// fewPart rounds to nearest even; the low part is of what the high one leaves, if that is
-// finite, and otherwise 0.
-func fewPart(v float32, low, f16 bool) uint16 {
-	if !f16 {
-		high, rest := splitFloat(v)
-		if low {
-			return uint16(rest)
-		}
-		return uint16(high)
-	}
-	high := f16Bits(v)
-	if !low {
-		return high
-	}
+// f16Parts is splitFloat for two float16.
+func f16Parts(v float32) (high, low uint16) {
+	high = f16Bits(v)
 	rest := v - halfToFloat32(high)
 	if math.Float32bits(rest)&infinityBits == infinityBits {
-		return 0
+		return high, 0
 	}
-	return f16Bits(rest)
+	return high, f16Bits(rest)
 }
 
 // f16Bits rounds to an IEEE binary16, to nearest even.

@@ -21,6 +21,7 @@ import (
 type device struct {
 	driver   *driver
 	about    GPU
+	info     hip.Info // every launch asks for it
 	handle   int32
 	context  uintptr // CUDA
 	stream   uintptr
@@ -63,6 +64,9 @@ func open(d *driver, n int, opts *hip.OpenOptions) (_ hip.Device, err error) {
 		return nil, err
 	}
 	g.early = d.canStartEarly(g.compiler)
+	g.info = g.about.Info()
+	g.info.Warpgroups = g.compiler.target == hopper+"a"
+	g.info.MatrixUnits = g.compiler.hasMatrixUnits()
 	if err := g.prepare(); err != nil {
 		return nil, errors.Join(err, g.release())
 	}
@@ -100,12 +104,7 @@ func (g *device) hasPools() bool {
 	return g.driver.call("open", callFreeAsync, uintptr(p), g.stream) == nil
 }
 
-func (g *device) Info() hip.Info {
-	info := g.about.Info()
-	info.Warpgroups = g.compiler.target == hopper+"a"
-	info.MatrixUnits = g.compiler.hasMatrixUnits()
-	return info
-}
+func (g *device) Info() hip.Info { return g.info }
 
 func (g *device) Stream() uintptr { return g.stream }
 

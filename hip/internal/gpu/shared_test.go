@@ -50,6 +50,7 @@ func TestShared(t *testing.T) {
 			d := emulator.Open(t, e)
 			cuda := d.Info().Kind == "cuda"
 			require.Equal(t, cuda, d.Info().Warpgroups)
+			require.Zero(t, testing.AllocsPerRun(10, func() { d.Info() }), "every launch asks for it")
 			require.NoError(t, hip.Compile(context.Background(), d, &reverse.Kernel, &tooShared.Kernel))
 			y := values(64)
 			p, err := hip.Upload(d, y)
