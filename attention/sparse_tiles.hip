@@ -39,7 +39,7 @@ template <int32 R> struct tileState {
     tileQueries queries[R][tileParts];
     float sums[tileWaves / 2][tileSums + laneQueries][waveSize]; // of waves that hand theirs over
   };
-  // Of a row's selected blocks: their numbers, their pages, and how many keys are visible.
+  // A row's selected blocks: their numbers, their pages, and how many keys are visible.
   int32 blocks[R][tileListed], pages[R][tileListed], keys[R][tileListed];
   float tops[tileWaves][tileRows];
   bool some[tileWaves];
@@ -227,7 +227,7 @@ struct keepingMore {
 DEVICE float baseOf(float top) { return top == -infinity() ? 0.0f : top; }
 
 // weighTile makes weights of a wave's scores, and brings the tops and the totals of its lanes to
-// them. NaN is no top; as a weight it is in the total.
+// them. A NaN is never the top; as a weight it is in the total.
 DEVICE void weighTile(float *s, float *tops, float *totals, float *shrink, float scale, uint32 mask) {
   float most[laneQueries];
 #pragma unroll
