@@ -63,17 +63,16 @@ type Options struct {
 	// of what is MXFP8 already.
 	Activations hip.Activations
 
-	// DraftActivations is how Draft rounds what products multiply, on a CPU, where nothing that
-	// is kept depends on it: [hip.ActivationsBF16x2] or [hip.ActivationsBF16]. The
-	// embeddings, projections, keys and values of the batch's rows are as without it, since the
-	// sequences keep them; attention's output projection, the experts and the logits of the last
-	// row are rounded, and so is all of the rows that a chain writes only to draft further. A chain that
-	// shifts tokens keeps what each step computes: there only logits are rounded. A product's
-	// results are within 2·10^−5 or 10^−2 of the largest, so some drafts change:
-	// examples/draft -draft-activations tells what that costs on traces. Logits, TopK and
-	// Forward, and so verification, stay as the device has them. The zero value rounds as the
-	// device does, as does any where products are exact: [hip.HostOptions] say which those are,
-	// and GPUs ignore it.
+	// DraftActivations is how Draft rounds what products multiply, on a CPU, where nothing that is
+	// kept depends on it: [hip.ActivationsBF16x2] or [hip.ActivationsBF16]. The embeddings,
+	// projections, keys and values of the batch's rows are as without it, since the sequences keep
+	// them; attention's output projection, the experts and the logits of the last row are rounded,
+	// and so is all of the rows that a chain writes only to draft further. A chain that shifts
+	// tokens keeps what each step computes: there only logits are rounded. A product's results are
+	// within 2·10^−5 or 10^−2 of the largest, so some drafts change: examples/draft -draft-
+	// activations tells what that costs on traces. Logits, TopK and Forward, and so verification,
+	// stay as the device has them. The zero value rounds as the device does, as does any where
+	// products are exact: [hip.HostOptions] say which those are, and GPUs ignore it.
 	DraftActivations hip.Activations
 
 	// Chain is the rule by which Draft goes from step to step.
