@@ -69,9 +69,9 @@ type Options struct {
 	// them; attention's output projection, the experts and the logits of the last row are rounded,
 	// and so is all of the rows that a chain writes only to draft further. A chain that shifts
 	// tokens keeps what each step computes: there only logits are rounded. A product's results are
-	// within 2·10^−5 or 10^−2 of the largest, so some drafts change: examples/draft -draft-
-	// activations tells what that costs on traces. Logits, TopK and Forward, and so verification,
-	// stay as the device has them. The zero value rounds as the device does, as does any where
+	// within 2·10^−5 or 10^−2 of the largest, so some drafts change: -draft-activations of
+	// examples/draft tells what that costs on traces. Logits, TopK and Forward, and so
+	// verification, stay as the device has them. The zero value rounds as the device does, as does any where
 	// products are exact: [hip.HostOptions] say which those are, and GPUs ignore it.
 	DraftActivations hip.Activations
 
