@@ -21,6 +21,8 @@ var (
 	sparseAttentionHIP string
 	//go:embed sparse_attention_parts.hip
 	sparsePartsHIP string
+	//go:embed sparse_tiles.h
+	sparseTilesH string
 	//go:embed sparse_tiles.hip
 	sparseTilesHIP string
 	//go:embed sparse_attention_merge.hip

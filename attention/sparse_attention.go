@@ -126,7 +126,7 @@ func sparseOf(name, template string, threads int, twin func(*hip.Blocks, *sparse
 	source := sparseSource() + hip.Define("partHeads", partHeads) + hip.Define("partDim", partDim)
 	switch {
 	case block.tiles > 0:
-		source += hip.Define("tileThreads", tileThreads) + sparseTilesHIP
+		source += hip.Define("tileThreads", tileThreads) + sparseTilesH + sparseTilesHIP
 	case block.inParts:
 		source += hip.Define("partThreads", partThreads) + sparsePartsHIP
 	default:
