@@ -38,6 +38,19 @@ struct codecBF16 : codecF32 {
   }
 };
 
+// f16OfE4M3 makes two pairs of float16 of four codes, exactly.
+#if defined(NVIDIA_GPU) && __CUDA_ARCH__ >= 890
+DEVICE void f16OfE4M3(uint32 *pairs, uint32 codes) {
+  asm("{ .reg .b16 l, h; mov.b32 {l, h}, %2; cvt.rn.f16x2.e4m3x2 %0, l; cvt.rn.f16x2.e4m3x2 %1, h; }"
+      : "=r"(pairs[0]), "=r"(pairs[1]) : "r"(codes));
+}
+#else
+DEVICE void f16OfE4M3(uint32 *pairs, uint32 codes) {
+#pragma unroll
+  for (int32 i = 0; i < 2; i++) pairs[i] = f16OfFloat(floatOfE4M3(codes >> 16 * i & 0xffu)) | f16OfFloat(floatOfE4M3(codes >> (16 * i + 8) & 0xffu)) << 16;
+}
+#endif
+
 #if defined(NVIDIA_GPU) && __CUDA_ARCH__ >= 890
 // codecE4M3 has the GPU make float16 of two codes, which is exact, and keeps NaN.
 struct codecE4M3 {
@@ -46,8 +59,7 @@ struct codecE4M3 {
   DEVICE float total(const Segment *, float sum) { return sum; }
   DEVICE void decode(float *v, const Uint32x4 &w, int32 q, uint32 &) {
     uint32 halves[2];
-    asm("{ .reg .b16 l, h; mov.b32 {l, h}, %2; cvt.rn.f16x2.e4m3x2 %0, l; cvt.rn.f16x2.e4m3x2 %1, h; }"
-        : "=r"(halves[0]), "=r"(halves[1]) : "r"(w.at[q]));
+    f16OfE4M3(halves, w.at[q]);
 #pragma unroll
     for (int32 i = 0; i < 2; i++) {
       asm("{ .reg .b16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h; }"
@@ -73,19 +85,6 @@ struct codecE4M3 {
   }
   DEVICE bool isNaN(uint32 nan) { return nan & 0x80808080u; }
 };
-#endif
-
-// f16OfE4M3 makes two pairs of float16 of four codes, exactly.
-#if defined(NVIDIA_GPU) && __CUDA_ARCH__ >= 890
-DEVICE void f16OfE4M3(uint32 *pairs, uint32 codes) {
-  asm("{ .reg .b16 l, h; mov.b32 {l, h}, %2; cvt.rn.f16x2.e4m3x2 %0, l; cvt.rn.f16x2.e4m3x2 %1, h; }"
-      : "=r"(pairs[0]), "=r"(pairs[1]) : "r"(codes));
-}
-#else
-DEVICE void f16OfE4M3(uint32 *pairs, uint32 codes) {
-#pragma unroll
-  for (int32 i = 0; i < 2; i++) pairs[i] = f16OfFloat(floatOfE4M3(codes >> 16 * i & 0xffu)) | f16OfFloat(floatOfE4M3(codes >> (16 * i + 8) & 0xffu)) << 16;
-}
 #endif
 
 struct codecMXFP8 : codecE4M3 {
