@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"unsafe"
@@ -81,10 +82,18 @@ func (c *compiler) hasMatrixUnits() bool {
 	if c.driver.platform == platformHIP {
 		return slices.ContainsFunc(withMatrixUnits, func(name string) bool { return strings.HasPrefix(c.target, name) })
 	}
-	var capability int
+	return c.capability() >= 80
+}
+
+// capability returns NVIDIA's compute capability of the target, such as 90, or 0 where it is not
+// known.
+func (c *compiler) capability() int {
 	_, number, _ := strings.Cut(c.target, "_") // of sm_90a or compute_90
-	_, err := fmt.Sscanf(number, "%d", &capability)
-	return err == nil && capability >= 80
+	n, err := strconv.Atoi(strings.TrimRight(number, "a"))
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // targetOf returns what NVRTC compiles for: the GPU's own code or, where it is older

@@ -1,8 +1,6 @@
 package gpu
 
 import (
-	"strconv"
-	"strings"
 	"unsafe"
 
 	"github.com/drafthead/drafthead/hip"
@@ -29,9 +27,7 @@ func (d *driver) canStartEarly(c *compiler) bool {
 	if d.function[callLaunchEarly] == 0 || d.version < earlyVersion {
 		return false
 	}
-	_, number, _ := strings.Cut(c.target, "_") // of sm_90 or compute_90
-	target, err := strconv.Atoi(strings.TrimRight(number, "a"))
-	return err == nil && target >= earlyTarget
+	return c.capability() >= earlyTarget
 }
 
 // earlyLaunch is the CUlaunchConfig of a launch and its one CUlaunchAttribute.
